@@ -1,0 +1,1 @@
+//! A plain HTTP server as an application.

@@ -1,0 +1,1 @@
+//! The seam for connectors of a protocol of the user's own.

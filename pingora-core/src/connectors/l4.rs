@@ -1,0 +1,1 @@
+//! Connecting the transport: TCP, Unix sockets, HTTP CONNECT proxies.

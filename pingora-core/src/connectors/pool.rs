@@ -1,0 +1,1 @@
+//! Idle upstream connections, kept per worker.

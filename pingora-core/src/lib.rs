@@ -1,0 +1,23 @@
+//! Servers, listeners, connectors and HTTP/1.1: the machine under a proxy.
+
+mod features;
+
+pub mod apps;
+pub mod connectors;
+pub mod listeners;
+pub mod modules;
+pub mod protocols;
+pub mod server;
+pub mod services;
+pub mod upstreams;
+pub mod utils;
+#[doc(hidden)]
+pub mod worker;
+
+pub use pingora_error::{ErrorType::*, *};
+pub use protocols::tls::noop_tls as tls;
+
+/// What most programs import.
+pub mod prelude {
+    pub use pingora_error::{ErrorType::*, *};
+}

@@ -1,0 +1,1 @@
+//! Filters that see a connection before anything is read from it.

@@ -1,0 +1,1 @@
+//! Binding TCP and Unix sockets.

@@ -1,0 +1,1 @@
+//! The gRPC-web bridge as a module.

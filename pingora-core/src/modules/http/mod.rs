@@ -1,0 +1,4 @@
+//! HTTP modules.
+
+pub mod compression;
+pub mod grpc_web;

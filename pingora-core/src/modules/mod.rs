@@ -1,0 +1,3 @@
+//! Modules: code that looks at every request and response of a proxy.
+
+pub mod http;

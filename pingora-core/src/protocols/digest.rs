@@ -1,0 +1,1 @@
+//! What is known about a connection: addresses, timing, TLS.

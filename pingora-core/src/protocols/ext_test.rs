@@ -1,0 +1,1 @@
+//! The I/O traits for in-memory streams, for tests.

@@ -1,0 +1,1 @@
+//! A bounded copy of a body, for retries.

@@ -1,0 +1,1 @@
+//! gRPC-web to gRPC.

@@ -1,0 +1,3 @@
+//! Translations between HTTP dialects.
+
+pub mod grpc_web;

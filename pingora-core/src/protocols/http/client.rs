@@ -1,0 +1,1 @@
+//! An HTTP session as its client sees it, of any version.

@@ -1,0 +1,1 @@
+//! A custom session to an upstream.

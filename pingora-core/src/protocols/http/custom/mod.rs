@@ -1,0 +1,4 @@
+//! Sessions of a protocol of the user's own.
+
+pub mod client;
+pub mod server;

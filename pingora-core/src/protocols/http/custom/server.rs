@@ -1,0 +1,1 @@
+//! A custom session from a downstream.

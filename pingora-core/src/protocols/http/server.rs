@@ -1,0 +1,1 @@
+//! An HTTP session as its server sees it, of any version.

@@ -1,0 +1,7 @@
+//! HTTP/1.x.
+
+pub mod client;
+pub mod common;
+mod conn;
+pub mod proto;
+pub mod server;

@@ -1,0 +1,1 @@
+//! HTTP CONNECT to a proxy on the way to a peer.

@@ -1,0 +1,3 @@
+//! The life of a server process.
+
+pub mod configuration;

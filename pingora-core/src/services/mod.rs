@@ -1,0 +1,4 @@
+//! What a server runs.
+
+pub mod background;
+pub mod listening;

@@ -1,0 +1,3 @@
+//! Upstream peers.
+
+pub mod peer;

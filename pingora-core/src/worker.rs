@@ -1,0 +1,91 @@
+//! Workers: the threads that own connections.
+//!
+//! A connection is accepted for one worker and stays there; so do the upstream connections that its
+//! requests use. Whatever is kept per worker is indexed by [`current`].
+
+use std::cell::Cell;
+use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+thread_local! {
+    static INDEX: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+/// The index of the calling thread: small, dense, and the same for the thread's whole life.
+pub fn current() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    INDEX.with(|index| match index.get() {
+        Some(i) => i,
+        None => {
+            let i = NEXT.fetch_add(1, Ordering::Relaxed);
+            index.set(Some(i));
+            i
+        }
+    })
+}
+
+/// The runtimes among which a service spreads its connections.
+#[derive(Clone, Debug)]
+pub struct Workers(Arc<[Handle]>);
+
+tokio::task_local! {
+    static WORKERS: Workers;
+}
+
+impl Workers {
+    /// Workers with one runtime each; a single work-stealing runtime is a list of one.
+    pub fn new(handles: Vec<Handle>) -> Self {
+        Workers(handles.into())
+    }
+
+    /// Runs a service's root future so that [`Workers::current`] finds these workers in it.
+    pub async fn scope<F: Future>(self, service: F) -> F::Output {
+        WORKERS.scope(self, service).await
+    }
+
+    /// The workers of the running service, or the calling runtime alone when nobody named any.
+    ///
+    /// # Panics
+    /// When called outside a tokio runtime.
+    pub fn current() -> Self {
+        WORKERS
+            .try_with(Workers::clone)
+            .unwrap_or_else(|_| Workers::new(vec![Handle::current()]))
+    }
+
+    /// One handle for each worker.
+    pub fn handles(&self) -> &[Handle] {
+        &self.0
+    }
+}
+
+static HOUSEKEEPING: AtomicUsize = AtomicUsize::new(0);
+
+/// Spawns a task that serves no connection, so that a server which waits for its connections to end
+/// need not wait for it.
+pub fn spawn_housekeeping<F>(task: F) -> JoinHandle<()>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    struct Leave;
+    impl Drop for Leave {
+        fn drop(&mut self) {
+            HOUSEKEEPING.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+    HOUSEKEEPING.fetch_add(1, Ordering::Relaxed);
+    let leave = Leave;
+    tokio::spawn(async move {
+        let _leave = leave;
+        task.await
+    })
+}
+
+/// How many tasks spawned by [`spawn_housekeeping`] are alive in the process.
+pub fn housekeeping_tasks() -> usize {
+    HOUSEKEEPING.load(Ordering::Relaxed)
+}

@@ -1,6 +1,6 @@
 //! Field names that remember how they were spelled.
 
-use crate::known::{self, Known};
+use crate::known::Name;
 use bytes::Bytes;
 use http::header::{HeaderName, InvalidHeaderName};
 use std::fmt;
@@ -33,10 +33,9 @@ impl CaseHeaderName {
         }
     }
 
-    /// Whether this is a spelling of `name`.
-    pub(crate) fn spells(&self, name: &HeaderName) -> bool {
-        self.as_slice()
-            .eq_ignore_ascii_case(name.as_str().as_bytes())
+    /// Whether this is a spelling of `name`, itself in any letter case.
+    pub(crate) fn spells(&self, name: &[u8]) -> bool {
+        self.as_slice().eq_ignore_ascii_case(name)
     }
 
     /// The name for `spelling`, which must not be longer than what is stored in place.
@@ -110,22 +109,22 @@ pub trait IntoCaseHeaderName {
 
     /// The parsed name along with its spelling, without parsing where that was done before.
     #[doc(hidden)]
-    fn into_named(self) -> Result<(HeaderName, CaseHeaderName), InvalidHeaderName>
+    fn into_named(self) -> Result<(Name, CaseHeaderName), InvalidHeaderName>
     where
         Self: Sized,
     {
         let spelling = self.into_case_header_name();
-        known::parse(spelling.as_slice()).map(|name| (name, spelling))
+        Name::parse(spelling.as_slice()).map(|name| (name, spelling))
     }
 }
 
 impl IntoCaseHeaderName for &'static str {
     fn into_case_header_name(self) -> CaseHeaderName {
-        self.as_bytes().into()
+        Bytes::from_static(self.as_bytes()).into()
     }
 
-    fn into_named(self) -> Result<(HeaderName, CaseHeaderName), InvalidHeaderName> {
-        known::parse_static(self).map(|name| (name, self.as_bytes().into()))
+    fn into_named(self) -> Result<(Name, CaseHeaderName), InvalidHeaderName> {
+        Name::parse_static(self).map(|name| (name, self.into_case_header_name()))
     }
 }
 
@@ -143,25 +142,30 @@ impl IntoCaseHeaderName for Bytes {
 
 impl IntoCaseHeaderName for &HeaderName {
     fn into_case_header_name(self) -> CaseHeaderName {
-        match Known::of(self) {
-            Some(known) => known.spelling.clone(),
-            None => self.as_str().as_bytes().into(),
-        }
+        self.clone().into_case_header_name()
     }
 
-    fn into_named(self) -> Result<(HeaderName, CaseHeaderName), InvalidHeaderName> {
-        Ok((self.clone(), self.into_case_header_name()))
+    fn into_named(self) -> Result<(Name, CaseHeaderName), InvalidHeaderName> {
+        self.clone().into_named()
     }
 }
 
 impl IntoCaseHeaderName for HeaderName {
     fn into_case_header_name(self) -> CaseHeaderName {
-        (&self).into_case_header_name()
+        usual_spelling(&self.into())
     }
 
-    fn into_named(self) -> Result<(HeaderName, CaseHeaderName), InvalidHeaderName> {
-        let spelling = (&self).into_case_header_name();
-        Ok((self, spelling))
+    fn into_named(self) -> Result<(Name, CaseHeaderName), InvalidHeaderName> {
+        let name = Name::from(self);
+        let spelling = usual_spelling(&name);
+        Ok((name, spelling))
+    }
+}
+
+fn usual_spelling(name: &Name) -> CaseHeaderName {
+    match name.known {
+        Some(known) => known.spelling.clone(),
+        None => name.name.as_str().as_bytes().into(),
     }
 }
 

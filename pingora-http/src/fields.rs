@@ -1,12 +1,14 @@
 //! The fields of a header: an [`HMap`] and, when it is kept, how their names were spelled.
 
 use crate::case_header_name::{CaseHeaderName, IntoCaseHeaderName};
-use crate::known::{self, Known};
+use crate::known::{Known, Name};
 use crate::HMap;
 use bytes::BufMut;
 use http::header::{AsHeaderName, HeaderName, HeaderValue};
 use pingora_error::{ErrorType::InvalidHTTPHeader, OrErr, Result};
 use std::ptr;
+
+const TOO_MANY: &str = "too many header fields";
 
 /// The name of a field as `map` of a header hands it out.
 #[derive(Debug)]
@@ -20,7 +22,7 @@ pub enum HeaderNameVariant<'a> {
 
 /// The spellings that differ from the usual one of their name.
 ///
-/// What is looked up in the list follows from three rules, which [`CaseMap::append`] upholds:
+/// What is looked up in the list follows from three rules, which all changes uphold:
 /// a name that is not [`Known`] is listed; a name that is listed is listed once for each of its values,
 /// in their order; the entries of a name stand next to each other. So a head of usual spellings has an
 /// empty list, and the names of a header are mostly met in the order of the list.
@@ -32,44 +34,45 @@ pub(crate) struct CaseMap {
     lengths: u64,
 }
 
-fn length_bit(len: usize) -> u64 {
-    1 << (len % 64)
-}
-
 impl CaseMap {
-    fn may_list(&self, name: &HeaderName) -> bool {
-        self.lengths & length_bit(name.as_str().len()) != 0
+    /// Whether a name of this length may be listed.
+    fn may_list(&self, name: &[u8]) -> bool {
+        self.lengths & length_bit(name) != 0
     }
 
-    /// Notes how the newest value of `name` is spelled; `earlier` tells how many others it has.
-    fn append(&mut self, name: &HeaderName, spelling: &[u8], earlier: impl FnOnce() -> usize) {
-        let usual = Known::of(name).map(|known| &known.spelling);
-        let end = self.end_of(name);
-        if end.is_none() && usual.is_some_and(|usual| usual.as_slice() == spelling) {
-            return;
+    /// Notes the spelling of a name that had no value before.
+    fn start<S>(&mut self, known: Option<&Known>, spelling: S)
+    where
+        S: AsRef<[u8]> + Into<CaseHeaderName>,
+    {
+        if !is_usual(known, spelling.as_ref()) {
+            self.lengths |= length_bit(spelling.as_ref());
+            self.listed.push(spelling.into());
         }
-        self.lengths |= length_bit(spelling.len());
-        let spelling = spelling.into();
-        match (end, usual) {
-            (Some(end), _) => self.listed.insert(end, spelling),
-            (None, Some(usual)) => {
-                self.listed.extend((0..earlier()).map(|_| usual.clone()));
-                self.listed.push(spelling);
+    }
+
+    /// Notes the spelling of one more value of a name; `earlier` counts the others.
+    fn extend<S>(&mut self, known: Option<&Known>, spelling: S, earlier: impl FnOnce() -> usize)
+    where
+        S: AsRef<[u8]> + Into<CaseHeaderName>,
+    {
+        let raw = spelling.as_ref();
+        let last = match self.may_list(raw) {
+            true => self.listed.iter().rposition(|s| s.spells(raw)),
+            false => None,
+        };
+        match (last, known) {
+            (Some(last), _) => self.listed.insert(last + 1, spelling.into()),
+            (None, Some(known)) if !is_usual(Some(known), raw) => {
+                let usual = (0..earlier()).map(|_| known.spelling.clone());
+                self.listed.extend(usual);
+                self.start(Some(known), spelling);
             }
-            (None, None) => self.listed.push(spelling),
+            (None, _) => self.start(known, spelling),
         }
     }
 
-    /// Where the entries of `name` end, if it has any.
-    fn end_of(&self, name: &HeaderName) -> Option<usize> {
-        if !self.may_list(name) {
-            return None;
-        }
-        let last = self.listed.iter().rposition(|s| s.spells(name))?;
-        Some(last + 1)
-    }
-
-    fn remove(&mut self, name: &HeaderName) {
+    fn remove(&mut self, name: &[u8]) {
         if self.may_list(name) {
             self.listed.retain(|s| !s.spells(name));
         }
@@ -80,6 +83,14 @@ impl CaseMap {
     }
 }
 
+fn length_bit(name: &[u8]) -> u64 {
+    1 << (name.len() % 64)
+}
+
+fn is_usual(known: Option<&Known>, spelling: &[u8]) -> bool {
+    known.is_some_and(|known| known.title.as_bytes() == spelling)
+}
+
 /// Finds the spellings of a header's names, met in the order of its map.
 struct Lookup<'a> {
     map: &'a CaseMap,
@@ -87,12 +98,13 @@ struct Lookup<'a> {
 }
 
 impl<'a> Lookup<'a> {
+    /// The spelling of the next field: that every name has one follows from the rules of [`CaseMap`].
     fn spelling(&mut self, name: &HeaderName) -> Option<&'a CaseHeaderName> {
-        self.listed(name)
+        self.listed(name.as_str().as_bytes())
             .or_else(|| Known::of(name).map(|known| &known.spelling))
     }
 
-    fn listed(&mut self, name: &HeaderName) -> Option<&'a CaseHeaderName> {
+    fn listed(&mut self, name: &[u8]) -> Option<&'a CaseHeaderName> {
         if !self.map.may_list(name) {
             return None;
         }
@@ -119,13 +131,9 @@ where
     N: IntoCaseHeaderName,
     V: TryInto<HeaderValue>,
 {
-    let (name, spelling) = name
-        .into_named()
-        .or_err(InvalidHTTPHeader, "invalid header name")?;
-    let value = value
-        .try_into()
-        .explain_err(InvalidHTTPHeader, |_| "invalid value while append")?;
-    append_named(headers, cases, name, spelling.as_slice(), value)
+    let (name, spelling) = named(name)?;
+    let value = checked(value)?;
+    append_named(headers, cases, name, spelling, value)
 }
 
 /// Adds a received field; see [`append`].
@@ -135,28 +143,31 @@ pub(crate) fn append_raw(
     spelling: &[u8],
     value: HeaderValue,
 ) -> Result<bool> {
-    let name = known::parse(spelling).or_err(InvalidHTTPHeader, "invalid header name")?;
+    let name = Name::parse(spelling).or_err(InvalidHTTPHeader, "invalid header name")?;
     append_named(headers, cases, name, spelling, value)
 }
 
-pub(crate) fn append_named(
+fn append_named<S>(
     headers: &mut HMap,
     cases: &mut Option<CaseMap>,
-    name: HeaderName,
-    spelling: &[u8],
+    Name { name, known }: Name,
+    spelling: S,
     value: HeaderValue,
-) -> Result<bool> {
-    let Some(cases) = cases else {
-        return headers
-            .try_append(name, value)
-            .or_err(InvalidHTTPHeader, "too many header fields");
-    };
+) -> Result<bool>
+where
+    S: AsRef<[u8]> + Into<CaseHeaderName>,
+{
     let more = headers
-        .try_append(name.clone(), value)
-        .or_err(InvalidHTTPHeader, "too many header fields")?;
-    cases.append(&name, spelling, || {
-        headers.get_all(&name).iter().count().saturating_sub(1)
-    });
+        .try_append(name, value)
+        .or_err(InvalidHTTPHeader, TOO_MANY)?;
+    match (cases, more) {
+        (None, _) => {}
+        (Some(cases), false) => cases.start(known, spelling),
+        (Some(cases), true) => cases.extend(known, spelling, || {
+            let values = known.map(|known| headers.get_all(&known.name).iter().count());
+            values.unwrap_or(1) - 1
+        }),
+    }
     Ok(more)
 }
 
@@ -171,24 +182,28 @@ where
     N: IntoCaseHeaderName,
     V: TryInto<HeaderValue>,
 {
-    let (name, spelling) = name
-        .into_named()
-        .or_err(InvalidHTTPHeader, "invalid header name")?;
-    let value = value
-        .try_into()
-        .explain_err(InvalidHTTPHeader, |_| "invalid value while insert")?;
-    let Some(cases) = cases else {
-        headers
-            .try_insert(name, value)
-            .or_err(InvalidHTTPHeader, "too many header fields")?;
-        return Ok(());
-    };
-    headers
-        .try_insert(name.clone(), value)
-        .or_err(InvalidHTTPHeader, "too many header fields")?;
-    cases.remove(&name);
-    cases.append(&name, spelling.as_slice(), || 0);
+    let (Name { name, known }, spelling) = named(name)?;
+    let replaced = headers
+        .try_insert(name, checked(value)?)
+        .or_err(InvalidHTTPHeader, TOO_MANY)?;
+    if let Some(cases) = cases {
+        if replaced.is_some() {
+            cases.remove(spelling.as_slice());
+        }
+        cases.start(known, spelling);
+    }
     Ok(())
+}
+
+fn named(name: impl IntoCaseHeaderName) -> Result<(Name, CaseHeaderName)> {
+    name.into_named()
+        .or_err(InvalidHTTPHeader, "invalid header name")
+}
+
+fn checked(value: impl TryInto<HeaderValue>) -> Result<HeaderValue> {
+    value
+        .try_into()
+        .explain_err(InvalidHTTPHeader, |_| "invalid header value")
 }
 
 /// Takes out all fields of a name and returns the value of the first.
@@ -205,7 +220,7 @@ where
         let first = headers.get(name)?;
         let found = headers.iter().find(|(_, value)| ptr::eq(*value, first));
         if let Some((name, _)) = found {
-            cases.remove(name);
+            cases.remove(name.as_str().as_bytes());
         }
     }
     headers.remove(name)
@@ -260,3 +275,6 @@ pub(crate) fn write_h1(headers: &HMap, cases: Option<&CaseMap>, buf: &mut impl B
 fn titled(name: &HeaderName) -> &str {
     Known::of(name).map_or(name.as_str(), |known| known.title)
 }
+
+#[cfg(test)]
+mod tests;

@@ -179,37 +179,75 @@ const fn slot_of(name: &[u8]) -> u8 {
 
 impl Known {
     /// The known name that `raw` spells, in whatever letter case.
-    pub(crate) fn find(raw: &[u8]) -> Option<&'static Known> {
-        let mut slot = slot_of(raw);
-        loop {
-            // Ends: more than half of the slots are free, which the table asserts.
-            let known = KNOWN.get(usize::from(SLOTS[usize::from(slot)]))?;
-            // The usual spelling comes first: it is what arrives, and comparing bytes is quicker.
-            if known.title.as_bytes() == raw || known.lower.as_bytes().eq_ignore_ascii_case(raw) {
-                return Some(known);
-            }
-            slot = slot.wrapping_add(1);
-        }
+    fn find(raw: &[u8]) -> Option<&'static Known> {
+        // The usual spelling comes first: it is what arrives, and comparing bytes is quicker.
+        find_by(raw, |known| {
+            known.title.as_bytes() == raw || known.lower.as_bytes().eq_ignore_ascii_case(raw)
+        })
     }
 
     /// The entry for an already parsed name.
     pub(crate) fn of(name: &HeaderName) -> Option<&'static Known> {
-        Known::find(name.as_str().as_bytes())
+        let name = name.as_str();
+        find_by(name.as_bytes(), |known| known.lower == name)
     }
 }
 
-/// Parses a field name, without an allocation when it is known.
-pub(crate) fn parse(raw: &[u8]) -> Result<HeaderName, InvalidHeaderName> {
-    match Known::find(raw) {
-        Some(known) => Ok(known.name.clone()),
-        None => HeaderName::from_bytes(raw),
+fn find_by(raw: &[u8], is_it: impl Fn(&Known) -> bool) -> Option<&'static Known> {
+    let mut slot = slot_of(raw);
+    loop {
+        // Ends: more than half of the slots are free, which the table asserts.
+        let known = KNOWN.get(usize::from(SLOTS[usize::from(slot)]))?;
+        if is_it(known) {
+            return Some(known);
+        }
+        slot = slot.wrapping_add(1);
     }
 }
 
-/// Parses a field name that is a constant of the program, without an allocation when it is known or
-/// in lower case.
-pub(crate) fn parse_static(raw: &'static str) -> Result<HeaderName, InvalidHeaderName> {
-    parse(raw.as_bytes())
+/// A parsed field name, and what is known about it.
+pub struct Name {
+    pub(crate) name: HeaderName,
+    pub(crate) known: Option<&'static Known>,
+}
+
+impl Name {
+    /// Parses a name, without an allocation when it is known.
+    pub(crate) fn parse(raw: &[u8]) -> Result<Name, InvalidHeaderName> {
+        let known = Known::find(raw);
+        let name = match known {
+            Some(known) => known.name.clone(),
+            None => HeaderName::from_bytes(raw)?,
+        };
+        Ok(Name { name, known })
+    }
+
+    /// Parses a name that lives as long as the program, without an allocation when it is known or in
+    /// lower case.
+    pub(crate) fn parse_static(raw: &'static str) -> Result<Name, InvalidHeaderName> {
+        let known = Known::find(raw.as_bytes());
+        let name = match known {
+            Some(known) => known.name.clone(),
+            // Cannot panic: these are the names that `from_static` takes, or fewer.
+            None if is_lower_token(raw) => HeaderName::from_static(raw),
+            None => HeaderName::from_bytes(raw.as_bytes())?,
+        };
+        Ok(Name { name, known })
+    }
+}
+
+impl From<HeaderName> for Name {
+    fn from(name: HeaderName) -> Name {
+        let known = Known::of(&name);
+        Name { name, known }
+    }
+}
+
+/// Whether a text is a token (RFC 9110 section 5.6.2) without capitals, and no longer than `http` allows.
+fn is_lower_token(text: &str) -> bool {
+    let is_lower_tchar =
+        |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&b);
+    (1..=usize::from(u16::MAX)).contains(&text.len()) && text.bytes().all(is_lower_tchar)
 }
 
 /// Parses a received field name: like [`HeaderName::from_bytes`], but names that are common cost no
@@ -220,7 +258,7 @@ pub(crate) fn parse_static(raw: &'static str) -> Result<HeaderName, InvalidHeade
 /// When `raw` is no token (RFC 9110 section 5.6.2) or longer than 65,535 bytes.
 #[doc(hidden)]
 pub fn header_name_from_raw(raw: &[u8]) -> Result<HeaderName, InvalidHeaderName> {
-    parse(raw)
+    Name::parse(raw).map(|parsed| parsed.name)
 }
 
 #[cfg(test)]
@@ -231,7 +269,11 @@ mod tests {
     fn every_known_name_is_found_in_any_case() {
         for known in &KNOWN {
             assert_eq!(known.name.as_str(), known.lower);
-            assert!(known.spelling.spells(&known.name), "{}", known.lower);
+            assert!(
+                known.spelling.spells(known.lower.as_bytes()),
+                "{}",
+                known.lower
+            );
             for raw in [known.lower.to_string(), known.lower.to_uppercase()] {
                 let found = Known::find(raw.as_bytes()).unwrap();
                 assert_eq!(found.name, known.name, "{raw}");
@@ -275,6 +317,12 @@ mod tests {
         );
     }
 
+    fn assert_parsed_as_by_http(raw: &[u8]) {
+        let ours = Name::parse(raw).map(|parsed| parsed.name);
+        let theirs = HeaderName::from_bytes(raw);
+        assert_eq!(ours.ok(), theirs.ok(), "{}", raw.escape_ascii());
+    }
+
     #[test]
     fn parsing_agrees_with_http() {
         for raw in [
@@ -287,9 +335,51 @@ mod tests {
             b"\xc3\xa9",
             b"a\0",
         ] {
-            let ours = parse(raw).map_err(|e| e.to_string());
-            let theirs = HeaderName::from_bytes(raw).map_err(|e| e.to_string());
-            assert_eq!(ours, theirs, "{}", raw.escape_ascii());
+            assert_parsed_as_by_http(raw);
+        }
+        for byte in 0..=u8::MAX {
+            assert_parsed_as_by_http(&[b'a', byte]);
+        }
+    }
+
+    #[test]
+    fn static_names_agree_with_others() {
+        let long = |len| -> &'static str { "n".repeat(len).leak() };
+        let ascii =
+            (0..=127).map(|byte: u8| -> &'static str { char::from(byte).to_string().leak() });
+        let others = [
+            "",
+            "x-foo",
+            "X-Foo",
+            "Host",
+            "host",
+            "x foo",
+            "\u{e9}",
+            long(65_535),
+            long(65_536),
+        ];
+        for raw in ascii.chain(others) {
+            let ours = Name::parse_static(raw).map(|parsed| parsed.name);
+            let theirs = HeaderName::from_bytes(raw.as_bytes());
+            assert_eq!(ours.ok(), theirs.ok(), "{raw}");
+        }
+    }
+
+    #[test]
+    fn parsing_tells_what_is_known() {
+        for (raw, known) in [("Host", true), ("x-request-id", true), ("x-foo", false)] {
+            assert_eq!(
+                Name::parse(raw.as_bytes()).unwrap().known.is_some(),
+                known,
+                "{raw}"
+            );
+            assert_eq!(
+                Name::parse_static(raw).unwrap().known.is_some(),
+                known,
+                "{raw}"
+            );
+            let name = HeaderName::from_static(raw.to_lowercase().leak());
+            assert_eq!(Name::from(name).known.is_some(), known, "{raw}");
         }
     }
 }

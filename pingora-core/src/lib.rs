@@ -21,5 +21,6 @@ pub use protocols::tls::noop_tls as tls;
 
 /// What most programs import.
 pub mod prelude {
+    pub use crate::upstreams::peer::HttpPeer;
     pub use pingora_error::{ErrorType::*, *};
 }

@@ -1,1 +1,4 @@
 //! Small helpers.
+
+#[doc(hidden)]
+pub mod ready;

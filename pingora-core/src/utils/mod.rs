@@ -2,6 +2,9 @@
 
 use bytes::Bytes;
 
+#[doc(hidden)]
+pub mod ready;
+
 pub use crate::tls::utils as tls;
 
 /// A range of a buffer, by its start and its length: what a parser keeps in place of a slice.

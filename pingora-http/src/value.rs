@@ -1,0 +1,109 @@
+//! Field values from bytes that nobody checked.
+
+use bytes::Bytes;
+use http::HeaderValue;
+
+/// Makes a field value of received bytes, without a copy when they are a valid value.
+///
+/// Line folding (a line break, with the spaces and tabs around it; RFC 9112 section 5.2) becomes one space,
+/// and none at the beginning. Each other control character except tab, CR and NUL among them (RFC 9110
+/// section 5.5), becomes a space. So whatever the bytes are, the value cannot end its field line.
+pub fn header_value_from_raw(raw: impl Into<Bytes>) -> HeaderValue {
+    let raw = raw.into();
+    if raw.iter().any(is_refused) {
+        return cleaned(&raw);
+    }
+    HeaderValue::from_maybe_shared(raw).unwrap_or_else(|_| empty())
+}
+
+/// Makes a field value like [`header_value_from_raw`], by a copy of the bytes.
+pub fn header_value_from_slice(raw: &[u8]) -> HeaderValue {
+    HeaderValue::from_bytes(raw).unwrap_or_else(|_| cleaned(raw))
+}
+
+/// What is returned for bytes that a value refuses after they were found, or made, acceptable: it does not
+/// happen, and would do no harm.
+fn empty() -> HeaderValue {
+    HeaderValue::from_static("")
+}
+
+/// Whether a value cannot have this byte.
+fn is_refused(byte: &u8) -> bool {
+    *byte != b'\t' && byte.is_ascii_control()
+}
+
+fn cleaned(raw: &[u8]) -> HeaderValue {
+    let mut value = Vec::with_capacity(raw.len());
+    let mut rest = raw;
+    while let [byte, after @ ..] = rest {
+        rest = after;
+        match byte {
+            b'\n' => {
+                trim_end(&mut value);
+                if !value.is_empty() {
+                    value.push(b' ');
+                }
+                rest = trim_start(rest);
+            }
+            // The first half of a line break goes with it; elsewhere CR is like any other.
+            b'\r' if rest.starts_with(b"\n") => {}
+            byte if is_refused(byte) => value.push(b' '),
+            byte => value.push(*byte),
+        }
+    }
+    HeaderValue::from_maybe_shared(Bytes::from(value)).unwrap_or_else(|_| empty())
+}
+
+fn trim_end(value: &mut Vec<u8>) {
+    while let Some(b' ' | b'\t') = value.last() {
+        value.pop();
+    }
+}
+
+fn trim_start(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = value {
+        value = rest;
+    }
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values() {
+        for (raw, expected) in [
+            (&b""[..], &b""[..]),
+            (b"ab", b"ab"),
+            (b"  a\tb ", b"  a\tb "),
+            (b"\xff\x80", b"\xff\x80"),
+            (b"a\r\n b", b"a b"),
+            (b"a\r\nb", b"a b"),
+            (b"a\nb", b"a b"),
+            (b"a \t\r\n\t  b", b"a b"),
+            (b"a\r\n\r\n \r\nb", b"a b"),
+            (b"\r\n a", b"a"),
+            (b"a\r\n", b"a "),
+            (b"a\rb", b"a b"),
+            (b"\0x", b" x"),
+            (b"a\x01b\x1f\x7f", b"a b  "),
+            (b"a\r\nSet-Cookie: x\r\n\r\n", b"a Set-Cookie: x "),
+        ] {
+            let name = raw.escape_ascii();
+            assert_eq!(header_value_from_slice(raw).as_bytes(), expected, "{name}");
+            assert_eq!(
+                header_value_from_raw(raw.to_vec()).as_bytes(),
+                expected,
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_valid_value_is_not_copied() {
+        let head = Bytes::from_static(b"Name: value\r\n");
+        let value = header_value_from_raw(head.slice(6..11));
+        assert_eq!(value.as_bytes().as_ptr(), head[6..].as_ptr());
+    }
+}

@@ -19,5 +19,6 @@ pub use protocols::tls::noop_tls as tls;
 
 /// What most programs import.
 pub mod prelude {
+    pub use crate::upstreams::peer::HttpPeer;
     pub use pingora_error::{ErrorType::*, *};
 }

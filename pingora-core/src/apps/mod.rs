@@ -16,6 +16,16 @@ use crate::server::ShutdownWatch;
 
 pub mod http_app;
 
+<<<<<<< HEAD
+=======
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::protocols::Stream;
+use crate::server::ShutdownWatch;
+
+>>>>>>> net
 /// An application that serves connections.
 #[async_trait]
 pub trait ServerApp {
@@ -33,6 +43,7 @@ pub trait ServerApp {
     /// it does nothing.
     async fn cleanup(&self) {}
 }
+<<<<<<< HEAD
 
 /// Options of an application that serves HTTP.
 #[derive(Clone, Debug, Default)]
@@ -258,3 +269,5 @@ impl ReusedHttpStream {
         session
     }
 }
+=======
+>>>>>>> net

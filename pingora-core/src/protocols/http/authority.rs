@@ -100,9 +100,10 @@ impl Target<'_> {
 }
 
 fn default_port(scheme: &[u8]) -> Option<&'static [u8]> {
-    if scheme.eq_ignore_ascii_case(b"http") {
+    let is = |known: &[u8]| scheme.eq_ignore_ascii_case(known);
+    if is(b"http") || is(b"ws") {
         Some(b"80")
-    } else if scheme.eq_ignore_ascii_case(b"https") {
+    } else if is(b"https") || is(b"wss") {
         Some(b"443")
     } else {
         None

@@ -3,7 +3,7 @@
 use http::header::{self, AsHeaderName, HeaderMap};
 use http::{Method, StatusCode};
 use httpdate::HttpDate;
-use pingora_error::{ErrorType, OrErr, Result};
+use pingora_error::{ErrorType, OkOrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 /// Whether `req` is answered by a 304 in place of `resp`, which is what it would get without its

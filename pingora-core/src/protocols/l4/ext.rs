@@ -125,6 +125,8 @@ unsafe impl Pod for c_int {}
 unsafe impl Pod for u32 {}
 // SAFETY: as above.
 unsafe impl Pod for u64 {}
+// SAFETY: as above.
+unsafe impl Pod for libc::linger {}
 
 fn zeroed<T: Pod>() -> T {
     // SAFETY: `Pod` says that all zeros are a value.
@@ -350,6 +352,19 @@ fn keepalive(socket: SockRef<'_>, ka: &TcpKeepalive) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(ka.user_timeout))?;
     Ok(())
+}
+
+/// Has closing the socket send a reset, so that the other side does not take what it got for complete.
+///
+/// A descriptor that is no socket is left alone.
+pub(crate) fn reset_on_close(fd: RawFd) {
+    let linger = libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    if let Err(e) = setsockopt(fd, libc::SOL_SOCKET, libc::SO_LINGER, linger) {
+        log::debug!("setting SO_LINGER: {e}");
+    }
 }
 
 /// Connects to `addr`, from the address and ports that `bind_to` names, if any.

@@ -226,4 +226,3 @@ fn distance(a: &str, b: &str) -> usize {
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     KEYS.iter().map(|(name, _)| *name)
 }
-

@@ -188,8 +188,9 @@ impl ServerConf {
     where
         P: AsRef<Path> + Display,
     {
-        let text = std::fs::read_to_string(&path)
-            .or_err_with(ReadError, || format!("cannot read the settings file {path}"))?;
+        let text = std::fs::read_to_string(&path).or_err_with(ReadError, || {
+            format!("cannot read the settings file {path}")
+        })?;
         Self::from_yaml(&text).map_err(|e| e.more_context(format!("in the settings file {path}")))
     }
 
@@ -333,6 +334,9 @@ impl Opt {
 }
 
 /// Writes a path that is not UTF-8 as near as it can be shown.
-fn lossy_path<S: Serializer>(path: &Option<PathBuf>, to: S) -> std::result::Result<S::Ok, S::Error> {
+fn lossy_path<S: Serializer>(
+    path: &Option<PathBuf>,
+    to: S,
+) -> std::result::Result<S::Ok, S::Error> {
     path.as_ref().map(|p| p.to_string_lossy()).serialize(to)
 }

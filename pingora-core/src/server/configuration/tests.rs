@@ -92,7 +92,11 @@ fn whole_numbers_or_null() {
     ] {
         accepted(&format!("{key}: null"));
         accepted(&format!("{key}: {least}"));
-        for bad in [(least - 1).to_string(), "\"1\"".into(), "99999999999999999999".into()] {
+        for bad in [
+            (least - 1).to_string(),
+            "\"1\"".into(),
+            "99999999999999999999".into(),
+        ] {
             let text = refused(&format!("{key}: {bad}"));
             let expected = format!("a whole number of at least {least}, or null");
             assert!(text.contains(key) && text.contains(&expected), "{text}");
@@ -120,7 +124,10 @@ fn yes_and_no() {
         accepted(&format!("{key}: true"));
         for bad in ["1", "\"yes\"", "null"] {
             let text = refused(&format!("{key}: {bad}"));
-            assert!(text.contains(&format!("{key}: {bad}: expected true or false")), "{text}");
+            assert!(
+                text.contains(&format!("{key}: {bad}: expected true or false")),
+                "{text}"
+            );
         }
     }
 }
@@ -130,7 +137,10 @@ fn texts() {
     for key in ["pid_file", "upgrade_sock"] {
         for bad in ["\"\"", "null", "true", "[a]", "\"a\\0b\""] {
             let text = refused(&format!("{key}: {bad}"));
-            assert!(text.contains(key) && text.contains("expected text that is not empty"), "{text}");
+            assert!(
+                text.contains(key) && text.contains("expected text that is not empty"),
+                "{text}"
+            );
         }
     }
     for key in ["error_log", "user", "group", "working_directory", "ca_file"] {
@@ -138,7 +148,10 @@ fn texts() {
         accepted(&format!("{key}: some/thing"));
         for bad in ["\"\"", "false", "{a: 1}"] {
             let text = refused(&format!("{key}: {bad}"));
-            assert!(text.contains(key) && text.contains("not empty, or null"), "{text}");
+            assert!(
+                text.contains(key) && text.contains("not empty, or null"),
+                "{text}"
+            );
         }
     }
     assert_eq!(accepted("user: 1000").user.as_deref(), Some("1000"));
@@ -151,22 +164,37 @@ fn addresses_to_connect_from() {
     assert_eq!(conf.client_bind_to_ipv6, ["::1"]);
     for bad in ["127.0.0.1", "[\"::1\"]", "[1]", "[\"127.0.0.1:80\"]"] {
         let text = refused(&format!("client_bind_to_ipv4: {bad}"));
-        assert!(text.contains("client_bind_to_ipv4") && text.contains("a list of IPv4"), "{text}");
+        assert!(
+            text.contains("client_bind_to_ipv4") && text.contains("a list of IPv4"),
+            "{text}"
+        );
     }
     assert!(refused("client_bind_to_ipv6: [127.0.0.1]").contains("a list of IPv6 addresses"));
 }
 
 #[test]
 fn words() {
-    assert_eq!(accepted("shutdown_policy: strict").shutdown_policy, ShutdownPolicy::Strict);
-    assert_eq!(accepted("shutdown_policy: finish").shutdown_policy, ShutdownPolicy::Finish);
+    assert_eq!(
+        accepted("shutdown_policy: strict").shutdown_policy,
+        ShutdownPolicy::Strict
+    );
+    assert_eq!(
+        accepted("shutdown_policy: finish").shutdown_policy,
+        ShutdownPolicy::Finish
+    );
     let text = refused("shutdown_policy: quick");
-    assert!(text.contains("shutdown_policy: \"quick\": expected finish or strict"), "{text}");
+    assert!(
+        text.contains("shutdown_policy: \"quick\": expected finish or strict"),
+        "{text}"
+    );
     let key = "runtime_metrics_poll_time_histogram_scale";
     accepted(&format!("{key}: linear"));
     accepted(&format!("{key}: null"));
     let text = refused(&format!("{key}: Log"));
-    assert!(text.contains(&format!("{key}: \"Log\": expected linear or log, or null")), "{text}");
+    assert!(
+        text.contains(&format!("{key}: \"Log\": expected linear or log, or null")),
+        "{text}"
+    );
 }
 
 #[test]
@@ -183,7 +211,10 @@ fn unknown_keys_pass_and_near_misses_are_told() {
     assert_eq!(accepted("my_setting: {a: [1]}\n5: x\nthread: 3").threads, 1);
     assert_eq!(keys::likely_meant("thread"), Some("threads"));
     assert_eq!(keys::likely_meant("work_stealling"), Some("work_stealing"));
-    assert_eq!(keys::likely_meant("grace_period_second"), Some("grace_period_seconds"));
+    assert_eq!(
+        keys::likely_meant("grace_period_second"),
+        Some("grace_period_seconds")
+    );
     assert_eq!(keys::likely_meant("my_setting"), None);
     assert_eq!(keys::likely_meant("use"), None);
     assert_eq!(keys::likely_meant(""), None);
@@ -228,7 +259,9 @@ fn command_line() {
     let opt = Opt::parse_from_args(["proxy"]);
     assert!(!opt.upgrade && !opt.daemon && !opt.test && opt.conf.is_none());
     assert!(Opt::try_parse_from(["proxy", "--nonsense"]).is_err());
-    let help = <Opt as clap::CommandFactory>::command().render_help().to_string();
+    let help = <Opt as clap::CommandFactory>::command()
+        .render_help()
+        .to_string();
     assert!(!help.contains("nocapture"), "{help}");
 }
 
@@ -247,5 +280,8 @@ fn the_command_line_overrides_the_file() {
     };
     let error = ServerConf::load_yaml_with_opt_override(&missing).unwrap_err();
     assert_eq!(error.etype(), &ReadError);
-    assert!(error.to_string().contains("/nonexistent/settings.yaml"), "{error}");
+    assert!(
+        error.to_string().contains("/nonexistent/settings.yaml"),
+        "{error}"
+    );
 }

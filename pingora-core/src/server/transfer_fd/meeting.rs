@@ -219,7 +219,7 @@ fn remove_old_socket(path: &Path) -> nix::Result<()> {
     }
 }
 
-fn file_type(mode: nix::libc::mode_t) -> SFlag {
+fn file_type(mode: libc::mode_t) -> SFlag {
     SFlag::from_bits_truncate(mode) & SFlag::S_IFMT
 }
 
@@ -228,5 +228,5 @@ pub(super) fn to_path<P: ?Sized + NixPath>(path: &P) -> nix::Result<PathBuf> {
 }
 
 pub(super) fn errno(e: io::Error) -> Errno {
-    Errno::from_raw(e.raw_os_error().unwrap_or(nix::libc::EINVAL))
+    Errno::from_raw(e.raw_os_error().unwrap_or(libc::EINVAL))
 }

@@ -35,7 +35,8 @@ const SEND: MsgFlags = MsgFlags::empty();
 
 /// Sends sockets; returns the bytes of bind strings sent.
 pub(super) fn send(to: &UnixStream, binds: &[String], fds: &[RawFd]) -> nix::Result<usize> {
-    to.set_write_timeout(Some(FIRST)).map_err(super::meeting::errno)?;
+    to.set_write_timeout(Some(FIRST))
+        .map_err(super::meeting::errno)?;
     let mut sent = 0;
     for (i, (payload, fds)) in messages(binds, fds).iter().enumerate() {
         match send_one(to, payload, fds) {
@@ -69,7 +70,8 @@ pub(super) fn receive(from: &UnixStream) -> nix::Result<(Vec<String>, Vec<RawFd>
     let (mut binds, mut fds) = (Vec::new(), Vec::new());
     let mut wait = FIRST;
     loop {
-        from.set_read_timeout(Some(wait)).map_err(super::meeting::errno)?;
+        from.set_read_timeout(Some(wait))
+            .map_err(super::meeting::errno)?;
         match receive_one(from) {
             Ok(Some((more_binds, more_fds))) => {
                 binds.extend(more_binds);

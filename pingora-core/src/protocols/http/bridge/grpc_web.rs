@@ -53,10 +53,10 @@ impl GrpcWebCtx {
         let Some(grpc) = converted(&req.headers, GRPC_WEB, GRPC) else {
             return;
         };
-        // A full header map: without the new fields it would be no gRPC request.
+        // Only a full header map refuses; TE is first, as Content-Type takes no further place.
         let trailers = HeaderValue::from_static("trailers");
-        if req.insert_header(header::CONTENT_TYPE, grpc).is_ok()
-            && req.insert_header(header::TE, trailers).is_ok()
+        if req.insert_header(header::TE, trailers).is_ok()
+            && req.insert_header(header::CONTENT_TYPE, grpc).is_ok()
         {
             *self = GrpcWebCtx::Upgrade;
         }

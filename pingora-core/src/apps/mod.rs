@@ -16,16 +16,6 @@ use crate::server::ShutdownWatch;
 
 pub mod http_app;
 
-<<<<<<< HEAD
-=======
-use std::sync::Arc;
-
-use async_trait::async_trait;
-
-use crate::protocols::Stream;
-use crate::server::ShutdownWatch;
-
->>>>>>> net
 /// An application that serves connections.
 #[async_trait]
 pub trait ServerApp {
@@ -43,7 +33,6 @@ pub trait ServerApp {
     /// it does nothing.
     async fn cleanup(&self) {}
 }
-<<<<<<< HEAD
 
 /// Options of an application that serves HTTP.
 #[derive(Clone, Debug, Default)]
@@ -269,5 +258,3 @@ impl ReusedHttpStream {
         session
     }
 }
-=======
->>>>>>> net

@@ -6,7 +6,7 @@ use pingora_error::Result;
 use super::super::conn::Conn;
 use super::super::proto::encode::Encoder;
 use super::super::proto::state::{self, Reading, Writing};
-use super::gone::Gone;
+use super::super::gone::Gone;
 use super::{common, Exchange, HttpSession, Inner, LINGER};
 use crate::protocols::http::server::ReusableHttpStream;
 use crate::protocols::Stream;

@@ -25,7 +25,7 @@ use crate::protocols::l4::ext;
 use crate::protocols::l4::socket::SocketAddr;
 use crate::protocols::l4::stream::Stream;
 use crate::protocols::raw_connect;
-use crate::protocols::{GetProxyDigest, IO};
+use crate::protocols::GetProxyDigest;
 use crate::upstreams::peer::{Peer, Proxy};
 
 /// Makes transport connections in place of the connector, such as ones that are not sockets.

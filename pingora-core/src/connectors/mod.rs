@@ -15,10 +15,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use pingora_error::{Error, ErrorType::ConnectTimedout, Result};
-use tokio::io::ReadBuf;
+use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::protocols::l4::stream::Stream as L4Stream;
-use crate::protocols::{Stream, ALPN, IO};
+use crate::protocols::{Stream, ALPN};
 use crate::server::configuration::ServerConf;
 use crate::tls::connectors as tls;
 use crate::upstreams::peer::{is_at, Peer};

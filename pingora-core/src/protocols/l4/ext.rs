@@ -498,3 +498,5 @@ pub async fn connect_uds(path: &Path) -> Result<UnixStream> {
     })
 }
 
+#[cfg(test)]
+mod tests;

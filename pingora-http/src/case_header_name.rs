@@ -14,7 +14,7 @@ const IN_PLACE: usize = 38;
 /// A field name in the letter case it was given in.
 ///
 /// Two names are equal when they are spelled alike, byte by byte; use
-/// [`HeaderName`](http::header::HeaderName) to compare without regard to case.
+/// [`HeaderName`] to compare without regard to case.
 #[derive(Clone)]
 pub struct CaseHeaderName(Spelling);
 
@@ -35,7 +35,7 @@ impl CaseHeaderName {
 
     /// Whether this is a spelling of `name`, itself in any letter case.
     pub(crate) fn spells(&self, name: &[u8]) -> bool {
-        self.as_slice().eq_ignore_ascii_case(name)
+        is_same_name(self.as_slice(), name)
     }
 
     /// The name for `spelling`, which must not be longer than what is stored in place.
@@ -51,6 +51,42 @@ impl CaseHeaderName {
             bytes,
         })
     }
+}
+
+/// Whether two names differ in letter case at most.
+///
+/// Says what `eq_ignore_ascii_case` says, which goes byte by byte: this is done for each field of each head.
+pub(crate) fn is_same_name(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    // The last eight bytes overlap those before them where the length is no multiple of eight.
+    match (a.last_chunk(), b.last_chunk()) {
+        (Some(a_end), Some(b_end)) => {
+            let words = a.chunks_exact(8).zip(b.chunks_exact(8));
+            lower(a_end) == lower(b_end)
+                && words
+                    .into_iter()
+                    .all(|(a, b)| match (a.first_chunk(), b.first_chunk()) {
+                        (Some(a), Some(b)) => lower(a) == lower(b),
+                        _ => false,
+                    })
+        }
+        _ => a.eq_ignore_ascii_case(b),
+    }
+}
+
+/// Eight bytes with all capital letters made small.
+fn lower(bytes: &[u8; 8]) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const TOPS: u64 = 0x80 * ONES;
+    let word = u64::from_ne_bytes(*bytes);
+    let low_bits = word & !TOPS;
+    // Adding to seven bits carries into the eighth, and never into the next byte.
+    let from_a = low_bits + (0x80 - b'A' as u64) * ONES;
+    let after_z = low_bits + (0x7f - b'Z' as u64) * ONES;
+    let capital = from_a & !after_z & !word & TOPS;
+    word | (capital >> 2)
 }
 
 impl From<&[u8]> for CaseHeaderName {
@@ -201,6 +237,28 @@ mod tests {
             );
         }
         assert_eq!(size_of::<CaseHeaderName>(), 40);
+    }
+
+    #[test]
+    fn comparing_goes_by_ascii_case() {
+        for len in [0, 1, 7, 8, 9, 15, 16, 17, 40] {
+            let name = vec![b'x'; len];
+            assert!(is_same_name(&name, &name));
+            assert!(!is_same_name(&name, &vec![b'x'; len + 1]));
+            for at in 0..len {
+                for (a, b) in
+                    (0..=u8::MAX).flat_map(|a| [0, 1, 0x20, 0x7f, 0x80, 0xa0].map(|b| (a, a ^ b)))
+                {
+                    let (mut left, mut right) = (name.clone(), name.to_ascii_uppercase());
+                    (left[at], right[at]) = (a, b);
+                    assert_eq!(
+                        is_same_name(&left, &right),
+                        a.eq_ignore_ascii_case(&b),
+                        "{a:#x} {b:#x}"
+                    );
+                }
+            }
+        }
     }
 
     #[test]

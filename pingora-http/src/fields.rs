@@ -41,19 +41,24 @@ impl CaseMap {
     }
 
     /// Notes the spelling of a name that had no value before.
-    fn start<S>(&mut self, known: Option<&Known>, spelling: S)
+    fn start<S>(&mut self, is_usual: bool, spelling: S)
     where
         S: AsRef<[u8]> + Into<CaseHeaderName>,
     {
-        if !is_usual(known, spelling.as_ref()) {
+        if !is_usual {
             self.lengths |= length_bit(spelling.as_ref());
             self.listed.push(spelling.into());
         }
     }
 
     /// Notes the spelling of one more value of a name; `earlier` counts the others.
-    fn extend<S>(&mut self, known: Option<&Known>, spelling: S, earlier: impl FnOnce() -> usize)
-    where
+    fn extend<S>(
+        &mut self,
+        known: Option<&Known>,
+        is_usual: bool,
+        spelling: S,
+        earlier: impl FnOnce() -> usize,
+    ) where
         S: AsRef<[u8]> + Into<CaseHeaderName>,
     {
         let raw = spelling.as_ref();
@@ -63,12 +68,12 @@ impl CaseMap {
         };
         match (last, known) {
             (Some(last), _) => self.listed.insert(last + 1, spelling.into()),
-            (None, Some(known)) if !is_usual(Some(known), raw) => {
+            (None, Some(known)) if !is_usual => {
                 let usual = (0..earlier()).map(|_| known.spelling.clone());
                 self.listed.extend(usual);
-                self.start(Some(known), spelling);
+                self.start(false, spelling);
             }
-            (None, _) => self.start(known, spelling),
+            (None, _) => self.start(is_usual, spelling),
         }
     }
 
@@ -77,46 +82,48 @@ impl CaseMap {
             self.listed.retain(|s| !s.spells(name));
         }
     }
-
-    fn lookup(&self) -> Lookup<'_> {
-        Lookup { map: self, next: 0 }
-    }
 }
 
 fn length_bit(name: &[u8]) -> u64 {
     1 << (name.len() % 64)
 }
 
-fn is_usual(known: Option<&Known>, spelling: &[u8]) -> bool {
-    known.is_some_and(|known| known.title.as_bytes() == spelling)
+/// Where the spelling of a field's name is found.
+enum Spelling<'a> {
+    Listed(&'a CaseHeaderName),
+    Usual(&'static Known),
+    /// Neither listed nor known: that does not occur where spellings are kept.
+    Lower,
 }
 
 /// Finds the spellings of a header's names, met in the order of its map.
 struct Lookup<'a> {
-    map: &'a CaseMap,
+    cases: Option<&'a CaseMap>,
     next: usize,
 }
 
 impl<'a> Lookup<'a> {
-    /// The spelling of the next field: that every name has one follows from the rules of [`CaseMap`].
-    fn spelling(&mut self, name: &HeaderName) -> Option<&'a CaseHeaderName> {
-        self.listed(name.as_str().as_bytes())
-            .or_else(|| Known::of(name).map(|known| &known.spelling))
+    fn new(cases: Option<&'a CaseMap>) -> Self {
+        Lookup { cases, next: 0 }
+    }
+
+    fn spelling(&mut self, name: &HeaderName) -> Spelling<'a> {
+        match self.listed(name.as_str().as_bytes()) {
+            Some(spelling) => Spelling::Listed(spelling),
+            None => Known::of(name).map_or(Spelling::Lower, Spelling::Usual),
+        }
     }
 
     fn listed(&mut self, name: &[u8]) -> Option<&'a CaseHeaderName> {
-        if !self.map.may_list(name) {
-            return None;
-        }
-        let listed = &self.map.listed;
+        let cases = self.cases.filter(|cases| cases.may_list(name))?;
         // A map yields the values of a name one after another, as they stand in the list: the next
         // entry is this name's next one, or it belongs to another name.
-        let at = match listed.get(self.next) {
+        let at = match cases.listed.get(self.next) {
             Some(next) if next.spells(name) => self.next,
-            _ => listed.iter().position(|s| s.spells(name))?,
+            _ => cases.listed.iter().position(|s| s.spells(name))?,
         };
         self.next = at + 1;
-        listed.get(at)
+        cases.listed.get(at)
     }
 }
 
@@ -150,20 +157,25 @@ pub(crate) fn append_raw(
 fn append_named<S>(
     headers: &mut HMap,
     cases: &mut Option<CaseMap>,
-    Name { name, known }: Name,
+    name: Name,
     spelling: S,
     value: HeaderValue,
 ) -> Result<bool>
 where
     S: AsRef<[u8]> + Into<CaseHeaderName>,
 {
+    let Name {
+        name,
+        known,
+        is_usual,
+    } = name;
     let more = headers
         .try_append(name, value)
         .or_err(InvalidHTTPHeader, TOO_MANY)?;
     match (cases, more) {
         (None, _) => {}
-        (Some(cases), false) => cases.start(known, spelling),
-        (Some(cases), true) => cases.extend(known, spelling, || {
+        (Some(cases), false) => cases.start(is_usual, spelling),
+        (Some(cases), true) => cases.extend(known, is_usual, spelling, || {
             let values = known.map(|known| headers.get_all(&known.name).iter().count());
             values.unwrap_or(1) - 1
         }),
@@ -182,15 +194,15 @@ where
     N: IntoCaseHeaderName,
     V: TryInto<HeaderValue>,
 {
-    let (Name { name, known }, spelling) = named(name)?;
+    let (name, spelling) = named(name)?;
     let replaced = headers
-        .try_insert(name, checked(value)?)
+        .try_insert(name.name, checked(value)?)
         .or_err(InvalidHTTPHeader, TOO_MANY)?;
     if let Some(cases) = cases {
         if replaced.is_some() {
             cases.remove(spelling.as_slice());
         }
-        cases.start(known, spelling);
+        cases.start(name.is_usual, spelling);
     }
     Ok(())
 }
@@ -231,13 +243,15 @@ pub(crate) fn map<F>(headers: &HMap, cases: Option<&CaseMap>, mut f: F) -> Resul
 where
     F: FnMut(HeaderNameVariant<'_>, &HeaderValue) -> Result<()>,
 {
-    let mut lookup = cases.map(CaseMap::lookup);
+    let mut lookup = Lookup::new(cases);
     for (name, value) in headers {
-        let spelling = lookup.as_mut().and_then(|lookup| lookup.spelling(name));
-        match spelling {
-            Some(spelling) => f(HeaderNameVariant::Case(spelling), value)?,
-            None => f(HeaderNameVariant::Titled(titled(name)), value)?,
-        }
+        let name = match lookup.spelling(name) {
+            Spelling::Listed(spelling) => HeaderNameVariant::Case(spelling),
+            Spelling::Usual(known) if cases.is_some() => HeaderNameVariant::Case(&known.spelling),
+            Spelling::Usual(known) => HeaderNameVariant::Titled(known.title()),
+            Spelling::Lower => HeaderNameVariant::Titled(name.as_str()),
+        };
+        f(name, value)?;
     }
     Ok(())
 }
@@ -248,32 +262,35 @@ pub(crate) fn case_iter<'a>(
     cases: Option<&'a CaseMap>,
 ) -> impl Iterator<Item = (&'a CaseHeaderName, &'a HeaderValue)> + 'a {
     cases.into_iter().flat_map(|cases| {
-        let mut lookup = cases.lookup();
-        headers.iter().filter_map(move |(name, value)| {
-            // Every name has a spelling: those that are not known are listed.
-            Some((lookup.spelling(name)?, value))
+        let mut lookup = Lookup::new(Some(cases));
+        let fields = headers.iter();
+        fields.filter_map(move |(name, value)| match lookup.spelling(name) {
+            Spelling::Listed(spelling) => Some((spelling, value)),
+            Spelling::Usual(known) => Some((&known.spelling, value)),
+            Spelling::Lower => None,
         })
     })
 }
 
 /// Writes each field as `Name: value` and CRLF.
 pub(crate) fn write_h1(headers: &HMap, cases: Option<&CaseMap>, buf: &mut impl BufMut) {
-    let mut lookup = cases.map(CaseMap::lookup);
+    let mut lookup = Lookup::new(cases);
     for (name, value) in headers {
-        let spelling = lookup.as_mut().and_then(|lookup| lookup.spelling(name));
-        buf.put_slice(match spelling {
-            Some(spelling) => spelling.as_slice(),
-            None => titled(name).as_bytes(),
-        });
-        buf.put_slice(b": ");
+        let spelling = match lookup.spelling(name) {
+            Spelling::Listed(spelling) => spelling.as_slice(),
+            Spelling::Usual(known) => {
+                buf.put_slice(known.line.as_bytes());
+                b""
+            }
+            Spelling::Lower => name.as_str().as_bytes(),
+        };
+        if !spelling.is_empty() {
+            buf.put_slice(spelling);
+            buf.put_slice(b": ");
+        }
         buf.put_slice(value.as_bytes());
         buf.put_slice(b"\r\n");
     }
-}
-
-/// How a name is written that came without a spelling.
-fn titled(name: &HeaderName) -> &str {
-    Known::of(name).map_or(name.as_str(), |known| known.title)
 }
 
 #[cfg(test)]

@@ -1,15 +1,15 @@
 //! Names that this crate knows: their spelling, and a way to them that parses and allocates nothing.
 
-use crate::case_header_name::CaseHeaderName;
+use crate::case_header_name::{is_same_name, CaseHeaderName};
 use http::header::{HeaderName, InvalidHeaderName};
 
 /// A name this crate knows.
 pub(crate) struct Known {
     pub(crate) name: HeaderName,
     lower: &'static str,
-    /// How the name is written when nobody gave it a spelling.
-    pub(crate) title: &'static str,
-    /// The same as something that a header can lend.
+    /// How a field line begins when nobody gave the name a spelling: the usual one, colon and space.
+    pub(crate) line: &'static str,
+    /// The usual spelling as something that a header can lend.
     pub(crate) spelling: CaseHeaderName,
 }
 
@@ -19,7 +19,7 @@ macro_rules! known_names {
         static KNOWN: [Known; SPELLINGS.len()] = [$(Known {
             name: HeaderName::from_static($lower),
             lower: $lower,
-            title: $spelling,
+            line: concat!($spelling, ": "),
             spelling: CaseHeaderName::in_place($spelling.as_bytes()),
         }),*];
         const SPELLINGS: &[&str] = &[$($spelling),*];
@@ -178,28 +178,41 @@ const fn slot_of(name: &[u8]) -> u8 {
 }
 
 impl Known {
-    /// The known name that `raw` spells, in whatever letter case.
-    fn find(raw: &[u8]) -> Option<&'static Known> {
-        // The usual spelling comes first: it is what arrives, and comparing bytes is quicker.
+    /// The known name that `raw` spells, and whether that is its usual spelling.
+    fn find(raw: &[u8]) -> Option<(&'static Known, bool)> {
         find_by(raw, |known| {
-            known.title.as_bytes() == raw || known.lower.as_bytes().eq_ignore_ascii_case(raw)
+            // The usual spelling comes first: it is what arrives, and comparing bytes is quicker.
+            if known.title().as_bytes() == raw {
+                return Some((known, true));
+            }
+            is_same_name(known.lower.as_bytes(), raw).then_some((known, false))
         })
     }
 
     /// The entry for an already parsed name.
+    #[inline]
     pub(crate) fn of(name: &HeaderName) -> Option<&'static Known> {
-        let name = name.as_str();
-        find_by(name.as_bytes(), |known| known.lower == name)
+        // Standard names compare as numbers.
+        find_by(name.as_str().as_bytes(), |known| {
+            (known.name == *name).then_some(known)
+        })
+    }
+
+    /// The usual spelling.
+    pub(crate) fn title(&self) -> &'static str {
+        &self.line[..self.line.len() - ": ".len()]
     }
 }
 
-fn find_by(raw: &[u8], is_it: impl Fn(&Known) -> bool) -> Option<&'static Known> {
+#[inline]
+fn find_by<T>(raw: &[u8], check: impl Fn(&'static Known) -> Option<T>) -> Option<T> {
     let mut slot = slot_of(raw);
     loop {
         // Ends: more than half of the slots are free, which the table asserts.
         let known = KNOWN.get(usize::from(SLOTS[usize::from(slot)]))?;
-        if is_it(known) {
-            return Some(known);
+        let found = check(known);
+        if found.is_some() {
+            return found;
         }
         slot = slot.wrapping_add(1);
     }
@@ -209,37 +222,53 @@ fn find_by(raw: &[u8], is_it: impl Fn(&Known) -> bool) -> Option<&'static Known>
 pub struct Name {
     pub(crate) name: HeaderName,
     pub(crate) known: Option<&'static Known>,
+    /// Whether it was spelled the way a known name usually is.
+    pub(crate) is_usual: bool,
 }
 
 impl Name {
     /// Parses a name, without an allocation when it is known.
     pub(crate) fn parse(raw: &[u8]) -> Result<Name, InvalidHeaderName> {
-        let known = Known::find(raw);
-        let name = match known {
-            Some(known) => known.name.clone(),
-            None => HeaderName::from_bytes(raw)?,
-        };
-        Ok(Name { name, known })
+        Name::parse_with(raw, HeaderName::from_bytes)
     }
 
     /// Parses a name that lives as long as the program, without an allocation when it is known or in
     /// lower case.
     pub(crate) fn parse_static(raw: &'static str) -> Result<Name, InvalidHeaderName> {
-        let known = Known::find(raw.as_bytes());
-        let name = match known {
-            Some(known) => known.name.clone(),
+        Name::parse_with(raw.as_bytes(), |bytes| match is_lower_token(raw) {
             // Cannot panic: these are the names that `from_static` takes, or fewer.
-            None if is_lower_token(raw) => HeaderName::from_static(raw),
-            None => HeaderName::from_bytes(raw.as_bytes())?,
-        };
-        Ok(Name { name, known })
+            true => Ok(HeaderName::from_static(raw)),
+            false => HeaderName::from_bytes(bytes),
+        })
+    }
+
+    fn parse_with(
+        raw: &[u8],
+        unknown: impl FnOnce(&[u8]) -> Result<HeaderName, InvalidHeaderName>,
+    ) -> Result<Name, InvalidHeaderName> {
+        Ok(match Known::find(raw) {
+            Some((known, is_usual)) => Name {
+                name: known.name.clone(),
+                known: Some(known),
+                is_usual,
+            },
+            None => Name {
+                name: unknown(raw)?,
+                known: None,
+                is_usual: false,
+            },
+        })
     }
 }
 
 impl From<HeaderName> for Name {
     fn from(name: HeaderName) -> Name {
         let known = Known::of(&name);
-        Name { name, known }
+        Name {
+            name,
+            known,
+            is_usual: known.is_some(),
+        }
     }
 }
 
@@ -275,8 +304,9 @@ mod tests {
                 known.lower
             );
             for raw in [known.lower.to_string(), known.lower.to_uppercase()] {
-                let found = Known::find(raw.as_bytes()).unwrap();
+                let (found, is_usual) = Known::find(raw.as_bytes()).unwrap();
                 assert_eq!(found.name, known.name, "{raw}");
+                assert_eq!(is_usual, raw == known.title(), "{raw}");
             }
             assert_eq!(Known::of(&known.name).unwrap().lower, known.lower);
         }

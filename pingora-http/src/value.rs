@@ -10,8 +10,7 @@ use http::HeaderValue;
 /// section 5.5), becomes a space. So whatever the bytes are, the value cannot end its field line.
 pub fn header_value_from_raw(raw: impl Into<Bytes>) -> HeaderValue {
     let raw = raw.into();
-    // Without an early end, so that the compiler can look at many bytes at once.
-    if raw.iter().fold(false, |bad, byte| bad | is_refused(byte)) {
+    if has_refused(&raw) {
         return cleaned(&raw);
     }
     HeaderValue::from_maybe_shared(raw).unwrap_or_else(|_| empty())
@@ -31,6 +30,29 @@ fn empty() -> HeaderValue {
 /// Whether a value cannot have this byte.
 fn is_refused(byte: &u8) -> bool {
     *byte != b'\t' && byte.is_ascii_control()
+}
+
+/// Whether a value cannot have these bytes; eight at a time, because this is asked of each received field.
+fn has_refused(raw: &[u8]) -> bool {
+    let is_suspect = match raw.last_chunk() {
+        // The last eight may overlap those before them.
+        Some(end) => {
+            let mut words = raw.chunks_exact(8).filter_map(|word| word.first_chunk());
+            has_control(end) || words.any(has_control)
+        }
+        None => true,
+    };
+    is_suspect && raw.iter().any(is_refused)
+}
+
+/// Whether there is a control character, tab included, among eight bytes.
+fn has_control(bytes: &[u8; 8]) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const TOPS: u64 = 0x80 * ONES;
+    let word = u64::from_ne_bytes(*bytes);
+    // The lowest byte below the one taken away borrows, and so gets its top bit set.
+    let below = |word: u64, least: u64| word.wrapping_sub(least * ONES) & !word & TOPS;
+    below(word, 0x20) | below(word ^ (0x7f * ONES), 1) != 0
 }
 
 fn cleaned(raw: &[u8]) -> HeaderValue {
@@ -102,6 +124,26 @@ mod tests {
                 "{name}"
             );
         }
+    }
+
+    #[test]
+    fn refused_bytes_are_found_wherever_they_are() {
+        for len in 1..=20 {
+            for at in 0..len {
+                for byte in 0..=u8::MAX {
+                    for other in [b'x', b' ', b'\t', 0xff, 0x80, 0x7e] {
+                        let mut raw = vec![other; len];
+                        raw[at] = byte;
+                        assert_eq!(
+                            has_refused(&raw),
+                            HeaderValue::from_bytes(&raw).is_err(),
+                            "{raw:?}"
+                        );
+                    }
+                }
+            }
+        }
+        assert!(!has_refused(b""));
     }
 
     #[test]

@@ -251,7 +251,7 @@ fn adopt_here(stream: Stream) -> Result<Stream> {
 }
 
 /// Whether the connection is known to lead to another address than the peer's.
-fn leads_elsewhere<P: Peer>(stream: &Stream, peer: &P) -> bool {
+pub(in crate::connectors) fn leads_elsewhere<P: Peer>(stream: &Stream, peer: &P) -> bool {
     let Some(tcp) = stream.as_any().downcast_ref::<L4Stream>() else {
         return false;
     };

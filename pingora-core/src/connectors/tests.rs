@@ -109,7 +109,10 @@ async fn the_total_time_is_bounded() {
     let e = connector.new_stream(&peer).await.unwrap_err();
     assert_eq!(e.etype(), &ConnectTimedout);
     let text = e.to_string();
-    assert!(text.contains("7s") && text.contains("192.0.2.1:80"), "{text}");
+    assert!(
+        text.contains("7s") && text.contains("192.0.2.1:80"),
+        "{text}"
+    );
     told.recv().await.unwrap();
     assert_eq!(told.recv().await.unwrap(), "given up");
 }
@@ -157,9 +160,8 @@ fn options_from_the_configuration() {
     let options = ConnectorOptions::from_server_conf(&conf);
     assert_eq!(options.keepalive_pool_size, 400);
     assert_eq!(options.offload_threadpool, Some((2, 3)));
-    let addrs = |list: &[&str]| -> Vec<SocketAddr> {
-        list.iter().map(|a| a.parse().unwrap()).collect()
-    };
+    let addrs =
+        |list: &[&str]| -> Vec<SocketAddr> { list.iter().map(|a| a.parse().unwrap()).collect() };
     assert_eq!(options.bind_to_v4, addrs(&["127.0.0.1:0", "127.0.0.2:0"]));
     assert_eq!(options.bind_to_v6, addrs(&["[::1]:0"]));
     assert_eq!(options.ca_file.as_deref(), Some("/ca"));

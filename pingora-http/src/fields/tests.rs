@@ -83,7 +83,8 @@ impl Model {
 }
 
 fn usual(name: &HeaderName) -> String {
-    titled(name).to_string()
+    let known = Known::of(name).map(|known| known.title());
+    known.unwrap_or(name.as_str()).to_string()
 }
 
 fn apply(change: &Change, value: &str, header: &mut RequestHeader, model: &mut Model) {

@@ -339,7 +339,10 @@ async fn pipes_stay_with_their_worker() {
     pool.put(1, two, None);
     assert!(pool.take(1).is_some());
     assert!(pool.take(1).is_none());
-    assert!(other.write_all(b"x").await.is_err(), "the surplus is closed");
+    assert!(
+        other.write_all(b"x").await.is_err(),
+        "the surplus is closed"
+    );
 }
 
 #[test]
@@ -384,7 +387,10 @@ fn a_connection_changes_its_worker() {
 async fn a_task_without_budget_is_told_the_truth() {
     let (mut talking, _theirs) = connection(b"x").await;
     let mut cx = Context::from_waker(Waker::noop());
-    while pin!(tokio::task::coop::consume_budget()).poll(&mut cx).is_ready() {}
+    while pin!(tokio::task::coop::consume_budget())
+        .poll(&mut cx)
+        .is_ready()
+    {}
     assert_eq!(
         talking.poll_idle(&mut cx),
         Poll::Ready(Ended::UnexpectedData)

@@ -498,5 +498,24 @@ pub async fn connect_uds(path: &Path) -> Result<UnixStream> {
     })
 }
 
+/// Whether bytes lie in the receive queue of a socket, those included that no reactor has reported yet.
+pub(crate) fn has_unread(fd: RawFd) -> bool {
+    let mut byte = [MaybeUninit::<u8>::uninit()];
+    let peeked = with_socket(fd, |socket| {
+        socket.recv_with_flags(&mut byte, libc::MSG_PEEK | libc::MSG_DONTWAIT)
+    });
+    peeked.is_some_and(|n| n > 0)
+}
+
+/// What `f` says of the socket `fd`; `None` when it fails, as it does for what is no open socket.
+fn with_socket<T>(fd: RawFd, f: impl FnOnce(SockRef<'_>) -> io::Result<T>) -> Option<T> {
+    if fd < 0 {
+        return None;
+    }
+    // SAFETY: the number is not -1, and it is borrowed only for calls which the system checks.
+    let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+    f(SockRef::from(&fd)).ok()
+}
+
 #[cfg(test)]
 mod tests;

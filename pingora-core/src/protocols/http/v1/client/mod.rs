@@ -1,15 +1,17 @@
 //! HTTP/1.x as a client speaks it.
 
+use std::future::{poll_fn, Future};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::AsHeaderName;
 use http::{HeaderMap, StatusCode, Version};
-use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::conn::Conn;
+use super::gone::Gone;
 use super::proto::head::Limits;
 use super::proto::state::{self, Reading, Writing};
 use crate::protocols::l4::socket::SocketAddr;
@@ -221,14 +223,17 @@ impl HttpSession {
         &mut self,
         cx: &mut std::task::Context<'_>,
     ) -> std::task::Poll<std::io::Result<usize>> {
-        let read = self.inner.conn.poll_read(cx);
+        let conn = &mut self.inner.conn;
+        // A task that has used up its budget would be told that every connection is quiet.
+        let read = pin!(tokio::task::unconstrained(poll_fn(|cx| conn.poll_read(cx)))).poll(cx);
         self.inner.conn.buf = BytesMut::new();
         read
     }
 
-    /// The transport, to be exchanged for one that is registered with another worker.
-    pub(crate) fn stream_mut(&mut self) -> &mut Stream {
-        &mut self.inner.conn.stream
+    /// Puts another transport in the place of this one, or none for the moment.
+    pub(crate) fn replace_stream(&mut self, stream: Option<Stream>) -> Stream {
+        let stream = stream.unwrap_or_else(|| Box::new(Gone));
+        std::mem::replace(&mut self.inner.conn.stream, stream)
     }
 
     /// Closes the connection.

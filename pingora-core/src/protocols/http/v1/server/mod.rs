@@ -22,7 +22,6 @@ use crate::protocols::l4::socket::SocketAddr;
 use crate::protocols::{Digest, SocketDigest, Stream};
 use crate::shutdown::{Registration, Registry};
 
-mod gone;
 mod read;
 mod reuse;
 mod write;

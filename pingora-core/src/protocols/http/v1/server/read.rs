@@ -13,6 +13,7 @@ use super::super::conn::{refused_head, Piece};
 use super::super::proto::head::{self, Found};
 use super::super::proto::state::{Reading, Writing};
 use super::{HttpSession, Keepalive, Upgrade, DRAIN_LIMIT, DRAIN_TIMEOUT, READ_TIMEOUT};
+use crate::protocols::l4::ext;
 use crate::shutdown::Stage;
 
 impl HttpSession {
@@ -81,7 +82,8 @@ impl HttpSession {
         }
         if let Some(place) = &mut inner.place {
             if place.park(cx.waker()) == Stage::Closing {
-                if !begun {
+                // A request that lies in the receive queue has reached us: its readiness is on the way.
+                if !begun && !ext::has_unread(inner.conn.stream.id()) {
                     inner.conn.reading = Reading::Broken;
                     return Poll::Ready(Ok(None));
                 }
@@ -248,7 +250,7 @@ impl HttpSession {
         Ok(())
     }
 
-    /// Whether a byte of the next request is there. Reads at most once, and does not wait.
+    /// Whether a byte of the next request is there, be it in the kernel. Does not wait.
     #[doc(hidden)]
     pub fn poll_has_request(&mut self, cx: &mut Context<'_>) -> bool {
         let conn = &mut self.inner.conn;
@@ -257,7 +259,7 @@ impl HttpSession {
                 conn.eof = n == 0;
             }
         }
-        conn.scanner.begun(&conn.buf)
+        conn.scanner.begun(&conn.buf) || ext::has_unread(conn.stream.id())
     }
 
     /// Takes from the request whether the connection is to be kept.
@@ -283,7 +285,7 @@ impl HttpSession {
         };
     }
 
-    fn client_forbids_reuse(&self) -> bool {
+    pub(super) fn client_forbids_reuse(&self) -> bool {
         use super::super::proto::framing::{persistence, Persistence};
         self.x()
             .request

@@ -6,7 +6,7 @@ use pingora_error::Result;
 use super::super::conn::Conn;
 use super::super::proto::encode::Encoder;
 use super::super::proto::state::{self, Reading, Writing};
-use super::gone::Gone;
+use super::super::gone::Gone;
 use super::{common, Exchange, HttpSession, Inner, LINGER};
 use crate::protocols::http::server::ReusableHttpStream;
 use crate::protocols::Stream;
@@ -79,6 +79,15 @@ impl HttpSession {
     }
 }
 
+impl HttpSession {
+    /// Moves the transport of this session, and what it received, into a box that an earlier request on the
+    /// same connection left.
+    pub(crate) fn move_into(&mut self, mut kept: Box<Inner>) {
+        std::mem::swap(&mut kept.conn, &mut self.inner.conn);
+        self.inner = kept;
+    }
+}
+
 impl Inner {
     fn next_exchange(&mut self) {
         self.exchange = Exchange {
@@ -103,10 +112,5 @@ impl Inner {
     pub(crate) fn take_stream(&mut self) -> (Stream, Option<BytesMut>) {
         let conn = std::mem::replace(&mut self.conn, Conn::new(Box::new(Gone)));
         (conn.stream, (!conn.buf.is_empty()).then_some(conn.buf))
-    }
-
-    /// Puts the transport of another session, and what that had received, into this box.
-    pub(crate) fn adopt(&mut self, other: HttpSession) {
-        self.conn = other.inner.conn;
     }
 }

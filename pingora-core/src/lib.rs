@@ -9,6 +9,8 @@ pub mod modules;
 pub mod protocols;
 pub mod server;
 pub mod services;
+#[doc(hidden)]
+pub mod shutdown;
 pub mod upstreams;
 pub mod utils;
 #[doc(hidden)]

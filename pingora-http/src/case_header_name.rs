@@ -1,6 +1,6 @@
 //! Field names that remember how they were spelled.
 
-use crate::known::{self, Known};
+use crate::known::Name;
 use bytes::Bytes;
 use http::header::{HeaderName, InvalidHeaderName};
 use std::fmt;
@@ -14,7 +14,7 @@ const IN_PLACE: usize = 38;
 /// A field name in the letter case it was given in.
 ///
 /// Two names are equal when they are spelled alike, byte by byte; use
-/// [`HeaderName`](http::header::HeaderName) to compare without regard to case.
+/// [`HeaderName`] to compare without regard to case.
 #[derive(Clone)]
 pub struct CaseHeaderName(Spelling);
 
@@ -33,10 +33,9 @@ impl CaseHeaderName {
         }
     }
 
-    /// Whether this is a spelling of `name`.
-    pub(crate) fn spells(&self, name: &HeaderName) -> bool {
-        self.as_slice()
-            .eq_ignore_ascii_case(name.as_str().as_bytes())
+    /// Whether this is a spelling of `name`, itself in any letter case.
+    pub(crate) fn spells(&self, name: &[u8]) -> bool {
+        is_same_name(self.as_slice(), name)
     }
 
     /// The name for `spelling`, which must not be longer than what is stored in place.
@@ -52,6 +51,42 @@ impl CaseHeaderName {
             bytes,
         })
     }
+}
+
+/// Whether two names differ in letter case at most.
+///
+/// Says what `eq_ignore_ascii_case` says, which goes byte by byte: this is done for each field of each head.
+pub(crate) fn is_same_name(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    // The last eight bytes overlap those before them where the length is no multiple of eight.
+    match (a.last_chunk(), b.last_chunk()) {
+        (Some(a_end), Some(b_end)) => {
+            let words = a.chunks_exact(8).zip(b.chunks_exact(8));
+            lower(a_end) == lower(b_end)
+                && words
+                    .into_iter()
+                    .all(|(a, b)| match (a.first_chunk(), b.first_chunk()) {
+                        (Some(a), Some(b)) => lower(a) == lower(b),
+                        _ => false,
+                    })
+        }
+        _ => a.eq_ignore_ascii_case(b),
+    }
+}
+
+/// Eight bytes with all capital letters made small.
+fn lower(bytes: &[u8; 8]) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const TOPS: u64 = 0x80 * ONES;
+    let word = u64::from_ne_bytes(*bytes);
+    let low_bits = word & !TOPS;
+    // Adding to seven bits carries into the eighth, and never into the next byte.
+    let from_a = low_bits + (0x80 - b'A' as u64) * ONES;
+    let after_z = low_bits + (0x7f - b'Z' as u64) * ONES;
+    let capital = from_a & !after_z & !word & TOPS;
+    word | (capital >> 2)
 }
 
 impl From<&[u8]> for CaseHeaderName {
@@ -110,22 +145,22 @@ pub trait IntoCaseHeaderName {
 
     /// The parsed name along with its spelling, without parsing where that was done before.
     #[doc(hidden)]
-    fn into_named(self) -> Result<(HeaderName, CaseHeaderName), InvalidHeaderName>
+    fn into_named(self) -> Result<(Name, CaseHeaderName), InvalidHeaderName>
     where
         Self: Sized,
     {
         let spelling = self.into_case_header_name();
-        known::parse(spelling.as_slice()).map(|name| (name, spelling))
+        Name::parse(spelling.as_slice()).map(|name| (name, spelling))
     }
 }
 
 impl IntoCaseHeaderName for &'static str {
     fn into_case_header_name(self) -> CaseHeaderName {
-        self.as_bytes().into()
+        Bytes::from_static(self.as_bytes()).into()
     }
 
-    fn into_named(self) -> Result<(HeaderName, CaseHeaderName), InvalidHeaderName> {
-        known::parse_static(self).map(|name| (name, self.as_bytes().into()))
+    fn into_named(self) -> Result<(Name, CaseHeaderName), InvalidHeaderName> {
+        Name::parse_static(self).map(|name| (name, self.into_case_header_name()))
     }
 }
 
@@ -143,25 +178,30 @@ impl IntoCaseHeaderName for Bytes {
 
 impl IntoCaseHeaderName for &HeaderName {
     fn into_case_header_name(self) -> CaseHeaderName {
-        match Known::of(self) {
-            Some(known) => known.spelling.clone(),
-            None => self.as_str().as_bytes().into(),
-        }
+        self.clone().into_case_header_name()
     }
 
-    fn into_named(self) -> Result<(HeaderName, CaseHeaderName), InvalidHeaderName> {
-        Ok((self.clone(), self.into_case_header_name()))
+    fn into_named(self) -> Result<(Name, CaseHeaderName), InvalidHeaderName> {
+        self.clone().into_named()
     }
 }
 
 impl IntoCaseHeaderName for HeaderName {
     fn into_case_header_name(self) -> CaseHeaderName {
-        (&self).into_case_header_name()
+        usual_spelling(&self.into())
     }
 
-    fn into_named(self) -> Result<(HeaderName, CaseHeaderName), InvalidHeaderName> {
-        let spelling = (&self).into_case_header_name();
-        Ok((self, spelling))
+    fn into_named(self) -> Result<(Name, CaseHeaderName), InvalidHeaderName> {
+        let name = Name::from(self);
+        let spelling = usual_spelling(&name);
+        Ok((name, spelling))
+    }
+}
+
+fn usual_spelling(name: &Name) -> CaseHeaderName {
+    match name.known {
+        Some(known) => known.spelling.clone(),
+        None => name.name.as_str().as_bytes().into(),
     }
 }
 
@@ -197,6 +237,28 @@ mod tests {
             );
         }
         assert_eq!(size_of::<CaseHeaderName>(), 40);
+    }
+
+    #[test]
+    fn comparing_goes_by_ascii_case() {
+        for len in [0, 1, 7, 8, 9, 15, 16, 17, 40] {
+            let name = vec![b'x'; len];
+            assert!(is_same_name(&name, &name));
+            assert!(!is_same_name(&name, &vec![b'x'; len + 1]));
+            for at in 0..len {
+                for (a, b) in
+                    (0..=u8::MAX).flat_map(|a| [0, 1, 0x20, 0x7f, 0x80, 0xa0].map(|b| (a, a ^ b)))
+                {
+                    let (mut left, mut right) = (name.clone(), name.to_ascii_uppercase());
+                    (left[at], right[at]) = (a, b);
+                    assert_eq!(
+                        is_same_name(&left, &right),
+                        a.eq_ignore_ascii_case(&b),
+                        "{a:#x} {b:#x}"
+                    );
+                }
+            }
+        }
     }
 
     #[test]

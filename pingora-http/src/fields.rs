@@ -1,12 +1,14 @@
 //! The fields of a header: an [`HMap`] and, when it is kept, how their names were spelled.
 
 use crate::case_header_name::{CaseHeaderName, IntoCaseHeaderName};
-use crate::known::{self, Known};
+use crate::known::{Known, Name};
 use crate::HMap;
 use bytes::BufMut;
 use http::header::{AsHeaderName, HeaderName, HeaderValue};
 use pingora_error::{ErrorType::InvalidHTTPHeader, OrErr, Result};
 use std::ptr;
+
+const TOO_MANY: &str = "too many header fields";
 
 /// The name of a field as `map` of a header hands it out.
 #[derive(Debug)]
@@ -20,7 +22,7 @@ pub enum HeaderNameVariant<'a> {
 
 /// The spellings that differ from the usual one of their name.
 ///
-/// What is looked up in the list follows from three rules, which [`CaseMap::append`] upholds:
+/// What is looked up in the list follows from three rules, which all changes uphold:
 /// a name that is not [`Known`] is listed; a name that is listed is listed once for each of its values,
 /// in their order; the entries of a name stand next to each other. So a head of usual spellings has an
 /// empty list, and the names of a header are mostly met in the order of the list.
@@ -32,79 +34,96 @@ pub(crate) struct CaseMap {
     lengths: u64,
 }
 
-fn length_bit(len: usize) -> u64 {
-    1 << (len % 64)
-}
-
 impl CaseMap {
-    fn may_list(&self, name: &HeaderName) -> bool {
-        self.lengths & length_bit(name.as_str().len()) != 0
+    /// Whether a name of this length may be listed.
+    fn may_list(&self, name: &[u8]) -> bool {
+        self.lengths & length_bit(name) != 0
     }
 
-    /// Notes how the newest value of `name` is spelled; `earlier` tells how many others it has.
-    fn append(&mut self, name: &HeaderName, spelling: &[u8], earlier: impl FnOnce() -> usize) {
-        let usual = Known::of(name).map(|known| &known.spelling);
-        let end = self.end_of(name);
-        if end.is_none() && usual.is_some_and(|usual| usual.as_slice() == spelling) {
-            return;
+    /// Notes the spelling of a name that had no value before.
+    fn start<S>(&mut self, is_usual: bool, spelling: S)
+    where
+        S: AsRef<[u8]> + Into<CaseHeaderName>,
+    {
+        if !is_usual {
+            self.lengths |= length_bit(spelling.as_ref());
+            self.listed.push(spelling.into());
         }
-        self.lengths |= length_bit(spelling.len());
-        let spelling = spelling.into();
-        match (end, usual) {
-            (Some(end), _) => self.listed.insert(end, spelling),
-            (None, Some(usual)) => {
-                self.listed.extend((0..earlier()).map(|_| usual.clone()));
-                self.listed.push(spelling);
+    }
+
+    /// Notes the spelling of one more value of a name; `earlier` counts the others.
+    fn extend<S>(
+        &mut self,
+        known: Option<&Known>,
+        is_usual: bool,
+        spelling: S,
+        earlier: impl FnOnce() -> usize,
+    ) where
+        S: AsRef<[u8]> + Into<CaseHeaderName>,
+    {
+        let raw = spelling.as_ref();
+        let last = match self.may_list(raw) {
+            true => self.listed.iter().rposition(|s| s.spells(raw)),
+            false => None,
+        };
+        match (last, known) {
+            (Some(last), _) => self.listed.insert(last + 1, spelling.into()),
+            (None, Some(known)) if !is_usual => {
+                let usual = (0..earlier()).map(|_| known.spelling.clone());
+                self.listed.extend(usual);
+                self.start(false, spelling);
             }
-            (None, None) => self.listed.push(spelling),
+            (None, _) => self.start(is_usual, spelling),
         }
     }
 
-    /// Where the entries of `name` end, if it has any.
-    fn end_of(&self, name: &HeaderName) -> Option<usize> {
-        if !self.may_list(name) {
-            return None;
-        }
-        let last = self.listed.iter().rposition(|s| s.spells(name))?;
-        Some(last + 1)
-    }
-
-    fn remove(&mut self, name: &HeaderName) {
+    fn remove(&mut self, name: &[u8]) {
         if self.may_list(name) {
             self.listed.retain(|s| !s.spells(name));
         }
     }
+}
 
-    fn lookup(&self) -> Lookup<'_> {
-        Lookup { map: self, next: 0 }
-    }
+fn length_bit(name: &[u8]) -> u64 {
+    1 << (name.len() % 64)
+}
+
+/// Where the spelling of a field's name is found.
+enum Spelling<'a> {
+    Listed(&'a CaseHeaderName),
+    Usual(&'static Known),
+    /// Neither listed nor known: that does not occur where spellings are kept.
+    Lower,
 }
 
 /// Finds the spellings of a header's names, met in the order of its map.
 struct Lookup<'a> {
-    map: &'a CaseMap,
+    cases: Option<&'a CaseMap>,
     next: usize,
 }
 
 impl<'a> Lookup<'a> {
-    fn spelling(&mut self, name: &HeaderName) -> Option<&'a CaseHeaderName> {
-        self.listed(name)
-            .or_else(|| Known::of(name).map(|known| &known.spelling))
+    fn new(cases: Option<&'a CaseMap>) -> Self {
+        Lookup { cases, next: 0 }
     }
 
-    fn listed(&mut self, name: &HeaderName) -> Option<&'a CaseHeaderName> {
-        if !self.map.may_list(name) {
-            return None;
+    fn spelling(&mut self, name: &HeaderName) -> Spelling<'a> {
+        match self.listed(name.as_str().as_bytes()) {
+            Some(spelling) => Spelling::Listed(spelling),
+            None => Known::of(name).map_or(Spelling::Lower, Spelling::Usual),
         }
-        let listed = &self.map.listed;
+    }
+
+    fn listed(&mut self, name: &[u8]) -> Option<&'a CaseHeaderName> {
+        let cases = self.cases.filter(|cases| cases.may_list(name))?;
         // A map yields the values of a name one after another, as they stand in the list: the next
         // entry is this name's next one, or it belongs to another name.
-        let at = match listed.get(self.next) {
+        let at = match cases.listed.get(self.next) {
             Some(next) if next.spells(name) => self.next,
-            _ => listed.iter().position(|s| s.spells(name))?,
+            _ => cases.listed.iter().position(|s| s.spells(name))?,
         };
         self.next = at + 1;
-        listed.get(at)
+        cases.listed.get(at)
     }
 }
 
@@ -119,13 +138,9 @@ where
     N: IntoCaseHeaderName,
     V: TryInto<HeaderValue>,
 {
-    let (name, spelling) = name
-        .into_named()
-        .or_err(InvalidHTTPHeader, "invalid header name")?;
-    let value = value
-        .try_into()
-        .explain_err(InvalidHTTPHeader, |_| "invalid value while append")?;
-    append_named(headers, cases, name, spelling.as_slice(), value)
+    let (name, spelling) = named(name)?;
+    let value = checked(value)?;
+    append_named(headers, cases, name, spelling, value)
 }
 
 /// Adds a received field; see [`append`].
@@ -135,28 +150,36 @@ pub(crate) fn append_raw(
     spelling: &[u8],
     value: HeaderValue,
 ) -> Result<bool> {
-    let name = known::parse(spelling).or_err(InvalidHTTPHeader, "invalid header name")?;
+    let name = Name::parse(spelling).or_err(InvalidHTTPHeader, "invalid header name")?;
     append_named(headers, cases, name, spelling, value)
 }
 
-pub(crate) fn append_named(
+fn append_named<S>(
     headers: &mut HMap,
     cases: &mut Option<CaseMap>,
-    name: HeaderName,
-    spelling: &[u8],
+    name: Name,
+    spelling: S,
     value: HeaderValue,
-) -> Result<bool> {
-    let Some(cases) = cases else {
-        return headers
-            .try_append(name, value)
-            .or_err(InvalidHTTPHeader, "too many header fields");
-    };
+) -> Result<bool>
+where
+    S: AsRef<[u8]> + Into<CaseHeaderName>,
+{
+    let Name {
+        name,
+        known,
+        is_usual,
+    } = name;
     let more = headers
-        .try_append(name.clone(), value)
-        .or_err(InvalidHTTPHeader, "too many header fields")?;
-    cases.append(&name, spelling, || {
-        headers.get_all(&name).iter().count().saturating_sub(1)
-    });
+        .try_append(name, value)
+        .or_err(InvalidHTTPHeader, TOO_MANY)?;
+    match (cases, more) {
+        (None, _) => {}
+        (Some(cases), false) => cases.start(is_usual, spelling),
+        (Some(cases), true) => cases.extend(known, is_usual, spelling, || {
+            let values = known.map(|known| headers.get_all(&known.name).iter().count());
+            values.unwrap_or(1) - 1
+        }),
+    }
     Ok(more)
 }
 
@@ -171,24 +194,28 @@ where
     N: IntoCaseHeaderName,
     V: TryInto<HeaderValue>,
 {
-    let (name, spelling) = name
-        .into_named()
-        .or_err(InvalidHTTPHeader, "invalid header name")?;
-    let value = value
-        .try_into()
-        .explain_err(InvalidHTTPHeader, |_| "invalid value while insert")?;
-    let Some(cases) = cases else {
-        headers
-            .try_insert(name, value)
-            .or_err(InvalidHTTPHeader, "too many header fields")?;
-        return Ok(());
-    };
-    headers
-        .try_insert(name.clone(), value)
-        .or_err(InvalidHTTPHeader, "too many header fields")?;
-    cases.remove(&name);
-    cases.append(&name, spelling.as_slice(), || 0);
+    let (name, spelling) = named(name)?;
+    let replaced = headers
+        .try_insert(name.name, checked(value)?)
+        .or_err(InvalidHTTPHeader, TOO_MANY)?;
+    if let Some(cases) = cases {
+        if replaced.is_some() {
+            cases.remove(spelling.as_slice());
+        }
+        cases.start(name.is_usual, spelling);
+    }
     Ok(())
+}
+
+fn named(name: impl IntoCaseHeaderName) -> Result<(Name, CaseHeaderName)> {
+    name.into_named()
+        .or_err(InvalidHTTPHeader, "invalid header name")
+}
+
+fn checked(value: impl TryInto<HeaderValue>) -> Result<HeaderValue> {
+    value
+        .try_into()
+        .explain_err(InvalidHTTPHeader, |_| "invalid header value")
 }
 
 /// Takes out all fields of a name and returns the value of the first.
@@ -205,7 +232,7 @@ where
         let first = headers.get(name)?;
         let found = headers.iter().find(|(_, value)| ptr::eq(*value, first));
         if let Some((name, _)) = found {
-            cases.remove(name);
+            cases.remove(name.as_str().as_bytes());
         }
     }
     headers.remove(name)
@@ -216,13 +243,15 @@ pub(crate) fn map<F>(headers: &HMap, cases: Option<&CaseMap>, mut f: F) -> Resul
 where
     F: FnMut(HeaderNameVariant<'_>, &HeaderValue) -> Result<()>,
 {
-    let mut lookup = cases.map(CaseMap::lookup);
+    let mut lookup = Lookup::new(cases);
     for (name, value) in headers {
-        let spelling = lookup.as_mut().and_then(|lookup| lookup.spelling(name));
-        match spelling {
-            Some(spelling) => f(HeaderNameVariant::Case(spelling), value)?,
-            None => f(HeaderNameVariant::Titled(titled(name)), value)?,
-        }
+        let name = match lookup.spelling(name) {
+            Spelling::Listed(spelling) => HeaderNameVariant::Case(spelling),
+            Spelling::Usual(known) if cases.is_some() => HeaderNameVariant::Case(&known.spelling),
+            Spelling::Usual(known) => HeaderNameVariant::Titled(known.title()),
+            Spelling::Lower => HeaderNameVariant::Titled(name.as_str()),
+        };
+        f(name, value)?;
     }
     Ok(())
 }
@@ -233,30 +262,36 @@ pub(crate) fn case_iter<'a>(
     cases: Option<&'a CaseMap>,
 ) -> impl Iterator<Item = (&'a CaseHeaderName, &'a HeaderValue)> + 'a {
     cases.into_iter().flat_map(|cases| {
-        let mut lookup = cases.lookup();
-        headers.iter().filter_map(move |(name, value)| {
-            // Every name has a spelling: those that are not known are listed.
-            Some((lookup.spelling(name)?, value))
+        let mut lookup = Lookup::new(Some(cases));
+        let fields = headers.iter();
+        fields.filter_map(move |(name, value)| match lookup.spelling(name) {
+            Spelling::Listed(spelling) => Some((spelling, value)),
+            Spelling::Usual(known) => Some((&known.spelling, value)),
+            Spelling::Lower => None,
         })
     })
 }
 
 /// Writes each field as `Name: value` and CRLF.
 pub(crate) fn write_h1(headers: &HMap, cases: Option<&CaseMap>, buf: &mut impl BufMut) {
-    let mut lookup = cases.map(CaseMap::lookup);
+    let mut lookup = Lookup::new(cases);
     for (name, value) in headers {
-        let spelling = lookup.as_mut().and_then(|lookup| lookup.spelling(name));
-        buf.put_slice(match spelling {
-            Some(spelling) => spelling.as_slice(),
-            None => titled(name).as_bytes(),
-        });
-        buf.put_slice(b": ");
+        let spelling = match lookup.spelling(name) {
+            Spelling::Listed(spelling) => spelling.as_slice(),
+            Spelling::Usual(known) => {
+                buf.put_slice(known.line.as_bytes());
+                b""
+            }
+            Spelling::Lower => name.as_str().as_bytes(),
+        };
+        if !spelling.is_empty() {
+            buf.put_slice(spelling);
+            buf.put_slice(b": ");
+        }
         buf.put_slice(value.as_bytes());
         buf.put_slice(b"\r\n");
     }
 }
 
-/// How a name is written that came without a spelling.
-fn titled(name: &HeaderName) -> &str {
-    Known::of(name).map_or(name.as_str(), |known| known.title)
-}
+#[cfg(test)]
+mod tests;

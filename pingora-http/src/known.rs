@@ -1,15 +1,15 @@
 //! Names that this crate knows: their spelling, and a way to them that parses and allocates nothing.
 
-use crate::case_header_name::CaseHeaderName;
+use crate::case_header_name::{is_same_name, CaseHeaderName};
 use http::header::{HeaderName, InvalidHeaderName};
 
 /// A name this crate knows.
 pub(crate) struct Known {
     pub(crate) name: HeaderName,
     lower: &'static str,
-    /// How the name is written when nobody gave it a spelling.
-    pub(crate) title: &'static str,
-    /// The same as something that a header can lend.
+    /// How a field line begins when nobody gave the name a spelling: the usual one, colon and space.
+    pub(crate) line: &'static str,
+    /// The usual spelling as something that a header can lend.
     pub(crate) spelling: CaseHeaderName,
 }
 
@@ -19,7 +19,7 @@ macro_rules! known_names {
         static KNOWN: [Known; SPELLINGS.len()] = [$(Known {
             name: HeaderName::from_static($lower),
             lower: $lower,
-            title: $spelling,
+            line: concat!($spelling, ": "),
             spelling: CaseHeaderName::in_place($spelling.as_bytes()),
         }),*];
         const SPELLINGS: &[&str] = &[$($spelling),*];
@@ -178,38 +178,105 @@ const fn slot_of(name: &[u8]) -> u8 {
 }
 
 impl Known {
-    /// The known name that `raw` spells, in whatever letter case.
-    pub(crate) fn find(raw: &[u8]) -> Option<&'static Known> {
-        let mut slot = slot_of(raw);
-        loop {
-            // Ends: more than half of the slots are free, which the table asserts.
-            let known = KNOWN.get(usize::from(SLOTS[usize::from(slot)]))?;
+    /// The known name that `raw` spells, and whether that is its usual spelling.
+    fn find(raw: &[u8]) -> Option<(&'static Known, bool)> {
+        find_by(raw, |known| {
             // The usual spelling comes first: it is what arrives, and comparing bytes is quicker.
-            if known.title.as_bytes() == raw || known.lower.as_bytes().eq_ignore_ascii_case(raw) {
-                return Some(known);
+            if known.title().as_bytes() == raw {
+                return Some((known, true));
             }
-            slot = slot.wrapping_add(1);
-        }
+            is_same_name(known.lower.as_bytes(), raw).then_some((known, false))
+        })
     }
 
     /// The entry for an already parsed name.
+    #[inline]
     pub(crate) fn of(name: &HeaderName) -> Option<&'static Known> {
-        Known::find(name.as_str().as_bytes())
+        // Standard names compare as numbers.
+        find_by(name.as_str().as_bytes(), |known| {
+            (known.name == *name).then_some(known)
+        })
+    }
+
+    /// The usual spelling.
+    pub(crate) fn title(&self) -> &'static str {
+        &self.line[..self.line.len() - ": ".len()]
     }
 }
 
-/// Parses a field name, without an allocation when it is known.
-pub(crate) fn parse(raw: &[u8]) -> Result<HeaderName, InvalidHeaderName> {
-    match Known::find(raw) {
-        Some(known) => Ok(known.name.clone()),
-        None => HeaderName::from_bytes(raw),
+#[inline]
+fn find_by<T>(raw: &[u8], check: impl Fn(&'static Known) -> Option<T>) -> Option<T> {
+    let mut slot = slot_of(raw);
+    loop {
+        // Ends: more than half of the slots are free, which the table asserts.
+        let known = KNOWN.get(usize::from(SLOTS[usize::from(slot)]))?;
+        let found = check(known);
+        if found.is_some() {
+            return found;
+        }
+        slot = slot.wrapping_add(1);
     }
 }
 
-/// Parses a field name that is a constant of the program, without an allocation when it is known or
-/// in lower case.
-pub(crate) fn parse_static(raw: &'static str) -> Result<HeaderName, InvalidHeaderName> {
-    parse(raw.as_bytes())
+/// A parsed field name, and what is known about it.
+pub struct Name {
+    pub(crate) name: HeaderName,
+    pub(crate) known: Option<&'static Known>,
+    /// Whether it was spelled the way a known name usually is.
+    pub(crate) is_usual: bool,
+}
+
+impl Name {
+    /// Parses a name, without an allocation when it is known.
+    pub(crate) fn parse(raw: &[u8]) -> Result<Name, InvalidHeaderName> {
+        Name::parse_with(raw, HeaderName::from_bytes)
+    }
+
+    /// Parses a name that lives as long as the program, without an allocation when it is known or in
+    /// lower case.
+    pub(crate) fn parse_static(raw: &'static str) -> Result<Name, InvalidHeaderName> {
+        Name::parse_with(raw.as_bytes(), |bytes| match is_lower_token(raw) {
+            // Cannot panic: these are the names that `from_static` takes, or fewer.
+            true => Ok(HeaderName::from_static(raw)),
+            false => HeaderName::from_bytes(bytes),
+        })
+    }
+
+    fn parse_with(
+        raw: &[u8],
+        unknown: impl FnOnce(&[u8]) -> Result<HeaderName, InvalidHeaderName>,
+    ) -> Result<Name, InvalidHeaderName> {
+        Ok(match Known::find(raw) {
+            Some((known, is_usual)) => Name {
+                name: known.name.clone(),
+                known: Some(known),
+                is_usual,
+            },
+            None => Name {
+                name: unknown(raw)?,
+                known: None,
+                is_usual: false,
+            },
+        })
+    }
+}
+
+impl From<HeaderName> for Name {
+    fn from(name: HeaderName) -> Name {
+        let known = Known::of(&name);
+        Name {
+            name,
+            known,
+            is_usual: known.is_some(),
+        }
+    }
+}
+
+/// Whether a text is a token (RFC 9110 section 5.6.2) without capitals, and no longer than `http` allows.
+fn is_lower_token(text: &str) -> bool {
+    let is_lower_tchar =
+        |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&b);
+    (1..=usize::from(u16::MAX)).contains(&text.len()) && text.bytes().all(is_lower_tchar)
 }
 
 /// Parses a received field name: like [`HeaderName::from_bytes`], but names that are common cost no
@@ -220,7 +287,7 @@ pub(crate) fn parse_static(raw: &'static str) -> Result<HeaderName, InvalidHeade
 /// When `raw` is no token (RFC 9110 section 5.6.2) or longer than 65,535 bytes.
 #[doc(hidden)]
 pub fn header_name_from_raw(raw: &[u8]) -> Result<HeaderName, InvalidHeaderName> {
-    parse(raw)
+    Name::parse(raw).map(|parsed| parsed.name)
 }
 
 #[cfg(test)]
@@ -231,10 +298,15 @@ mod tests {
     fn every_known_name_is_found_in_any_case() {
         for known in &KNOWN {
             assert_eq!(known.name.as_str(), known.lower);
-            assert!(known.spelling.spells(&known.name), "{}", known.lower);
+            assert!(
+                known.spelling.spells(known.lower.as_bytes()),
+                "{}",
+                known.lower
+            );
             for raw in [known.lower.to_string(), known.lower.to_uppercase()] {
-                let found = Known::find(raw.as_bytes()).unwrap();
+                let (found, is_usual) = Known::find(raw.as_bytes()).unwrap();
                 assert_eq!(found.name, known.name, "{raw}");
+                assert_eq!(is_usual, raw == known.title(), "{raw}");
             }
             assert_eq!(Known::of(&known.name).unwrap().lower, known.lower);
         }
@@ -275,6 +347,12 @@ mod tests {
         );
     }
 
+    fn assert_parsed_as_by_http(raw: &[u8]) {
+        let ours = Name::parse(raw).map(|parsed| parsed.name);
+        let theirs = HeaderName::from_bytes(raw);
+        assert_eq!(ours.ok(), theirs.ok(), "{}", raw.escape_ascii());
+    }
+
     #[test]
     fn parsing_agrees_with_http() {
         for raw in [
@@ -287,9 +365,51 @@ mod tests {
             b"\xc3\xa9",
             b"a\0",
         ] {
-            let ours = parse(raw).map_err(|e| e.to_string());
-            let theirs = HeaderName::from_bytes(raw).map_err(|e| e.to_string());
-            assert_eq!(ours, theirs, "{}", raw.escape_ascii());
+            assert_parsed_as_by_http(raw);
+        }
+        for byte in 0..=u8::MAX {
+            assert_parsed_as_by_http(&[b'a', byte]);
+        }
+    }
+
+    #[test]
+    fn static_names_agree_with_others() {
+        let long = |len| -> &'static str { "n".repeat(len).leak() };
+        let ascii =
+            (0..=127).map(|byte: u8| -> &'static str { char::from(byte).to_string().leak() });
+        let others = [
+            "",
+            "x-foo",
+            "X-Foo",
+            "Host",
+            "host",
+            "x foo",
+            "\u{e9}",
+            long(65_535),
+            long(65_536),
+        ];
+        for raw in ascii.chain(others) {
+            let ours = Name::parse_static(raw).map(|parsed| parsed.name);
+            let theirs = HeaderName::from_bytes(raw.as_bytes());
+            assert_eq!(ours.ok(), theirs.ok(), "{raw}");
+        }
+    }
+
+    #[test]
+    fn parsing_tells_what_is_known() {
+        for (raw, known) in [("Host", true), ("x-request-id", true), ("x-foo", false)] {
+            assert_eq!(
+                Name::parse(raw.as_bytes()).unwrap().known.is_some(),
+                known,
+                "{raw}"
+            );
+            assert_eq!(
+                Name::parse_static(raw).unwrap().known.is_some(),
+                known,
+                "{raw}"
+            );
+            let name = HeaderName::from_static(raw.to_lowercase().leak());
+            assert_eq!(Name::from(name).known.is_some(), known, "{raw}");
         }
     }
 }

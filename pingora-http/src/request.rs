@@ -305,3 +305,6 @@ impl From<RequestHeader> for Parts {
         header.parts
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -55,7 +55,7 @@ impl ResponseHeader {
     ///
     /// `InvalidHTTPHeader` when the code is not from 100 to 999.
     pub fn build_no_case(code: impl TryInto<StatusCode>, size_hint: Option<usize>) -> Result<Self> {
-        let status = status(code)?;
+        let status = status_code(code)?;
         Ok(Self::from_status(status, None, size_hint))
     }
 
@@ -169,13 +169,13 @@ impl ResponseHeader {
         self.cases.is_some()
     }
 
-    /// Sets the status. A reason phrase that was set stays.
+    /// Sets the status. A reason phrase of one's own stays, the usual one follows the status.
     ///
     /// # Errors
     ///
     /// `InvalidHTTPHeader` when the code is not from 100 to 999.
-    pub fn set_status(&mut self, code: impl TryInto<StatusCode>) -> Result<()> {
-        self.parts.status = status(code)?;
+    pub fn set_status(&mut self, status: impl TryInto<StatusCode>) -> Result<()> {
+        self.parts.status = status_code(status)?;
         Ok(())
     }
 
@@ -184,7 +184,7 @@ impl ResponseHeader {
         self.parts.version = version;
     }
 
-    /// Sets the reason phrase; `None` returns to the usual one of the status.
+    /// Sets the reason phrase; `None`, or the usual one of the status itself, returns to the usual one.
     ///
     /// # Errors
     ///
@@ -234,7 +234,7 @@ impl ResponseHeader {
     }
 }
 
-fn status(code: impl TryInto<StatusCode>) -> Result<StatusCode> {
+fn status_code(code: impl TryInto<StatusCode>) -> Result<StatusCode> {
     code.try_into()
         .explain_err(InvalidHTTPHeader, |_| "invalid status")
 }
@@ -274,3 +274,6 @@ impl From<ResponseHeader> for Parts {
         header.parts
     }
 }
+
+#[cfg(test)]
+mod tests;

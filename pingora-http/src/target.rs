@@ -2,7 +2,7 @@
 
 use crate::authority::{raw_target_authority, RawTargetAuthority};
 use bytes::Bytes;
-use http::uri::{InvalidUri, PathAndQuery};
+use http::uri::PathAndQuery;
 use http::Uri;
 use pingora_error::{Error, ErrorType::InvalidHTTPHeader, OrErr, Result};
 
@@ -22,52 +22,69 @@ impl Target {
     /// and a `Uri` with a host next to a Host field that differs would be a second opinion. The `Uri` of
     /// the authority-form, and of what has no form at all, is `/`.
     pub(crate) fn parse(mut target: Bytes) -> Result<Target> {
-        if let Some(refused) = target.iter().find(|b| **b <= b' ' || **b == 0x7f) {
+        let found = Bytewise::of(&target);
+        if found.refused {
             // Written to an HTTP/1 connection it would end the target, or the request line.
             return Error::e_explain(
                 InvalidHTTPHeader,
-                format!("byte {refused:#04x} in request target"),
+                "space or control character in request target",
             );
         }
-        if let Some(fragment) = target.iter().position(|b| *b == b'#') {
-            target.truncate(fragment);
+        if found.fragment {
+            let fragment = target.iter().position(|b| *b == b'#');
+            target.truncate(fragment.unwrap_or(target.len()));
         }
-        let is_origin = matches!(&target[..], [] | [b'/', ..] | b"*");
-        let path = match is_origin {
-            true => target.clone(),
-            false => path_of(&target),
+        let is_utf8 = found.ascii || std::str::from_utf8(&target).is_ok();
+        let is_path = matches!(&target[..], [b'/', ..] | b"*");
+        let (path, raw) = match is_path {
+            _ if target.is_empty() => (Bytes::from_static(b"/"), None),
+            true if is_utf8 => (target, None),
+            true => (lossy(&target), Some(target[..].into())),
+            false => (path_of(&target), Some(target[..].into())),
         };
-        let is_utf8 = target.is_ascii() || std::str::from_utf8(&target).is_ok();
-        let uri = uri(path).or_err_with(InvalidHTTPHeader, || {
-            format!("invalid request target {}", target.escape_ascii())
-        })?;
-        let raw = match is_origin && is_utf8 {
-            true => None,
-            false => Some(target[..].into()),
-        };
+        let uri = PathAndQuery::from_maybe_shared(path)
+            .or_err(InvalidHTTPHeader, "invalid request target")?
+            .into();
         Ok(Target { uri, raw })
     }
 }
 
-/// Path and query of a target that does not begin with its path.
-fn path_of(target: &Bytes) -> Bytes {
-    let path = match raw_target_authority(target) {
-        RawTargetAuthority::Absolute { path_and_query, .. } => path_and_query,
-        _ if target.starts_with(b"?") => &target[..],
-        _ => b"",
-    };
-    match path {
-        [] => Bytes::from_static(b"/"),
-        [b'/', ..] => target.slice_ref(path),
-        _ => [b"/", path].concat().into(),
+/// What one pass over the bytes of a target finds out, which the compiler can make a pass over vectors.
+struct Bytewise {
+    refused: bool,
+    fragment: bool,
+    ascii: bool,
+}
+
+impl Bytewise {
+    fn of(target: &[u8]) -> Self {
+        let (mut refused, mut fragment, mut all) = (false, false, 0);
+        for b in target {
+            refused |= *b <= b' ' || *b == 0x7f;
+            fragment |= *b == b'#';
+            all |= *b;
+        }
+        Bytewise {
+            refused,
+            fragment,
+            ascii: all.is_ascii(),
+        }
     }
 }
 
-fn uri(path: Bytes) -> Result<Uri, InvalidUri> {
-    let path = match std::str::from_utf8(&path) {
-        Ok("") => PathAndQuery::from_static("/"),
-        Ok(_) => PathAndQuery::from_maybe_shared(path)?,
-        Err(_) => PathAndQuery::try_from(String::from_utf8_lossy(&path).into_owned())?,
+/// Path and query of a target that does not begin with its path.
+fn path_of(target: &[u8]) -> Bytes {
+    let path = match raw_target_authority(target) {
+        RawTargetAuthority::Absolute { path_and_query, .. } => path_and_query,
+        _ if target.starts_with(b"?") => target,
+        _ => b"",
     };
-    Ok(path.into())
+    match path {
+        [b'/', ..] => lossy(path),
+        _ => lossy(&[b"/", path].concat()),
+    }
+}
+
+fn lossy(path: &[u8]) -> Bytes {
+    Bytes::from(String::from_utf8_lossy(path).into_owned())
 }

@@ -6,11 +6,11 @@ use http::HeaderValue;
 /// Makes a field value of received bytes, without a copy when they are a valid value.
 ///
 /// Line folding (a line break, with the spaces and tabs around it; RFC 9112 section 5.2) becomes one space,
-/// and none at the beginning. Each other control character except tab, CR and NUL among them (RFC 9110
+/// and none at the beginning or end. Each other control character except tab, CR and NUL among them (RFC 9110
 /// section 5.5), becomes a space. So whatever the bytes are, the value cannot end its field line.
 pub fn header_value_from_raw(raw: impl Into<Bytes>) -> HeaderValue {
     let raw = raw.into();
-    if raw.iter().any(is_refused) {
+    if has_refused(&raw) {
         return cleaned(&raw);
     }
     HeaderValue::from_maybe_shared(raw).unwrap_or_else(|_| empty())
@@ -32,23 +32,49 @@ fn is_refused(byte: &u8) -> bool {
     *byte != b'\t' && byte.is_ascii_control()
 }
 
+/// Whether a value cannot have these bytes; eight at a time, because this is asked of each received field.
+fn has_refused(raw: &[u8]) -> bool {
+    let is_suspect = match raw.last_chunk() {
+        // The last eight may overlap those before them.
+        Some(end) => {
+            let mut words = raw.chunks_exact(8).filter_map(|word| word.first_chunk());
+            has_control(end) || words.any(has_control)
+        }
+        None => true,
+    };
+    is_suspect && raw.iter().any(is_refused)
+}
+
+/// Whether there is a control character, tab included, among eight bytes.
+fn has_control(bytes: &[u8; 8]) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const TOPS: u64 = 0x80 * ONES;
+    let word = u64::from_ne_bytes(*bytes);
+    // The lowest byte below the one taken away borrows, and so gets its top bit set.
+    let below = |word: u64, least: u64| word.wrapping_sub(least * ONES) & !word & TOPS;
+    below(word, 0x20) | below(word ^ (0x7f * ONES), 1) != 0
+}
+
 fn cleaned(raw: &[u8]) -> HeaderValue {
     let mut value = Vec::with_capacity(raw.len());
+    let mut folded = false;
     let mut rest = raw;
     while let [byte, after @ ..] = rest {
         rest = after;
         match byte {
             b'\n' => {
                 trim_end(&mut value);
-                if !value.is_empty() {
-                    value.push(b' ');
-                }
                 rest = trim_start(rest);
+                folded = true;
             }
             // The first half of a line break goes with it; elsewhere CR is like any other.
             b'\r' if rest.starts_with(b"\n") => {}
-            byte if is_refused(byte) => value.push(b' '),
-            byte => value.push(*byte),
+            byte => {
+                if std::mem::take(&mut folded) && !value.is_empty() {
+                    value.push(b' ');
+                }
+                value.push(if is_refused(byte) { b' ' } else { *byte });
+            }
         }
     }
     HeaderValue::from_maybe_shared(Bytes::from(value)).unwrap_or_else(|_| empty())
@@ -84,11 +110,11 @@ mod tests {
             (b"a \t\r\n\t  b", b"a b"),
             (b"a\r\n\r\n \r\nb", b"a b"),
             (b"\r\n a", b"a"),
-            (b"a\r\n", b"a "),
+            (b"a\r\n", b"a"),
             (b"a\rb", b"a b"),
             (b"\0x", b" x"),
             (b"a\x01b\x1f\x7f", b"a b  "),
-            (b"a\r\nSet-Cookie: x\r\n\r\n", b"a Set-Cookie: x "),
+            (b"a\r\nSet-Cookie: x\r\n\r\n", b"a Set-Cookie: x"),
         ] {
             let name = raw.escape_ascii();
             assert_eq!(header_value_from_slice(raw).as_bytes(), expected, "{name}");
@@ -98,6 +124,26 @@ mod tests {
                 "{name}"
             );
         }
+    }
+
+    #[test]
+    fn refused_bytes_are_found_wherever_they_are() {
+        for len in 1..=20 {
+            for at in 0..len {
+                for byte in 0..=u8::MAX {
+                    for other in [b'x', b' ', b'\t', 0xff, 0x80, 0x7e] {
+                        let mut raw = vec![other; len];
+                        raw[at] = byte;
+                        assert_eq!(
+                            has_refused(&raw),
+                            HeaderValue::from_bytes(&raw).is_err(),
+                            "{raw:?}"
+                        );
+                    }
+                }
+            }
+        }
+        assert!(!has_refused(b""));
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub mod error_resp;
 pub mod server;
 pub mod v1;
 
+pub use server::{ReusableHttpStream, Session as ServerSession};
+
 /// The value of the `Server` field of responses that the proxy itself makes.
 pub const SERVER_NAME: &[u8; 7] = b"Pingora";
 

@@ -125,6 +125,8 @@ unsafe impl Pod for c_int {}
 unsafe impl Pod for u32 {}
 // SAFETY: as above.
 unsafe impl Pod for u64 {}
+// SAFETY: as above.
+unsafe impl Pod for libc::linger {}
 
 fn zeroed<T: Pod>() -> T {
     // SAFETY: `Pod` says that all zeros are a value.
@@ -352,6 +354,19 @@ fn keepalive(socket: SockRef<'_>, ka: &TcpKeepalive) -> io::Result<()> {
     Ok(())
 }
 
+/// Has closing the socket send a reset, so that the other side does not take what it got for complete.
+///
+/// A descriptor that is no socket is left alone.
+pub(crate) fn reset_on_close(fd: RawFd) {
+    let linger = libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    if let Err(e) = setsockopt(fd, libc::SOL_SOCKET, libc::SO_LINGER, linger) {
+        log::debug!("setting SO_LINGER: {e}");
+    }
+}
+
 /// Connects to `addr`, from the address and ports that `bind_to` names, if any.
 ///
 /// # Errors
@@ -483,3 +498,22 @@ pub async fn connect_uds(path: &Path) -> Result<UnixStream> {
     })
 }
 
+
+/// Whether bytes lie in the receive queue of a socket, those included that no reactor has reported yet.
+pub(crate) fn has_unread(fd: RawFd) -> bool {
+    let mut byte = [MaybeUninit::<u8>::uninit()];
+    let peeked = with_socket(fd, |socket| {
+        socket.recv_with_flags(&mut byte, libc::MSG_PEEK | libc::MSG_DONTWAIT)
+    });
+    peeked.is_some_and(|n| n > 0)
+}
+
+/// What `f` says of the socket `fd`; `None` when it fails, as it does for what is no open socket.
+fn with_socket<T>(fd: RawFd, f: impl FnOnce(SockRef<'_>) -> io::Result<T>) -> Option<T> {
+    if fd < 0 {
+        return None;
+    }
+    // SAFETY: the number is not -1, and it is borrowed only for calls which the system checks.
+    let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+    f(SockRef::from(&fd)).ok()
+}

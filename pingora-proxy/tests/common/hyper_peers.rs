@@ -19,7 +19,9 @@ pub type Stub = BoxBody<Bytes, hyper::Error>;
 
 /// A whole body.
 pub fn whole(bytes: impl Into<Bytes>) -> Stub {
-    Full::new(bytes.into()).map_err(|never| match never {}).boxed()
+    Full::new(bytes.into())
+        .map_err(|never| match never {})
+        .boxed()
 }
 
 /// A request with a whole body.
@@ -86,8 +88,9 @@ impl HyperClient {
     /// Connects to the Unix socket at `path`.
     pub async fn connect(path: &Path) -> Self {
         let stream = UnixStream::connect(path).await.unwrap();
-        let (requests, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        let (requests, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .unwrap();
         tokio::spawn(async { drop(connection.with_upgrades().await) });
         HyperClient { requests }
     }

@@ -31,7 +31,12 @@ impl Origin {
             let (accepted, ended) = (accepted.clone(), ended.clone());
             move || accept(&listener, &Arc::new(script), &accepted, &ended)
         });
-        Origin { dir, accepted, ended, thread: Some(thread) }
+        Origin {
+            dir,
+            accepted,
+            ended,
+            thread: Some(thread),
+        }
     }
 
     /// Reads one request after the other, and answers each with these bytes.
@@ -56,11 +61,15 @@ impl Origin {
     }
 
     fn end(&mut self) -> Result<(), String> {
-        let Some(thread) = self.thread.take() else { return Ok(()) };
+        let Some(thread) = self.thread.take() else {
+            return Ok(());
+        };
         self.ended.store(true, Ordering::SeqCst);
         // Wakes the thread that accepts.
         let _ = UnixStream::connect(self.path());
-        thread.join().map_err(|_| "the origin itself panicked".to_string())?
+        thread
+            .join()
+            .map_err(|_| "the origin itself panicked".to_string())?
     }
 }
 
@@ -93,10 +102,14 @@ where
         }
         let number = accepted.fetch_add(1, Ordering::SeqCst);
         let script = script.clone();
-        scripts.push(std::thread::spawn(move || script(Wire::new(stream), number)));
+        scripts.push(std::thread::spawn(move || {
+            script(Wire::new(stream), number)
+        }));
     }
     for (number, script) in scripts.into_iter().enumerate() {
-        script.join().map_err(|_| format!("the script of connection {number} panicked"))?;
+        script
+            .join()
+            .map_err(|_| format!("the script of connection {number} panicked"))?;
     }
     Ok(())
 }

@@ -83,9 +83,17 @@ impl Proxy {
             let socket = socket.clone();
             move || serve(setup, app, &socket, tcp, signal)
         });
-        let proxy = Proxy { dir, tcp, stop, thread: Some(thread) };
+        let proxy = Proxy {
+            dir,
+            tcp,
+            stop,
+            thread: Some(thread),
+        };
         eventually("the proxy listens", || {
-            assert!(!proxy.thread.as_ref().is_some_and(JoinHandle::is_finished), "it ended");
+            assert!(
+                !proxy.thread.as_ref().is_some_and(JoinHandle::is_finished),
+                "it ended"
+            );
             UnixStream::connect(&socket).is_ok()
                 && tcp.is_none_or(|addr| TcpStream::connect(addr).is_ok())
         });
@@ -128,7 +136,9 @@ impl Proxy {
 
     #[track_caller]
     fn join(&mut self) {
-        let Some(thread) = self.thread.take() else { return };
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
         eventually("the proxy ends", || thread.is_finished());
         thread.join().expect("the proxy ends without a panic");
     }
@@ -169,7 +179,9 @@ fn serve<P>(
         service.add_tcp(&addr.to_string());
     }
     server.add_service(service);
-    server.run(RunArgs { shutdown_signal: Box::new(Signal(signal)) });
+    server.run(RunArgs {
+        shutdown_signal: Box::new(Signal(signal)),
+    });
 }
 
 struct Signal(watch::Receiver<Option<Stop>>);
@@ -189,7 +201,9 @@ impl ShutdownSignalWatch for Signal {
 
 /// The system gives the ports that it picks in turn, so this one is free for a good while.
 fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port")
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|socket| socket.local_addr())
+        .expect("a free port")
 }
 
 /// A proxy that changes nothing.
@@ -200,7 +214,9 @@ pub struct Forward {
 
 /// Forwards to the Unix socket at `path`.
 pub fn forward_to(path: PathBuf) -> Forward {
-    Forward { peer: HttpPeer::new_uds(&path.to_string_lossy(), false, String::new()).unwrap() }
+    Forward {
+        peer: HttpPeer::new_uds(&path.to_string_lossy(), false, String::new()).unwrap(),
+    }
 }
 
 #[async_trait]

@@ -58,7 +58,10 @@ fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
         .filter(|(n, _)| n.eq_ignore_ascii_case(name))
         .map(|(_, value)| value.trim());
     let value = found.next();
-    assert!(found.next().is_none(), "{name} stands more than once in {head:?}");
+    assert!(
+        found.next().is_none(),
+        "{name} stands more than once in {head:?}"
+    );
     value
 }
 
@@ -67,7 +70,10 @@ impl Wire {
     pub fn new(stream: UnixStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        Wire { stream, unread: Vec::new() }
+        Wire {
+            stream,
+            unread: Vec::new(),
+        }
     }
 
     /// Over a connected TCP socket: reads, writes and shutdown are the same calls for both.
@@ -79,7 +85,9 @@ impl Wire {
     /// Sends all of it.
     #[track_caller]
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.stream.write_all(bytes.as_ref()).expect("the peer takes the bytes");
+        self.stream
+            .write_all(bytes.as_ref())
+            .expect("the peer takes the bytes");
     }
 
     /// Sends as much as the peer takes; a peer that hung up is no failure.
@@ -148,7 +156,12 @@ impl Wire {
                 return String::from_utf8(read).expect("text");
             }
             let more = self.fill();
-            assert!(more, "the stream ended before {:?}: {:?}", show(mark), show(&self.unread));
+            assert!(
+                more,
+                "the stream ended before {:?}: {:?}",
+                show(mark),
+                show(&self.unread)
+            );
         }
     }
 
@@ -157,7 +170,11 @@ impl Wire {
     pub fn read_exact(&mut self, size: usize) -> Vec<u8> {
         while self.unread.len() < size {
             let more = self.fill();
-            assert!(more, "the stream ended within {size} bytes: {:?}", show(&self.unread));
+            assert!(
+                more,
+                "the stream ended within {size} bytes: {:?}",
+                show(&self.unread)
+            );
         }
         self.unread.drain(..size).collect()
     }
@@ -214,14 +231,22 @@ impl Wire {
     fn read_body(&mut self, head: String, until_close: bool) -> Response {
         if field(&head, "Transfer-Encoding").is_some_and(|te| te.ends_with("chunked")) {
             let (body, trailers) = self.read_chunks();
-            return Response { head, body, trailers };
+            return Response {
+                head,
+                body,
+                trailers,
+            };
         }
         let body = match field(&head, "Content-Length") {
             Some(length) => self.read_exact(length.parse().expect("a length")),
             None if until_close => self.read_to_end(),
             None => Vec::new(),
         };
-        Response { head, body, trailers: String::new() }
+        Response {
+            head,
+            body,
+            trailers: String::new(),
+        }
     }
 
     #[track_caller]
@@ -248,7 +273,11 @@ impl Wire {
 }
 
 fn bodiless(head: String) -> Response {
-    Response { head, body: Vec::new(), trailers: String::new() }
+    Response {
+        head,
+        body: Vec::new(),
+        trailers: String::new(),
+    }
 }
 
 fn show(bytes: &[u8]) -> String {

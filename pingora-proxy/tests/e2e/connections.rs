@@ -137,7 +137,10 @@ fn requests_sent_together_are_answered_in_turn() {
         while wire.has_more() {
             let head = wire.read_message().head;
             let path = head.split(' ').nth(1).unwrap_or_default().to_string();
-            wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{path}", path.len()));
+            wire.send(format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{path}",
+                path.len()
+            ));
         }
     });
     let proxy = Proxy::start(PipelinedForward(forward_to(origin.path())));
@@ -180,16 +183,17 @@ impl pingora_proxy::ProxyHttp for PipelinedForward {
 }
 
 #[test]
-fn a_connection_ends_after_the_requests_it_is_allowed() {
+fn a_connection_is_reused_as_often_as_it_is_allowed() {
     let origin = Origin::answering(HELLO);
     let mut setup = Setup::default();
     setup.options.keepalive_request_limit = Some(2);
     let proxy = Proxy::start_with(setup, forward_to(origin.path()));
     let mut client = proxy.connect();
-    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert_ne!(client.read_response().field("Connection"), Some("close"));
-    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    client.read_response();
+    for reuse in 0..=2 {
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let response = client.read_response();
+        assert_eq!(response.field("Connection") == Some("close"), reuse == 2);
+    }
     client.expect_end();
 }
 
@@ -197,7 +201,10 @@ fn a_connection_ends_after_the_requests_it_is_allowed() {
 fn a_client_over_tcp_is_served_alike() {
     let origin = Origin::answering(HELLO);
     let proxy = Proxy::start_with(
-        Setup { tcp: true, ..Setup::default() },
+        Setup {
+            tcp: true,
+            ..Setup::default()
+        },
         forward_to(origin.path()),
     );
     let mut client = proxy.connect_tcp();

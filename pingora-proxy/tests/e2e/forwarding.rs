@@ -11,7 +11,11 @@ const HELLO: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 fn a_get_is_forwarded_and_its_answer_comes_back() {
     let origin = Origin::scripted(|mut wire, _| {
         let request = wire.read_message();
-        assert!(request.head.starts_with("GET /a?b=c HTTP/1.1\r\n"), "{}", request.head);
+        assert!(
+            request.head.starts_with("GET /a?b=c HTTP/1.1\r\n"),
+            "{}",
+            request.head
+        );
         assert_eq!(request.field("Host"), Some("origin.test"));
         assert_eq!(request.field("X-Mine"), Some("kept"));
         wire.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Yours: kept too\r\n\r\nhello");
@@ -36,7 +40,10 @@ fn a_head_is_forwarded_and_its_answer_has_no_body() {
     let mut client = proxy.connect();
     client.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n");
     let response = client.read_response_to_head();
-    assert_eq!((response.status(), response.field("Content-Length")), (200, Some("5")));
+    assert_eq!(
+        (response.status(), response.field("Content-Length")),
+        (200, Some("5"))
+    );
     // Both connections are good for the next request: no body was waited for.
     client.send("GET /next HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(client.read_response().text(), "hello");
@@ -44,7 +51,10 @@ fn a_head_is_forwarded_and_its_answer_has_no_body() {
 
 #[test]
 fn answers_that_cannot_have_a_body_end_with_their_head() {
-    for answer in ["HTTP/1.1 204 No Content", "HTTP/1.1 304 Not Modified\r\nContent-Length: 5"] {
+    for answer in [
+        "HTTP/1.1 204 No Content",
+        "HTTP/1.1 304 Not Modified\r\nContent-Length: 5",
+    ] {
         let origin = Origin::scripted(move |mut wire, _| {
             wire.read_message();
             wire.send(format!("{answer}\r\n\r\n"));
@@ -55,7 +65,11 @@ fn answers_that_cannot_have_a_body_end_with_their_head() {
         let mut client = proxy.connect();
         client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
         let response = client.read_response();
-        assert!(response.head.starts_with(&answer[..12]), "{}", response.head);
+        assert!(
+            response.head.starts_with(&answer[..12]),
+            "{}",
+            response.head
+        );
         assert_eq!(response.field("Transfer-Encoding"), None);
         client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
         assert_eq!(client.read_response().text(), "hello");
@@ -100,7 +114,8 @@ fn heads_and_bodies_may_arrive_in_any_pieces() {
         while wire.has_more() {
             let request = wire.read_message();
             assert_eq!(request.text(), "some body");
-            let answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+            let answer =
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
             let at: Vec<_> = (1..answer.len()).collect();
             wire.send_split(answer, &at);
         }
@@ -142,6 +157,22 @@ fn trailers_of_a_chunked_answer_are_passed_on() {
 }
 
 #[test]
+fn trailers_of_a_chunked_request_are_passed_on() {
+    let origin = Origin::scripted(|mut wire, _| {
+        let request = wire.read_message();
+        assert_eq!(request.text(), "hello");
+        assert_eq!(request.trailers.to_ascii_lowercase(), "x-sum: 42\r\n");
+        wire.send(HELLO);
+    });
+    let proxy = Proxy::to(&origin);
+    let mut client = proxy.connect();
+    client
+        .send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n");
+    client.send("5\r\nhello\r\n0\r\nX-Sum: 42\r\n\r\n");
+    assert_eq!(client.read_response().text(), "hello");
+}
+
+#[test]
 fn fields_of_one_connection_are_not_passed_on() {
     let origin = Origin::scripted(|mut wire, _| {
         let request = wire.read_message();
@@ -164,7 +195,10 @@ fn fields_of_one_connection_are_not_passed_on() {
 fn the_body_is_sent_when_the_origin_asks_for_it() {
     let origin = Origin::scripted(|mut wire, _| {
         let head = wire.read_head();
-        assert!(head.to_ascii_lowercase().contains("expect: 100-continue"), "{head}");
+        assert!(
+            head.to_ascii_lowercase().contains("expect: 100-continue"),
+            "{head}"
+        );
         wire.send("HTTP/1.1 100 Continue\r\n\r\n");
         assert_eq!(wire.read_exact(4), b"body");
         wire.send(HELLO);
@@ -231,7 +265,10 @@ fn a_client_of_1_0_gets_an_answer_it_can_read() {
     let mut client = proxy.connect();
     client.send("GET / HTTP/1.0\r\n\r\n");
     let head = client.read_head();
-    assert!(!head.to_ascii_lowercase().contains("transfer-encoding"), "{head}");
+    assert!(
+        !head.to_ascii_lowercase().contains("transfer-encoding"),
+        "{head}"
+    );
     assert_eq!(client.read_to_end(), b"hello");
 }
 
@@ -254,23 +291,33 @@ fn pattern(size: usize) -> Bytes {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn large_bodies_pass_unchanged_both_ways_at_once() {
-    let origin = HyperOrigin::start(|request| async {
-        hyper::Response::new(request.into_body().boxed())
-    });
+    let origin =
+        HyperOrigin::start(|request| async { hyper::Response::new(request.into_body().boxed()) });
     let proxy = Proxy::start(forward_to(origin.path()));
     let mut client = HyperClient::connect(&proxy.path()).await;
     let body = pattern(8 << 20);
     for chunked in [false, true] {
         let mut request = request("POST", "/", body.clone());
         if chunked {
-            let pieces: Vec<_> =
-                body.chunks(70_001).map(|p| Ok(Frame::data(Bytes::copy_from_slice(p)))).collect();
+            let pieces: Vec<_> = body
+                .chunks(70_001)
+                .map(|p| Ok(Frame::data(Bytes::copy_from_slice(p))))
+                .collect();
             *request.body_mut() = StreamBody::new(futures::stream::iter(pieces)).boxed();
         }
-        let response = client.send(request).await.unwrap();
-        assert_eq!(response.status(), 200);
-        let echoed = response.into_body().collect().await.unwrap().to_bytes();
-        assert!(echoed == body, "chunked: {chunked}, {} bytes came back", echoed.len());
+        let exchange = async {
+            let response = client.send(request).await.unwrap();
+            assert_eq!(response.status(), 200);
+            response.into_body().collect().await.unwrap().to_bytes()
+        };
+        let echoed = tokio::time::timeout(PATIENCE, exchange)
+            .await
+            .expect("both ways move");
+        assert!(
+            echoed == body,
+            "chunked: {chunked}, {} bytes came back",
+            echoed.len()
+        );
     }
 }
 

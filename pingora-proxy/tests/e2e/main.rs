@@ -7,6 +7,7 @@ mod common;
 
 mod connections;
 mod failures;
+mod filters;
 mod forwarding;
 mod phases;
 mod upgrades;

@@ -12,7 +12,10 @@ fn a_websocket_carries_bytes_both_ways_until_it_is_closed() {
     let origin = Origin::scripted(|mut wire, _| {
         let request = wire.read_message();
         assert_eq!(request.field("Upgrade"), Some("websocket"));
-        let connection = request.field("Connection").unwrap_or_default().to_ascii_lowercase();
+        let connection = request
+            .field("Connection")
+            .unwrap_or_default()
+            .to_ascii_lowercase();
         assert!(connection.contains("upgrade"), "{}", request.head);
         wire.send(SWITCH);
         wire.send("the origin may speak first");

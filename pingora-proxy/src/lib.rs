@@ -1,1 +1,3 @@
 //! The HTTP reverse proxy.
+
+mod range;

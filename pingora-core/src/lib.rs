@@ -9,6 +9,8 @@ pub mod modules;
 pub mod protocols;
 pub mod server;
 pub mod services;
+#[doc(hidden)]
+pub mod shutdown;
 pub mod upstreams;
 pub mod utils;
 #[doc(hidden)]
@@ -19,5 +21,6 @@ pub use protocols::tls::noop_tls as tls;
 
 /// What most programs import.
 pub mod prelude {
+    pub use crate::upstreams::peer::HttpPeer;
     pub use pingora_error::{ErrorType::*, *};
 }

@@ -1,1 +1,43 @@
-//! HTTP request and response header types.
+//! Header types of the proxy framework: [`RequestHeader`] and [`ResponseHeader`].
+//!
+//! Both dereference to the `Parts` of the [`http`] crate, so everything that reads an `http` request
+//! or response reads them too. What they add is what a proxy needs on top: the spelling of field
+//! names as they were received ("X-Request-ID" stays "X-Request-ID" on an HTTP/1 connection, although
+//! names compare without regard to case, RFC 9110 section 5.1), request targets that are not UTF-8,
+//! reason phrases, and the HTTP/1 wire form.
+//!
+//! All changes go through methods; there is no `DerefMut`, which keeps names and spellings in step.
+
+#![deny(missing_docs)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod case_header_name;
+mod fields;
+mod known;
+mod request;
+mod response;
+mod target;
+mod value;
+
+pub mod authority;
+pub mod prelude;
+
+pub use case_header_name::IntoCaseHeaderName;
+pub use fields::HeaderNameVariant;
+#[doc(hidden)]
+pub use known::header_name_from_raw;
+pub use request::RequestHeader;
+pub use response::ResponseHeader;
+pub use value::{header_value_from_raw, header_value_from_slice};
+
+pub use http::{HeaderMap as HMap, Method, StatusCode, Version};
+
+/// How many fields a header has room for when the caller has no idea.
+const DEFAULT_FIELDS: usize = 8;
+/// The most fields that room is made for up front: the number may come from a peer.
+const MAX_RESERVED_FIELDS: usize = 4096;
+
+/// An empty field map with room for about `size_hint` fields.
+fn field_map(size_hint: Option<usize>) -> HMap {
+    HMap::with_capacity(size_hint.unwrap_or(DEFAULT_FIELDS).min(MAX_RESERVED_FIELDS))
+}

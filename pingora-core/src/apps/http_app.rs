@@ -1,1 +1,201 @@
-//! A plain HTTP server as an application.
+//! A plain HTTP server as an application: a function from request to response.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use h2::server::Builder as H2Options;
+use http::Response;
+use log::{debug, error};
+use pingora_error::Result;
+use pingora_http::ResponseHeader;
+
+use super::{
+    shutting_down, HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream,
+};
+use crate::modules::http::{HttpModules, ModuleBuilder};
+use crate::protocols::http::server::Session;
+use crate::protocols::http::HttpTask;
+use crate::server::ShutdownWatch;
+use crate::shutdown::{Registry, Stage};
+
+/// Seconds for which an idle connection is kept.
+const KEEPALIVE: u64 = 60;
+/// How long a request head that is on its way may still take once the server shuts down.
+const SHUTDOWN_READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// Lists of waiting connections.
+const LISTS: usize = 64;
+
+/// A function from request to response.
+#[async_trait]
+pub trait ServeHttp {
+    /// Answers a request, whose body may be read from the session.
+    ///
+    /// Content-Length is added to the response when neither it nor Transfer-Encoding is there.
+    async fn response(&self, http_session: &mut Session) -> Response<Vec<u8>>;
+}
+
+#[async_trait]
+impl<SV> HttpServerApp for SV
+where
+    SV: ServeHttp + Send + Sync,
+{
+    async fn process_new_http(
+        self: &Arc<Self>,
+        mut session: Session,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        if !read_request(&mut session, shutdown).await {
+            return None;
+        }
+        let response = self.response(&mut session).await;
+        let (head, body) = framed(response);
+        let response = vec![
+            HttpTask::Header(Box::new(head), false),
+            HttpTask::Body(Some(body), true),
+        ];
+        match session.response_duplex_vec(response).await {
+            Ok(_) => finish(session).await,
+            Err(e) => {
+                debug!("response not written: {e}");
+                session.shutdown().await;
+                None
+            }
+        }
+    }
+}
+
+/// A [`ServeHttp`] with modules between it and the client.
+pub struct HttpServer<SV> {
+    app: SV,
+    modules: HttpModules,
+    registry: Arc<Registry>,
+    /// Options of the server.
+    pub server_options: Option<HttpServerOptions>,
+    /// How HTTP/2 connections are set up.
+    pub h2_options: Option<H2Options>,
+}
+
+impl<SV> HttpServer<SV> {
+    /// A server without modules.
+    pub fn new_app(app: SV) -> Self {
+        HttpServer {
+            app,
+            modules: HttpModules::new(),
+            registry: Registry::new(LISTS),
+            server_options: None,
+            h2_options: None,
+        }
+    }
+
+    /// Adds a module.
+    pub fn add_module(&mut self, module: ModuleBuilder) {
+        self.modules.add_module(module);
+    }
+}
+
+impl<SV: ServeHttp> HttpServer<SV> {
+    async fn answer(&self, session: &mut Session) -> Result<()> {
+        let mut modules = self.modules.build_ctx();
+        modules.request_header_filter(session.req_header_mut()).await?;
+        let response = self.app.response(session).await;
+        let (mut head, body) = framed(response);
+        let mut body = (!body.is_empty()).then_some(body);
+        modules.response_header_filter(&mut head, body.is_none()).await?;
+        modules.response_body_filter(&mut body, true)?;
+        let last = modules.response_done_filter()?;
+        session
+            .response_duplex_vec(vec![
+                HttpTask::Header(Box::new(head), false),
+                HttpTask::Body(body, false),
+                HttpTask::Body(last, true),
+            ])
+            .await
+            .map(|_| ())
+    }
+}
+
+#[async_trait]
+impl<SV> HttpServerApp for HttpServer<SV>
+where
+    SV: ServeHttp + Send + Sync,
+{
+    async fn process_new_http(
+        self: &Arc<Self>,
+        mut session: Session,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        session.wait_in(&self.registry, SHUTDOWN_READ_TIMEOUT);
+        if !read_request(&mut session, shutdown).await {
+            return None;
+        }
+        if self.registry.is_shutting_down() {
+            session.set_keepalive(None);
+        }
+        if let Err(e) = self.answer(&mut session).await {
+            error!("response not written: {e}");
+            if session.response_written().is_none() {
+                let _ = session.respond_error(500).await;
+            }
+            session.shutdown().await;
+            return None;
+        }
+        finish(session).await
+    }
+
+    fn h2_options(&self) -> Option<H2Options> {
+        self.h2_options.clone()
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        self.server_options.as_ref()
+    }
+
+    async fn http_cleanup(&self) {
+        self.registry.advance(Stage::Closing);
+    }
+}
+
+/// Whether there is a request to answer.
+async fn read_request(session: &mut Session, shutdown: &ShutdownWatch) -> bool {
+    match session.read_request().await {
+        Ok(true) => {
+            let keepalive = (!shutting_down(shutdown, true)).then_some(KEEPALIVE);
+            session.set_keepalive(keepalive);
+            true
+        }
+        Ok(false) => {
+            session.shutdown().await;
+            false
+        }
+        Err(e) => {
+            session.refuse(&e).await;
+            session.shutdown().await;
+            false
+        }
+    }
+}
+
+fn framed(response: Response<Vec<u8>>) -> (ResponseHeader, Bytes) {
+    let (parts, body) = response.into_parts();
+    let mut head = ResponseHeader::from(parts);
+    let is_framed = head.headers.contains_key(http::header::CONTENT_LENGTH)
+        || head.headers.contains_key(http::header::TRANSFER_ENCODING);
+    if !is_framed {
+        // A number is always a valid value.
+        let _ = head.set_content_length(body.len());
+    }
+    (head, body.into())
+}
+
+async fn finish(session: Session) -> Option<ReusedHttpStream> {
+    let settings = HttpPersistentSettings::for_session(&session);
+    match session.finish().await {
+        Ok(reusable) => Some(ReusedHttpStream::from_reusable_stream(reusable?, settings)),
+        Err(e) => {
+            debug!("response not written: {e}");
+            None
+        }
+    }
+}

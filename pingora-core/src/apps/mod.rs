@@ -1,3 +1,259 @@
 //! What is served on a connection: the application traits.
 
+use std::any::Any;
+use std::fmt;
+use std::sync::{Arc, Once};
+
+use async_trait::async_trait;
+use bytes::BytesMut;
+use h2::server::Builder as H2Options;
+use log::error;
+
+use crate::protocols::http::server::{ReusableHttpStream, Session};
+use crate::protocols::http::v1::server::Inner;
+use crate::protocols::Stream;
+use crate::server::ShutdownWatch;
+
 pub mod http_app;
+
+/// An application that serves connections.
+#[async_trait]
+pub trait ServerApp {
+    /// Serves a connection, or one request of it.
+    ///
+    /// A connection that is returned is served again by another call; none ends it. Soon after
+    /// `shutdown` turned true the application returns none.
+    async fn process_new(
+        self: &Arc<Self>,
+        session: Stream,
+        shutdown: &ShutdownWatch,
+    ) -> Option<Stream>;
+
+    /// Called once when the server shuts down, after the listeners have closed. Unless overridden
+    /// it does nothing.
+    async fn cleanup(&self) {}
+}
+
+/// Options of an application that serves HTTP.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct HttpServerOptions {
+    /// Serve HTTP/2 to clients that begin with it on a connection without TLS. HTTP/2 is not built yet: an
+    /// error is logged, and the client gets a 505.
+    pub h2c: bool,
+    /// Let requests with the method CONNECT through; they are refused otherwise.
+    pub allow_connect_method_proxying: bool,
+    /// Hand every connection to [`HttpServerApp::process_custom_session`].
+    #[doc(hidden)]
+    pub force_custom: bool,
+    /// How many requests may follow the first one on a connection; `None` for no limit.
+    pub keepalive_request_limit: Option<u32>,
+    /// How long an HTTP/2 connection without streams is kept.
+    pub h2_idle_timeout: Option<std::time::Duration>,
+}
+
+/// An application that serves HTTP.
+#[async_trait]
+pub trait HttpServerApp {
+    /// Serves one request, and returns the connection when another one may follow on it.
+    async fn process_new_http(
+        self: &Arc<Self>,
+        mut session: Session,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream>;
+
+    /// How HTTP/2 connections are set up; `None` for the defaults.
+    fn h2_options(&self) -> Option<H2Options> {
+        None
+    }
+
+    /// The options of the server; `None` for the defaults.
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        None
+    }
+
+    /// Called once when the server shuts down, after the listeners have closed. Unless overridden it does
+    /// nothing.
+    async fn http_cleanup(&self) {}
+
+    /// Serves a connection that speaks a protocol of the user's own. Unless overridden it closes it.
+    #[doc(hidden)]
+    async fn process_custom_session(
+        self: Arc<Self>,
+        _stream: Stream,
+        _shutdown: &ShutdownWatch,
+    ) -> Option<Stream> {
+        None
+    }
+}
+
+#[async_trait]
+impl<T> ServerApp for T
+where
+    T: HttpServerApp + Send + Sync + 'static,
+{
+    async fn process_new(
+        self: &Arc<Self>,
+        stream: Stream,
+        shutdown: &ShutdownWatch,
+    ) -> Option<Stream> {
+        let mut limit = None;
+        if let Some(options) = self.server_options() {
+            if options.force_custom {
+                return self.clone().process_custom_session(stream, shutdown).await;
+            }
+            if options.h2c {
+                static ONCE: Once = Once::new();
+                ONCE.call_once(|| error!("HttpServerOptions.h2c is set, but HTTP/2 is not built yet"));
+            }
+            limit = options.keepalive_request_limit;
+        }
+        let mut session = Session::new_http1(stream);
+        session.set_keepalive_reuses_remaining(limit);
+        loop {
+            let reused = self.process_new_http(session, shutdown).await?;
+            session = reused.into_session();
+        }
+    }
+
+    async fn cleanup(&self) {
+        self.http_cleanup().await;
+    }
+}
+
+/// Whether the server is shutting down. The watch is a lock that all connections share, so that its value is
+/// looked at only for the `first` request of a connection, and when it changed.
+#[doc(hidden)]
+pub fn shutting_down(shutdown: &ShutdownWatch, first: bool) -> bool {
+    match first || shutdown.has_changed().unwrap_or(true) {
+        true => *shutdown.borrow(),
+        false => false,
+    }
+}
+
+/// What goes with an HTTP/1.x connection from one request to the next.
+pub struct HttpPersistentSettings {
+    keepalive: Option<u64>,
+    reuses_remaining: Option<u32>,
+    user_context: Option<Box<dyn Any + Send + Sync>>,
+    prefix: Option<BytesMut>,
+    /// The connection's box, while its stream is apart.
+    kept: Option<Box<Inner>>,
+}
+
+impl HttpPersistentSettings {
+    /// The settings of a session whose request is about to end.
+    pub fn for_session(session: &Session) -> Self {
+        HttpPersistentSettings {
+            keepalive: session.get_keepalive(),
+            reuses_remaining: session
+                .get_keepalive_reuses_remaining()
+                .map(|n| n.saturating_sub(1)),
+            user_context: None,
+            prefix: None,
+            kept: None,
+        }
+    }
+
+    /// Gives the settings to the session for the next request on the connection.
+    pub fn apply_to_session(self, session: &mut Session) {
+        if let (Some(kept), Session::H1(s)) = (self.kept, &mut *session) {
+            s.move_into(kept);
+        }
+        session.set_keepalive(self.keepalive);
+        session.set_keepalive_reuses_remaining(self.reuses_remaining);
+        session.set_connection_user_context(self.user_context);
+        if let Some(prefix) = self.prefix {
+            session.set_pipelined_prefix(prefix);
+        }
+    }
+
+    /// Bytes of the next request that were received already.
+    pub fn set_pipelined_prefix(&mut self, prefix: BytesMut) {
+        self.prefix = Some(prefix);
+    }
+
+    /// A value of the application for the next request.
+    pub fn set_user_context(&mut self, ctx: Box<dyn Any + Send + Sync>) {
+        self.user_context = Some(ctx);
+    }
+
+    /// Takes the value of the application.
+    pub fn take_user_context(&mut self) -> Option<Box<dyn Any + Send + Sync>> {
+        self.user_context.take()
+    }
+}
+
+impl fmt::Debug for HttpPersistentSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpPersistentSettings")
+            .field("keepalive", &self.keepalive)
+            .field("reuses_remaining", &self.reuses_remaining)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A connection on which another request may follow.
+#[derive(Debug)]
+pub struct ReusedHttpStream {
+    connection: Connection,
+    settings: Option<HttpPersistentSettings>,
+}
+
+#[derive(Debug)]
+enum Connection {
+    /// With all that belongs to it.
+    Whole(ReusableHttpStream),
+    /// The transport alone.
+    Bare(Stream),
+}
+
+impl ReusedHttpStream {
+    /// A connection, and what goes with it to the next request.
+    pub fn new(stream: Stream, persistent_settings: Option<HttpPersistentSettings>) -> Self {
+        ReusedHttpStream {
+            connection: Connection::Bare(stream),
+            settings: persistent_settings,
+        }
+    }
+
+    /// A connection as a session left it, and what goes with it to the next request.
+    pub fn from_reusable_stream(
+        reusable: ReusableHttpStream,
+        persistent_settings: HttpPersistentSettings,
+    ) -> Self {
+        ReusedHttpStream {
+            connection: Connection::Whole(reusable),
+            settings: Some(persistent_settings),
+        }
+    }
+
+    /// The transport, and what goes with it to the next request.
+    pub fn consume(self) -> (Stream, Option<HttpPersistentSettings>) {
+        match self.connection {
+            Connection::Bare(stream) => (stream, self.settings),
+            Connection::Whole(reusable) => {
+                let mut inner = reusable.into_inner();
+                let (stream, prefix) = inner.take_stream();
+                let settings = self.settings.map(|mut settings| {
+                    settings.prefix = prefix.or(settings.prefix);
+                    settings.kept = Some(inner);
+                    settings
+                });
+                (stream, settings)
+            }
+        }
+    }
+
+    /// The session for the next request.
+    fn into_session(self) -> Session {
+        let mut session = match self.connection {
+            Connection::Whole(reusable) => Session::H1(reusable.into_inner().into_session()),
+            Connection::Bare(stream) => Session::new_http1(stream),
+        };
+        if let Some(settings) = self.settings {
+            settings.apply_to_session(&mut session);
+        }
+        session
+    }
+}

@@ -2,4 +2,293 @@
 
 pub mod http;
 pub mod l4;
+mod offload;
 mod pool;
+mod preference;
+
+use std::future::{poll_fn, Future};
+use std::net::SocketAddr;
+use std::pin::{pin, Pin};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use pingora_error::{Error, ErrorType::ConnectTimedout, Result};
+use tokio::io::{AsyncRead, ReadBuf};
+
+use crate::protocols::l4::stream::Stream as L4Stream;
+use crate::protocols::{Stream, ALPN};
+use crate::server::configuration::ServerConf;
+use crate::tls::connectors as tls;
+use crate::upstreams::peer::{is_at, Peer};
+use offload::Offload;
+use pool::{Ended, Idle, Pool};
+use preference::H1Only;
+
+pub use l4::Connect as L4Connect;
+
+/// Is told how long a connection was idle when it is taken out of the pool to be used again.
+pub type PoolCallback = Arc<dyn Fn(Duration) + Send + Sync>;
+
+/// How a connector connects, and how much it keeps.
+#[derive(Clone)]
+pub struct ConnectorOptions {
+    /// A file with the certificates to trust, in place of the system's.
+    pub ca_file: Option<String>,
+    /// Files with the certificate and the key to show to peers.
+    pub cert_key_file: Option<(String, String)>,
+    /// Write the keys of TLS sessions to the file that `SSLKEYLOGFILE` names.
+    pub debug_ssl_keylog: bool,
+    /// How many idle connections to keep; zero for none.
+    pub keepalive_pool_size: usize,
+    /// Connect on threads of their own: how many runtimes, and how many threads for each.
+    pub offload_threadpool: Option<(usize, usize)>,
+    /// IPv4 addresses to connect from, of which one is picked at random.
+    pub bind_to_v4: Vec<SocketAddr>,
+    /// IPv6 addresses to connect from, of which one is picked at random.
+    pub bind_to_v6: Vec<SocketAddr>,
+    /// Is told how long a connection was idle when it is used again.
+    pub keepalive_pool_callback: Option<PoolCallback>,
+}
+
+impl ConnectorOptions {
+    /// Options that keep `keepalive_pool_size` idle connections.
+    pub fn new(keepalive_pool_size: usize) -> Self {
+        ConnectorOptions {
+            ca_file: None,
+            cert_key_file: None,
+            debug_ssl_keylog: false,
+            keepalive_pool_size,
+            offload_threadpool: None,
+            bind_to_v4: Vec::new(),
+            bind_to_v6: Vec::new(),
+            keepalive_pool_callback: None,
+        }
+    }
+
+    /// The options that a server's configuration asks for.
+    ///
+    /// `upstream_keepalive_pool_size` is for one thread, and multiplied by their number.
+    ///
+    /// # Panics
+    /// When a `client_bind_to` entry is not an IP address.
+    pub fn from_server_conf(server_conf: &ServerConf) -> Self {
+        let addresses = |list: &[String], family: &str| {
+            list.iter()
+                .map(|ip| match ip.parse() {
+                    Ok(ip) => SocketAddr::new(ip, 0),
+                    Err(e) => panic!("client_bind_to_{family}: {ip:?}: {e}"),
+                })
+                .collect()
+        };
+        let threads = server_conf.threads.max(1);
+        ConnectorOptions {
+            ca_file: server_conf.ca_file.clone(),
+            debug_ssl_keylog: server_conf.upstream_debug_ssl_keylog,
+            offload_threadpool: server_conf.upstream_connect_offload_threadpool(),
+            bind_to_v4: addresses(&server_conf.client_bind_to_ipv4, "ipv4"),
+            bind_to_v6: addresses(&server_conf.client_bind_to_ipv6, "ipv6"),
+            ..Self::new(
+                server_conf
+                    .upstream_keepalive_pool_size
+                    .saturating_mul(threads),
+            )
+        }
+    }
+}
+
+/// How many idle connections a connector keeps when nobody says.
+const DEFAULT_POOL_SIZE: usize = 128;
+
+/// Makes connections to peers, with TLS where they want it, and keeps idle ones for later.
+///
+/// Idle connections are kept by the thread that releases them, and found by it first; see
+/// [`ConnectorOptions::keepalive_pool_size`] for how many.
+pub struct TransportConnector {
+    tls: tls::Connector,
+    pool: Arc<Pool<Stream>>,
+    offload: Option<Offload>,
+    bind_to_v4: Vec<SocketAddr>,
+    bind_to_v6: Vec<SocketAddr>,
+    h1_only: H1Only,
+}
+
+impl TransportConnector {
+    /// A connector with these options; without, one that keeps 128 idle connections.
+    pub fn new(options: Option<ConnectorOptions>) -> Self {
+        let mut options = options.unwrap_or_else(|| ConnectorOptions::new(DEFAULT_POOL_SIZE));
+        TransportConnector {
+            pool: Pool::new(
+                options.keepalive_pool_size,
+                options.keepalive_pool_callback.take(),
+            ),
+            offload: options
+                .offload_threadpool
+                .map(|(pools, threads)| Offload::new(pools, threads)),
+            bind_to_v4: std::mem::take(&mut options.bind_to_v4),
+            bind_to_v6: std::mem::take(&mut options.bind_to_v6),
+            tls: tls::Connector::new(Some(options)),
+            h1_only: H1Only::default(),
+        }
+    }
+
+    /// Makes a new connection to `peer`.
+    ///
+    /// # Errors
+    /// Why it cannot be made, by cause and naming the peer: see [`ErrorType`](pingora_error::ErrorType).
+    /// `ConnectTimedout` also when [`total_connection_timeout`](Peer::total_connection_timeout) has passed.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes what was opened.
+    pub async fn new_stream<P: Peer + Send + Sync + 'static>(&self, peer: &P) -> Result<Stream> {
+        let bind_to = l4::bind_to(peer, &self.bind_to_v4, &self.bind_to_v6);
+        let alpn = self.h1_only.alpn_for(peer);
+        let connecting = async {
+            match &self.offload {
+                None => connect(peer, bind_to, alpn, &self.tls.ctx).await,
+                Some(offload) => {
+                    let (theirs, ctx) = (peer.clone(), self.tls.ctx.clone());
+                    let connecting = async move { connect(&theirs, bind_to, alpn, &ctx).await };
+                    let stream = offload.run(peer.reuse_hash(), connecting).await?;
+                    adopt_here(stream)
+                }
+            }
+        };
+        let Some(limit) = peer.total_connection_timeout() else {
+            return connecting.await;
+        };
+        tokio::time::timeout(limit, connecting)
+            .await
+            .unwrap_or_else(|_| {
+                let e = Error::explain(
+                    ConnectTimedout,
+                    format!("not connected within {limit:?} in total, peer: {peer}"),
+                );
+                Err(e.into_up())
+            })
+    }
+
+    /// An idle connection to `peer`, if one is kept that is still open and quiet.
+    pub async fn reused_stream<P: Peer + Send + Sync>(&self, peer: &P) -> Option<Stream> {
+        let stream = self.pool.take(peer.reuse_hash())?;
+        if leads_elsewhere(&stream, peer) {
+            // Two peers have the same key. It does not make sense to keep such connections.
+            log::warn!("an idle connection does not lead to {peer}, whose key it has");
+            return None;
+        }
+        Some(stream)
+    }
+
+    /// Keeps an idle connection under `key`, which is its peer's [`reuse_hash`](Peer::reuse_hash), until
+    /// it is wanted again, or ends, or `idle_timeout` has passed; closes it when enough are kept.
+    pub fn release_stream(&self, stream: Stream, key: u64, idle_timeout: Option<Duration>) {
+        self.pool.put(key, stream, idle_timeout);
+    }
+
+    /// A connection to `peer`, and whether it was used before.
+    ///
+    /// # Errors
+    /// As [`new_stream`](Self::new_stream).
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes what was opened.
+    pub async fn get_stream<P: Peer + Send + Sync + 'static>(
+        &self,
+        peer: &P,
+    ) -> Result<(Stream, bool)> {
+        if let Some(stream) = self.reused_stream(peer).await {
+            return Ok((stream, true));
+        }
+        Ok((self.new_stream(peer).await?, false))
+    }
+
+    /// From now on offers HTTP/1.1 only to `peer`, whatever its ALPN says.
+    pub fn prefer_h1(&self, peer: &impl Peer) {
+        self.h1_only.insert(peer.reuse_hash());
+    }
+
+    /// How many idle connections were dropped because they received data that nobody asked for.
+    pub fn unexpected_data_connection_count(&self) -> u64 {
+        self.pool.unexpected_data().load(Ordering::Relaxed)
+    }
+
+    /// The counter behind
+    /// [`unexpected_data_connection_count`](Self::unexpected_data_connection_count), to be read later.
+    pub fn unexpected_data_connection_counter(&self) -> Arc<AtomicU64> {
+        self.pool.unexpected_data().clone()
+    }
+}
+
+async fn connect<P: Peer + Send + Sync>(
+    peer: &P,
+    bind_to: Option<l4::BindTo>,
+    alpn: Option<ALPN>,
+    ctx: &tls::TlsConnector,
+) -> Result<Stream> {
+    let stream = l4::connect(peer, bind_to).await?;
+    if !peer.tls() {
+        return Ok(Box::new(stream));
+    }
+    let stream = tls::connect(stream, peer, alpn, ctx)
+        .await
+        .map_err(Error::into_up)?;
+    Ok(Box::new(stream))
+}
+
+/// Has the reactor of this worker watch a connection that another thread made.
+fn adopt_here(stream: Stream) -> Result<Stream> {
+    if !stream.can_move() {
+        // It works where it is, only with a detour.
+        return Ok(stream);
+    }
+    stream.adopt().ok_or_else(|| {
+        Error::explain(
+            pingora_error::ErrorType::SocketError,
+            "registering a connection that another thread made",
+        )
+    })
+}
+
+/// Whether the connection is known to lead to another address than the peer's.
+pub(in crate::connectors) fn leads_elsewhere<P: Peer>(stream: &Stream, peer: &P) -> bool {
+    let Some(tcp) = stream.as_any().downcast_ref::<L4Stream>() else {
+        return false;
+    };
+    // Compared in memory: asking the system would cost a call per request.
+    tcp.known_peer()
+        .is_some_and(|remote| !is_at(&(*remote).into(), peer.address()))
+}
+
+impl Idle for Stream {
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        let mut byte = [0];
+        let mut buf = ReadBuf::new(&mut byte);
+        // A task that has used up its budget would be told that every connection is quiet.
+        let read =
+            tokio::task::unconstrained(poll_fn(|cx| Pin::new(&mut *self).poll_read(cx, &mut buf)));
+        match pin!(read).poll(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(())) if !buf.filled().is_empty() => Poll::Ready(Ended::UnexpectedData),
+            Poll::Ready(_) => Poll::Ready(Ended::Closed),
+        }
+    }
+
+    fn can_move(&self) -> bool {
+        self.as_any().is::<L4Stream>()
+    }
+
+    fn adopt(self) -> Option<Self> {
+        let mut stream = self.into_any().downcast::<L4Stream>().ok()?;
+        match stream.reregister() {
+            Ok(()) => Some(stream),
+            Err(e) => {
+                log::debug!("taking over an idle connection: {e}");
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,304 @@
-//! Idle upstream connections, kept per worker.
+//! Idle connections, kept until somebody wants to go where they lead.
+//!
+//! ```text
+//!              put                    own shelf full                 full
+//! connection ------> the worker's own ---------------> the shared -------> closed
+//!                        | ^                              |
+//!     take, newest first | | put again                    | take, when the own shelf has none:
+//!                        v |                              v registered anew with this worker
+//!                     in use <----------------------------+
+//! ```
+//!
+//! A worker uses its own shelf and no other, so its lock is free and its cache line at hand; the shared
+//! shelf is asked only when a new connection is the alternative. Nothing watches an idle connection:
+//! it is polled when it is taken, which costs no system call, and once a second by a task of its
+//! worker, which drops those that ended, received something nobody asked for, or are too old.
+
+mod shelf;
+mod slots;
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+use super::PoolCallback;
+use crate::worker;
+use shelf::{Entry, Shelf};
+use slots::Slots;
+
+/// How often a worker looks after its idle connections.
+const SWEEP_PERIOD: Duration = Duration::from_secs(1);
+
+/// A connection that may lie idle in a [`Pool`].
+pub(crate) trait Idle: Send + Sized + 'static {
+    /// Pending while the connection is quiet; ready once it is of no use any more, and why.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Ended>;
+
+    /// Whether [`adopt`](Idle::adopt) can work.
+    fn can_move(&self) -> bool;
+
+    /// Registers the connection with the reactor of the calling worker; `None`, and closed, when that fails.
+    fn adopt(self) -> Option<Self>;
+}
+
+/// Why an idle connection is of no use any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// It was closed, or broke.
+    Closed,
+    /// It received data that nobody asked for.
+    UnexpectedData,
+}
+
+/// Idle connections by key, kept per worker.
+pub(crate) struct Pool<T> {
+    /// How many connections to keep; an even share of it per worker.
+    limit: usize,
+    shelves: Slots<Own<T>>,
+    /// How many workers have put something on their shelf so far.
+    workers: AtomicUsize,
+    /// What was too much for the shelf of a worker.
+    shared: Mutex<Shelf<T>>,
+    shared_len: AtomicUsize,
+    on_reuse: Option<PoolCallback>,
+    unexpected_data: Arc<AtomicU64>,
+}
+
+/// The shelf of one worker.
+struct Own<T> {
+    shelf: Mutex<Shelf<T>>,
+    /// The length of the shelf, to be read by others.
+    len: AtomicUsize,
+}
+
+impl<T> Default for Own<T> {
+    fn default() -> Self {
+        Own {
+            shelf: Mutex::default(),
+            len: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl<T: Idle> Pool<T> {
+    /// A pool of at most `limit` connections, none if zero; `on_reuse` is told how long a connection was idle
+    /// when it is taken.
+    pub(crate) fn new(limit: usize, on_reuse: Option<PoolCallback>) -> Arc<Self> {
+        Arc::new(Pool {
+            limit,
+            shelves: Slots::new(),
+            workers: AtomicUsize::new(0),
+            shared: Mutex::default(),
+            shared_len: AtomicUsize::new(0),
+            on_reuse,
+            unexpected_data: Arc::default(),
+        })
+    }
+
+    /// How many connections were dropped because they received data while idle.
+    pub(crate) fn unexpected_data(&self) -> &Arc<AtomicU64> {
+        &self.unexpected_data
+    }
+
+    /// A connection that was put here under `key` and is still quiet: the latest of this worker, else one
+    /// of the shared shelf.
+    pub(crate) fn take(&self, key: u64) -> Option<T> {
+        self.take_own(key).or_else(|| self.take_shared(key))
+    }
+
+    fn take_own(&self, key: u64) -> Option<T> {
+        let own = self.shelves.get(worker::current())?;
+        loop {
+            // Looked at without the lock: a connection that is dropped may call back into its user.
+            let entry = {
+                let mut shelf = own.shelf.lock();
+                let entry = shelf.pop(key)?;
+                own.len.store(shelf.len(), Ordering::Relaxed);
+                entry
+            };
+            if let Some(conn) = self.usable(entry) {
+                return Some(conn);
+            }
+        }
+    }
+
+    fn take_shared(&self, key: u64) -> Option<T> {
+        while self.shared_len.load(Ordering::Relaxed) > 0 {
+            let entry = {
+                let mut shelf = self.shared.lock();
+                let entry = shelf.pop(key)?;
+                self.shared_len.store(shelf.len(), Ordering::Relaxed);
+                entry
+            };
+            if let Some(conn) = self.usable(entry).and_then(T::adopt) {
+                return Some(conn);
+            }
+        }
+        None
+    }
+
+    fn usable(&self, mut entry: Entry<T>) -> Option<T> {
+        if entry.expires.is_some_and(|at| at <= Instant::now()) || self.has_ended(&mut entry.conn) {
+            return None;
+        }
+        if let (Some(on_reuse), Some(since)) = (&self.on_reuse, entry.since) {
+            on_reuse(since.elapsed());
+        }
+        Some(entry.conn)
+    }
+
+    fn has_ended(&self, conn: &mut T) -> bool {
+        match conn.poll_idle(&mut Context::from_waker(Waker::noop())) {
+            Poll::Pending => false,
+            Poll::Ready(ended) => {
+                if ended == Ended::UnexpectedData {
+                    self.unexpected_data.fetch_add(1, Ordering::Relaxed);
+                }
+                log::debug!("an idle connection is dropped: {ended:?}");
+                true
+            }
+        }
+    }
+
+    /// Keeps `conn` under `key`, for at most `idle_timeout`, or drops it when there is no room.
+    pub(crate) fn put(self: &Arc<Self>, key: u64, conn: T, idle_timeout: Option<Duration>) {
+        if self.limit == 0 || idle_timeout.is_some_and(|t| t.is_zero()) {
+            return;
+        }
+        let clock = idle_timeout.is_some() || self.on_reuse.is_some();
+        let now = clock.then(Instant::now);
+        let entry = Entry {
+            conn,
+            since: self.on_reuse.as_ref().and(now),
+            // A time too far away to be told is never.
+            expires: now.zip(idle_timeout).and_then(|(n, t)| n.checked_add(t)),
+        };
+
+        let index = worker::current();
+        let own = self.shelves.get_or_init(index, || {
+            self.workers.fetch_add(1, Ordering::Relaxed);
+            Own::default()
+        });
+        let (surplus, unswept) = {
+            let mut shelf = own.shelf.lock();
+            if shelf.len() < self.share() {
+                shelf.push(key, entry);
+                own.len.store(shelf.len(), Ordering::Relaxed);
+                (None, !std::mem::replace(&mut shelf.swept, true))
+            } else {
+                (Some(entry), false)
+            }
+        };
+        if unswept {
+            self.start_sweeping(index);
+        }
+        if let Some(entry) = surplus {
+            self.put_shared(key, entry);
+        }
+    }
+
+    /// How many connections a worker may keep for itself: as more workers come, the less each.
+    fn share(&self) -> usize {
+        (self.limit / self.workers.load(Ordering::Relaxed).max(1)).max(1)
+    }
+
+    fn put_shared(&self, key: u64, entry: Entry<T>) {
+        if !entry.conn.can_move() {
+            return;
+        }
+        let own: usize = self
+            .shelves
+            .iter()
+            .map(|own| own.len.load(Ordering::Relaxed))
+            .sum();
+        let mut shelf = self.shared.lock();
+        if own + shelf.len() < self.limit {
+            shelf.push(key, entry);
+            self.shared_len.store(shelf.len(), Ordering::Relaxed);
+            return;
+        }
+        // The entry is dropped without the lock.
+        drop(shelf);
+        drop(entry);
+    }
+
+    /// Starts the task that looks after the shelf `index`, if there is a runtime to run it.
+    fn start_sweeping(self: &Arc<Self>, index: usize) {
+        let sweeper = Sweeper {
+            pool: Arc::downgrade(self),
+            index,
+            done: false,
+        };
+        if Handle::try_current().is_ok() {
+            worker::spawn_housekeeping(sweeper.run());
+        }
+    }
+
+    /// Drops what is of no use any more from the shelf `index` and the shared one; returns whether anything is
+    /// left in them.
+    fn sweep(&self, index: usize) -> bool {
+        let Some(own) = self.shelves.get(index) else {
+            return false;
+        };
+        self.sweep_shelf(&own.shelf, &own.len);
+        if self.shared_len.load(Ordering::Relaxed) > 0 {
+            self.sweep_shelf(&self.shared, &self.shared_len);
+        }
+        let mut shelf = own.shelf.lock();
+        shelf.swept = shelf.len() > 0 || self.shared_len.load(Ordering::Relaxed) > 0;
+        shelf.swept
+    }
+
+    fn sweep_shelf(&self, shelf: &Mutex<Shelf<T>>, len: &AtomicUsize) {
+        let now = Instant::now();
+        // What is looked at is off the shelf meanwhile, so that it can be dropped without a lock.
+        let mut taken = shelf.lock().take_all();
+        taken.retain(|entry| {
+            entry.expires.is_none_or(|at| at > now) && !self.has_ended(&mut entry.conn)
+        });
+        let mut shelf = shelf.lock();
+        shelf.put_back(taken);
+        len.store(shelf.len(), Ordering::Relaxed);
+    }
+}
+
+/// Looks after the shelf of one worker until nothing is left on it.
+struct Sweeper<T: Idle> {
+    pool: Weak<Pool<T>>,
+    index: usize,
+    /// Whether the shelf was found empty, and says so itself.
+    done: bool,
+}
+
+impl<T: Idle> Sweeper<T> {
+    async fn run(mut self) {
+        while !self.done {
+            tokio::time::sleep(SWEEP_PERIOD).await;
+            let Some(pool) = self.pool.upgrade() else {
+                return;
+            };
+            self.done = !pool.sweep(self.index);
+        }
+    }
+}
+
+impl<T: Idle> Drop for Sweeper<T> {
+    /// The runtime may be absent, or end before the shelf is empty: the next connection starts another.
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        let pool = self.pool.upgrade();
+        if let Some(own) = pool.as_ref().and_then(|p| p.shelves.get(self.index)) {
+            own.shelf.lock().swept = false;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

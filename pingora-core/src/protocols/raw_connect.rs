@@ -1,1 +1,219 @@
-//! HTTP CONNECT to a proxy on the way to a peer.
+//! Tunnels through an HTTP proxy (CONNECT, RFC 9110 section 9.3.6).
+
+use std::any::Any;
+use std::fmt;
+
+use http::header::{HeaderName, HeaderValue, HOST};
+use http::request::Parts;
+use http::uri::Uri;
+use http::{Method, Version};
+use pingora_error::{
+    Error,
+    ErrorType::{ConnectProxyFailure, ConnectionClosed, InvalidHTTPHeader, ReadError, WriteError},
+    OrErr, Result,
+};
+use pingora_http::ResponseHeader;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::Stream;
+use crate::upstreams::peer::Peer;
+
+/// The longest head that a proxy may answer with, in bytes.
+const MAX_HEAD: usize = 64 * 1024;
+/// The most fields that a proxy may answer with.
+const MAX_FIELDS: usize = 128;
+
+/// The proxy's answer to CONNECT.
+#[derive(Debug)]
+pub struct ProxyDigest {
+    /// The head of the answer.
+    pub response: Box<ResponseHeader>,
+    /// What the peer's [hook](crate::upstreams::peer::ProxyDigestUserDataHook) made of it.
+    pub user_data: Option<Box<dyn Any + Send + Sync>>,
+}
+
+impl ProxyDigest {
+    /// A digest of the answer `response`.
+    pub fn new(
+        response: Box<ResponseHeader>,
+        user_data: Option<Box<dyn Any + Send + Sync>>,
+    ) -> Self {
+        ProxyDigest {
+            response,
+            user_data,
+        }
+    }
+}
+
+/// The cause of an error: the proxy refused to tunnel.
+#[derive(Debug)]
+pub struct ConnectProxyError {
+    /// The head of its answer.
+    pub response: Box<ResponseHeader>,
+}
+
+impl ConnectProxyError {
+    /// The refusal `response`, in a box as errors want it.
+    pub fn boxed_new(response: Box<ResponseHeader>) -> Box<Self> {
+        Box::new(ConnectProxyError { response })
+    }
+}
+
+impl fmt::Display for ConnectProxyError {
+    /// The status, and what `Proxy-Status` (RFC 9209) says if it is there.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the proxy answered {}", self.response.status)?;
+        if let Some(value) = self.response.headers.get("proxy-status") {
+            write!(f, ", Proxy-Status: {}", value.as_bytes().escape_ascii())?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConnectProxyError {}
+
+/// The CONNECT request for `host` and `port` with `headers`, and with `Host` if they have none.
+///
+/// # Errors
+/// `InvalidHTTPHeader` when the host or a field is not valid.
+pub fn generate_connect_header<'a, H, S>(host: &str, port: u16, headers: H) -> Result<Box<Parts>>
+where
+    S: AsRef<[u8]>,
+    H: Iterator<Item = (S, &'a Vec<u8>)>,
+{
+    // An IPv6 address has colons of its own (RFC 3986 section 3.2.2).
+    let authority = if host.contains(':') && !host.starts_with('[') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    };
+    let uri = Uri::builder()
+        .authority(authority.as_str())
+        .build()
+        .or_err_with(InvalidHTTPHeader, || format!("CONNECT to {authority:?}"))?;
+    let (mut parts, ()) = http::Request::new(()).into_parts();
+    parts.method = Method::CONNECT;
+    parts.uri = uri;
+    parts.version = Version::HTTP_11;
+    for (name, value) in headers {
+        let name = HeaderName::from_bytes(name.as_ref())
+            .or_err(InvalidHTTPHeader, "a field name for CONNECT")?;
+        let value =
+            HeaderValue::from_bytes(value).or_err(InvalidHTTPHeader, "a field value for CONNECT")?;
+        parts.headers.append(name, value);
+    }
+    if !parts.headers.contains_key(HOST) {
+        // Required in every request of HTTP/1.1 (RFC 9112 section 3.2).
+        let host = HeaderValue::from_str(&authority).or_err(InvalidHTTPHeader, "Host for CONNECT")?;
+        parts.headers.insert(HOST, host);
+    }
+    Ok(Box::new(parts))
+}
+
+/// Asks the proxy at the other end of `stream` for a tunnel by `request_header`, and returns the stream, now
+/// the tunnel, with the proxy's answer.
+///
+/// # Errors
+/// `ConnectProxyFailure` when the proxy refuses, with a [`ConnectProxyError`] as its cause, or answers what is
+/// not HTTP; `WriteError`, `ReadError` and `ConnectionClosed` when it cannot be asked.
+///
+/// # Cancel safety
+/// Not safe: the stream is lost.
+pub async fn connect<P>(
+    mut stream: Stream,
+    request_header: &Parts,
+    peer: &P,
+) -> Result<(Stream, ProxyDigest)>
+where
+    P: Peer,
+{
+    let request = to_wire(request_header);
+    stream
+        .write_all(&request)
+        .await
+        .or_err(WriteError, "sending CONNECT")?;
+    stream.flush().await.or_err(WriteError, "sending CONNECT")?;
+
+    let response = loop {
+        let response = read_response(&mut stream).await?;
+        // Others of 1xx only announce the answer (RFC 9110 section 15.2).
+        if !response.status.is_informational() || response.status.as_u16() == 101 {
+            break response;
+        }
+    };
+    if !response.status.is_success() {
+        return Err(Error::because(
+            ConnectProxyFailure,
+            "the proxy refused",
+            ConnectProxyError::boxed_new(response),
+        ));
+    }
+    let user_data = peer
+        .proxy_digest_user_data_hook()
+        .and_then(|hook| hook(request_header, &response));
+    Ok((stream, ProxyDigest::new(response, user_data)))
+}
+
+fn to_wire(request: &Parts) -> Vec<u8> {
+    let mut wire = Vec::with_capacity(256);
+    wire.extend_from_slice(format!("{} {} HTTP/1.1\r\n", request.method, request.uri).as_bytes());
+    for (name, value) in &request.headers {
+        wire.extend_from_slice(name.as_ref());
+        wire.extend_from_slice(b": ");
+        wire.extend_from_slice(value.as_bytes());
+        wire.extend_from_slice(b"\r\n");
+    }
+    wire.extend_from_slice(b"\r\n");
+    wire
+}
+
+async fn read_response(stream: &mut Stream) -> Result<Box<ResponseHeader>> {
+    let mut head = Vec::with_capacity(512);
+    // One by one, because what follows the head belongs to the tunnel. Our streams read ahead below.
+    while !head.ends_with(b"\r\n\r\n") {
+        if head.len() == MAX_HEAD {
+            return Error::e_explain(
+                ConnectProxyFailure,
+                format!("the proxy's answer is longer than {MAX_HEAD} bytes"),
+            );
+        }
+        match stream.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
+                return Error::e_explain(
+                    ConnectionClosed,
+                    format!("the proxy's answer ends after {} bytes", head.len()),
+                )
+            }
+            Err(e) => return Error::e_because(ReadError, "waiting for the proxy's answer", e),
+        }
+    }
+    parse(&head)
+}
+
+fn parse(head: &[u8]) -> Result<Box<ResponseHeader>> {
+    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut parsed = httparse::Response::new(&mut fields);
+    const WHAT: &str = "the proxy's answer is not HTTP/1";
+    let (Ok(httparse::Status::Complete(_)), Some(code)) = (parsed.parse(head), parsed.code) else {
+        return Error::e_explain(ConnectProxyFailure, WHAT);
+    };
+    let mut response = ResponseHeader::build(code, Some(parsed.headers.len()))
+        .or_err(ConnectProxyFailure, WHAT)?;
+    response.set_version(match parsed.version {
+        Some(0) => Version::HTTP_10,
+        _ => Version::HTTP_11,
+    });
+    response
+        .set_reason_phrase(parsed.reason)
+        .or_err(ConnectProxyFailure, WHAT)?;
+    for field in parsed.headers.iter() {
+        response
+            .append_header(field.name.to_owned(), field.value)
+            .or_err(ConnectProxyFailure, WHAT)?;
+    }
+    Ok(Box::new(response))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,3 +1,421 @@
 //! The life of a server process.
+//!
+//! A [`Server`] is made from settings and a command line, is given services, and then runs them
+//! until it is told to stop:
+//!
+//! ```text
+//! new -> bootstrap -> add services -> run: daemon, start in order of dependency -> Running
+//!          |  -t: exit                       |
+//!          |  -u: sockets of the old process | SIGTERM, SIGQUIT (hand sockets on), SIGINT
+//!                                            v
+//!        watch turns true -> grace period, or until nothing is left -> end of the runtimes
+//! ```
 
+mod bootstrap;
 pub mod configuration;
+mod daemon;
+mod phases;
+mod running;
+mod runtimes;
+mod signals;
+#[cfg(test)]
+mod tests;
+pub(crate) mod transfer_fd;
+mod users;
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use pingora_error::{Error, ErrorType::InternalError, Result};
+use pingora_runtime::Runtime;
+use tokio::sync::{broadcast, watch};
+
+use crate::services::dependencies::Dependencies;
+use crate::services::{ServiceHandle, ServiceWithDependents};
+use bootstrap::{Bootstrap, BootstrapService, Claims};
+use configuration::{Opt, ServerConf};
+use phases::Phases;
+use running::Services;
+use transfer_fd::{Patience, Trust};
+
+pub use phases::ExecutionPhase;
+pub use pingora_runtime::{RuntimeMetricsOpts, RuntimeOpts};
+pub use signals::{ShutdownSignal, ShutdownSignalWatch, UnixShutdownSignalWatch};
+pub use transfer_fd::Fds;
+
+/// Turns true when the server shuts down.
+///
+/// `has_changed()` is one load; `borrow()` takes a lock.
+pub type ShutdownWatch = watch::Receiver<bool>;
+
+/// The listening sockets of the process, shared by its services.
+pub type ListenFds = Arc<Mutex<Fds>>;
+
+/// How long a graceful stop may last, unless configured.
+const GRACE_PERIOD: Duration = Duration::from_secs(300);
+/// How long the runtimes get to end after it, unless configured.
+const RUNTIME_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long both processes accept during an upgrade.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+static UPGRADING: AtomicBool = AtomicBool::new(false);
+
+/// Whether this process has handed its listening sockets to a new one and shuts down for it.
+#[doc(hidden)]
+pub fn upgrading() -> bool {
+    UPGRADING.load(Ordering::Acquire)
+}
+
+/// How [`Server::run`] is to run.
+pub struct RunArgs {
+    /// What stops the server: the signals of the process by default.
+    pub shutdown_signal: Box<dyn ShutdownSignalWatch>,
+}
+
+impl Default for RunArgs {
+    fn default() -> Self {
+        RunArgs {
+            shutdown_signal: Box::new(UnixShutdownSignalWatch),
+        }
+    }
+}
+
+/// A server process with its services.
+pub struct Server {
+    services: Vec<Box<dyn ServiceWithDependents>>,
+    dependencies: Dependencies,
+    fds: ListenFds,
+    phases: Phases,
+    bootstrap: Arc<Bootstrap>,
+    /// The settings.
+    pub configuration: Arc<ServerConf>,
+    /// The command line, if there is one.
+    pub options: Option<Opt>,
+}
+
+impl Server {
+    /// A server as the command line says, with the settings from the file that it names or else
+    /// the default ones.
+    ///
+    /// # Errors
+    /// `ReadError` when that file cannot be read or used.
+    pub fn new(opt: impl Into<Option<Opt>>) -> Result<Server> {
+        let opt = opt.into();
+        let conf = match &opt {
+            Some(opt) if opt.conf.is_some() => ServerConf::load_yaml_with_opt_override(opt)?,
+            Some(opt) => default_settings(ServerConf::new_with_opt_override(opt))?,
+            None => default_settings(ServerConf::new())?,
+        };
+        Ok(Self::new_with_opt_and_conf(opt, conf))
+    }
+
+    /// A server with these settings and this command line, of which `daemon` counts too.
+    pub fn new_with_opt_and_conf(raw_opt: impl Into<Option<Opt>>, conf: ServerConf) -> Server {
+        let options = raw_opt.into();
+        let mut conf = conf;
+        if let Some(opt) = &options {
+            conf.merge_with_opt(opt);
+        }
+        let configuration = Arc::new(conf);
+        let fds = ListenFds::default();
+        let phases = Phases::new();
+        phases.enter(ExecutionPhase::Setup);
+        Server {
+            services: Vec::new(),
+            dependencies: Dependencies::default(),
+            bootstrap: Arc::new(Bootstrap::new(
+                configuration.clone(),
+                options.as_ref(),
+                fds.clone(),
+                phases.clone(),
+            )),
+            fds,
+            phases,
+            configuration,
+            options,
+        }
+    }
+
+    /// Tells the phases that the server enters from now on.
+    pub fn watch_execution_phase(&self) -> broadcast::Receiver<ExecutionPhase> {
+        self.phases.watch()
+    }
+
+    /// Adds a service; the handle is for making services wait for each other.
+    pub fn add_service(&mut self, service: impl ServiceWithDependents + 'static) -> ServiceHandle {
+        self.add_boxed_service(Box::new(service))
+    }
+
+    /// Adds a service that is boxed already.
+    pub fn add_boxed_service(
+        &mut self,
+        service_box: Box<dyn ServiceWithDependents>,
+    ) -> ServiceHandle {
+        let handle = self.dependencies.add(service_box.name());
+        self.services.push(service_box);
+        handle
+    }
+
+    /// Adds several services, and returns their handles in the same order.
+    pub fn add_services(
+        &mut self,
+        services: Vec<Box<dyn ServiceWithDependents>>,
+    ) -> Vec<ServiceHandle> {
+        services
+            .into_iter()
+            .map(|service| self.add_boxed_service(service))
+            .collect()
+    }
+
+    /// Prepares the server to run: with `--upgrade` it takes over the sockets of the old process,
+    /// with `--test` it ends the process with status 0.
+    ///
+    /// Blocks while it waits for the old process, and ends this one with status 1 and one line on
+    /// the log or on standard error when that does not come. [`Server::run`] does all this itself
+    /// when it was not done before.
+    pub fn bootstrap(&mut self) {
+        if self.bootstrap.begin() {
+            self.bootstrap.run();
+        }
+    }
+
+    /// As [`Server::bootstrap`], but as a service, while others run already.
+    ///
+    /// Services that listen should depend on the handle that it returns.
+    pub fn bootstrap_as_a_service(&mut self) -> ServiceHandle {
+        if !self.bootstrap.begin() {
+            log::warn!("the server was bootstrapped before");
+        }
+        self.add_service(BootstrapService(self.bootstrap.clone()))
+    }
+
+    /// Runs the server until a signal stops it, then ends the process with status 0.
+    pub fn run_forever(self) -> ! {
+        self.run(RunArgs::default());
+        std::process::exit(0)
+    }
+
+    /// Runs the server until the watch in `run_args` stops it.
+    ///
+    /// Goes to the background first when so configured: from a process with one thread, that is,
+    /// before anything else has started one. A server that cannot start ends the process with
+    /// status 1 and one line on the log or on standard error.
+    ///
+    /// # Panics
+    /// When called from within a tokio runtime.
+    pub fn run(mut self, run_args: RunArgs) {
+        let conf = self.configuration.clone();
+        let dependencies = self.dependencies.resolve().unwrap_or_else(|e| fatal(&e));
+        runtimes::warn_of_idle_settings(&conf);
+        pingora_timeout::fast_timeout::set_fast_timeout_to_tokio_threshold(
+            conf.fast_timeout_to_tokio_threshold_seconds
+                .map(Duration::from_secs),
+        );
+        self.bootstrap();
+        if conf.daemon {
+            daemon::start(&conf).unwrap_or_else(|e| fatal(&e));
+        }
+        self.bootstrap.set_claims(self.claims());
+
+        let (shutdown, watch) = watch::channel(false);
+        let services = Services::start(
+            std::mem::take(&mut self.services),
+            &dependencies,
+            &conf,
+            &self.fds,
+            &watch,
+        );
+        // Held here: a service that waits on its watch must not see the sender go.
+        let life = Life {
+            conf: &conf,
+            fds: &self.fds,
+            phases: &self.phases,
+            services: &services,
+            shutdown: &shutdown,
+        };
+        let runtime = Runtime::new_steal(1, "Server");
+        let timeout = runtime
+            .get_handle()
+            .block_on(life.live(run_args.shutdown_signal));
+        self.phases.enter(ExecutionPhase::ShutdownRuntimes);
+        services.shut_down(timeout);
+        runtime.shutdown_timeout(Duration::ZERO);
+        daemon::remove_pid_file();
+        log::info!("the server has ended");
+        self.phases.enter(ExecutionPhase::Terminated);
+    }
+
+    fn claims(&self) -> Claims {
+        let mut claims = HashSet::new();
+        for service in &self.services {
+            match service.listen_addresses() {
+                Some(addresses) => claims.extend(addresses),
+                None => return Err(service.name().to_owned()),
+            }
+        }
+        Ok(claims)
+    }
+}
+
+fn default_settings(conf: Option<ServerConf>) -> Result<ServerConf> {
+    conf.ok_or_else(|| Error::explain(InternalError, "the default settings are refused"))
+}
+
+/// A server from the start of its services to the end of its grace period.
+struct Life<'a> {
+    conf: &'a ServerConf,
+    fds: &'a ListenFds,
+    phases: &'a Phases,
+    services: &'a Services,
+    shutdown: &'a watch::Sender<bool>,
+}
+
+impl Life<'_> {
+    /// Returns how long the runtimes may take to end.
+    async fn live(&self, watch: Box<dyn ShutdownSignalWatch>) -> Duration {
+        let mut signal = pin!(watch.recv());
+        // Polled first, so that it listens for signals before anybody hears that the server runs.
+        let first = match futures::poll!(&mut signal) {
+            std::task::Poll::Ready(signal) => signal,
+            std::task::Poll::Pending => {
+                self.phases.enter(ExecutionPhase::Running);
+                tokio::select! {
+                    signal = &mut signal => signal,
+                    never = self.tell_parent() => match never {},
+                }
+            }
+        };
+        log::info!("stopping: {first:?}");
+        let hurry = watch
+            .is_process_signals()
+            .then(|| signals::second_thoughts(&first));
+        match first {
+            ShutdownSignal::FastShutdown => {
+                self.start_shutdown();
+                Duration::ZERO
+            }
+            ShutdownSignal::GracefulTerminate => {
+                self.phases.enter(ExecutionPhase::GracefulTerminate);
+                self.unless(hurry, self.wind_down()).await
+            }
+            ShutdownSignal::GracefulUpgrade => {
+                self.unless(hurry, async {
+                    self.hand_over().await;
+                    self.wind_down().await;
+                })
+                .await
+            }
+        }
+    }
+
+    /// Ends a graceful stop early when `hurry` says so.
+    async fn unless(
+        &self,
+        hurry: Option<impl Future<Output = ()>>,
+        graceful: impl Future<Output = ()>,
+    ) -> Duration {
+        let hurry = async {
+            match hurry {
+                Some(hurry) => hurry.await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = graceful => self
+                .conf
+                .graceful_shutdown_timeout_seconds
+                .map_or(RUNTIME_TIMEOUT, Duration::from_secs),
+            () = hurry => {
+                log::warn!("stopping at once: a second signal came");
+                self.shutdown.send_replace(true);
+                Duration::ZERO
+            }
+        }
+    }
+
+    fn start_shutdown(&self) {
+        self.shutdown.send_replace(true);
+        self.phases.enter(ExecutionPhase::ShutdownStarted);
+    }
+
+    async fn wind_down(&self) {
+        self.start_shutdown();
+        self.phases.enter(ExecutionPhase::ShutdownGracePeriod);
+        let grace = self
+            .conf
+            .grace_period_seconds
+            .map_or(GRACE_PERIOD, Duration::from_secs);
+        if tokio::time::timeout(grace, self.services.wait_idle())
+            .await
+            .is_err()
+        {
+            log::warn!("connections or services have outlasted the grace period of {grace:?}");
+        }
+    }
+
+    /// Hands the listening sockets to the new process, if there are any, and lets both accept for
+    /// a while.
+    async fn hand_over(&self) {
+        self.phases
+            .enter(ExecutionPhase::GracefulUpgradeTransferringFds);
+        if self.fds.lock().is_empty() {
+            log::info!("there are no sockets to hand over");
+            return;
+        }
+        let fds = self.fds.clone();
+        let path = self.conf.upgrade_sock.clone();
+        let patience = Patience::new(self.conf.upgrade_sock_connect_accept_max_retries);
+        let trust = Trust::new(self.conf.user.as_deref());
+        let send = move || fds.lock().send(path.as_str(), &patience, &trust);
+        let path = &self.conf.upgrade_sock;
+        match tokio::task::spawn_blocking(send).await {
+            Ok(Ok(_)) => {
+                log::info!("handed the listening sockets over at {path}");
+                self.phases
+                    .enter(ExecutionPhase::GracefulUpgradeCloseTimeout);
+                tokio::time::sleep(CLOSE_TIMEOUT).await;
+                UPGRADING.store(true, Ordering::Release);
+            }
+            Ok(Err(e)) => log::error!("no new process took the sockets over at {path}: {e}"),
+            Err(e) => log::error!("no new process took the sockets over at {path}: {e}"),
+        }
+    }
+
+    /// Tells the command that started the daemon when the services listen.
+    async fn tell_parent(&self) -> std::convert::Infallible {
+        if self.conf.daemon && self.conf.daemon_wait_for_ready {
+            let timeout = self
+                .conf
+                .daemon_notify_timeout_seconds
+                .map_or(daemon::NOTIFY_TIMEOUT, |s| Duration::from_secs(s.get()));
+            match self.services.wait_ready(timeout).await {
+                Ok(()) => daemon::tell_ready(),
+                Err(late) => {
+                    let message = format!("not ready after {timeout:?}: {late}");
+                    log::error!("{message}");
+                    daemon::tell_failure(&message);
+                }
+            }
+        }
+        std::future::pending().await
+    }
+}
+
+/// Ends the process with status 1, after one line on the log, or on standard error when nothing
+/// logs errors.
+pub(crate) fn fatal(message: &str) -> ! {
+    if log::log_enabled!(log::Level::Error) {
+        log::error!("{message}");
+        log::logger().flush();
+    } else {
+        eprintln!("{message}");
+    }
+    daemon::tell_failure(message);
+    daemon::remove_pid_file();
+    std::process::exit(1)
+}

@@ -1,1 +1,124 @@
 //! HTTP/1.1 sessions to a peer.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use pingora_error::Result;
+
+use crate::connectors::pool::{Ended, Idle, Pool};
+use crate::connectors::{leads_elsewhere, ConnectorOptions, TransportConnector};
+use crate::protocols::http::v1::client::HttpSession;
+use crate::upstreams::peer::Peer;
+
+/// Idle connections that are kept when no options say how many.
+const DEFAULT_POOL_SIZE: usize = 128;
+
+/// Hands out HTTP/1.1 sessions, on new connections and on kept ones.
+///
+/// What is kept is the session and not the bare connection, so that nothing needs to be made anew for the
+/// next exchange on it.
+pub struct Connector {
+    transport: TransportConnector,
+    pool: Arc<Pool<HttpSession>>,
+}
+
+impl Connector {
+    /// A connector with these options; without, one that keeps 128 idle connections.
+    pub fn new(options: Option<ConnectorOptions>) -> Self {
+        let mut options = options.unwrap_or_else(|| ConnectorOptions::new(DEFAULT_POOL_SIZE));
+        let pool = Pool::new(
+            options.keepalive_pool_size,
+            options.keepalive_pool_callback.take(),
+        );
+        // The transport makes connections; they are kept here.
+        options.keepalive_pool_size = 0;
+        Connector {
+            transport: TransportConnector::new(Some(options)),
+            pool,
+        }
+    }
+
+    /// A session to `peer`, and whether its connection was used before.
+    ///
+    /// # Errors
+    /// Those of [`TransportConnector::new_stream`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes what was opened.
+    pub async fn get_http_session<P: Peer + Send + Sync + 'static>(
+        &self,
+        peer: &P,
+    ) -> Result<(HttpSession, bool)> {
+        if let Some(session) = self.reused_http_session(peer).await {
+            return Ok((session, true));
+        }
+        // Boxed: making a connection is rare, and its state would be a part of every request's.
+        let stream = Box::pin(self.transport.new_stream(peer)).await?;
+        Ok((HttpSession::new_with_options(stream, peer), false))
+    }
+
+    /// A session on an idle connection to `peer`, if one is kept that is still open and quiet.
+    pub async fn reused_http_session<P: Peer + Send + Sync + 'static>(
+        &self,
+        peer: &P,
+    ) -> Option<HttpSession> {
+        let mut session = self.pool.take(peer.reuse_hash())?;
+        if leads_elsewhere(session.stream(), peer) {
+            log::warn!("an idle connection does not lead to {peer}, whose key it has");
+            return None;
+        }
+        session.apply_options(peer);
+        Some(session)
+    }
+
+    /// Ends a session's exchange: its connection is kept when it can carry another one, else closed.
+    pub async fn release_http_session<P: Peer + Send + Sync + 'static>(
+        &self,
+        mut session: HttpSession,
+        peer: &P,
+        idle_timeout: Option<Duration>,
+    ) {
+        if session.is_reusable() {
+            session.next_exchange();
+            self.pool.put(peer.reuse_hash(), session, idle_timeout);
+        } else {
+            Box::pin(async move { session.shutdown().await }).await;
+        }
+    }
+
+    pub(super) fn transport(&self) -> &TransportConnector {
+        &self.transport
+    }
+
+    /// How many idle connections were dropped because they received data that nobody asked for.
+    pub fn unexpected_data_connection_count(&self) -> u64 {
+        self.pool.unexpected_data().load(Ordering::Relaxed)
+    }
+
+    /// The counter behind [`Connector::unexpected_data_connection_count`], to be read later.
+    pub fn unexpected_data_connection_counter(&self) -> Arc<AtomicU64> {
+        self.pool.unexpected_data().clone()
+    }
+}
+
+impl Idle for HttpSession {
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        match HttpSession::poll_idle(self, cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(n)) if n > 0 => Poll::Ready(Ended::UnexpectedData),
+            Poll::Ready(_) => Poll::Ready(Ended::Closed),
+        }
+    }
+
+    fn can_move(&self) -> bool {
+        self.stream().can_move()
+    }
+
+    fn adopt(mut self) -> Option<Self> {
+        let stream = self.replace_stream(None).adopt()?;
+        self.replace_stream(Some(stream));
+        Some(self)
+    }
+}

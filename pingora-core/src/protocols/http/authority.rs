@@ -1,1 +1,184 @@
-//! The authority of a request.
+//! Which origin a request is for: the target's authority and `Host` must agree.
+//!
+//! Parties that choose different ones of several authorities can be played against each other
+//! (request smuggling, cache poisoning), so a request that leaves a choice is refused.
+
+use std::net::Ipv6Addr;
+
+use http::{header, Method, Version};
+use pingora_error::{Error, ErrorType, Result};
+use pingora_http::RequestHeader;
+
+pub use pingora_http::authority::{
+    is_http_family_scheme, raw_target_authority, RawTargetAuthority,
+};
+
+/// Checks that a request names exactly one authority.
+///
+/// - At most one `Host`, and it is empty or a `uri-host [":" port]` (RFC 9112 3.2).
+/// - HTTP/1.1 has a `Host`, whatever its target (RFC 9112 3.2).
+/// - The authority of a target in absolute form, of CONNECT, or of `:authority` is a
+///   `uri-host [":" port]` too, without userinfo (RFC 9110 4.2.4), and is the same as `Host`
+///   if there is one (RFC 9112 3.2.2, RFC 9113 8.3.1). Case does not matter, nor whether the
+///   default port of the scheme is written.
+///
+/// # Errors
+///
+/// `InvalidHTTPHeader`, with the rule that was broken as its context.
+pub fn validate_request_authority(req: &RequestHeader) -> Result<()> {
+    check(req).or_else(|reason| Error::e_explain(ErrorType::InvalidHTTPHeader, reason))
+}
+
+fn check(req: &RequestHeader) -> Result<(), &'static str> {
+    let mut hosts = req.headers.get_all(header::HOST).into_iter();
+    let host = hosts.next().map(|value| value.as_bytes());
+    if hosts.next().is_some() {
+        return Err("more than one Host");
+    }
+    match host {
+        Some(host) if !host.is_empty() && !is_valid_host(host) => return Err("malformed Host"),
+        None if req.version == Version::HTTP_11 => return Err("no Host in HTTP/1.1"),
+        _ => {}
+    }
+
+    let Some(target) = target_authority(req)? else {
+        return Ok(());
+    };
+    if !is_valid_host(target.authority) {
+        return Err("malformed authority of the target");
+    }
+    match host {
+        Some(host) if !target.is_same_as(host) => Err("Host is not the target's authority"),
+        _ => Ok(()),
+    }
+}
+
+/// The authority that the request line or the pseudo fields name.
+struct Target<'a> {
+    authority: &'a [u8],
+    default_port: Option<&'static [u8]>,
+}
+
+fn target_authority(req: &RequestHeader) -> Result<Option<Target<'_>>, &'static str> {
+    if req.version > Version::HTTP_11 {
+        return Ok(req.uri.authority().map(|authority| Target {
+            authority: authority.as_str().as_bytes(),
+            default_port: req
+                .uri
+                .scheme_str()
+                .and_then(|scheme| default_port(scheme.as_bytes())),
+        }));
+    }
+    let raw = req.raw_path();
+    if req.method == Method::CONNECT {
+        return Ok(Some(Target {
+            authority: raw,
+            default_port: None,
+        }));
+    }
+    match raw_target_authority(raw) {
+        RawTargetAuthority::None => Ok(None),
+        RawTargetAuthority::AmbiguousAuthority => Err("ambiguous authority of the target"),
+        RawTargetAuthority::Absolute {
+            scheme, authority, ..
+        } => Ok(Some(Target {
+            authority,
+            default_port: default_port(scheme),
+        })),
+    }
+}
+
+impl Target<'_> {
+    fn is_same_as(&self, host: &[u8]) -> bool {
+        let (name, port) = split_port(self.authority);
+        let (host_name, host_port) = split_port(host);
+        let significant = |port| Some(port).filter(|port: &&[u8]| !port.is_empty());
+        let port = significant(port).or(self.default_port);
+        let host_port = significant(host_port).or(self.default_port);
+        name.eq_ignore_ascii_case(host_name) && port == host_port
+    }
+}
+
+fn default_port(scheme: &[u8]) -> Option<&'static [u8]> {
+    let is = |known: &[u8]| scheme.eq_ignore_ascii_case(known);
+    if is(b"http") || is(b"ws") {
+        Some(b"80")
+    } else if is(b"https") || is(b"wss") {
+        Some(b"443")
+    } else {
+        None
+    }
+}
+
+/// The host and the port, which is empty if there is none.
+fn split_port(authority: &[u8]) -> (&[u8], &[u8]) {
+    // The colons of an IP literal stand before its bracket.
+    let name_end = authority.iter().rposition(|&byte| byte == b']');
+    let from = name_end.map_or(0, |end| end + 1);
+    match authority[from..].iter().position(|&byte| byte == b':') {
+        Some(colon) => (&authority[..from + colon], &authority[from + colon + 1..]),
+        None => (authority, b""),
+    }
+}
+
+/// Whether `host` is a `uri-host [":" port]` (RFC 9112 3.2, RFC 3986 3.2.2) with a host that is
+/// not empty, as the http and https schemes ask (RFC 9110 4.2.1), and a port that exists.
+pub(crate) fn is_valid_host(host: &[u8]) -> bool {
+    let (name, port) = split_port(host);
+    is_valid_port(port)
+        && match name {
+            [b'[', literal @ .., b']'] => is_ip_literal(literal),
+            name => !name.is_empty() && is_reg_name(name),
+        }
+}
+
+fn is_valid_port(port: &[u8]) -> bool {
+    port.iter().all(u8::is_ascii_digit)
+        && port
+            .iter()
+            .try_fold(0u16, |value, digit| {
+                value.checked_mul(10)?.checked_add(u16::from(digit - b'0'))
+            })
+            .is_some()
+}
+
+fn is_ip_literal(literal: &[u8]) -> bool {
+    match literal {
+        // IPvFuture
+        [b'v' | b'V', rest @ ..] => {
+            let Some(dot) = rest.iter().position(|&byte| byte == b'.') else {
+                return false;
+            };
+            let (version, address) = (&rest[..dot], &rest[dot + 1..]);
+            !version.is_empty()
+                && version.iter().all(u8::is_ascii_hexdigit)
+                && !address.is_empty()
+                && address
+                    .iter()
+                    .all(|&byte| is_name_byte(byte) || byte == b':')
+        }
+        _ => std::str::from_utf8(literal).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok()),
+    }
+}
+
+/// IPv4 addresses are registered names by grammar.
+fn is_reg_name(mut name: &[u8]) -> bool {
+    loop {
+        name = match name {
+            [] => return true,
+            [b'%', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                rest
+            }
+            [byte, rest @ ..] if is_name_byte(*byte) => rest,
+            _ => return false,
+        }
+    }
+}
+
+/// `unreserved / sub-delims`
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,704 @@
 //! An HTTP session as its server sees it, of any version.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::AsHeaderName;
+use http::{HeaderMap, HeaderValue};
+use log::{debug, error};
+use pingora_error::{Error, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+
+use super::custom::server::Session as CustomSession;
+use super::v1::proto::Refusal;
+use super::v1::server::{HttpSession as SessionV1, Inner};
+use super::{error_resp, HttpTask};
+use crate::protocols::l4::socket::SocketAddr;
+use crate::protocols::{Digest, Stream};
+use crate::shutdown::{Registry, Stage};
+
+/// An exchange with a client.
+pub enum Session {
+    /// HTTP/1.x.
+    H1(SessionV1),
+    /// A protocol of the user's own.
+    Custom(Box<dyn CustomSession>),
+}
+
+/// One expression for every kind of session.
+macro_rules! each {
+    ($session:expr, $s:ident => $each:expr) => {
+        match $session {
+            Session::H1($s) => $each,
+            Session::Custom($s) => $each,
+        }
+    };
+}
+
+/// What only HTTP/1.x has, and what stands for it elsewhere.
+macro_rules! h1 {
+    ($session:expr, $s:ident => $h1:expr, else $other:expr) => {
+        match $session {
+            Session::H1($s) => $h1,
+            Session::Custom(_) => $other,
+        }
+    };
+}
+
+impl Session {
+    /// A session for the first request of an HTTP/1.x connection.
+    pub fn new_http1(stream: Stream) -> Self {
+        Session::H1(SessionV1::new(stream))
+    }
+
+    /// A session of a protocol of the user's own.
+    pub fn new_custom(session: Box<dyn CustomSession>) -> Self {
+        Session::Custom(session)
+    }
+
+    /// The session, if it is HTTP/1.x.
+    pub fn as_http1(&self) -> Option<&SessionV1> {
+        h1!(self, s => Some(s), else None)
+    }
+
+    /// The session, if it is of the user's own protocol.
+    pub fn as_custom(&self) -> Option<&dyn CustomSession> {
+        match self {
+            Session::Custom(s) => Some(s.as_ref()),
+            Session::H1(_) => None,
+        }
+    }
+
+    /// The session, if it is of the user's own protocol.
+    pub fn as_custom_mut(&mut self) -> Option<&mut Box<dyn CustomSession>> {
+        match self {
+            Session::Custom(s) => Some(s),
+            Session::H1(_) => None,
+        }
+    }
+
+    /// Whether it is an HTTP/2 stream.
+    pub fn is_http2(&self) -> bool {
+        false
+    }
+
+    /// Whether it is of the user's own protocol.
+    pub fn is_custom(&self) -> bool {
+        matches!(self, Session::Custom(_))
+    }
+
+    /// Whether it is a request that the proxy makes to itself.
+    pub fn is_subrequest(&self) -> bool {
+        false
+    }
+
+    /// The kind of session in a word, for logs.
+    pub fn session_type(&self) -> &'static str {
+        match self {
+            Session::H1(_) => "HTTP/1.x",
+            Session::Custom(_) => "custom",
+        }
+    }
+
+    /// Reads the head of the request. `false`: the client left before a byte of it, or need not be waited
+    /// for any longer.
+    ///
+    /// # Errors
+    /// See [`SessionV1::read_request`].
+    ///
+    /// # Cancel safety
+    /// What was received is kept, and the next call goes on.
+    pub async fn read_request(&mut self) -> Result<bool> {
+        match self {
+            Session::H1(s) => Ok(s.read_request().await?.is_some()),
+            // A custom session is made with its request.
+            Session::Custom(_) => Ok(true),
+        }
+    }
+
+    /// The head of the request.
+    pub fn req_header(&self) -> &RequestHeader {
+        each!(self, s => s.req_header())
+    }
+
+    /// The head of the request, to change it.
+    pub fn req_header_mut(&mut self) -> &mut RequestHeader {
+        each!(self, s => s.req_header_mut())
+    }
+
+    /// The first value of a field of the request.
+    pub fn get_header<K: AsHeaderName>(&self, key: K) -> Option<&HeaderValue> {
+        self.req_header().headers.get(key)
+    }
+
+    /// The first value of a field of the request, empty when there is none.
+    pub fn get_header_bytes<K: AsHeaderName>(&self, key: K) -> &[u8] {
+        self.get_header(key).map_or(b"", |v| v.as_bytes())
+    }
+
+    /// The head of the request in HTTP/1.x form.
+    pub fn to_h1_raw(&self) -> Bytes {
+        match self {
+            Session::H1(s) => s.get_headers_raw_bytes(),
+            Session::Custom(s) => s.pseudo_raw_h1_request_header(),
+        }
+    }
+
+    /// Method, target and Host in one line, for logs.
+    pub fn request_summary(&self) -> String {
+        each!(self, s => s.request_summary())
+    }
+
+    /// The next piece of the request body; `None` after its end.
+    ///
+    /// # Errors
+    /// See [`SessionV1::read_body_bytes`].
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn read_request_body(&mut self) -> Result<Option<Bytes>> {
+        match self {
+            Session::H1(s) => s.read_body_bytes().await,
+            Session::Custom(s) => s.read_body_bytes().await,
+        }
+    }
+
+    /// Reads the body, or, when there is none left or none is expected, waits for the client to leave.
+    ///
+    /// # Errors
+    /// Those of the read; `ConnectionClosed` when the client leaves.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
+        each!(self, s => s.read_body_or_idle(no_body_expected).await)
+    }
+
+    /// Reads the rest of the request body for nothing.
+    ///
+    /// # Errors
+    /// See [`SessionV1::drain_request_body`].
+    pub async fn drain_request_body(&mut self) -> Result<()> {
+        each!(self, s => s.drain_request_body().await)
+    }
+
+    /// Whether the whole request body is read.
+    pub fn is_body_done(&mut self) -> bool {
+        each!(self, s => s.is_body_done())
+    }
+
+    /// Whether the request has no body.
+    pub fn is_body_empty(&mut self) -> bool {
+        each!(self, s => s.is_body_empty())
+    }
+
+    /// Bytes of request body read so far.
+    pub fn body_bytes_read(&self) -> usize {
+        each!(self, s => s.body_bytes_read())
+    }
+
+    /// Bytes of response body written so far.
+    pub fn body_bytes_sent(&self) -> usize {
+        each!(self, s => s.body_bytes_sent())
+    }
+
+    /// Keeps a copy of the request body, up to 64 KiB, for a retry.
+    pub fn enable_retry_buffering(&mut self) {
+        each!(self, s => s.enable_retry_buffering())
+    }
+
+    /// Whether more of the body was read than is kept.
+    pub fn retry_buffer_truncated(&self) -> bool {
+        each!(self, s => s.retry_buffer_truncated())
+    }
+
+    /// The request body read so far, if all of it is kept.
+    pub fn get_retry_buffer(&self) -> Option<Bytes> {
+        each!(self, s => s.get_retry_buffer())
+    }
+
+    /// Writes a response head; a body may follow.
+    ///
+    /// # Errors
+    /// See [`SessionV1::write_response_header`].
+    pub async fn write_response_header(&mut self, resp: Box<ResponseHeader>) -> Result<()> {
+        match self {
+            Session::H1(s) => s.write_response_header(resp).await,
+            Session::Custom(s) => s.write_response_header(resp, false).await,
+        }
+    }
+
+    /// [`Session::write_response_header`] of a copy.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn write_response_header_ref(&mut self, resp: &ResponseHeader) -> Result<()> {
+        match self {
+            Session::H1(s) => s.write_response_header_ref(resp).await,
+            Session::Custom(s) => s.write_response_header_ref(resp, false).await,
+        }
+    }
+
+    /// Tells the client to send its body.
+    ///
+    /// # Errors
+    /// Those of a write.
+    pub async fn write_continue_response(&mut self) -> Result<()> {
+        match self {
+            Session::H1(s) => s.write_continue_response().await,
+            Session::Custom(s) => {
+                let header = ResponseHeader::build(100, Some(0))?;
+                s.write_response_header(Box::new(header), false).await
+            }
+        }
+    }
+
+    /// Writes a piece of the response body; `end` makes it the last.
+    ///
+    /// # Errors
+    /// See [`SessionV1::write_body`] and [`SessionV1::finish_body`].
+    pub async fn write_response_body(&mut self, data: Bytes, end: bool) -> Result<()> {
+        match self {
+            Session::H1(s) => {
+                // An empty piece would be the end of a chunked body.
+                if !data.is_empty() {
+                    s.write_body_bytes(data).await?;
+                }
+                if end {
+                    s.finish_body().await?;
+                }
+                Ok(())
+            }
+            Session::Custom(s) => s.write_body(data, end).await,
+        }
+    }
+
+    /// Ends the response with trailers.
+    ///
+    /// # Errors
+    /// Those of a write.
+    pub async fn write_response_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
+        match self {
+            Session::H1(s) => {
+                let task = HttpTask::Trailer(Some(Box::new(trailers)));
+                s.response_duplex_vec(vec![task]).await.map(|_| ())
+            }
+            Session::Custom(s) => s.write_trailers(trailers).await,
+        }
+    }
+
+    /// Ends the response body.
+    ///
+    /// # Errors
+    /// See [`SessionV1::finish_body`].
+    pub async fn finish_body(&mut self) -> Result<()> {
+        match self {
+            Session::H1(s) => s.finish_body().await.map(|_| ()),
+            Session::Custom(s) => s.finish().await,
+        }
+    }
+
+    /// Ends the exchange. An HTTP/1.x connection on which another request may follow is returned.
+    ///
+    /// # Errors
+    /// Those of the last write.
+    pub async fn finish(self) -> Result<Option<ReusableHttpStream>> {
+        match self {
+            Session::H1(s) => s.reuse().await,
+            Session::Custom(mut s) => s.finish().await.map(|()| None),
+        }
+    }
+
+    /// Writes the messages of a response, and says whether the last one ended it.
+    ///
+    /// # Errors
+    /// Those of the writes, and the one that a [`HttpTask::Failed`] carries.
+    pub async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
+        each!(self, s => s.response_duplex_vec(tasks).await)
+    }
+
+    /// Whether messages can be queued and written later.
+    pub fn supports_proxy_task_api(&self) -> bool {
+        match self {
+            Session::H1(_) => true,
+            Session::Custom(s) => s.proxy_tasks_enabled(),
+        }
+    }
+
+    /// Lets the proxy queue messages and write them later.
+    pub fn set_proxy_tasks_enabled(&mut self, enabled: bool) {
+        each!(self, s => s.set_proxy_tasks_enabled(enabled))
+    }
+
+    /// Queues a message of the response.
+    pub fn send_downstream_proxy_task(&mut self, task: HttpTask) {
+        each!(self, s => s.send_proxy_task(task))
+    }
+
+    /// Writes the queued messages, and says whether the last one ended the response.
+    ///
+    /// # Errors
+    /// As [`Session::response_duplex_vec`].
+    ///
+    /// # Cancel safety
+    /// What is not written stays queued.
+    pub async fn write_downstream_proxy_tasks(&mut self) -> Result<bool> {
+        each!(self, s => s.write_proxy_tasks().await)
+    }
+
+    /// Whether messages are queued and not written.
+    pub fn has_pending_downstream_proxy_tasks(&self) -> bool {
+        each!(self, s => s.has_pending_proxy_tasks())
+    }
+
+    /// The final response head that was written, if one was.
+    pub fn response_written(&self) -> Option<&ResponseHeader> {
+        each!(self, s => s.response_written())
+    }
+
+    /// Whether the request asks for an upgrade.
+    pub fn is_upgrade_req(&self) -> bool {
+        each!(self, s => s.is_upgrade_req())
+    }
+
+    /// Whether `header` answers the request's wish for an upgrade, and how; `None` if it had none.
+    pub fn is_upgrade(&self, header: &ResponseHeader) -> Option<bool> {
+        h1!(self, s => s.is_upgrade(header), else None)
+    }
+
+    /// Whether the connection has left HTTP.
+    pub fn was_upgraded(&self) -> bool {
+        each!(self, s => s.was_upgraded())
+    }
+
+    /// A response with an error status and no body.
+    pub fn generate_error(error: u16) -> ResponseHeader {
+        error_resp::gen_error_response(error)
+    }
+
+    /// Answers with an error status and no body; the connection closes afterwards.
+    ///
+    /// # Errors
+    /// Those of the writes.
+    pub async fn respond_error(&mut self, error: u16) -> Result<()> {
+        self.respond_error_with_body(error, Bytes::new()).await
+    }
+
+    /// Answers with an error status and a body; the connection closes afterwards.
+    ///
+    /// # Errors
+    /// Those of the writes.
+    pub async fn respond_error_with_body(&mut self, error: u16, body: Bytes) -> Result<()> {
+        let mut resp = Self::generate_error(error);
+        if !body.is_empty() {
+            resp.set_content_length(body.len())?;
+        }
+        self.write_error_response(resp, body).await
+    }
+
+    /// Writes a whole response, after which the connection closes: the request may not have been read to
+    /// its end.
+    ///
+    /// # Errors
+    /// Those of the writes.
+    pub async fn write_error_response(&mut self, resp: ResponseHeader, body: Bytes) -> Result<()> {
+        self.set_keepalive(None);
+        self.response_duplex_vec(vec![
+            HttpTask::Header(Box::new(resp), false),
+            HttpTask::Body(Some(body), true),
+        ])
+        .await
+        .map(|_| ())
+    }
+
+    /// Answers a request whose head could not be read, as far as an answer is due: with the status that the
+    /// reason has, 408 when it did not come in time, and not at all when the client has gone.
+    #[doc(hidden)]
+    pub async fn refuse(&mut self, e: &Error) {
+        let Some(status) = refusal_status(e) else {
+            debug!("connection closed: {e}");
+            return;
+        };
+        debug!("request refused with {status}: {e}");
+        if let Err(e) = self.respond_error(status).await {
+            debug!("cannot tell the client: {e}");
+        }
+    }
+
+    /// How long the connection is kept for another request; see [`SessionV1::set_server_keepalive`].
+    pub fn set_keepalive(&mut self, duration: Option<u64>) {
+        h1!(self, s => s.set_server_keepalive(duration), else ())
+    }
+
+    /// See [`Session::set_keepalive`].
+    pub fn get_keepalive(&self) -> Option<u64> {
+        h1!(self, s => s.get_keepalive_timeout(), else None)
+    }
+
+    /// How many more requests the connection may serve after this one.
+    pub fn set_keepalive_reuses_remaining(&mut self, reuses: Option<u32>) {
+        h1!(self, s => s.set_keepalive_reuses_remaining(reuses), else ())
+    }
+
+    /// See [`Session::set_keepalive_reuses_remaining`].
+    pub fn get_keepalive_reuses_remaining(&self) -> Option<u32> {
+        h1!(self, s => s.get_keepalive_reuses_remaining(), else None)
+    }
+
+    /// How long a head may take, and a body between two pieces.
+    pub fn set_read_timeout(&mut self, timeout: Option<Duration>) {
+        each!(self, s => s.set_read_timeout(timeout))
+    }
+
+    /// See [`Session::set_read_timeout`].
+    pub fn get_read_timeout(&self) -> Option<Duration> {
+        each!(self, s => s.get_read_timeout())
+    }
+
+    /// How long the client may take nothing of the response.
+    pub fn set_write_timeout(&mut self, timeout: Option<Duration>) {
+        each!(self, s => s.set_write_timeout(timeout))
+    }
+
+    /// See [`Session::set_write_timeout`].
+    pub fn get_write_timeout(&self) -> Option<Duration> {
+        each!(self, s => s.get_write_timeout())
+    }
+
+    /// How long the rest of a request body is awaited once the response is complete.
+    pub fn set_total_drain_timeout(&mut self, timeout: Option<Duration>) {
+        each!(self, s => s.set_total_drain_timeout(timeout))
+    }
+
+    /// See [`Session::set_total_drain_timeout`].
+    pub fn get_total_drain_timeout(&self) -> Option<Duration> {
+        each!(self, s => s.get_total_drain_timeout())
+    }
+
+    /// The least bytes a second that the client has to take.
+    pub fn set_min_send_rate(&mut self, rate: Option<usize>) {
+        h1!(self, s => s.set_min_send_rate(rate), else ())
+    }
+
+    /// Whether 1xx responses, a 101 aside, are dropped instead of written.
+    pub fn set_ignore_info_resp(&mut self, ignore: bool) {
+        h1!(self, s => s.set_ignore_info_resp(ignore), else ())
+    }
+
+    /// See [`SessionV1::set_abort_on_close`].
+    pub fn set_abort_on_close(&mut self, abort: bool) {
+        h1!(self, s => s.set_abort_on_close(abort), else ())
+    }
+
+    /// See [`SessionV1::set_close_on_response_before_downstream_finish`].
+    pub fn set_close_on_response_before_downstream_finish(&mut self, close: bool) {
+        h1!(self, s => s.set_close_on_response_before_downstream_finish(close), else ())
+    }
+
+    /// See [`SessionV1::set_pipelining_enabled`].
+    pub fn set_pipelining_enabled(&mut self, enabled: bool) {
+        h1!(self, s => s.set_pipelining_enabled(enabled), else ())
+    }
+
+    /// See [`SessionV1::set_pipelining_enabled`].
+    pub fn pipelining_enabled(&self) -> bool {
+        h1!(self, s => s.pipelining_enabled(), else false)
+    }
+
+    /// Puts bytes in front of what the connection delivers next.
+    pub fn set_pipelined_prefix(&mut self, prefix: BytesMut) {
+        h1!(self, s => s.set_pipelined_prefix(prefix), else ())
+    }
+
+    /// A value of the application that goes with the connection to its next request.
+    pub fn set_connection_user_context(&mut self, ctx: Option<Box<dyn Any + Send + Sync>>) {
+        h1!(self, s => s.set_connection_user_context(ctx), else ())
+    }
+
+    /// Takes the value that the previous request left.
+    pub fn take_connection_user_context(&mut self) -> Option<Box<dyn Any + Send + Sync>> {
+        h1!(self, s => s.take_connection_user_context(), else None)
+    }
+
+    /// Notes that the proxy has given up on the request. Who asked for it sees its connection end.
+    pub fn on_proxy_failure(&mut self, e: Box<Error>) {
+        error!("proxy failure: {e}");
+    }
+
+    /// What is known of the connection.
+    pub fn digest(&self) -> Option<&Digest> {
+        match self {
+            Session::H1(s) => Some(s.digest()),
+            Session::Custom(s) => s.digest(),
+        }
+    }
+
+    /// What is known of the connection, to add to it.
+    pub fn digest_mut(&mut self) -> Option<&mut Digest> {
+        match self {
+            Session::H1(s) => Some(s.digest_mut()),
+            Session::Custom(s) => s.digest_mut(),
+        }
+    }
+
+    /// The client's address.
+    pub fn client_addr(&self) -> Option<&SocketAddr> {
+        each!(self, s => s.client_addr())
+    }
+
+    /// The address at which the client was accepted.
+    pub fn server_addr(&self) -> Option<&SocketAddr> {
+        each!(self, s => s.server_addr())
+    }
+
+    /// The transport, where one belongs to the session alone.
+    pub fn stream(&self) -> Option<&Stream> {
+        h1!(self, s => Some(s.stream()), else None)
+    }
+
+    /// Closes the connection.
+    pub async fn shutdown(&mut self) {
+        match self {
+            Session::H1(s) => s.shutdown().await,
+            Session::Custom(s) => s.shutdown(1, "shutdown").await,
+        }
+    }
+
+    /// Lets an HTTP/1.x connection's waiting for a request end with the shutdown.
+    #[doc(hidden)]
+    pub fn wait_in(&mut self, registry: &Arc<Registry>, read_timeout: Duration) {
+        h1!(self, s => s.wait_in(registry, read_timeout), else ())
+    }
+
+    /// Whether the server of this connection is shutting down.
+    #[doc(hidden)]
+    pub fn is_shutting_down(&self) -> bool {
+        h1!(self, s => s.shutdown_stage() != Stage::Running, else false)
+    }
+
+    /// Whether an earlier request was served on this connection.
+    #[doc(hidden)]
+    pub fn is_reused(&self) -> bool {
+        h1!(self, s => s.is_reused(), else false)
+    }
+
+    /// Whether a piece of the body is there without a read.
+    #[doc(hidden)]
+    pub fn has_buffered_body(&self) -> bool {
+        h1!(self, s => s.has_buffered_body(), else false)
+    }
+
+    /// Whether a byte of the next request is there; reads at most once.
+    #[doc(hidden)]
+    pub fn poll_has_request(&mut self, cx: &mut Context<'_>) -> bool {
+        h1!(self, s => s.poll_has_request(cx), else true)
+    }
+
+    /// [`Session::read_request_body`] as a poll. It is made anew for each poll where only the
+    /// asynchronous form exists, which is cancel safe.
+    #[doc(hidden)]
+    pub fn poll_read_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
+        match self {
+            Session::H1(s) => s.poll_read_body(cx),
+            Session::Custom(s) => s.read_body_bytes().as_mut().poll(cx),
+        }
+    }
+
+    /// Ready when the client has left before its response is complete.
+    #[doc(hidden)]
+    pub fn poll_abort(&mut self, cx: &mut Context<'_>) -> Poll<Box<Error>> {
+        match self {
+            Session::H1(s) => s.poll_abort(cx),
+            Session::Custom(s) => match s.read_body_or_idle(true).as_mut().poll(cx) {
+                Poll::Ready(Err(e)) => Poll::Ready(e),
+                _ => Poll::Pending,
+            },
+        }
+    }
+
+    /// Queues a message of the response, and says whether it ends it.
+    #[doc(hidden)]
+    pub fn queue_task(&mut self, task: HttpTask) -> Result<bool> {
+        match self {
+            Session::H1(s) => s.queue_task(task),
+            Session::Custom(s) => {
+                let end = task.is_end();
+                s.send_proxy_task(task);
+                Ok(end)
+            }
+        }
+    }
+
+    /// Writes what is queued.
+    #[doc(hidden)]
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        match self {
+            Session::H1(s) => s.poll_flush(cx),
+            Session::Custom(s) => s.write_proxy_tasks().as_mut().poll(cx).map_ok(|_| ()),
+        }
+    }
+
+    /// How many bytes are queued and have not left, as far as that is known.
+    #[doc(hidden)]
+    pub fn queued(&self) -> usize {
+        h1!(self, s => s.queued(), else 0)
+    }
+
+    /// Whether everything queued has left.
+    #[doc(hidden)]
+    pub fn is_flushed(&self) -> bool {
+        match self {
+            Session::H1(s) => s.is_flushed(),
+            Session::Custom(s) => !s.has_pending_proxy_tasks(),
+        }
+    }
+
+    /// The fields after the request body, once it is read.
+    #[doc(hidden)]
+    pub fn take_request_trailers(&mut self) -> Option<Box<HeaderMap>> {
+        h1!(self, s => s.take_request_trailers(), else None)
+    }
+}
+
+/// The status for a request whose head could not be read; `None` when nobody waits for an answer.
+fn refusal_status(e: &Error) -> Option<u16> {
+    use pingora_error::ErrorType::{InvalidHTTPHeader, ReadTimedout};
+    match e.etype {
+        InvalidHTTPHeader => {
+            let refusal = e.cause.as_ref().and_then(|c| c.downcast_ref::<Refusal>());
+            Some(refusal.map_or(400, |r| r.status()))
+        }
+        ReadTimedout => Some(408),
+        _ => None,
+    }
+}
+
+/// An HTTP/1.x connection between two requests.
+pub struct ReusableHttpStream {
+    inner: Box<Inner>,
+}
+
+impl ReusableHttpStream {
+    pub(crate) fn new(inner: Box<Inner>) -> Self {
+        ReusableHttpStream { inner }
+    }
+
+    /// The transport, and the bytes of the next request that were received already.
+    pub fn into_parts(mut self) -> (Stream, Option<BytesMut>) {
+        self.inner.take_stream()
+    }
+
+    pub(crate) fn into_inner(self) -> Box<Inner> {
+        self.inner
+    }
+}
+
+impl fmt::Debug for ReusableHttpStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReusableHttpStream").finish_non_exhaustive()
+    }
+}

@@ -1,1 +1,579 @@
-//! stream
+//! The stream at the bottom of every connection.
+//!
+//! While a connection is idle it holds no buffer: small reads go through a buffer of the thread, and only
+//! what the caller had no room for is kept; small writes are collected in one that is freed when it
+//! has been sent.
+
+mod raw;
+
+use std::cell::Cell;
+use std::io;
+use std::net::SocketAddr as InetAddr;
+use std::os::fd::{AsRawFd, RawFd};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{ready, Context, Poll};
+use std::time::{Duration, Instant, SystemTime};
+
+use async_trait::async_trait;
+use once_cell::sync::OnceCell;
+use pingora_error::{ErrorType::SocketError, OrErr, Result};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+use super::ext::{set_tcp_keepalive, TcpKeepalive};
+use super::socket::SocketAddr;
+use super::virt::{VirtualSockOpt, VirtualSocketStream};
+use crate::protocols::raw_connect::ProxyDigest;
+use crate::protocols::{
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
+    TimingDigest, UniqueID, UniqueIDType,
+};
+use crate::upstreams::peer::Tracer;
+use raw::RawStream;
+
+/// How many bytes a small read asks the system for, unless [`L4BufferSettings`] say otherwise.
+pub const DEFAULT_L4_READ_BUFFER_SIZE: usize = 64 * 1024;
+
+/// How many bytes of small writes are collected before they are sent, unless [`L4BufferSettings`] say
+/// otherwise: about what fits in one packet.
+pub const DEFAULT_L4_WRITE_BUFFER_SIZE: usize = 1460;
+
+/// From this size on a read gains nothing from asking the system for more than its caller wants.
+const DIRECT_READ: usize = 16 * 1024;
+
+/// The sizes of a connection's buffers in bytes; `None` is the default size, zero is no buffer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct L4BufferSettings {
+    /// For reads: [`DEFAULT_L4_READ_BUFFER_SIZE`] when `None`.
+    pub read: Option<usize>,
+    /// For writes: [`DEFAULT_L4_WRITE_BUFFER_SIZE`] when `None`.
+    pub write: Option<usize>,
+}
+
+impl L4BufferSettings {
+    /// Buffers of these sizes.
+    pub fn new(read: usize, write: usize) -> Self {
+        L4BufferSettings {
+            read: Some(read),
+            write: Some(write),
+        }
+    }
+
+    /// No buffers: every read and write is a system call.
+    pub fn unbuffered() -> Self {
+        Self::new(0, 0)
+    }
+
+    /// The same with a read buffer of `read` bytes.
+    pub fn read(self, read: usize) -> Self {
+        L4BufferSettings {
+            read: Some(read),
+            ..self
+        }
+    }
+
+    /// The same with a write buffer of `write` bytes.
+    pub fn write(self, write: usize) -> Self {
+        L4BufferSettings {
+            write: Some(write),
+            ..self
+        }
+    }
+
+    /// The size of the read buffer.
+    pub fn read_capacity(&self) -> usize {
+        self.read.unwrap_or(DEFAULT_L4_READ_BUFFER_SIZE)
+    }
+
+    /// The size of the write buffer.
+    pub fn write_capacity(&self) -> usize {
+        self.write.unwrap_or(DEFAULT_L4_WRITE_BUFFER_SIZE)
+    }
+}
+
+/// Bytes in memory, consumed from the front; without an allocation while there are none.
+#[derive(Debug, Default)]
+struct Pending {
+    data: Vec<u8>,
+    pos: u32,
+}
+
+impl Pending {
+    fn bytes(&self) -> &[u8] {
+        &self.data[self.pos as usize..]
+    }
+
+    fn is_empty(&self) -> bool {
+        self.data.is_empty()
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.pos += n as u32;
+        if self.pos as usize >= self.data.len() {
+            *self = Pending::default();
+        }
+    }
+
+    fn prepend(&mut self, front: &[u8]) {
+        let data = [front, self.bytes()].concat();
+        *self = Pending { data, pos: 0 };
+    }
+}
+
+/// How long one direction has waited; looks at the clock only when it begins or ends to wait.
+#[derive(Debug, Default)]
+struct Waiting {
+    since: Option<Instant>,
+    total: Duration,
+}
+
+impl Waiting {
+    #[inline]
+    fn note<T>(&mut self, poll: Poll<T>) -> Poll<T> {
+        if self.since.is_some() != poll.is_pending() {
+            match self.since.take() {
+                None => self.since = Some(Instant::now()),
+                Some(since) => self.total += since.elapsed(),
+            }
+        }
+        poll
+    }
+}
+
+thread_local! {
+    /// What small reads of this thread read into. Taken and put back, because a virtual socket may read
+    /// from another stream while it is read from.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// A TCP, Unix or virtual connection, accepted or made.
+///
+/// Plain writes shorter than the write buffer are sent by a flush or when the buffer is full; longer and
+/// vectored ones go to the socket at once, after what was buffered.
+#[derive(Debug)]
+pub struct Stream {
+    raw: RawStream,
+    unread: Pending,
+    unsent: Pending,
+    read_capacity: u32,
+    write_capacity: u32,
+    read_waiting: Waiting,
+    write_waiting: Waiting,
+    /// The remote address, where it came for free.
+    peer: Option<InetAddr>,
+    socket_digest: OnceCell<Arc<SocketDigest>>,
+    proxy_digest: Option<Arc<ProxyDigest>>,
+    /// Told when the connection ends.
+    pub tracer: Option<Tracer>,
+    /// When the connection was accepted or made.
+    pub established_ts: SystemTime,
+    /// When the kernel received the first bytes, once they were read, if
+    /// [`set_rx_timestamp`](Stream::set_rx_timestamp) was called before.
+    pub rx_ts: Option<SystemTime>,
+    rx_ts_wanted: bool,
+}
+
+impl Stream {
+    fn over(raw: RawStream, peer: Option<InetAddr>) -> Self {
+        let buffers = L4BufferSettings::default();
+        Stream {
+            raw,
+            unread: Pending::default(),
+            unsent: Pending::default(),
+            read_capacity: buffers.read_capacity() as u32,
+            write_capacity: buffers.write_capacity() as u32,
+            read_waiting: Waiting::default(),
+            write_waiting: Waiting::default(),
+            peer,
+            socket_digest: OnceCell::new(),
+            proxy_digest: None,
+            tracer: None,
+            established_ts: SystemTime::now(),
+            rx_ts: None,
+            rx_ts_wanted: false,
+        }
+    }
+
+    /// A TCP connection whose remote address is known; small packets are not held back.
+    pub(crate) fn with_peer(tcp: TcpStream, peer: InetAddr) -> Self {
+        Stream::over(RawStream::Tcp(tcp), Some(peer))
+    }
+
+    /// A TCP connection that was just accepted.
+    pub(crate) fn accepted(tcp: TcpStream, peer: InetAddr) -> Self {
+        if let Err(e) = tcp.set_nodelay(true) {
+            // The client is gone already, which the first read will tell better.
+            log::debug!("setting TCP_NODELAY for {peer}: {e}");
+        }
+        Stream::with_peer(tcp, peer)
+    }
+
+    /// An accepted TCP connection that comes from another thread: it becomes non-blocking and is registered
+    /// with the reactor of the calling task.
+    ///
+    /// # Errors
+    /// When the system refuses either.
+    ///
+    /// # Panics
+    /// When called outside a tokio runtime.
+    #[doc(hidden)]
+    pub fn from_std_tcp(tcp: std::net::TcpStream, peer: InetAddr) -> io::Result<Self> {
+        tcp.set_nonblocking(true)?;
+        Ok(Stream::accepted(TcpStream::from_std(tcp)?, peer))
+    }
+
+    /// The same as [`from_std_tcp`](Stream::from_std_tcp) for a Unix socket.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    ///
+    /// # Panics
+    /// When called outside a tokio runtime.
+    #[doc(hidden)]
+    pub fn from_std_unix(unix: std::os::unix::net::UnixStream) -> io::Result<Self> {
+        unix.set_nonblocking(true)?;
+        Ok(UnixStream::from_std(unix)?.into())
+    }
+
+    /// Moves the registration of an idle connection to the reactor of the calling task.
+    ///
+    /// # Errors
+    /// When the system refuses; the connection is then closed.
+    ///
+    /// # Panics
+    /// When called outside a tokio runtime.
+    #[doc(hidden)]
+    pub fn reregister(&mut self) -> io::Result<()> {
+        self.raw.reregister()
+    }
+
+    /// Sets the sizes of the buffers, for what is read and written from now on.
+    #[doc(hidden)]
+    pub fn set_buffer_settings(&mut self, settings: L4BufferSettings) {
+        let size = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        self.read_capacity = size(settings.read_capacity());
+        self.write_capacity = size(settings.write_capacity());
+    }
+
+    /// The remote address, where it is known without asking the system.
+    pub(crate) fn known_peer(&self) -> Option<&InetAddr> {
+        self.peer.as_ref()
+    }
+
+    /// Sends small packets at once (`TCP_NODELAY`); without effect on a Unix socket.
+    ///
+    /// # Errors
+    /// `SocketError` when the socket refuses.
+    pub fn set_nodelay(&mut self) -> Result<()> {
+        match &self.raw {
+            RawStream::Tcp(tcp) => tcp.set_nodelay(true),
+            RawStream::Virtual(v) => v.set_socket_option(VirtualSockOpt::NoDelay),
+            RawStream::Unix(_) | RawStream::Closed => Ok(()),
+        }
+        .or_err(SocketError, "setting TCP_NODELAY")
+    }
+
+    /// Probes the connection while it is silent; without effect on a Unix socket.
+    ///
+    /// # Errors
+    /// `SocketError` when the socket refuses.
+    pub fn set_keepalive(&mut self, ka: &TcpKeepalive) -> Result<()> {
+        match &self.raw {
+            RawStream::Tcp(tcp) => set_tcp_keepalive(tcp, ka),
+            RawStream::Virtual(v) => v
+                .set_socket_option(VirtualSockOpt::KeepAlive(ka.clone()))
+                .or_err(SocketError, "setting keepalive on a virtual socket"),
+            RawStream::Unix(_) | RawStream::Closed => Ok(()),
+        }
+    }
+
+    /// Has the kernel note when it receives data, for [`rx_ts`](Stream::rx_ts); TCP on Linux, without
+    /// effect elsewhere.
+    ///
+    /// # Errors
+    /// `SocketError` when the system refuses.
+    pub fn set_rx_timestamp(&mut self) -> Result<()> {
+        self.rx_ts_wanted = self
+            .raw
+            .enable_rx_timestamp()
+            .or_err(SocketError, "turning on receive timestamps")?;
+        Ok(())
+    }
+
+    /// Puts `data` in front of what the next reads return.
+    pub fn rewind(&mut self, data: &[u8]) {
+        if !data.is_empty() {
+            self.unread.prepend(data);
+        }
+    }
+
+    fn poll_read_socket(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.rx_ts_wanted {
+            self.rx_ts = ready!(self.raw.poll_read_timestamp(cx, buf))?;
+            self.rx_ts_wanted = false;
+            return Poll::Ready(Ok(()));
+        }
+        let capacity = self.read_capacity as usize;
+        if buf.remaining() >= capacity.min(DIRECT_READ) {
+            return Pin::new(&mut self.raw).poll_read(cx, buf);
+        }
+        let mut scratch = SCRATCH.take();
+        if scratch.len() < capacity {
+            scratch.resize(capacity, 0);
+        }
+        let mut ahead = ReadBuf::new(&mut scratch[..capacity]);
+        let poll = Pin::new(&mut self.raw).poll_read(cx, &mut ahead);
+        if poll.is_ready() {
+            let (now, later) = ahead
+                .filled()
+                .split_at(ahead.filled().len().min(buf.remaining()));
+            buf.put_slice(now);
+            self.unread = Pending {
+                data: later.to_vec(),
+                pos: 0,
+            };
+        }
+        SCRATCH.set(scratch);
+        poll
+    }
+
+    /// Reads until at least `n` bytes are in memory, so that they can be looked at.
+    fn poll_fill(&mut self, cx: &mut Context<'_>, n: usize) -> Poll<io::Result<()>> {
+        while self.unread.bytes().len() < n {
+            let have = self.unread.bytes().len();
+            // The kept bytes step aside, because reading from the socket replaces them.
+            let mut kept = std::mem::take(&mut self.unread);
+            let mut more = vec![0; n - have];
+            let mut buf = ReadBuf::new(&mut more);
+            let poll = self.poll_read_socket(cx, &mut buf);
+            let poll = self.read_waiting.note(poll);
+            kept.data.extend_from_slice(buf.filled());
+            kept.data.extend_from_slice(self.unread.bytes());
+            self.unread = kept;
+            ready!(poll)?;
+            if self.unread.bytes().len() == have {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.unsent.is_empty() {
+            match ready!(Pin::new(&mut self.raw).poll_write(cx, self.unsent.bytes()))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                n => self.unsent.consume(n),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_write_buffered(
+        &mut self,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let capacity = self.write_capacity as usize;
+        if self.unsent.data.len() + data.len() > capacity {
+            ready!(self.poll_send(cx))?;
+        }
+        if data.len() >= capacity {
+            return Pin::new(&mut self.raw).poll_write(cx, data);
+        }
+        if self.unsent.is_empty() {
+            self.unsent.data.reserve_exact(capacity);
+        }
+        self.unsent.data.extend_from_slice(data);
+        Poll::Ready(Ok(data.len()))
+    }
+}
+
+impl From<TcpStream> for Stream {
+    fn from(s: TcpStream) -> Self {
+        Stream::over(RawStream::Tcp(s), None)
+    }
+}
+
+impl From<UnixStream> for Stream {
+    fn from(s: UnixStream) -> Self {
+        Stream::over(RawStream::Unix(s), None)
+    }
+}
+
+impl From<VirtualSocketStream> for Stream {
+    fn from(s: VirtualSocketStream) -> Self {
+        Stream::over(RawStream::Virtual(s), None)
+    }
+}
+
+impl AsRawFd for Stream {
+    /// The socket, or -1 where there is none.
+    fn as_raw_fd(&self) -> RawFd {
+        self.raw.as_raw_fd()
+    }
+}
+
+impl UniqueID for Stream {
+    fn id(&self) -> UniqueIDType {
+        match &self.raw {
+            RawStream::Virtual(v) => v.id(),
+            raw => raw.as_raw_fd(),
+        }
+    }
+}
+
+impl Ssl for Stream {}
+
+#[async_trait]
+impl Peek for Stream {
+    async fn try_peek(&mut self, buf: &mut [u8]) -> io::Result<bool> {
+        std::future::poll_fn(|cx| self.poll_fill(cx, buf.len())).await?;
+        buf.copy_from_slice(&self.unread.bytes()[..buf.len()]);
+        Ok(true)
+    }
+}
+
+#[async_trait]
+impl Shutdown for Stream {
+    async fn shutdown(&mut self) {
+        if let Err(e) = AsyncWriteExt::shutdown(self).await {
+            log::debug!("closing a connection: {e}");
+        }
+    }
+}
+
+impl GetTimingDigest for Stream {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        vec![Some(TimingDigest {
+            established_ts: self.established_ts,
+            ..TimingDigest::default()
+        })]
+    }
+
+    fn get_read_pending_time(&self) -> Duration {
+        self.read_waiting.total
+    }
+
+    fn get_write_pending_time(&self) -> Duration {
+        self.write_waiting.total
+    }
+}
+
+impl GetProxyDigest for Stream {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        self.proxy_digest.clone()
+    }
+
+    fn set_proxy_digest(&mut self, digest: ProxyDigest) {
+        self.proxy_digest = Some(Arc::new(digest));
+    }
+}
+
+impl GetSocketDigest for Stream {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        let fd = match &self.raw {
+            RawStream::Virtual(_) | RawStream::Closed => return self.socket_digest.get().cloned(),
+            raw => raw.as_raw_fd(),
+        };
+        let digest = self.socket_digest.get_or_init(|| {
+            let mut digest = SocketDigest::from_raw_fd(fd);
+            if let Some(peer) = self.peer {
+                digest.peer_addr = OnceCell::with_value(Some(SocketAddr::Inet(peer)));
+            }
+            Arc::new(digest)
+        });
+        Some(digest.clone())
+    }
+
+    fn set_socket_digest(&mut self, socket_digest: SocketDigest) {
+        self.socket_digest = OnceCell::with_value(Arc::new(socket_digest));
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if let Some(tracer) = &self.tracer {
+            tracer.0.on_disconnected();
+        }
+        if let Some(digest) = self.socket_digest.get() {
+            // Whoever still has it must not ask about the next connection of this number.
+            if Arc::strong_count(digest) > 1 {
+                digest.detach();
+            }
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if !this.unread.is_empty() {
+            let unread = this.unread.bytes();
+            let n = unread.len().min(buf.remaining());
+            buf.put_slice(&unread[..n]);
+            this.unread.consume(n);
+            return Poll::Ready(Ok(()));
+        }
+        let poll = this.poll_read_socket(cx, buf);
+        this.read_waiting.note(poll)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let poll = self.poll_write_buffered(cx, data);
+        self.write_waiting.note(poll)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        let poll = match this.poll_send(cx) {
+            Poll::Ready(Ok(())) => Pin::new(&mut this.raw).poll_write_vectored(cx, bufs),
+            Poll::Ready(Err(e)) => Poll::Ready(Err(e)),
+            Poll::Pending => Poll::Pending,
+        };
+        this.write_waiting.note(poll)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.raw.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let poll = match this.poll_send(cx) {
+            Poll::Ready(Ok(())) => Pin::new(&mut this.raw).poll_flush(cx),
+            other => other,
+        };
+        this.write_waiting.note(poll)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let poll = match this.poll_send(cx) {
+            Poll::Ready(Ok(())) => Pin::new(&mut this.raw).poll_shutdown(cx),
+            other => other,
+        };
+        this.write_waiting.note(poll)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,75 @@
-//! What is known about a TLS session.
+//! What a TLS handshake agreed on.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// What a TLS handshake agreed on, and who the other side is.
+#[derive(Clone, Debug)]
+pub struct SslDigest {
+    /// The cipher suite's name.
+    pub cipher: Cow<'static, str>,
+    /// The protocol version's name, such as `TLSv1.3`.
+    pub version: Cow<'static, str>,
+    /// The organization in the peer's certificate, if there is one.
+    pub organization: Option<String>,
+    /// The serial number of the peer's certificate, if there is one.
+    pub serial_number: Option<String>,
+    /// A hash of the peer's certificate, empty without one.
+    pub cert_digest: Vec<u8>,
+    /// What the user's handshake callback returned.
+    pub extension: SslDigestExtension,
+}
+
+impl SslDigest {
+    /// A digest of these, without extension.
+    pub fn new<S>(
+        cipher: S,
+        version: S,
+        organization: Option<String>,
+        serial_number: Option<String>,
+        cert_digest: Vec<u8>,
+    ) -> Self
+    where
+        S: Into<Cow<'static, str>>,
+    {
+        SslDigest {
+            cipher: cipher.into(),
+            version: version.into(),
+            organization,
+            serial_number,
+            cert_digest,
+            extension: SslDigestExtension::default(),
+        }
+    }
+}
+
+/// A value of any type that the user's handshake callback left with the connection.
+#[derive(Clone, Debug, Default)]
+pub struct SslDigestExtension {
+    value: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+impl SslDigestExtension {
+    /// The value, or `None` when there is none or it is of another type.
+    pub fn get<T>(&self) -> Option<&T>
+    where
+        T: Send + Sync + 'static,
+    {
+        self.value.as_ref()?.downcast_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_extension_is_found_by_type() {
+        let mut digest = SslDigest::new("TLS_X", "TLSv1.3", None, Some("7".into()), vec![1]);
+        assert!(digest.extension.get::<u32>().is_none());
+        digest.extension.value = Some(Arc::new(5u32));
+        assert_eq!(digest.extension.get(), Some(&5u32));
+        assert!(digest.extension.get::<u64>().is_none());
+    }
+}

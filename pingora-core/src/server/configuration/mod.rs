@@ -1,1 +1,342 @@
-//! The configuration of a server.
+//! How a server is set up: the settings file and the command line.
+//!
+//! A settings file is YAML, one key for each field of [`ServerConf`]. Keys that are not known here
+//! belong to the program that uses the crate and pass unread.
+
+mod keys;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Parser;
+use pingora_error::{Error, ErrorType::ReadError, OrErr, Result};
+use serde::{Deserialize, Serialize, Serializer};
+
+pub use pingora_runtime::RuntimeMetricsPollTimeHistogramScale;
+use pingora_runtime::{RuntimeMetricsOpts, RuntimeOpts};
+
+/// What happens to requests that reach the server while it shuts down.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ShutdownPolicy {
+    /// A request of which a byte has arrived is served, the last one on its connection.
+    #[default]
+    Finish,
+    /// Connections are dropped where they would begin a request; requests under way finish.
+    Strict,
+}
+
+/// The settings of a server process.
+///
+/// Missing keys of a settings file take the values of [`ServerConf::default`].
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServerConf {
+    /// Version of the settings format: 1.
+    pub version: usize,
+    /// Whether to leave the terminal and run in the background.
+    pub daemon: bool,
+    /// The file to which a daemon's standard error is appended; none discards it.
+    pub error_log: Option<String>,
+    /// The file that holds a daemon's process id.
+    pub pid_file: String,
+    /// The Unix socket over which an old process hands its listening sockets to a new one.
+    pub upgrade_sock: String,
+    /// The user, by name or number, that a daemon runs as.
+    pub user: Option<String>,
+    /// The group, by name or number, that a daemon runs as; the user's own when unset.
+    pub group: Option<String>,
+    /// The directory that a daemon runs in: `/` when unset.
+    #[serde(serialize_with = "lossy_path")]
+    pub working_directory: Option<PathBuf>,
+    /// Worker threads of each service that does not set its own number; 0 acts as 1.
+    pub threads: usize,
+    /// Tasks that accept connections on one listening socket; 0 acts as 1.
+    pub listener_tasks_per_fd: usize,
+    /// Whether idle workers of a service take over tasks from busy ones. Without it every
+    /// connection stays on one worker, and workers share nothing.
+    pub work_stealing: bool,
+    /// Tokio's alternative timer; needs `--cfg tokio_unstable` and work stealing.
+    pub runtime_enable_alt_timer: bool,
+    /// A file of CA certificates to trust in place of the system's.
+    pub ca_file: Option<String>,
+    /// Seconds that a graceful stop may last before it is cut off: 300 when unset. It ends sooner
+    /// when nothing is left to do.
+    pub grace_period_seconds: Option<u64>,
+    /// Seconds that runtimes get to end after the grace period: 5 when unset.
+    pub graceful_shutdown_timeout_seconds: Option<u64>,
+    /// IPv4 addresses to connect to upstreams from.
+    pub client_bind_to_ipv4: Vec<String>,
+    /// IPv6 addresses to connect to upstreams from.
+    pub client_bind_to_ipv6: Vec<String>,
+    /// Idle upstream connections to keep, for each thread.
+    pub upstream_keepalive_pool_size: usize,
+    /// Thread pools that make upstream connections apart from the workers.
+    pub upstream_connect_offload_threadpools: Option<usize>,
+    /// Threads of each of those pools.
+    pub upstream_connect_offload_thread_per_pool: Option<usize>,
+    /// Thread pools that do downstream TLS handshakes apart from the workers.
+    pub downstream_tls_offload_threadpools: Option<usize>,
+    /// Threads of each of those pools.
+    pub downstream_tls_offload_thread_per_pool: Option<usize>,
+    /// Whether TLS keys of upstream connections are written to the file that the environment
+    /// variable `SSLKEYLOGFILE` names.
+    pub upstream_debug_ssl_keylog: bool,
+    /// How often a request may be sent to an upstream, the first time included.
+    pub max_retries: usize,
+    /// How often, 1 s apart, each side of an upgrade tries to reach the other: 5 when unset.
+    pub upgrade_sock_connect_accept_max_retries: Option<usize>,
+    /// Threads for blocking work, at most, in each runtime: 512 when unset.
+    pub max_blocking_threads: Option<usize>,
+    /// Seconds after which an idle thread for blocking work ends: 10 when unset.
+    pub blocking_threads_ttl_seconds: Option<u64>,
+    /// Timeouts longer than so many seconds use tokio's timer; none never does.
+    pub fast_timeout_to_tokio_threshold_seconds: Option<u64>,
+    /// Whether runtimes measure how long polls take; needs `--cfg tokio_unstable`.
+    pub runtime_metrics_poll_time_histogram: bool,
+    /// The scale of that histogram's buckets.
+    pub runtime_metrics_poll_time_histogram_scale: Option<RuntimeMetricsPollTimeHistogramScale>,
+    /// The width of its first bucket in microseconds.
+    pub runtime_metrics_poll_time_histogram_resolution_micros: Option<u64>,
+    /// The number of its buckets, 1 to 1,024.
+    pub runtime_metrics_poll_time_histogram_buckets: Option<usize>,
+    /// Whether the command that starts a daemon returns only when all its services listen.
+    pub daemon_wait_for_ready: bool,
+    /// Seconds that this command waits at most: 600 when unset.
+    pub daemon_ready_timeout_seconds: Option<NonZeroU64>,
+    /// Seconds after which the daemon itself reports that its services are not ready: 60 when
+    /// unset.
+    pub daemon_notify_timeout_seconds: Option<NonZeroU64>,
+    /// What happens to requests that arrive while the server shuts down.
+    pub shutdown_policy: ShutdownPolicy,
+    /// Seconds that a client gets, once a shutdown began, to complete a request head of which a
+    /// part had arrived.
+    pub shutdown_read_timeout_seconds: u64,
+    /// Seconds that idle connections stay open, for one more request each, after a shutdown
+    /// began: when unset 0 for a stop and 5 for a graceful upgrade.
+    pub shutdown_drain_seconds: Option<u64>,
+}
+
+impl Default for ServerConf {
+    fn default() -> Self {
+        ServerConf {
+            version: 0,
+            daemon: false,
+            error_log: None,
+            pid_file: "/tmp/pingora.pid".into(),
+            upgrade_sock: "/tmp/pingora_upgrade.sock".into(),
+            user: None,
+            group: None,
+            working_directory: None,
+            threads: 1,
+            listener_tasks_per_fd: 1,
+            work_stealing: true,
+            runtime_enable_alt_timer: false,
+            ca_file: None,
+            grace_period_seconds: None,
+            graceful_shutdown_timeout_seconds: None,
+            client_bind_to_ipv4: Vec::new(),
+            client_bind_to_ipv6: Vec::new(),
+            upstream_keepalive_pool_size: 128,
+            upstream_connect_offload_threadpools: None,
+            upstream_connect_offload_thread_per_pool: None,
+            downstream_tls_offload_threadpools: None,
+            downstream_tls_offload_thread_per_pool: None,
+            upstream_debug_ssl_keylog: false,
+            max_retries: 16,
+            upgrade_sock_connect_accept_max_retries: None,
+            max_blocking_threads: None,
+            blocking_threads_ttl_seconds: None,
+            fast_timeout_to_tokio_threshold_seconds: Some(900),
+            runtime_metrics_poll_time_histogram: false,
+            runtime_metrics_poll_time_histogram_scale: None,
+            runtime_metrics_poll_time_histogram_resolution_micros: None,
+            runtime_metrics_poll_time_histogram_buckets: None,
+            daemon_wait_for_ready: false,
+            daemon_ready_timeout_seconds: None,
+            daemon_notify_timeout_seconds: None,
+            shutdown_policy: ShutdownPolicy::Finish,
+            shutdown_read_timeout_seconds: 5,
+            shutdown_drain_seconds: None,
+        }
+    }
+}
+
+impl ServerConf {
+    /// The settings of a file that says nothing but its version.
+    pub fn new() -> Option<Self> {
+        Self::from_yaml("version: 1").ok()
+    }
+
+    /// [`ServerConf::new`], with what the command line says.
+    pub fn new_with_opt_override(opt: &Opt) -> Option<Self> {
+        let mut conf = Self::new()?;
+        conf.merge_with_opt(opt);
+        Some(conf)
+    }
+
+    /// Reads a settings file.
+    ///
+    /// # Errors
+    /// `ReadError`, which names the file that cannot be read, or else as [`ServerConf::from_yaml`].
+    pub fn load_from_yaml<P>(path: P) -> Result<Self>
+    where
+        P: AsRef<Path> + Display,
+    {
+        let text = std::fs::read_to_string(&path).or_err_with(ReadError, || {
+            format!("cannot read the settings file {path}")
+        })?;
+        Self::from_yaml(&text).map_err(|e| e.more_context(format!("in the settings file {path}")))
+    }
+
+    /// Reads the settings file that the command line names, with what it says besides.
+    ///
+    /// # Errors
+    /// `ReadError` when it names none, or else as [`ServerConf::load_from_yaml`].
+    pub fn load_yaml_with_opt_override(opt: &Opt) -> Result<Self> {
+        let Some(path) = &opt.conf else {
+            return Error::e_explain(ReadError, "the command line names no settings file");
+        };
+        let mut conf = Self::load_from_yaml(path)?;
+        conf.merge_with_opt(opt);
+        Ok(conf)
+    }
+
+    /// Reads settings from a YAML document; an empty one gives the defaults.
+    ///
+    /// # Errors
+    /// `ReadError`, which names the key, its value and what may stand there.
+    pub fn from_yaml(conf_str: &str) -> Result<Self> {
+        let document: serde_yaml_ng::Value = serde_yaml_ng::from_str(conf_str)
+            .or_err(ReadError, "the settings are no valid YAML document")?;
+        match &document {
+            serde_yaml_ng::Value::Null => return Ok(Self::default()),
+            serde_yaml_ng::Value::Mapping(settings) => keys::check(settings)?,
+            other => {
+                let other = keys::show(other);
+                return Error::e_explain(
+                    ReadError,
+                    format!("the settings are {other}: expected a mapping of keys to values"),
+                );
+            }
+        }
+        // From the text once more, not from `document`: there a plain `1000` is a number, which
+        // would not do for `user`.
+        serde_yaml_ng::from_str(conf_str).or_err(ReadError, "the settings cannot be used")
+    }
+
+    /// These settings as a YAML document with every key.
+    pub fn to_yaml(&self) -> String {
+        // Cannot fail: numbers, strings and lists of strings are all there is (the one path is
+        // written lossily), and all of them have a YAML form.
+        serde_yaml_ng::to_string(self).unwrap_or_default()
+    }
+
+    /// Returns these settings when all their values can be used.
+    ///
+    /// # Errors
+    /// `ReadError`, which names the first key whose value cannot.
+    pub fn validate(self) -> Result<Self> {
+        let settings: serde_yaml_ng::Mapping = serde_yaml_ng::from_str(&self.to_yaml())
+            .or_err(ReadError, "the settings cannot be written down")?;
+        keys::check(&settings)?;
+        Ok(self)
+    }
+
+    /// Takes over what the command line says: `daemon` when it is on there.
+    pub fn merge_with_opt(&mut self, opt: &Opt) {
+        self.daemon |= opt.daemon;
+    }
+
+    /// Options for the runtimes of services that do not override them.
+    pub fn runtime_opts(&self) -> RuntimeOpts {
+        RuntimeOpts {
+            metrics: RuntimeMetricsOpts {
+                poll_time_histogram: self.runtime_metrics_poll_time_histogram,
+                poll_time_histogram_scale: self.runtime_metrics_poll_time_histogram_scale,
+                poll_time_histogram_resolution: self
+                    .runtime_metrics_poll_time_histogram_resolution_micros
+                    .map(Duration::from_micros),
+                poll_time_histogram_buckets: self.runtime_metrics_poll_time_histogram_buckets,
+            },
+            enable_alt_timer: self.runtime_enable_alt_timer,
+        }
+    }
+
+    /// Pools and threads of each that make upstream connections, when both are set and not 0.
+    pub fn upstream_connect_offload_threadpool(&self) -> Option<(usize, usize)> {
+        both(
+            self.upstream_connect_offload_threadpools,
+            self.upstream_connect_offload_thread_per_pool,
+        )
+    }
+
+    /// Pools and threads of each that do downstream TLS handshakes, when both are set and not 0.
+    pub fn downstream_tls_offload_threadpool(&self) -> Option<(usize, usize)> {
+        both(
+            self.downstream_tls_offload_threadpools,
+            self.downstream_tls_offload_thread_per_pool,
+        )
+    }
+}
+
+fn both(pools: Option<usize>, threads: Option<usize>) -> Option<(usize, usize)> {
+    pools.zip(threads).filter(|&(p, t)| p > 0 && t > 0)
+}
+
+/// The command line of a server.
+#[derive(Parser, Debug, Default)]
+#[command(name = "basic")]
+pub struct Opt {
+    /// Take over the listening sockets of the process that runs now
+    ///
+    /// The new process waits for them at `upgrade_sock`; the old one hands them over when it gets
+    /// SIGQUIT, and ends when its connections have.
+    #[arg(short, long)]
+    pub upgrade: bool,
+
+    /// Run in the background
+    #[arg(short, long)]
+    pub daemon: bool,
+
+    /// Accepted and ignored, for test programs that pass on their own arguments
+    #[arg(long, hide = true)]
+    pub nocapture: bool,
+
+    /// Check the settings and the setup, then exit
+    #[arg(short, long)]
+    pub test: bool,
+
+    /// The settings file (YAML)
+    #[arg(short, long)]
+    pub conf: Option<String>,
+}
+
+impl Opt {
+    /// Reads the arguments of the process; prints help or what is wrong, and exits, as clap does.
+    pub fn parse_args() -> Self {
+        Opt::parse()
+    }
+
+    /// Reads the given arguments, of which the first is the program's name.
+    pub fn parse_from_args<I, T>(args: I) -> Self
+    where
+        I: IntoIterator<Item = T>,
+        T: Into<OsString> + Clone,
+    {
+        Opt::parse_from(args)
+    }
+}
+
+/// Writes a path that is not UTF-8 as near as it can be shown.
+fn lossy_path<S: Serializer>(
+    path: &Option<PathBuf>,
+    to: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    path.as_ref().map(|p| p.to_string_lossy()).serialize(to)
+}

@@ -1,1 +1,446 @@
-//! conn
+//! A connection that speaks HTTP/1.x: the I/O around [`proto`](super::proto), for both roles.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::{pin, Pin};
+use std::task::{ready, Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use pingora_error::ErrorType::{
+    ConnectionClosed, H1Error, InvalidHTTPHeader, ReadError, ReadTimedout, WriteError, WriteTimedout,
+};
+use pingora_error::{BError, Error, ErrorType, Result};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use super::proto::decode::Decoded;
+use super::proto::head::{Found, Limits, Scanner};
+use super::proto::out::Out;
+use super::proto::state::{Reading, Writing};
+use super::proto::Refusal;
+use crate::protocols::Stream;
+
+/// Bytes asked for at once while a long body is read.
+const BODY_READ: usize = 64 * 1024;
+/// A body that is certain to be at least this much longer is read into a buffer of the connection.
+const LONG_BODY: u64 = 16 * 1024;
+/// Bytes that a read into the worker's buffer can bring.
+const SCRATCH: usize = 32 * 1024;
+
+thread_local! {
+    /// Lent to a connection inside one poll of a read: an idle connection holds no buffer.
+    static LENT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A piece of a message's body.
+#[derive(Debug)]
+pub(super) enum Piece {
+    /// Bytes, never none.
+    Data(Bytes),
+    /// The end, with the trailer fields if there are any.
+    End(Option<Box<HeaderMap>>),
+}
+
+/// One connection, in either role.
+pub(super) struct Conn {
+    pub(super) stream: Stream,
+    /// Received and not yet consumed.
+    pub(super) buf: BytesMut,
+    pub(super) reading: Reading,
+    pub(super) writing: Writing,
+    pub(super) out: Out,
+    /// The peer has closed its direction.
+    pub(super) eof: bool,
+    pub(super) scanner: Scanner,
+    /// Bytes were written that a flush has not followed yet.
+    unflushed: bool,
+    /// Nothing is written after what is queued: a FIN follows it.
+    fin: bool,
+    alarm: Alarm,
+    read_due: Option<Instant>,
+    write_due: Option<Instant>,
+}
+
+impl Conn {
+    pub(super) fn new(stream: Stream) -> Self {
+        Conn {
+            stream,
+            buf: BytesMut::new(),
+            reading: Reading::Head,
+            writing: Writing::Head,
+            out: Out::default(),
+            eof: false,
+            scanner: Scanner::default(),
+            unflushed: false,
+            fin: false,
+            alarm: Alarm::default(),
+            read_due: None,
+            write_due: None,
+        }
+    }
+
+    /// Makes ready for the next message in each direction.
+    pub(super) fn next_exchange(&mut self) {
+        self.reading = Reading::Head;
+        self.writing = Writing::Head;
+        self.scanner = Scanner::default();
+        self.read_due = None;
+        self.write_due = None;
+        if self.buf.is_empty() {
+            self.buf = BytesMut::new();
+        }
+    }
+
+    /// Reads once, and says how much came; 0 is the end.
+    ///
+    /// # Errors
+    /// `ReadError`; `ReadTimedout` when nothing came for `timeout`, counted from the first poll that
+    /// had to wait.
+    pub(super) fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        timeout: Option<Duration>,
+    ) -> Poll<Result<usize>> {
+        match self.poll_read(cx) {
+            Poll::Ready(Ok(n)) => {
+                self.read_due = None;
+                self.eof |= n == 0;
+                Poll::Ready(Ok(n))
+            }
+            Poll::Ready(Err(e)) => {
+                self.reading = Reading::Broken;
+                Poll::Ready(Error::e_because(ReadError, "while reading", e))
+            }
+            Poll::Pending => {
+                if let Some(timeout) = timeout {
+                    let due = *self.read_due.get_or_insert_with(|| due_in(timeout));
+                    if self.alarm.rings(cx, due) {
+                        self.reading = Reading::Broken;
+                        return Poll::Ready(Error::e_explain(
+                            ReadTimedout,
+                            format!("nothing was received for {timeout:?}"),
+                        ));
+                    }
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Starts a deadline that later reads share, rather than one of their own each.
+    pub(super) fn read_by(&mut self, timeout: Duration) {
+        self.read_due = Some(due_in(timeout));
+    }
+
+    /// Makes the deadline of the reads at most `timeout` from now.
+    pub(super) fn read_sooner(&mut self, timeout: Duration) {
+        let due = due_in(timeout);
+        self.read_due = Some(self.read_due.map_or(due, |old| old.min(due)));
+    }
+
+    /// Whether the deadline that [`Conn::read_by`] or an earlier wait set is over.
+    pub(super) fn read_overdue(&mut self, cx: &mut Context<'_>) -> bool {
+        match self.read_due {
+            Some(due) => self.alarm.rings(cx, due),
+            None => false,
+        }
+    }
+
+    pub(super) fn read_deadline_is_unset(&self) -> bool {
+        self.read_due.is_none()
+    }
+
+    pub(super) fn stop_read_deadline(&mut self) {
+        self.read_due = None;
+    }
+
+    /// One read, without a deadline.
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let long = match &self.reading {
+            Reading::Body(decoder) => decoder.remaining() > LONG_BODY,
+            Reading::Raw => true,
+            _ => false,
+        };
+        if long {
+            self.poll_read_own(cx)
+        } else {
+            self.poll_read_lent(cx)
+        }
+    }
+
+    fn poll_read_own(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.buf.reserve(BODY_READ);
+        let read = pin!(self.stream.read_buf(&mut self.buf));
+        std::future::Future::poll(read, cx)
+    }
+
+    fn poll_read_lent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        LENT.with(|lent| {
+            let Ok(mut lent) = lent.try_borrow_mut() else {
+                // A stream that itself reads HTTP: the buffer is in use below us.
+                return self.poll_read_own(cx);
+            };
+            if lent.is_empty() {
+                lent.resize(SCRATCH, 0);
+            }
+            let mut into = ReadBuf::new(&mut lent);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut into))?;
+            let filled = into.filled();
+            if self.buf.capacity() - self.buf.len() < filled.len() && self.buf.is_empty() {
+                self.buf = BytesMut::with_capacity(filled.len());
+            }
+            self.buf.extend_from_slice(filled);
+            Poll::Ready(Ok(filled.len()))
+        })
+    }
+
+    /// Whether something can be taken from what was received, without a read.
+    pub(super) fn has_buffered(&self) -> bool {
+        !self.buf.is_empty() && !self.reading.is_over()
+    }
+
+    /// Looks for the end of a head in what was received.
+    pub(super) fn scan(&mut self, limits: &Limits) -> Result<Option<Found>, Refusal> {
+        self.scanner.scan(&self.buf, limits)
+    }
+
+    /// Takes a head that [`Conn::scan`] found.
+    pub(super) fn take_head(&mut self, found: Found) -> Bytes {
+        let mut head = self.buf.split_to(found.end);
+        self.scanner = Scanner::default();
+        if found.start > 0 {
+            head = head.split_off(found.start);
+        }
+        head.freeze()
+    }
+
+    /// The next piece of the body. After the end, it says so again.
+    ///
+    /// # Errors
+    /// Those of [`Conn::poll_fill`]; `ConnectionClosed` when the body is cut short; `H1Error` when it is
+    /// malformed. After an error the connection is of no use.
+    pub(super) fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        timeout: Option<Duration>,
+    ) -> Poll<Result<Piece>> {
+        loop {
+            match &mut self.reading {
+                Reading::Head | Reading::Done | Reading::Ended => {
+                    return Poll::Ready(Ok(Piece::End(None)))
+                }
+                Reading::Broken => {
+                    return Poll::Ready(Error::e_explain(ReadError, "the connection has failed"))
+                }
+                Reading::Raw if !self.buf.is_empty() => {
+                    return Poll::Ready(Ok(Piece::Data(self.buf.split().freeze())))
+                }
+                Reading::Raw if self.eof => self.reading = Reading::Ended,
+                Reading::Raw => {
+                    ready!(self.poll_fill(cx, timeout))?;
+                }
+                Reading::Body(decoder) => match decoder.decode(&mut self.buf) {
+                    Ok(Decoded::Data(data)) => {
+                        if decoder.is_done() {
+                            self.reading = Reading::Done;
+                        }
+                        return Poll::Ready(Ok(Piece::Data(data)));
+                    }
+                    Ok(Decoded::End(trailers)) => {
+                        self.reading = Reading::Done;
+                        return Poll::Ready(Ok(Piece::End(trailers)));
+                    }
+                    Ok(Decoded::NeedMore) if self.eof => match decoder.eof() {
+                        Ok(()) => self.reading = Reading::Ended,
+                        Err(_) => {
+                            self.reading = Reading::Broken;
+                            return Poll::Ready(Error::e_explain(
+                                ConnectionClosed,
+                                "the connection closed in the middle of a body",
+                            ));
+                        }
+                    },
+                    Ok(Decoded::NeedMore) => {
+                        ready!(self.poll_fill(cx, timeout))?;
+                    }
+                    Err(refusal) => {
+                        self.reading = Reading::Broken;
+                        return Poll::Ready(Err(refused(H1Error, refusal)));
+                    }
+                },
+            }
+        }
+    }
+
+    /// Writes what is queued.
+    ///
+    /// # Errors
+    /// `WriteError`; `WriteTimedout` when the peer took nothing for `timeout`.
+    pub(super) fn poll_flush(
+        &mut self,
+        cx: &mut Context<'_>,
+        timeout: Option<Duration>,
+    ) -> Poll<Result<()>> {
+        match self.poll_write(cx) {
+            Poll::Ready(Ok(())) => {
+                self.write_due = None;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(e)) => {
+                self.write_failed();
+                Poll::Ready(Error::e_because(WriteError, "while writing", e))
+            }
+            Poll::Pending => {
+                if let Some(timeout) = timeout {
+                    let due = *self.write_due.get_or_insert_with(|| due_in(timeout));
+                    if self.alarm.rings(cx, due) {
+                        self.write_failed();
+                        return Poll::Ready(Error::e_explain(
+                            WriteTimedout,
+                            format!("nothing was taken for {timeout:?}"),
+                        ));
+                    }
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    fn write_failed(&mut self) {
+        self.writing = Writing::Broken;
+        self.out.clear();
+        self.unflushed = false;
+        self.fin = false;
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.out.is_empty() {
+            let slices = self.out.slices();
+            let stream = Pin::new(&mut self.stream);
+            let n = ready!(match &slices[..] {
+                [one] => stream.poll_write(cx, one),
+                many => stream.poll_write_vectored(cx, many),
+            })?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.out.advance(n);
+            self.unflushed = true;
+            // Something was taken: the peer has its time again.
+            self.write_due = None;
+        }
+        if self.unflushed {
+            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        if self.fin {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+            self.fin = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Closes the direction to the peer once everything queued has left.
+    pub(super) fn close_after_flush(&mut self) {
+        self.fin = true;
+    }
+
+    /// Drops what ties the connection to the task that used it last.
+    pub(super) fn rest(&mut self) {
+        self.alarm = Alarm::default();
+    }
+
+    /// Whether everything queued has left.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.out.is_empty() && !self.unflushed && !self.fin
+    }
+
+    /// Ends the connection so that the peer gets all that was written: FIN, then what it still sends is
+    /// read and dropped for a while, since bytes that arrive at a closed socket would make the kernel
+    /// reset the connection and the peer lose its answer (RFC 9112 section 9.6).
+    pub(super) async fn close(&mut self, linger: Duration) {
+        use tokio::io::AsyncWriteExt;
+        if self.stream.shutdown().await.is_err() || self.eof {
+            return;
+        }
+        self.reading = Reading::Ended;
+        self.read_by(linger);
+        std::future::poll_fn(|cx| loop {
+            self.buf.clear();
+            match self.poll_read(cx) {
+                Poll::Ready(Ok(n)) if n > 0 => {
+                    if self.read_overdue(cx) {
+                        return Poll::Ready(());
+                    }
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending if self.read_overdue(cx) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        })
+        .await;
+    }
+}
+
+/// An error that has the refusal as its cause.
+pub(super) fn refused(etype: ErrorType, refusal: Refusal) -> BError {
+    Error::because(etype, refusal.reason(), refusal)
+}
+
+/// A refused head.
+pub(super) fn refused_head(refusal: Refusal) -> BError {
+    refused(InvalidHTTPHeader, refusal)
+}
+
+fn due_in(timeout: Duration) -> Instant {
+    let now = Instant::now();
+    // A year stands for what cannot be represented.
+    now.checked_add(timeout)
+        .unwrap_or_else(|| now + Duration::from_secs(365 * 24 * 3600))
+}
+
+/// The one timer of a connection. A deadline that moves later costs nothing: the timer rings at the old
+/// time, and is set again then.
+#[derive(Default)]
+struct Alarm {
+    sleep: Option<Pin<Box<Sleep>>>,
+    /// When it rings; `None` while it is not registered with the runtime.
+    armed: Option<Instant>,
+    /// Whom it wakes.
+    waker: Option<Waker>,
+}
+
+impl Alarm {
+    /// Whether `due` is over. If not, the task is woken then, or earlier.
+    fn rings(&mut self, cx: &mut Context<'_>, due: Instant) -> bool {
+        loop {
+            let sleep = match &mut self.sleep {
+                Some(sleep) => sleep,
+                none => none.insert(Box::pin(tokio::time::sleep_until(due))),
+            };
+            let awaited = self.armed.is_some_and(|at| at <= due)
+                && self.waker.as_ref().is_some_and(|w| w.will_wake(cx.waker()));
+            if awaited && !sleep.is_elapsed() {
+                return false;
+            }
+            if !self.armed.is_some_and(|at| at <= due) {
+                sleep.as_mut().reset(due);
+                self.armed = Some(due);
+            }
+            match std::future::Future::poll(sleep.as_mut(), cx) {
+                Poll::Pending => {
+                    self.waker = Some(cx.waker().clone());
+                    return false;
+                }
+                Poll::Ready(()) => {
+                    self.armed = None;
+                    if Instant::now() >= due {
+                        return true;
+                    }
+                }
+            }
+        }
+    }
+}

@@ -3,5 +3,6 @@
 pub mod client;
 pub mod common;
 mod conn;
+mod gone;
 pub mod proto;
 pub mod server;

@@ -1,1 +1,27 @@
 //! The backend that stands in when no TLS feature is on: it has the types, and refuses to connect.
+
+pub mod connectors;
+pub mod listeners;
+pub mod stream;
+pub mod utils;
+
+/// Stands for a TLS session; there never is one.
+pub struct TlsRef;
+
+/// Trusted certificates of a peer.
+pub type CaType = [CertWrapper];
+
+/// Stands for a certificate.
+#[derive(Debug)]
+pub struct CertWrapper;
+
+impl CertWrapper {
+    /// The end of the certificate's validity; empty, as nothing is known of it.
+    pub fn not_after(&self) -> &str {
+        ""
+    }
+}
+
+/// Why everything here fails.
+pub(crate) const NO_BACKEND: &str =
+    "no TLS backend is compiled in: build with one of the TLS features";

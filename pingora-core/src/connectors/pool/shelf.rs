@@ -1,0 +1,101 @@
+//! Idle connections by key, the latest of a key first.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use tokio::time::Instant;
+
+/// A connection that lies idle.
+pub(super) struct Entry<T> {
+    pub(super) conn: T,
+    /// Since when, if anybody wants to know.
+    pub(super) since: Option<Instant>,
+    /// When it is too old.
+    pub(super) expires: Option<Instant>,
+}
+
+/// Keys are hashes already.
+#[derive(Default)]
+pub(super) struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        // A user's key may be a small number; the table looks at the upper bits too.
+        self.0 = key.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+type Keys<T> = HashMap<u64, Vec<Entry<T>>, BuildHasherDefault<KeyHasher>>;
+
+/// See the module.
+pub(super) struct Shelf<T> {
+    keys: Keys<T>,
+    len: usize,
+    /// Whether a task looks after it.
+    pub(super) swept: bool,
+}
+
+impl<T> Default for Shelf<T> {
+    fn default() -> Self {
+        Shelf {
+            keys: Keys::default(),
+            len: 0,
+            swept: false,
+        }
+    }
+}
+
+impl<T> Shelf<T> {
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The list of a key stays when it is empty: the connection that was taken usually comes back.
+    pub(super) fn pop(&mut self, key: u64) -> Option<Entry<T>> {
+        let entry = self.keys.get_mut(&key)?.pop()?;
+        self.len -= 1;
+        Some(entry)
+    }
+
+    pub(super) fn push(&mut self, key: u64, entry: Entry<T>) {
+        self.keys.entry(key).or_default().push(entry);
+        self.len += 1;
+    }
+
+    /// All entries, which can come back by [`put_back`](Shelf::put_back).
+    pub(super) fn take_all(&mut self) -> Shelf<T> {
+        Shelf {
+            keys: std::mem::take(&mut self.keys),
+            len: std::mem::take(&mut self.len),
+            swept: false,
+        }
+    }
+
+    /// Keeps the entries of which `wanted` says so, and forgets keys without any.
+    pub(super) fn retain(&mut self, mut wanted: impl FnMut(&mut Entry<T>) -> bool) {
+        self.keys.retain(|_, entries| {
+            entries.retain_mut(&mut wanted);
+            !entries.is_empty()
+        });
+        self.len = self.keys.values().map(Vec::len).sum();
+    }
+
+    /// Returns what [`take_all`](Shelf::take_all) took, below what came since.
+    pub(super) fn put_back(&mut self, taken: Shelf<T>) {
+        let later = std::mem::replace(&mut self.keys, taken.keys);
+        self.len += taken.len;
+        for (key, entries) in later {
+            self.keys.entry(key).or_default().extend(entries);
+        }
+    }
+}

@@ -1,0 +1,421 @@
+//! The compression of one response.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{HeaderMap, ACCEPT_ENCODING};
+use http::Method;
+use log::warn;
+use pingora_error::{Error, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use sfv::{BareItem, Parser};
+use strum::EnumCount;
+
+use super::accept::Accepted;
+use super::codec::BoxedEncode;
+use super::{header, Algorithm, DictionaryData, COMPRESSION_ERROR};
+use crate::protocols::http::HttpTask;
+
+/// Compresses or decompresses one response, as its request asks for.
+///
+/// It is fed the request header, then the response header, then the body:
+///
+/// ```text
+/// header phase -- response header --> body: compress | decompress | pass
+/// ```
+///
+/// A response is compressed if the client accepts a coding of a level other than 0, the whole
+/// body is at hand, and its type is worth it; and decompressed if that is enabled for its coding
+/// and the client does not accept it. Making one allocates nothing, nor does using one in which
+/// nothing is enabled.
+///
+/// Settings have an effect only before the response header; the codings that the client accepts
+/// are looked at only if something is enabled when the request header comes.
+pub struct ResponseCompressionCtx(Phase);
+
+enum Phase {
+    Header(Settings),
+    Coding(BoxedEncode),
+    /// The body passes unchanged.
+    Pass,
+    /// The body could not be transformed, and what is left of it is withheld.
+    Failed,
+}
+
+struct Settings {
+    /// 0 is off.
+    levels: [u8; Algorithm::COUNT],
+    /// Algorithms, as bits.
+    decompress: u8,
+    preserve_etag: u8,
+    head_request: bool,
+    accepted: Accepted,
+    dictionary: Option<Box<DictionaryData>>,
+    /// The hash of the dictionary that the client has.
+    available: Option<Box<[u8; 32]>>,
+}
+
+/// What is done with a body.
+#[derive(Debug, PartialEq)]
+enum Action {
+    Pass,
+    Compress(Algorithm),
+    Decompress(Algorithm),
+}
+
+const ALL: u8 = (1 << Algorithm::COUNT) - 1;
+
+fn bits_of(enabled: bool) -> u8 {
+    match enabled {
+        true => ALL,
+        false => 0,
+    }
+}
+
+/// No algorithm has so many levels that the cut would be noticed.
+fn level_of(level: u32) -> u8 {
+    u8::try_from(level).unwrap_or(u8::MAX)
+}
+
+impl ResponseCompressionCtx {
+    /// Compression with this level for all algorithms, 0 being off; decompression for all or
+    /// none; and entity tags of transformed bodies left strong or made weak.
+    pub fn new(compression_level: u32, decompress_enable: bool, preserve_etag: bool) -> Self {
+        Self(Phase::Header(Settings {
+            levels: [level_of(compression_level); Algorithm::COUNT],
+            decompress: bits_of(decompress_enable),
+            preserve_etag: bits_of(preserve_etag),
+            head_request: false,
+            accepted: Accepted::default(),
+            dictionary: None,
+            available: None,
+        }))
+    }
+
+    fn settings(&mut self) -> Option<&mut Settings> {
+        match &mut self.0 {
+            Phase::Header(settings) => Some(settings),
+            _ => None,
+        }
+    }
+
+    /// Whether the body is, or may yet be, transformed.
+    pub fn is_enabled(&self) -> bool {
+        match &self.0 {
+            Phase::Header(settings) => settings.is_enabled(),
+            Phase::Coding(_) | Phase::Failed => true,
+            Phase::Pass => false,
+        }
+    }
+
+    /// Whether the response header is yet to come, so that settings can be changed.
+    pub fn is_header_phase(&self) -> bool {
+        matches!(self.0, Phase::Header(_))
+    }
+
+    /// What [`Encode::stat`](super::Encode::stat) says of the body; `None` if it is not
+    /// transformed.
+    pub fn get_info(&self) -> Option<(&'static str, usize, usize, Duration)> {
+        match &self.0 {
+            Phase::Coding(encoder) => Some(encoder.stat()),
+            _ => None,
+        }
+    }
+
+    /// Sets the level of all algorithms; 0 is off.
+    pub fn adjust_level(&mut self, new_level: u32) {
+        if let Some(settings) = self.settings() {
+            settings.levels = [level_of(new_level); Algorithm::COUNT];
+        }
+    }
+
+    /// Sets the level of one algorithm; 0 is off.
+    pub fn adjust_algorithm_level(&mut self, algorithm: Algorithm, new_level: u32) {
+        if let Some(settings) = self.settings() {
+            settings.levels[algorithm.index()] = level_of(new_level);
+        }
+    }
+
+    /// Enables or disables the decompression of all codings.
+    pub fn adjust_decompression(&mut self, enabled: bool) {
+        if let Some(settings) = self.settings() {
+            settings.decompress = bits_of(enabled);
+        }
+    }
+
+    /// Enables or disables the decompression of one coding.
+    pub fn adjust_algorithm_decompression(&mut self, algorithm: Algorithm, enabled: bool) {
+        if let Some(settings) = self.settings() {
+            set_bit(&mut settings.decompress, algorithm, enabled);
+        }
+    }
+
+    /// Leaves entity tags of transformed bodies as they are, or makes them weak.
+    ///
+    /// To leave a strong one claims that all codings of a body are the same byte for byte.
+    pub fn adjust_preserve_etag(&mut self, enabled: bool) {
+        if let Some(settings) = self.settings() {
+            settings.preserve_etag = bits_of(enabled);
+        }
+    }
+
+    /// The same for bodies that one algorithm transforms.
+    pub fn adjust_algorithm_preserve_etag(&mut self, algorithm: Algorithm, enabled: bool) {
+        if let Some(settings) = self.settings() {
+            set_bit(&mut settings.preserve_etag, algorithm, enabled);
+        }
+    }
+
+    /// Offers a dictionary with this SHA-256 hash.
+    ///
+    /// The response is in `dcz` if that has a level, and the client accepts it by name and says
+    /// in `Available-Dictionary` that it has this dictionary (RFC 9842 section 2.2), whatever
+    /// other codings it would rather have: they are larger.
+    pub fn set_dictionary(&mut self, dictionary_bytes: Bytes, dictionary_hash: [u8; 32]) {
+        if let Some(settings) = self.settings() {
+            settings.dictionary = Some(Box::new(DictionaryData {
+                bytes: dictionary_bytes,
+                hash: dictionary_hash,
+            }));
+        }
+    }
+
+    /// Takes the dictionary back.
+    pub fn clear_dictionary(&mut self) {
+        if let Some(settings) = self.settings() {
+            settings.dictionary = None;
+        }
+    }
+
+    /// Whether a dictionary is offered.
+    pub fn has_dictionary(&self) -> bool {
+        matches!(&self.0, Phase::Header(settings) if settings.dictionary.is_some())
+    }
+
+    /// Notes what the client accepts, if anything is enabled.
+    pub fn request_filter(&mut self, req: &RequestHeader) {
+        match &mut self.0 {
+            Phase::Header(settings) if settings.is_enabled() => {
+                settings.head_request = req.method == Method::HEAD;
+                settings.accepted = Accepted::parse(&req.headers);
+                settings.available = available_dictionary(&req.headers).map(Box::new);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the body of this response would be decompressed.
+    pub fn will_decompress(&self, resp: &ResponseHeader) -> bool {
+        match &self.0 {
+            Phase::Header(settings) => {
+                matches!(settings.action(resp, false), Action::Decompress(_))
+            }
+            _ => false,
+        }
+    }
+
+    /// Decides what is done with the body, and changes the header accordingly. `end` says that
+    /// there is no body. Informational headers pass.
+    ///
+    /// `Content-Length` goes, and HTTP/1.1 responses that had it become chunked; the fields of
+    /// the old body that are no longer true go; the entity tag becomes weak. `Vary` says that
+    /// the response depends on `Accept-Encoding`, also where this one stays as it is.
+    pub fn response_header_filter(&mut self, resp: &mut ResponseHeader, end: bool) {
+        let Phase::Header(settings) = &self.0 else {
+            return;
+        };
+        // 101 ends the exchange as far as HTTP is concerned.
+        if resp.status.is_informational() && resp.status != 101 {
+            return;
+        }
+        self.0 = match settings.is_enabled() {
+            true => settings.start(resp, end),
+            false => Phase::Pass,
+        };
+    }
+
+    /// Transforms a chunk of the body, the last one if `end`.
+    ///
+    /// `None` says that the chunk passes as it is. Else the returned bytes take its place, even
+    /// if there are none. A body that cannot be transformed is withheld from there on;
+    /// [`response_filter`](Self::response_filter) reports that instead.
+    pub fn response_body_filter(&mut self, data: Option<&Bytes>, end: bool) -> Option<Bytes> {
+        let result = self.transform(data, end)?;
+        Some(result.unwrap_or_default())
+    }
+
+    /// As [`response_body_filter`](Self::response_body_filter), with its errors.
+    pub(crate) fn transform(&mut self, data: Option<&Bytes>, end: bool) -> Option<Result<Bytes>> {
+        match &mut self.0 {
+            Phase::Header(_) | Phase::Pass => None,
+            Phase::Coding(encoder) => {
+                let result = encoder.encode(data.map_or(&[], |data| data), end);
+                if let Err(error) = &result {
+                    warn!("the body of a response is cut short: {error}");
+                    self.0 = Phase::Failed;
+                }
+                Some(result)
+            }
+            Phase::Failed => Some(Error::e_explain(COMPRESSION_ERROR, "failed before")),
+        }
+    }
+
+    /// Applies the filters above to one step of the response.
+    ///
+    /// A response in a coding may have bytes left at its end, and they take the place of
+    /// trailers: the trailers are lost, but the body is whole. A body that cannot be transformed
+    /// becomes [`HttpTask::Failed`].
+    pub fn response_filter(&mut self, t: &mut HttpTask) {
+        if !self.is_enabled() {
+            return;
+        }
+        let (result, end) = match t {
+            HttpTask::Header(resp, end) => {
+                self.response_header_filter(resp, *end);
+                return;
+            }
+            HttpTask::Body(data, end) => (self.transform(data.as_ref(), *end), *end),
+            HttpTask::Trailer(_) | HttpTask::Done => (self.finish(), true),
+            HttpTask::UpgradedBody(..) | HttpTask::Failed(_) => return,
+        };
+        match result {
+            None => {}
+            Some(Ok(bytes)) => {
+                let bytes = Some(bytes).filter(|bytes| !bytes.is_empty());
+                if matches!(t, HttpTask::Body(..)) || bytes.is_some() {
+                    *t = HttpTask::Body(bytes, end);
+                }
+            }
+            Some(Err(error)) => *t = HttpTask::Failed(error),
+        }
+    }
+
+    /// The bytes that are left when the body ended without saying so.
+    pub(crate) fn finish(&mut self) -> Option<Result<Bytes>> {
+        self.transform(None, true)
+    }
+}
+
+fn set_bit(bits: &mut u8, algorithm: Algorithm, enabled: bool) {
+    let bit = 1 << algorithm.index();
+    match enabled {
+        true => *bits |= bit,
+        false => *bits &= !bit,
+    }
+}
+
+fn available_dictionary(headers: &HeaderMap) -> Option<[u8; 32]> {
+    let value = headers.get(header::AVAILABLE_DICTIONARY)?;
+    match Parser::parse_item(value.as_bytes()).ok()?.bare_item {
+        BareItem::ByteSeq(hash) => hash.try_into().ok(),
+        _ => None,
+    }
+}
+
+impl Settings {
+    fn is_enabled(&self) -> bool {
+        self.decompress != 0 || self.compresses()
+    }
+
+    fn compresses(&self) -> bool {
+        self.levels != [0; Algorithm::COUNT]
+    }
+
+    fn level(&self, algorithm: Algorithm) -> u32 {
+        self.levels[algorithm.index()].into()
+    }
+
+    fn decompresses(&self, algorithm: Algorithm) -> bool {
+        self.decompress & (1 << algorithm.index()) != 0 && algorithm.can_decompress()
+    }
+
+    /// The dictionary, if the client has it and takes a response that uses it.
+    fn shared_dictionary(&self) -> Option<&DictionaryData> {
+        let dictionary = self.dictionary.as_deref()?;
+        let available = self.available.as_deref()?;
+        (*available == dictionary.hash
+            && self.level(Algorithm::Dcz) > 0
+            && self.accepted.names(Algorithm::Dcz))
+        .then_some(dictionary)
+    }
+
+    fn action(&self, resp: &ResponseHeader, end: bool) -> Action {
+        if end || self.head_request || !header::is_transformable(resp) {
+            return Action::Pass;
+        }
+        match header::coding(&resp.headers) {
+            Some(coding)
+                if self.decompresses(coding)
+                    && !self.accepted.accepts(coding)
+                    && self.accepted.accepts_identity() =>
+            {
+                Action::Decompress(coding)
+            }
+            None if header::is_compressible(resp) => {
+                if self.shared_dictionary().is_some() {
+                    return Action::Compress(Algorithm::Dcz);
+                }
+                let usable = |algorithm| {
+                    matches!(
+                        algorithm,
+                        Algorithm::Gzip | Algorithm::Brotli | Algorithm::Zstd
+                    ) && self.level(algorithm) > 0
+                };
+                self.accepted
+                    .best(usable)
+                    .map_or(Action::Pass, Action::Compress)
+            }
+            _ => Action::Pass,
+        }
+    }
+
+    /// Whether another request might have been answered otherwise.
+    fn depends_on_request(&self, resp: &ResponseHeader) -> bool {
+        header::is_transformable(resp)
+            && match header::coding(&resp.headers) {
+                Some(coding) => self.decompresses(coding),
+                None => self.compresses() && header::is_compressible(resp),
+            }
+    }
+
+    fn start(&self, resp: &mut ResponseHeader, end: bool) -> Phase {
+        let action = self.action(resp, end);
+        if self.depends_on_request(resp) {
+            header::add_vary(resp, ACCEPT_ENCODING);
+            if self.dictionary.is_some() && self.level(Algorithm::Dcz) > 0 {
+                header::add_vary(resp, header::AVAILABLE_DICTIONARY);
+            }
+        }
+        let coding = match action {
+            Action::Pass => None,
+            Action::Compress(algorithm) => self.compress(algorithm, resp),
+            Action::Decompress(algorithm) => self.decompress(algorithm, resp),
+        };
+        coding.map_or(Phase::Pass, Phase::Coding)
+    }
+
+    fn compress(&self, algorithm: Algorithm, resp: &mut ResponseHeader) -> Option<BoxedEncode> {
+        let level = self.level(algorithm);
+        let encoder = match self.shared_dictionary() {
+            Some(dictionary) => algorithm.maybe_compressor_with_dictionary(level, dictionary),
+            None => algorithm.compressor(level),
+        }?;
+        header::set_coding(resp, algorithm).ok()?;
+        header::adjust_to_new_body(resp, self.preserves_etag(algorithm));
+        Some(encoder)
+    }
+
+    fn decompress(&self, algorithm: Algorithm, resp: &mut ResponseHeader) -> Option<BoxedEncode> {
+        let decoder = algorithm.decompressor(true)?;
+        header::remove_coding(resp);
+        header::adjust_to_new_body(resp, self.preserves_etag(algorithm));
+        Some(decoder)
+    }
+
+    fn preserves_etag(&self, algorithm: Algorithm) -> bool {
+        self.preserve_etag & (1 << algorithm.index()) != 0
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,367 @@
+//! What a response header says about compressing its body, and what it says afterwards.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{StatusCode, Version};
+use pingora_error::Result;
+use pingora_http::ResponseHeader;
+
+use super::Algorithm;
+
+/// Shorter bodies grow by compression, or nearly so.
+const MIN_LENGTH: usize = 20;
+
+/// Digests of what is transformed are wrong afterwards (RFC 9530, RFC 1864).
+const DIGESTS: [&str; 4] = ["content-digest", "repr-digest", "digest", "content-md5"];
+
+pub(super) const AVAILABLE_DICTIONARY: HeaderName = HeaderName::from_static("available-dictionary");
+
+/// Whether the response has a body, and one that may be transformed: all of a representation
+/// (RFC 9110 15.3.7 parts of one cannot be), without `no-transform` (RFC 9111 5.2.2.6).
+pub(super) fn is_transformable(resp: &ResponseHeader) -> bool {
+    let status = resp.status;
+    let whole = !status.is_informational()
+        && !matches!(
+            status,
+            StatusCode::NO_CONTENT
+                | StatusCode::RESET_CONTENT
+                | StatusCode::PARTIAL_CONTENT
+                | StatusCode::NOT_MODIFIED
+        );
+    whole
+        && !resp.headers.contains_key(header::CONTENT_RANGE)
+        && !has_member(&resp.headers, header::CACHE_CONTROL, "no-transform")
+}
+
+/// Whether the body is worth compressing: of a type that has redundancy, not too short, and
+/// without a content coding.
+pub(super) fn is_compressible(resp: &ResponseHeader) -> bool {
+    let headers = &resp.headers;
+    if headers.contains_key(header::CONTENT_ENCODING) {
+        return false;
+    }
+    let length = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if length.is_some_and(|length| length < MIN_LENGTH) {
+        return false;
+    }
+    headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.as_bytes().split(|&byte| byte == b';').next())
+        .and_then(|media_type| std::str::from_utf8(media_type.trim_ascii()).ok())
+        .is_some_and(is_compressible_type)
+}
+
+fn is_compressible_type(media_type: &str) -> bool {
+    let Some((kind, subtype)) = media_type.split_once('/') else {
+        return false;
+    };
+    let among = |known: &[&str]| known.iter().any(|name| name.eq_ignore_ascii_case(subtype));
+    // Structured syntax suffixes (RFC 6839, RFC 9512).
+    let suffix = subtype.rsplit_once('+').map_or("", |(_, suffix)| suffix);
+    if ["json", "xml", "text", "yaml"]
+        .iter()
+        .any(|known| known.eq_ignore_ascii_case(suffix))
+    {
+        return true;
+    }
+    match kind.to_ascii_lowercase().as_str() {
+        "text" => true,
+        "font" => among(&[
+            "collection",
+            "eot",
+            "opentype",
+            "otf",
+            "sfnt",
+            "truetype",
+            "ttf",
+        ]),
+        "image" => among(&["bmp", "vnd.microsoft.icon", "x-icon", "x-ms-bmp"]),
+        "application" => among(&APPLICATION_TYPES),
+        _ => false,
+    }
+}
+
+/// woff and woff2 are compressed in themselves.
+const APPLICATION_TYPES: [&str; 33] = [
+    "ecmascript",
+    "eot",
+    "font-sfnt",
+    "graphql",
+    "javascript",
+    "json",
+    "json-seq",
+    "json5",
+    "msword",
+    "opentype",
+    "otf",
+    "postscript",
+    "rtf",
+    "sql",
+    "toml",
+    "truetype",
+    "ttf",
+    "vnd.apple.mpegurl",
+    "vnd.ms-excel",
+    "vnd.ms-fontobject",
+    "vnd.ms-powerpoint",
+    "wasm",
+    "x-font-opentype",
+    "x-font-truetype",
+    "x-font-ttf",
+    "x-javascript",
+    "x-ndjson",
+    "x-sh",
+    "x-tar",
+    "x-www-form-urlencoded",
+    "x-yaml",
+    "xml",
+    "yaml",
+];
+
+/// The content coding; `None` if there is none or more than one.
+pub(super) fn coding(headers: &HeaderMap) -> Option<Algorithm> {
+    let mut values = headers.get_all(header::CONTENT_ENCODING).into_iter();
+    let value = values.next()?;
+    if values.next().is_some() {
+        return None;
+    }
+    // A list of codings is no name of one, and so becomes `Other`.
+    Some(Algorithm::from(value.to_str().ok()?.trim()))
+}
+
+/// Says that the body is in this coding now.
+///
+/// # Errors
+///
+/// If the header has no room; it is unchanged then.
+pub(super) fn set_coding(resp: &mut ResponseHeader, coding: Algorithm) -> Result<()> {
+    let name = HeaderValue::from_static(coding.as_str());
+    resp.insert_header(header::CONTENT_ENCODING, name)
+}
+
+/// Says that the body is in no coding now.
+pub(super) fn remove_coding(resp: &mut ResponseHeader) {
+    resp.remove_header(&header::CONTENT_ENCODING);
+}
+
+/// Takes back what is no longer true of a transformed body: its length, its byte ranges, its
+/// digests, and that it is byte for byte what the entity tag names (RFC 9110 8.8.1).
+pub(super) fn adjust_to_new_body(resp: &mut ResponseHeader, preserve_etag: bool) {
+    let had_length = resp.remove_header(&header::CONTENT_LENGTH).is_some();
+    resp.remove_header(&header::ACCEPT_RANGES);
+    for digest in DIGESTS {
+        resp.remove_header(digest);
+    }
+    if had_length && resp.version == Version::HTTP_11 {
+        // It takes the place of Content-Length, so there is room.
+        let chunked = HeaderValue::from_static("chunked");
+        let _ = resp.insert_header(header::TRANSFER_ENCODING, chunked);
+    }
+    if !preserve_etag {
+        weaken_etag(resp);
+    }
+}
+
+fn weaken_etag(resp: &mut ResponseHeader) {
+    let Some(tag) = resp.headers.get(header::ETAG) else {
+        return;
+    };
+    let weak = match tag.as_bytes() {
+        [b'W', b'/', ..] => return,
+        strong @ [b'"', ..] => HeaderValue::try_from([b"W/", strong].concat()).ok(),
+        // What is no entity tag cannot be made a weak one.
+        _ => None,
+    };
+    resp.remove_header(&header::ETAG);
+    if let Some(weak) = weak {
+        let _ = resp.insert_header(header::ETAG, weak);
+    }
+}
+
+/// Says that the response depends on this field of the request (RFC 9110 12.5.5).
+pub(super) fn add_vary(resp: &mut ResponseHeader, field: HeaderName) {
+    if has_member(&resp.headers, header::VARY, field.as_str())
+        || has_member(&resp.headers, header::VARY, "*")
+    {
+        return;
+    }
+    // Only a full header map refuses, and a cache serves what it has to anyone then; the client
+    // of this response is not worse off.
+    let _ = resp.append_header(header::VARY, HeaderValue::from(field));
+}
+
+/// Whether a list has a member, in any letter case.
+fn has_member(headers: &HeaderMap, list: HeaderName, member: &str) -> bool {
+    headers.get_all(list).into_iter().any(|line| {
+        line.as_bytes()
+            .split(|&byte| byte == b',')
+            .any(|found| found.trim_ascii().eq_ignore_ascii_case(member.as_bytes()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn response(fields: &[(&'static str, &str)]) -> ResponseHeader {
+        let mut resp = ResponseHeader::build(200, None).unwrap();
+        for (name, value) in fields {
+            resp.append_header(*name, *value).unwrap();
+        }
+        resp
+    }
+
+    #[test]
+    fn types() {
+        for (media_type, expected) in [
+            ("text/html", true),
+            ("text/html; charset=utf-8", true),
+            ("TEXT/CSS", true),
+            ("text/event-stream", true),
+            ("application/json", true),
+            ("Application/JSON;charset=utf-8", true),
+            ("application/problem+json", true),
+            ("application/javascript", true),
+            ("application/xml", true),
+            ("application/atom+xml", true),
+            ("image/svg+xml", true),
+            ("model/gltf+json", true),
+            ("application/wasm", true),
+            ("application/vnd.ms-fontobject", true),
+            ("font/ttf", true),
+            ("font/otf", true),
+            ("font/woff", false),
+            ("font/woff2", false),
+            ("image/png", false),
+            ("image/jpeg", false),
+            ("video/mp4", false),
+            ("application/zip", false),
+            ("application/gzip", false),
+            ("application/octet-stream", false),
+            ("application/grpc", false),
+            ("application/grpc+proto", false),
+            ("multipart/byteranges; boundary=x", false),
+            ("text", false),
+            ("", false),
+        ] {
+            let resp = response(&[("content-type", media_type)]);
+            assert_eq!(is_compressible(&resp), expected, "{media_type}");
+        }
+        assert!(!is_compressible(&response(&[])));
+    }
+
+    #[test]
+    fn lengths_and_codings() {
+        let text = ("content-type", "text/plain");
+        for (field, expected) in [
+            (("content-length", "19"), false),
+            (("content-length", "20"), true),
+            (("content-length", "0"), false),
+            (("content-length", "x"), true),
+            (("content-encoding", "gzip"), false),
+            (("content-encoding", "identity"), false),
+        ] {
+            assert_eq!(
+                is_compressible(&response(&[text, field])),
+                expected,
+                "{field:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn whole_bodies_only() {
+        for (status, expected) in [
+            (100, false),
+            (200, true),
+            (203, true),
+            (204, false),
+            (205, false),
+            (206, false),
+            (304, false),
+            (404, true),
+            (500, true),
+        ] {
+            let resp = ResponseHeader::build(status, None).unwrap();
+            assert_eq!(is_transformable(&resp), expected, "{status}");
+        }
+        for (field, expected) in [
+            (("content-range", "bytes 0-1/2"), false),
+            (("cache-control", "no-transform"), false),
+            (("cache-control", "max-age=1, No-Transform"), false),
+            (("cache-control", "max-age=1"), true),
+        ] {
+            assert_eq!(is_transformable(&response(&[field])), expected, "{field:?}");
+        }
+    }
+
+    #[test]
+    fn codings() {
+        let coded = |values: &[&str]| {
+            let fields: Vec<_> = values.iter().map(|v| ("content-encoding", *v)).collect();
+            coding(&response(&fields).headers)
+        };
+        assert_eq!(coded(&[]), None);
+        assert_eq!(coded(&["gzip"]), Some(Algorithm::Gzip));
+        assert_eq!(coded(&[" BR "]), Some(Algorithm::Brotli));
+        assert_eq!(coded(&["gzip, br"]), Some(Algorithm::Other));
+        assert_eq!(coded(&["gzip", "br"]), None);
+    }
+
+    #[test]
+    fn etags() {
+        for (tag, preserve, expected) in [
+            (r#""a""#, false, Some(r#"W/"a""#)),
+            (r#"W/"a""#, false, Some(r#"W/"a""#)),
+            (r#""a""#, true, Some(r#""a""#)),
+            ("a", false, None),
+        ] {
+            let mut resp = response(&[("etag", tag)]);
+            adjust_to_new_body(&mut resp, preserve);
+            let found = resp.headers.get("etag").map(|tag| tag.to_str().unwrap());
+            assert_eq!(found, expected, "{tag} {preserve}");
+        }
+    }
+
+    #[test]
+    fn fields_of_the_old_body_go() {
+        let fields = [
+            ("content-length", "100"),
+            ("accept-ranges", "bytes"),
+            ("content-digest", "sha-256=:AA==:"),
+            ("repr-digest", "sha-256=:AA==:"),
+            ("content-md5", "AA=="),
+            ("content-type", "text/plain"),
+        ];
+        for (version, expected) in [
+            (Version::HTTP_11, &["content-type", "transfer-encoding"][..]),
+            (Version::HTTP_10, &["content-type"]),
+            (Version::HTTP_2, &["content-type"]),
+        ] {
+            let mut resp = response(&fields);
+            resp.set_version(version);
+            adjust_to_new_body(&mut resp, false);
+            let mut names: Vec<_> = resp.headers.keys().map(|name| name.as_str()).collect();
+            names.sort_unstable();
+            assert_eq!(names, expected);
+        }
+    }
+
+    #[test]
+    fn vary_is_added_once() {
+        for (before, expected) in [
+            (&[][..], &["accept-encoding"][..]),
+            (&["origin"], &["origin", "accept-encoding"]),
+            (&["Origin, Accept-Encoding"], &["Origin, Accept-Encoding"]),
+            (&["*"], &["*"]),
+        ] {
+            let fields: Vec<_> = before.iter().map(|v| ("vary", *v)).collect();
+            let mut resp = response(&fields);
+            add_vary(&mut resp, header::ACCEPT_ENCODING);
+            add_vary(&mut resp, header::ACCEPT_ENCODING);
+            let found: Vec<_> = resp.headers.get_all("vary").into_iter().collect();
+            assert_eq!(found, expected);
+        }
+    }
+}

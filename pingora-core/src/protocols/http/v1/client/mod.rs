@@ -1,0 +1,303 @@
+//! HTTP/1.x as a client speaks it.
+
+use std::future::{poll_fn, Future};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::AsHeaderName;
+use http::{HeaderMap, StatusCode, Version};
+use pingora_http::{RequestHeader, ResponseHeader};
+
+use super::conn::Conn;
+use super::gone::Gone;
+use super::proto::head::Limits;
+use super::proto::state::{self, Reading, Writing};
+use crate::protocols::l4::socket::SocketAddr;
+use crate::protocols::{Digest, SocketDigest, Stream, UniqueID, UniqueIDType};
+use crate::upstreams::peer::Peer;
+
+mod read;
+mod write;
+
+pub use write::http_req_header_to_wire;
+
+/// How long a closed connection is read on.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// One exchange of an HTTP/1.x connection, as its client sees it.
+pub struct HttpSession {
+    inner: Box<Inner>,
+    /// How long the origin may be silent; `None` for no limit.
+    pub read_timeout: Option<Duration>,
+    /// How long the origin may take nothing; `None` for no limit.
+    pub write_timeout: Option<Duration>,
+}
+
+struct Inner {
+    conn: Conn,
+    digest: Digest,
+    limits: Limits,
+    exchange: Exchange,
+}
+
+#[derive(Default)]
+struct Exchange {
+    request: Option<Box<RequestHeader>>,
+    response: Option<Box<ResponseHeader>>,
+    raw_head: Bytes,
+    trailers: Option<Box<HeaderMap>>,
+    body_received: usize,
+    body_sent: usize,
+    upgraded: bool,
+    /// What the origin said of the connection after this response.
+    keepalive: Option<bool>,
+    allow_invalid_length: bool,
+    /// The message that ended the response is given out.
+    told_end: bool,
+    /// What `read_body_ref` lent last.
+    last_piece: Bytes,
+}
+
+impl HttpSession {
+    /// A session for one exchange on `stream`.
+    pub fn new(stream: Stream) -> Self {
+        let digest = Digest {
+            ssl_digest: stream.get_ssl_digest(),
+            timing_digest: stream.get_timing_digest(),
+            proxy_digest: stream.get_proxy_digest(),
+            socket_digest: stream.get_socket_digest(),
+        };
+        HttpSession {
+            inner: Box::new(Inner {
+                conn: Conn::new(stream),
+                digest,
+                limits: Limits::default(),
+                exchange: Exchange::default(),
+            }),
+            read_timeout: None,
+            write_timeout: None,
+        }
+    }
+
+    /// A session with the options of its peer: timeouts, and what is forgiven to the origin.
+    pub fn new_with_options<P: Peer>(stream: Stream, peer: &P) -> Self {
+        let mut session = HttpSession::new(stream);
+        session.apply_options(peer);
+        session
+    }
+
+    pub(crate) fn apply_options<P: Peer>(&mut self, peer: &P) {
+        if let Some(options) = peer.get_peer_options() {
+            self.read_timeout = options.read_timeout;
+            self.write_timeout = options.write_timeout;
+            self.inner.exchange.allow_invalid_length =
+                options.allow_h1_response_invalid_content_length;
+        }
+    }
+
+    fn x(&self) -> &Exchange {
+        &self.inner.exchange
+    }
+
+    fn x_mut(&mut self) -> &mut Exchange {
+        &mut self.inner.exchange
+    }
+
+    /// Whether a Content-Length that cannot be understood counts as absent, instead of as an error.
+    pub fn set_allow_h1_response_invalid_content_length(&mut self, allow: bool) {
+        self.x_mut().allow_invalid_length = allow;
+    }
+
+    /// Bytes of response body read so far, framing not counted.
+    pub fn body_bytes_received(&self) -> usize {
+        self.x().body_received
+    }
+
+    /// Bytes of request body written so far, framing not counted.
+    pub fn body_bytes_sent(&self) -> usize {
+        self.x().body_sent
+    }
+
+    /// The head of the response, once it is read.
+    pub fn resp_header(&self) -> Option<&ResponseHeader> {
+        self.x().response.as_deref()
+    }
+
+    /// The status of the response, once its head is read.
+    pub fn get_status(&self) -> Option<StatusCode> {
+        self.resp_header().map(|h| h.status)
+    }
+
+    /// The first value of a field of the response.
+    pub fn get_header(&self, name: impl AsHeaderName) -> Option<&http::HeaderValue> {
+        self.resp_header()?.headers.get(name)
+    }
+
+    /// The first value of a field of the response, empty when there is none.
+    pub fn get_header_bytes(&self, name: impl AsHeaderName) -> &[u8] {
+        self.get_header(name).map_or(b"", |v| v.as_bytes())
+    }
+
+    /// The bytes of the response's head as they were received.
+    pub fn get_headers_raw_bytes(&self) -> Bytes {
+        self.x().raw_head.clone()
+    }
+
+    /// Whether the request asks for an upgrade.
+    pub fn is_upgrade_req(&self) -> bool {
+        let request = self.x().request.as_deref();
+        request.is_some_and(super::common::is_upgrade_req)
+    }
+
+    /// Whether the origin agreed to leave HTTP.
+    pub fn was_upgraded(&self) -> bool {
+        self.x().upgraded
+    }
+
+    /// Lets the request body be raw bytes once the origin has agreed to leave HTTP.
+    pub fn maybe_upgrade_body_writer(&mut self) {
+        if self.was_upgraded() && !matches!(self.inner.conn.writing, Writing::Broken) {
+            self.inner.conn.writing = Writing::Raw;
+        }
+    }
+
+    /// Whether the whole response is read.
+    pub fn is_body_done(&mut self) -> bool {
+        self.inner.conn.reading.is_over()
+    }
+
+    /// Takes from the response whether the connection is to be kept.
+    pub fn respect_keepalive(&mut self) {
+        use super::proto::framing::{persistence, Persistence};
+        let x = self.x_mut();
+        let (Some(request), Some(response)) = (&x.request, &x.response) else {
+            return;
+        };
+        let version = match request.version {
+            Version::HTTP_10 => Version::HTTP_10,
+            _ => response.version,
+        };
+        let both = persistence(version, &response.headers) == Persistence::KeepAlive
+            && persistence(request.version, &request.headers) == Persistence::KeepAlive;
+        x.keepalive = Some(both);
+    }
+
+    /// Whether the origin keeps the connection after this exchange.
+    pub fn will_keepalive(&self) -> bool {
+        self.x().keepalive.unwrap_or(false) && !self.was_upgraded()
+    }
+
+    /// Ends the exchange. The connection is returned when it can carry another one, else it is closed.
+    pub async fn reuse(mut self) -> Option<Stream> {
+        match self.is_reusable() {
+            true => Some(self.inner.conn.stream),
+            false => {
+                self.shutdown().await;
+                None
+            }
+        }
+    }
+
+    /// Whether a piece of the response may be there without a read.
+    #[doc(hidden)]
+    pub fn has_buffered(&self) -> bool {
+        self.inner.conn.has_buffered()
+    }
+
+    /// Gives the origin its time anew: it was sent something, and may need that to go on.
+    #[doc(hidden)]
+    pub fn restart_read_timeout(&mut self) {
+        self.inner.conn.stop_read_deadline();
+    }
+
+    /// Whether both messages are whole, the origin keeps the connection, and it sent nothing more.
+    #[doc(hidden)]
+    pub fn is_reusable(&self) -> bool {
+        let conn = &self.inner.conn;
+        self.will_keepalive()
+            && state::reusable(&conn.reading, &conn.writing)
+            && conn.is_flushed()
+            && conn.buf.is_empty()
+            && !conn.eof
+    }
+
+    /// Makes ready for the next exchange, when [`HttpSession::is_reusable`].
+    pub(crate) fn next_exchange(&mut self) {
+        self.inner.conn.next_exchange();
+        self.inner.conn.rest();
+        self.inner.exchange = Exchange::default();
+    }
+
+    /// Whether bytes came, or the end, on a connection that should be silent.
+    pub(crate) fn poll_idle(
+        &mut self,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<usize>> {
+        let conn = &mut self.inner.conn;
+        // A task that has used up its budget would be told that every connection is quiet.
+        let read = pin!(tokio::task::unconstrained(poll_fn(|cx| conn.poll_read(cx)))).poll(cx);
+        self.inner.conn.buf = BytesMut::new();
+        read
+    }
+
+    /// Puts another transport in the place of this one, or none for the moment.
+    pub(crate) fn replace_stream(&mut self, stream: Option<Stream>) -> Stream {
+        let stream = stream.unwrap_or_else(|| Box::new(Gone));
+        std::mem::replace(&mut self.inner.conn.stream, stream)
+    }
+
+    /// Closes the connection.
+    pub async fn shutdown(&mut self) {
+        let unread = !self.inner.conn.buf.is_empty() || !self.inner.conn.reading.is_over();
+        if unread || self.inner.conn.eof {
+            // Nobody waits for what the origin still sends.
+            self.inner.conn.stream.shutdown().await;
+        } else {
+            self.inner.conn.close(LINGER).await;
+        }
+        self.inner.conn.reading = Reading::Broken;
+        self.inner.conn.writing = Writing::Broken;
+    }
+
+    /// What is known of the connection.
+    pub fn digest(&self) -> &Digest {
+        &self.inner.digest
+    }
+
+    /// What is known of the connection, to add to it.
+    pub fn digest_mut(&mut self) -> &mut Digest {
+        &mut self.inner.digest
+    }
+
+    fn socket_digest(&self) -> Option<&Arc<SocketDigest>> {
+        self.inner.digest.socket_digest.as_ref()
+    }
+
+    /// The origin's address.
+    pub fn server_addr(&self) -> Option<&SocketAddr> {
+        self.socket_digest()?.peer_addr()
+    }
+
+    /// The local address of the connection.
+    pub fn client_addr(&self) -> Option<&SocketAddr> {
+        self.socket_digest()?.local_addr()
+    }
+
+    /// The transport.
+    pub fn stream(&self) -> &Stream {
+        &self.inner.conn.stream
+    }
+
+    /// Gives the transport back. What was received and not consumed is lost.
+    pub fn into_inner(self) -> Stream {
+        self.inner.conn.stream
+    }
+}
+
+impl UniqueID for HttpSession {
+    fn id(&self) -> UniqueIDType {
+        self.inner.conn.stream.id()
+    }
+}

@@ -1,0 +1,181 @@
+//! Writing requests.
+
+use std::task::{Context, Poll};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderMap, Method};
+use log::warn;
+use pingora_error::ErrorType::{InternalError, WriteError};
+use pingora_error::{Error, Result};
+use pingora_http::RequestHeader;
+
+use super::super::common::CRLF;
+use super::super::proto::encode::Encoder;
+use super::super::proto::framing::{self, Framing};
+use super::super::proto::state::{Reading, Writing};
+use super::HttpSession;
+
+impl HttpSession {
+    /// Writes the head of the request and says how long it was. Its framing fields decide how the body is
+    /// written; without any there is no body.
+    ///
+    /// # Errors
+    /// `WriteError`, `WriteTimedout`; `InternalError` when a head was written already.
+    ///
+    /// # Cancel safety
+    /// The head is queued whole, and leaves with the next write.
+    pub async fn write_request_header(&mut self, req: Box<RequestHeader>) -> Result<usize> {
+        let length = self.queue_request_header(req)?;
+        self.flush().await?;
+        Ok(length)
+    }
+
+    /// Queues the head of the request.
+    #[doc(hidden)]
+    pub fn queue_request_header(&mut self, req: Box<RequestHeader>) -> Result<usize> {
+        let conn = &mut self.inner.conn;
+        if !matches!(conn.writing, Writing::Head) {
+            return Error::e_explain(InternalError, "a second request head on one exchange");
+        }
+        let before = conn.out.len();
+        conn.out.write(|buf| put_head(&req, buf));
+        conn.writing = match framing::outgoing(&req.headers) {
+            None | Some(Framing::Length(0) | Framing::Empty) => Writing::Done,
+            Some(framing) => Writing::Body(Encoder::new(framing)),
+        };
+        conn.reading = Reading::Head;
+        let length = conn.out.len() - before;
+        self.x_mut().request = Some(req);
+        Ok(length)
+    }
+
+    /// Writes a piece of the request body, and says how much of it belonged to the body; `None` when the
+    /// request has no body, or it is complete already.
+    ///
+    /// # Errors
+    /// `WriteError`, `WriteTimedout`; `InternalError` before the head.
+    ///
+    /// # Cancel safety
+    /// The piece is queued whole, and leaves with the next write.
+    pub async fn write_body(&mut self, buf: &[u8]) -> Result<Option<usize>> {
+        let taken = self.queue_request_body(Bytes::copy_from_slice(buf))?;
+        self.flush().await?;
+        Ok(taken)
+    }
+
+    /// Queues a piece of the request body.
+    #[doc(hidden)]
+    pub fn queue_request_body(&mut self, data: Bytes) -> Result<Option<usize>> {
+        let len = data.len();
+        let conn = &mut self.inner.conn;
+        let taken = match &mut conn.writing {
+            Writing::Body(encoder) => encoder.body(data, &mut conn.out),
+            Writing::Raw => {
+                conn.out.push(data);
+                len
+            }
+            Writing::Done | Writing::Ended => return Ok(None),
+            Writing::Head => return Error::e_explain(InternalError, "a body before its head"),
+            Writing::Broken => return Error::e_explain(WriteError, "the connection has failed"),
+        };
+        if taken < len {
+            warn!("{} bytes beyond the request body dropped", len - taken);
+        }
+        self.x_mut().body_sent += taken;
+        Ok(Some(taken))
+    }
+
+    /// Ends the request body; says how long it was, `None` when it had ended before.
+    ///
+    /// # Errors
+    /// `WriteError` also when it is shorter than its head promised; then the connection is useless.
+    pub async fn finish_body(&mut self) -> Result<Option<usize>> {
+        let ends = matches!(self.inner.conn.writing, Writing::Body(_) | Writing::Raw);
+        self.queue_request_end(None)?;
+        self.flush().await?;
+        Ok(ends.then_some(self.x().body_sent))
+    }
+
+    /// Queues the end of the request body.
+    #[doc(hidden)]
+    pub fn queue_request_end(&mut self, trailers: Option<&HeaderMap>) -> Result<()> {
+        let conn = &mut self.inner.conn;
+        match &mut conn.writing {
+            Writing::Body(encoder) => {
+                if let Err(short) = encoder.finish(trailers, &mut conn.out) {
+                    conn.writing = Writing::Broken;
+                    return Error::e_explain(
+                        WriteError,
+                        format!("the request body ended {} bytes early", short.missing),
+                    );
+                }
+                conn.writing = Writing::Done;
+            }
+            Writing::Raw => {
+                // The origin is to see that the client will send nothing more.
+                conn.close_after_flush();
+                conn.writing = Writing::Ended;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        std::future::poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    /// Writes what is queued.
+    #[doc(hidden)]
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let timeout = self.write_timeout;
+        if self.inner.conn.is_flushed() {
+            return Poll::Ready(Ok(()));
+        }
+        self.inner.conn.poll_flush(cx, timeout)
+    }
+
+    /// How many bytes are queued and have not left.
+    #[doc(hidden)]
+    pub fn queued(&self) -> usize {
+        self.inner.conn.out.len()
+    }
+
+    /// Whether everything queued has left.
+    #[doc(hidden)]
+    pub fn is_flushed(&self) -> bool {
+        self.inner.conn.is_flushed()
+    }
+}
+
+fn put_head(req: &RequestHeader, buf: &mut Vec<u8>) {
+    buf.extend_from_slice(req.method.as_str().as_bytes());
+    buf.push(b' ');
+    buf.extend_from_slice(target(req));
+    buf.extend_from_slice(b" HTTP/1.");
+    buf.push(if req.version == http::Version::HTTP_10 { b'0' } else { b'1' });
+    buf.extend_from_slice(CRLF);
+    req.header_to_h1_wire(buf);
+    buf.extend_from_slice(CRLF);
+}
+
+/// The request target; an empty path is `/` (RFC 9112 section 3.2.1).
+fn target(req: &RequestHeader) -> &[u8] {
+    match req.raw_path() {
+        b"" if req.method == Method::OPTIONS => b"*",
+        b"" => b"/",
+        path => path,
+    }
+}
+
+/// The head of a request as HTTP/1.x writes it; `None` for a version that is not 1.x.
+pub fn http_req_header_to_wire(req: &RequestHeader) -> Option<BytesMut> {
+    if !matches!(req.version, http::Version::HTTP_10 | http::Version::HTTP_11) {
+        return None;
+    }
+    let mut head = Vec::with_capacity(512);
+    put_head(req, &mut head);
+    let mut wire = BytesMut::with_capacity(head.len());
+    wire.put_slice(&head);
+    Some(wire)
+}

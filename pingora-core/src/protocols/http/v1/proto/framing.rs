@@ -1,0 +1,234 @@
+//! How long a body is (RFC 9112 section 6), and whether the connection persists (section 9.3).
+
+use http::header::{HeaderMap, CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{Method, StatusCode, Version};
+
+use super::Refusal;
+
+/// How the end of a body is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// There is no body, whatever the fields say: a response to HEAD, a 204, a 304.
+    Empty,
+    /// So many bytes.
+    Length(u64),
+    /// Chunks, then a trailer section.
+    Chunked,
+    /// Everything until the sender closes.
+    UntilClose,
+}
+
+/// The framing of a request that was received.
+pub fn request(version: Version, headers: &HeaderMap) -> Result<Framing, Refusal> {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        if version < Version::HTTP_11 {
+            return Err(Refusal::CodingInHttp10);
+        }
+        if headers.contains_key(CONTENT_LENGTH) {
+            return Err(Refusal::LengthAndCoding);
+        }
+        return match coding(headers) {
+            Coding::Chunked => Ok(Framing::Chunked),
+            Coding::Unknown => Err(Refusal::UnknownCoding),
+            Coding::NotFinal | Coding::Malformed => Err(Refusal::CodingOrder),
+        };
+    }
+    Ok(Framing::Length(content_length(headers)?.unwrap_or(0)))
+}
+
+/// What a response answers, as far as its framing depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answered {
+    /// HEAD: the response has the fields of a body and no body.
+    Head,
+    /// CONNECT: a 2xx has no body, and what follows is a tunnel.
+    Connect,
+    /// Any other method.
+    Other,
+}
+
+impl From<&Method> for Answered {
+    fn from(method: &Method) -> Self {
+        match *method {
+            Method::HEAD => Answered::Head,
+            Method::CONNECT => Answered::Connect,
+            _ => Answered::Other,
+        }
+    }
+}
+
+/// The framing of a response that was received.
+///
+/// With `lenient_length`, a Content-Length that cannot be understood counts as absent.
+pub fn response(
+    answered: Answered,
+    status: StatusCode,
+    version: Version,
+    headers: &HeaderMap,
+    lenient_length: bool,
+) -> Result<Framing, Refusal> {
+    if bodiless(answered, status) {
+        return Ok(Framing::Empty);
+    }
+    if headers.contains_key(TRANSFER_ENCODING) {
+        if version < Version::HTTP_11 {
+            return Err(Refusal::CodingInHttp10);
+        }
+        return match coding(headers) {
+            Coding::Chunked => Ok(Framing::Chunked),
+            // RFC 9112 6.3: without chunked at the end, the body ends with the connection.
+            Coding::NotFinal => Ok(Framing::UntilClose),
+            Coding::Unknown => Err(Refusal::UnknownCoding),
+            Coding::Malformed => Err(Refusal::CodingOrder),
+        };
+    }
+    match content_length(headers) {
+        Ok(Some(n)) => Ok(Framing::Length(n)),
+        Ok(None) => Ok(Framing::UntilClose),
+        Err(_) if lenient_length => Ok(Framing::UntilClose),
+        Err(e) => Err(e),
+    }
+}
+
+/// Whether a response has no body whatever its fields say (RFC 9110 section 6.4.1).
+pub fn bodiless(answered: Answered, status: StatusCode) -> bool {
+    answered == Answered::Head
+        || status.is_informational()
+        || status == StatusCode::NO_CONTENT
+        || status == StatusCode::NOT_MODIFIED
+        || (answered == Answered::Connect && status.is_success())
+}
+
+/// How a message that is to be *sent* is framed by the fields it carries.
+///
+/// `None`: they do not tell.
+pub fn outgoing(headers: &HeaderMap) -> Option<Framing> {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        return match coding(headers) {
+            Coding::Chunked => Some(Framing::Chunked),
+            _ => None,
+        };
+    }
+    match content_length(headers) {
+        Ok(Some(n)) => Some(Framing::Length(n)),
+        _ => None,
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Coding {
+    Chunked,
+    /// Registered codings, the last of which is not chunked.
+    NotFinal,
+    /// A coding that is not implemented comes before chunked, or is no registered one.
+    Unknown,
+    Malformed,
+}
+
+fn coding(headers: &HeaderMap) -> Coding {
+    let mut lines = headers.get_all(TRANSFER_ENCODING).iter();
+    if let (Some(only), None) = (lines.next(), lines.next()) {
+        if only.as_bytes().eq_ignore_ascii_case(b"chunked") {
+            return Coding::Chunked;
+        }
+    }
+    let mut chunked = 0;
+    let mut others = false;
+    let mut last_is_chunked = false;
+    let names = headers
+        .get_all(TRANSFER_ENCODING)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|b| *b == b','));
+    for name in names {
+        let name = name.trim_ascii();
+        last_is_chunked = name.eq_ignore_ascii_case(b"chunked");
+        if last_is_chunked {
+            chunked += 1;
+        } else if name.is_empty() {
+            return Coding::Malformed;
+        } else if REGISTERED.iter().any(|c| name.eq_ignore_ascii_case(c)) {
+            others = true;
+        } else {
+            return Coding::Unknown;
+        }
+    }
+    match (chunked, last_is_chunked) {
+        (1, true) if !others => Coding::Chunked,
+        (1, true) => Coding::Unknown,
+        (0, _) => Coding::NotFinal,
+        _ => Coding::Malformed,
+    }
+}
+
+/// Transfer codings of the IANA registry other than chunked.
+const REGISTERED: [&[u8]; 5] = [b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress"];
+
+/// The one Content-Length of a message; identical repeats count as one.
+pub fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
+    let mut length = None;
+    for line in headers.get_all(CONTENT_LENGTH) {
+        if length.is_none() {
+            if let Some(n) = decimal(line.as_bytes()) {
+                length = Some(n);
+                continue;
+            }
+        }
+        for value in line.as_bytes().split(|b| *b == b',') {
+            let n = decimal(value.trim_ascii()).ok_or(Refusal::ContentLength)?;
+            if *length.get_or_insert(n) != n {
+                return Err(Refusal::ContentLengthDiffers);
+            }
+        }
+    }
+    Ok(length)
+}
+
+/// Whether the length is stated more than once.
+pub fn length_is_repeated(headers: &HeaderMap) -> bool {
+    let mut lines = headers.get_all(CONTENT_LENGTH).iter();
+    let first = lines.next();
+    lines.next().is_some() || first.is_some_and(|line| line.as_bytes().contains(&b','))
+}
+
+fn decimal(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0u64, |n, b| {
+        let d = b.wrapping_sub(b'0');
+        if d > 9 {
+            return None;
+        }
+        n.checked_mul(10)?.checked_add(u64::from(d))
+    })
+}
+
+/// What a message says about the connection after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Persistence {
+    /// Another message may follow.
+    KeepAlive,
+    /// The connection ends with this exchange.
+    Close,
+}
+
+/// RFC 9112 section 9.3: HTTP/1.1 persists unless told not to, HTTP/1.0 only when told to.
+pub fn persistence(version: Version, headers: &HeaderMap) -> Persistence {
+    let mut keep = version >= Version::HTTP_11;
+    for line in headers.get_all(CONNECTION) {
+        for option in line.as_bytes().split(|b| *b == b',') {
+            let option = option.trim_ascii();
+            if option.eq_ignore_ascii_case(b"close") {
+                return Persistence::Close;
+            }
+            keep |= option.eq_ignore_ascii_case(b"keep-alive");
+        }
+    }
+    match keep {
+        true => Persistence::KeepAlive,
+        false => Persistence::Close,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,272 @@
+//! Where a head ends and what it says (RFC 9112 sections 2 to 5).
+//!
+//! [`Scanner`] finds the end of a head in bytes that arrive piece by piece, looking at each byte once;
+//! [`parse_request`] and [`parse_response`] then read the whole head. Field values are slices of it.
+
+use std::mem::MaybeUninit;
+
+use bytes::Bytes;
+use http::header::{HeaderMap, HeaderValue, CONTENT_LENGTH, HOST};
+use http::{Method, StatusCode, Version};
+use httparse::{Header, ParserConfig};
+use pingora_http::{header_name_from_raw, RequestHeader, ResponseHeader};
+
+use super::{framing, Refusal};
+use crate::protocols::http::authority::is_valid_host;
+
+/// How much of a head is accepted.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of a whole head.
+    pub head: usize,
+    /// Bytes of a request target.
+    pub target: usize,
+    /// Lines may end in LF alone.
+    pub lenient_line_ends: bool,
+}
+
+/// Fields of one head.
+pub const MAX_FIELDS: usize = 256;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            head: (1 << 20) - 1,
+            target: 1 << 16,
+            lenient_line_ends: false,
+        }
+    }
+}
+
+/// Looks for the empty line that ends a head.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Scanner {
+    /// Everything before is looked at.
+    scanned: usize,
+    /// Where the current line begins.
+    line: usize,
+    /// Where the first line that is not empty begins.
+    start: usize,
+}
+
+/// Where a head stands in the bytes that were scanned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The empty lines before it (RFC 9112 section 2.2 asks to ignore them).
+    pub start: usize,
+    /// One past the empty line that ends it.
+    pub end: usize,
+}
+
+impl Scanner {
+    /// Looks at what was not looked at before. `None`: the head is not whole yet.
+    ///
+    /// # Errors
+    /// A line that ends in LF alone, unless that is allowed; more bytes than a head may have.
+    pub fn scan(&mut self, buf: &[u8], limits: &Limits) -> Result<Option<Found>, Refusal> {
+        while let Some(at) = memchr::memchr(b'\n', &buf[self.scanned..]) {
+            let lf = self.scanned + at;
+            let has_cr = lf > self.line && buf[lf - 1] == b'\r';
+            if !has_cr && !limits.lenient_line_ends {
+                return Err(Refusal::BareLineEnd);
+            }
+            let empty = lf - self.line == usize::from(has_cr);
+            let leading = self.line == self.start;
+            self.scanned = lf + 1;
+            self.line = lf + 1;
+            if empty && leading {
+                self.start = lf + 1;
+            } else if empty {
+                if lf + 1 - self.start > limits.head {
+                    return Err(Refusal::HeadTooLarge);
+                }
+                return Ok(Some(Found {
+                    start: self.start,
+                    end: lf + 1,
+                }));
+            }
+            if leading && !empty && self.line - self.start > limits.target + 32 {
+                return Err(Refusal::TargetTooLong);
+            }
+        }
+        self.scanned = buf.len();
+        if self.line == self.start && buf.len() - self.start > limits.target + 32 {
+            return Err(Refusal::TargetTooLong);
+        }
+        if buf.len() > limits.head {
+            return Err(Refusal::HeadTooLarge);
+        }
+        Ok(None)
+    }
+
+    /// Whether a byte of a head (and not only of empty lines before it) has been seen.
+    pub fn begun(&self, buf: &[u8]) -> bool {
+        buf[self.start..].iter().any(|b| *b != b'\r' && *b != b'\n')
+    }
+}
+
+/// Reads a request head that [`Scanner`] found.
+///
+/// # Errors
+/// Everything that [`Refusal`] names for a request, framing and Host included.
+pub fn parse_request(
+    head: &Bytes,
+    limits: &Limits,
+) -> Result<(RequestHeader, framing::Framing), Refusal> {
+    let mut fields = [const { MaybeUninit::<Header<'_>>::uninit() }; MAX_FIELDS];
+    let mut parsed = httparse::Request::new(&mut []);
+    match ParserConfig::default().parse_request_with_uninit_headers(&mut parsed, head, &mut fields) {
+        Ok(httparse::Status::Complete(n)) if n == head.len() => {}
+        Ok(_) => return Err(Refusal::RequestLine),
+        Err(e) => return Err(request_error(e, head)),
+    }
+    let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version)
+    else {
+        return Err(Refusal::RequestLine);
+    };
+    if target.len() > limits.target {
+        return Err(Refusal::TargetTooLong);
+    }
+    let version = version(minor);
+    let method = Method::from_bytes(method.as_bytes()).map_err(|_| Refusal::RequestLine)?;
+    let target = head.slice_ref(target.as_bytes());
+    let mut request = RequestHeader::from_h1_parts(method, target, version, parsed.headers.len())
+        .map_err(|_| Refusal::RequestLine)?;
+    for field in parsed.headers.iter() {
+        request
+            .append_raw(field.name.as_bytes(), value(head, field)?)
+            .map_err(|_| Refusal::FieldName)?;
+    }
+    let framing = framing::request(version, &request.headers)?;
+    check_host(version, &request.headers)?;
+    if let framing::Framing::Length(n) = framing {
+        if framing::length_is_repeated(&request.headers) {
+            request
+                .insert_header(CONTENT_LENGTH, n)
+                .map_err(|_| Refusal::ContentLength)?;
+        }
+    }
+    Ok((request, framing))
+}
+
+/// Reads a response head that [`Scanner`] found. Its framing also depends on the request, so that
+/// [`framing::response`] is a second step.
+///
+/// White space before a colon is removed and a folded line joined (RFC 9112 sections 5.1 and 5.2).
+pub fn parse_response(head: &Bytes) -> Result<ResponseHeader, Refusal> {
+    let mut fields = [const { MaybeUninit::<Header<'_>>::uninit() }; MAX_FIELDS];
+    let mut parsed = httparse::Response::new(&mut []);
+    let mut config = ParserConfig::default();
+    config.allow_spaces_after_header_name_in_responses(true);
+    config.allow_obsolete_multiline_headers_in_responses(true);
+    match config.parse_response_with_uninit_headers(&mut parsed, head, &mut fields) {
+        Ok(httparse::Status::Complete(n)) if n == head.len() => {}
+        Ok(_) => return Err(Refusal::StatusLine),
+        Err(e) => return Err(response_error(e)),
+    }
+    let (Some(code), Some(minor)) = (parsed.code, parsed.version) else {
+        return Err(Refusal::StatusLine);
+    };
+    let status = StatusCode::from_u16(code).map_err(|_| Refusal::StatusLine)?;
+    let reason = parsed.reason.unwrap_or_default().as_bytes();
+    let mut response =
+        ResponseHeader::from_h1_parts(status, reason, version(minor), parsed.headers.len());
+    for field in parsed.headers.iter() {
+        response
+            .append_raw(field.name.as_bytes(), value(head, field)?)
+            .map_err(|_| Refusal::FieldName)?;
+    }
+    Ok(response)
+}
+
+/// Reads the fields of a trailer section, its final empty line included.
+pub fn parse_trailers(section: &Bytes) -> Result<HeaderMap, Refusal> {
+    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let parsed = match httparse::parse_headers(section, &mut fields) {
+        Ok(httparse::Status::Complete((n, parsed))) if n == section.len() => parsed,
+        _ => return Err(Refusal::Trailer),
+    };
+    let mut trailers = HeaderMap::with_capacity(parsed.len());
+    for field in parsed {
+        let name = header_name_from_raw(field.name.as_bytes()).map_err(|_| Refusal::Trailer)?;
+        let value = value(section, field).map_err(|_| Refusal::Trailer)?;
+        trailers.append(name, value);
+    }
+    Ok(trailers)
+}
+
+fn value(head: &Bytes, field: &Header<'_>) -> Result<HeaderValue, Refusal> {
+    let value = if memchr::memchr2(b'\r', b'\n', field.value).is_some() {
+        HeaderValue::from_bytes(&unfold(field.value))
+    } else {
+        HeaderValue::from_maybe_shared(head.slice_ref(field.value))
+    };
+    value.map_err(|_| Refusal::FieldValue)
+}
+
+/// A folded value on one line: each fold becomes one SP.
+fn unfold(value: &[u8]) -> Vec<u8> {
+    let lines = value.split(|b| *b == b'\n').map(<[u8]>::trim_ascii);
+    lines.fold(Vec::with_capacity(value.len()), |mut joined, line| {
+        if !joined.is_empty() && !line.is_empty() {
+            joined.push(b' ');
+        }
+        joined.extend_from_slice(line);
+        joined
+    })
+}
+
+fn check_host(version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
+    let mut hosts = headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) if is_valid_host(host.as_bytes()) => Ok(()),
+        (None, _) if version < Version::HTTP_11 => Ok(()),
+        _ => Err(Refusal::Host),
+    }
+}
+
+fn version(minor: u8) -> Version {
+    match minor {
+        0 => Version::HTTP_10,
+        _ => Version::HTTP_11,
+    }
+}
+
+fn request_error(e: httparse::Error, head: &[u8]) -> Refusal {
+    match e {
+        httparse::Error::Version if names_other_version(head) => Refusal::Version,
+        httparse::Error::TooManyHeaders => Refusal::TooManyFields,
+        httparse::Error::HeaderName => Refusal::FieldName,
+        httparse::Error::HeaderValue => Refusal::FieldValue,
+        httparse::Error::NewLine => Refusal::BareLineEnd,
+        _ => Refusal::RequestLine,
+    }
+}
+
+fn response_error(e: httparse::Error) -> Refusal {
+    match e {
+        httparse::Error::TooManyHeaders => Refusal::TooManyFields,
+        httparse::Error::HeaderName => Refusal::FieldName,
+        httparse::Error::HeaderValue => Refusal::FieldValue,
+        httparse::Error::NewLine => Refusal::BareLineEnd,
+        httparse::Error::Version => Refusal::Version,
+        _ => Refusal::StatusLine,
+    }
+}
+
+/// Whether a request line ends in a well-formed version that is not spoken here.
+fn names_other_version(head: &[u8]) -> bool {
+    let line = head.split(|b| *b == b'\n').next().unwrap_or_default();
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let Some(digits) = line
+        .len()
+        .checked_sub(9)
+        .and_then(|at| line[at..].strip_prefix(b" HTTP/"))
+    else {
+        return false;
+    };
+    digits.len() == 3 && digits[0].is_ascii_digit() && digits[1] == b'.' && digits[2].is_ascii_digit()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,218 @@
+//! Bytes on their way out, gathered so that one system call takes them: a head with the first bytes
+//! of its body, the tail of a body with its terminator.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use bytes::{Buf, Bytes};
+
+/// A piece up to this size is copied behind what is there; a larger one is kept as it is.
+const COPY_UP_TO: usize = 1024;
+/// Slices of one system call.
+const MAX_SLICES: usize = 8;
+
+/// A queue of bytes in four parts: `front`, `middle`, `back`, and whatever is queued after that.
+///
+/// The usual answer is a head (`front`), one large piece (`middle`) and a terminator (`back`).
+#[derive(Debug, Default)]
+pub struct Out {
+    front: Vec<u8>,
+    /// How much of `front` is sent.
+    sent: usize,
+    middle: Bytes,
+    back: Vec<u8>,
+    rest: VecDeque<Bytes>,
+}
+
+impl Out {
+    /// Whether everything is sent.
+    pub fn is_empty(&self) -> bool {
+        self.front.is_empty() && self.middle.is_empty() && self.back.is_empty() && self.rest.is_empty()
+    }
+
+    /// How many bytes are not sent yet.
+    pub fn len(&self) -> usize {
+        let rest: usize = self.rest.iter().map(Bytes::len).sum();
+        self.front.len() - self.sent + self.middle.len() + self.back.len() + rest
+    }
+
+    /// Queues what `f` appends to the buffer it is given.
+    pub fn write(&mut self, f: impl FnOnce(&mut Vec<u8>)) {
+        if !self.rest.is_empty() {
+            let mut piece = Vec::new();
+            f(&mut piece);
+            self.rest.push_back(piece.into());
+        } else if !self.middle.is_empty() || !self.back.is_empty() {
+            f(&mut self.back);
+        } else {
+            if self.front.capacity() == 0 {
+                self.front = spare::take();
+            }
+            f(&mut self.front);
+        }
+    }
+
+    /// Queues `data`.
+    pub fn push(&mut self, data: Bytes) {
+        if data.is_empty() {
+        } else if data.len() <= COPY_UP_TO {
+            self.write(|buf| buf.extend_from_slice(&data));
+        } else if self.rest.is_empty() && self.middle.is_empty() && self.back.is_empty() {
+            self.middle = data;
+        } else {
+            self.rest.push_back(data);
+        }
+    }
+
+    /// What to write next, in order. Empty when everything is sent.
+    pub fn slices(&self) -> Slices<'_> {
+        let mut slices = Slices {
+            slices: [IoSlice::new(&[]); MAX_SLICES],
+            n: 0,
+        };
+        let parts = [&self.front[self.sent..], &self.middle, &self.back];
+        for part in parts.into_iter().chain(self.rest.iter().map(|b| &b[..])) {
+            if slices.n == MAX_SLICES {
+                break;
+            }
+            if !part.is_empty() {
+                slices.slices[slices.n] = IoSlice::new(part);
+                slices.n += 1;
+            }
+        }
+        slices
+    }
+
+    /// `n` bytes were written.
+    pub fn advance(&mut self, mut n: usize) {
+        let front = n.min(self.front.len() - self.sent);
+        self.sent += front;
+        n -= front;
+        if self.sent == self.front.len() {
+            self.sent = 0;
+            spare::give(std::mem::take(&mut self.front));
+        }
+        let middle = n.min(self.middle.len());
+        if middle == self.middle.len() {
+            self.middle = Bytes::new();
+        } else {
+            self.middle.advance(middle);
+        }
+        n -= middle;
+        let back = n.min(self.back.len());
+        self.back.drain(..back);
+        n -= back;
+        while n > 0 {
+            let Some(first) = self.rest.front_mut() else { break };
+            let piece = n.min(first.len());
+            first.advance(piece);
+            n -= piece;
+            if first.is_empty() {
+                self.rest.pop_front();
+            }
+        }
+    }
+
+    /// Drops what is not sent.
+    pub fn clear(&mut self) {
+        self.advance(self.len());
+    }
+}
+
+/// The slices of one write.
+#[derive(Debug)]
+pub struct Slices<'a> {
+    slices: [IoSlice<'a>; MAX_SLICES],
+    n: usize,
+}
+
+impl<'a> std::ops::Deref for Slices<'a> {
+    type Target = [IoSlice<'a>];
+
+    fn deref(&self) -> &Self::Target {
+        &self.slices[..self.n]
+    }
+}
+
+/// Buffers for heads: a worker has a few, and a connection borrows one while it writes.
+mod spare {
+    use super::*;
+
+    const KEEP: usize = 16;
+    const CAPACITY: usize = 4096;
+    const LARGEST: usize = 64 * 1024;
+
+    thread_local! {
+        static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    }
+
+    pub(super) fn take() -> Vec<u8> {
+        let spare = SPARE.try_with(|s| s.borrow_mut().pop()).ok().flatten();
+        spare.unwrap_or_else(|| Vec::with_capacity(CAPACITY))
+    }
+
+    pub(super) fn give(mut buf: Vec<u8>) {
+        if buf.capacity() == 0 || buf.capacity() > LARGEST {
+            return;
+        }
+        buf.clear();
+        // A thread that is ending has no use for it.
+        let _ = SPARE.try_with(|s| {
+            let mut spare = s.borrow_mut();
+            if spare.len() < KEEP {
+                spare.push(buf);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Writes at most `step` bytes.
+    fn send(out: &mut Out, step: usize, wire: &mut Vec<u8>) {
+        let all: Vec<u8> = out.slices().iter().flat_map(|s| s.to_vec()).collect();
+        let n = step.min(all.len());
+        wire.extend_from_slice(&all[..n]);
+        out.advance(n);
+    }
+
+    proptest! {
+        /// Whatever is queued comes out in order, with writes of any size in between.
+        #[test]
+        fn order_is_kept(
+            pieces in proptest::collection::vec((0usize..3000, any::<bool>(), 0usize..4000), 0..12),
+            step in 1usize..5000,
+        ) {
+            let mut out = Out::default();
+            let (mut want, mut wire) = (Vec::new(), Vec::new());
+            for (i, (len, shared, sent)) in pieces.iter().enumerate() {
+                let data = vec![i as u8; *len];
+                want.extend_from_slice(&data);
+                if *shared {
+                    out.push(data.into());
+                } else {
+                    out.write(|buf| buf.extend_from_slice(&data));
+                }
+                prop_assert_eq!(out.len() + wire.len(), want.len());
+                send(&mut out, *sent, &mut wire);
+            }
+            while !out.is_empty() {
+                send(&mut out, step, &mut wire);
+            }
+            prop_assert_eq!(wire, want);
+        }
+    }
+
+    #[test]
+    fn head_and_body_leave_in_one_write() {
+        let mut out = Out::default();
+        out.write(|buf| buf.extend_from_slice(b"head"));
+        out.push(Bytes::from(vec![b'x'; 9000]));
+        out.write(|buf| buf.extend_from_slice(b"end"));
+        assert_eq!(out.slices().len(), 3);
+    }
+}

@@ -1,0 +1,476 @@
+//! HTTP/1.x as a server speaks it.
+//!
+//! An [`HttpSession`] is one exchange. What belongs to the connection (buffers, digest, timer, place in
+//! the shutdown registry) lies in one box that travels from exchange to exchange.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::AsHeaderName;
+use http::HeaderMap;
+use pingora_error::{BError, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+
+use super::common;
+use super::conn::Conn;
+use super::proto::head::Limits;
+use super::proto::state::{Reading, Writing};
+use crate::protocols::http::body_buffer::FixedBuffer;
+use crate::protocols::l4::socket::SocketAddr;
+use crate::protocols::{Digest, SocketDigest, Stream};
+use crate::shutdown::{Registration, Registry, Stage};
+
+mod read;
+mod reuse;
+mod write;
+
+/// How long a head may take from its first byte, and a body between two pieces, unless configured.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a client may take nothing of a response, unless configured.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the rest of a request body is awaited once the response is out, unless configured.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of request body that are read for nothing, to keep the connection.
+const DRAIN_LIMIT: usize = 1 << 20;
+/// How long a closed connection is read on.
+const LINGER: Duration = Duration::from_secs(2);
+/// Bytes of request body kept for a retry.
+const RETRY_BUFFER: usize = 64 * 1024;
+
+/// One exchange of an HTTP/1.x connection, as its server sees it.
+pub struct HttpSession {
+    inner: Box<Inner>,
+}
+
+/// The connection, and the exchange on it.
+pub(crate) struct Inner {
+    conn: Conn,
+    digest: Digest,
+    /// Where the connection waits for a shutdown.
+    place: Option<Registration>,
+    shutdown_read_timeout: Duration,
+    limits: Limits,
+    exchange: Exchange,
+    keepalive: Keepalive,
+    reuses_remaining: Option<u32>,
+    user_context: Option<Box<dyn Any + Send + Sync>>,
+    /// Whether a request was served on this connection before.
+    reused: bool,
+}
+
+/// What is known of the current request and response.
+#[derive(Default)]
+struct Exchange {
+    request: Option<Box<RequestHeader>>,
+    raw_head: Bytes,
+    request_trailers: Option<Box<HeaderMap>>,
+    response: Option<Box<ResponseHeader>>,
+    retry: Option<FixedBuffer>,
+    body_read: usize,
+    body_sent: usize,
+    read_timeout: Option<Duration>,
+    write_timeout: Option<Duration>,
+    drain_timeout: Option<Duration>,
+    min_send_rate: Option<usize>,
+    upgrade: Upgrade,
+    options: Options,
+    /// The error that a queued task met; it is told by the next write.
+    task_error: Option<BError>,
+    /// A queued task was the last one.
+    task_end: bool,
+}
+
+/// Whether the connection leaves HTTP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Upgrade {
+    #[default]
+    Unasked,
+    Asked,
+    Done,
+}
+
+/// Choices of the application for one exchange.
+#[derive(Clone, Copy, Debug)]
+struct Options {
+    ignore_info_resp: bool,
+    abort_on_close: bool,
+    close_before_request_ends: bool,
+    pipelining: bool,
+    proxy_tasks: bool,
+    /// A 100 was sent, or is not awaited any more.
+    continued: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            ignore_info_resp: false,
+            abort_on_close: true,
+            close_before_request_ends: false,
+            pipelining: false,
+            proxy_tasks: false,
+            continued: false,
+        }
+    }
+}
+
+/// Whether, and how long, the connection waits for another request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keepalive {
+    Off,
+    Endless,
+    For(Duration),
+}
+
+impl HttpSession {
+    /// A session for the first request of a connection.
+    pub fn new(underlying_stream: Stream) -> Self {
+        let digest = Digest {
+            ssl_digest: underlying_stream.get_ssl_digest(),
+            timing_digest: underlying_stream.get_timing_digest(),
+            proxy_digest: underlying_stream.get_proxy_digest(),
+            socket_digest: underlying_stream.get_socket_digest(),
+        };
+        HttpSession {
+            inner: Box::new(Inner {
+                conn: Conn::new(underlying_stream),
+                digest,
+                place: None,
+                shutdown_read_timeout: Duration::from_secs(5),
+                limits: Limits::default(),
+                exchange: Exchange::default(),
+                keepalive: Keepalive::Off,
+                reuses_remaining: None,
+                user_context: None,
+                reused: false,
+            }),
+        }
+    }
+
+    fn x(&self) -> &Exchange {
+        &self.inner.exchange
+    }
+
+    fn x_mut(&mut self) -> &mut Exchange {
+        &mut self.inner.exchange
+    }
+
+    /// The head of the request; before it is read, that of an empty `GET /`.
+    pub fn req_header(&self) -> &RequestHeader {
+        match &self.x().request {
+            Some(request) => request,
+            None => unread_request(),
+        }
+    }
+
+    /// The head of the request, to change it.
+    pub fn req_header_mut(&mut self) -> &mut RequestHeader {
+        self.x_mut()
+            .request
+            .get_or_insert_with(|| Box::new(unread_request().clone()))
+    }
+
+    /// The first value of a field of the request.
+    pub fn get_header(&self, name: impl AsHeaderName) -> Option<&http::HeaderValue> {
+        self.req_header().headers.get(name)
+    }
+
+    /// The first value of a field of the request, empty when there is none.
+    pub fn get_header_bytes(&self, name: impl AsHeaderName) -> &[u8] {
+        self.get_header(name).map_or(b"", |v| v.as_bytes())
+    }
+
+    /// The bytes of the request's head as they were received.
+    pub fn get_headers_raw_bytes(&self) -> Bytes {
+        self.x().raw_head.clone()
+    }
+
+    /// Method, target and Host in one line, for logs.
+    pub fn request_summary(&self) -> String {
+        let request = self.req_header();
+        format!(
+            "{} {}, Host: {}",
+            request.method,
+            String::from_utf8_lossy(request.raw_path()).escape_debug(),
+            String::from_utf8_lossy(self.get_header_bytes(http::header::HOST)).escape_debug()
+        )
+    }
+
+    /// The final response head that was written, if one was.
+    pub fn response_written(&self) -> Option<&ResponseHeader> {
+        self.x().response.as_deref()
+    }
+
+    /// Bytes of request body read so far, framing not counted.
+    pub fn body_bytes_read(&self) -> usize {
+        self.x().body_read
+    }
+
+    /// Bytes of response body written so far, framing not counted.
+    pub fn body_bytes_sent(&self) -> usize {
+        self.x().body_sent
+    }
+
+    /// Whether the request has no body.
+    pub fn is_body_empty(&mut self) -> bool {
+        self.x().body_read == 0 && !matches!(self.inner.conn.reading, Reading::Body(_) | Reading::Raw)
+    }
+
+    /// Whether the whole request body is read.
+    pub fn is_body_done(&mut self) -> bool {
+        self.make_raw_after_upgrade();
+        match self.inner.conn.reading {
+            Reading::Head => self.x().request.is_none(),
+            Reading::Body(_) | Reading::Raw => false,
+            Reading::Done | Reading::Ended | Reading::Broken => true,
+        }
+    }
+
+    /// Whether the request asks for an upgrade.
+    pub fn is_upgrade_req(&self) -> bool {
+        self.x().upgrade != Upgrade::Unasked
+    }
+
+    /// Whether `header` answers the request's wish for an upgrade, and how; `None` if it had none.
+    pub fn is_upgrade(&self, header: &ResponseHeader) -> Option<bool> {
+        self.is_upgrade_req()
+            .then(|| common::is_upgrade_resp(header))
+    }
+
+    /// Whether a 101 was written: what follows is not HTTP.
+    pub fn was_upgraded(&self) -> bool {
+        self.x().upgrade == Upgrade::Done
+    }
+
+    /// Whether the client has closed its direction while the response was not complete.
+    pub fn is_half_closed(&self) -> bool {
+        self.inner.conn.eof && !self.inner.conn.writing.is_over()
+    }
+
+    /// Keeps a copy of the request body, up to 64 KiB, for a retry.
+    pub fn enable_retry_buffering(&mut self) {
+        let retry = &mut self.x_mut().retry;
+        retry.get_or_insert_with(|| FixedBuffer::new(RETRY_BUFFER));
+    }
+
+    /// Whether more of the body was read than is kept, so that there can be no retry.
+    pub fn retry_buffer_truncated(&self) -> bool {
+        self.x().retry.as_ref().is_some_and(|r| r.is_truncated())
+    }
+
+    /// The request body read so far; `None` when nothing or not all of it is kept.
+    pub fn get_retry_buffer(&self) -> Option<Bytes> {
+        let retry = self.x().retry.as_ref()?;
+        match retry.is_truncated() {
+            true => None,
+            false => retry.get_buffer(),
+        }
+    }
+
+    /// How long a head may take, and a body between two pieces.
+    pub fn set_read_timeout(&mut self, timeout: Option<Duration>) {
+        self.x_mut().read_timeout = timeout;
+    }
+
+    /// See [`HttpSession::set_read_timeout`]; `None` stands for 60 s.
+    pub fn get_read_timeout(&self) -> Option<Duration> {
+        self.x().read_timeout
+    }
+
+    /// How long the client may take nothing of the response.
+    pub fn set_write_timeout(&mut self, timeout: Option<Duration>) {
+        self.x_mut().write_timeout = timeout;
+    }
+
+    /// See [`HttpSession::set_write_timeout`]; `None` stands for 60 s.
+    pub fn get_write_timeout(&self) -> Option<Duration> {
+        self.x().write_timeout
+    }
+
+    /// How long, in all, the rest of a request body is awaited once the response is complete.
+    pub fn set_total_drain_timeout(&mut self, timeout: Option<Duration>) {
+        self.x_mut().drain_timeout = timeout;
+    }
+
+    /// See [`HttpSession::set_total_drain_timeout`]; `None` stands for 5 s.
+    pub fn get_total_drain_timeout(&self) -> Option<Duration> {
+        self.x().drain_timeout
+    }
+
+    /// The least bytes a second that the client has to take; it goes before the write timeout. 0 or
+    /// `None` sets no rate.
+    pub fn set_min_send_rate(&mut self, min_send_rate: Option<usize>) {
+        self.x_mut().min_send_rate = min_send_rate.filter(|rate| *rate > 0);
+    }
+
+    /// Whether 1xx responses, a 101 aside, are dropped instead of written.
+    pub fn set_ignore_info_resp(&mut self, ignore: bool) {
+        self.x_mut().options.ignore_info_resp = ignore;
+    }
+
+    /// Whether a client that closes before its response is complete ends the exchange (the default),
+    /// or is taken to have closed one direction only.
+    pub fn set_abort_on_close(&mut self, abort: bool) {
+        self.x_mut().options.abort_on_close = abort;
+    }
+
+    /// Whether the connection closes, instead of reading the rest of the request, when the response is
+    /// complete before the request is.
+    pub fn set_close_on_response_before_downstream_finish(&mut self, close: bool) {
+        self.x_mut().options.close_before_request_ends = close;
+    }
+
+    /// Whether a request that arrives before the previous one is answered is served (RFC 9112 section
+    /// 9.3.2). If not, which is the default, the connection closes after the answer.
+    pub fn set_pipelining_enabled(&mut self, enabled: bool) {
+        self.x_mut().options.pipelining = enabled;
+    }
+
+    /// See [`HttpSession::set_pipelining_enabled`].
+    pub fn pipelining_enabled(&self) -> bool {
+        self.x().options.pipelining
+    }
+
+    /// Puts bytes in front of what the connection delivers next.
+    pub fn set_pipelined_prefix(&mut self, prefix: BytesMut) {
+        let conn = &mut self.inner.conn;
+        if conn.buf.is_empty() {
+            conn.buf = prefix;
+        } else {
+            let mut joined = prefix;
+            joined.extend_from_slice(&conn.buf);
+            conn.buf = joined;
+        }
+    }
+
+    /// How many more requests the connection may serve after this one; `None` for no limit.
+    pub fn set_keepalive_reuses_remaining(&mut self, remaining: Option<u32>) {
+        self.inner.reuses_remaining = remaining;
+    }
+
+    /// See [`HttpSession::set_keepalive_reuses_remaining`].
+    pub fn get_keepalive_reuses_remaining(&self) -> Option<u32> {
+        self.inner.reuses_remaining
+    }
+
+    /// A value of the application that goes with the connection to its next request.
+    pub fn set_connection_user_context(&mut self, ctx: Option<Box<dyn Any + Send + Sync>>) {
+        self.inner.user_context = ctx;
+    }
+
+    /// Takes the value that the previous request left.
+    pub fn take_connection_user_context(&mut self) -> Option<Box<dyn Any + Send + Sync>> {
+        self.inner.user_context.take()
+    }
+
+    /// What is known of the connection.
+    pub fn digest(&self) -> &Digest {
+        &self.inner.digest
+    }
+
+    /// What is known of the connection, to add to it.
+    pub fn digest_mut(&mut self) -> &mut Digest {
+        &mut self.inner.digest
+    }
+
+    fn socket_digest(&self) -> Option<&Arc<SocketDigest>> {
+        self.inner.digest.socket_digest.as_ref()
+    }
+
+    /// The client's address.
+    pub fn client_addr(&self) -> Option<&SocketAddr> {
+        self.socket_digest()?.peer_addr()
+    }
+
+    /// The address at which the client was accepted.
+    pub fn server_addr(&self) -> Option<&SocketAddr> {
+        self.socket_digest()?.local_addr()
+    }
+
+    /// The transport.
+    pub fn stream(&self) -> &Stream {
+        &self.inner.conn.stream
+    }
+
+    /// Gives the transport back. What was received and not consumed is lost.
+    pub fn into_inner(self) -> Stream {
+        self.inner.conn.stream
+    }
+
+    /// Checks the request again after its head was changed: framing and authority.
+    ///
+    /// # Errors
+    /// `InvalidHTTPHeader`, with what is wrong.
+    pub fn validate_request(&self) -> Result<()> {
+        let request = self.req_header();
+        super::proto::framing::request(request.version, &request.headers)
+            .map_err(super::conn::refused_head)?;
+        crate::protocols::http::authority::validate_request_authority(request)
+    }
+
+    /// Puts the connection into a shutdown registry, unless it is there already: from now on its waiting
+    /// for a request ends with the shutdown.
+    #[doc(hidden)]
+    pub fn wait_in(&mut self, registry: &Arc<Registry>, read_timeout: Duration) {
+        if !self.inner.place.as_ref().is_some_and(|p| p.is_in(registry)) {
+            self.inner.place = Some(registry.register(crate::worker::current()));
+            self.inner.shutdown_read_timeout = read_timeout;
+        }
+    }
+
+    /// How far the shutdown is that this connection waits for.
+    #[doc(hidden)]
+    pub fn shutdown_stage(&self) -> Stage {
+        self.inner.place.as_ref().map_or(Stage::Running, |p| p.stage())
+    }
+
+    /// Whether a piece of the body is there without a read.
+    #[doc(hidden)]
+    pub fn has_buffered_body(&self) -> bool {
+        self.inner.conn.has_buffered()
+    }
+
+    /// Whether an earlier request was served on this connection.
+    #[doc(hidden)]
+    pub fn is_reused(&self) -> bool {
+        self.inner.reused
+    }
+
+    /// The fields after the request body, once it is read.
+    #[doc(hidden)]
+    pub fn take_request_trailers(&mut self) -> Option<Box<HeaderMap>> {
+        self.x_mut().request_trailers.take()
+    }
+
+    fn write_timeout(&self) -> Option<Duration> {
+        let x = self.x();
+        match x.min_send_rate {
+            Some(rate) => {
+                let secs = self.inner.conn.out.len().div_ceil(rate).max(1);
+                Some(Duration::from_secs(secs as u64))
+            }
+            None => Some(x.write_timeout.unwrap_or(WRITE_TIMEOUT)),
+        }
+    }
+
+    /// After a 101 the body of the request, if it had one, is followed by bytes without meaning to HTTP.
+    fn make_raw_after_upgrade(&mut self) {
+        if self.was_upgraded() && matches!(self.inner.conn.reading, Reading::Done) {
+            self.inner.conn.reading = Reading::Raw;
+        }
+    }
+
+    fn mark_broken(&mut self) {
+        self.inner.conn.reading = Reading::Broken;
+        self.inner.conn.writing = Writing::Broken;
+    }
+}
+
+fn unread_request() -> &'static RequestHeader {
+    static UNREAD: once_cell::sync::Lazy<RequestHeader> = once_cell::sync::Lazy::new(|| {
+        RequestHeader::from(http::Request::new(()).into_parts().0)
+    });
+    &UNREAD
+}

@@ -1,0 +1,313 @@
+//! Reading requests.
+
+use std::task::{ready, Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Version;
+use pingora_error::ErrorType::{ConnectionClosed, ReadError, ReadTimedout};
+use pingora_error::{Error, Result};
+
+use super::super::common;
+use super::super::conn::{refused_head, Piece};
+use super::super::proto::head::{self, Found};
+use super::super::proto::state::{Reading, Writing};
+use super::{HttpSession, Keepalive, Upgrade, DRAIN_LIMIT, DRAIN_TIMEOUT, READ_TIMEOUT};
+use crate::protocols::l4::ext;
+use crate::shutdown::Stage;
+
+impl HttpSession {
+    /// Reads the head of the next request and says how long it was; `None` when the client closed, or
+    /// the time for which an idle connection is kept was over, or a shutdown began, before a byte of it came.
+    ///
+    /// # Errors
+    /// `InvalidHTTPHeader` with a [`Refusal`](super::super::proto::Refusal) as its cause; `ReadTimedout`
+    /// when the head did not come in time; `ConnectionClosed` and `ReadError`.
+    ///
+    /// # Cancel safety
+    /// What was received is kept, and the next call goes on.
+    pub async fn read_request(&mut self) -> Result<Option<usize>> {
+        std::future::poll_fn(|cx| self.poll_read_request(cx)).await
+    }
+
+    /// [`HttpSession::read_request`] as a poll.
+    pub(crate) fn poll_read_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>>> {
+        loop {
+            let inner = &mut *self.inner;
+            match inner.conn.scan(&inner.limits) {
+                Ok(Some(found)) => return Poll::Ready(self.take_request(found).map(Some)),
+                Ok(None) => {}
+                Err(refusal) => {
+                    inner.conn.reading = Reading::Broken;
+                    return Poll::Ready(Err(refused_head(refusal)));
+                }
+            }
+            let begun = inner.conn.scanner.begun(&inner.conn.buf);
+            match inner.conn.poll_read(cx) {
+                Poll::Ready(Ok(0)) => {
+                    inner.conn.eof = true;
+                    inner.conn.reading = Reading::Broken;
+                    return Poll::Ready(match begun {
+                        false => Ok(None),
+                        true => Error::e_explain(ConnectionClosed, "in the middle of a request head"),
+                    });
+                }
+                Poll::Ready(Ok(_)) if !begun => inner.conn.stop_read_deadline(),
+                Poll::Ready(Ok(_)) => {}
+                // A reset of a connection that was waiting for its next request is an ordinary end.
+                Poll::Ready(Err(_)) if !begun => {
+                    inner.conn.reading = Reading::Broken;
+                    return Poll::Ready(Ok(None));
+                }
+                Poll::Ready(Err(e)) => {
+                    inner.conn.reading = Reading::Broken;
+                    return Poll::Ready(Error::e_because(ReadError, "while reading a request head", e));
+                }
+                Poll::Pending => return self.wait_for_request(cx, begun),
+            }
+        }
+    }
+
+    /// The read has to wait: for how long, and what else ends it.
+    fn wait_for_request(&mut self, cx: &mut Context<'_>, begun: bool) -> Poll<Result<Option<usize>>> {
+        let inner = &mut *self.inner;
+        if inner.conn.read_deadline_is_unset() {
+            match inner.keepalive {
+                Keepalive::For(idle) if inner.reused && !begun => inner.conn.read_by(idle),
+                Keepalive::Endless if inner.reused && !begun => {}
+                _ => inner
+                    .conn
+                    .read_by(inner.exchange.read_timeout.unwrap_or(READ_TIMEOUT)),
+            }
+        }
+        if let Some(place) = &mut inner.place {
+            if place.park(cx.waker()) == Stage::Closing {
+                // A request that lies in the receive queue has reached us: its readiness is on the way.
+                if !begun && !ext::has_unread(inner.conn.stream.id()) {
+                    inner.conn.reading = Reading::Broken;
+                    return Poll::Ready(Ok(None));
+                }
+                inner.conn.read_sooner(inner.shutdown_read_timeout);
+            }
+        }
+        if !inner.conn.read_overdue(cx) {
+            return Poll::Pending;
+        }
+        inner.conn.reading = Reading::Broken;
+        Poll::Ready(match begun {
+            false => Ok(None),
+            true => Error::e_explain(ReadTimedout, "the request head did not come in time"),
+        })
+    }
+
+    fn take_request(&mut self, found: Found) -> Result<usize> {
+        let inner = &mut *self.inner;
+        inner.conn.stop_read_deadline();
+        let raw = inner.conn.take_head(found);
+        let (request, framing) = head::parse_request(&raw, &inner.limits).map_err(|refusal| {
+            inner.conn.reading = Reading::Broken;
+            refused_head(refusal)
+        })?;
+        let length = raw.len();
+        inner.conn.reading = Reading::body(framing, false);
+        inner.conn.writing = Writing::Head;
+        inner.exchange.upgrade = match common::is_upgrade_req(&request) {
+            true => Upgrade::Asked,
+            false => Upgrade::Unasked,
+        };
+        inner.exchange.raw_head = raw;
+        inner.exchange.request = Some(Box::new(request));
+        self.respect_keepalive();
+        Ok(length)
+    }
+
+    /// The next piece of the request body; `None` after its end.
+    ///
+    /// # Errors
+    /// `ReadTimedout`, `ConnectionClosed` when it is cut short, `H1Error` when it is malformed, `ReadError`.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn read_body_bytes(&mut self) -> Result<Option<Bytes>> {
+        std::future::poll_fn(|cx| self.poll_read_body(cx)).await
+    }
+
+    /// [`HttpSession::read_body_bytes`] as a poll.
+    #[doc(hidden)]
+    pub fn poll_read_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
+        self.make_raw_after_upgrade();
+        let timeout = match self.was_upgraded() {
+            // The two sides of an upgraded connection may be silent as long as they like.
+            true => self.x().read_timeout,
+            false => Some(self.x().read_timeout.unwrap_or(READ_TIMEOUT)),
+        };
+        match ready!(self.inner.conn.poll_body(cx, timeout))? {
+            Piece::Data(data) => {
+                let x = self.x_mut();
+                x.body_read += data.len();
+                if let Some(retry) = &mut x.retry {
+                    retry.write_to_buffer(&data);
+                }
+                Poll::Ready(Ok(Some(data)))
+            }
+            Piece::End(trailers) => {
+                if trailers.is_some() {
+                    self.x_mut().request_trailers = trailers;
+                }
+                Poll::Ready(Ok(None))
+            }
+        }
+    }
+
+    /// Reads the body, or, when there is none left or none is expected, waits for the client to leave.
+    ///
+    /// # Errors
+    /// Those of [`HttpSession::read_body_bytes`], and `ConnectionClosed` when the client leaves.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
+        if no_body_expected || self.is_body_done() {
+            let gone = std::future::poll_fn(|cx| self.poll_abort(cx)).await;
+            return Err(gone);
+        }
+        self.read_body_bytes().await
+    }
+
+    /// Waits until the connection delivers something outside of a body: 0 when the client closed, else how
+    /// many bytes it sent, which are kept for the next request.
+    ///
+    /// # Errors
+    /// `ReadError`.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn idle(&mut self) -> Result<usize> {
+        if self.inner.conn.eof {
+            return Ok(0);
+        }
+        std::future::poll_fn(|cx| self.inner.conn.poll_fill(cx, None)).await
+    }
+
+    /// Ready when the client has left before its response is complete. A request that it sends
+    /// meanwhile is kept, once, and nothing more is read.
+    #[doc(hidden)]
+    pub fn poll_abort(&mut self, cx: &mut Context<'_>) -> Poll<Box<Error>> {
+        let abort_on_close = self.x().options.abort_on_close;
+        let conn = &mut self.inner.conn;
+        if !conn.eof && conn.buf.is_empty() {
+            // `Broken` is for a failed body. Here a failed read means that the client is gone.
+            match ready!(conn.poll_read(cx)) {
+                Ok(n) => conn.eof = n == 0,
+                Err(e) => {
+                    conn.eof = true;
+                    conn.reading = Reading::Broken;
+                    return Poll::Ready(Error::because(
+                        ConnectionClosed,
+                        "the client is gone before its response is complete",
+                        e,
+                    ));
+                }
+            }
+        }
+        if conn.eof && abort_on_close {
+            return Poll::Ready(Error::explain(
+                ConnectionClosed,
+                "the client closed before its response was complete",
+            ));
+        }
+        Poll::Pending
+    }
+
+    /// Reads the rest of the request body for nothing, so that the connection can be used again.
+    ///
+    /// # Errors
+    /// Those of [`HttpSession::read_body_bytes`]; `ReadTimedout` when it takes longer than the total drain
+    /// timeout, `ReadError` when there is more of it than is worth it (1 MiB).
+    pub async fn drain_request_body(&mut self) -> Result<()> {
+        if self.is_body_done() {
+            return Ok(());
+        }
+        let within = self.x().drain_timeout.unwrap_or(DRAIN_TIMEOUT);
+        match tokio::time::timeout(within, self.drain(DRAIN_LIMIT)).await {
+            Ok(drained) => drained,
+            Err(_) => {
+                self.inner.conn.reading = Reading::Broken;
+                Error::e_explain(ReadTimedout, "the rest of the request body did not come")
+            }
+        }
+    }
+
+    async fn drain(&mut self, limit: usize) -> Result<()> {
+        let mut drained = 0;
+        while let Some(data) = self.read_body_bytes().await? {
+            drained += data.len();
+            if drained > limit {
+                self.inner.conn.reading = Reading::Broken;
+                return Error::e_explain(ReadError, "the rest of the request body is too long");
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a byte of the next request is there, be it in the kernel. Does not wait.
+    #[doc(hidden)]
+    pub fn poll_has_request(&mut self, cx: &mut Context<'_>) -> bool {
+        let conn = &mut self.inner.conn;
+        if conn.buf.is_empty() && !conn.eof {
+            if let Poll::Ready(Ok(n)) = conn.poll_read(cx) {
+                conn.eof = n == 0;
+            }
+        }
+        conn.scanner.begun(&conn.buf) || ext::has_unread(conn.stream.id())
+    }
+
+    /// Takes from the request whether the connection is to be kept.
+    pub fn respect_keepalive(&mut self) {
+        use super::super::proto::framing::{persistence, Persistence};
+        let request = self.req_header();
+        let keep = persistence(request.version, &request.headers) == Persistence::KeepAlive;
+        match (keep, self.inner.keepalive) {
+            (false, _) => self.inner.keepalive = Keepalive::Off,
+            (true, Keepalive::Off) if !self.inner.reused => self.inner.keepalive = Keepalive::Endless,
+            (true, _) => {}
+        }
+    }
+
+    /// How long the connection is kept for another request: not at all for `None`, without a limit for
+    /// `Some(0)`, else so many seconds. A request that forbids it is respected.
+    pub fn set_server_keepalive(&mut self, keepalive: Option<u64>) {
+        self.inner.keepalive = match keepalive {
+            None => Keepalive::Off,
+            Some(_) if self.client_forbids_reuse() => Keepalive::Off,
+            Some(0) => Keepalive::Endless,
+            Some(secs) => Keepalive::For(Duration::from_secs(secs)),
+        };
+    }
+
+    pub(super) fn client_forbids_reuse(&self) -> bool {
+        use super::super::proto::framing::{persistence, Persistence};
+        self.x()
+            .request
+            .as_ref()
+            .is_some_and(|r| persistence(r.version, &r.headers) == Persistence::Close)
+    }
+
+    /// See [`HttpSession::set_server_keepalive`].
+    pub fn get_keepalive_timeout(&self) -> Option<u64> {
+        match self.inner.keepalive {
+            Keepalive::Off => None,
+            Keepalive::Endless => Some(0),
+            Keepalive::For(idle) => Some(idle.as_secs()),
+        }
+    }
+
+    /// Whether the connection is to be kept after this exchange.
+    pub fn will_keepalive(&self) -> bool {
+        self.inner.keepalive != Keepalive::Off && self.inner.reuses_remaining != Some(0)
+    }
+
+    pub(super) fn is_http10(&self) -> bool {
+        self.req_header().version < Version::HTTP_11
+    }
+}

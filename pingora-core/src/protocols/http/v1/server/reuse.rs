@@ -1,0 +1,118 @@
+//! The end of an exchange: the connection goes on, or closes.
+
+use bytes::BytesMut;
+use pingora_error::Result;
+
+use super::super::conn::Conn;
+use super::super::proto::encode::Encoder;
+use super::super::proto::state::{self, Reading, Writing};
+use super::super::gone::Gone;
+use super::{common, Exchange, HttpSession, Inner, LINGER};
+use crate::protocols::http::server::ReusableHttpStream;
+use crate::protocols::Stream;
+
+impl HttpSession {
+    /// Ends the exchange. The connection is returned when another request may follow on it, after the rest
+    /// of this one was read; else it is closed.
+    ///
+    /// # Errors
+    /// Those of [`HttpSession::finish_body`].
+    pub async fn reuse(mut self) -> Result<Option<ReusableHttpStream>> {
+        if let Err(e) = self.finish_body().await {
+            self.shutdown().await;
+            return Err(e);
+        }
+        if !self.can_serve_another().await {
+            self.shutdown().await;
+            return Ok(None);
+        }
+        self.inner.next_exchange();
+        Ok(Some(ReusableHttpStream::new(self.inner)))
+    }
+
+    async fn can_serve_another(&mut self) -> bool {
+        if !self.will_keepalive() || !matches!(self.inner.conn.writing, Writing::Done) {
+            return false;
+        }
+        if !self.is_body_done() {
+            let options = self.x().options;
+            // A client that waits for a 100 may send its body or not: nobody can tell what comes next.
+            let unsure = !options.continued
+                && self.x().body_read == 0
+                && common::is_expect_continue_req(self.req_header());
+            if unsure || options.close_before_request_ends || self.drain_request_body().await.is_err() {
+                return false;
+            }
+        }
+        let conn = &self.inner.conn;
+        if conn.buf.is_empty() {
+            !conn.eof && state::reusable(&conn.reading, &conn.writing)
+        } else {
+            self.pipelining_enabled() && state::reusable(&conn.reading, &conn.writing)
+        }
+    }
+
+    /// Closes the connection: gracefully when the response is complete, so that the client gets all of it; by
+    /// a reset when it is cut short and only the end of the connection would tell its end.
+    pub async fn shutdown(&mut self) {
+        // What was promised and is there leaves, also when the rest will not follow.
+        let _ = std::future::poll_fn(|cx| self.poll_flush(cx)).await;
+        let conn = &mut self.inner.conn;
+        let cut_short = match &conn.writing {
+            Writing::Body(encoder) => *encoder == Encoder::UntilClose,
+            _ => false,
+        };
+        if cut_short {
+            crate::protocols::l4::ext::reset_on_close(conn.stream.id());
+            conn.stream = Box::new(Gone);
+            self.mark_broken();
+            return;
+        }
+        let more_may_come = !matches!(conn.reading, Reading::Done | Reading::Ended)
+            || !conn.buf.is_empty()
+            || !self.client_forbids_reuse();
+        if !more_may_come {
+            let conn = &mut self.inner.conn;
+            conn.stream.shutdown().await;
+        } else {
+            self.inner.conn.close(LINGER).await;
+        }
+        self.mark_broken();
+    }
+}
+
+impl HttpSession {
+    /// Moves the transport of this session, and what it received, into a box that an earlier request on the
+    /// same connection left.
+    pub(crate) fn move_into(&mut self, mut kept: Box<Inner>) {
+        std::mem::swap(&mut kept.conn, &mut self.inner.conn);
+        self.inner = kept;
+    }
+}
+
+impl Inner {
+    fn next_exchange(&mut self) {
+        self.exchange = Exchange {
+            read_timeout: self.exchange.read_timeout,
+            write_timeout: self.exchange.write_timeout,
+            drain_timeout: self.exchange.drain_timeout,
+            ..Exchange::default()
+        };
+        self.conn.next_exchange();
+        self.reused = true;
+        if let Some(left) = &mut self.reuses_remaining {
+            *left = left.saturating_sub(1);
+        }
+    }
+
+    /// A session for the next request.
+    pub(crate) fn into_session(self: Box<Self>) -> HttpSession {
+        HttpSession { inner: self }
+    }
+
+    /// Takes the transport and what was received out of the box, which keeps the rest.
+    pub(crate) fn take_stream(&mut self) -> (Stream, Option<BytesMut>) {
+        let conn = std::mem::replace(&mut self.conn, Conn::new(Box::new(Gone)));
+        (conn.stream, (!conn.buf.is_empty()).then_some(conn.buf))
+    }
+}

@@ -1,0 +1,358 @@
+//! Writing responses.
+
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{
+    HeaderValue, CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING,
+};
+use http::{HeaderMap, Method, StatusCode};
+use log::warn;
+use pingora_error::ErrorType::{InternalError, WriteError};
+use pingora_error::{BError, Error, Result};
+use pingora_http::ResponseHeader;
+
+use super::super::common::CRLF;
+use super::super::proto::encode::Encoder;
+use super::super::proto::framing::{self, Answered, Framing};
+use super::super::proto::out::Out;
+use super::super::proto::state::Writing;
+use super::{HttpSession, Keepalive, Upgrade};
+use crate::protocols::http::{date, HttpTask};
+
+impl HttpSession {
+    /// Writes a response head. A 1xx may be followed by further heads.
+    ///
+    /// Date is added when it is missing, Connection says what will happen to the connection, and the
+    /// framing fields decide how the body is written: chunked, so many bytes, or, without either of
+    /// them, until the connection closes.
+    ///
+    /// # Errors
+    /// `WriteError`, `WriteTimedout`; `InternalError` for a 101 that the client did not ask for.
+    ///
+    /// # Cancel safety
+    /// The head is queued whole, and leaves with the next write.
+    pub async fn write_response_header(&mut self, header: Box<ResponseHeader>) -> Result<()> {
+        self.queue_header(header)?;
+        self.flush().await
+    }
+
+    /// [`HttpSession::write_response_header`] of a copy.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn write_response_header_ref(&mut self, resp: &ResponseHeader) -> Result<()> {
+        self.write_response_header(Box::new(resp.clone())).await
+    }
+
+    /// Tells the client to send its body (RFC 9110 section 15.2.1).
+    ///
+    /// # Errors
+    /// `WriteError`, `WriteTimedout`.
+    pub async fn write_continue_response(&mut self) -> Result<()> {
+        let header = ResponseHeader::build(StatusCode::CONTINUE, Some(0))?;
+        self.write_response_header(Box::new(header)).await
+    }
+
+    /// Writes a piece of the response body, and says how much of it belonged to the body; `None` when
+    /// the response has no body, or it is complete already.
+    ///
+    /// # Errors
+    /// `WriteError`, `WriteTimedout`; `InternalError` before the head.
+    ///
+    /// # Cancel safety
+    /// The piece is queued whole, and leaves with the next write.
+    pub async fn write_body(&mut self, buf: &[u8]) -> Result<Option<usize>> {
+        self.write_body_bytes(Bytes::copy_from_slice(buf)).await
+    }
+
+    /// [`HttpSession::write_body`] without a copy.
+    pub(crate) async fn write_body_bytes(&mut self, data: Bytes) -> Result<Option<usize>> {
+        let taken = self.queue_body(data)?;
+        self.flush().await?;
+        Ok(taken)
+    }
+
+    /// Ends the response body; says how long it was, `None` when it had ended before.
+    ///
+    /// # Errors
+    /// `WriteError` also when it is shorter than its head promised; then the connection is useless.
+    pub async fn finish_body(&mut self) -> Result<Option<usize>> {
+        let ends = matches!(self.inner.conn.writing, Writing::Body(_) | Writing::Raw);
+        self.queue_end(None)?;
+        self.flush().await?;
+        Ok(ends.then_some(self.x().body_sent))
+    }
+
+    /// Writes the messages of a response, and says whether the last one ended it.
+    ///
+    /// # Errors
+    /// Those of the writes, and the one that a [`HttpTask::Failed`] carries.
+    pub async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
+        let mut end = false;
+        for task in tasks {
+            end |= self.queue_task(task)?;
+        }
+        self.flush().await?;
+        Ok(end)
+    }
+
+    /// Queues a message of the response for [`HttpSession::write_proxy_tasks`].
+    pub fn send_proxy_task(&mut self, task: HttpTask) {
+        match self.queue_task(task) {
+            Ok(end) => self.x_mut().task_end |= end,
+            Err(e) => {
+                self.x_mut().task_error.get_or_insert(e);
+            }
+        }
+    }
+
+    /// Writes the queued messages, and says whether the last one ended the response.
+    ///
+    /// # Errors
+    /// As [`HttpSession::response_duplex_vec`].
+    ///
+    /// # Cancel safety
+    /// What is not written stays queued.
+    pub async fn write_proxy_tasks(&mut self) -> Result<bool> {
+        std::future::poll_fn(|cx| self.poll_flush(cx)).await?;
+        if let Some(e) = self.x_mut().task_error.take() {
+            return Err(e);
+        }
+        Ok(self.x().task_end)
+    }
+
+    /// Whether messages are queued and not written.
+    pub fn has_pending_proxy_tasks(&self) -> bool {
+        !self.inner.conn.is_flushed() || self.x().task_error.is_some()
+    }
+
+    /// Whether the proxy may queue messages and write them later. It changes nothing for HTTP/1.x, where
+    /// this always works.
+    pub fn set_proxy_tasks_enabled(&mut self, enabled: bool) {
+        self.x_mut().options.proxy_tasks = enabled;
+    }
+
+    /// See [`HttpSession::set_proxy_tasks_enabled`].
+    pub fn proxy_tasks_enabled(&self) -> bool {
+        self.x().options.proxy_tasks
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        std::future::poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    /// Writes what is queued.
+    #[doc(hidden)]
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        if self.inner.conn.is_flushed() {
+            return Poll::Ready(Ok(()));
+        }
+        let timeout = self.write_timeout();
+        self.inner.conn.poll_flush(cx, timeout)
+    }
+
+    /// How many bytes are queued and have not left.
+    #[doc(hidden)]
+    pub fn queued(&self) -> usize {
+        self.inner.conn.out.len()
+    }
+
+    /// Whether everything queued has left.
+    #[doc(hidden)]
+    pub fn is_flushed(&self) -> bool {
+        self.inner.conn.is_flushed()
+    }
+
+    /// Queues a message, and says whether it ends the response.
+    #[doc(hidden)]
+    pub fn queue_task(&mut self, task: HttpTask) -> Result<bool> {
+        let end = match task {
+            HttpTask::Header(header, end) => {
+                self.queue_header(header)?;
+                end
+            }
+            HttpTask::Body(data, end) | HttpTask::UpgradedBody(data, end) => {
+                if let Some(data) = data {
+                    self.queue_body(data)?;
+                }
+                end
+            }
+            HttpTask::Trailer(trailers) => {
+                self.queue_end(trailers.as_deref())?;
+                true
+            }
+            HttpTask::Done => true,
+            HttpTask::Failed(e) => return Err(e),
+        };
+        if end {
+            self.queue_end(None)?;
+        }
+        Ok(end)
+    }
+
+    fn queue_body(&mut self, data: Bytes) -> Result<Option<usize>> {
+        let len = data.len();
+        let conn = &mut self.inner.conn;
+        let taken = match &mut conn.writing {
+            Writing::Body(encoder) => encoder.body(data, &mut conn.out),
+            Writing::Raw => {
+                conn.out.push(data);
+                len
+            }
+            Writing::Done | Writing::Ended => return Ok(None),
+            Writing::Head => return Error::e_explain(InternalError, "a body before its head"),
+            Writing::Broken => return Err(broken()),
+        };
+        if taken < len {
+            warn!("{} bytes beyond the response body dropped", len - taken);
+        }
+        self.x_mut().body_sent += taken;
+        Ok(Some(taken))
+    }
+
+    fn queue_end(&mut self, trailers: Option<&HeaderMap>) -> Result<()> {
+        let conn = &mut self.inner.conn;
+        match &mut conn.writing {
+            Writing::Body(encoder) => {
+                let ended = match *encoder {
+                    Encoder::UntilClose => Writing::Ended,
+                    _ => Writing::Done,
+                };
+                if let Err(short) = encoder.finish(trailers, &mut conn.out) {
+                    conn.writing = Writing::Broken;
+                    return Error::e_explain(
+                        WriteError,
+                        format!("the response body ended {} bytes early", short.missing),
+                    );
+                }
+                conn.writing = ended;
+            }
+            Writing::Raw => conn.writing = Writing::Ended,
+            Writing::Done | Writing::Ended | Writing::Head => {}
+            Writing::Broken => return Err(broken()),
+        }
+        Ok(())
+    }
+
+    fn queue_header(&mut self, mut header: Box<ResponseHeader>) -> Result<()> {
+        let status = header.status;
+        let switching = status == StatusCode::SWITCHING_PROTOCOLS;
+        if status.is_informational() && !switching {
+            self.queue_informational(&header);
+            return Ok(());
+        }
+        match self.inner.conn.writing {
+            Writing::Head => {}
+            Writing::Broken => return Err(broken()),
+            _ => {
+                warn!("a second response head ({status}) is dropped");
+                return Ok(());
+            }
+        }
+        let upgrade = self.upgrades_with(status);
+        if switching && !upgrade {
+            return Error::e_explain(InternalError, "101 to a client that asked for no upgrade");
+        }
+        let writing = match upgrade {
+            true => Writing::Raw,
+            false => match self.frame(&mut header) {
+                Framing::Empty | Framing::Length(0) => Writing::Done,
+                framing => Writing::Body(Encoder::new(framing)),
+            },
+        };
+        if !switching {
+            self.say_persistence(&mut header);
+        }
+        if !header.headers.contains_key(DATE) {
+            header.insert_header(DATE, date::get_cached_date())?;
+        }
+        put_head(&header, &mut self.inner.conn.out);
+        self.inner.conn.writing = writing;
+        if upgrade {
+            self.x_mut().upgrade = Upgrade::Done;
+            self.inner.keepalive = Keepalive::Off;
+        }
+        self.x_mut().response = Some(header);
+        Ok(())
+    }
+
+    /// A 1xx other than 101 changes nothing in the state of the exchange.
+    fn queue_informational(&mut self, header: &ResponseHeader) {
+        let wanted = !self.x().options.ignore_info_resp
+            // RFC 9110 15.2: HTTP/1.0 does not know them.
+            && !self.is_http10()
+            && matches!(self.inner.conn.writing, Writing::Head);
+        if header.status == StatusCode::CONTINUE {
+            self.x_mut().options.continued = true;
+        }
+        if wanted {
+            put_head(header, &mut self.inner.conn.out);
+        }
+    }
+
+    fn upgrades_with(&self, status: StatusCode) -> bool {
+        let asked = self.x().upgrade == Upgrade::Asked;
+        match self.req_header().method {
+            Method::CONNECT => asked && status.is_success(),
+            _ => asked && status == StatusCode::SWITCHING_PROTOCOLS,
+        }
+    }
+
+    /// Makes the framing fields consistent, and says what they mean.
+    fn frame(&mut self, header: &mut ResponseHeader) -> Framing {
+        let answered = Answered::from(&self.req_header().method);
+        if framing::bodiless(answered, header.status) {
+            if header.status == StatusCode::NO_CONTENT {
+                // RFC 9110 8.6, RFC 9112 6.1: a 204 carries neither.
+                header.remove_header(&CONTENT_LENGTH);
+                header.remove_header(&TRANSFER_ENCODING);
+            }
+            return Framing::Empty;
+        }
+        let framing = framing::outgoing(&header.headers);
+        match framing {
+            Some(Framing::Length(n)) => return Framing::Length(n),
+            Some(Framing::Chunked) if !self.is_http10() => {
+                header.remove_header(&CONTENT_LENGTH);
+                return Framing::Chunked;
+            }
+            _ => {}
+        }
+        // The client learns the end of the body from the end of the connection.
+        header.remove_header(&CONTENT_LENGTH);
+        header.remove_header(&TRANSFER_ENCODING);
+        self.inner.keepalive = Keepalive::Off;
+        Framing::UntilClose
+    }
+
+    /// Says in Connection what will happen, where the version does not say it already.
+    fn say_persistence(&mut self, header: &mut ResponseHeader) {
+        if header.headers.contains_key(CONNECTION) {
+            header.remove_header(&CONNECTION);
+        }
+        let option = match (self.will_keepalive(), self.is_http10()) {
+            (true, false) => return,
+            (true, true) => HeaderValue::from_static("keep-alive"),
+            (false, _) => HeaderValue::from_static("close"),
+        };
+        // A static value cannot fail to be one.
+        let _ = header.insert_header(CONNECTION, option);
+    }
+}
+
+fn broken() -> BError {
+    Error::explain(WriteError, "the connection has failed")
+}
+
+fn put_head(header: &ResponseHeader, out: &mut Out) {
+    out.write(|buf| {
+        buf.extend_from_slice(b"HTTP/1.1 ");
+        buf.extend_from_slice(header.status.as_str().as_bytes());
+        buf.push(b' ');
+        buf.extend_from_slice(header.get_reason_phrase().unwrap_or("").as_bytes());
+        buf.extend_from_slice(CRLF);
+        header.header_to_h1_wire(buf);
+        buf.extend_from_slice(CRLF);
+    });
+}

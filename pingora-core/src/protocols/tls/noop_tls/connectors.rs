@@ -1,0 +1,50 @@
+//! The client's side.
+
+use pingora_error::{Error, ErrorType::TLSHandshakeFailure, Result};
+
+use super::stream::SslStream;
+use super::NO_BACKEND;
+use crate::connectors::ConnectorOptions;
+use crate::protocols::{ALPN, IO};
+use crate::upstreams::peer::Peer;
+
+/// Makes no TLS connections.
+#[derive(Clone)]
+pub struct Connector {
+    /// What a backend configures once.
+    pub ctx: TlsConnector,
+}
+
+impl Connector {
+    /// A connector that refuses.
+    pub fn new(_: Option<ConnectorOptions>) -> Self {
+        Connector { ctx: TlsConnector }
+    }
+}
+
+/// Stands for the client configuration of a backend.
+#[derive(Clone)]
+pub struct TlsConnector;
+
+/// Stands for the settings of a client.
+pub struct TlsSettings;
+
+/// Refuses to make a TLS connection.
+///
+/// # Errors
+/// Always `TLSHandshakeFailure`, naming the peer and that no TLS backend is compiled in.
+pub async fn connect<T, P>(
+    _: T,
+    peer: &P,
+    _: Option<ALPN>,
+    _: &TlsConnector,
+) -> Result<SslStream<T>>
+where
+    T: IO,
+    P: Peer + Send + Sync,
+{
+    Error::e_explain(
+        TLSHandshakeFailure,
+        format!("cannot use TLS with peer {peer}: {NO_BACKEND}"),
+    )
+}

@@ -1,0 +1,338 @@
+//! Going to the background.
+//!
+//! The process that was started stays until the daemon is set up (or, with
+//! `daemon_wait_for_ready`, until its services listen), over a socket pair: a zero byte says so,
+//! text says what went wrong, the bare end that the daemon died.
+#![allow(unsafe_code)]
+
+use std::ffi::CString;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::sys::stat::{umask, Mode};
+use nix::unistd::{self, ForkResult, Gid, User};
+use parking_lot::Mutex;
+
+use super::configuration::ServerConf;
+use super::users;
+
+/// How long the starting process waits for the daemon, unless configured.
+const READY_TIMEOUT: Duration = Duration::from_secs(600);
+/// How long the daemon's services may take until they listen, unless configured.
+pub(super) const NOTIFY_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a daemon may take to be set up: nothing in it waits for anything.
+const SETUP_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The daemon's end of the socket pair, while the starting process waits.
+static PARENT: Mutex<Option<UnixStream>> = Mutex::new(None);
+/// The file that holds this process's id.
+static PID_FILE: Mutex<Option<PathBuf>> = Mutex::new(None);
+
+/// Goes to the background: returns in the daemon only.
+///
+/// # Errors
+/// One line that says what is in the way, in the process that was started.
+pub(super) fn start(conf: &ServerConf) -> Result<(), String> {
+    let setup = Setup::check(conf)?;
+    let (parent, daemon) = UnixStream::pair().map_err(|e| format!("no socket pair: {e}"))?;
+    let timer = other_threads();
+    if timer {
+        log::warn!("threads were started before the server went to the background: they end here");
+        pingora_timeout::fast_timeout::pause_for_fork();
+    }
+    // SAFETY: the child goes on as the only thread. Nothing of ours holds a lock here, the clock
+    // thread of the timeouts was paused outside of its own, and libc prepares its own for a fork.
+    let forked = unsafe { unistd::fork() };
+    if timer {
+        pingora_timeout::fast_timeout::unpause();
+    }
+    match forked.map_err(|e| format!("cannot start another process: {e}"))? {
+        ForkResult::Parent { .. } => {
+            drop(daemon);
+            let timeout = if conf.daemon_wait_for_ready {
+                conf.daemon_ready_timeout_seconds
+                    .map_or(READY_TIMEOUT, |s| Duration::from_secs(s.get()))
+            } else {
+                SETUP_TIMEOUT
+            };
+            wait(parent, timeout)?;
+            std::process::exit(0)
+        }
+        ForkResult::Child => {
+            drop(parent);
+            *PARENT.lock() = Some(daemon);
+            setup.apply()?;
+            if !conf.daemon_wait_for_ready {
+                tell_ready();
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Tells the process that was started that the daemon is.
+pub(super) fn tell_ready() {
+    tell(&[0]);
+}
+
+/// Tells the process that was started why the daemon is not.
+pub(super) fn tell_failure(message: &str) {
+    tell(message.as_bytes());
+}
+
+fn tell(message: &[u8]) {
+    if let Some(mut parent) = PARENT.lock().take() {
+        // An error says that it waits no longer.
+        let _ = parent.write_all(message);
+    }
+}
+
+/// Waits for what the daemon tells.
+fn wait(mut daemon: UnixStream, timeout: Duration) -> Result<(), String> {
+    let late = || format!("the daemon is not ready after {timeout:?}; it goes on starting");
+    let deadline = Instant::now().checked_add(timeout);
+    let mut message = Vec::new();
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            return Err(late());
+        }
+        let mut part = [0; 512];
+        let read = daemon
+            .set_read_timeout(left)
+            .and_then(|()| daemon.read(&mut part));
+        match read {
+            Ok(0) if message.is_empty() => {
+                return Err("the daemon ended before it was ready".to_owned())
+            }
+            Ok(0) => return Err(String::from_utf8_lossy(&message).into_owned()),
+            Ok(_) if part[0] == 0 && message.is_empty() => return Ok(()),
+            Ok(n) => message.extend_from_slice(&part[..n]),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(late()),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(format!("lost the daemon: {e}")),
+        }
+    }
+}
+
+/// What a daemon needs, opened and looked up while its errors can still be seen.
+struct Setup {
+    output: File,
+    errors: File,
+    pid_file: (PathBuf, File),
+    directory: PathBuf,
+    user: Option<User>,
+    group: Option<Gid>,
+}
+
+impl Setup {
+    fn check(conf: &ServerConf) -> Result<Self, String> {
+        let null = || {
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open("/dev/null")
+                .map_err(|e| format!("cannot open /dev/null: {e}"))
+        };
+        let errors = match &conf.error_log {
+            Some(path) => OpenOptions::new()
+                .append(true)
+                .create(true)
+                .open(path)
+                .map_err(|e| format!("cannot open the error log {path}: {e}"))?,
+            None => null()?,
+        };
+        let directory = conf.working_directory.clone().unwrap_or_else(|| "/".into());
+        if !directory.is_dir() {
+            return Err(format!(
+                "the working directory {} is not a directory",
+                directory.display()
+            ));
+        }
+        let user = conf.user.as_deref().map(users::user).transpose()?;
+        let group = match &conf.group {
+            Some(name) => Some(users::group(name)?.gid),
+            None => user.as_ref().map(|user| user.gid),
+        };
+        let pid_file = open_pid_file(Path::new(&conf.pid_file))
+            .map_err(|e| format!("cannot write the pid file {}: {e}", conf.pid_file))?;
+        Ok(Setup {
+            output: null()?,
+            errors,
+            pid_file,
+            directory,
+            user,
+            group,
+        })
+    }
+
+    /// Makes the calling process a daemon.
+    fn apply(self) -> Result<(), String> {
+        let failed = |what: &'static str| move |e: nix::Error| format!("cannot {what}: {e}");
+        unistd::setsid().map_err(failed("leave the session"))?;
+        // A process that leads no session can never get a terminal again.
+        // SAFETY: this process has one thread, since it came from a fork itself.
+        match unsafe { unistd::fork() }.map_err(failed("start another process"))? {
+            // SAFETY: ends this process without running what the program left to do at its end,
+            // which is for the daemon.
+            ForkResult::Parent { .. } => unsafe { libc::_exit(0) },
+            ForkResult::Child => {}
+        }
+        umask(Mode::from_bits_truncate(0o027));
+        self.write_pid()?;
+        unistd::chdir(&self.directory).map_err(failed("enter the working directory"))?;
+        if let Some(gid) = self.group {
+            unistd::setgid(gid).map_err(failed("become the group"))?;
+        }
+        if let Some(user) = &self.user {
+            let name = CString::new(user.name.as_str()).map_err(|e| e.to_string())?;
+            let gid = self.group.unwrap_or(user.gid);
+            unistd::initgroups(&name, gid).map_err(failed("enter the groups of the user"))?;
+            unistd::setuid(user.uid).map_err(failed("become the user"))?;
+        }
+        unistd::dup2_stdin(&self.output).map_err(failed("close the input"))?;
+        unistd::dup2_stdout(&self.output).map_err(failed("close the output"))?;
+        unistd::dup2_stderr(&self.errors).map_err(failed("redirect the errors"))?;
+        Ok(())
+    }
+
+    fn write_pid(&self) -> Result<(), String> {
+        let (path, mut file) = (&self.pid_file.0, &self.pid_file.1);
+        file.set_len(0)
+            .and_then(|()| writeln!(file, "{}", std::process::id()))
+            .map_err(|e| format!("cannot write the pid file {}: {e}", path.display()))?;
+        *PID_FILE.lock() = Some(path.clone());
+        Ok(())
+    }
+}
+
+/// Opens the pid file, for its absolute path: the daemon runs in another directory.
+///
+/// # Errors
+/// When it cannot be written, is no ordinary file, or is a link.
+fn open_pid_file(path: &Path) -> io::Result<(PathBuf, File)> {
+    let path = std::path::absolute(path)?;
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o644)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(&path)?;
+    let meta = file.metadata()?;
+    if !meta.is_file() || meta.nlink() != 1 {
+        return Err(io::Error::other("not an ordinary file"));
+    }
+    Ok((path, file))
+}
+
+/// Removes the pid file of this daemon, unless a newer one has put its id there.
+pub(super) fn remove_pid_file() {
+    let Some(path) = PID_FILE.lock().take() else {
+        return;
+    };
+    let ours = std::fs::read_to_string(&path)
+        .is_ok_and(|pid| pid.trim() == std::process::id().to_string());
+    if ours {
+        if let Err(e) = std::fs::remove_file(&path) {
+            // Expected where the daemon's user may not write in the directory.
+            log::debug!("the pid file {} stays: {e}", path.display());
+        }
+    }
+}
+
+/// Whether the process has another thread than the calling one, as far as the system tells.
+fn other_threads() -> bool {
+    std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() > 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn the_starting_process_learns_how_it_went() {
+        let told = |message: &[u8]| {
+            let (parent, mut daemon) = UnixStream::pair().unwrap();
+            daemon.write_all(message).unwrap();
+            drop(daemon);
+            wait(parent, LONG)
+        };
+        assert_eq!(told(&[0]), Ok(()));
+        assert_eq!(told(b"no port"), Err("no port".to_owned()));
+        assert!(told(b"").unwrap_err().contains("ended before"));
+        let (parent, _daemon) = UnixStream::pair().unwrap();
+        let late = wait(parent, Duration::from_millis(1)).unwrap_err();
+        assert!(late.contains("not ready after 1ms"), "{late}");
+    }
+
+    #[test]
+    fn what_a_daemon_lacks_is_named() {
+        let dir = tempdir("setup");
+        let good = || ServerConf {
+            pid_file: format!("{}/pid", dir.display()),
+            ..Default::default()
+        };
+        assert!(Setup::check(&good()).is_ok());
+        let refused = |conf: ServerConf| Setup::check(&conf).err().unwrap();
+        let text = refused(ServerConf {
+            pid_file: "/nonexistent/pid".into(),
+            ..good()
+        });
+        assert!(
+            text.starts_with("cannot write the pid file /nonexistent/pid:"),
+            "{text}"
+        );
+        let text = refused(ServerConf {
+            user: Some("no-such-user".into()),
+            ..good()
+        });
+        assert_eq!(text, "there is no user no-such-user");
+        let text = refused(ServerConf {
+            group: Some("no-such-group".into()),
+            ..good()
+        });
+        assert_eq!(text, "there is no group no-such-group");
+        let text = refused(ServerConf {
+            error_log: Some("/nonexistent/log".into()),
+            ..good()
+        });
+        assert!(
+            text.starts_with("cannot open the error log /nonexistent/log:"),
+            "{text}"
+        );
+        let text = refused(ServerConf {
+            working_directory: Some("/nonexistent".into()),
+            ..good()
+        });
+        assert_eq!(
+            text,
+            "the working directory /nonexistent is not a directory"
+        );
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_pid_file_is_no_link() {
+        let dir = tempdir("link");
+        std::fs::write(dir.join("victim"), "x").unwrap();
+        std::os::unix::fs::symlink(dir.join("victim"), dir.join("soft")).unwrap();
+        std::fs::hard_link(dir.join("victim"), dir.join("hard")).unwrap();
+        assert!(open_pid_file(&dir.join("soft")).is_err());
+        assert!(open_pid_file(&dir.join("hard")).is_err());
+        assert!(open_pid_file(&dir).is_err());
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    fn tempdir(name: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("daemon-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        dir
+    }
+}

@@ -1,0 +1,168 @@
+//! Services that run: how they start, and how they end.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::configuration::ServerConf;
+use super::runtimes::ServiceRuntime;
+use super::{ListenFds, ShutdownWatch};
+use crate::services::{ServiceReadyNotifier, ServiceReadyWatch, ServiceWithDependents};
+use crate::worker::{housekeeping_tasks, Workers};
+
+/// The services of a server, in the order in which they were added.
+pub(super) struct Services {
+    running: Vec<Running>,
+}
+
+struct Running {
+    name: String,
+    listens: bool,
+    ready: ServiceReadyWatch,
+    runtime: ServiceRuntime,
+    root: JoinHandle<()>,
+}
+
+impl Services {
+    /// Starts services; `dependencies` are the indices of those that each one waits for.
+    pub(super) fn start(
+        services: Vec<Box<dyn ServiceWithDependents>>,
+        dependencies: &[Vec<usize>],
+        conf: &Arc<ServerConf>,
+        fds: &ListenFds,
+        shutdown: &ShutdownWatch,
+    ) -> Self {
+        let global = conf.runtime_opts();
+        let ready: Vec<_> = services.iter().map(|_| watch::channel(false)).collect();
+        let watches: Vec<_> = ready.iter().map(|(_, watch)| watch.clone()).collect();
+        let running = services
+            .into_iter()
+            .zip(ready)
+            .zip(dependencies)
+            .map(|((service, (sender, ready)), dependencies)| {
+                let name = service.name().to_owned();
+                let listens = service.listen_addresses() != Some(Vec::new());
+                let threads = service.threads().unwrap_or(conf.threads);
+                let opts = service
+                    .runtime_opts_override(&global)
+                    .unwrap_or_else(|| global.clone());
+                let runtime = ServiceRuntime::new(&name, threads, conf, opts);
+                let start = Start {
+                    service,
+                    dependencies: dependencies.iter().map(|&i| watches[i].clone()).collect(),
+                    fds: fds.clone(),
+                    shutdown: shutdown.clone(),
+                    listeners_per_fd: conf.listener_tasks_per_fd.max(1),
+                    ready: ServiceReadyNotifier::new(sender),
+                };
+                let workers = Workers::new(runtime.handles().to_vec());
+                let root = runtime.handles()[0].spawn(workers.scope(start.run()));
+                Running {
+                    name,
+                    listens,
+                    ready,
+                    runtime,
+                    root,
+                }
+            })
+            .collect();
+        Services { running }
+    }
+
+    /// Waits until every service that listens does; the names of those that do not in time are
+    /// the error.
+    pub(super) async fn wait_ready(&self, timeout: Duration) -> Result<(), String> {
+        let listening = || self.running.iter().filter(|service| service.listens);
+        let watches = listening().map(|service| service.ready.clone()).collect();
+        if tokio::time::timeout(timeout, all_ready(watches))
+            .await
+            .is_ok()
+        {
+            return Ok(());
+        }
+        let late: Vec<&str> = listening()
+            .filter(|service| !*service.ready.borrow())
+            .map(|service| service.name.as_str())
+            .collect();
+        Err(late.join(", "))
+    }
+
+    /// Waits until every service has returned and none of its tasks is left.
+    pub(super) async fn wait_idle(&self) {
+        const TICK: Duration = Duration::from_millis(10);
+        // Twice in a row: a task is counted by its runtime and as housekeeping at two moments.
+        let mut seen = 0;
+        while seen < 2 {
+            tokio::time::sleep(TICK).await;
+            seen = if self.is_idle() { seen + 1 } else { 0 };
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        let tasks = || {
+            self.running
+                .iter()
+                .map(|s| s.runtime.tasks())
+                .sum::<usize>()
+        };
+        self.running.iter().all(|s| s.root.is_finished()) && tasks() <= housekeeping_tasks()
+    }
+
+    /// Ends the runtimes, all at the same time.
+    pub(super) fn shut_down(self, timeout: Duration) {
+        std::thread::scope(|threads| {
+            for service in self.running {
+                threads.spawn(move || {
+                    service.runtime.shut_down(timeout);
+                    log::info!("the service {} has ended", service.name);
+                });
+            }
+        });
+    }
+}
+
+/// A service that is about to start.
+struct Start {
+    service: Box<dyn ServiceWithDependents>,
+    dependencies: Vec<ServiceReadyWatch>,
+    fds: ListenFds,
+    shutdown: ShutdownWatch,
+    listeners_per_fd: usize,
+    ready: ServiceReadyNotifier,
+}
+
+impl Start {
+    async fn run(mut self) {
+        if !self.dependencies.is_empty() {
+            let began = Instant::now();
+            tokio::select! {
+                // First: a service that ends for the shutdown counts as ready.
+                biased;
+                _ = self.shutdown.wait_for(|on| *on) => return,
+                () = all_ready(self.dependencies) => {}
+            }
+            self.service.on_startup_delay(began.elapsed());
+        }
+        log::info!("starting the service {}", self.service.name());
+        self.service
+            .start_service(
+                Some(self.fds),
+                self.shutdown,
+                self.listeners_per_fd,
+                self.ready,
+            )
+            .await;
+        log::debug!("the service {} has returned", self.service.name());
+    }
+}
+
+async fn all_ready(watches: Vec<ServiceReadyWatch>) {
+    join_all(watches.into_iter().map(|mut watch| async move {
+        // An error says that the notifier is gone, which it is when it has notified.
+        let _ = watch.wait_for(|ready| *ready).await;
+    }))
+    .await;
+}

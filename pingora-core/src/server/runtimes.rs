@@ -1,0 +1,130 @@
+//! The runtimes that services run on.
+
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::time::Duration;
+
+use pingora_runtime::{BlockingPoolOpts, Runtime, RuntimeBuilder, RuntimeOpts};
+use tokio::runtime::Handle;
+
+use super::configuration::ServerConf;
+use super::fatal;
+
+/// A service's runtime: one of several threads, or several of one thread.
+pub(super) struct ServiceRuntime {
+    runtime: Runtime,
+    handles: Vec<Handle>,
+}
+
+impl ServiceRuntime {
+    pub(super) fn new(name: &str, threads: usize, conf: &ServerConf, opts: RuntimeOpts) -> Self {
+        let threads = threads.max(1);
+        let builder = RuntimeBuilder::new(threads, &name.replace('\0', " "))
+            .work_steal(conf.work_stealing)
+            .runtime_opts(opts)
+            .blocking_pool_opts(BlockingPoolOpts {
+                max_threads: conf.max_blocking_threads,
+                thread_keep_alive: conf.blocking_threads_ttl_seconds.map(Duration::from_secs),
+            });
+        let start = || {
+            let runtime = builder.build();
+            let handles = match &runtime {
+                Runtime::NoSteal(pool) => (0..threads)
+                    .map(|i| pool.get_runtime_at(i).clone())
+                    .collect(),
+                steal => vec![steal.get_handle().clone()],
+            };
+            ServiceRuntime { runtime, handles }
+        };
+        // The builder panics when the system refuses a thread.
+        catch_unwind(AssertUnwindSafe(start)).unwrap_or_else(|_| {
+            fatal(&format!(
+                "cannot start {threads} threads for the service {name}"
+            ))
+        })
+    }
+
+    /// One handle for each runtime, the first one for the service itself.
+    pub(super) fn handles(&self) -> &[Handle] {
+        &self.handles
+    }
+
+    /// The tasks that have not ended.
+    pub(super) fn tasks(&self) -> usize {
+        self.handles
+            .iter()
+            .map(|handle| handle.metrics().num_alive_tasks())
+            .sum()
+    }
+
+    /// Drops the tasks, and waits so long for blocking work to end.
+    pub(super) fn shut_down(self, timeout: Duration) {
+        self.runtime.shutdown_timeout(timeout);
+    }
+}
+
+/// Warns of settings that this build cannot act upon.
+#[allow(unexpected_cfgs)] // Tokio's, set by the user for the whole build.
+pub(super) fn warn_of_idle_settings(conf: &ServerConf) {
+    let unstable = cfg!(tokio_unstable);
+    let histogram = conf.runtime_metrics_poll_time_histogram;
+    let details = conf.runtime_metrics_poll_time_histogram_scale.is_some()
+        || conf
+            .runtime_metrics_poll_time_histogram_resolution_micros
+            .is_some()
+        || conf.runtime_metrics_poll_time_histogram_buckets.is_some();
+    let offload = conf.downstream_tls_offload_threadpool().is_some();
+    let daemon = conf.daemon;
+    for (setting, set, why) in [
+        (
+            "runtime_enable_alt_timer",
+            conf.runtime_enable_alt_timer && !(unstable && conf.work_stealing),
+            "needs a build with --cfg tokio_unstable, and work_stealing",
+        ),
+        (
+            "runtime_metrics_poll_time_histogram",
+            histogram && !unstable,
+            "needs a build with --cfg tokio_unstable",
+        ),
+        (
+            "runtime_metrics_poll_time_histogram_*",
+            details && !histogram,
+            "needs runtime_metrics_poll_time_histogram",
+        ),
+        (
+            "ca_file",
+            conf.ca_file.is_some() && !cfg!(feature = "any_tls"),
+            "needs a build with a TLS feature",
+        ),
+        (
+            "upstream_debug_ssl_keylog",
+            conf.upstream_debug_ssl_keylog && !cfg!(feature = "any_tls"),
+            "needs a build with a TLS feature",
+        ),
+        (
+            "downstream_tls_offload_threadpools",
+            offload && !cfg!(feature = "any_tls"),
+            "needs a build with a TLS feature",
+        ),
+        (
+            "error_log",
+            conf.error_log.is_some() && !daemon,
+            "needs daemon",
+        ),
+        ("user", conf.user.is_some() && !daemon, "needs daemon"),
+        ("group", conf.group.is_some() && !daemon, "needs daemon"),
+        (
+            "working_directory",
+            conf.working_directory.is_some() && !daemon,
+            "needs daemon",
+        ),
+        (
+            "daemon_wait_for_ready",
+            conf.daemon_wait_for_ready && !daemon,
+            "needs daemon",
+        ),
+    ] {
+        if set {
+            log::warn!("the setting {setting} has no effect: it {why}");
+        }
+    }
+}

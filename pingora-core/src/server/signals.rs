@@ -1,0 +1,79 @@
+//! What tells a server to stop.
+
+use async_trait::async_trait;
+use tokio::signal::unix::{signal, Signal, SignalKind};
+
+/// How a server is to stop.
+#[derive(Debug)]
+pub enum ShutdownSignal {
+    /// Hand the listening sockets to a new process, then stop as for `GracefulTerminate`.
+    GracefulUpgrade,
+    /// Accept no more connections, and let those there are end.
+    GracefulTerminate,
+    /// Stop at once.
+    FastShutdown,
+}
+
+/// What a server waits for before it stops.
+#[async_trait]
+pub trait ShutdownSignalWatch {
+    /// Waits for the signal. It is asked once.
+    async fn recv(&self) -> ShutdownSignal;
+
+    /// Whether the signals of the process mean what they mean to [`UnixShutdownSignalWatch`], so
+    /// that further ones may cut a graceful stop short.
+    #[doc(hidden)]
+    fn is_process_signals(&self) -> bool {
+        false
+    }
+}
+
+/// Waits for SIGQUIT (graceful upgrade), SIGTERM (graceful stop) or SIGINT (stop at once).
+pub struct UnixShutdownSignalWatch;
+
+#[async_trait]
+impl ShutdownSignalWatch for UnixShutdownSignalWatch {
+    async fn recv(&self) -> ShutdownSignal {
+        let [mut quit, mut terminate, mut interrupt] = [
+            SignalKind::quit(),
+            SignalKind::terminate(),
+            SignalKind::interrupt(),
+        ]
+        .map(listen);
+        tokio::select! {
+            _ = quit.recv() => ShutdownSignal::GracefulUpgrade,
+            _ = terminate.recv() => ShutdownSignal::GracefulTerminate,
+            _ = interrupt.recv() => ShutdownSignal::FastShutdown,
+        }
+    }
+
+    fn is_process_signals(&self) -> bool {
+        true
+    }
+}
+
+/// Waits for the signal that cuts a graceful stop short: a SIGINT, or a SIGTERM that is not the
+/// first one.
+///
+/// Listens from the call on, not only when it is polled.
+pub(super) fn second_thoughts(first: &ShutdownSignal) -> impl std::future::Future<Output = ()> {
+    let mut terminate = listen(SignalKind::terminate());
+    let mut interrupt = listen(SignalKind::interrupt());
+    // A service manager may send SIGTERM to a process that is handing over already.
+    let mut patience = usize::from(matches!(first, ShutdownSignal::GracefulUpgrade));
+    async move {
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => return,
+                _ = terminate.recv() => match patience.checked_sub(1) {
+                    Some(left) => patience = left,
+                    None => return,
+                },
+            }
+        }
+    }
+}
+
+fn listen(kind: SignalKind) -> Signal {
+    signal(kind).unwrap_or_else(|e| super::fatal(&format!("cannot listen for signals: {e}")))
+}

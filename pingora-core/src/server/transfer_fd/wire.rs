@@ -1,0 +1,163 @@
+//! The messages in which sockets travel.
+//!
+//! One message: bind strings joined by single spaces, at most 2,048 bytes, and the sockets in the
+//! same order as one `SCM_RIGHTS`, at most 32. The original implementation sends one message and
+//! reads one. Here further messages of the same form follow on the connection until it ends, so
+//! that any number of sockets can pass; the kernel keeps messages with descriptors apart.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::socket::{recvmsg, sendmsg, ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr};
+
+const SOCKETS: usize = 32;
+const BYTES: usize = 2048;
+/// The kernel passes no more descriptors than this in one message.
+const KERNEL_SOCKETS: usize = 253;
+
+/// How long to wait for the first message of a process that has connected.
+const FIRST: Duration = Duration::from_secs(5);
+/// How long to wait for a further one, or for the end: a process of the original implementation
+/// need not end its side at once.
+const NEXT: Duration = Duration::from_secs(1);
+
+#[cfg(target_os = "linux")]
+const RECV: MsgFlags = MsgFlags::MSG_CMSG_CLOEXEC;
+#[cfg(not(target_os = "linux"))]
+const RECV: MsgFlags = MsgFlags::empty();
+#[cfg(target_os = "linux")]
+const SEND: MsgFlags = MsgFlags::MSG_NOSIGNAL;
+#[cfg(not(target_os = "linux"))]
+const SEND: MsgFlags = MsgFlags::empty();
+
+/// Sends sockets; returns the bytes of bind strings sent.
+pub(super) fn send(to: &UnixStream, binds: &[String], fds: &[RawFd]) -> nix::Result<usize> {
+    to.set_write_timeout(Some(FIRST))
+        .map_err(super::meeting::errno)?;
+    let mut sent = 0;
+    for (i, (payload, fds)) in messages(binds, fds).iter().enumerate() {
+        match send_one(to, payload, fds) {
+            Ok(n) => sent += n,
+            Err(Errno::EPIPE | Errno::ECONNRESET) if i > 0 => {
+                log::warn!("the new process took over {SOCKETS} sockets and wanted no more");
+                break;
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(sent)
+}
+
+fn send_one(to: &UnixStream, payload: &str, fds: &[RawFd]) -> nix::Result<usize> {
+    let data = [IoSlice::new(payload.as_bytes())];
+    let rights = [ControlMessage::ScmRights(fds)];
+    let n = retry(|| sendmsg::<UnixAddr>(to.as_raw_fd(), &data, &rights, SEND, None))?;
+    if n < payload.len() {
+        return Err(Errno::EIO);
+    }
+    Ok(n)
+}
+
+/// Receives sockets until the peer's end of the connection.
+///
+/// # Errors
+/// `EPROTO` for a message of another form, `ENOBUFS` when the open-file limit keeps descriptors
+/// out, `EAGAIN` when nothing comes.
+pub(super) fn receive(from: &UnixStream) -> nix::Result<(Vec<String>, Vec<RawFd>)> {
+    let (mut binds, mut fds) = (Vec::new(), Vec::new());
+    let mut wait = FIRST;
+    loop {
+        from.set_read_timeout(Some(wait))
+            .map_err(super::meeting::errno)?;
+        match receive_one(from) {
+            Ok(Some((more_binds, more_fds))) => {
+                binds.extend(more_binds);
+                fds.extend(more_fds);
+            }
+            Ok(None) if !binds.is_empty() => return Ok((binds, fds)),
+            Ok(None) => return Err(Errno::EPROTO),
+            Err(Errno::EAGAIN | Errno::ECONNRESET) if !binds.is_empty() => return Ok((binds, fds)),
+            Err(e) => {
+                close_all(&fds);
+                return Err(e);
+            }
+        }
+        wait = NEXT;
+    }
+}
+
+/// `None` at the end of the connection.
+fn receive_one(from: &UnixStream) -> nix::Result<Option<(Vec<String>, Vec<RawFd>)>> {
+    let mut data = [0u8; BYTES];
+    let mut control = nix::cmsg_space!([RawFd; KERNEL_SOCKETS]);
+    let mut fds: Vec<RawFd> = Vec::new();
+    let n = {
+        let mut into = [IoSliceMut::new(&mut data)];
+        let message = loop {
+            match recvmsg::<UnixAddr>(from.as_raw_fd(), &mut into, Some(&mut control), RECV) {
+                Err(Errno::EINTR) => continue,
+                other => break other?,
+            }
+        };
+        for part in message.cmsgs()? {
+            if let ControlMessageOwned::ScmRights(some) = part {
+                fds.extend(some);
+            }
+        }
+        message.bytes
+    };
+    if n == 0 {
+        close_all(&fds);
+        return Ok(None);
+    }
+    let binds: Vec<String> = match std::str::from_utf8(&data[..n]) {
+        Ok(text) => text.split(' ').map(str::to_owned).collect(),
+        Err(_) => Vec::new(),
+    };
+    if binds.len() != fds.len() || binds.iter().any(String::is_empty) {
+        close_all(&fds);
+        return Err(Errno::EPROTO);
+    }
+    Ok(Some((binds, fds)))
+}
+
+fn close_all(fds: &[RawFd]) {
+    for fd in fds {
+        // A descriptor that came and is of no use; there is no one to tell.
+        let _ = nix::unistd::close(*fd);
+    }
+}
+
+fn retry<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
+    loop {
+        match call() {
+            Err(Errno::EINTR) => continue,
+            other => return other,
+        }
+    }
+}
+
+/// Splits sockets into messages; leaves out those whose bind strings have no form in one.
+pub(super) fn messages(binds: &[String], fds: &[RawFd]) -> Vec<(String, Vec<RawFd>)> {
+    let mut messages: Vec<(String, Vec<RawFd>)> = Vec::new();
+    for (bind, fd) in binds.iter().zip(fds) {
+        if bind.is_empty() || bind.contains(' ') || bind.len() > BYTES {
+            log::warn!("the socket of {bind:?} cannot be handed over: its name has a space in it or is too long");
+            continue;
+        }
+        match messages.last_mut() {
+            Some((payload, fds))
+                if fds.len() < SOCKETS && payload.len() + 1 + bind.len() <= BYTES =>
+            {
+                payload.push(' ');
+                payload.push_str(bind);
+                fds.push(*fd);
+            }
+            _ => messages.push((bind.clone(), vec![*fd])),
+        }
+    }
+    messages
+}

@@ -1,0 +1,297 @@
+//! The fields of a header: an [`HMap`] and, when it is kept, how their names were spelled.
+
+use crate::case_header_name::{CaseHeaderName, IntoCaseHeaderName};
+use crate::known::{Known, Name};
+use crate::HMap;
+use bytes::BufMut;
+use http::header::{AsHeaderName, HeaderName, HeaderValue};
+use pingora_error::{ErrorType::InvalidHTTPHeader, OrErr, Result};
+use std::ptr;
+
+const TOO_MANY: &str = "too many header fields";
+
+/// The name of a field as `map` of a header hands it out.
+#[derive(Debug)]
+pub enum HeaderNameVariant<'a> {
+    /// The spelling that the name came with.
+    Case(&'a CaseHeaderName),
+    /// The spelling the name is written in because the header keeps none: "Content-Type" for standard
+    /// names, lower case for all others.
+    Titled(&'a str),
+}
+
+/// The spellings that differ from the usual one of their name.
+///
+/// What is looked up in the list follows from three rules, which all changes uphold:
+/// a name that is not [`Known`] is listed; a name that is listed is listed once for each of its values,
+/// in their order; the entries of a name stand next to each other. So a head of usual spellings has an
+/// empty list, and the names of a header are mostly met in the order of the list.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CaseMap {
+    listed: Vec<CaseHeaderName>,
+    /// Bit `n % 64` is set when a name of length `n` was ever listed: most names that are not listed
+    /// are told by it alone.
+    lengths: u64,
+}
+
+impl CaseMap {
+    /// Whether a name of this length may be listed.
+    fn may_list(&self, name: &[u8]) -> bool {
+        self.lengths & length_bit(name) != 0
+    }
+
+    /// Notes the spelling of a name that had no value before.
+    fn start<S>(&mut self, is_usual: bool, spelling: S)
+    where
+        S: AsRef<[u8]> + Into<CaseHeaderName>,
+    {
+        if !is_usual {
+            self.lengths |= length_bit(spelling.as_ref());
+            self.listed.push(spelling.into());
+        }
+    }
+
+    /// Notes the spelling of one more value of a name; `earlier` counts the others.
+    fn extend<S>(
+        &mut self,
+        known: Option<&Known>,
+        is_usual: bool,
+        spelling: S,
+        earlier: impl FnOnce() -> usize,
+    ) where
+        S: AsRef<[u8]> + Into<CaseHeaderName>,
+    {
+        let raw = spelling.as_ref();
+        let last = match self.may_list(raw) {
+            true => self.listed.iter().rposition(|s| s.spells(raw)),
+            false => None,
+        };
+        match (last, known) {
+            (Some(last), _) => self.listed.insert(last + 1, spelling.into()),
+            (None, Some(known)) if !is_usual => {
+                let usual = (0..earlier()).map(|_| known.spelling.clone());
+                self.listed.extend(usual);
+                self.start(false, spelling);
+            }
+            (None, _) => self.start(is_usual, spelling),
+        }
+    }
+
+    fn remove(&mut self, name: &[u8]) {
+        if self.may_list(name) {
+            self.listed.retain(|s| !s.spells(name));
+        }
+    }
+}
+
+fn length_bit(name: &[u8]) -> u64 {
+    1 << (name.len() % 64)
+}
+
+/// Where the spelling of a field's name is found.
+enum Spelling<'a> {
+    Listed(&'a CaseHeaderName),
+    Usual(&'static Known),
+    /// Neither listed nor known: that does not occur where spellings are kept.
+    Lower,
+}
+
+/// Finds the spellings of a header's names, met in the order of its map.
+struct Lookup<'a> {
+    cases: Option<&'a CaseMap>,
+    next: usize,
+}
+
+impl<'a> Lookup<'a> {
+    fn new(cases: Option<&'a CaseMap>) -> Self {
+        Lookup { cases, next: 0 }
+    }
+
+    fn spelling(&mut self, name: &HeaderName) -> Spelling<'a> {
+        match self.listed(name.as_str().as_bytes()) {
+            Some(spelling) => Spelling::Listed(spelling),
+            None => Known::of(name).map_or(Spelling::Lower, Spelling::Usual),
+        }
+    }
+
+    fn listed(&mut self, name: &[u8]) -> Option<&'a CaseHeaderName> {
+        let cases = self.cases.filter(|cases| cases.may_list(name))?;
+        // A map yields the values of a name one after another, as they stand in the list: the next
+        // entry is this name's next one, or it belongs to another name.
+        let at = match cases.listed.get(self.next) {
+            Some(next) if next.spells(name) => self.next,
+            _ => cases.listed.iter().position(|s| s.spells(name))?,
+        };
+        self.next = at + 1;
+        cases.listed.get(at)
+    }
+}
+
+/// Adds a field behind those of the same name; tells whether there were any.
+pub(crate) fn append<N, V>(
+    headers: &mut HMap,
+    cases: &mut Option<CaseMap>,
+    name: N,
+    value: V,
+) -> Result<bool>
+where
+    N: IntoCaseHeaderName,
+    V: TryInto<HeaderValue>,
+{
+    let (name, spelling) = named(name)?;
+    let value = checked(value)?;
+    append_named(headers, cases, name, spelling, value)
+}
+
+/// Adds a received field; see [`append`].
+pub(crate) fn append_raw(
+    headers: &mut HMap,
+    cases: &mut Option<CaseMap>,
+    spelling: &[u8],
+    value: HeaderValue,
+) -> Result<bool> {
+    let name = Name::parse(spelling).or_err(InvalidHTTPHeader, "invalid header name")?;
+    append_named(headers, cases, name, spelling, value)
+}
+
+fn append_named<S>(
+    headers: &mut HMap,
+    cases: &mut Option<CaseMap>,
+    name: Name,
+    spelling: S,
+    value: HeaderValue,
+) -> Result<bool>
+where
+    S: AsRef<[u8]> + Into<CaseHeaderName>,
+{
+    let Name {
+        name,
+        known,
+        is_usual,
+    } = name;
+    let more = headers
+        .try_append(name, value)
+        .or_err(InvalidHTTPHeader, TOO_MANY)?;
+    match (cases, more) {
+        (None, _) => {}
+        (Some(cases), false) => cases.start(is_usual, spelling),
+        (Some(cases), true) => cases.extend(known, is_usual, spelling, || {
+            let values = known.map(|known| headers.get_all(&known.name).iter().count());
+            values.unwrap_or(1) - 1
+        }),
+    }
+    Ok(more)
+}
+
+/// Sets a field in place of all those of the same name.
+pub(crate) fn insert<N, V>(
+    headers: &mut HMap,
+    cases: &mut Option<CaseMap>,
+    name: N,
+    value: V,
+) -> Result<()>
+where
+    N: IntoCaseHeaderName,
+    V: TryInto<HeaderValue>,
+{
+    let (name, spelling) = named(name)?;
+    let replaced = headers
+        .try_insert(name.name, checked(value)?)
+        .or_err(InvalidHTTPHeader, TOO_MANY)?;
+    if let Some(cases) = cases {
+        if replaced.is_some() {
+            cases.remove(spelling.as_slice());
+        }
+        cases.start(name.is_usual, spelling);
+    }
+    Ok(())
+}
+
+fn named(name: impl IntoCaseHeaderName) -> Result<(Name, CaseHeaderName)> {
+    name.into_named()
+        .or_err(InvalidHTTPHeader, "invalid header name")
+}
+
+fn checked(value: impl TryInto<HeaderValue>) -> Result<HeaderValue> {
+    value
+        .try_into()
+        .explain_err(InvalidHTTPHeader, |_| "invalid header value")
+}
+
+/// Takes out all fields of a name and returns the value of the first.
+pub(crate) fn remove<'a, N: ?Sized>(
+    headers: &mut HMap,
+    cases: &mut Option<CaseMap>,
+    name: &'a N,
+) -> Option<HeaderValue>
+where
+    &'a N: 'a + AsHeaderName,
+{
+    if let Some(cases) = cases.as_mut().filter(|cases| !cases.listed.is_empty()) {
+        // `N` cannot be read as a name here, only looked up: the value found leads to the name.
+        let first = headers.get(name)?;
+        let found = headers.iter().find(|(_, value)| ptr::eq(*value, first));
+        if let Some((name, _)) = found {
+            cases.remove(name.as_str().as_bytes());
+        }
+    }
+    headers.remove(name)
+}
+
+/// Calls `f` for each field.
+pub(crate) fn map<F>(headers: &HMap, cases: Option<&CaseMap>, mut f: F) -> Result<()>
+where
+    F: FnMut(HeaderNameVariant<'_>, &HeaderValue) -> Result<()>,
+{
+    let mut lookup = Lookup::new(cases);
+    for (name, value) in headers {
+        let name = match lookup.spelling(name) {
+            Spelling::Listed(spelling) => HeaderNameVariant::Case(spelling),
+            Spelling::Usual(known) if cases.is_some() => HeaderNameVariant::Case(&known.spelling),
+            Spelling::Usual(known) => HeaderNameVariant::Titled(known.title()),
+            Spelling::Lower => HeaderNameVariant::Titled(name.as_str()),
+        };
+        f(name, value)?;
+    }
+    Ok(())
+}
+
+/// Each field with its spelling; nothing when spellings are not kept.
+pub(crate) fn case_iter<'a>(
+    headers: &'a HMap,
+    cases: Option<&'a CaseMap>,
+) -> impl Iterator<Item = (&'a CaseHeaderName, &'a HeaderValue)> + 'a {
+    cases.into_iter().flat_map(|cases| {
+        let mut lookup = Lookup::new(Some(cases));
+        let fields = headers.iter();
+        fields.filter_map(move |(name, value)| match lookup.spelling(name) {
+            Spelling::Listed(spelling) => Some((spelling, value)),
+            Spelling::Usual(known) => Some((&known.spelling, value)),
+            Spelling::Lower => None,
+        })
+    })
+}
+
+/// Writes each field as `Name: value` and CRLF.
+pub(crate) fn write_h1(headers: &HMap, cases: Option<&CaseMap>, buf: &mut impl BufMut) {
+    let mut lookup = Lookup::new(cases);
+    for (name, value) in headers {
+        let spelling = match lookup.spelling(name) {
+            Spelling::Listed(spelling) => spelling.as_slice(),
+            Spelling::Usual(known) => {
+                buf.put_slice(known.line.as_bytes());
+                b""
+            }
+            Spelling::Lower => name.as_str().as_bytes(),
+        };
+        if !spelling.is_empty() {
+            buf.put_slice(spelling);
+            buf.put_slice(b": ");
+        }
+        buf.put_slice(value.as_bytes());
+        buf.put_slice(b"\r\n");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,310 @@
+//! The header of a request.
+
+use crate::case_header_name::{CaseHeaderName, IntoCaseHeaderName};
+use crate::fields::{self, CaseMap, HeaderNameVariant};
+use crate::target::Target;
+use bytes::{BufMut, Bytes};
+use http::header::{AsHeaderName, HeaderValue};
+use http::request::Parts;
+use http::{Extensions, Method, Request, Uri, Version};
+use pingora_error::{ErrorType::InvalidHTTPHeader, OrErr, Result};
+use std::ops::Deref;
+
+/// The header of an HTTP request: request line and fields.
+///
+/// Reads as [`http::request::Parts`]; changes go through methods.
+///
+/// ```
+/// use pingora_http::RequestHeader;
+///
+/// let mut request = RequestHeader::build("GET", b"/index.html?lang=en", None)?;
+/// request.insert_header("X-Request-ID", "17")?;
+/// assert_eq!(request.uri.path(), "/index.html");
+/// assert_eq!(request.headers["x-request-id"], "17");
+///
+/// let mut wire = Vec::new();
+/// request.header_to_h1_wire(&mut wire);
+/// assert_eq!(wire, b"X-Request-ID: 17\r\n");
+/// # Ok::<(), Box<pingora_error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct RequestHeader {
+    parts: Parts,
+    cases: Option<CaseMap>,
+    /// The request target where `parts.uri` does not give it back.
+    raw_target: Option<Box<[u8]>>,
+    send_end_stream: bool,
+}
+
+impl RequestHeader {
+    /// Makes a header that keeps the spelling of its field names.
+    ///
+    /// `path` is the request target; [`set_raw_path`](Self::set_raw_path) says what it may be. `size_hint`
+    /// is how many fields to make room for: 8 when `None`, never more than 4096. The version is HTTP/1.1.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidHTTPHeader` when the method or the path is not valid.
+    pub fn build(
+        method: impl TryInto<Method>,
+        path: &[u8],
+        size_hint: Option<usize>,
+    ) -> Result<Self> {
+        let mut header = Self::build_no_case(method, path, size_hint)?;
+        header.cases = Some(CaseMap::default());
+        Ok(header)
+    }
+
+    /// Makes a header like [`build`](Self::build), except that names lose their spelling: what HTTP/2 needs,
+    /// where all names are in lower case.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidHTTPHeader` when the method or the path is not valid.
+    pub fn build_no_case(
+        method: impl TryInto<Method>,
+        path: &[u8],
+        size_hint: Option<usize>,
+    ) -> Result<Self> {
+        let method = method
+            .try_into()
+            .explain_err(InvalidHTTPHeader, |_| "invalid method")?;
+        let target = Target::parse(Bytes::copy_from_slice(path))?;
+        Ok(Self::from_target(method, target, None, size_hint))
+    }
+
+    /// Makes the header of a request received over HTTP/1, whose fields then follow by
+    /// [`append_raw`](Self::append_raw). The path is a slice of `target`, not a copy.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidHTTPHeader` when the target is not valid.
+    #[doc(hidden)]
+    pub fn from_h1_parts(
+        method: Method,
+        target: Bytes,
+        version: Version,
+        fields: usize,
+    ) -> Result<Self> {
+        let target = Target::parse(target)?;
+        let mut header = Self::from_target(method, target, Some(CaseMap::default()), Some(fields));
+        header.parts.version = version;
+        Ok(header)
+    }
+
+    fn from_target(
+        method: Method,
+        target: Target,
+        cases: Option<CaseMap>,
+        size_hint: Option<usize>,
+    ) -> Self {
+        // The only way to make `Parts`; it allocates nothing.
+        let (mut parts, ()) = Request::new(()).into_parts();
+        parts.method = method;
+        parts.uri = target.uri;
+        parts.headers = crate::field_map(size_hint);
+        RequestHeader {
+            parts,
+            cases,
+            raw_target: target.raw,
+            send_end_stream: true,
+        }
+    }
+
+    /// Adds a field behind those that have the same name, and tells whether there were any.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidHTTPHeader` when name or value are not valid, or when there are too many fields.
+    pub fn append_header(
+        &mut self,
+        name: impl IntoCaseHeaderName,
+        value: impl TryInto<HeaderValue>,
+    ) -> Result<bool> {
+        fields::append(&mut self.parts.headers, &mut self.cases, name, value)
+    }
+
+    /// Adds a field as it was received: a name in any letter case, and a checked value, which may be a
+    /// slice of the received head.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidHTTPHeader` when the name is not valid, or when there are too many fields.
+    #[doc(hidden)]
+    pub fn append_raw(&mut self, name: &[u8], value: HeaderValue) -> Result<bool> {
+        fields::append_raw(&mut self.parts.headers, &mut self.cases, name, value)
+    }
+
+    /// Sets a field: every other field of this name goes, and its spelling too.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidHTTPHeader` when name or value are not valid, or when there are too many fields.
+    pub fn insert_header(
+        &mut self,
+        name: impl IntoCaseHeaderName,
+        value: impl TryInto<HeaderValue>,
+    ) -> Result<()> {
+        fields::insert(&mut self.parts.headers, &mut self.cases, name, value)
+    }
+
+    /// Removes every field of a name and returns the value of the first, `None` when there is none.
+    pub fn remove_header<'a, N: ?Sized>(&mut self, name: &'a N) -> Option<HeaderValue>
+    where
+        &'a N: 'a + AsHeaderName,
+    {
+        fields::remove(&mut self.parts.headers, &mut self.cases, name)
+    }
+
+    /// Writes the fields in HTTP/1 wire form, each as `Name: value` and CRLF: neither the request line nor
+    /// the empty line at the end.
+    ///
+    /// Names are spelled as they were given. Where that is not kept, see [`has_case`](Self::has_case),
+    /// standard names are written like "Content-Type" and all others in lower case.
+    pub fn header_to_h1_wire(&self, buf: &mut impl BufMut) {
+        fields::write_h1(&self.parts.headers, self.cases.as_ref(), buf);
+    }
+
+    /// Calls `f` with each field; the values of one name come in their order.
+    ///
+    /// # Errors
+    ///
+    /// The first error of `f`, after which it is not called again.
+    pub fn map<F: FnMut(HeaderNameVariant<'_>, &HeaderValue) -> Result<()>>(
+        &self,
+        f: F,
+    ) -> Result<()> {
+        fields::map(&self.parts.headers, self.cases.as_ref(), f)
+    }
+
+    /// Each field with the spelling of its name; yields nothing when spellings are not kept.
+    pub fn case_header_iter(&self) -> impl Iterator<Item = (&CaseHeaderName, &HeaderValue)> + '_ {
+        fields::case_iter(&self.parts.headers, self.cases.as_ref())
+    }
+
+    /// Whether the header keeps the spelling of its field names.
+    pub fn has_case(&self) -> bool {
+        self.cases.is_some()
+    }
+
+    /// Sets the method.
+    pub fn set_method(&mut self, method: Method) {
+        self.parts.method = method;
+    }
+
+    /// Sets the URI, in place of the request target there was.
+    pub fn set_uri(&mut self, uri: Uri) {
+        self.parts.uri = uri;
+        self.raw_target = None;
+    }
+
+    /// Sets the version.
+    pub fn set_version(&mut self, version: Version) {
+        self.parts.version = version;
+    }
+
+    /// Sets the request target from the bytes of a request line.
+    ///
+    /// All forms of RFC 9112 section 3.2 are kept as they are; see [`raw_path`](Self::raw_path). So are bytes
+    /// of 0x80 and above, be they UTF-8 or not. The `uri` is path and query alone, with U+FFFD for what is
+    /// not UTF-8; it is `/` for the authority-form. A fragment is dropped.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidHTTPHeader`, with nothing changed, for control characters, space, DEL, and what
+    /// [`http::Uri`] does not take.
+    pub fn set_raw_path(&mut self, path: &[u8]) -> Result<()> {
+        let target = Target::parse(Bytes::copy_from_slice(path))?;
+        self.parts.uri = target.uri;
+        self.raw_target = target.raw;
+        Ok(())
+    }
+
+    /// The request target, byte by byte what goes on the request line.
+    ///
+    /// It is what was received (without a fragment) or set last. After [`set_uri`](Self::set_uri) it is path
+    /// and query of that URI, or its authority when it has neither.
+    pub fn raw_path(&self) -> &[u8] {
+        if let Some(raw) = &self.raw_target {
+            return raw;
+        }
+        let uri = &self.parts.uri;
+        match (uri.path_and_query(), uri.authority()) {
+            (Some(path), _) => path.as_str().as_bytes(),
+            (None, Some(authority)) => authority.as_str().as_bytes(),
+            (None, None) => b"/",
+        }
+    }
+
+    /// Whether [`raw_path`](Self::raw_path) is UTF-8.
+    pub fn raw_path_is_utf8(&self) -> bool {
+        match &self.raw_target {
+            Some(raw) => std::str::from_utf8(raw).is_ok(),
+            None => true,
+        }
+    }
+
+    /// What follows the last dot in the last segment of the path; `None` when it has no dot.
+    pub fn uri_file_extension(&self) -> Option<&str> {
+        let path = self.parts.uri.path();
+        let file = path.rsplit_once('/').map_or(path, |(_, file)| file);
+        file.rsplit_once('.').map(|(_, extension)| extension)
+    }
+
+    /// The extensions, for changing them.
+    pub fn extensions_mut(&mut self) -> &mut Extensions {
+        &mut self.parts.extensions
+    }
+
+    /// Sets whether a request without body ends its HTTP/2 stream with the header (the default), or with
+    /// an empty frame that follows.
+    pub fn set_send_end_stream(&mut self, send_end_stream: bool) {
+        self.send_end_stream = send_end_stream;
+    }
+
+    /// Whether a request without body ends its stream with the header; `None` for other versions than
+    /// HTTP/2, where the question does not arise.
+    pub fn send_end_stream(&self) -> Option<bool> {
+        (self.parts.version == Version::HTTP_2).then_some(self.send_end_stream)
+    }
+
+    /// A copy of the `http` parts; it has no spellings, and a path that is not UTF-8 is changed in it.
+    pub fn as_owned_parts(&self) -> Parts {
+        self.parts.clone()
+    }
+}
+
+impl AsRef<Parts> for RequestHeader {
+    fn as_ref(&self) -> &Parts {
+        &self.parts
+    }
+}
+
+impl Deref for RequestHeader {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}
+
+impl From<Parts> for RequestHeader {
+    /// Makes a header that keeps no spellings.
+    fn from(parts: Parts) -> Self {
+        RequestHeader {
+            parts,
+            cases: None,
+            raw_target: None,
+            send_end_stream: true,
+        }
+    }
+}
+
+impl From<RequestHeader> for Parts {
+    fn from(header: RequestHeader) -> Parts {
+        header.parts
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,253 @@
+use super::*;
+use proptest::prelude::*;
+
+impl RequestHeader {
+    /// The spellings that a header stores.
+    pub(crate) fn cases(&self) -> &CaseMap {
+        self.cases.as_ref().unwrap()
+    }
+}
+
+fn get(path: &[u8]) -> RequestHeader {
+    RequestHeader::build("GET", path, None).unwrap()
+}
+
+#[test]
+fn targets() {
+    for (target, uri, raw, is_utf8) in [
+        (&b"/"[..], "/", &b"/"[..], true),
+        (b"/a?b", "/a?b", b"/a?b", true),
+        (b"//h/p", "//h/p", b"//h/p", true),
+        (b"/\"|^\\%zz", "/\"|^\\%zz", b"/\"|^\\%zz", true),
+        (b"", "/", b"/", true),
+        (b"*", "*", b"*", true),
+        (b"**", "/", b"**", true),
+        (b"?q", "/?q", b"?q", true),
+        (b"/a#frag?x", "/a", b"/a", true),
+        (b"#", "/", b"/", true),
+        (b"/\xc3\xa9", "/\u{e9}", b"/\xc3\xa9", true),
+        (b"/\xff?\xfe", "/\u{fffd}?\u{fffd}", b"/\xff?\xfe", false),
+        (b"/\xff#x", "/\u{fffd}", b"/\xff", false),
+        (b"host:443", "/", b"host:443", true),
+        (b"http://h:80/p?q", "/p?q", b"http://h:80/p?q", true),
+        (b"http://h", "/", b"http://h", true),
+        (b"http://h?q", "/?q", b"http://h?q", true),
+        (b"http://h/p#f", "/p", b"http://h/p", true),
+        (b"http://h/\xff", "/\u{fffd}", b"http://h/\xff", false),
+        (b"http://h\xff/p", "/p", b"http://h\xff/p", false),
+        (b"http://u@h/p", "/", b"http://u@h/p", true),
+        (b"http:h", "/", b"http:h", true),
+        (b"a/b", "/", b"a/b", true),
+    ] {
+        let name = target.escape_ascii();
+        let request = get(target);
+        assert_eq!(request.uri.to_string(), uri, "{name}");
+        assert_eq!(request.uri.host(), None, "{name}");
+        assert_eq!(request.raw_path(), raw, "{name}");
+        assert_eq!(request.raw_path_is_utf8(), is_utf8, "{name}");
+        let copy = get(request.raw_path());
+        assert_eq!(copy.uri, request.uri, "{name}");
+        assert_eq!(copy.raw_path(), raw, "{name}");
+    }
+}
+
+#[test]
+fn refused_targets_change_nothing() {
+    let mut request = get(b"http://h/\xff");
+    let long = [b"/", &[b'a'; 70_000][..]].concat();
+    for target in [
+        &b" "[..],
+        b"/ ",
+        b"/\r\n",
+        b"/\t",
+        b"/\0\xff",
+        b"/\x7f",
+        b"http://h i/",
+        b"/#\n",
+        b"/<",
+        b"http://h/<",
+        b"/`\xff",
+        &long,
+    ] {
+        let error = request.set_raw_path(target).unwrap_err();
+        assert_eq!(
+            error.etype(),
+            &InvalidHTTPHeader,
+            "{}",
+            target.escape_ascii()
+        );
+        assert_eq!(request.raw_path(), b"http://h/\xff");
+        assert_eq!(request.uri.path(), "/\u{fffd}");
+    }
+}
+
+#[test]
+fn a_new_target_replaces_all_of_the_old() {
+    let mut request = get(b"/\xff");
+    request.set_raw_path(b"/b").unwrap();
+    assert_eq!(
+        (request.raw_path(), request.raw_path_is_utf8()),
+        (&b"/b"[..], true)
+    );
+    request.set_raw_path(b"/\xff").unwrap();
+    for (uri, raw) in [
+        ("/c?d", "/c?d"),
+        ("http://h:80/x?y", "/x?y"),
+        ("http://h", "/"),
+        ("h:443", "h:443"),
+        ("*", "*"),
+    ] {
+        request.set_uri(uri.parse().unwrap());
+        assert_eq!(request.raw_path(), raw.as_bytes(), "{uri}");
+        assert!(request.raw_path_is_utf8());
+    }
+}
+
+#[test]
+fn methods() {
+    for (method, expected) in [
+        ("GET", Some("GET")),
+        ("get", Some("get")),
+        ("X-Y", Some("X-Y")),
+        ("", None),
+        ("G T", None),
+        ("G\r\n", None),
+    ] {
+        let built = RequestHeader::build(method, b"/", None);
+        assert_eq!(
+            built.as_ref().ok().map(|r| r.method.as_str()),
+            expected,
+            "{method:?}"
+        );
+        if let Err(error) = built {
+            assert_eq!(error.etype(), &InvalidHTTPHeader);
+        }
+    }
+    let mut request = get(b"/");
+    request.set_method(Method::PUT);
+    assert_eq!(request.method, Method::PUT);
+}
+
+#[test]
+fn file_extensions() {
+    for (path, extension) in [
+        ("/", None),
+        ("/a", None),
+        ("/a.txt", Some("txt")),
+        ("/a.tar.gz?x=1.z", Some("gz")),
+        ("/a.PNG", Some("PNG")),
+        ("/a.", Some("")),
+        ("/.b", Some("b")),
+        ("/a.b/c", None),
+        ("/a.b/", None),
+        ("*", None),
+    ] {
+        assert_eq!(
+            get(path.as_bytes()).uri_file_extension(),
+            extension,
+            "{path}"
+        );
+    }
+}
+
+#[test]
+fn the_end_of_stream_is_a_matter_of_http2() {
+    let mut request = get(b"/");
+    assert_eq!(
+        (request.version, request.send_end_stream()),
+        (Version::HTTP_11, None)
+    );
+    request.set_version(Version::HTTP_2);
+    assert_eq!(request.send_end_stream(), Some(true));
+    request.set_send_end_stream(false);
+    assert_eq!(request.send_end_stream(), Some(false));
+    request.set_version(Version::HTTP_3);
+    assert_eq!(request.send_end_stream(), None);
+}
+
+#[test]
+fn room_is_bounded() {
+    for (hint, least, most) in [
+        (None, 8, 64),
+        (Some(0), 0, 8),
+        (Some(100), 100, 400),
+        (Some(usize::MAX), 4096, 8192),
+    ] {
+        let capacity = RequestHeader::build("GET", b"/", hint)
+            .unwrap()
+            .headers
+            .capacity();
+        assert!((least..=most).contains(&capacity), "{hint:?}: {capacity}");
+    }
+}
+
+#[test]
+fn received_heads() {
+    let head = Bytes::from_static(b"GET /path HTTP/1.0\r\nx-A: 1\r\n\r\n");
+    let mut request =
+        RequestHeader::from_h1_parts(Method::GET, head.slice(4..9), Version::HTTP_10, 1).unwrap();
+    request
+        .append_raw(
+            &head[20..23],
+            crate::header_value_from_raw(head.slice(25..26)),
+        )
+        .unwrap();
+    assert!(request.has_case());
+    assert_eq!(request.version, Version::HTTP_10);
+    assert_eq!(
+        request.raw_path().as_ptr(),
+        head[4..].as_ptr(),
+        "the path is not copied"
+    );
+    let mut wire = Vec::new();
+    request.header_to_h1_wire(&mut wire);
+    assert_eq!(wire, b"x-A: 1\r\n");
+    let bad = RequestHeader::from_h1_parts(Method::GET, Bytes::from("/ "), Version::HTTP_10, 0);
+    assert!(bad.is_err());
+}
+
+#[test]
+fn parts_and_back() {
+    let mut request = get(b"/\xff");
+    request.append_header("X-A", "1").unwrap();
+    request.extensions_mut().insert(7u8);
+    let parts = request.as_owned_parts();
+    assert_eq!(parts.headers["x-a"], "1");
+    assert_eq!(AsRef::<Parts>::as_ref(&request).uri, parts.uri);
+    let copy = RequestHeader::from(parts);
+    assert!(!copy.has_case());
+    assert_eq!(copy.extensions.get(), Some(&7u8));
+    assert_eq!(copy.raw_path(), "/\u{fffd}".as_bytes());
+    assert_eq!(copy.case_header_iter().count(), 0);
+    assert_eq!(Parts::from(request).method, Method::GET);
+}
+
+#[test]
+fn headers_are_small_and_shared() {
+    fn shared<T: Send + Sync + Unpin>() {}
+    shared::<RequestHeader>();
+    assert!(size_of::<RequestHeader>() <= size_of::<Parts>() + 56);
+}
+
+proptest! {
+    #[test]
+    fn any_target_is_kept_or_refused(target in prop::collection::vec(any::<u8>(), 0..20), prefix in prop::sample::select(&["", "/", "http://", "http:", "/\u{e9}", "*"][..])) {
+        let target = [prefix.as_bytes(), &target[..]].concat();
+        let refused = target.iter().any(|b| *b <= b' ' || *b == 0x7f);
+        if let Ok(request) = RequestHeader::build("GET", &target, None) {
+            prop_assert!(!refused);
+            let end = target.iter().position(|b| *b == b'#').unwrap_or(target.len());
+            let expected = if end == 0 { b"/" } else { &target[..end] };
+            prop_assert_eq!(request.raw_path(), expected);
+            prop_assert_eq!(request.raw_path_is_utf8(), std::str::from_utf8(expected).is_ok());
+            let copy = request.clone();
+            prop_assert_eq!(copy.raw_path(), expected);
+            let debug = format!("{copy:?} {:?}", copy.uri_file_extension());
+            prop_assert!(!debug.is_empty());
+        }
+        let authority = crate::authority::raw_target_authority(&target);
+        if let crate::authority::RawTargetAuthority::Absolute { scheme, authority, path_and_query } = authority {
+            prop_assert_eq!([scheme, b"://", authority, path_and_query].concat(), target);
+        }
+    }
+}

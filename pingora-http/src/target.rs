@@ -1,0 +1,90 @@
+//! Request targets: from the bytes of a request line to a `Uri`, and back.
+
+use crate::authority::{raw_target_authority, RawTargetAuthority};
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::Uri;
+use pingora_error::{Error, ErrorType::InvalidHTTPHeader, OrErr, Result};
+
+/// A request target as `http` sees it, and as it was received where the two differ.
+pub(crate) struct Target {
+    /// Path and query, with U+FFFD where the bytes are no UTF-8.
+    pub(crate) uri: Uri,
+    /// The target itself when `uri` does not give it back.
+    pub(crate) raw: Option<Box<[u8]>>,
+}
+
+impl Target {
+    /// Reads a request target in any form of RFC 9112 section 3.2.
+    ///
+    /// A fragment, which has no place in a target, is dropped. The `Uri` of an absolute-form has its path
+    /// and query alone: whom a request is for is told by [`raw_target_authority`] and the Host field,
+    /// and a `Uri` with a host next to a Host field that differs would be a second opinion. The `Uri` of
+    /// the authority-form, and of what has no form at all, is `/`.
+    pub(crate) fn parse(mut target: Bytes) -> Result<Target> {
+        let found = Bytewise::of(&target);
+        if found.refused {
+            // Written to an HTTP/1 connection it would end the target, or the request line.
+            return Error::e_explain(
+                InvalidHTTPHeader,
+                "space or control character in request target",
+            );
+        }
+        if found.fragment {
+            let fragment = target.iter().position(|b| *b == b'#');
+            target.truncate(fragment.unwrap_or(target.len()));
+        }
+        let is_utf8 = found.ascii || std::str::from_utf8(&target).is_ok();
+        let is_path = matches!(&target[..], [b'/', ..] | b"*");
+        let (path, raw) = match is_path {
+            _ if target.is_empty() => (Bytes::from_static(b"/"), None),
+            true if is_utf8 => (target, None),
+            true => (lossy(&target), Some(target[..].into())),
+            false => (path_of(&target), Some(target[..].into())),
+        };
+        let uri = PathAndQuery::from_maybe_shared(path)
+            .or_err(InvalidHTTPHeader, "invalid request target")?
+            .into();
+        Ok(Target { uri, raw })
+    }
+}
+
+/// What one pass over the bytes of a target finds out, which the compiler can make a pass over vectors.
+struct Bytewise {
+    refused: bool,
+    fragment: bool,
+    ascii: bool,
+}
+
+impl Bytewise {
+    fn of(target: &[u8]) -> Self {
+        let (mut refused, mut fragment, mut all) = (false, false, 0);
+        for b in target {
+            refused |= *b <= b' ' || *b == 0x7f;
+            fragment |= *b == b'#';
+            all |= *b;
+        }
+        Bytewise {
+            refused,
+            fragment,
+            ascii: all.is_ascii(),
+        }
+    }
+}
+
+/// Path and query of a target that does not begin with its path.
+fn path_of(target: &[u8]) -> Bytes {
+    let path = match raw_target_authority(target) {
+        RawTargetAuthority::Absolute { path_and_query, .. } => path_and_query,
+        _ if target.starts_with(b"?") => target,
+        _ => b"",
+    };
+    match path {
+        [b'/', ..] => lossy(path),
+        _ => lossy(&[b"/", path].concat()),
+    }
+}
+
+fn lossy(path: &[u8]) -> Bytes {
+    Bytes::from(String::from_utf8_lossy(path).into_owned())
+}

@@ -1,0 +1,324 @@
+//! What a header loses on its way through the proxy: hop-by-hop fields, and a target or Host that
+//! an origin could read in two ways. Functions of the header alone, without I/O.
+//!
+//! # Requests
+//!
+//! [`apply`] works on the copy that goes upstream, as the peer's [`HttpUpstreamRequestPolicy`]
+//! says. With `strip_hop_by_hop`:
+//!
+//! | field | what becomes of it |
+//! |---|---|
+//! | Connection | removed, or written anew for what is kept |
+//! | Keep-Alive, Proxy-Connection | removed |
+//! | Proxy-Authorization | removed: its credentials are meant for this proxy (RFC 9110 section 11.7.2) |
+//! | TE | `trailers` is kept if the client may say so (RFC 9110 section 10.1.4): trailers of a response are relayed; everything else is removed |
+//! | Upgrade | as `h1_upgrade` says |
+//! | Transfer-Encoding | kept towards HTTP/1.1, where the session frames the body by it |
+//!
+//! Towards HTTP/2 all of them are removed whatever the policy says, but for `TE: trailers`
+//! (RFC 9113 section 8.2.2).
+//!
+//! With `strip_connection_nominated`, fields that Connection names are removed as well. A request
+//! that names a field which tells the origin who asks for what (Host, Content-Length, the
+//! `X-Forwarded-` family and its kin) is refused: no honest client does that, and to obey would
+//! hide from the origin what a proxy in front has said.
+//!
+//! # Responses
+//!
+//! [`strip_response`] has no switches: hop-by-hop fields of an origin describe a connection that
+//! the client does not have. Proxy-Authenticate and Trailer pass, as they are for the client.
+
+mod host;
+#[cfg(test)]
+mod tests;
+
+use http::header::{self, HeaderMap, HeaderName};
+use http::{Method, StatusCode, Version};
+use pingora_core::upstreams::peer::{H1UpgradePolicy, HttpUpstreamRequestPolicy};
+use pingora_error::{Error, ErrorType, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+
+pub(crate) use host::{origin_form, reconcile_host};
+
+/// More elements in Connection than any client needs; each costs work and may name a field.
+const MAX_CONNECTION_OPTIONS: usize = 10;
+
+/// Which hop-by-hop fields a header has, one bit each.
+#[derive(Clone, Copy)]
+struct Found(u8);
+
+const CONNECTION: u8 = 1;
+const KEEP_ALIVE: u8 = 1 << 1;
+const PROXY_CONNECTION: u8 = 1 << 2;
+const PROXY_AUTHORIZATION: u8 = 1 << 3;
+const TE: u8 = 1 << 4;
+const TRANSFER_ENCODING: u8 = 1 << 5;
+const UPGRADE: u8 = 1 << 6;
+
+/// All that describe the connection and not the message, whatever the direction.
+const OF_CONNECTION: u8 = CONNECTION | KEEP_ALIVE | PROXY_CONNECTION;
+
+const FIELDS: [(u8, &str); 7] = [
+    (CONNECTION, "connection"),
+    (KEEP_ALIVE, "keep-alive"),
+    (PROXY_CONNECTION, "proxy-connection"),
+    (PROXY_AUTHORIZATION, "proxy-authorization"),
+    (TE, "te"),
+    (TRANSFER_ENCODING, "transfer-encoding"),
+    (UPGRADE, "upgrade"),
+];
+
+impl Found {
+    /// One pass over the names costs less than eight look-ups, and most requests have none.
+    fn scan(headers: &HeaderMap) -> Self {
+        Found(headers.keys().fold(0, |found, name| found | bit(name)))
+    }
+
+    fn has(self, field: u8) -> bool {
+        self.0 & field != 0
+    }
+
+    /// The names of those found that are among `fields`.
+    fn among(self, fields: u8) -> impl Iterator<Item = &'static str> {
+        FIELDS
+            .iter()
+            .filter(move |(field, _)| self.0 & fields & field != 0)
+            .map(|(_, name)| *name)
+    }
+}
+
+fn bit(name: &HeaderName) -> u8 {
+    match name.as_str().as_bytes() {
+        b"connection" => CONNECTION,
+        b"keep-alive" => KEEP_ALIVE,
+        b"proxy-connection" => PROXY_CONNECTION,
+        b"proxy-authorization" => PROXY_AUTHORIZATION,
+        b"te" => TE,
+        b"transfer-encoding" => TRANSFER_ENCODING,
+        b"upgrade" => UPGRADE,
+        _ => 0,
+    }
+}
+
+/// Makes `req` fit for the next hop: removes, keeps or refuses hop-by-hop fields.
+///
+/// `req` is the copy for the upstream, its version already the upstream's; `received` is the
+/// version in which the client sent it.
+///
+/// # Errors
+///
+/// `InvalidHTTPHeader` of the downstream when `policy` strips what Connection names and Connection
+/// has too many elements, a malformed one (if the policy refuses those) or names a protected field.
+pub(crate) fn apply(
+    req: &mut RequestHeader,
+    policy: &HttpUpstreamRequestPolicy,
+    received: Version,
+) -> Result<()> {
+    let found = Found::scan(&req.headers);
+    if found.0 == 0 {
+        return Ok(());
+    }
+    if policy.strip_connection_nominated && found.has(CONNECTION) {
+        for name in nominated(&req.headers, policy.reject_malformed_connection_nominations)? {
+            req.remove_header(&name);
+        }
+    }
+    // Decided after the removal: a handshake of which Connection named a part is no longer one.
+    let upgrade = found.has(UPGRADE) && keeps_upgrade(req, policy.h1_upgrade, received);
+    let to_h2 = req.version == Version::HTTP_2;
+    if !policy.strip_hop_by_hop && !to_h2 {
+        return match policy.h1_upgrade {
+            H1UpgradePolicy::Preserve => Ok(()),
+            _ if upgrade => Ok(()),
+            _ => withdraw_upgrade(req, found),
+        };
+    }
+
+    let trailers = found.has(TE) && !upgrade && accepts_trailers(&req.headers, received);
+    let kept = if to_h2 {
+        0
+    } else if upgrade {
+        UPGRADE | TRANSFER_ENCODING
+    } else {
+        TRANSFER_ENCODING
+    };
+    for name in found.among(!kept) {
+        req.remove_header(name);
+    }
+    if upgrade {
+        req.insert_header("Connection", "Upgrade")?;
+    } else if trailers {
+        req.insert_header("TE", "trailers")?;
+        if !to_h2 {
+            req.insert_header("Connection", "TE")?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes from `resp`, on its way to a client of version `to`, what speaks of the connection to
+/// the origin.
+///
+/// A 101 keeps Connection and Upgrade, which are its message, and a 426 keeps Upgrade, which it
+/// must have (RFC 9110 section 15.5.22). Transfer-Encoding stays for HTTP/1.1, where the session
+/// frames the body by it, and so does Content-Length, whatever Connection says.
+pub(crate) fn strip_response(resp: &mut ResponseHeader, to: Version) {
+    let found = Found::scan(&resp.headers);
+    if found.0 == 0 {
+        return;
+    }
+    if found.has(CONNECTION) {
+        let named: Vec<HeaderName> = elements(&resp.headers, header::CONNECTION)
+            .filter_map(extension)
+            .filter(|name| name != header::CONTENT_LENGTH)
+            .collect();
+        for name in named {
+            resp.remove_header(&name);
+        }
+    }
+    let gone = match resp.status {
+        _ if to == Version::HTTP_2 => OF_CONNECTION | TRANSFER_ENCODING | UPGRADE,
+        StatusCode::SWITCHING_PROTOCOLS => KEEP_ALIVE | PROXY_CONNECTION,
+        StatusCode::UPGRADE_REQUIRED => OF_CONNECTION,
+        _ => OF_CONNECTION | UPGRADE,
+    };
+    for name in found.among(gone) {
+        resp.remove_header(name);
+    }
+}
+
+/// The extension fields that Connection names, after the checks that [`apply`] documents.
+fn nominated(headers: &HeaderMap, reject_malformed: bool) -> Result<Vec<HeaderName>> {
+    let mut names = Vec::new();
+    for (n, option) in elements(headers, header::CONNECTION).enumerate() {
+        if n >= MAX_CONNECTION_OPTIONS {
+            return Err(refusal("too many options in Connection"));
+        }
+        if option.starts_with(b":") {
+            return Err(refusal("Connection names a pseudo-header"));
+        }
+        if !is_token(option) {
+            if reject_malformed {
+                return Err(refusal("malformed option in Connection"));
+            }
+            continue;
+        }
+        if let Some(name) = extension(option) {
+            if is_protected(name.as_str()) {
+                return Err(refusal("Connection names a protected field"));
+            }
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// The field that a connection option names, unless it is one that is dealt with by name.
+fn extension(option: &[u8]) -> Option<HeaderName> {
+    // The two that nearly all clients send, before anything is built for them.
+    if option.eq_ignore_ascii_case(b"keep-alive") || option.eq_ignore_ascii_case(b"close") {
+        return None;
+    }
+    let name = HeaderName::from_bytes(option).ok()?;
+    (bit(&name) == 0).then_some(name)
+}
+
+/// Fields that tell an origin how long a request is, which site it is for and where it came from.
+fn is_protected(name: &str) -> bool {
+    matches!(
+        name,
+        "host"
+            | "content-length"
+            | "forwarded"
+            | "via"
+            | "x-real-ip"
+            | "x-client-ip"
+            | "true-client-ip"
+            | "cf-connecting-ip"
+    ) || name.starts_with("x-forwarded-")
+}
+
+/// Whether an Upgrade field may stay, together with its connection option.
+fn keeps_upgrade(req: &RequestHeader, policy: H1UpgradePolicy, received: Version) -> bool {
+    // RFC 9110 section 7.8: ignored in HTTP/1.0 and without the connection option; HTTP/2 has none.
+    let offered = received == Version::HTTP_11
+        && req.version == Version::HTTP_11
+        && elements(&req.headers, header::CONNECTION).any(|o| o.eq_ignore_ascii_case(b"upgrade"));
+    offered
+        && match policy {
+            H1UpgradePolicy::Deny => false,
+            H1UpgradePolicy::Preserve => true,
+            H1UpgradePolicy::WebSocketOnly => is_websocket_handshake(req),
+        }
+}
+
+/// RFC 6455 section 4.1: a GET for `websocket` alone, with a key and a version. One with a body is
+/// none: its bytes could be read as the first frames, or as a request of their own.
+fn is_websocket_handshake(req: &RequestHeader) -> bool {
+    let headers = &req.headers;
+    let mut protocols = elements(headers, header::UPGRADE);
+    let mut keys = headers.get_all(header::SEC_WEBSOCKET_KEY).iter();
+    req.method == Method::GET
+        && protocols
+            .next()
+            .is_some_and(|p| p.eq_ignore_ascii_case(b"websocket"))
+        && protocols.next().is_none()
+        && keys.next().is_some_and(|key| !key.is_empty())
+        && keys.next().is_none()
+        && headers.contains_key(header::SEC_WEBSOCKET_VERSION)
+        && !headers.contains_key(header::TRANSFER_ENCODING)
+        && headers
+            .get(header::CONTENT_LENGTH)
+            .is_none_or(|length| length == "0")
+}
+
+/// Takes Upgrade out of a header of which all else is left alone.
+fn withdraw_upgrade(req: &mut RequestHeader, found: Found) -> Result<()> {
+    if !found.has(UPGRADE) {
+        return Ok(());
+    }
+    req.remove_header(&header::UPGRADE);
+    if !found.has(CONNECTION) {
+        return Ok(());
+    }
+    let rest: Vec<&[u8]> = elements(&req.headers, header::CONNECTION)
+        .filter(|option| !option.eq_ignore_ascii_case(b"upgrade"))
+        .collect();
+    let rest = rest.join(&b", "[..]);
+    if rest.is_empty() {
+        req.remove_header(&header::CONNECTION);
+        return Ok(());
+    }
+    req.insert_header("Connection", rest)
+}
+
+/// Whether the client takes trailers: `TE: trailers`, in HTTP/1.1 backed by its connection option.
+fn accepts_trailers(headers: &HeaderMap, received: Version) -> bool {
+    let named = || elements(headers, header::CONNECTION).any(|o| o.eq_ignore_ascii_case(b"te"));
+    elements(headers, header::TE).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
+        && (received == Version::HTTP_2 || (received == Version::HTTP_11 && named()))
+}
+
+/// The elements of a comma-separated field, over all its lines, without the empty ones
+/// (RFC 9110 section 5.6.1.2).
+fn elements(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
+    headers
+        .get_all(name)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(|element| element.trim_ascii())
+        .filter(|element| !element.is_empty())
+}
+
+/// RFC 9110 section 5.6.2.
+fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty()
+        && bytes
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b))
+}
+
+/// The client's fault: answered with 400.
+fn refusal(why: &'static str) -> Box<Error> {
+    Error::explain(ErrorType::InvalidHTTPHeader, why).into_down()
+}

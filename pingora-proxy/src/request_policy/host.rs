@@ -1,0 +1,158 @@
+//! One target, one Host: what a request asks for, said to the origin in one way only.
+//!
+//! A target can name its authority (`GET http://a/ HTTP/1.1`, `:authority` in HTTP/2) and Host can
+//! name another. The copy of the request is brought to one form before the application sees it, a
+//! target in origin-form and the authority in Host; so what the application then sets in either
+//! place is what it wants, and is checked once more.
+
+use http::header::{self, HeaderMap};
+use http::{Method, Uri};
+use pingora_error::Result;
+use pingora_http::authority::{is_http_family_scheme, raw_target_authority, RawTargetAuthority};
+use pingora_http::RequestHeader;
+
+use super::refusal;
+
+/// Moves an authority in the target into Host and leaves the target in origin-form, as an origin
+/// expects it (RFC 9112 section 3.2.1). Called on the copy before `upstream_request_filter`.
+///
+/// The target's authority replaces a Host that differs (RFC 9112 section 3.2.2). `CONNECT` keeps
+/// its target.
+///
+/// # Errors
+///
+/// `InvalidHTTPHeader` of the downstream when the target is in none of the forms of RFC 9112
+/// section 3.2, its scheme is not of the HTTP family, or its authority is empty, malformed or has
+/// user information (RFC 9110 section 4.2.4).
+pub(crate) fn origin_form(req: &mut RequestHeader) -> Result<()> {
+    if req.method == Method::CONNECT {
+        return connect_host(req);
+    }
+    // As parsed parts: from HTTP/2, or set by the application.
+    if let Some(authority) = req.uri.authority() {
+        if req
+            .uri
+            .scheme_str()
+            .is_some_and(|s| !is_http_family_scheme(s.as_bytes()))
+        {
+            return Err(refusal("target of a foreign scheme"));
+        }
+        let authority = authority.as_str().as_bytes().to_vec();
+        let path = req.uri.path_and_query().cloned();
+        set_host(req, &authority)?;
+        // An empty path of a parsed URI reads as "/".
+        req.set_uri(path.map_or_else(|| Uri::from_static("/"), Uri::from));
+        return Ok(());
+    }
+    let target = req.raw_path();
+    if target.starts_with(b"/") || target == b"*" {
+        return Ok(());
+    }
+    let RawTargetAuthority::Absolute {
+        scheme,
+        authority,
+        path_and_query,
+    } = raw_target_authority(target)
+    else {
+        return Err(refusal("target in no form of HTTP"));
+    };
+    if !is_http_family_scheme(scheme) {
+        return Err(refusal("target of a foreign scheme"));
+    }
+    let authority = authority.to_vec();
+    let path = match path_and_query {
+        // RFC 9112 section 3.2.4: the last proxy turns an empty path of OPTIONS into "*".
+        b"" if req.method == Method::OPTIONS => b"*".to_vec(),
+        path if path.starts_with(b"/") => path.to_vec(),
+        query => [b"/", query].concat(),
+    };
+    set_host(req, &authority)?;
+    req.set_raw_path(&path)
+}
+
+/// Makes sure that the request says in one way which site it is for. Called on the copy after
+/// `upstream_request_filter`.
+///
+/// An authority that the application put into the target goes to Host, as in [`origin_form`].
+/// A request without Host, as HTTP/1.0 allows, gets an empty one (RFC 9112 section 3.2).
+///
+/// # Errors
+///
+/// As [`origin_form`], and when there are several Host fields or a malformed one.
+pub(crate) fn reconcile_host(req: &mut RequestHeader) -> Result<()> {
+    origin_form(req)?;
+    if check_host(&req.headers)? {
+        return Ok(());
+    }
+    req.insert_header("Host", "")
+}
+
+/// Whether there is a Host; an error unless it is the only one and well-formed.
+fn check_host(headers: &HeaderMap) -> Result<bool> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let Some(host) = hosts.next() else {
+        return Ok(false);
+    };
+    if hosts.next().is_some() {
+        return Err(refusal("several Host fields"));
+    }
+    if !host.is_empty() && !is_authority(host.as_bytes()) {
+        return Err(refusal("malformed Host"));
+    }
+    Ok(true)
+}
+
+/// RFC 9112 section 3.2.3: the target of CONNECT is an authority, and Host repeats it.
+fn connect_host(req: &mut RequestHeader) -> Result<()> {
+    let authority = match req.uri.authority() {
+        Some(authority) => authority.as_str().as_bytes().to_vec(),
+        None => req.raw_path().to_vec(),
+    };
+    set_host(req, &authority)
+}
+
+/// Makes `authority` the only Host.
+fn set_host(req: &mut RequestHeader, authority: &[u8]) -> Result<()> {
+    if !is_authority(authority) {
+        return Err(refusal("malformed authority in the target"));
+    }
+    let mut hosts = req.headers.get_all(header::HOST).iter();
+    if hosts.next().is_some_and(|host| host == authority) && hosts.next().is_none() {
+        return Ok(());
+    }
+    req.insert_header("Host", authority)
+}
+
+/// RFC 3986 section 3.2 without user information: a name, an IPv4 address or a bracketed IPv6
+/// address, not empty, and perhaps a port.
+fn is_authority(bytes: &[u8]) -> bool {
+    let (valid_host, port) = match bytes.strip_prefix(b"[") {
+        Some(rest) => {
+            let Some(end) = rest.iter().position(|b| *b == b']') else {
+                return false;
+            };
+            let (address, port) = rest.split_at(end);
+            let valid = !address.is_empty()
+                && address
+                    .iter()
+                    .all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'));
+            (valid, &port[1..])
+        }
+        None => {
+            let end = bytes.iter().position(|b| *b == b':').unwrap_or(bytes.len());
+            let (name, port) = bytes.split_at(end);
+            (!name.is_empty() && name.iter().all(is_name_byte), port)
+        }
+    };
+    let valid_port = match port.split_first() {
+        None => true,
+        Some((b':', digits)) => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        Some(_) => false,
+    };
+    valid_host && valid_port
+}
+
+/// unreserved, "%" of an escape, and sub-delims.
+fn is_name_byte(b: &u8) -> bool {
+    b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(b)
+}

@@ -1,1 +1,4 @@
 //! The HTTP reverse proxy.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod subrequest;

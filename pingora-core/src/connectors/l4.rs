@@ -138,7 +138,9 @@ where
     match peer.address() {
         SocketAddr::Inet(addr) => connect_inet(peer, addr, bind_to).await,
         SocketAddr::Unix(addr) => match addr.as_pathname() {
-            Some(path) => bounded(limit, ext::connect_uds(path)).await.map(Stream::from),
+            Some(path) => bounded(limit, ext::connect_uds(path))
+                .await
+                .map(Stream::from),
             None => Error::e_explain(ConnectError, "the Unix socket has no path"),
         },
     }
@@ -167,10 +169,12 @@ async fn connect_inet<P: Peer>(
         None => ext::finish_connect(&tcp).await,
         Some(limit) => timeout(limit, ext::finish_connect(&tcp))
             .await
-            .unwrap_or_else(|_| Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                format!("not connected within {limit:?}"),
-            ))),
+            .unwrap_or_else(|_| {
+                Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("not connected within {limit:?}"),
+                ))
+            }),
     };
     connected.map_err(|e| connect_error(e, addr, tcp.local_addr().ok()))?;
     if addr.ip().is_unspecified() {

@@ -265,9 +265,8 @@ impl Idle for Stream {
         let mut byte = [0];
         let mut buf = ReadBuf::new(&mut byte);
         // A task that has used up its budget would be told that every connection is quiet.
-        let read = tokio::task::unconstrained(poll_fn(|cx| {
-            Pin::new(&mut *self).poll_read(cx, &mut buf)
-        }));
+        let read =
+            tokio::task::unconstrained(poll_fn(|cx| Pin::new(&mut *self).poll_read(cx, &mut buf)));
         match pin!(read).poll(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(())) if !buf.filled().is_empty() => Poll::Ready(Ended::UnexpectedData),

@@ -3,7 +3,7 @@
 //! ```text
 //!              put                    own shelf full                 full
 //! connection ------> the worker's own ---------------> the shared -------> closed
-//!                        | ^                              | 
+//!                        | ^                              |
 //!     take, newest first | | put again                    | take, when the own shelf has none:
 //!                        v |                              v registered anew with this worker
 //!                     in use <----------------------------+

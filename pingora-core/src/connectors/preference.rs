@@ -30,8 +30,8 @@ impl H1Only {
 
     /// What to offer to `peer` in place of what it says, if it is one of these.
     pub(super) fn alpn_for(&self, peer: &impl Peer) -> Option<ALPN> {
-        let known = self.any.load(Ordering::Acquire)
-            && self.keys.read().contains(&peer.reuse_hash());
+        let known =
+            self.any.load(Ordering::Acquire) && self.keys.read().contains(&peer.reuse_hash());
         known.then_some(ALPN::H1)
     }
 }

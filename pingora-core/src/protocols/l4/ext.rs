@@ -342,7 +342,7 @@ pub fn set_tcp_keepalive(stream: &TcpStream, ka: &TcpKeepalive) -> Result<()> {
     keepalive(SockRef::from(stream), ka).or_err(SocketError, "setting TCP keepalive")
 }
 
-fn keepalive(socket: SockRef<'_>, ka: &TcpKeepalive) -> io::Result<()> {
+pub(crate) fn keepalive(socket: SockRef<'_>, ka: &TcpKeepalive) -> io::Result<()> {
     let count = u32::try_from(ka.count).map_err(|_| io::ErrorKind::InvalidInput)?;
     let probes = socket2::TcpKeepalive::new()
         .with_time(ka.idle)
@@ -498,7 +498,6 @@ pub async fn connect_uds(path: &Path) -> Result<UnixStream> {
     })
 }
 
-
 /// Whether bytes lie in the receive queue of a socket, those included that no reactor has reported yet.
 pub(crate) fn has_unread(fd: RawFd) -> bool {
     let mut byte = [MaybeUninit::<u8>::uninit()];
@@ -517,3 +516,6 @@ fn with_socket<T>(fd: RawFd, f: impl FnOnce(SockRef<'_>) -> io::Result<T>) -> Op
     let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
     f(SockRef::from(&fd)).ok()
 }
+
+#[cfg(test)]
+mod tests;

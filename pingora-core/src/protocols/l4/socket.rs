@@ -61,7 +61,9 @@ impl SocketAddr {
             return None;
         }
         // socket2 has no value for an unnamed socket; the standard library's is the empty path.
-        let unix = addr.as_unix().or_else(|| UnixAddr::from_pathname("").ok())?;
+        let unix = addr
+            .as_unix()
+            .or_else(|| UnixAddr::from_pathname("").ok())?;
         Some(SocketAddr::Unix(unix))
     }
 }

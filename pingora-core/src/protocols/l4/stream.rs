@@ -575,3 +575,5 @@ impl AsyncWrite for Stream {
     }
 }
 
+#[cfg(test)]
+mod tests;

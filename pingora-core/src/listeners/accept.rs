@@ -330,7 +330,7 @@ fn refuse_new(listening: &Listening) -> io::Result<()> {
 /// find the port closed instead of a connection that is reset. Segments that complete a handshake
 /// pass.
 #[cfg(target_os = "linux")]
-fn drop_syns(socket: &Socket) -> io::Result<()> {
+pub(super) fn drop_syns(socket: &Socket) -> io::Result<()> {
     use socket2::SockFilter;
     const FLAGS: u32 = 13; // The offset of the flags in a TCP header.
     const SYN: u32 = 0x02;
@@ -351,6 +351,6 @@ fn drop_syns(socket: &Socket) -> io::Result<()> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn drop_syns(_socket: &Socket) -> io::Result<()> {
+pub(super) fn drop_syns(_socket: &Socket) -> io::Result<()> {
     Ok(())
 }

@@ -407,8 +407,12 @@ impl Session {
     /// Those of the writes.
     pub async fn write_error_response(&mut self, resp: ResponseHeader, body: Bytes) -> Result<()> {
         self.set_keepalive(None);
-        self.write_response_header(Box::new(resp)).await?;
-        self.write_response_body(body, true).await
+        self.response_duplex_vec(vec![
+            HttpTask::Header(Box::new(resp), false),
+            HttpTask::Body(Some(body), true),
+        ])
+        .await
+        .map(|_| ())
     }
 
     /// Answers a request whose head could not be read, as far as an answer is due: with the status that the

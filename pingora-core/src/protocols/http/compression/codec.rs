@@ -235,6 +235,7 @@ impl Codec for zstd::stream::write::Decoder<'static, Sink> {
 }
 
 /// Brotli's writer can be ended only by being taken apart.
+#[allow(clippy::large_enum_variant)] // it lives in a box
 enum BrotliEncoder {
     Writing(brotli::CompressorWriter<Sink>),
     Ended(Sink),

@@ -1,5 +1,7 @@
 //! Servers, listeners, connectors and HTTP/1.1: the machine under a proxy.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod features;
 
 pub mod apps;
@@ -21,6 +23,9 @@ pub use protocols::tls::noop_tls as tls;
 
 /// What most programs import.
 pub mod prelude {
+    pub use crate::server::configuration::Opt;
+    pub use crate::server::Server;
+    pub use crate::services::background::background_service;
     pub use crate::upstreams::peer::HttpPeer;
     pub use pingora_error::{ErrorType::*, *};
 }

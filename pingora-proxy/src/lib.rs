@@ -23,6 +23,7 @@ mod ready;
 mod request_policy;
 mod service;
 mod session;
+pub mod subrequest;
 mod upstream;
 
 pub use proxy::{http_proxy, HttpProxy, ProcessCustomSession};

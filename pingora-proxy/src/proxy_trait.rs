@@ -6,12 +6,13 @@
 
 use std::any::Any;
 use std::borrow::Cow;
+use std::future::Future;
 use std::os::fd::RawFd;
+use std::pin::Pin;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::future::BoxFuture;
 use http::{HeaderMap, StatusCode};
 use log::error;
 use pingora_cache::key::{CacheKey, HashBinary};
@@ -119,7 +120,7 @@ pub trait ProxyHttp {
         &'life0 self,
         _session: &'life1 mut Session,
         _ctx: &'life2 mut Self::CTX,
-    ) -> BoxFuture<'async_trait, Result<()>>
+    ) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'async_trait>>
     where
         Self::CTX: Send + Sync,
         'life0: 'async_trait,
@@ -148,7 +149,7 @@ pub trait ProxyHttp {
         &'life0 self,
         _session: &'life1 mut Session,
         _ctx: &'life2 mut Self::CTX,
-    ) -> BoxFuture<'async_trait, Result<bool>>
+    ) -> Pin<Box<dyn Future<Output = Result<bool>> + Send + 'async_trait>>
     where
         Self::CTX: Send + Sync,
         'life0: 'async_trait,
@@ -244,7 +245,7 @@ pub trait ProxyHttp {
         _hit_handler: &'life3 mut HitHandler,
         _is_fresh: bool,
         _ctx: &'life4 mut Self::CTX,
-    ) -> BoxFuture<'async_trait, Result<Option<ForcedFreshness>>>
+    ) -> Pin<Box<dyn Future<Output = Result<Option<ForcedFreshness>>> + Send + 'async_trait>>
     where
         Self::CTX: Send + Sync,
         'life0: 'async_trait,
@@ -314,7 +315,7 @@ pub trait ProxyHttp {
         &'life0 self,
         _session: &'life1 mut Session,
         _ctx: &'life2 mut Self::CTX,
-    ) -> BoxFuture<'async_trait, Result<bool>>
+    ) -> Pin<Box<dyn Future<Output = Result<bool>> + Send + 'async_trait>>
     where
         Self::CTX: Send + Sync,
         'life0: 'async_trait,
@@ -363,7 +364,7 @@ pub trait ProxyHttp {
         _fd: RawFd,
         _digest: Option<&'life3 Digest>,
         _ctx: &'life4 mut Self::CTX,
-    ) -> BoxFuture<'async_trait, Result<()>>
+    ) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'async_trait>>
     where
         Self::CTX: Send + Sync,
         'life0: 'async_trait,
@@ -385,7 +386,7 @@ pub trait ProxyHttp {
         _session: &'life1 mut Session,
         _upstream_request: &'life2 mut RequestHeader,
         _ctx: &'life3 mut Self::CTX,
-    ) -> BoxFuture<'async_trait, Result<()>>
+    ) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'async_trait>>
     where
         Self::CTX: Send + Sync,
         'life0: 'async_trait,
@@ -408,7 +409,7 @@ pub trait ProxyHttp {
         _ctx: &'life2 mut Self::CTX,
         _custom_message_to_upstream: Option<mpsc::Sender<Bytes>>,
         _custom_message_to_downstream: mpsc::Sender<Bytes>,
-    ) -> BoxFuture<'async_trait, Result<()>>
+    ) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'async_trait>>
     where
         Self::CTX: Send + Sync,
         'life0: 'async_trait,
@@ -430,7 +431,7 @@ pub trait ProxyHttp {
         _body: &'life2 mut Option<Bytes>,
         _end_of_stream: bool,
         _ctx: &'life3 mut Self::CTX,
-    ) -> BoxFuture<'async_trait, Result<()>>
+    ) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'async_trait>>
     where
         Self::CTX: Send + Sync,
         'life0: 'async_trait,
@@ -489,7 +490,7 @@ pub trait ProxyHttp {
         _upstream_response: &'life2 ResponseHeader,
         _end_of_stream: bool,
         _ctx: &'life3 mut Self::CTX,
-    ) -> BoxFuture<'async_trait, Result<()>>
+    ) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'async_trait>>
     where
         Self::CTX: Send + Sync,
         'life0: 'async_trait,
@@ -509,7 +510,7 @@ pub trait ProxyHttp {
         _session: &'life1 mut Session,
         _upstream_response: &'life2 mut ResponseHeader,
         _ctx: &'life3 mut Self::CTX,
-    ) -> BoxFuture<'async_trait, Result<()>>
+    ) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'async_trait>>
     where
         Self::CTX: Send + Sync,
         'life0: 'async_trait,
@@ -569,7 +570,7 @@ pub trait ProxyHttp {
         _session: &'life1 mut Session,
         _upstream_response: &'life2 mut ResponseHeader,
         _ctx: &'life3 mut Self::CTX,
-    ) -> BoxFuture<'async_trait, Result<()>>
+    ) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'async_trait>>
     where
         Self::CTX: Send + Sync,
         'life0: 'async_trait,
@@ -611,7 +612,7 @@ pub trait ProxyHttp {
         _session: &'life1 mut Session,
         _upstream_trailers: &'life2 mut HeaderMap,
         _ctx: &'life3 mut Self::CTX,
-    ) -> BoxFuture<'async_trait, Result<Option<Bytes>>>
+    ) -> Pin<Box<dyn Future<Output = Result<Option<Bytes>>> + Send + 'async_trait>>
     where
         Self::CTX: Send + Sync,
         'life0: 'async_trait,
@@ -711,7 +712,7 @@ pub trait ProxyHttp {
         _session: &'life1 mut Session,
         _e: Option<&'life2 Error>,
         _ctx: &'life3 mut Self::CTX,
-    ) -> BoxFuture<'async_trait, ()>
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'async_trait>>
     where
         Self::CTX: Send + Sync,
         'life0: 'async_trait,

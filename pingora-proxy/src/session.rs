@@ -13,6 +13,8 @@ use pingora_core::protocols::Stream;
 use pingora_error::{Error, Result};
 use pingora_http::ResponseHeader;
 
+use crate::subrequest;
+
 /// The client's side of a proxied request, and what the proxy knows about the rest of it.
 ///
 /// It dereferences to the [`ServerSession`]. Responses that are written by the methods of this type pass
@@ -28,6 +30,8 @@ pub struct Session {
     pub ignore_downstream_range: bool,
     /// Whether the upstream's header was changed for the sake of the cache.
     pub upstream_headers_mutated_for_cache: bool,
+    /// What a subrequest brings along; `None` for a request of a client.
+    pub subrequest_ctx: Option<Box<subrequest::Ctx>>,
     /// The modules between the proxy and the client.
     pub downstream_modules_ctx: HttpModuleCtx,
     /// The modules between the proxy and the upstream.
@@ -52,6 +56,7 @@ impl Session {
             upstream_compression: ResponseCompressionCtx::new(0, false, false),
             ignore_downstream_range: false,
             upstream_headers_mutated_for_cache: false,
+            subrequest_ctx: None,
             downstream_modules_ctx: modules.build_ctx(),
             #[cfg(feature = "upstream_modules")]
             upstream_modules_ctx: HttpModuleCtx::empty(),

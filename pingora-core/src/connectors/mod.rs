@@ -232,7 +232,7 @@ async fn connect<P: Peer + Send + Sync>(
     }
     let stream = tls::connect(stream, peer, alpn, ctx)
         .await
-        .map_err(Error::into_up)?;
+        .map_err(|e| Error::into_up(e.more_context(format!("TLS with peer {peer}"))))?;
     Ok(Box::new(stream))
 }
 

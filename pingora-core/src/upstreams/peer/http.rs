@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use pingora_error::{ErrorType::SocketError, OrErr, Result};
 
-use super::{leads_to, stable_hash, Peer, PeerOptions, Tracer};
+use super::{leads_to, stable_hash, HttpPeer, Peer, PeerOptions, Tracer};
 use crate::protocols::l4::socket::SocketAddr;
 use crate::utils::tls::CertKey;
 
@@ -67,25 +67,6 @@ impl fmt::Display for Proxy {
             self.port
         )
     }
-}
-
-/// A peer that speaks HTTP.
-#[derive(Clone, Debug)]
-pub struct HttpPeer {
-    /// The address to connect to.
-    pub _address: SocketAddr,
-    /// With TLS or without.
-    pub scheme: Scheme,
-    /// The server name to ask for in the TLS handshake, empty for none.
-    pub sni: String,
-    /// The proxy to connect through, if any.
-    pub proxy: Option<Proxy>,
-    /// The certificate and key to show to the peer.
-    pub client_cert_key: Option<Arc<CertKey>>,
-    /// Peers of different groups do not share connections, for a reason that the other fields do not tell.
-    pub group_key: u64,
-    /// How to connect.
-    pub options: PeerOptions,
 }
 
 impl HttpPeer {

@@ -30,10 +30,29 @@ use crate::utils::tls::CertKey;
 
 pub use crate::protocols::tls::ALPN;
 pub use basic::BasicPeer;
-pub use http::{HttpPeer, Proxy, Scheme};
+pub use http::{Proxy, Scheme};
 pub use options::PeerOptions;
 pub use policy::{H1UpgradePolicy, HttpUpstreamRequestPolicy};
 pub use tracer::{Tracer, Tracing};
+
+/// A peer that speaks HTTP.
+#[derive(Clone, Debug)]
+pub struct HttpPeer {
+    /// The address to connect to.
+    pub _address: SocketAddr,
+    /// With TLS or without.
+    pub scheme: Scheme,
+    /// The server name to ask for in the TLS handshake, empty for none.
+    pub sni: String,
+    /// The proxy to connect through, if any.
+    pub proxy: Option<Proxy>,
+    /// The certificate and key to show to the peer.
+    pub client_cert_key: Option<Arc<CertKey>>,
+    /// Peers of different groups do not share connections, for a reason that the other fields do not tell.
+    pub group_key: u64,
+    /// How to connect.
+    pub options: PeerOptions,
+}
 
 /// Makes the [user data](crate::protocols::raw_connect::ProxyDigest::user_data) of a tunnel from the CONNECT
 /// request and the proxy's answer.

@@ -1,7 +1,5 @@
 use super::*;
-use bytes::Bytes;
 use proptest::prelude::*;
-use proptest::sample::Index;
 
 const TAG: &str = r#""a""#;
 const EARLY: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
@@ -258,29 +256,6 @@ fn the_header_of_an_unsatisfiable_range() {
     assert_eq!(field(&resp, "content-range"), Some("bytes */10"));
     for gone in ["content-type", "etag", "cache-control"] {
         assert_eq!(field(&resp, gone), None);
-    }
-}
-
-#[test]
-/// The parts of a multipart body: what their Content-Range says, and their bytes.
-fn parse_parts(body: &[u8], info: &MultiRangeInfo) -> Vec<(Range<usize>, Vec<u8>)> {
-    let mut rest = body;
-    let mut parts = Vec::new();
-    let delimiter = format!("\r\n--{}", info.boundary);
-    loop {
-        rest = rest.strip_prefix(delimiter.as_bytes()).unwrap();
-        if rest == b"--\r\n" {
-            return parts;
-        }
-        let end = rest.windows(4).position(|w| w == b"\r\n\r\n").unwrap();
-        let head = std::str::from_utf8(&rest[..end]).unwrap();
-        let (_, range) = head.split_once("Content-Range: bytes ").unwrap();
-        let (first, range) = range.split_once('-').unwrap();
-        let (last, _) = range.split_once('/').unwrap();
-        let range = first.parse().unwrap()..last.parse::<usize>().unwrap() + 1;
-        let (bytes, after) = rest[end + 4..].split_at(range.len());
-        parts.push((range, bytes.to_vec()));
-        rest = after;
     }
 }
 

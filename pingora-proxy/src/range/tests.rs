@@ -275,6 +275,3 @@ proptest! {
     }
 }
 
-fn field_length(resp: &ResponseHeader) -> usize {
-    field(resp, "content-length").unwrap().parse().unwrap()
-}

@@ -1,1 +1,11 @@
-//! What the examples share.
+//! What the example programs share: addresses on the command line, the demo origin, and how a
+//! program starts or says in one line why it does not.
+
+pub mod address;
+pub mod origin;
+pub mod program;
+
+/// Compiles what README.md shows.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

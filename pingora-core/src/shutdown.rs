@@ -123,6 +123,11 @@ impl Registration {
         Arc::ptr_eq(&self.registry, registry)
     }
 
+    /// The stage of the registry.
+    pub fn stage(&self) -> Stage {
+        self.registry.stage()
+    }
+
     /// To be called when a read has to wait: says which stage it is, and from now on `waker` is woken
     /// when there is a later one. Takes a lock only when it would wake another task than the last time.
     pub fn park(&mut self, waker: &Waker) -> Stage {

@@ -1,1 +1,40 @@
 //! The HTTP reverse proxy.
+//!
+//! An application implements [`ProxyHttp`]: where a request goes, and what happens to it on the way.
+//! [`http_proxy_service`] makes a service of it.
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | `proxy`, `service` | the proxy as an application, and how it is built |
+//! | `flow` | the life of a request: its phases in order, retry, the end, shutdown |
+//! | `duplex` | both directions of an exchange, in one loop |
+//! | `upstream` | the upstream's side of that loop, one adapter for each protocol |
+//! | `request_policy`, `range`, `error_status` | rules, without I/O |
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod duplex;
+mod error_status;
+mod flow;
+mod proxy;
+mod proxy_trait;
+mod range;
+mod ready;
+mod request_policy;
+mod service;
+mod session;
+mod upstream;
+
+pub use proxy::{http_proxy, HttpProxy, ProcessCustomSession};
+pub use proxy_trait::{FailToProxy, ProxyHttp, ProxyWarnLogContext, PurgeStatus};
+pub use range::{range_header_filter, MultiRangeInfo, RangeType};
+pub use service::{
+    http_proxy_service, http_proxy_service_with_name, http_proxy_service_with_name_custom,
+    ProxyServiceBuilder,
+};
+pub use session::Session;
+
+/// What most proxies import.
+pub mod prelude {
+    pub use crate::{http_proxy, http_proxy_service, ProxyHttp, ProxyWarnLogContext, Session};
+}

@@ -11,7 +11,6 @@
 //! | Connection | removed, or written anew for what is kept |
 //! | Keep-Alive, Proxy-Connection | removed |
 //! | Proxy-Authorization | removed: its credentials are meant for this proxy (RFC 9110 section 11.7.2) |
-//! | Trailer | removed: trailers of a request are not relayed, so none may be announced |
 //! | TE | `trailers` is kept if the client may say so (RFC 9110 section 10.1.4): trailers of a response are relayed; everything else is removed |
 //! | Upgrade | as `h1_upgrade` says |
 //! | Transfer-Encoding | kept towards HTTP/1.1, where the session frames the body by it |
@@ -53,20 +52,18 @@ const KEEP_ALIVE: u8 = 1 << 1;
 const PROXY_CONNECTION: u8 = 1 << 2;
 const PROXY_AUTHORIZATION: u8 = 1 << 3;
 const TE: u8 = 1 << 4;
-const TRAILER: u8 = 1 << 5;
-const TRANSFER_ENCODING: u8 = 1 << 6;
-const UPGRADE: u8 = 1 << 7;
+const TRANSFER_ENCODING: u8 = 1 << 5;
+const UPGRADE: u8 = 1 << 6;
 
 /// All that describe the connection and not the message, whatever the direction.
 const OF_CONNECTION: u8 = CONNECTION | KEEP_ALIVE | PROXY_CONNECTION;
 
-const FIELDS: [(u8, &str); 8] = [
+const FIELDS: [(u8, &str); 7] = [
     (CONNECTION, "connection"),
     (KEEP_ALIVE, "keep-alive"),
     (PROXY_CONNECTION, "proxy-connection"),
     (PROXY_AUTHORIZATION, "proxy-authorization"),
     (TE, "te"),
-    (TRAILER, "trailer"),
     (TRANSFER_ENCODING, "transfer-encoding"),
     (UPGRADE, "upgrade"),
 ];
@@ -97,7 +94,6 @@ fn bit(name: &HeaderName) -> u8 {
         b"proxy-connection" => PROXY_CONNECTION,
         b"proxy-authorization" => PROXY_AUTHORIZATION,
         b"te" => TE,
-        b"trailer" => TRAILER,
         b"transfer-encoding" => TRANSFER_ENCODING,
         b"upgrade" => UPGRADE,
         _ => 0,

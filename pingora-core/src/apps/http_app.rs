@@ -16,6 +16,7 @@ use super::{
 };
 use crate::modules::http::{HttpModules, ModuleBuilder};
 use crate::protocols::http::server::Session;
+use crate::protocols::http::HttpTask;
 use crate::server::ShutdownWatch;
 use crate::shutdown::{Registry, Stage};
 
@@ -50,12 +51,12 @@ where
         }
         let response = self.response(&mut session).await;
         let (head, body) = framed(response);
-        let written = async {
-            session.write_response_header(Box::new(head)).await?;
-            session.write_response_body(body, true).await
-        };
-        match written.await {
-            Ok(()) => finish(session).await,
+        let response = vec![
+            HttpTask::Header(Box::new(head), false),
+            HttpTask::Body(Some(body), true),
+        ];
+        match session.response_duplex_vec(response).await {
+            Ok(_) => finish(session).await,
             Err(e) => {
                 debug!("response not written: {e}");
                 session.shutdown().await;
@@ -102,15 +103,16 @@ impl<SV: ServeHttp> HttpServer<SV> {
         let (mut head, body) = framed(response);
         let mut body = (!body.is_empty()).then_some(body);
         modules.response_header_filter(&mut head, body.is_none()).await?;
-        session.write_response_header(Box::new(head)).await?;
         modules.response_body_filter(&mut body, true)?;
-        if let Some(body) = body {
-            session.write_response_body(body, false).await?;
-        }
-        if let Some(last) = modules.response_done_filter()? {
-            session.write_response_body(last, false).await?;
-        }
-        session.finish_body().await
+        let last = modules.response_done_filter()?;
+        session
+            .response_duplex_vec(vec![
+                HttpTask::Header(Box::new(head), false),
+                HttpTask::Body(body, false),
+                HttpTask::Body(last, true),
+            ])
+            .await
+            .map(|_| ())
     }
 }
 

@@ -46,7 +46,7 @@ pub struct HttpServerOptions {
     /// Hand every connection to [`HttpServerApp::process_custom_session`].
     #[doc(hidden)]
     pub force_custom: bool,
-    /// How many requests a connection may serve; `None` for no limit.
+    /// How many requests may follow the first one on a connection; `None` for no limit.
     pub keepalive_request_limit: Option<u32>,
     /// How long an HTTP/2 connection without streams is kept.
     pub h2_idle_timeout: Option<std::time::Duration>,
@@ -109,8 +109,7 @@ where
             limit = options.keepalive_request_limit;
         }
         let mut session = Session::new_http1(stream);
-        // The limit counts the first request too.
-        session.set_keepalive_reuses_remaining(limit.map(|n| n.saturating_sub(1)));
+        session.set_keepalive_reuses_remaining(limit);
         loop {
             let reused = self.process_new_http(session, shutdown).await?;
             session = reused.into_session();

@@ -1,5 +1,315 @@
 //! Where a service listens: endpoints, their socket options, and how connections are accepted.
 
 mod accept;
+#[cfg(feature = "connection_filter")]
 pub mod connection_filter;
+#[cfg(not(feature = "connection_filter"))]
+#[path = "connection_filter_sync.rs"]
+mod connection_filter;
+mod inherited;
 mod l4;
+#[cfg(test)]
+mod tests;
+
+use std::any::Any;
+use std::fs::Permissions;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use pingora_error::Result;
+
+use crate::protocols::l4::stream::Stream as L4Stream;
+use crate::protocols::tls::noop_tls::NO_BACKEND;
+use crate::protocols::tls::TlsRef;
+use crate::protocols::Stream;
+use crate::server::ListenFds;
+
+pub use crate::protocols::l4::stream::{
+    L4BufferSettings, DEFAULT_L4_READ_BUFFER_SIZE, DEFAULT_L4_WRITE_BUFFER_SIZE,
+};
+pub use crate::protocols::tls::ALPN;
+pub use crate::tls::listeners as tls;
+pub use connection_filter::{AcceptAllFilter, ConnectionFilter};
+pub use l4::{ServerAddress, TcpSocketOptions};
+
+pub(crate) use accept::{run as accept_connections, Accepted, Pool};
+use l4::Listening;
+use tls::TlsSettings;
+
+/// What to do in the course of a TLS handshake with a client.
+#[async_trait]
+pub trait TlsAccept {
+    /// Called when the client has said which name it wants, to choose a certificate for it. Unless
+    /// overridden it does nothing.
+    async fn certificate_callback(&self, ssl: &mut TlsRef) {
+        let _ = ssl;
+    }
+
+    /// Called when the handshake is complete; what it returns is kept with the connection's digest.
+    /// Unless overridden that is nothing.
+    async fn handshake_complete_callback(
+        &self,
+        ssl: &TlsRef,
+    ) -> Option<Arc<dyn Any + Send + Sync>> {
+        let _ = ssl;
+        None
+    }
+}
+
+/// Boxed TLS callbacks.
+pub type TlsAcceptCallbacks = Box<dyn TlsAccept + Send + Sync>;
+
+/// What is done with a connection before TLS, or before the application where there is no TLS: to
+/// read a PROXY protocol header, for one.
+#[async_trait]
+pub trait PreTlsProcess: Send + Sync {
+    /// Works on a connection that was just accepted.
+    ///
+    /// # Errors
+    /// With any error the connection is closed.
+    async fn process(&self, stream: &mut L4Stream) -> Result<()>;
+}
+
+/// A shared [`PreTlsProcess`].
+pub type PreTlsCallback = Arc<dyn PreTlsProcess>;
+
+/// One endpoint to listen on, and how.
+pub struct ListenerConfig {
+    address: ServerAddress,
+    tls: Option<TlsSettings>,
+    l4_buffer: L4BufferSettings,
+}
+
+impl ListenerConfig {
+    /// A TCP endpoint, as `127.0.0.1:80`, `[::]:80` or `localhost:80`.
+    pub fn tcp(addr: impl Into<String>) -> Self {
+        ServerAddress::Tcp(addr.into(), None).into()
+    }
+
+    /// A Unix socket with this path.
+    pub fn uds(addr: impl Into<String>) -> Self {
+        ServerAddress::Uds(addr.into(), None).into()
+    }
+
+    /// Sets the socket options; they are of no use to a Unix socket, which is told in the log.
+    pub fn tcp_socket_options(mut self, options: TcpSocketOptions) -> Self {
+        match &mut self.address {
+            ServerAddress::Tcp(_, current) => *current = Some(options),
+            ServerAddress::Uds(path, _) => log::warn!("TCP options have no effect on {path}"),
+        }
+        self
+    }
+
+    /// Sets the permissions of the Unix socket, 0666 otherwise; they are of no use to TCP, which is
+    /// told in the log.
+    pub fn permissions(mut self, permissions: Permissions) -> Self {
+        match &mut self.address {
+            ServerAddress::Uds(_, current) => *current = Some(permissions),
+            ServerAddress::Tcp(addr, _) => log::warn!("permissions have no effect on {addr}"),
+        }
+        self
+    }
+
+    /// Serves TLS.
+    pub fn tls(mut self, settings: TlsSettings) -> Self {
+        self.tls = Some(settings);
+        self
+    }
+
+    /// Sets the sizes of the connections' buffers.
+    pub fn l4_buffer(mut self, settings: L4BufferSettings) -> Self {
+        self.l4_buffer = settings;
+        self
+    }
+}
+
+impl From<ServerAddress> for ListenerConfig {
+    fn from(address: ServerAddress) -> Self {
+        ListenerConfig {
+            address,
+            tls: None,
+            l4_buffer: L4BufferSettings::default(),
+        }
+    }
+}
+
+/// The endpoints of a service.
+#[derive(Default)]
+pub struct Listeners {
+    endpoints: Vec<ListenerConfig>,
+    filter: Option<Arc<dyn ConnectionFilter>>,
+    pre_tls: Option<PreTlsCallback>,
+}
+
+impl Listeners {
+    /// No endpoints yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// One TCP endpoint.
+    pub fn tcp(addr: &str) -> Self {
+        Self::at(ListenerConfig::tcp(addr))
+    }
+
+    /// One Unix socket, with permissions 0666 unless others are given.
+    pub fn uds(addr: &str, perm: Option<Permissions>) -> Self {
+        Self::at(ServerAddress::Uds(addr.into(), perm).into())
+    }
+
+    /// One TLS endpoint with the certificate and key in these PEM files.
+    ///
+    /// # Errors
+    /// When the files cannot be used, or the build has no TLS backend.
+    pub fn tls(addr: &str, cert_path: &str, key_path: &str) -> Result<Self> {
+        let settings = TlsSettings::intermediate(cert_path, key_path)?;
+        Ok(Self::at(ListenerConfig::tcp(addr).tls(settings)))
+    }
+
+    fn at(endpoint: ListenerConfig) -> Self {
+        Listeners {
+            endpoints: vec![endpoint],
+            ..Self::default()
+        }
+    }
+
+    /// Adds a TCP endpoint.
+    pub fn add_tcp(&mut self, addr: &str) {
+        self.add_address(ServerAddress::Tcp(addr.into(), None));
+    }
+
+    /// Adds a TCP endpoint with socket options.
+    pub fn add_tcp_with_settings(&mut self, addr: &str, sock_opt: TcpSocketOptions) {
+        self.add_address(ServerAddress::Tcp(addr.into(), Some(sock_opt)));
+    }
+
+    /// Adds a Unix socket, with permissions 0666 unless others are given.
+    pub fn add_uds(&mut self, addr: &str, perm: Option<Permissions>) {
+        self.add_address(ServerAddress::Uds(addr.into(), perm));
+    }
+
+    /// Adds a TLS endpoint with the certificate and key in these PEM files.
+    ///
+    /// # Errors
+    /// When the files cannot be used, or the build has no TLS backend.
+    pub fn add_tls(&mut self, addr: &str, cert_path: &str, key_path: &str) -> Result<()> {
+        let settings = TlsSettings::intermediate(cert_path, key_path)?;
+        self.add_tls_with_settings(addr, None, settings);
+        Ok(())
+    }
+
+    /// Adds a TLS endpoint with socket options.
+    pub fn add_tls_with_settings(
+        &mut self,
+        addr: &str,
+        sock_opt: Option<TcpSocketOptions>,
+        settings: TlsSettings,
+    ) {
+        self.add_endpoint(ServerAddress::Tcp(addr.into(), sock_opt), Some(settings));
+    }
+
+    /// Adds an endpoint without TLS.
+    pub fn add_address(&mut self, addr: ServerAddress) {
+        self.add_endpoint(addr, None);
+    }
+
+    /// Adds an endpoint, with or without TLS.
+    pub fn add_endpoint(&mut self, l4: ServerAddress, tls: Option<TlsSettings>) {
+        self.add_listener(ListenerConfig { tls, ..l4.into() });
+    }
+
+    /// Adds an endpoint.
+    pub fn add_listener(&mut self, endpoint: ListenerConfig) {
+        self.endpoints.push(endpoint);
+    }
+
+    /// Sets what is done with connections before TLS, at all endpoints.
+    pub fn set_pre_tls_callback(&mut self, callback: PreTlsCallback) {
+        self.pre_tls = Some(callback);
+    }
+
+    /// Sets which connections are served, at all endpoints.
+    #[cfg(feature = "connection_filter")]
+    pub fn set_connection_filter(&mut self, filter: Arc<dyn ConnectionFilter>) {
+        self.filter_connections(filter);
+    }
+
+    pub(crate) fn filter_connections(&mut self, filter: Arc<dyn ConnectionFilter>) {
+        self.filter = Some(filter);
+    }
+
+    /// The addresses of the endpoints, as they were added.
+    pub fn addresses(&self) -> Vec<String> {
+        let address = |endpoint: &ListenerConfig| endpoint.address.as_ref().to_owned();
+        self.endpoints.iter().map(address).collect()
+    }
+
+    /// Listens on all endpoints: on the sockets in `fds` where they are, on new ones elsewhere,
+    /// which are then added there.
+    ///
+    /// # Errors
+    /// One line that names the endpoint and what is in the way.
+    pub(crate) async fn listen(
+        &self,
+        fds: Option<&ListenFds>,
+    ) -> std::result::Result<Vec<Endpoint>, String> {
+        let mut endpoints = Vec::with_capacity(self.endpoints.len());
+        for config in &self.endpoints {
+            let address = &config.address;
+            if config.tls.is_some() {
+                let address = address.as_ref();
+                return Err(format!("cannot listen on {address} with TLS: {NO_BACKEND}"));
+            }
+            endpoints.push(Endpoint {
+                listening: l4::listen(address, fds).await?,
+                entrance: Arc::new(Entrance {
+                    filter: self.filter.clone(),
+                    pre_tls: self.pre_tls.clone(),
+                    l4_buffer: config.l4_buffer,
+                }),
+            });
+        }
+        Ok(endpoints)
+    }
+}
+
+/// An endpoint that listens.
+pub(crate) struct Endpoint {
+    listening: Listening,
+    pub(crate) entrance: Arc<Entrance>,
+}
+
+/// What connections of an endpoint go through before they reach the application.
+pub(crate) struct Entrance {
+    filter: Option<Arc<dyn ConnectionFilter>>,
+    pre_tls: Option<PreTlsCallback>,
+    l4_buffer: L4BufferSettings,
+}
+
+impl Entrance {
+    /// Makes an accepted connection a stream of the calling task's reactor; none when it is not
+    /// to be served.
+    pub(crate) async fn pass(&self, accepted: Accepted) -> Option<Stream> {
+        if let Some(filter) = &self.filter {
+            if !connection_filter::admits(&**filter, accepted.peer.as_ref()).await {
+                log::debug!("connection from {:?} turned away", accepted.peer);
+                return None;
+            }
+        }
+        let mut stream = match accepted.into_stream() {
+            Ok(stream) => stream,
+            Err(e) => {
+                log::error!("cannot serve an accepted connection: {e}");
+                return None;
+            }
+        };
+        stream.set_buffer_settings(self.l4_buffer);
+        if let Some(pre_tls) = &self.pre_tls {
+            if let Err(e) = pre_tls.process(&mut stream).await {
+                log::warn!("connection closed before it was served: {e}");
+                return None;
+            }
+        }
+        Some(Box::new(stream))
+    }
+}

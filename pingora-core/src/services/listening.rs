@@ -1,1 +1,210 @@
-//! Services that accept connections.
+//! Services that listen.
+
+use std::fs::Permissions;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::future::join_all;
+use pingora_error::Result;
+use pingora_runtime::RuntimeOpts;
+
+use super::{Service as ServiceTrait, ServiceReadyNotifier};
+use crate::apps::ServerApp;
+use crate::listeners::tls::TlsSettings;
+use crate::listeners::{
+    accept_connections, ConnectionFilter, ListenerConfig, Listeners, Pool, ServerAddress,
+    TcpSocketOptions,
+};
+use crate::protocols::Stream;
+use crate::server::{fatal, ListenFds, ShutdownWatch};
+use crate::worker::Workers;
+
+/// Chooses the options of a service's runtime, given the configured ones; none keeps those.
+pub type RuntimeOptsOverride = Arc<dyn Fn(&RuntimeOpts) -> Option<RuntimeOpts> + Send + Sync>;
+
+/// An application and the endpoints where it is served.
+pub struct Service<A> {
+    name: String,
+    listeners: Listeners,
+    app_logic: Option<A>,
+    runtime_opts_override: Option<RuntimeOptsOverride>,
+    /// Worker threads; the configuration's number when unset.
+    pub threads: Option<usize>,
+}
+
+impl<A> Service<A> {
+    /// A service without endpoints yet.
+    pub fn new(name: String, app_logic: A) -> Self {
+        Self::with_listeners(name, Listeners::new(), app_logic)
+    }
+
+    /// A service with these endpoints.
+    pub fn with_listeners(name: String, listeners: Listeners, app_logic: A) -> Self {
+        Service {
+            name,
+            listeners,
+            app_logic: Some(app_logic),
+            runtime_opts_override: None,
+            threads: None,
+        }
+    }
+
+    /// The endpoints.
+    pub fn endpoints(&mut self) -> &mut Listeners {
+        &mut self.listeners
+    }
+
+    /// Adds a TCP endpoint.
+    pub fn add_tcp(&mut self, addr: &str) {
+        self.listeners.add_tcp(addr);
+    }
+
+    /// Adds a TCP endpoint with socket options.
+    pub fn add_tcp_with_settings(&mut self, addr: &str, sock_opt: TcpSocketOptions) {
+        self.listeners.add_tcp_with_settings(addr, sock_opt);
+    }
+
+    /// Adds a Unix socket, with permissions 0666 unless others are given.
+    pub fn add_uds(&mut self, addr: &str, perm: Option<Permissions>) {
+        self.listeners.add_uds(addr, perm);
+    }
+
+    /// Adds a TLS endpoint with the certificate and key in these PEM files.
+    ///
+    /// # Errors
+    /// When the files cannot be used, or the build has no TLS backend.
+    pub fn add_tls(&mut self, addr: &str, cert_path: &str, key_path: &str) -> Result<()> {
+        self.listeners.add_tls(addr, cert_path, key_path)
+    }
+
+    /// Adds a TLS endpoint with socket options.
+    pub fn add_tls_with_settings(
+        &mut self,
+        addr: &str,
+        sock_opt: Option<TcpSocketOptions>,
+        settings: TlsSettings,
+    ) {
+        self.listeners
+            .add_tls_with_settings(addr, sock_opt, settings);
+    }
+
+    /// Adds an endpoint without TLS.
+    pub fn add_address(&mut self, addr: ServerAddress) {
+        self.listeners.add_address(addr);
+    }
+
+    /// Adds an endpoint.
+    pub fn add_listener(&mut self, endpoint: ListenerConfig) {
+        self.listeners.add_listener(endpoint);
+    }
+
+    /// Sets which connections are served, at all endpoints.
+    pub fn set_connection_filter(&mut self, filter: Arc<dyn ConnectionFilter>) {
+        self.listeners.filter_connections(filter);
+    }
+
+    /// Sets what chooses the options of the service's runtime.
+    pub fn set_runtime_opts_override(&mut self, override_fn: RuntimeOptsOverride) {
+        self.runtime_opts_override = Some(override_fn);
+    }
+
+    /// The application, until the service has started.
+    pub fn app_logic(&self) -> Option<&A> {
+        self.app_logic.as_ref()
+    }
+
+    /// The application, until the service has started.
+    pub fn app_logic_mut(&mut self) -> Option<&mut A> {
+        self.app_logic.as_mut()
+    }
+}
+
+impl<A: ServerApp + Send + Sync + 'static> Service<A> {
+    /// Serves a connection for as long as the application gives it back.
+    pub async fn handle_event(event: Stream, app_logic: Arc<A>, shutdown: ShutdownWatch) {
+        let mut open = Some(event);
+        while let Some(stream) = open {
+            open = app_logic.process_new(stream, &shutdown).await;
+        }
+    }
+
+    /// Runs the service until its endpoints have closed; connections go on.
+    ///
+    /// # Errors
+    /// One line, when an endpoint cannot be listened on.
+    async fn serve(
+        &mut self,
+        fds: Option<ListenFds>,
+        shutdown: ShutdownWatch,
+        listeners_per_fd: usize,
+        ready: Option<ServiceReadyNotifier>,
+    ) -> std::result::Result<(), String> {
+        let Some(app) = self.app_logic.take() else {
+            return Err(format!("the service {} was started before", self.name));
+        };
+        let app = Arc::new(app);
+        let pool = Pool::new(Workers::current());
+        let endpoints = self.listeners.listen(fds.as_ref()).await?;
+        drop(ready);
+        let accepting = endpoints.into_iter().enumerate().map(|(index, endpoint)| {
+            let (app, watch) = (app.clone(), shutdown.clone());
+            let entrance = endpoint.entrance.clone();
+            let connect = move |accepted| {
+                let (entrance, app, watch) = (entrance.clone(), app.clone(), watch.clone());
+                async move {
+                    if let Some(stream) = entrance.pass(accepted).await {
+                        Self::handle_event(stream, app, watch).await;
+                    }
+                }
+            };
+            let (pool, shutdown) = (pool.clone(), shutdown.clone());
+            accept_connections(endpoint, index, listeners_per_fd, pool, shutdown, connect)
+        });
+        let ended = join_all(accepting).await;
+        app.cleanup().await;
+        ended.into_iter().collect()
+    }
+}
+
+#[async_trait]
+impl<A: ServerApp + Send + Sync + 'static> ServiceTrait for Service<A> {
+    async fn start_service(
+        &mut self,
+        fds: Option<ListenFds>,
+        shutdown: ShutdownWatch,
+        listeners_per_fd: usize,
+    ) {
+        if let Err(e) = self.serve(fds, shutdown, listeners_per_fd, None).await {
+            fatal(&e);
+        }
+    }
+
+    async fn start_with_notifier(
+        &mut self,
+        fds: Option<ListenFds>,
+        shutdown: ShutdownWatch,
+        listeners_per_fd: usize,
+        ready_notifier: ServiceReadyNotifier,
+    ) {
+        let ready = Some(ready_notifier);
+        if let Err(e) = self.serve(fds, shutdown, listeners_per_fd, ready).await {
+            fatal(&e);
+        }
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn threads(&self) -> Option<usize> {
+        self.threads
+    }
+
+    fn runtime_opts_override(&self, global: &RuntimeOpts) -> Option<RuntimeOpts> {
+        self.runtime_opts_override.as_ref()?(global)
+    }
+
+    fn listen_addresses(&self) -> Option<Vec<String>> {
+        Some(self.listeners.addresses())
+    }
+}

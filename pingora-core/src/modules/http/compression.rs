@@ -1,7 +1,9 @@
 //! Response compression as a module.
 
 use std::any::Any;
+use std::future::Future;
 use std::ops::{Deref, DerefMut};
+use std::pin::Pin;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -10,7 +12,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::{HttpModule, HttpModuleBuilder, Module, ModuleBuilder};
 use crate::protocols::http::compression::ResponseCompressionCtx;
-use crate::utils::ready::{Boxed, ReadyOk};
+use crate::utils::ready::ReadyOk;
 
 /// Compresses the response to a client; it dereferences to the settings of this one response.
 ///
@@ -36,7 +38,7 @@ impl HttpModule for ResponseCompression {
     fn request_header_filter<'life0, 'life1, 'async_trait>(
         &'life0 mut self,
         req: &'life1 mut RequestHeader,
-    ) -> Boxed<'async_trait, Result<()>>
+    ) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'async_trait>>
     where
         'life0: 'async_trait,
         'life1: 'async_trait,
@@ -50,7 +52,7 @@ impl HttpModule for ResponseCompression {
         &'life0 mut self,
         resp: &'life1 mut ResponseHeader,
         end_of_stream: bool,
-    ) -> Boxed<'async_trait, Result<()>>
+    ) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'async_trait>>
     where
         'life0: 'async_trait,
         'life1: 'async_trait,

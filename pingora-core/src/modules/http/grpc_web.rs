@@ -1,7 +1,9 @@
 //! The gRPC-web bridge as a module.
 
 use std::any::Any;
+use std::future::Future;
 use std::ops::{Deref, DerefMut};
+use std::pin::Pin;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -10,7 +12,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::{HttpModule, HttpModuleBuilder, Module};
 use crate::protocols::http::bridge::grpc_web::GrpcWebCtx;
-use crate::utils::ready::{Boxed, ReadyOk};
+use crate::utils::ready::ReadyOk;
 
 /// Lets gRPC-web clients reach gRPC origins.
 ///
@@ -37,7 +39,7 @@ impl HttpModule for GrpcWebBridge {
     fn request_header_filter<'life0, 'life1, 'async_trait>(
         &'life0 mut self,
         req: &'life1 mut RequestHeader,
-    ) -> Boxed<'async_trait, Result<()>>
+    ) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'async_trait>>
     where
         'life0: 'async_trait,
         'life1: 'async_trait,
@@ -51,7 +53,7 @@ impl HttpModule for GrpcWebBridge {
         &'life0 mut self,
         resp: &'life1 mut ResponseHeader,
         _end_of_stream: bool,
-    ) -> Boxed<'async_trait, Result<()>>
+    ) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'async_trait>>
     where
         'life0: 'async_trait,
         'life1: 'async_trait,

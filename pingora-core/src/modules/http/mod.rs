@@ -5,13 +5,15 @@
 //! type.
 
 use std::any::Any;
+use std::future::Future;
+use std::pin::Pin;
 
 use bytes::Bytes;
 use http::HeaderMap;
 use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 
-use crate::utils::ready::{Boxed, ReadyOk};
+use crate::utils::ready::ReadyOk;
 
 pub mod compression;
 pub mod grpc_web;
@@ -29,7 +31,7 @@ pub trait HttpModule {
     fn request_header_filter<'life0, 'life1, 'async_trait>(
         &'life0 mut self,
         _req: &'life1 mut RequestHeader,
-    ) -> Boxed<'async_trait, Result<()>>
+    ) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'async_trait>>
     where
         'life0: 'async_trait,
         'life1: 'async_trait,
@@ -47,7 +49,7 @@ pub trait HttpModule {
         &'life0 mut self,
         _body: &'life1 mut Option<Bytes>,
         _end_of_stream: bool,
-    ) -> Boxed<'async_trait, Result<()>>
+    ) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'async_trait>>
     where
         'life0: 'async_trait,
         'life1: 'async_trait,
@@ -65,7 +67,7 @@ pub trait HttpModule {
         &'life0 mut self,
         _resp: &'life1 mut ResponseHeader,
         _end_of_stream: bool,
-    ) -> Boxed<'async_trait, Result<()>>
+    ) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'async_trait>>
     where
         'life0: 'async_trait,
         'life1: 'async_trait,
@@ -164,16 +166,19 @@ impl HttpModules {
 
     /// The modules for a new request.
     pub fn build_ctx(&self) -> HttpModuleCtx {
-        HttpModuleCtx(match &self.builders[..] {
+        let modules = match &self.builders[..] {
             [] => Modules::None,
             [only] => Modules::One(only.init()),
             several => Modules::Several(several.iter().map(|builder| builder.init()).collect()),
-        })
+        };
+        HttpModuleCtx { modules }
     }
 }
 
 /// The modules of one request, in the order in which they run.
-pub struct HttpModuleCtx(Modules);
+pub struct HttpModuleCtx {
+    modules: Modules,
+}
 
 /// Most requests have one module, and need no list for it.
 enum Modules {
@@ -185,11 +190,13 @@ enum Modules {
 impl HttpModuleCtx {
     /// No modules; it allocates nothing.
     pub fn empty() -> Self {
-        Self(Modules::None)
+        Self {
+            modules: Modules::None,
+        }
     }
 
     fn modules(&self) -> &[Module] {
-        match &self.0 {
+        match &self.modules {
             Modules::None => &[],
             Modules::One(module) => std::slice::from_ref(module),
             Modules::Several(modules) => modules,
@@ -197,7 +204,7 @@ impl HttpModuleCtx {
     }
 
     fn modules_mut(&mut self) -> &mut [Module] {
-        match &mut self.0 {
+        match &mut self.modules {
             Modules::None => &mut [],
             Modules::One(module) => std::slice::from_mut(module),
             Modules::Several(modules) => modules,

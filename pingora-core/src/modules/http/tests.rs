@@ -35,7 +35,9 @@ impl HttpModule for Marker {
 
     fn response_body_filter(&mut self, body: &mut Option<Bytes>, _: bool) -> Result<()> {
         if let Some(bytes) = body {
-            *bytes = [&bytes[..], self.letter.to_string().as_bytes()].concat().into();
+            *bytes = [&bytes[..], self.letter.to_string().as_bytes()]
+                .concat()
+                .into();
         }
         Ok(())
     }
@@ -220,7 +222,10 @@ fn default_methods_do_not_allocate() {
     let mut resp = ResponseHeader::build(200, None).unwrap();
     assert_eq!(size_of_val(&*idle.request_header_filter(&mut req)), 0);
     assert_eq!(size_of_val(&*idle.request_body_filter(&mut None, true)), 0);
-    assert_eq!(size_of_val(&*idle.response_header_filter(&mut resp, true)), 0);
+    assert_eq!(
+        size_of_val(&*idle.response_header_filter(&mut resp, true)),
+        0
+    );
 }
 
 #[test]
@@ -282,18 +287,22 @@ async fn grpc_web_is_bridged_when_asked_for() {
     ctx.get_mut::<GrpcWebBridge>().unwrap().init();
 
     let mut req = RequestHeader::build("POST", b"/", None).unwrap();
-    req.insert_header("content-type", "application/grpc-web").unwrap();
+    req.insert_header("content-type", "application/grpc-web")
+        .unwrap();
     ctx.request_header_filter(&mut req).await.unwrap();
     assert_eq!(req.headers["content-type"], "application/grpc");
 
     let mut resp = ResponseHeader::build(200, None).unwrap();
-    resp.insert_header("content-type", "application/grpc").unwrap();
+    resp.insert_header("content-type", "application/grpc")
+        .unwrap();
     ctx.response_header_filter(&mut resp, false).await.unwrap();
     assert_eq!(resp.headers["content-type"], "application/grpc-web");
 
     assert_eq!(ctx.response_trailer_filter(&mut None).unwrap(), None);
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", "0".parse().unwrap());
-    let frame = ctx.response_trailer_filter(&mut Some(Box::new(trailers))).unwrap();
+    let frame = ctx
+        .response_trailer_filter(&mut Some(Box::new(trailers)))
+        .unwrap();
     assert_eq!(&frame.unwrap()[5..], b"grpc-status: 0\r\n");
 }

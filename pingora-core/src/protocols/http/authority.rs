@@ -153,7 +153,9 @@ fn is_ip_literal(literal: &[u8]) -> bool {
             !version.is_empty()
                 && version.iter().all(u8::is_ascii_hexdigit)
                 && !address.is_empty()
-                && address.iter().all(|&byte| is_name_byte(byte) || byte == b':')
+                && address
+                    .iter()
+                    .all(|&byte| is_name_byte(byte) || byte == b':')
         }
         _ => std::str::from_utf8(literal).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok()),
     }
@@ -164,9 +166,7 @@ fn is_reg_name(mut name: &[u8]) -> bool {
     loop {
         name = match name {
             [] => return true,
-            [b'%', high, low, rest @ ..]
-                if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
-            {
+            [b'%', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
                 rest
             }
             [byte, rest @ ..] if is_name_byte(*byte) => rest,

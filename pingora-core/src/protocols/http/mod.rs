@@ -73,12 +73,8 @@ mod tests {
 
     #[test]
     fn which_tasks_end_a_response() {
-        let header = |end| {
-            HttpTask::Header(
-                Box::new(ResponseHeader::build(200, None).unwrap()),
-                end,
-            )
-        };
+        let header =
+            |end| HttpTask::Header(Box::new(ResponseHeader::build(200, None).unwrap()), end);
         let cases = [
             (header(false), false, "Header"),
             (header(true), true, "Header"),

@@ -19,7 +19,7 @@ use super::v1::server::{HttpSession as SessionV1, Inner};
 use super::{error_resp, HttpTask};
 use crate::protocols::l4::socket::SocketAddr;
 use crate::protocols::{Digest, Stream};
-use crate::shutdown::Registry;
+use crate::shutdown::{Registry, Stage};
 
 /// An exchange with a client.
 pub enum Session {
@@ -407,8 +407,12 @@ impl Session {
     /// Those of the writes.
     pub async fn write_error_response(&mut self, resp: ResponseHeader, body: Bytes) -> Result<()> {
         self.set_keepalive(None);
-        self.write_response_header(Box::new(resp)).await?;
-        self.write_response_body(body, true).await
+        self.response_duplex_vec(vec![
+            HttpTask::Header(Box::new(resp), false),
+            HttpTask::Body(Some(body), true),
+        ])
+        .await
+        .map(|_| ())
     }
 
     /// Answers a request whose head could not be read, as far as an answer is due: with the status that the
@@ -570,6 +574,24 @@ impl Session {
         h1!(self, s => s.wait_in(registry, read_timeout), else ())
     }
 
+    /// Whether the server of this connection is shutting down.
+    #[doc(hidden)]
+    pub fn is_shutting_down(&self) -> bool {
+        h1!(self, s => s.shutdown_stage() != Stage::Running, else false)
+    }
+
+    /// Whether an earlier request was served on this connection.
+    #[doc(hidden)]
+    pub fn is_reused(&self) -> bool {
+        h1!(self, s => s.is_reused(), else false)
+    }
+
+    /// Whether a piece of the body is there without a read.
+    #[doc(hidden)]
+    pub fn has_buffered_body(&self) -> bool {
+        h1!(self, s => s.has_buffered_body(), else false)
+    }
+
     /// Whether a byte of the next request is there; reads at most once.
     #[doc(hidden)]
     pub fn poll_has_request(&mut self, cx: &mut Context<'_>) -> bool {
@@ -618,6 +640,12 @@ impl Session {
             Session::H1(s) => s.poll_flush(cx),
             Session::Custom(s) => s.write_proxy_tasks().as_mut().poll(cx).map_ok(|_| ()),
         }
+    }
+
+    /// How many bytes are queued and have not left, as far as that is known.
+    #[doc(hidden)]
+    pub fn queued(&self) -> usize {
+        h1!(self, s => s.queued(), else 0)
     }
 
     /// Whether everything queued has left.

@@ -342,7 +342,7 @@ pub fn set_tcp_keepalive(stream: &TcpStream, ka: &TcpKeepalive) -> Result<()> {
     keepalive(SockRef::from(stream), ka).or_err(SocketError, "setting TCP keepalive")
 }
 
-fn keepalive(socket: SockRef<'_>, ka: &TcpKeepalive) -> io::Result<()> {
+pub(crate) fn keepalive(socket: SockRef<'_>, ka: &TcpKeepalive) -> io::Result<()> {
     let count = u32::try_from(ka.count).map_err(|_| io::ErrorKind::InvalidInput)?;
     let probes = socket2::TcpKeepalive::new()
         .with_time(ka.idle)

@@ -17,10 +17,12 @@ pub(crate) use meeting::{Patience, Trust};
 /// with, such as `0.0.0.0:8080` or the path of a Unix socket.
 ///
 /// Descriptors in the table are borrowed from the listeners that own them, except for inherited
-/// ones that no listener has claimed yet.
+/// ones that no listener has claimed.
 #[derive(Debug, Default)]
 pub struct Fds {
     by_bind: BTreeMap<String, RawFd>,
+    /// Bind strings whose sockets a listener owns.
+    owned: HashSet<String>,
     upgrade: bool,
 }
 
@@ -55,13 +57,14 @@ impl Fds {
         self.by_bind.extend(binds.into_iter().zip(fds));
     }
 
-    /// Closes and forgets the sockets whose bind strings are not in `keep`; returns those strings.
+    /// Closes and forgets the sockets whose bind strings are not in `keep` and that no listener
+    /// owns; returns those strings.
     ///
     /// Left open, such a socket would go on queueing connections that nobody accepts.
     pub fn close_unclaimed(&mut self, keep: &HashSet<String>) -> Vec<String> {
         let mut closed = Vec::new();
         self.by_bind.retain(|bind, fd| {
-            let kept = keep.contains(bind);
+            let kept = keep.contains(bind) || self.owned.contains(bind);
             if !kept {
                 if let Err(e) = nix::unistd::close(*fd) {
                     log::warn!("cannot close the inherited socket of {bind}: {e}");
@@ -133,9 +136,27 @@ impl Fds {
         meeting::send(&meeting::to_path(path)?, patience, trust, &binds, &fds)
     }
 
+    /// Gives an inherited socket to the listener that owns it from now on; none when there is no
+    /// such socket, or another listener has it.
+    pub(crate) fn claim(&mut self, bind: &str) -> Option<RawFd> {
+        let fd = *self.by_bind.get(bind)?;
+        self.owned.insert(bind.to_owned()).then_some(fd)
+    }
+
+    /// Enters a socket that its listener owns. Of several under one bind string, the first is the
+    /// one that is handed on.
+    pub(crate) fn add_owned(&mut self, bind: &str, fd: RawFd) {
+        if self.owned.insert(bind.to_owned()) {
+            self.by_bind.insert(bind.to_owned(), fd);
+        }
+    }
+
     /// Forgets a socket that its listener is about to close.
-    pub(crate) fn remove(&mut self, bind: &str) {
-        self.by_bind.remove(bind);
+    pub(crate) fn remove(&mut self, bind: &str, fd: RawFd) {
+        if self.by_bind.get(bind) == Some(&fd) {
+            self.by_bind.remove(bind);
+            self.owned.remove(bind);
+        }
     }
 
     /// Notes that an old process may still hold the addresses that this one wants.

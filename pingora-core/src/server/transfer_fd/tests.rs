@@ -1,1 +1,330 @@
+use std::net::TcpListener;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use nix::errno::Errno;
+
+use super::*;
+
+/// A directory of the test's own, removed at its end.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("fds-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        Dir(dir)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn patience() -> Patience {
+    Patience {
+        retries: 3000,
+        pause: Duration::from_millis(10),
+    }
+}
+
+fn listeners(n: usize) -> Vec<TcpListener> {
+    (0..n)
+        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+        .collect()
+}
+
+fn inode(fd: RawFd) -> (u64, u64) {
+    let meta = std::fs::metadata(format!("/proc/self/fd/{fd}")).unwrap();
+    (meta.dev(), meta.ino())
+}
+
+/// Takes received descriptors, so that they are closed.
+#[allow(unsafe_code)]
+fn owned(fds: &Fds) -> Vec<OwnedFd> {
+    let (_, raw) = fds.serialize();
+    raw.into_iter()
+        // SAFETY: each was just received and belongs to nobody.
+        .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
+        .collect()
+}
+
+/// Hands `fds` over a real socket at `path` to another table.
+fn hand_over(fds: &Fds, path: &str) -> (nix::Result<usize>, nix::Result<Fds>) {
+    std::thread::scope(|threads| {
+        let receiver = threads.spawn(|| {
+            let mut received = Fds::new();
+            received
+                .receive(path, &patience(), &Trust::default())
+                .map(|()| received)
+        });
+        let sent = fds.send(path, &patience(), &Trust::default());
+        (sent, receiver.join().unwrap())
+    })
+}
+
+fn table(sockets: &[TcpListener]) -> Fds {
+    let mut fds = Fds::new();
+    for (i, socket) in sockets.iter().enumerate() {
+        fds.add(format!("127.0.0.{}:80", i + 1), socket.as_raw_fd());
+    }
+    fds
+}
+
+#[test]
+fn a_table_of_sockets() {
+    let mut fds = Fds::new();
+    assert!(fds.is_empty());
+    fds.add("b".into(), 20);
+    fds.deserialize(vec!["a".into(), "c".into()], vec![10, 30]);
+    assert_eq!(fds.get("a"), Some(&10));
+    assert_eq!(fds.get("d"), None);
+    let names = ["a", "b", "c"].map(String::from).to_vec();
+    assert_eq!(fds.serialize(), (names, vec![10, 20, 30]));
+}
+
+#[test]
+fn a_socket_has_one_owner() {
+    let mut fds = Fds::new();
+    assert_eq!(fds.claim("a"), None);
+    fds.add("a".into(), 10);
+    assert_eq!(fds.claim("a"), Some(10));
+    assert_eq!(fds.claim("a"), None);
+    fds.add_owned("a", 11);
+    assert_eq!(fds.get("a"), Some(&10));
+    fds.remove("a", 11);
+    assert_eq!(fds.get("a"), Some(&10));
+    fds.remove("a", 10);
+    assert!(fds.is_empty());
+    fds.add_owned("a", 12);
+    assert_eq!(fds.claim("a"), None);
+    assert_eq!(fds.close_unclaimed(&HashSet::new()), Vec::<String>::new());
+}
+
+#[test]
+fn unclaimed_sockets_are_closed() {
+    let sockets = listeners(3);
+    let addrs: Vec<_> = sockets.iter().map(|s| s.local_addr().unwrap()).collect();
+    let mut fds = table(&sockets);
+    assert_eq!(fds.claim("127.0.0.3:80"), Some(sockets[2].as_raw_fd()));
+    // Closed by the table from here on, as inherited ones are.
+    let mut sockets = sockets.into_iter();
+    let (kept, closed, claimed) = (sockets.next(), sockets.next(), sockets.next());
+    std::mem::forget(closed);
+    let keep = HashSet::from(["127.0.0.1:80".to_owned()]);
+    assert_eq!(fds.close_unclaimed(&keep), ["127.0.0.2:80"]);
+    assert!(std::net::TcpStream::connect(addrs[0]).is_ok());
+    let error = std::net::TcpStream::connect(addrs[1]).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+    assert!(std::net::TcpStream::connect(addrs[2]).is_ok());
+    drop((kept, claimed));
+}
+
+#[test]
+fn any_number_of_sockets_crosses() {
+    for n in [1, 32, 33, 100] {
+        let dir = Dir::new(&format!("many-{n}"));
+        let sockets = listeners(n);
+        let fds = table(&sockets);
+        let (sent, received) = hand_over(&fds, &dir.path("sock"));
+        let received = received.unwrap();
+        let names = |fds: &Fds| fds.serialize().0;
+        assert_eq!(names(&received), names(&fds));
+        assert!(sent.unwrap() >= n * "127.0.0.1:80".len());
+        for (bind, fd) in fds.by_bind.iter() {
+            assert_eq!(inode(*received.get(bind).unwrap()), inode(*fd), "{bind}");
+        }
+        assert!(!Path::new(&dir.path("sock")).exists());
+        drop(owned(&received));
+    }
+}
+
+#[test]
+fn what_has_no_wire_form_stays_behind() {
+    let dir = Dir::new("space");
+    let sockets = listeners(2);
+    let mut fds = Fds::new();
+    fds.add("/run/a b.sock".into(), sockets[0].as_raw_fd());
+    fds.add("0.0.0.0:80".into(), sockets[1].as_raw_fd());
+    let (sent, received) = hand_over(&fds, &dir.path("sock"));
+    assert_eq!(sent, Ok(10));
+    let received = received.unwrap();
+    assert_eq!(received.serialize().0, ["0.0.0.0:80"]);
+    drop(owned(&received));
+}
+
+#[test]
+fn messages_keep_the_limits_of_the_original() {
+    let split = |binds: &[String]| {
+        let fds: Vec<RawFd> = (0..binds.len() as RawFd).collect();
+        let messages = wire::messages(binds, &fds);
+        let all: Vec<RawFd> = messages.iter().flat_map(|(_, fds)| fds.clone()).collect();
+        assert_eq!(all, fds);
+        for (payload, fds) in &messages {
+            assert!(payload.len() <= 2048 && fds.len() <= 32);
+            assert_eq!(payload.split(' ').count(), fds.len());
+        }
+        messages.len()
+    };
+    let names = |n: usize, len: usize| (0..n).map(|i| format!("{i:0len$}")).collect::<Vec<_>>();
+    assert_eq!(split(&names(32, 10)), 1);
+    assert_eq!(split(&names(33, 10)), 2);
+    assert_eq!(split(&names(32, 63)), 1);
+    assert_eq!(split(&names(32, 64)), 2);
+    assert_eq!(split(&names(3, 2048)), 3);
+}
+
+/// The bytes on the wire are those of the original: names in one payload, sockets in one control
+/// message, the first message complete by itself.
+#[test]
+fn the_first_message_reads_like_the_originals() {
+    use nix::sys::socket::{recvmsg, ControlMessageOwned, MsgFlags, UnixAddr};
+    let sockets = listeners(40);
+    let (binds, raw) = table(&sockets).serialize();
+    let (old, new) = UnixStream::pair().unwrap();
+    wire::send(&old, &binds, &raw).unwrap();
+    let mut data = [0; 2048];
+    let mut control = nix::cmsg_space!([RawFd; 32]);
+    let mut into = [std::io::IoSliceMut::new(&mut data)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message =
+        recvmsg::<UnixAddr>(new.as_raw_fd(), &mut into, Some(&mut control), flags).unwrap();
+    let parts: Vec<_> = message.cmsgs().unwrap().collect();
+    let n = message.bytes;
+    let [ControlMessageOwned::ScmRights(fds)] = &parts[..] else {
+        panic!("{parts:?}")
+    };
+    assert_eq!(fds.len(), 32);
+    for fd in fds {
+        nix::unistd::close(*fd).unwrap();
+    }
+    assert_eq!(
+        std::str::from_utf8(&data[..n]).unwrap(),
+        binds[..32].join(" ")
+    );
+}
+
+/// The original closes after one message: the sender must take that for an end, not an error.
+#[test]
+fn an_original_receiver_takes_the_first_message() {
+    let sockets = listeners(40);
+    let (binds, raw) = table(&sockets).serialize();
+    let (old, new) = UnixStream::pair().unwrap();
+    wire::send(&old, &binds[..1], &raw[..1]).unwrap();
+    drop(new);
+    assert_eq!(wire::send(&old, &binds, &raw), Err(Errno::EPIPE));
+}
+
+#[test]
+fn messages_of_another_form_are_refused() {
+    use nix::sys::socket::{sendmsg, ControlMessage, MsgFlags, UnixAddr};
+    let socket = &listeners(1)[0];
+    let rights = [socket.as_raw_fd(), socket.as_raw_fd()];
+    for (payload, fds) in [
+        (&b"a"[..], &rights[..]),
+        (b"a b c", &rights),
+        (b"a ", &rights),
+        (b"\xff", &rights[..1]),
+        (b"a", &[]),
+    ] {
+        let (old, new) = UnixStream::pair().unwrap();
+        let data = [std::io::IoSlice::new(payload)];
+        let control = [ControlMessage::ScmRights(fds)];
+        let control = if fds.is_empty() { &[] } else { &control[..] };
+        sendmsg::<UnixAddr>(old.as_raw_fd(), &data, control, MsgFlags::empty(), None).unwrap();
+        drop(old);
+        assert_eq!(
+            wire::receive(&new).unwrap_err(),
+            Errno::EPROTO,
+            "{payload:?}"
+        );
+    }
+    let (old, new) = UnixStream::pair().unwrap();
+    drop(old);
+    assert_eq!(wire::receive(&new).unwrap_err(), Errno::EPROTO);
+}
+
+#[test]
+fn nobody_comes() {
+    let dir = Dir::new("nobody");
+    let path = dir.path("sock");
+    let none = Patience {
+        retries: 0,
+        pause: Duration::ZERO,
+    };
+    let trust = Trust::default();
+    let fds = table(&listeners(1));
+    assert_eq!(fds.send(path.as_str(), &none, &trust), Err(Errno::ENOENT));
+    let received = Fds::new().receive(path.as_str(), &none, &trust);
+    assert_eq!(received, Err(Errno::EAGAIN));
+    assert!(!Path::new(&path).exists());
+    drop(UnixListener::bind(&path).unwrap());
+    let sent = fds.send(path.as_str(), &none, &trust);
+    assert_eq!(sent, Err(Errno::ECONNREFUSED));
+}
+
+#[test]
+fn only_a_socket_is_replaced() {
+    let dir = Dir::new("replace");
+    let path = dir.path("sock");
+    drop(UnixListener::bind(&path).unwrap());
+    let fds = table(&listeners(1));
+    let (sent, received) = hand_over(&fds, &path);
+    assert!(sent.is_ok());
+    drop(owned(&received.unwrap()));
+
+    let receive = |path: &str| Fds::new().get_from_sock(path);
+    std::fs::write(&path, "precious").unwrap();
+    assert_eq!(receive(&path), Err(Errno::ENOTSOCK));
+    assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+    let link = dir.path("link");
+    std::os::unix::fs::symlink(dir.path("elsewhere"), &link).unwrap();
+    assert_eq!(receive(&link), Err(Errno::ELOOP));
+    assert!(!Path::new(&dir.path("elsewhere")).exists());
+}
+
+#[test]
+fn the_socket_is_open_to_other_users() {
+    let dir = Dir::new("mode");
+    let path = dir.path("sock");
+    let fds = table(&listeners(1));
+    std::thread::scope(|threads| {
+        let receiver = threads.spawn(|| {
+            let mut received = Fds::new();
+            received
+                .receive(path.as_str(), &patience(), &Trust::default())
+                .map(|()| drop(owned(&received)))
+        });
+        let mode = || std::fs::metadata(&path).map(|meta| meta.mode() & 0o777);
+        while !mode().is_ok_and(|mode| mode == 0o666) {
+            assert!(!receiver.is_finished());
+            std::thread::yield_now();
+        }
+        fds.send(path.as_str(), &patience(), &Trust::default())
+            .unwrap();
+        receiver.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn who_is_believed() {
+    let trust = Trust::only(1000, Some(33));
+    for uid in [0, 33, 1000] {
+        assert!(trust.covers(uid), "{uid}");
+    }
+    for uid in [1, 34, 999, u32::MAX] {
+        assert!(!trust.covers(uid), "{uid}");
+    }
+    assert!(!Trust::only(1000, None).covers(33));
+    assert!(Trust::new(Some("root")).covers(0));
+    assert!(Trust::new(Some("no-such-user")).covers(0));
+}

@@ -168,7 +168,10 @@ fn http1_requests_name_one_authority() {
         ),
     ] {
         let found = check(&request(method, target, version, hosts)).err();
-        assert_eq!(found, refused_for, "{method} {target} {version:?} {hosts:?}");
+        assert_eq!(
+            found, refused_for,
+            "{method} {target} {version:?} {hosts:?}"
+        );
     }
 }
 

@@ -187,7 +187,10 @@ mod tests {
             (&["gzip, deflate, br, zstd"], &[Gzip, Brotli, Zstd]),
             (&["br", "gzip"], &[Brotli, Gzip]),
             (&["gzip;q=0.5, br"], &[Brotli, Gzip]),
-            (&["gzip;q=0.001,br;q=0.002 , zstd;q=0.01"], &[Zstd, Brotli, Gzip]),
+            (
+                &["gzip;q=0.001,br;q=0.002 , zstd;q=0.01"],
+                &[Zstd, Brotli, Gzip],
+            ),
             (&["gzip ; q=0.5 , br ;q=1.000"], &[Brotli, Gzip]),
             (&["gzip;Q=0.5, br;q=0.51"], &[Brotli, Gzip]),
             (&["gzip;q=1., br;q=0."], &[Gzip]),

@@ -13,10 +13,11 @@ use super::{DictionaryData, Encode, COMPRESSION_ERROR, DCZ_HEADER_SIZE, DCZ_MAGI
 pub(super) type BoxedEncode = Box<dyn Encode + Send + Sync>;
 
 /// What one chunk may become. A few bytes of an encoded body can stand for gigabytes.
-const MAX_OUTPUT_PER_CHUNK: usize = 128 << 20;
+/// (Tests are not built to get through that in a moment.)
+const MAX_OUTPUT_PER_CHUNK: usize = if cfg!(test) { 8 << 20 } else { 128 << 20 };
 
 /// Buffer between brotli and the sink.
-const BROTLI_BUFFER: usize = 4096;
+const BROTLI_BUFFER: usize = 16 << 10;
 
 /// The window of brotli's command line tool for streams: 4 MiB.
 const BROTLI_WINDOW_LOG: u32 = 22;
@@ -82,7 +83,7 @@ pub(super) fn gzip_decoder() -> BoxedEncode {
 
 pub(super) fn brotli_decoder() -> BoxedEncode {
     let writer = brotli::DecompressorWriter::new(Sink::default(), BROTLI_BUFFER);
-    Metered::boxed("de-brotli", writer)
+    Metered::boxed("de-brotli", BrotliDecoder(writer))
 }
 
 /// `None` if zstd cannot be set up, which is for want of memory.
@@ -234,6 +235,7 @@ impl Codec for zstd::stream::write::Decoder<'static, Sink> {
 }
 
 /// Brotli's writer can be ended only by being taken apart.
+#[allow(clippy::large_enum_variant)] // it lives in a box
 enum BrotliEncoder {
     Writing(brotli::CompressorWriter<Sink>),
     Ended(Sink),
@@ -275,14 +277,34 @@ impl Codec for BrotliEncoder {
     }
 }
 
-impl Codec for brotli::DecompressorWriter<Sink> {
+/// Brotli's writer takes all input, but it may keep output that exceeds its buffer.
+struct BrotliDecoder(brotli::DecompressorWriter<Sink>);
+
+impl Write for BrotliDecoder {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.0.write(data)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        loop {
+            let before = self.0.get_ref().0.len();
+            let _ = self.0.write(&[])?;
+            if self.0.get_ref().0.len() == before {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Codec for BrotliDecoder {
     const EMPTY_IS_WHOLE: bool = true;
 
     fn end(&mut self) -> io::Result<()> {
-        self.close()
+        self.flush()?;
+        self.0.close()
     }
 
     fn sink(&mut self) -> &mut Sink {
-        self.get_mut()
+        self.0.get_mut()
     }
 }

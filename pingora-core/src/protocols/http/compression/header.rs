@@ -13,8 +13,7 @@ const MIN_LENGTH: usize = 20;
 /// Digests of what is transformed are wrong afterwards (RFC 9530, RFC 1864).
 const DIGESTS: [&str; 4] = ["content-digest", "repr-digest", "digest", "content-md5"];
 
-pub(super) const AVAILABLE_DICTIONARY: HeaderName =
-    HeaderName::from_static("available-dictionary");
+pub(super) const AVAILABLE_DICTIONARY: HeaderName = HeaderName::from_static("available-dictionary");
 
 /// Whether the response has a body, and one that may be transformed: all of a representation
 /// (RFC 9110 15.3.7 parts of one cannot be), without `no-transform` (RFC 9111 5.2.2.6).
@@ -68,7 +67,15 @@ fn is_compressible_type(media_type: &str) -> bool {
     }
     match kind.to_ascii_lowercase().as_str() {
         "text" => true,
-        "font" => among(&["collection", "eot", "opentype", "otf", "sfnt", "truetype", "ttf"]),
+        "font" => among(&[
+            "collection",
+            "eot",
+            "opentype",
+            "otf",
+            "sfnt",
+            "truetype",
+            "ttf",
+        ]),
         "image" => among(&["bmp", "vnd.microsoft.icon", "x-icon", "x-ms-bmp"]),
         "application" => among(&APPLICATION_TYPES),
         _ => false,
@@ -255,7 +262,11 @@ mod tests {
             (("content-encoding", "gzip"), false),
             (("content-encoding", "identity"), false),
         ] {
-            assert_eq!(is_compressible(&response(&[text, field])), expected, "{field:?}");
+            assert_eq!(
+                is_compressible(&response(&[text, field])),
+                expected,
+                "{field:?}"
+            );
         }
     }
 

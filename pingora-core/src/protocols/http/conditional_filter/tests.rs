@@ -116,7 +116,10 @@ fn dates_of_fields() {
     let resp = response(200, &[("date", EARLY), ("expires", "0")]);
     let date = resp_header_as_http_date(&resp, header::DATE).unwrap();
     assert_eq!(date.unwrap().to_string(), EARLY);
-    assert_eq!(resp_header_as_http_date(&resp, "last-modified").unwrap(), None);
+    assert_eq!(
+        resp_header_as_http_date(&resp, "last-modified").unwrap(),
+        None
+    );
     let error = resp_header_as_http_date(&resp, "expires").unwrap_err();
     assert_eq!(*error.etype(), ErrorType::InvalidHTTPHeader);
 
@@ -153,7 +156,14 @@ fn a_304_has_no_content_fields() {
     names.sort_unstable();
     assert_eq!(
         names,
-        ["cache-control", "content-location", "date", "etag", "expires", "vary"]
+        [
+            "cache-control",
+            "content-location",
+            "date",
+            "etag",
+            "expires",
+            "vary"
+        ]
     );
 }
 

@@ -1,5 +1,7 @@
 //! The server side of a custom session: towards the client.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,7 +16,7 @@ use super::{no_session, CustomMessageWrite};
 use crate::protocols::http::HttpTask;
 use crate::protocols::l4::socket::SocketAddr;
 use crate::protocols::Digest;
-use crate::utils::ready::{ready, Boxed};
+use crate::utils::ready::ready;
 
 /// One exchange with a client over a custom protocol.
 #[doc(hidden)]
@@ -69,7 +71,7 @@ pub trait Session: Send + Sync + Unpin + 'static {
     /// Sends the queued steps, and says whether the response ended with them.
     fn write_proxy_tasks<'life0, 'async_trait>(
         &'life0 mut self,
-    ) -> Boxed<'async_trait, Result<bool>>
+    ) -> Pin<Box<dyn Future<Output = Result<bool>> + Send + 'async_trait>>
     where
         'life0: 'async_trait,
         Self: 'async_trait,
@@ -343,7 +345,10 @@ impl Session for () {
         None
     }
 
-    fn restore_custom_message_writer(&mut self, _writer: Box<dyn CustomMessageWrite>) -> Result<()> {
+    fn restore_custom_message_writer(
+        &mut self,
+        _writer: Box<dyn CustomMessageWrite>,
+    ) -> Result<()> {
         Err(no_session())
     }
 }

@@ -196,6 +196,11 @@ impl Conn {
         })
     }
 
+    /// Whether something can be taken from what was received, without a read.
+    pub(super) fn has_buffered(&self) -> bool {
+        !self.buf.is_empty() && !self.reading.is_over()
+    }
+
     /// Looks for the end of a head in what was received.
     pub(super) fn scan(&mut self, limits: &Limits) -> Result<Option<Found>, Refusal> {
         self.scanner.scan(&self.buf, limits)

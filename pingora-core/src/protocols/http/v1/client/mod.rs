@@ -200,6 +200,18 @@ impl HttpSession {
         }
     }
 
+    /// Whether a piece of the response may be there without a read.
+    #[doc(hidden)]
+    pub fn has_buffered(&self) -> bool {
+        self.inner.conn.has_buffered()
+    }
+
+    /// Gives the origin its time anew: it was sent something, and may need that to go on.
+    #[doc(hidden)]
+    pub fn restart_read_timeout(&mut self) {
+        self.inner.conn.stop_read_deadline();
+    }
+
     /// Whether both messages are whole, the origin keeps the connection, and it sent nothing more.
     #[doc(hidden)]
     pub fn is_reusable(&self) -> bool {

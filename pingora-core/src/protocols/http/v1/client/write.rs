@@ -135,6 +135,12 @@ impl HttpSession {
         self.inner.conn.poll_flush(cx, timeout)
     }
 
+    /// How many bytes are queued and have not left.
+    #[doc(hidden)]
+    pub fn queued(&self) -> usize {
+        self.inner.conn.out.len()
+    }
+
     /// Whether everything queued has left.
     #[doc(hidden)]
     pub fn is_flushed(&self) -> bool {

@@ -20,7 +20,7 @@ use super::proto::state::{Reading, Writing};
 use crate::protocols::http::body_buffer::FixedBuffer;
 use crate::protocols::l4::socket::SocketAddr;
 use crate::protocols::{Digest, SocketDigest, Stream};
-use crate::shutdown::{Registration, Registry};
+use crate::shutdown::{Registration, Registry, Stage};
 
 mod read;
 mod reuse;
@@ -418,6 +418,18 @@ impl HttpSession {
             self.inner.place = Some(registry.register(crate::worker::current()));
             self.inner.shutdown_read_timeout = read_timeout;
         }
+    }
+
+    /// How far the shutdown is that this connection waits for.
+    #[doc(hidden)]
+    pub fn shutdown_stage(&self) -> Stage {
+        self.inner.place.as_ref().map_or(Stage::Running, |p| p.stage())
+    }
+
+    /// Whether a piece of the body is there without a read.
+    #[doc(hidden)]
+    pub fn has_buffered_body(&self) -> bool {
+        self.inner.conn.has_buffered()
     }
 
     /// Whether an earlier request was served on this connection.

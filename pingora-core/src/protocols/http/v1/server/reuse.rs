@@ -55,6 +55,8 @@ impl HttpSession {
     /// Closes the connection: gracefully when the response is complete, so that the client gets all of it; by
     /// a reset when it is cut short and only the end of the connection would tell its end.
     pub async fn shutdown(&mut self) {
+        // What was promised and is there leaves, also when the rest will not follow.
+        let _ = std::future::poll_fn(|cx| self.poll_flush(cx)).await;
         let conn = &mut self.inner.conn;
         let cut_short = match &conn.writing {
             Writing::Body(encoder) => *encoder == Encoder::UntilClose,

@@ -33,14 +33,8 @@ impl HttpSession {
     /// # Cancel safety
     /// The head is queued whole, and leaves with the next write.
     pub async fn write_response_header(&mut self, header: Box<ResponseHeader>) -> Result<()> {
-        let status = header.status;
         self.queue_header(header)?;
-        // A head with a length is about to be followed by its body: both leave together.
-        let body_follows = matches!(&self.inner.conn.writing, Writing::Body(Encoder::Length(_)));
-        if status.is_informational() || !body_follows {
-            self.flush().await?;
-        }
-        Ok(())
+        self.flush().await
     }
 
     /// [`HttpSession::write_response_header`] of a copy.
@@ -156,6 +150,12 @@ impl HttpSession {
         }
         let timeout = self.write_timeout();
         self.inner.conn.poll_flush(cx, timeout)
+    }
+
+    /// How many bytes are queued and have not left.
+    #[doc(hidden)]
+    pub fn queued(&self) -> usize {
+        self.inner.conn.out.len()
     }
 
     /// Whether everything queued has left.

@@ -1,0 +1,178 @@
+//! Addresses as they are written on the command line.
+
+use pingora_core::services::listening::Service;
+use pingora_core::upstreams::peer::HttpPeer;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// A place to listen on or to connect to: `IP:PORT`, or `unix:/PATH`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// A TCP address.
+    Inet(SocketAddr),
+    /// The path of a Unix socket.
+    Unix(PathBuf),
+}
+
+impl Address {
+    /// The peer that a proxy connects to, in clear text.
+    ///
+    /// # Errors
+    ///
+    /// Says why when the path is no valid socket path.
+    pub fn peer(&self) -> Result<HttpPeer, String> {
+        match self {
+            Address::Inet(addr) => Ok(HttpPeer::new(*addr, false, String::new())),
+            Address::Unix(path) => path
+                .to_str()
+                .ok_or_else(|| "the path is not UTF-8".to_string())
+                .and_then(|path| {
+                    HttpPeer::new_uds(path, false, String::new()).map_err(|e| e.to_string())
+                })
+                .map_err(|e| format!("cannot connect to {self}: {e}")),
+        }
+    }
+
+    /// Lets `service` listen here.
+    pub fn listen<A>(&self, service: &mut Service<A>) {
+        match self {
+            Address::Inet(addr) => service.add_tcp(&addr.to_string()),
+            Address::Unix(path) => service.add_uds(&path.to_string_lossy(), None),
+        }
+    }
+
+    /// Finds out whether a server could listen here, so that a program can refuse in one clear
+    /// line instead of failing on the way up.
+    ///
+    /// # Errors
+    ///
+    /// Says why not.
+    pub fn check_free(&self) -> Result<(), String> {
+        match self {
+            Address::Inet(addr) => TcpListener::bind(addr).map(drop).map_err(|e| e.to_string()),
+            Address::Unix(path) => check_free_path(path),
+        }
+        .map_err(|e| format!("cannot listen on {self}: {e}"))
+    }
+
+    /// What to type to see an answer from here.
+    pub fn curl_line(&self, path: &str) -> String {
+        match self {
+            Address::Inet(addr) => format!("curl -i http://{}{path}", reachable(*addr)),
+            Address::Unix(socket) => {
+                format!(
+                    "curl -i --unix-socket {} http://localhost{path}",
+                    socket.display()
+                )
+            }
+        }
+    }
+}
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("unix:") {
+            Some(path) if Path::new(path).is_absolute() => Ok(Address::Unix(path.into())),
+            Some(_) => Err(format!(
+                "bad address '{text}': a Unix socket needs an absolute path"
+            )),
+            None => text.parse().map(Address::Inet).map_err(|_| {
+                format!("bad address '{text}': write IP:PORT, as in 127.0.0.1:8080, or unix:/PATH")
+            }),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Inet(addr) => addr.fmt(f),
+            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// A file left by a process that ended may be replaced, one that somebody answers on may not.
+fn check_free_path(path: &Path) -> Result<(), String> {
+    if UnixStream::connect(path).is_ok() {
+        return Err("another process listens there".into());
+    }
+    match path.parent() {
+        Some(dir) if !dir.is_dir() => Err(format!("no directory {}", dir.display())),
+        _ => Ok(()),
+    }
+}
+
+/// An unspecified address listens everywhere, but is no place to connect to.
+fn reachable(mut addr: SocketAddr) -> SocketAddr {
+    if addr.ip().is_unspecified() {
+        addr.set_ip(match addr {
+            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        });
+    }
+    addr
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_and_written_alike() {
+        for text in ["127.0.0.1:80", "[::1]:8080", "unix:/run/proxy.sock"] {
+            assert_eq!(
+                text.parse::<Address>().map(|a| a.to_string()),
+                Ok(text.into())
+            );
+        }
+    }
+
+    #[test]
+    fn a_bad_address_is_named_and_the_form_is_told() {
+        for text in [
+            "",
+            "localhost:80",
+            "127.0.0.1",
+            "127.0.0.1:65536",
+            "unix:",
+            "unix:a/b",
+        ] {
+            let error = text.parse::<Address>().expect_err(text);
+            assert!(
+                error.starts_with(&format!("bad address '{text}': ")),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_occupied_port_is_not_free() {
+        let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let addr = Address::Inet(taken.local_addr().expect("an address"));
+        let error = addr.check_free().expect_err("the port is taken");
+        assert!(
+            error.starts_with(&format!("cannot listen on {addr}: ")),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_curl_line_connects_to_where_everywhere_is_reached() {
+        let curl = |text: &str| text.parse::<Address>().map(|a| a.curl_line("/x"));
+        assert_eq!(
+            curl("0.0.0.0:80"),
+            Ok("curl -i http://127.0.0.1:80/x".into())
+        );
+        assert_eq!(curl("[::]:80"), Ok("curl -i http://[::1]:80/x".into()));
+        assert_eq!(
+            curl("unix:/run/s"),
+            Ok("curl -i --unix-socket /run/s http://localhost/x".into())
+        );
+    }
+}

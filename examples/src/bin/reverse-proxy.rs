@@ -1,0 +1,284 @@
+//! A reverse proxy for HTTP/1.1: the program to run, to measure, and to start from.
+
+use async_trait::async_trait;
+use clap::Parser;
+use examples::address::Address;
+use examples::program;
+use pingora_core::server::configuration::{Opt, ServerConf};
+use pingora_core::server::Server;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error, Result};
+use pingora_proxy::{http_proxy_service, ProxyHttp, Session};
+use std::cell::Cell;
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A reverse proxy: takes HTTP requests, passes them to upstream servers, and brings the answers
+/// back.
+///
+/// Without --upstream it starts a small demo server of its own to pass requests to, so that
+/// there is something to see at once.
+#[derive(Parser)]
+#[command(name = "reverse-proxy", version, after_help = SIGNALS)]
+struct Args {
+    /// Where to listen: IP:PORT or unix:/PATH; may be given several times
+    #[arg(short, long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    listen: Vec<String>,
+
+    /// A server to pass requests to: IP:PORT or unix:/PATH; may be given several times, requests
+    /// then take turns
+    #[arg(long, value_name = "ADDR")]
+    upstream: Vec<String>,
+
+    /// Worker threads [default: one for each core]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+
+    /// A file of server settings (YAML); flags win over it
+    #[arg(short, long, value_name = "FILE")]
+    conf: Option<String>,
+
+    /// Let idle workers take over connections of busy ones; without it a connection stays with
+    /// the worker that accepted it, which costs less
+    #[arg(long)]
+    work_stealing: bool,
+
+    /// Run in the background
+    #[arg(short, long)]
+    daemon: bool,
+
+    /// Take over the listening sockets of the running process, which is then told to finish
+    /// with SIGQUIT
+    #[arg(short, long)]
+    upgrade: bool,
+
+    /// Check flags and settings, then exit
+    #[arg(short, long)]
+    test: bool,
+}
+
+const SIGNALS: &str = "\
+Signals:
+  SIGTERM  finish the requests under way, then exit
+  SIGINT   exit at once
+  SIGQUIT  hand the listening sockets to a process started with --upgrade, finish, exit
+
+Errors of requests are written to stderr; RUST_LOG=debug shows more, RUST_LOG=off nothing.";
+
+/// Settings that this program chooses better than the library's defaults, which must suit every
+/// program. A settings file that names one of them is obeyed.
+const POOLED_CONNECTIONS: usize = 1024;
+
+impl Args {
+    fn server_conf(&self) -> Result<ServerConf, String> {
+        let text = match &self.conf {
+            Some(file) => {
+                std::fs::read_to_string(file).map_err(|e| format!("cannot read {file}: {e}"))?
+            }
+            None => String::new(),
+        };
+        let named = settings_named_in(&text);
+        let mut conf = match &self.conf {
+            Some(file) => ServerConf::from_yaml(&text).map_err(|e| format!("{file}: {e}"))?,
+            None => ServerConf::default(),
+        };
+        if !named("work_stealing") {
+            conf.work_stealing = false;
+        }
+        if !named("upstream_keepalive_pool_size") {
+            conf.upstream_keepalive_pool_size = POOLED_CONNECTIONS;
+        }
+        if !named("threads") {
+            conf.threads = std::thread::available_parallelism().map_or(1, usize::from);
+        }
+        conf.work_stealing |= self.work_stealing;
+        match self.threads {
+            Some(0) => return Err("--threads must be at least 1".into()),
+            Some(threads) => conf.threads = threads,
+            None => (),
+        }
+        Ok(conf)
+    }
+
+    fn opt(&self) -> Opt {
+        Opt {
+            daemon: self.daemon,
+            upgrade: self.upgrade,
+            ..Opt::default()
+        }
+    }
+}
+
+/// Which settings a file names, whatever their value.
+fn settings_named_in(yaml: &str) -> impl Fn(&str) -> bool {
+    let settings = serde_yaml_ng::from_str::<serde_yaml_ng::Value>(yaml).unwrap_or_default();
+    move |key| settings.get(key).is_some()
+}
+
+struct ReverseProxy {
+    /// Made once: a request gets a copy.
+    upstreams: Vec<HttpPeer>,
+}
+
+impl ReverseProxy {
+    fn to(upstreams: &[Address]) -> Result<Self, String> {
+        let upstreams = upstreams
+            .iter()
+            .map(Address::peer)
+            .collect::<Result<_, _>>()?;
+        Ok(ReverseProxy { upstreams })
+    }
+
+    /// Each worker takes turns for itself: a counter that all of them share would be written by
+    /// every core with every request.
+    fn next_upstream(&self) -> Option<&HttpPeer> {
+        thread_local!(static TURN: Cell<usize> = const { Cell::new(0) });
+        let turn = TURN.get();
+        TURN.set(if turn + 1 < self.upstreams.len() {
+            turn + 1
+        } else {
+            0
+        });
+        self.upstreams.get(turn).or(self.upstreams.first())
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for ReverseProxy {
+    /// Upstreams that could not be reached for this request.
+    type CTX = usize;
+
+    fn new_ctx(&self) -> usize {
+        0
+    }
+
+    async fn upstream_peer(&self, _: &mut Session, _: &mut usize) -> Result<Box<HttpPeer>> {
+        match self.next_upstream() {
+            Some(peer) => Ok(Box::new(peer.clone())),
+            None => Error::e_explain(pingora_core::InternalError, "no upstream is configured"),
+        }
+    }
+
+    /// Nothing was sent yet, so the next upstream may try, each of them once.
+    fn fail_to_connect(
+        &self,
+        _: &mut Session,
+        _: &HttpPeer,
+        unreachable: &mut usize,
+        mut e: Box<Error>,
+    ) -> Box<Error> {
+        *unreachable += 1;
+        e.set_retry(*unreachable < self.upstreams.len());
+        e
+    }
+}
+
+fn run(args: &Args) -> Result<(), String> {
+    let conf = args.server_conf()?;
+    let listen = program::addresses(&args.listen)?;
+    let mut upstreams = program::addresses(&args.upstream)?;
+    let mut app = ReverseProxy::to(&upstreams)?;
+    if args.test {
+        program::say("the configuration is good");
+        return Ok(());
+    }
+    if !args.upgrade {
+        listen.iter().try_for_each(Address::check_free)?;
+    }
+
+    let mut server = Server::new_with_opt_and_conf(args.opt(), conf);
+    server.bootstrap();
+    if upstreams.is_empty() {
+        upstreams.push(program::demo_origin(&mut server)?);
+        app = ReverseProxy::to(&upstreams)?;
+    }
+    let mut proxy = http_proxy_service(&server.configuration, app);
+    for address in &listen {
+        address.listen(&mut proxy);
+    }
+    server.add_service(proxy);
+
+    program::say(format_args!(
+        "listening on {}, {} worker thread(s), upstream {}",
+        list(&listen),
+        server.configuration.threads,
+        if args.upstream.is_empty() {
+            "the demo origin".into()
+        } else {
+            list(&upstreams)
+        },
+    ));
+    if let Some(address) = listen.first() {
+        program::say(format_args!("try: {}", address.curl_line("/")));
+    }
+    server.run_forever()
+}
+
+fn list(addresses: &[Address]) -> String {
+    addresses
+        .iter()
+        .map(Address::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    program::log_to_stderr();
+    program::exit("reverse-proxy", run(&args))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn conf(flags: &[&str], file: &str) -> Result<ServerConf, String> {
+        let mut conf = tempfile::NamedTempFile::new().map_err(|e| e.to_string())?;
+        conf.write_all(file.as_bytes()).map_err(|e| e.to_string())?;
+        let path = conf.path().to_string_lossy().into_owned();
+        let args = [&["reverse-proxy", "--conf", &path], flags].concat();
+        Args::try_parse_from(args)
+            .map_err(|e| e.to_string())?
+            .server_conf()
+    }
+
+    #[test]
+    fn what_a_file_does_not_say_is_chosen_by_the_program() {
+        let conf = conf(&[], "version: 1\n").expect("good settings");
+        assert!(!conf.work_stealing);
+        assert_eq!(conf.upstream_keepalive_pool_size, POOLED_CONNECTIONS);
+        assert!(conf.threads >= 1);
+    }
+
+    #[test]
+    fn a_file_wins_over_the_program_and_flags_win_over_the_file() {
+        let file = "threads: 3\nwork_stealing: true\nupstream_keepalive_pool_size: 7\n";
+        let of_file = conf(&[], file).expect("good settings");
+        assert_eq!(of_file.threads, 3);
+        assert!(of_file.work_stealing);
+        assert_eq!(of_file.upstream_keepalive_pool_size, 7);
+        assert_eq!(
+            conf(&["--threads", "5"], file)
+                .expect("good settings")
+                .threads,
+            5
+        );
+        let stealing = conf(&["--work-stealing"], "work_stealing: false\n");
+        assert!(stealing.expect("good settings").work_stealing);
+    }
+
+    #[test]
+    fn turns_are_taken_in_order_and_begin_anew() {
+        let upstreams = program::addresses(&["127.0.0.1:1".into(), "127.0.0.1:2".into()]);
+        let app = ReverseProxy::to(&upstreams.expect("addresses")).expect("peers");
+        let port = || app.next_upstream().map(|peer| peer._address.to_string());
+        let turns: Vec<_> = (0..4).filter_map(|_| port()).collect();
+        assert_eq!(
+            turns,
+            ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:1", "127.0.0.1:2"]
+        );
+    }
+}

@@ -1,0 +1,129 @@
+//! What the application and the modules make of each message on its way.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{HeaderValue, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{StatusCode, Version};
+use pingora_core::connectors::http::custom;
+use pingora_core::protocols::http::HttpTask;
+use pingora_error::{Error, Result};
+use pingora_http::ResponseHeader;
+
+use super::Duplex;
+use crate::request_policy::strip_response;
+use crate::upstream::Link;
+use crate::ProxyHttp;
+
+impl<SV, C, L> Duplex<'_, SV, C, L>
+where
+    SV: ProxyHttp + Send + Sync + 'static,
+    SV::CTX: Send + Sync,
+    C: custom::Connector,
+    L: Link,
+{
+    /// A piece of the request body: through the modules and the filter to the upstream.
+    pub(super) async fn request_piece(&mut self, mut body: Option<Bytes>, end: bool) -> Result<()> {
+        self.session
+            .downstream_modules_ctx
+            .request_body_filter(&mut body, end)
+            .await?;
+        self.proxy
+            .inner
+            .request_body_filter(self.session, &mut body, end, self.ctx)
+            .await?;
+        if let Some(body) = body.filter(|body| !body.is_empty()) {
+            self.link.queue_body(body).map_err(Error::into_up)?;
+        }
+        if end {
+            let trailers = self.session.take_request_trailers();
+            self.link
+                .queue_end(trailers.as_deref())
+                .map_err(Error::into_up)?;
+        }
+        self.state.request_piece(end);
+        self.link.restart_read_timeout();
+        Ok(())
+    }
+
+    /// A message of the response: through the upstream's modules and the filters.
+    pub(super) async fn filter_response(
+        &mut self,
+        mut task: HttpTask,
+    ) -> Result<(HttpTask, Option<Duration>)> {
+        if let HttpTask::Header(header, _) = &mut task {
+            strip_response(header, self.session.req_header().version);
+        }
+        self.upstream_modules(&mut task).await?;
+        if !matches!(task, HttpTask::UpgradedBody(..)) {
+            self.session.upstream_compression.response_filter(&mut task);
+        }
+        let (inner, session, ctx) = (&self.proxy.inner, &mut *self.session, &mut *self.ctx);
+        let mut delay = None;
+        match &mut task {
+            HttpTask::Header(header, _) => {
+                inner.upstream_response_filter(session, header, ctx).await?;
+                inner.response_filter(session, header, ctx).await?;
+            }
+            HttpTask::Body(body, end) | HttpTask::UpgradedBody(body, end) => {
+                session.upstream.body_received += body.as_ref().map_or(0, Bytes::len);
+                let first = inner.upstream_response_body_filter(session, body, *end, ctx)?;
+                let second = inner.response_body_filter(session, body, *end, ctx)?;
+                delay = match (first, second) {
+                    (Some(a), Some(b)) => Some(a + b),
+                    (a, b) => a.or(b),
+                };
+            }
+            HttpTask::Trailer(Some(trailers)) => {
+                inner.upstream_response_trailer_filter(session, trailers, ctx)?;
+            }
+            HttpTask::Trailer(None) | HttpTask::Done | HttpTask::Failed(_) => {}
+        }
+        Ok((task, delay))
+    }
+
+    #[cfg(feature = "upstream_modules")]
+    async fn upstream_modules(&mut self, task: &mut HttpTask) -> Result<()> {
+        if let HttpTask::Header(header, end) = task {
+            self.proxy
+                .inner
+                .adjust_upstream_modules(self.session, header, *end, self.ctx)
+                .await?;
+        }
+        self.session.upstream_modules_filter_task(task).await
+    }
+
+    #[cfg(not(feature = "upstream_modules"))]
+    async fn upstream_modules(&mut self, _task: &mut HttpTask) -> Result<()> {
+        Ok(())
+    }
+
+    /// A message of the response: through the downstream modules into the queue to the client.
+    pub(super) async fn emit(&mut self, task: HttpTask) -> Result<()> {
+        let mut task = self.session.filter_task(task).await?;
+        if let HttpTask::Header(header, end) = &mut task {
+            frame(header, *end, self.session.req_header().version)?;
+        }
+        self.session
+            .downstream_session
+            .queue_task(task)
+            .map_err(Error::into_down)?;
+        Ok(())
+    }
+}
+
+/// A body whose length nothing tells is sent in chunks to who understands them, so that its end is not the
+/// end of the connection.
+fn frame(header: &mut ResponseHeader, end: bool, client: Version) -> Result<()> {
+    let framed = header.headers.contains_key(CONTENT_LENGTH)
+        || header.headers.contains_key(TRANSFER_ENCODING);
+    let bodiless = end
+        || header.status.is_informational()
+        || header.status == StatusCode::NO_CONTENT
+        || header.status == StatusCode::NOT_MODIFIED;
+    if !framed && !bodiless && client == Version::HTTP_11 {
+        let chunked = HeaderValue::from_static("chunked");
+        header.insert_header(TRANSFER_ENCODING, chunked)?;
+    }
+    Ok(())
+}

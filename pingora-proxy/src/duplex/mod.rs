@@ -1,0 +1,225 @@
+//! Both directions of an exchange, in one loop on one task.
+//!
+//! Nothing is spawned and no channel is made. Each direction reads only when what it read before has been
+//! taken at the other end, so that a slow reader stops its sender and memory is bounded.
+
+mod filter;
+mod state;
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use pingora_core::connectors::http::custom;
+use pingora_core::protocols::http::HttpTask;
+use pingora_error::ErrorType::InternalError;
+use pingora_error::{BError, Error, Result};
+use pingora_http::RequestHeader;
+use tokio::time::Sleep;
+
+use crate::upstream::Link;
+use crate::{HttpProxy, ProxyHttp, Session};
+use state::{Message, State};
+
+/// One exchange between a client and an upstream.
+pub(crate) struct Duplex<'a, SV: ProxyHttp, C: custom::Connector, L> {
+    proxy: &'a HttpProxy<SV, C>,
+    session: &'a mut Session,
+    ctx: &'a mut SV::CTX,
+    link: &'a mut L,
+    state: State,
+    /// A message that a filter wants to be sent later.
+    delayed: Option<(Pin<Box<Sleep>>, HttpTask)>,
+    /// Why the upstream takes no more of the request.
+    write_error: Option<BError>,
+}
+
+/// What the loop waited for.
+enum Event {
+    Request(Option<Bytes>),
+    Response(HttpTask),
+    /// The upstream takes no more of the request.
+    WriteFailed(BError),
+    /// The time of the delayed message has come.
+    Due(HttpTask),
+    /// The response is complete, and has left.
+    Over,
+}
+
+impl<'a, SV, C, L> Duplex<'a, SV, C, L>
+where
+    SV: ProxyHttp + Send + Sync + 'static,
+    SV::CTX: Send + Sync,
+    C: custom::Connector,
+    L: Link,
+{
+    pub(crate) fn new(
+        proxy: &'a HttpProxy<SV, C>,
+        session: &'a mut Session,
+        ctx: &'a mut SV::CTX,
+        link: &'a mut L,
+    ) -> Self {
+        Duplex {
+            proxy,
+            session,
+            ctx,
+            link,
+            state: State::new(),
+            delayed: None,
+            write_error: None,
+        }
+    }
+
+    /// Sends the request, passes the response on, and returns when it is complete and has left.
+    ///
+    /// # Errors
+    /// Whose fault it is, is said by the error's source.
+    pub(crate) async fn run(mut self, request: Box<RequestHeader>) -> Result<()> {
+        self.link.queue_header(request).map_err(Error::into_up)?;
+        self.begin_body().await?;
+        loop {
+            match std::future::poll_fn(|cx| self.poll_event(cx)).await? {
+                Event::Request(body) => {
+                    let end = body.is_none() || self.session.is_body_done();
+                    self.request_piece(body, end).await?;
+                }
+                Event::Response(task) => self.response(task).await?,
+                Event::WriteFailed(e) => self.write_failed(e)?,
+                Event::Due(task) => self.emit(task).await?,
+                Event::Over => return Ok(()),
+            }
+        }
+    }
+
+    /// What there is of the body before the first read: nothing at all, or what an earlier try has read.
+    async fn begin_body(&mut self) -> Result<()> {
+        if self.session.is_body_empty() {
+            return self.request_piece(None, true).await;
+        }
+        match self.session.get_retry_buffer() {
+            Some(read) if !read.is_empty() => {
+                let end = self.session.is_body_done();
+                self.request_piece(Some(read), end).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event>> {
+        if let Some((sleep, _)) = &mut self.delayed {
+            if std::future::Future::poll(sleep.as_mut(), cx).is_ready() {
+                if let Some((_, task)) = self.delayed.take() {
+                    return Poll::Ready(Ok(Event::Due(task)));
+                }
+            }
+        }
+        let mut wants = self.state.wants();
+        wants.response &= self.delayed.is_none();
+        // What one read brought leaves by one write: a head with the beginning of its body.
+        if wants.request && self.session.has_buffered_body() && self.link.queued() < SMALL {
+            if let Poll::Ready(event) = self.poll_request(cx) {
+                return Poll::Ready(event);
+            }
+        }
+        if wants.response && self.link.has_buffered() && self.client_has_room() {
+            if let Poll::Ready(event) = self.poll_response(cx) {
+                return Poll::Ready(event);
+            }
+        }
+        if !self.link.is_flushed() {
+            if let Poll::Ready(Err(e)) = self.link.poll_flush(cx) {
+                return Poll::Ready(Ok(Event::WriteFailed(e)));
+            }
+        }
+        if !self.session.is_flushed() {
+            if let Poll::Ready(Err(e)) = self.session.downstream_session.poll_flush(cx) {
+                return Poll::Ready(Err(e.into_down()));
+            }
+        }
+        if self.state.is_over() && self.delayed.is_none() && self.session.is_flushed() {
+            return Poll::Ready(Ok(Event::Over));
+        }
+        if wants.response && self.session.is_flushed() {
+            if let Poll::Ready(event) = self.poll_response(cx) {
+                return Poll::Ready(event);
+            }
+        }
+        if wants.request && self.link.is_flushed() {
+            if let Poll::Ready(event) = self.poll_request(cx) {
+                return Poll::Ready(event);
+            }
+        }
+        if wants.leave {
+            if let Poll::Ready(e) = self.session.downstream_session.poll_abort(cx) {
+                return Poll::Ready(Err(e.into_down()));
+            }
+        }
+        Poll::Pending
+    }
+
+    fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event>> {
+        let body = self.session.downstream_session.poll_read_body(cx);
+        body.map(|body| body.map(Event::Request).map_err(Error::into_down))
+    }
+
+    fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event>> {
+        let task = self.link.poll_task(cx);
+        task.map(|task| match task {
+            Ok(task) => Ok(Event::Response(task)),
+            // The upstream closed because it would not read on: that is what went wrong first.
+            Err(e) => Err(self.write_error.take().unwrap_or(e).into_up()),
+        })
+    }
+
+    /// Whether what the client has not taken yet is little enough to add to it without a write in between.
+    fn client_has_room(&self) -> bool {
+        self.session.queued() < SMALL
+    }
+
+    fn write_failed(&mut self, e: BError) -> Result<()> {
+        if !self.state.may_still_answer() {
+            return Err(e.into_up());
+        }
+        self.state.request_failed();
+        self.write_error = Some(e);
+        Ok(())
+    }
+
+    /// A message of the response: filtered by the application, then written or delayed.
+    async fn response(&mut self, task: HttpTask) -> Result<()> {
+        let message = self.message(&task)?;
+        self.state.response(message);
+        let (task, delay) = self.filter_response(task).await?;
+        match delay {
+            None | Some(Duration::ZERO) => self.emit(task).await,
+            Some(delay) => {
+                self.delayed = Some((Box::pin(tokio::time::sleep(delay)), task));
+                Ok(())
+            }
+        }
+    }
+
+    fn message(&self, task: &HttpTask) -> Result<Message> {
+        Ok(match task {
+            HttpTask::Header(header, end) => {
+                let tunnel =
+                    self.session.req_header().method == Method::CONNECT && header.status.is_success();
+                match header.status {
+                    StatusCode::SWITCHING_PROTOCOLS => Message::Switching,
+                    _ if tunnel => Message::Switching,
+                    status if status.is_informational() => Message::Informational,
+                    _ => Message::Head { end: *end },
+                }
+            }
+            HttpTask::Failed(e) => {
+                return Error::e_explain(InternalError, format!("the upstream failed: {e}"))
+            }
+            other => Message::Rest { end: other.is_end() },
+        })
+    }
+}
+
+/// Bytes that are gathered before they are written.
+const SMALL: usize = 16 * 1024;

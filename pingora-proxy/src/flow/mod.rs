@@ -1,0 +1,114 @@
+//! The life of a request: its phases in their order, retry, and the end.
+//!
+//! ```text
+//! read the head -> early_request_filter -> modules -> request_filter -> (cache, not built yet)
+//!   -> proxy_upstream_filter -> try: upstream_peer -> connect -> duplex -> (retry) -> logging -> next request
+//! ```
+
+mod attempt;
+mod finish;
+mod shutdown;
+
+use pingora_core::apps::{shutting_down, ReusedHttpStream};
+use pingora_core::connectors::http::custom;
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::server::ShutdownWatch;
+use pingora_error::ErrorType::InternalError;
+use pingora_error::{BError, Error, Result};
+
+use crate::{HttpProxy, ProxyHttp, Session};
+
+pub(crate) use shutdown::Drain;
+
+/// Seconds for which an idle connection to a client is kept, unless the application says otherwise.
+const KEEPALIVE: u64 = 60;
+
+/// How the phases before an upstream ended.
+enum Early {
+    /// The request goes upstream.
+    Proceed,
+    /// It is answered.
+    Answered,
+}
+
+impl<SV, C> HttpProxy<SV, C>
+where
+    SV: ProxyHttp + Send + Sync + 'static,
+    SV::CTX: Send + Sync,
+    C: custom::Connector,
+{
+    /// Serves a request whose head is read.
+    pub(crate) async fn serve(
+        &self,
+        downstream: Box<ServerSession>,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        let mut session = Session::new(downstream, &self.downstream_modules);
+        #[cfg(feature = "upstream_modules")]
+        {
+            session.upstream_modules_ctx = self.upstream_modules.build_ctx();
+        }
+        let last = session.is_process_shutting_down()
+            || shutting_down(shutdown, !session.downstream_session.is_reused());
+        session.set_keepalive((!last).then_some(KEEPALIVE));
+        let mut ctx = self.inner.new_ctx();
+        if let Some(previous) = session.take_connection_user_context() {
+            self.inner.on_connection_reuse(&mut session, &mut ctx, previous);
+        }
+        match self.before_upstream(&mut session, &mut ctx).await {
+            Ok(Early::Answered) => self.finish(session, ctx, None).await,
+            Ok(Early::Proceed) => match self.proxy_upstream(&mut session, &mut ctx).await {
+                Ok(()) => self.finish(session, ctx, None).await,
+                Err(e) => self.fail(session, ctx, e).await,
+            },
+            Err(e) => self.fail_early(session, ctx, e).await,
+        }
+    }
+
+    async fn before_upstream(&self, session: &mut Session, ctx: &mut SV::CTX) -> Result<Early> {
+        self.inner.early_request_filter(session, ctx).await?;
+        if self.inner.allow_spawning_subrequest(session, ctx) {
+            return Err(unbuilt("subrequests are"));
+        }
+        // The two lie in one session, of which each borrows its own part.
+        let Session {
+            downstream_session,
+            downstream_modules_ctx,
+            ..
+        } = session;
+        downstream_modules_ctx
+            .request_header_filter(downstream_session.req_header_mut())
+            .await?;
+        if self.inner.request_filter(session, ctx).await? {
+            return Ok(Early::Answered);
+        }
+        if let Err(e) = self.inner.request_cache_filter(session, ctx) {
+            log::warn!(
+                "request_cache_filter: {e}, {}",
+                self.inner.request_summary(session, ctx)
+            );
+        }
+        if session.cache.enabled() {
+            return Err(unbuilt("the cache is"));
+        }
+        if self.inner.is_purge(session, ctx) {
+            self.refuse_purge(session, ctx).await?;
+            return Ok(Early::Answered);
+        }
+        if !self.inner.proxy_upstream_filter(session, ctx).await? {
+            if session.response_written().is_none() {
+                let gateway = ServerSession::generate_error(502);
+                session.write_response_header(Box::new(gateway), true).await?;
+            }
+            return Ok(Early::Answered);
+        }
+        Ok(Early::Proceed)
+    }
+}
+
+fn unbuilt(what: &str) -> BError {
+    Error::explain(
+        InternalError,
+        format!("{what} not built yet in this implementation"),
+    )
+}

@@ -1,0 +1,111 @@
+//! Shutdown, as a connection of the proxy meets it.
+//!
+//! | the connection is | with the flag set, under `finish` | under `strict` |
+//! |---|---|---|
+//! | about to read | a byte of a request is there: served, the last one; none: closed | dropped |
+//! | waiting, nothing read | closed at once, or kept while idle connections are kept | stays until its timeout |
+//! | in the middle of a head | may finish it within the shutdown read timeout | dropped when it is complete |
+//! | at the end of a head | answered with `Connection: close` | dropped |
+
+use std::time::Duration;
+
+use http::Method;
+use log::debug;
+use pingora_core::connectors::http::custom;
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::server::configuration::ShutdownPolicy;
+use pingora_core::server::upgrading;
+use pingora_core::shutdown::Stage;
+
+use crate::{HttpProxy, ProxyHttp};
+
+/// How long idle connections are kept in a graceful upgrade, unless configured.
+const KEEP_IDLE_UPGRADE: Duration = Duration::from_secs(5);
+
+/// How connections end at a shutdown.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Drain {
+    pub(crate) policy: ShutdownPolicy,
+    /// For a head that is on its way.
+    pub(crate) read_timeout: Duration,
+    /// For how long idle connections are kept; `None` for the default.
+    pub(crate) keep_idle: Option<Duration>,
+}
+
+impl<SV, C> HttpProxy<SV, C>
+where
+    SV: ProxyHttp + Send + Sync + 'static,
+    SV::CTX: Send + Sync,
+    C: custom::Connector,
+{
+    /// Reads the head of a request. `None`: there is none, or it may not be served, and the connection is closed.
+    ///
+    /// The flag is loaded before and after the read: no select, no waiter, no lock.
+    pub(crate) async fn handle_new_request(
+        &self,
+        mut session: ServerSession,
+    ) -> Option<Box<ServerSession>> {
+        session.wait_in(&self.registry, self.drain.read_timeout);
+        if self.registry.is_shutting_down() && !self.may_read(&mut session).await {
+            return close(session).await;
+        }
+        match session.read_request().await {
+            Ok(true) => {}
+            Ok(false) => return close(session).await,
+            Err(e) => {
+                session.refuse(&e).await;
+                return close(session).await;
+            }
+        }
+        if self.registry.is_shutting_down() && self.drain.policy == ShutdownPolicy::Strict {
+            return close(session).await;
+        }
+        if session.req_header().method == Method::CONNECT && !self.allows_connect() {
+            if let Err(e) = session.respond_error(405).await {
+                debug!("cannot refuse CONNECT: {e}");
+            }
+            return close(session).await;
+        }
+        Some(Box::new(session))
+    }
+
+    /// With the flag set: whether a request may still be read.
+    async fn may_read(&self, session: &mut ServerSession) -> bool {
+        match (self.drain.policy, self.registry.stage()) {
+            (ShutdownPolicy::Strict, _) => false,
+            (ShutdownPolicy::Finish, Stage::Running | Stage::Draining) => true,
+            (ShutdownPolicy::Finish, Stage::Closing) => {
+                let there = |cx: &mut std::task::Context<'_>| session.poll_has_request(cx).into();
+                std::future::poll_fn(there).await
+            }
+        }
+    }
+
+    fn allows_connect(&self) -> bool {
+        let options = self.server_options.as_ref();
+        options.is_some_and(|o| o.allow_connect_method_proxying)
+    }
+
+    /// Sets the flag, then wakes who waits. When idle connections are to be kept for a while, those that are
+    /// still idle then are woken again, to close.
+    pub(crate) async fn begin_shutdown(&self) {
+        self.registry.advance(Stage::Draining);
+        if self.drain.policy == ShutdownPolicy::Strict {
+            return;
+        }
+        let keep_idle = match (self.drain.keep_idle, upgrading()) {
+            (Some(keep), _) => keep,
+            (None, true) => KEEP_IDLE_UPGRADE,
+            (None, false) => Duration::ZERO,
+        };
+        if !keep_idle.is_zero() {
+            tokio::time::sleep(keep_idle).await;
+        }
+        self.registry.advance(Stage::Closing);
+    }
+}
+
+async fn close(mut session: ServerSession) -> Option<Box<ServerSession>> {
+    session.shutdown().await;
+    None
+}

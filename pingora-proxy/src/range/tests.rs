@@ -1,0 +1,509 @@
+use super::*;
+use bytes::Bytes;
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+const TAG: &str = r#""a""#;
+const EARLY: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+const LATE: &str = "Sun, 06 Nov 1994 08:49:38 GMT";
+
+fn request(method: Method, fields: &[(&'static str, &str)]) -> RequestHeader {
+    let mut req = RequestHeader::build(method, b"/", None).unwrap();
+    for (name, value) in fields {
+        req.append_header(*name, *value).unwrap();
+    }
+    req
+}
+
+fn asking(range: &str) -> RequestHeader {
+    request(Method::GET, &[("range", range)])
+}
+
+fn response(fields: &[(&'static str, &str)]) -> ResponseHeader {
+    let mut resp = ResponseHeader::build(200, None).unwrap();
+    for (name, value) in fields {
+        resp.append_header(*name, *value).unwrap();
+    }
+    resp
+}
+
+fn of_length(length: usize) -> ResponseHeader {
+    response(&[
+        ("content-length", &length.to_string()),
+        ("content-type", "text/plain"),
+        ("etag", TAG),
+        ("cache-control", "max-age=9"),
+    ])
+}
+
+fn field<'a>(resp: &'a ResponseHeader, name: &str) -> Option<&'a str> {
+    resp.headers.get(name).map(|value| value.to_str().unwrap())
+}
+
+/// The ranges that are sent; no ranges for an unsatisfiable one, `None` for the whole.
+fn ranges(found: RangeType) -> Option<Vec<Range<usize>>> {
+    match found {
+        RangeType::None => None,
+        RangeType::Invalid => Some(vec![]),
+        RangeType::Single(range) => Some(vec![range]),
+        RangeType::Multi(info) => {
+            assert!(info.ranges.len() > 1);
+            Some(info.ranges)
+        }
+    }
+}
+
+#[test]
+#[allow(clippy::single_range_in_vec_init)]
+fn what_is_asked_for() {
+    let big = "99999999999999999999999999";
+    for (asked, length, expected) in [
+        ("bytes=0-4", 10, Some(&[0..5][..])),
+        ("bytes=0-", 10, Some(&[0..10])),
+        ("bytes=9-", 10, Some(&[9..10])),
+        ("bytes=-3", 10, Some(&[7..10])),
+        ("bytes=-30", 10, Some(&[0..10])),
+        ("bytes=5-100", 10, Some(&[5..10])),
+        ("BYTES=0-0", 10, Some(&[0..1])),
+        (&format!("bytes=1-{big}"), 10, Some(&[1..10])),
+        (&format!("bytes=-{big}"), 10, Some(&[0..10])),
+        // Unsatisfiable.
+        ("bytes=10-", 10, Some(&[])),
+        ("bytes=10-20", 10, Some(&[])),
+        ("bytes=-0", 10, Some(&[])),
+        ("bytes=0-", 0, Some(&[])),
+        (&format!("bytes={big}-"), 10, Some(&[])),
+        ("bytes=10-, -0", 10, Some(&[])),
+        // Nothing of nothing.
+        ("bytes=-5", 0, None),
+        ("bytes=0-1, -5", 0, None),
+        // Several.
+        ("bytes=0-1,3-4", 10, Some(&[0..2, 3..5])),
+        ("bytes= 0-1 ,\t3-4 ,", 10, Some(&[0..2, 3..5])),
+        ("bytes=,0-1,,3-4", 10, Some(&[0..2, 3..5])),
+        ("bytes=3-4,0-1", 10, Some(&[0..2, 3..5])),
+        ("bytes=0-1,2-3", 10, Some(&[0..2, 2..4])),
+        ("bytes=0-1,-1", 10, Some(&[0..2, 9..10])),
+        ("bytes=0-1,50-60", 10, Some(&[0..2])),
+        // Overlapping ones are one.
+        ("bytes=0-4,3-7", 10, Some(&[0..8])),
+        ("bytes=3-7,0-4", 10, Some(&[0..8])),
+        ("bytes=0-,0-,0-", 10, Some(&[0..10])),
+        ("bytes=0-9,2-3,5-6", 10, Some(&[0..10])),
+        ("bytes=0-1,1-2,5-6,6-6", 10, Some(&[0..3, 5..7])),
+        // Malformed, or of another unit.
+        ("bytes=", 10, None),
+        ("bytes=,", 10, None),
+        ("bytes", 10, None),
+        ("", 10, None),
+        ("bytes 0-4", 10, None),
+        ("bytes =0-4", 10, None),
+        ("items=0-4", 10, None),
+        ("bytes=4-0", 10, None),
+        ("bytes=a-4", 10, None),
+        ("bytes=0-b", 10, None),
+        ("bytes=-", 10, None),
+        ("bytes=--1", 10, None),
+        ("bytes=0--1", 10, None),
+        ("bytes=+0-1", 10, None),
+        ("bytes=0 - 1", 10, None),
+        ("bytes=0-1;2-3", 10, None),
+        ("bytes=0-1,x", 10, None),
+        ("bytes=0-1,4-3", 10, None),
+    ] {
+        let found = range_header_filter(&asking(asked), &mut of_length(length), None);
+        assert_eq!(ranges(found).as_deref(), expected, "{asked} of {length}");
+    }
+}
+
+#[test]
+fn too_many_ranges_are_ignored() {
+    for (asked, max, partial) in [
+        ("bytes=0-0", None, true),
+        ("bytes=0-0", Some(0), true),
+        ("bytes=0-0,2-2", None, true),
+        ("bytes=0-0,2-2", Some(2), true),
+        ("bytes=0-0,2-2", Some(1), false),
+        ("bytes=0-0,2-2", Some(0), false),
+        ("bytes=0-0,2-2,4-4", Some(2), false),
+        // They count as they were asked for.
+        ("bytes=0-5,0-5,0-5", Some(2), false),
+        ("bytes=0-0,70-70,80-80", Some(2), false),
+    ] {
+        let found = range_header_filter(&asking(asked), &mut of_length(10), max);
+        assert_eq!(found != RangeType::None, partial, "{asked} {max:?}");
+    }
+}
+
+#[test]
+fn only_whole_responses_to_get() {
+    let ask = &[("range", "bytes=0-1")];
+    for (method, status, fields, partial) in [
+        (Method::GET, 200, &[("content-length", "10")][..], true),
+        (Method::HEAD, 200, &[("content-length", "10")], false),
+        (Method::POST, 200, &[("content-length", "10")], false),
+        (Method::GET, 206, &[("content-length", "10")], false),
+        (Method::GET, 203, &[("content-length", "10")], false),
+        (Method::GET, 404, &[("content-length", "10")], false),
+        (Method::GET, 304, &[("content-length", "10")], false),
+        (Method::GET, 200, &[], false),
+        (Method::GET, 200, &[("content-length", "x")], false),
+        (
+            Method::GET,
+            200,
+            &[("content-length", "10"), ("content-length", "10")],
+            false,
+        ),
+        (
+            Method::GET,
+            200,
+            &[("content-length", "10"), ("accept-ranges", "none")],
+            false,
+        ),
+    ] {
+        let mut resp = response(fields);
+        resp.set_status(status).unwrap();
+        let found = range_header_filter(&request(method.clone(), ask), &mut resp, None);
+        assert_eq!(
+            found != RangeType::None,
+            partial,
+            "{method} {status} {fields:?}"
+        );
+        let expected = if partial { 206 } else { status };
+        assert_eq!(resp.status, expected);
+    }
+    let twice = request(
+        Method::GET,
+        &[("range", "bytes=0-1"), ("range", "bytes=0-1")],
+    );
+    assert_eq!(
+        range_header_filter(&twice, &mut of_length(10), None),
+        RangeType::None
+    );
+}
+
+#[test]
+fn if_range() {
+    let tag = ("etag", TAG);
+    let modified = ("last-modified", EARLY);
+    for (validator, fields, holds) in [
+        (TAG, &[tag][..], true),
+        (r#""b""#, &[tag], false),
+        (r#"W/"a""#, &[("etag", r#"W/"a""#)], false),
+        (TAG, &[("etag", r#"W/"a""#)], false),
+        (TAG, &[], false),
+        (EARLY, &[modified], true),
+        (EARLY, &[modified, ("date", LATE)], true),
+        (EARLY, &[modified, ("date", EARLY)], false),
+        (EARLY, &[modified, ("date", "today")], false),
+        // Later is not the same.
+        (LATE, &[modified], false),
+        (EARLY, &[], false),
+        ("yesterday", &[modified], false),
+        ("", &[tag], false),
+        ("a", &[tag], false),
+    ] {
+        let mut resp = response(fields);
+        resp.append_header("content-length", "10").unwrap();
+        let req = request(
+            Method::GET,
+            &[("range", "bytes=0-1"), ("if-range", validator)],
+        );
+        let found = range_header_filter(&req, &mut resp, None);
+        assert_eq!(found != RangeType::None, holds, "{validator} {fields:?}");
+    }
+    let twice = request(
+        Method::GET,
+        &[("range", "bytes=0-1"), ("if-range", TAG), ("if-range", TAG)],
+    );
+    assert_eq!(
+        range_header_filter(&twice, &mut of_length(10), None),
+        RangeType::None
+    );
+}
+
+#[test]
+fn the_header_of_the_whole() {
+    for req in [
+        request(Method::GET, &[]),
+        request(Method::HEAD, &[("range", "bytes=0-1")]),
+        asking("bytes=4-0"),
+    ] {
+        let mut resp = of_length(10);
+        assert_eq!(range_header_filter(&req, &mut resp, None), RangeType::None);
+        assert_eq!(resp.status, 200);
+        assert_eq!(field(&resp, "content-length"), Some("10"));
+        assert_eq!(field(&resp, "content-range"), None);
+        assert_eq!(field(&resp, "accept-ranges"), Some("bytes"));
+    }
+}
+
+#[test]
+fn the_header_of_a_range() {
+    let mut resp = of_length(10);
+    range_header_filter(&asking("bytes=2-4"), &mut resp, None);
+    assert_eq!(resp.status, 206);
+    assert_eq!(field(&resp, "content-length"), Some("3"));
+    assert_eq!(field(&resp, "content-range"), Some("bytes 2-4/10"));
+    assert_eq!(field(&resp, "content-type"), Some("text/plain"));
+    assert_eq!(field(&resp, "etag"), Some(TAG));
+}
+
+#[test]
+fn the_header_of_an_unsatisfiable_range() {
+    let mut resp = of_length(10);
+    range_header_filter(&asking("bytes=10-"), &mut resp, None);
+    assert_eq!(resp.status, 416);
+    assert_eq!(field(&resp, "content-length"), Some("0"));
+    assert_eq!(field(&resp, "content-range"), Some("bytes */10"));
+    for gone in ["content-type", "etag", "cache-control"] {
+        assert_eq!(field(&resp, gone), None);
+    }
+}
+
+#[test]
+fn several_ranges_are_a_multipart_body() {
+    let mut resp = of_length(10);
+    let found = range_header_filter(&asking("bytes=1-2,5-5,-1"), &mut resp, Some(3));
+    let RangeType::Multi(info) = found.clone() else {
+        panic!("{found:?}");
+    };
+    let boundary = &info.boundary;
+    assert_eq!(boundary.len(), 32);
+    assert_eq!(resp.status, 206);
+    assert_eq!(field(&resp, "content-range"), None);
+    assert_eq!(
+        field(&resp, "content-type").unwrap(),
+        format!("multipart/byteranges; boundary={boundary}")
+    );
+
+    let part = |range, bytes| {
+        format!(
+            "\r\n--{boundary}\r\nContent-Type: text/plain\r\n\
+             Content-Range: bytes {range}/10\r\n\r\n{bytes}"
+        )
+    };
+    let expected = [
+        part("1-2", "bc"),
+        part("5-5", "f"),
+        part("9-9", "j"),
+        format!("\r\n--{boundary}--\r\n"),
+    ]
+    .concat();
+    let length = info.calculate_multipart_length();
+    assert_eq!(length, expected.len());
+    assert_eq!(field(&resp, "content-length").unwrap(), length.to_string());
+
+    for chunks in [&["abcdefghij"][..], &["ab", "c", "", "defg", "hi", "j"]] {
+        let mut filter = RangeBodyFilter::new(found.clone());
+        let mut sent = Vec::new();
+        for chunk in chunks {
+            assert!(!filter.is_complete());
+            sent.extend(filter.filter(Some(Bytes::from(*chunk))).unwrap_or_default());
+        }
+        assert!(filter.is_complete());
+        assert_eq!(String::from_utf8(sent).unwrap(), expected);
+    }
+}
+
+#[test]
+fn parts_without_what_is_unknown() {
+    let info = MultiRangeInfo::new(vec![0..2, 4..5]);
+    assert_ne!(info.boundary, MultiRangeInfo::new(vec![]).boundary);
+    let boundary = &info.boundary;
+    let expected = format!(
+        "\r\n--{boundary}\r\nContent-Range: bytes 0-1/*\r\n\r\nab\
+         \r\n--{boundary}\r\nContent-Range: bytes 4-4/*\r\n\r\ne\
+         \r\n--{boundary}--\r\n"
+    );
+    assert_eq!(info.calculate_multipart_length(), expected.len());
+    let mut filter = RangeBodyFilter::new(RangeType::Multi(info));
+    assert_eq!(
+        filter.filter(Some(Bytes::from_static(b"abcdef"))).unwrap(),
+        expected
+    );
+
+    assert_eq!(MultiRangeInfo::new(vec![]).calculate_multipart_length(), 0);
+    let mut nothing = RangeBodyFilter::new(RangeType::new_multi(vec![]));
+    assert!(nothing.is_complete());
+    assert_eq!(nothing.filter(Some(Bytes::from_static(b"abc"))), None);
+}
+
+#[test]
+fn a_single_range_is_not_copied() {
+    let body = Bytes::from_static(b"abcdefghij");
+    let mut filter = RangeBodyFilter::new(RangeType::Single(2..5));
+    assert_eq!(filter.next_start(), Some(2));
+    let sent = filter.filter(Some(body.clone())).unwrap();
+    assert_eq!(sent, "cde");
+    assert_eq!(sent.as_ptr(), body[2..].as_ptr());
+    assert_eq!(filter.next_start(), None);
+    assert_eq!(filter.filter(Some(body)), None);
+    assert_eq!(filter.filter(None), None);
+}
+
+#[test]
+fn the_whole_and_nothing() {
+    let body = Bytes::from_static(b"abc");
+    let mut whole = RangeBodyFilter::new(RangeType::None);
+    assert_eq!(whole.filter(Some(body.clone())), Some(body.clone()));
+    assert!(!whole.is_complete());
+    assert_eq!(whole.next_start(), Some(3));
+
+    let mut nothing = RangeBodyFilter::new(RangeType::Invalid);
+    assert!(nothing.is_complete());
+    assert_eq!(nothing.next_start(), None);
+    assert_eq!(nothing.filter(Some(body)), None);
+}
+
+#[test]
+fn the_input_may_skip_what_is_not_needed() {
+    let body = Bytes::from_static(b"abcdefghij");
+    for ranges in [vec![1..3, 6..8], vec![6..8, 1..3]] {
+        let found = RangeType::new_multi(ranges.clone());
+        let mut filter = RangeBodyFilter::new(found.clone());
+        let mut sent = Vec::new();
+        for range in &ranges {
+            assert_eq!(filter.next_start(), Some(range.start));
+            filter.seek(range.start);
+            // Somewhat past the end, as storage reads in blocks.
+            let chunk = body.slice(range.start..(range.end + 1).min(body.len()));
+            sent.extend(filter.filter(Some(chunk)).unwrap());
+        }
+        assert!(filter.is_complete());
+        let RangeType::Multi(info) = found else {
+            unreachable!();
+        };
+        assert_eq!(sent.len(), info.calculate_multipart_length());
+    }
+}
+
+#[test]
+fn what_was_missed_is_not_made_up() {
+    let body = Bytes::from_static(b"abcdefghij");
+    // Against the order of the input.
+    let mut filter = RangeBodyFilter::new(RangeType::new_multi(vec![6..8, 1..3]));
+    assert_eq!(filter.filter(Some(body.slice(..5))), None);
+    assert!(filter.filter(Some(body.slice(5..))).is_some());
+    assert!(!filter.is_complete());
+    assert_eq!(filter.next_start(), Some(1));
+
+    // Skipped too far.
+    let mut filter = RangeBodyFilter::new(RangeType::Single(2..5));
+    filter.seek(3);
+    assert_eq!(filter.filter(Some(body.slice(3..))), None);
+    assert!(!filter.is_complete());
+    assert_eq!(filter.next_start(), Some(2));
+
+    // Cut short.
+    let mut filter = RangeBodyFilter::new(RangeType::Single(2..5));
+    assert_eq!(filter.filter(Some(body.slice(..4))).unwrap(), "cd");
+    assert_eq!(filter.next_start(), Some(4));
+    assert!(!filter.is_complete());
+}
+
+/// The parts of a multipart body: what their Content-Range says, and their bytes.
+fn parse_parts(body: &[u8], info: &MultiRangeInfo) -> Vec<(Range<usize>, Vec<u8>)> {
+    let mut rest = body;
+    let mut parts = Vec::new();
+    let delimiter = format!("\r\n--{}", info.boundary);
+    loop {
+        rest = rest.strip_prefix(delimiter.as_bytes()).unwrap();
+        if rest == b"--\r\n" {
+            return parts;
+        }
+        let end = rest.windows(4).position(|w| w == b"\r\n\r\n").unwrap();
+        let head = std::str::from_utf8(&rest[..end]).unwrap();
+        let (_, range) = head.split_once("Content-Range: bytes ").unwrap();
+        let (first, range) = range.split_once('-').unwrap();
+        let (last, _) = range.split_once('/').unwrap();
+        let range = first.parse().unwrap()..last.parse::<usize>().unwrap() + 1;
+        let (bytes, after) = rest[end + 4..].split_at(range.len());
+        parts.push((range, bytes.to_vec()));
+        rest = after;
+    }
+}
+
+/// Every byte that one of these ranges asks for, by the book and the slow way.
+fn asked_for(specs: &[(Option<usize>, Option<usize>)], length: usize) -> Vec<bool> {
+    let is_asked = |at: usize| {
+        specs.iter().any(|spec| match *spec {
+            (Some(first), last) => first <= at && last.is_none_or(|last| at <= last),
+            (None, suffix) => at + suffix.unwrap() >= length,
+        })
+    };
+    (0..length).map(is_asked).collect()
+}
+
+fn spec() -> impl Strategy<Value = (Option<usize>, Option<usize>)> {
+    prop_oneof![
+        (0usize..60, 0usize..60).prop_map(|(a, b)| (Some(a.min(b)), Some(a.max(b)))),
+        (0usize..60).prop_map(|first| (Some(first), None)),
+        (0usize..60).prop_map(|suffix| (None, Some(suffix))),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn what_is_sent_is_what_was_asked_for(
+        specs in prop::collection::vec(spec(), 1..6),
+        length in 1usize..50,
+        cuts in prop::collection::vec(any::<Index>(), 0..5),
+    ) {
+        let number = |n: Option<usize>| n.map_or(String::new(), |n| n.to_string());
+        let field: Vec<_> = specs
+            .iter()
+            .map(|(first, last)| format!("{}-{}", number(*first), number(*last)))
+            .collect();
+        let mut resp = of_length(length);
+        let req = asking(&format!("bytes={}", field.join(",")));
+        let found = range_header_filter(&req, &mut resp, None);
+
+        let body: Vec<u8> = (0..length).map(|at| at as u8).collect();
+        let mut ends: Vec<_> = cuts.iter().map(|cut| cut.index(length + 1)).collect();
+        ends.extend([0, length]);
+        ends.sort_unstable();
+        let mut filter = RangeBodyFilter::new(found.clone());
+        let mut sent = Vec::new();
+        for pair in ends.windows(2) {
+            let chunk = Bytes::copy_from_slice(&body[pair[0]..pair[1]]);
+            sent.extend(filter.filter(Some(chunk)).unwrap_or_default());
+        }
+        prop_assert!(filter.is_complete());
+        prop_assert_eq!(field_length(&resp), sent.len());
+
+        let parts = match &found {
+            RangeType::Invalid => vec![],
+            RangeType::Single(range) => vec![(range.clone(), sent)],
+            RangeType::Multi(info) => parse_parts(&sent, info),
+            RangeType::None => panic!("ignored"),
+        };
+        let mut is_sent = vec![false; length];
+        for (range, bytes) in parts {
+            prop_assert_eq!(&bytes, &body[range.clone()]);
+            for at in range {
+                prop_assert!(!is_sent[at], "byte {} is sent twice", at);
+                is_sent[at] = true;
+            }
+        }
+        prop_assert_eq!(is_sent, asked_for(&specs, length));
+    }
+
+    #[test]
+    fn any_field_is_survived(
+        field in "(bytes=)?[0-9, -]{0,30}|[ -~]{0,30}",
+        if_range in prop::option::of("[ -~]{0,30}"),
+        length in any::<usize>(),
+        max in prop::option::of(0usize..5),
+    ) {
+        let mut req = asking(&field);
+        if let Some(value) = if_range {
+            req.insert_header("if-range", value).unwrap();
+        }
+        let _ = range_header_filter(&req, &mut of_length(length), max);
+    }
+}
+
+fn field_length(resp: &ResponseHeader) -> usize {
+    field(resp, "content-length").unwrap().parse().unwrap()
+}

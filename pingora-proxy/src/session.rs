@@ -1,0 +1,337 @@
+//! A request and its response, as the phases of a proxy see them.
+
+use std::ops::{Deref, DerefMut};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::Stream as FuturesStream;
+use pingora_cache::HttpCache;
+use pingora_core::modules::http::{HttpModuleCtx, HttpModules};
+use pingora_core::protocols::http::compression::ResponseCompressionCtx;
+use pingora_core::protocols::http::{HttpTask, ServerSession};
+use pingora_core::protocols::Stream;
+use pingora_error::{Error, Result};
+use pingora_http::ResponseHeader;
+
+/// The client's side of a proxied request, and what the proxy knows about the rest of it.
+///
+/// It dereferences to the [`ServerSession`]. Responses that are written by the methods of this type pass
+/// the downstream modules; those written to the inner session do not.
+pub struct Session {
+    /// The exchange with the client.
+    pub downstream_session: Box<ServerSession>,
+    /// The cache of this request.
+    pub cache: HttpCache,
+    /// (De)compression of what comes from the upstream, before the cache. Off unless it is set.
+    pub upstream_compression: ResponseCompressionCtx,
+    /// Answer with the whole resource whatever Range says.
+    pub ignore_downstream_range: bool,
+    /// Whether the upstream's header was changed for the sake of the cache.
+    pub upstream_headers_mutated_for_cache: bool,
+    /// The modules between the proxy and the client.
+    pub downstream_modules_ctx: HttpModuleCtx,
+    /// The modules between the proxy and the upstream.
+    #[cfg(feature = "upstream_modules")]
+    pub upstream_modules_ctx: HttpModuleCtx,
+    pub(crate) upstream: UpstreamCounts,
+}
+
+/// What went to and came from the upstream.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct UpstreamCounts {
+    pub(crate) body_received: usize,
+    pub(crate) body_sent: Option<usize>,
+    pub(crate) write_pending: Duration,
+}
+
+impl Session {
+    pub(crate) fn new(downstream_session: Box<ServerSession>, modules: &HttpModules) -> Self {
+        Session {
+            downstream_session,
+            cache: HttpCache::new(),
+            upstream_compression: ResponseCompressionCtx::new(0, false, false),
+            ignore_downstream_range: false,
+            upstream_headers_mutated_for_cache: false,
+            downstream_modules_ctx: modules.build_ctx(),
+            #[cfg(feature = "upstream_modules")]
+            upstream_modules_ctx: HttpModuleCtx::empty(),
+            upstream: UpstreamCounts::default(),
+        }
+    }
+
+    /// A session over an HTTP/1.x connection, without modules: for tests of filters.
+    pub fn new_h1(stream: Stream) -> Self {
+        Session::new_h1_with_modules(stream, &HttpModules::new())
+    }
+
+    /// A session over an HTTP/1.x connection: for tests of filters and modules.
+    pub fn new_h1_with_modules(stream: Stream, downstream_modules: &HttpModules) -> Self {
+        let downstream = Box::new(ServerSession::new_http1(stream));
+        Session::new(downstream, downstream_modules)
+    }
+
+    /// The exchange with the client.
+    pub fn as_downstream(&self) -> &ServerSession {
+        &self.downstream_session
+    }
+
+    /// The exchange with the client.
+    pub fn as_downstream_mut(&mut self) -> &mut ServerSession {
+        &mut self.downstream_session
+    }
+
+    /// Answers with an error status and no body; the connection closes afterwards.
+    ///
+    /// # Errors
+    /// Those of the writes.
+    pub async fn respond_error(&mut self, error: u16) -> Result<()> {
+        self.respond_error_with_body(error, Bytes::new()).await
+    }
+
+    /// Answers with an error status and a body; the connection closes afterwards.
+    ///
+    /// # Errors
+    /// Those of the writes and the modules.
+    pub async fn respond_error_with_body(&mut self, error: u16, body: Bytes) -> Result<()> {
+        let mut resp = ServerSession::generate_error(error);
+        if !body.is_empty() {
+            resp.set_content_length(body.len())?;
+        }
+        self.set_keepalive(None);
+        self.write_response_header(Box::new(resp), body.is_empty()).await?;
+        self.write_response_body((!body.is_empty()).then_some(body), true).await
+    }
+
+    /// Writes a response head; `end_of_stream` says that no body follows.
+    ///
+    /// # Errors
+    /// Those of the write and the modules.
+    pub async fn write_response_header(
+        &mut self,
+        mut resp: Box<ResponseHeader>,
+        end_of_stream: bool,
+    ) -> Result<()> {
+        self.downstream_modules_ctx
+            .response_header_filter(&mut resp, end_of_stream)
+            .await?;
+        self.downstream_session.write_response_header(resp).await
+    }
+
+    /// [`Session::write_response_header`] of a copy.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn write_response_header_ref(
+        &mut self,
+        resp: &ResponseHeader,
+        end_of_stream: bool,
+    ) -> Result<(), Box<Error>> {
+        self.write_response_header(Box::new(resp.clone()), end_of_stream).await
+    }
+
+    /// Writes a piece of the response body; `end_of_stream` makes it the last.
+    ///
+    /// # Errors
+    /// Those of the write and the modules.
+    pub async fn write_response_body(
+        &mut self,
+        mut body: Option<Bytes>,
+        end_of_stream: bool,
+    ) -> Result<()> {
+        self.filter_body(&mut body, end_of_stream)?;
+        if body.is_none() && !end_of_stream {
+            return Ok(());
+        }
+        self.downstream_session
+            .write_response_body(body.unwrap_or_default(), end_of_stream)
+            .await
+    }
+
+    /// Writes the messages of a response, and says whether the last one ended it.
+    ///
+    /// # Errors
+    /// Those of the writes and the modules, and the one that a [`HttpTask::Failed`] carries.
+    pub async fn write_response_tasks(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
+        let mut filtered = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            filtered.push(self.filter_task(task).await?);
+        }
+        self.downstream_session.response_duplex_vec(filtered).await
+    }
+
+    /// Queues a message of the response for [`Session::write_downstream_proxy_tasks`].
+    ///
+    /// # Errors
+    /// Those of the modules.
+    pub async fn send_downstream_proxy_task(&mut self, task: HttpTask) -> Result<()> {
+        let task = self.filter_task(task).await?;
+        self.downstream_session.send_downstream_proxy_task(task);
+        Ok(())
+    }
+
+    /// Writes the queued messages, and says whether the last one ended the response.
+    ///
+    /// # Errors
+    /// Those of the writes.
+    ///
+    /// # Cancel safety
+    /// What is not written stays queued.
+    pub async fn write_downstream_proxy_tasks(&mut self) -> Result<bool> {
+        self.downstream_session.write_downstream_proxy_tasks().await
+    }
+
+    /// Whether messages are queued and not written.
+    pub fn has_pending_downstream_tasks(&self) -> bool {
+        self.downstream_session.has_pending_downstream_proxy_tasks()
+    }
+
+    /// Lets messages be queued and written later.
+    pub fn set_proxy_tasks_enabled(&mut self, enabled: bool) {
+        self.downstream_session.set_proxy_tasks_enabled(enabled)
+    }
+
+    /// What the downstream modules make of a message.
+    pub(crate) async fn filter_task(&mut self, task: HttpTask) -> Result<HttpTask> {
+        let modules = &mut self.downstream_modules_ctx;
+        Ok(match task {
+            HttpTask::Header(mut header, end) => {
+                modules.response_header_filter(&mut header, end).await?;
+                HttpTask::Header(header, end)
+            }
+            HttpTask::Body(mut body, end) => {
+                self.filter_body(&mut body, end)?;
+                HttpTask::Body(body, end)
+            }
+            HttpTask::Trailer(mut trailers) => {
+                if let Some(body) = modules.response_trailer_filter(&mut trailers)? {
+                    return Ok(HttpTask::Body(Some(body), true));
+                }
+                match modules.response_done_filter()? {
+                    // What a module held back belongs before the trailers.
+                    Some(last) => {
+                        self.downstream_session
+                            .queue_task(HttpTask::Body(Some(last), false))?;
+                        HttpTask::Trailer(trailers)
+                    }
+                    None => HttpTask::Trailer(trailers),
+                }
+            }
+            HttpTask::Done => match modules.response_done_filter()? {
+                Some(last) => HttpTask::Body(Some(last), true),
+                None => HttpTask::Done,
+            },
+            raw @ (HttpTask::UpgradedBody(..) | HttpTask::Failed(_)) => raw,
+        })
+    }
+
+    fn filter_body(&mut self, body: &mut Option<Bytes>, end: bool) -> Result<()> {
+        let modules = &mut self.downstream_modules_ctx;
+        modules.response_body_filter(body, end)?;
+        if !end {
+            return Ok(());
+        }
+        if let Some(last) = modules.response_done_filter()? {
+            *body = Some(match body.take() {
+                Some(body) => [body, last].concat().into(),
+                None => last,
+            });
+        }
+        Ok(())
+    }
+
+    /// What the upstream modules make of a message.
+    ///
+    /// # Errors
+    /// Those of the modules.
+    #[cfg(feature = "upstream_modules")]
+    pub async fn upstream_modules_filter_task(&mut self, t: &mut HttpTask) -> Result<()> {
+        let modules = &mut self.upstream_modules_ctx;
+        match t {
+            HttpTask::Header(header, end) => modules.response_header_filter(header, *end).await?,
+            HttpTask::Body(body, end) => modules.response_body_filter(body, *end)?,
+            HttpTask::Trailer(trailers) => {
+                if let Some(body) = modules.response_trailer_filter(trailers)? {
+                    *t = HttpTask::Body(Some(body), true);
+                }
+            }
+            HttpTask::Done => {
+                if let Some(last) = modules.response_done_filter()? {
+                    *t = HttpTask::Body(Some(last), true);
+                }
+            }
+            HttpTask::UpgradedBody(..) | HttpTask::Failed(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Whether the server is shutting down.
+    pub fn is_process_shutting_down(&self) -> bool {
+        self.downstream_session.is_shutting_down()
+    }
+
+    /// Notes that the upstream's header was changed for the sake of the cache.
+    pub fn mark_upstream_headers_mutated_for_cache(&mut self) {
+        self.upstream_headers_mutated_for_cache = true;
+    }
+
+    /// See [`Session::mark_upstream_headers_mutated_for_cache`].
+    pub fn upstream_headers_mutated_for_cache(&self) -> bool {
+        self.upstream_headers_mutated_for_cache
+    }
+
+    /// Bytes of response body that came from the upstream, over all tries.
+    pub fn upstream_body_bytes_received(&self) -> usize {
+        self.upstream.body_received
+    }
+
+    /// Bytes of request body that went to the upstream of the last try; `None` without a try.
+    pub fn upstream_body_bytes_sent(&self) -> Option<usize> {
+        self.upstream.body_sent
+    }
+
+    /// How long the upstream of the last try let its connection wait before it took bytes.
+    pub fn upstream_write_pending_time(&self) -> Duration {
+        self.upstream.write_pending
+    }
+
+    /// The messages that a custom client sends besides its request.
+    ///
+    /// # Errors
+    /// None today: a client of HTTP has none.
+    #[allow(clippy::type_complexity)]
+    pub fn downstream_custom_message(
+        &mut self,
+    ) -> Result<Option<Box<dyn FuturesStream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>>>
+    {
+        match self.downstream_session.as_custom_mut() {
+            Some(custom) => Ok(custom.take_custom_message_reader()),
+            None => Ok(None),
+        }
+    }
+}
+
+impl Deref for Session {
+    type Target = ServerSession;
+
+    fn deref(&self) -> &Self::Target {
+        &self.downstream_session
+    }
+}
+
+impl DerefMut for Session {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.downstream_session
+    }
+}
+
+impl AsRef<ServerSession> for Session {
+    fn as_ref(&self) -> &ServerSession {
+        &self.downstream_session
+    }
+}
+
+impl AsMut<ServerSession> for Session {
+    fn as_mut(&mut self) -> &mut ServerSession {
+        &mut self.downstream_session
+    }
+}

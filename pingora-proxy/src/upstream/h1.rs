@@ -1,0 +1,54 @@
+//! HTTP/1.x upstreams.
+
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use pingora_core::protocols::http::v1::client::HttpSession;
+use pingora_core::protocols::http::HttpTask;
+use pingora_error::Result;
+use pingora_http::RequestHeader;
+
+use super::Link;
+
+impl Link for HttpSession {
+    fn queue_header(&mut self, request: Box<RequestHeader>) -> Result<()> {
+        self.queue_request_header(request).map(|_| ())
+    }
+
+    fn queue_body(&mut self, data: Bytes) -> Result<()> {
+        self.queue_request_body(data).map(|_| ())
+    }
+
+    fn queue_end(&mut self, trailers: Option<&HeaderMap>) -> Result<()> {
+        self.queue_request_end(trailers)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        HttpSession::poll_flush(self, cx)
+    }
+
+    fn queued(&self) -> usize {
+        HttpSession::queued(self)
+    }
+
+    fn is_flushed(&self) -> bool {
+        HttpSession::is_flushed(self)
+    }
+
+    fn poll_task(&mut self, cx: &mut Context<'_>) -> Poll<Result<HttpTask>> {
+        self.poll_response_task(cx)
+    }
+
+    fn has_buffered(&self) -> bool {
+        HttpSession::has_buffered(self)
+    }
+
+    fn restart_read_timeout(&mut self) {
+        HttpSession::restart_read_timeout(self)
+    }
+
+    fn body_bytes_sent(&self) -> usize {
+        HttpSession::body_bytes_sent(self)
+    }
+}

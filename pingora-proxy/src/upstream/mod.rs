@@ -1,0 +1,46 @@
+//! The upstream's side of an exchange: one trait, and a thin adapter for each protocol.
+
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use pingora_core::protocols::http::HttpTask;
+use pingora_error::Result;
+use pingora_http::RequestHeader;
+
+mod h1;
+
+/// An exchange with an upstream, as the duplex loop drives it: what is queued leaves by
+/// [`poll_flush`](Link::poll_flush), what comes arrives by [`poll_task`](Link::poll_task), and neither waits for
+/// the other.
+pub(crate) trait Link: Send {
+    /// Queues the head of the request.
+    fn queue_header(&mut self, request: Box<RequestHeader>) -> Result<()>;
+
+    /// Queues a piece of the request's body, or of the raw bytes after an upgrade.
+    fn queue_body(&mut self, data: Bytes) -> Result<()>;
+
+    /// Queues the end of the request.
+    fn queue_end(&mut self, trailers: Option<&HeaderMap>) -> Result<()>;
+
+    /// Writes what is queued.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>>;
+
+    /// How many bytes are queued.
+    fn queued(&self) -> usize;
+
+    /// Whether everything queued has left.
+    fn is_flushed(&self) -> bool;
+
+    /// The next message of the response.
+    fn poll_task(&mut self, cx: &mut Context<'_>) -> Poll<Result<HttpTask>>;
+
+    /// Whether a message may be there without a read.
+    fn has_buffered(&self) -> bool;
+
+    /// The upstream was sent something: its time to answer begins anew.
+    fn restart_read_timeout(&mut self);
+
+    /// Bytes of request body written so far.
+    fn body_bytes_sent(&self) -> usize;
+}

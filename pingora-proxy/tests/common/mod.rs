@@ -1,0 +1,41 @@
+//! What the tests over real sockets are written with: a proxy in this process, and peers on both
+//! sides of it that say exactly what a test wants said.
+//!
+//! Everything meets over Unix sockets in a directory of its own, so that tests cannot take each
+//! other's ports; TCP is there for what only TCP shows. Nothing sleeps for a result: a peer
+//! waits for bytes, for the end of the stream, or for a condition, and gives up with a panic
+//! after [`PATIENCE`].
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    clippy::unwrap_used,
+    reason = "each test program uses a part of it"
+)]
+
+mod hyper_peers;
+mod origin;
+mod proxy;
+mod wire;
+
+pub use hyper_peers::{request, whole, HyperClient, HyperOrigin, Stub};
+pub use origin::Origin;
+pub use proxy::{forward_to, Forward, Proxy, Setup};
+pub use wire::{Response, Wire};
+
+use std::time::{Duration, Instant};
+
+/// How long a peer waits for what must come. Far above what a slow machine needs, and reached
+/// only when a test fails.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until `condition` holds.
+#[track_caller]
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < end, "did not happen: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}

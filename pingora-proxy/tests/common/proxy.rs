@@ -1,0 +1,231 @@
+//! The proxy under test, run by a real server on a thread of this process.
+
+use super::{eventually, Origin, Wire};
+use async_trait::async_trait;
+use pingora_core::apps::HttpServerOptions;
+use pingora_core::server::configuration::ServerConf;
+use pingora_core::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::Result;
+use pingora_proxy::{http_proxy, ProxyHttp, Session};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+/// A running proxy. Dropping it ends it at once.
+pub struct Proxy {
+    dir: TempDir,
+    tcp: Option<SocketAddr>,
+    stop: watch::Sender<Option<Stop>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// How a proxy is to run.
+pub struct Setup {
+    /// The server's settings.
+    pub conf: ServerConf,
+    /// What the HTTP server is allowed.
+    pub options: HttpServerOptions,
+    /// Whether it listens at a port of 127.0.0.1 too, and not only at a Unix socket.
+    pub tcp: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Setup {
+            conf: ServerConf {
+                work_stealing: false,
+                grace_period_seconds: Some(1),
+                graceful_shutdown_timeout_seconds: Some(1),
+                ..ServerConf::default()
+            },
+            options: HttpServerOptions::default(),
+            tcp: false,
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Stop {
+    Fast,
+    Graceful,
+}
+
+impl Proxy {
+    /// Forwards everything to `origin`.
+    pub fn to(origin: &Origin) -> Self {
+        Proxy::start(forward_to(origin.path()))
+    }
+
+    /// Runs `app` on one worker.
+    pub fn start<P>(app: P) -> Self
+    where
+        P: ProxyHttp + Send + Sync + 'static,
+        P::CTX: Send + Sync,
+    {
+        Proxy::start_with(Setup::default(), app)
+    }
+
+    /// Runs `app` as `setup` says.
+    pub fn start_with<P>(setup: Setup, app: P) -> Self
+    where
+        P: ProxyHttp + Send + Sync + 'static,
+        P::CTX: Send + Sync,
+    {
+        let dir = TempDir::new().unwrap();
+        let socket = dir.path().join("proxy");
+        let tcp = setup.tcp.then(free_address);
+        let (stop, signal) = watch::channel(None);
+        let thread = std::thread::spawn({
+            let socket = socket.clone();
+            move || serve(setup, app, &socket, tcp, signal)
+        });
+        let proxy = Proxy {
+            dir,
+            tcp,
+            stop,
+            thread: Some(thread),
+        };
+        eventually("the proxy listens", || {
+            assert!(
+                !proxy.thread.as_ref().is_some_and(JoinHandle::is_finished),
+                "it ended"
+            );
+            UnixStream::connect(&socket).is_ok()
+                && tcp.is_none_or(|addr| TcpStream::connect(addr).is_ok())
+        });
+        proxy
+    }
+
+    /// The path of its Unix socket.
+    pub fn path(&self) -> PathBuf {
+        self.dir.path().join("proxy")
+    }
+
+    /// Its TCP address.
+    #[track_caller]
+    pub fn tcp(&self) -> SocketAddr {
+        self.tcp.expect("set up with `tcp`")
+    }
+
+    /// A new connection to it.
+    #[track_caller]
+    pub fn connect(&self) -> Wire {
+        Wire::new(UnixStream::connect(self.path()).expect("the proxy accepts"))
+    }
+
+    /// A new connection to it over TCP.
+    #[track_caller]
+    pub fn connect_tcp(&self) -> Wire {
+        Wire::over_tcp(TcpStream::connect(self.tcp()).expect("the proxy accepts"))
+    }
+
+    /// Tells it to finish and end, as SIGTERM does. Does not wait for it.
+    pub fn begin_shutdown(&self) {
+        self.stop.send_replace(Some(Stop::Graceful));
+    }
+
+    /// Waits until it ended by itself.
+    #[track_caller]
+    pub fn wait(mut self) {
+        self.join();
+    }
+
+    #[track_caller]
+    fn join(&mut self) {
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        eventually("the proxy ends", || thread.is_finished());
+        thread.join().expect("the proxy ends without a panic");
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.stop.send_if_modified(|stop| match stop {
+                Some(_) => false,
+                None => {
+                    *stop = Some(Stop::Fast);
+                    true
+                }
+            });
+            self.join();
+        }
+    }
+}
+
+fn serve<P>(
+    setup: Setup,
+    app: P,
+    socket: &Path,
+    tcp: Option<SocketAddr>,
+    signal: watch::Receiver<Option<Stop>>,
+) where
+    P: ProxyHttp + Send + Sync + 'static,
+    P::CTX: Send + Sync,
+{
+    let mut server = Server::new_with_opt_and_conf(None, setup.conf);
+    server.bootstrap();
+    let mut proxy = http_proxy(&server.configuration, app);
+    proxy.server_options = Some(setup.options);
+    let mut service = pingora_core::services::listening::Service::new("proxy".into(), proxy);
+    service.add_uds(&socket.to_string_lossy(), None);
+    if let Some(addr) = tcp {
+        service.add_tcp(&addr.to_string());
+    }
+    server.add_service(service);
+    server.run(RunArgs {
+        shutdown_signal: Box::new(Signal(signal)),
+    });
+}
+
+struct Signal(watch::Receiver<Option<Stop>>);
+
+#[async_trait]
+impl ShutdownSignalWatch for Signal {
+    async fn recv(&self) -> ShutdownSignal {
+        let mut stop = self.0.clone();
+        let stop = stop.wait_for(Option::is_some).await.map(|stop| *stop);
+        match stop {
+            Ok(Some(Stop::Graceful)) => ShutdownSignal::GracefulTerminate,
+            // The test is gone, so nobody needs the proxy.
+            Ok(_) | Err(_) => ShutdownSignal::FastShutdown,
+        }
+    }
+}
+
+/// The system gives the ports that it picks in turn, so this one is free for a good while.
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|socket| socket.local_addr())
+        .expect("a free port")
+}
+
+/// A proxy that changes nothing.
+pub struct Forward {
+    /// Where everything goes.
+    pub peer: HttpPeer,
+}
+
+/// Forwards to the Unix socket at `path`.
+pub fn forward_to(path: PathBuf) -> Forward {
+    Forward {
+        peer: HttpPeer::new_uds(&path.to_string_lossy(), false, String::new()).unwrap(),
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Forward {
+    type CTX = ();
+
+    fn new_ctx(&self) {}
+
+    async fn upstream_peer(&self, _: &mut Session, _: &mut ()) -> Result<Box<HttpPeer>> {
+        Ok(Box::new(self.peer.clone()))
+    }
+}

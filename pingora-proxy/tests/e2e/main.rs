@@ -1,0 +1,13 @@
+//! What a client and an origin see when the proxy stands between them.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod connections;
+mod failures;
+mod filters;
+mod forwarding;
+mod phases;
+mod upgrades;

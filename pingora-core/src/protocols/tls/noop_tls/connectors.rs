@@ -32,19 +32,11 @@ pub struct TlsSettings;
 /// Refuses to make a TLS connection.
 ///
 /// # Errors
-/// Always `TLSHandshakeFailure`, naming the peer and that no TLS backend is compiled in.
-pub async fn connect<T, P>(
-    _: T,
-    peer: &P,
-    _: Option<ALPN>,
-    _: &TlsConnector,
-) -> Result<SslStream<T>>
+/// Always `TLSHandshakeFailure`, saying that no TLS backend is compiled in.
+pub async fn connect<T, P>(_: T, _: &P, _: Option<ALPN>, _: &TlsConnector) -> Result<SslStream<T>>
 where
     T: IO,
     P: Peer + Send + Sync,
 {
-    Error::e_explain(
-        TLSHandshakeFailure,
-        format!("cannot use TLS with peer {peer}: {NO_BACKEND}"),
-    )
+    Error::e_explain(TLSHandshakeFailure, NO_BACKEND)
 }

@@ -5,36 +5,40 @@
 //! HTTP, [`BasicPeer`] one for anything.
 
 mod basic;
-mod http;
 mod options;
 mod policy;
+mod reuse;
 mod tracer;
+mod traits;
 
-use std::any::Any;
-use std::fmt::Display;
-use std::hash::Hash;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::net::{IpAddr, SocketAddr as InetAddr, ToSocketAddrs};
 use std::os::fd::AsRawFd;
+use std::os::unix::net::SocketAddr as UnixAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use ahash::RandomState;
-use pingora_error::Result;
-use pingora_http::ResponseHeader;
-use tokio::net::TcpSocket;
+use pingora_error::{ErrorType::SocketError, OrErr, Result};
 
-use crate::connectors::l4::BindTo;
-use crate::protocols::l4::ext::TcpKeepalive;
 use crate::protocols::l4::socket::SocketAddr;
-use crate::protocols::tls::CaType;
 use crate::utils::tls::CertKey;
+use reuse::{leads_to, stable_hash};
 
 pub use crate::protocols::tls::ALPN;
 pub use basic::BasicPeer;
+<<<<<<< HEAD
 pub use http::{Proxy, Scheme};
+=======
+>>>>>>> net
 pub use options::PeerOptions;
 pub use policy::{H1UpgradePolicy, HttpUpstreamRequestPolicy};
+pub(crate) use reuse::is_at;
 pub use tracer::{Tracer, Tracing};
+pub use traits::{Peer, ProxyDigestUserDataHook};
 
+<<<<<<< HEAD
 /// A peer that speaks HTTP.
 #[derive(Clone, Debug)]
 pub struct HttpPeer {
@@ -198,36 +202,240 @@ pub trait Peer: Display + Clone {
             .proxy_digest_user_data_hook
             .as_ref()
     }
+=======
+/// HTTP in clear text or over TLS.
+#[derive(Clone, Debug, Hash, PartialEq)]
+pub enum Scheme {
+    /// In clear text.
+    HTTP,
+    /// Over TLS.
+    HTTPS,
+>>>>>>> net
 }
 
-/// Whether the remote end of `fd` is at `addr`.
-fn leads_to(fd: &impl AsRawFd, addr: &SocketAddr) -> bool {
-    SocketAddr::from_raw_fd(fd.as_raw_fd(), true).is_some_and(|remote| is_at(&remote, addr))
-}
-
-/// Whether a connection to `addr` may have the remote address `remote`.
-pub(crate) fn is_at(remote: &SocketAddr, addr: &SocketAddr) -> bool {
-    match (remote, addr) {
-        (SocketAddr::Inet(remote), SocketAddr::Inet(addr)) => {
-            remote.port() == addr.port()
-                // Connecting to the unspecified address leads to the local host.
-                && (addr.ip().is_unspecified()
-                    || remote.ip().to_canonical() == addr.ip().to_canonical())
+impl Scheme {
+    /// HTTPS if `tls`, else HTTP.
+    pub fn from_tls_bool(tls: bool) -> Self {
+        if tls {
+            Scheme::HTTPS
+        } else {
+            Scheme::HTTP
         }
-        (remote, addr) => remote == addr,
     }
 }
 
-/// The key of a peer from what tells it from others. The keys of the hash are fixed: it orders idle
-/// connections of a process, and what goes into it comes from its configuration.
-fn stable_hash(of: impl Hash) -> u64 {
-    RandomState::with_seeds(
-        0x243f_6a88_85a3_08d3,
-        0x1319_8a2e_0370_7344,
-        0xa409_3822_299f_31d0,
-        0x082e_fa98_ec4e_6c89,
-    )
-    .hash_one(of)
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Scheme::HTTP => "HTTP",
+            Scheme::HTTPS => "HTTPS",
+        })
+    }
+}
+
+/// An HTTP proxy that is asked to tunnel the connection (CONNECT, RFC 9110 section 9.3.6).
+#[derive(Clone, Debug, Hash)]
+pub struct Proxy {
+    /// The Unix socket at which the proxy listens.
+    pub next_hop: Box<Path>,
+    /// The host to ask for.
+    pub host: String,
+    /// The port to ask for.
+    pub port: u16,
+    /// The fields of the request.
+    pub headers: BTreeMap<String, Vec<u8>>,
+}
+
+impl fmt::Display for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "next_hop: {}, host: {}, port: {}",
+            self.next_hop.display(),
+            self.host,
+            self.port
+        )
+    }
+}
+
+/// A peer that speaks HTTP.
+#[derive(Clone, Debug)]
+pub struct HttpPeer {
+    /// The address to connect to.
+    pub _address: SocketAddr,
+    /// With TLS or without.
+    pub scheme: Scheme,
+    /// The server name to ask for in the TLS handshake, empty for none.
+    pub sni: String,
+    /// The proxy to connect through, if any.
+    pub proxy: Option<Proxy>,
+    /// The certificate and key to show to the peer.
+    pub client_cert_key: Option<Arc<CertKey>>,
+    /// Peers of different groups do not share connections, for a reason that the other fields do not tell.
+    pub group_key: u64,
+    /// How to connect.
+    pub options: PeerOptions,
+}
+
+impl HttpPeer {
+    fn at(addr: SocketAddr, tls: bool, sni: String) -> Self {
+        HttpPeer {
+            _address: addr,
+            scheme: Scheme::from_tls_bool(tls),
+            sni,
+            proxy: None,
+            client_cert_key: None,
+            group_key: 0,
+            options: PeerOptions::new(),
+        }
+    }
+
+    /// A peer at `address`, over TLS with the server name `sni` if `tls`.
+    ///
+    /// A name is looked up by the system at once, which blocks the thread; the first answer is taken.
+    ///
+    /// # Panics
+    /// When a name cannot be resolved or has no address.
+    pub fn new<A: ToSocketAddrs>(address: A, tls: bool, sni: String) -> Self {
+        let first = address.to_socket_addrs().map(|mut addrs| addrs.next());
+        match first {
+            Ok(Some(addr)) => Self::at(addr.into(), tls, sni),
+            Ok(None) => panic!("HttpPeer::new: the name has no address"),
+            Err(e) => panic!("HttpPeer::new: resolving the address: {e}"),
+        }
+    }
+
+    /// A peer at the Unix socket `path`, over TLS with the server name `sni` if `tls`.
+    ///
+    /// # Errors
+    /// `SocketError` when the path is too long for a socket, or has a zero byte.
+    pub fn new_uds(path: &str, tls: bool, sni: String) -> Result<Self> {
+        let addr = UnixAddr::from_pathname(path)
+            .or_err_with(SocketError, || format!("not a Unix socket path: {path:?}"))?;
+        Ok(Self::at(addr.into(), tls, sni))
+    }
+
+    /// A peer at `ip_addr` and `port` that is reached through the proxy at the Unix socket `next_hop`, which
+    /// gets `headers` with its CONNECT request.
+    pub fn new_proxy(
+        next_hop: &str,
+        ip_addr: IpAddr,
+        port: u16,
+        tls: bool,
+        sni: &str,
+        headers: BTreeMap<String, Vec<u8>>,
+    ) -> Self {
+        HttpPeer {
+            proxy: Some(Proxy {
+                next_hop: PathBuf::from(next_hop).into(),
+                host: ip_addr.to_string(),
+                port,
+                headers,
+            }),
+            ..Self::at(InetAddr::new(ip_addr, port).into(), tls, sni.to_string())
+        }
+    }
+
+    /// A peer at `address`, over TLS with the server name `sni`, that is shown a certificate.
+    ///
+    /// # Panics
+    /// As [`HttpPeer::new`].
+    pub fn new_mtls<A: ToSocketAddrs>(
+        address: A,
+        sni: String,
+        client_cert_key: Arc<CertKey>,
+    ) -> Self {
+        HttpPeer {
+            client_cert_key: Some(client_cert_key),
+            ..Self::new(address, true, sni)
+        }
+    }
+
+    /// Whether TLS is used.
+    pub fn is_tls(&self) -> bool {
+        self.scheme == Scheme::HTTPS
+    }
+}
+
+impl Hash for HttpPeer {
+    /// Covers what a connection, once made, cannot change: where it leads, and its TLS session.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self._address.hash(state);
+        self.scheme.hash(state);
+        self.proxy.hash(state);
+        self.sni.hash(state);
+        self.client_cert_key.hash(state);
+        self.options.verify_cert.hash(state);
+        self.options.verify_hostname.hash(state);
+        self.options.alternative_cn.hash(state);
+        self.group_key.hash(state);
+        self.options.max_h2_streams.hash(state);
+        self.options.curves.hash(state);
+        self.options.second_keyshare.hash(state);
+    }
+}
+
+impl fmt::Display for HttpPeer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "addr: {}, scheme: {}", self._address, self.scheme)?;
+        if !self.sni.is_empty() {
+            write!(f, ", sni: {}", self.sni)?;
+        }
+        if let Some(proxy) = &self.proxy {
+            write!(f, ", proxy: {proxy}")?;
+        }
+        if let Some(cert) = &self.client_cert_key {
+            write!(f, ", client cert: {cert}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Peer for HttpPeer {
+    fn address(&self) -> &SocketAddr {
+        &self._address
+    }
+
+    fn tls(&self) -> bool {
+        self.is_tls()
+    }
+
+    fn sni(&self) -> &str {
+        &self.sni
+    }
+
+    fn reuse_hash(&self) -> u64 {
+        stable_hash(self)
+    }
+
+    fn get_peer_options(&self) -> Option<&PeerOptions> {
+        Some(&self.options)
+    }
+
+    fn get_mut_peer_options(&mut self) -> Option<&mut PeerOptions> {
+        Some(&mut self.options)
+    }
+
+    fn get_proxy(&self) -> Option<&Proxy> {
+        self.proxy.as_ref()
+    }
+
+    /// Through a proxy, the socket leads to the proxy.
+    fn matches_fd<V: AsRawFd>(&self, fd: V) -> bool {
+        match &self.proxy {
+            None => leads_to(&fd, &self._address),
+            Some(proxy) => UnixAddr::from_pathname(&proxy.next_hop)
+                .is_ok_and(|hop| leads_to(&fd, &SocketAddr::Unix(hop))),
+        }
+    }
+
+    fn get_client_cert_key(&self) -> Option<&Arc<CertKey>> {
+        self.client_cert_key.as_ref()
+    }
+
+    fn get_tracer(&self) -> Option<Tracer> {
+        self.options.tracer.clone()
+    }
 }
 
 #[cfg(test)]

@@ -183,6 +183,7 @@ pub trait Peer: Display + Clone {
     }
 
     /// What to do with a TCP socket before it is connected.
+    #[allow(clippy::type_complexity)] // A name for it would be one more public item.
     fn upstream_tcp_sock_tweak_hook(
         &self,
     ) -> Option<&Arc<dyn Fn(&TcpSocket) -> Result<()> + Send + Sync + 'static>> {

@@ -74,6 +74,7 @@ pub struct PeerOptions {
     /// What makes the transport connection in place of the connector.
     pub custom_l4: Option<Arc<dyn Connect + Send + Sync>>,
     /// What to do with a TCP socket before it is connected.
+    #[allow(clippy::type_complexity)] // A name for it would be one more public item.
     pub upstream_tcp_sock_tweak_hook:
         Option<Arc<dyn Fn(&TcpSocket) -> Result<()> + Send + Sync + 'static>>,
     /// What makes the user data of the proxy's digest.

@@ -425,7 +425,7 @@ impl Alarm {
             if awaited && !sleep.is_elapsed() {
                 return false;
             }
-            if !self.armed.is_some_and(|at| at <= due) {
+            if self.armed.is_none_or(|at| at > due) {
                 sleep.as_mut().reset(due);
                 self.armed = Some(due);
             }

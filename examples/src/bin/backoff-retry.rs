@@ -46,8 +46,10 @@ impl ProxyHttp for BackoffRetry {
 
     async fn upstream_peer(&self, _: &mut Session, failed: &mut u32) -> Result<Box<HttpPeer>> {
         if let Some(doublings) = failed.checked_sub(1) {
+            let wait = self.backoff.saturating_mul(1 << doublings.min(16));
+            log::warn!("{} is away, trying again in {wait:?}", self.upstream);
             // The request waits, and nothing but the request: its worker serves others.
-            tokio::time::sleep(self.backoff.saturating_mul(1 << doublings.min(16))).await;
+            tokio::time::sleep(wait).await;
         }
         Ok(Box::new(self.upstream.clone()))
     }

@@ -229,3 +229,56 @@ fn main() -> ExitCode {
     program::log_to_stderr();
     program::exit("reverse-proxy", run(&args))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn conf(flags: &[&str], file: &str) -> Result<ServerConf, String> {
+        let mut conf = tempfile::NamedTempFile::new().map_err(|e| e.to_string())?;
+        conf.write_all(file.as_bytes()).map_err(|e| e.to_string())?;
+        let path = conf.path().to_string_lossy().into_owned();
+        let args = [&["reverse-proxy", "--conf", &path], flags].concat();
+        Args::try_parse_from(args)
+            .map_err(|e| e.to_string())?
+            .server_conf()
+    }
+
+    #[test]
+    fn what_a_file_does_not_say_is_chosen_by_the_program() {
+        let conf = conf(&[], "version: 1\n").expect("good settings");
+        assert!(!conf.work_stealing);
+        assert_eq!(conf.upstream_keepalive_pool_size, POOLED_CONNECTIONS);
+        assert!(conf.threads >= 1);
+    }
+
+    #[test]
+    fn a_file_wins_over_the_program_and_flags_win_over_the_file() {
+        let file = "threads: 3\nwork_stealing: true\nupstream_keepalive_pool_size: 7\n";
+        let of_file = conf(&[], file).expect("good settings");
+        assert_eq!(of_file.threads, 3);
+        assert!(of_file.work_stealing);
+        assert_eq!(of_file.upstream_keepalive_pool_size, 7);
+        assert_eq!(
+            conf(&["--threads", "5"], file)
+                .expect("good settings")
+                .threads,
+            5
+        );
+        let stealing = conf(&["--work-stealing"], "work_stealing: false\n");
+        assert!(stealing.expect("good settings").work_stealing);
+    }
+
+    #[test]
+    fn turns_are_taken_in_order_and_begin_anew() {
+        let upstreams = program::addresses(&["127.0.0.1:1".into(), "127.0.0.1:2".into()]);
+        let app = ReverseProxy::to(&upstreams.expect("addresses")).expect("peers");
+        let port = || app.next_upstream().map(|peer| peer._address.to_string());
+        let turns: Vec<_> = (0..4).filter_map(|_| port()).collect();
+        assert_eq!(
+            turns,
+            ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:1", "127.0.0.1:2"]
+        );
+    }
+}

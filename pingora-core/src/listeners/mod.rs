@@ -149,16 +149,12 @@ impl Listeners {
 
     /// One TCP endpoint.
     pub fn tcp(addr: &str) -> Self {
-        let mut listeners = Self::new();
-        listeners.add_tcp(addr);
-        listeners
+        Self::at(ListenerConfig::tcp(addr))
     }
 
     /// One Unix socket, with permissions 0666 unless others are given.
     pub fn uds(addr: &str, perm: Option<Permissions>) -> Self {
-        let mut listeners = Self::new();
-        listeners.add_uds(addr, perm);
-        listeners
+        Self::at(ServerAddress::Uds(addr.into(), perm).into())
     }
 
     /// One TLS endpoint with the certificate and key in these PEM files.
@@ -166,9 +162,15 @@ impl Listeners {
     /// # Errors
     /// When the files cannot be used, or the build has no TLS backend.
     pub fn tls(addr: &str, cert_path: &str, key_path: &str) -> Result<Self> {
-        let mut listeners = Self::new();
-        listeners.add_tls(addr, cert_path, key_path)?;
-        Ok(listeners)
+        let settings = TlsSettings::intermediate(cert_path, key_path)?;
+        Ok(Self::at(ListenerConfig::tcp(addr).tls(settings)))
+    }
+
+    fn at(endpoint: ListenerConfig) -> Self {
+        Listeners {
+            endpoints: vec![endpoint],
+            ..Self::default()
+        }
     }
 
     /// Adds a TCP endpoint.

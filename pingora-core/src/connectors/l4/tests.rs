@@ -260,9 +260,10 @@ async fn binding() {
     assert!(seen.iter().eq(&v4));
 
     let mut own = peer.clone();
-    let mut to = BindTo::default();
-    to.addr = Some("127.0.0.9:0".parse().unwrap());
-    own.options.bind_to = Some(to);
+    own.options.bind_to = Some(BindTo {
+        addr: Some("127.0.0.9:0".parse().unwrap()),
+        ..BindTo::default()
+    });
     let to = bind_to(&own, &v4, &v6);
     let (stream, accepted) = tokio::join!(connect(&own, to), listener.accept());
     let _stream = stream.unwrap();
@@ -273,8 +274,10 @@ async fn binding() {
     let far = HttpPeer::new("[::1]:1", false, String::new());
     assert_eq!(bind_to(&far, &v4, &v6).unwrap().addr, Some(v6[0]));
 
-    let mut bad = BindTo::default();
-    bad.addr = Some("192.0.2.1:0".parse().unwrap());
+    let bad = BindTo {
+        addr: Some("192.0.2.1:0".parse().unwrap()),
+        ..BindTo::default()
+    };
     let e = connect(&peer, Some(bad)).await.unwrap_err();
     assert_eq!(e.etype(), &BindError);
     assert!(e.to_string().contains(&peer.to_string()), "{e}");

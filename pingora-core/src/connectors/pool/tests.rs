@@ -53,6 +53,13 @@ fn pool(limit: usize) -> Arc<Pool<Fake>> {
     Pool::new(limit, None)
 }
 
+/// A pool in which this worker has room for one, and the shared shelf too.
+fn shared_with_another() -> Arc<Pool<Fake>> {
+    let pool = pool(3);
+    elsewhere(|| pool.put(9, fake(9), None));
+    pool
+}
+
 fn name(taken: Option<Fake>) -> Option<u32> {
     taken.map(|fake| fake.name)
 }
@@ -137,9 +144,7 @@ fn surplus_goes_to_others() {
 
 #[test]
 fn the_own_shelf_first() {
-    let pool = pool(2);
-    elsewhere(|| pool.put(9, fake(9), None));
-    elsewhere(|| name(pool.take(9)));
+    let pool = shared_with_another();
     pool.put(1, fake(0), None);
     pool.put(1, fake(1), None);
     assert_eq!(pool.shared_len.load(Ordering::Relaxed), 1);
@@ -149,9 +154,7 @@ fn the_own_shelf_first() {
 
 #[test]
 fn what_cannot_move_is_not_shared() {
-    let pool = pool(2);
-    elsewhere(|| pool.put(9, fake(9), None));
-    elsewhere(|| name(pool.take(9)));
+    let pool = shared_with_another();
     for name in 0..2 {
         let fixed = Fake {
             movable: false,
@@ -239,9 +242,7 @@ async fn the_sweep() {
 
 #[tokio::test(start_paused = true)]
 async fn the_sweep_of_what_is_shared() {
-    let pool = pool(2);
-    elsewhere(|| pool.put(9, fake(9), None));
-    elsewhere(|| name(pool.take(9)));
+    let pool = shared_with_another();
     pool.put(1, fake(0), None);
     let shared = fake(1);
     let state = shared.state.clone();

@@ -102,7 +102,8 @@ async fn a_refusal() {
     ] {
         let e = through(answer.as_bytes(), &peer()).await.unwrap_err();
         assert_eq!(e.etype(), &ConnectProxyFailure);
-        let refusal: &Box<ConnectProxyError> = e.root_cause().downcast_ref().unwrap();
+        let refusal = e.root_cause().downcast_ref::<Box<ConnectProxyError>>();
+        let refusal = refusal.unwrap();
         let code = refusal.response.status.as_str();
         assert!(answer.contains(code) && e.to_string().contains(code), "{e}");
         assert_eq!(

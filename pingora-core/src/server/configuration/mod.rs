@@ -255,16 +255,16 @@ impl ServerConf {
 
     /// Options for the runtimes of services that do not override them.
     pub fn runtime_opts(&self) -> RuntimeOpts {
+        let width = self.runtime_metrics_poll_time_histogram_resolution_micros;
+        let histogram = RuntimeMetricsOpts {
+            poll_time_histogram_resolution: width.map(Duration::from_micros),
+            poll_time_histogram_scale: self.runtime_metrics_poll_time_histogram_scale,
+            poll_time_histogram_buckets: self.runtime_metrics_poll_time_histogram_buckets,
+            poll_time_histogram: self.runtime_metrics_poll_time_histogram,
+        };
         RuntimeOpts {
-            metrics: RuntimeMetricsOpts {
-                poll_time_histogram: self.runtime_metrics_poll_time_histogram,
-                poll_time_histogram_scale: self.runtime_metrics_poll_time_histogram_scale,
-                poll_time_histogram_resolution: self
-                    .runtime_metrics_poll_time_histogram_resolution_micros
-                    .map(Duration::from_micros),
-                poll_time_histogram_buckets: self.runtime_metrics_poll_time_histogram_buckets,
-            },
             enable_alt_timer: self.runtime_enable_alt_timer,
+            metrics: histogram,
         }
     }
 

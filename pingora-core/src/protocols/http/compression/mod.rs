@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pingora_error::{ErrorType, Result};
+use strum::EnumCount;
 
 mod accept;
 mod codec;
@@ -69,15 +70,7 @@ pub enum Algorithm {
 impl Algorithm {
     /// The name in HTTP fields; `other` for [`Other`](Self::Other).
     pub fn as_str(&self) -> &'static str {
-        match self {
-            Algorithm::Any => "*",
-            Algorithm::Gzip => "gzip",
-            Algorithm::Brotli => "br",
-            Algorithm::Zstd => "zstd",
-            Algorithm::Dcb => "dcb",
-            Algorithm::Dcz => "dcz",
-            Algorithm::Other => "other",
-        }
+        BY_NAME[self.index()].0
     }
 
     /// A compressor of this level, higher than the algorithm's highest being that one (gzip 9,
@@ -131,25 +124,27 @@ impl Algorithm {
     }
 }
 
+/// In the order of the variants.
+const BY_NAME: [(&str, Algorithm); Algorithm::COUNT] = [
+    ("*", Algorithm::Any),
+    ("gzip", Algorithm::Gzip),
+    ("br", Algorithm::Brotli),
+    ("zstd", Algorithm::Zstd),
+    ("dcb", Algorithm::Dcb),
+    ("dcz", Algorithm::Dcz),
+    ("other", Algorithm::Other),
+];
+
 /// Names are compared without regard to case; `x-gzip` is `gzip` (RFC 9110 8.4.1.3).
 impl From<&str> for Algorithm {
     fn from(name: &str) -> Self {
-        let is = |known: &str| name.eq_ignore_ascii_case(known);
-        if is("gzip") || is("x-gzip") {
-            Algorithm::Gzip
-        } else if is("br") {
-            Algorithm::Brotli
-        } else if is("zstd") {
-            Algorithm::Zstd
-        } else if is("dcb") {
-            Algorithm::Dcb
-        } else if is("dcz") {
-            Algorithm::Dcz
-        } else if is("*") {
-            Algorithm::Any
-        } else {
-            Algorithm::Other
+        if name.eq_ignore_ascii_case("x-gzip") {
+            return Algorithm::Gzip;
         }
+        BY_NAME
+            .iter()
+            .find(|(known, _)| name.eq_ignore_ascii_case(known))
+            .map_or(Algorithm::Other, |(_, algorithm)| *algorithm)
     }
 }
 

@@ -2,7 +2,6 @@ use super::*;
 use flate2::read::MultiGzDecoder;
 use proptest::prelude::*;
 use std::io::Read;
-use strum::EnumCount;
 
 const CODERS: [Algorithm; 3] = [Algorithm::Gzip, Algorithm::Brotli, Algorithm::Zstd];
 

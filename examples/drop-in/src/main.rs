@@ -1,0 +1,91 @@
+//! A load balancer with health checks, written for the published `pingora` crate.
+//!
+//! usage: drop-in SOCKET UPSTREAM UPSTREAM
+
+use async_trait::async_trait;
+use pingora::cache::key::CacheKey;
+use pingora::cache::{CacheMeta, NoCacheReason, RespCacheable};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::lb::health_check::TcpHealthCheck;
+use pingora::prelude::*;
+use std::sync::Arc;
+use std::time::Duration;
+
+struct Balanced(Arc<LoadBalancer<RoundRobin>>);
+
+#[async_trait]
+impl ProxyHttp for Balanced {
+    type CTX = ();
+
+    fn new_ctx(&self) {}
+
+    async fn upstream_peer(&self, _: &mut Session, _: &mut ()) -> Result<Box<HttpPeer>> {
+        let upstream = self
+            .0
+            .select(b"", 256)
+            .ok_or_else(|| Error::explain(ErrorType::HTTPStatus(503), "no healthy upstream"))?;
+        Ok(Box::new(HttpPeer::new(upstream, false, String::new())))
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _: &mut Session,
+        request: &mut RequestHeader,
+        _: &mut (),
+    ) -> Result<()> {
+        request.insert_header("Host", "upstream.test")
+    }
+
+    fn cache_key_callback(&self, session: &Session, _: &mut ()) -> Result<CacheKey> {
+        let path = session.req_header().uri.path().to_string();
+        Ok(CacheKey::new(path, ""))
+    }
+
+    fn response_cache_filter(
+        &self,
+        _: &Session,
+        response: &ResponseHeader,
+        _: &mut (),
+    ) -> Result<RespCacheable> {
+        if response.status != 200 {
+            return Ok(RespCacheable::Uncacheable(NoCacheReason::OriginNotCache));
+        }
+        let now = std::time::SystemTime::now();
+        let fresh = now + Duration::from_secs(60);
+        Ok(RespCacheable::Cacheable(CacheMeta::new(
+            fresh,
+            now,
+            0,
+            0,
+            response.clone(),
+        )))
+    }
+
+    async fn response_filter(
+        &self,
+        _: &mut Session,
+        response: &mut ResponseHeader,
+        _: &mut (),
+    ) -> Result<()> {
+        response.insert_header("X-Served-By", "drop-in")
+    }
+}
+
+fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
+    let mut args = std::env::args().skip(1);
+    let socket = args
+        .next()
+        .ok_or("usage: drop-in SOCKET UPSTREAM UPSTREAM")?;
+    let mut upstreams = LoadBalancer::try_from_iter(args.collect::<Vec<_>>())?;
+    upstreams.set_health_check(TcpHealthCheck::new());
+    upstreams.health_check_frequency = Some(Duration::from_millis(50));
+
+    let mut server = Server::new(None)?;
+    server.bootstrap();
+    let health = background_service("health check", upstreams);
+    let mut proxy = http_proxy_service(&server.configuration, Balanced(health.task()));
+    proxy.add_uds(&socket, None);
+    server.add_service(proxy);
+    server.add_service(health);
+    server.run_forever()
+}

@@ -1,0 +1,186 @@
+//! A project that uses the published facade is built against the crates of this repository by
+//! nothing but its patch lines, and serves.
+
+#![allow(clippy::unwrap_used)]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const PROJECT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/drop-in");
+const OURS: [&str; 3] = ["pingora-core", "pingora-http", "pingora-proxy"];
+
+#[test]
+fn the_lock_file_names_no_second_copy_of_the_crates() {
+    let lock = std::fs::read_to_string(Path::new(PROJECT).join("Cargo.lock")).unwrap();
+    let packages: Vec<_> = lock
+        .split("[[package]]")
+        .map(|package| (field(package, "name"), field(package, "source")))
+        .collect();
+    for ours in OURS {
+        let copies: Vec<_> = packages
+            .iter()
+            .filter(|(name, _)| *name == Some(ours))
+            .collect();
+        assert_eq!(
+            copies,
+            [&(Some(ours), None)],
+            "one copy, and not from a registry"
+        );
+    }
+    // All else of the family is the published one.
+    for published in ["pingora", "pingora-cache", "pingora-load-balancing"] {
+        assert!(packages
+            .iter()
+            .any(|(name, source)| *name == Some(published) && source.is_some()));
+    }
+}
+
+fn field<'a>(package: &'a str, name: &str) -> Option<&'a str> {
+    let line = package
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(" = "))?;
+    Some(line.trim_matches('"'))
+}
+
+#[test]
+fn it_balances_between_the_upstreams_that_are_healthy() {
+    let binary = build();
+    let (first, second) = (Upstream::start("first"), Upstream::start("second"));
+    let dir = tempfile::TempDir::new().unwrap();
+    let socket = dir.path().join("s");
+    let program = Command::new(binary)
+        .arg(&socket)
+        .args([first.address.to_string(), second.address.to_string()])
+        .spawn();
+    let mut program = Running(program.unwrap());
+    eventually("it listens", || {
+        assert_eq!(program.0.try_wait().unwrap(), None, "it ended");
+        UnixStream::connect(&socket).is_ok()
+    });
+
+    let mut seen = [false; 2];
+    eventually("both upstreams answer", || {
+        match get(&socket) {
+            answer if answer.ends_with("first") => seen[0] = true,
+            answer if answer.ends_with("second") => seen[1] = true,
+            answer => panic!("{answer}"),
+        }
+        seen == [true; 2]
+    });
+    assert!(get(&socket)
+        .to_ascii_lowercase()
+        .contains("x-served-by: drop-in"));
+
+    first.stop();
+    let mut in_a_row = 0;
+    eventually("the health check finds out which one is gone", || {
+        in_a_row = if get(&socket).ends_with("second") {
+            in_a_row + 1
+        } else {
+            0
+        };
+        in_a_row == 4
+    });
+}
+
+/// Builds the project, into the folder that this test was built into: what both need is built
+/// once.
+fn build() -> PathBuf {
+    let built = Path::new(env!("CARGO_BIN_EXE_reverse-proxy"));
+    let target = built.ancestors().nth(2).unwrap();
+    let status = Command::new(env!("CARGO"))
+        .args(["build", "--locked", "--manifest-path"])
+        .arg(Path::new(PROJECT).join("Cargo.toml"))
+        .env("CARGO_TARGET_DIR", target)
+        .status()
+        .unwrap();
+    assert!(status.success(), "the project builds against these crates");
+    target.join("debug/drop-in")
+}
+
+/// A server that answers everything with its name.
+struct Upstream {
+    address: SocketAddr,
+    stopped: Arc<AtomicBool>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Upstream {
+    fn start(name: &'static str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let stopped = Arc::new(AtomicBool::new(false));
+        let thread = std::thread::spawn({
+            let stopped = stopped.clone();
+            move || serve(&listener, name, &stopped)
+        });
+        Upstream {
+            address,
+            stopped,
+            thread,
+        }
+    }
+
+    fn stop(self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        drop(std::net::TcpStream::connect(self.address));
+        self.thread.join().unwrap();
+    }
+}
+
+fn serve(listener: &TcpListener, name: &str, stopped: &AtomicBool) {
+    for stream in listener.incoming() {
+        if stopped.load(Ordering::SeqCst) {
+            return;
+        }
+        let mut stream = stream.unwrap();
+        let mut request = [0; 4096];
+        // A health check connects and says nothing.
+        if matches!(stream.read(&mut request), Ok(size) if size > 0) {
+            let length = name.len();
+            let _ = write!(
+                stream,
+                "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{name}"
+            );
+        }
+    }
+}
+
+fn get(socket: &Path) -> String {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// Far above what a slow machine needs: reached only when the test fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[track_caller]
+fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < end, "did not happen: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Ends with the test, whatever its outcome.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

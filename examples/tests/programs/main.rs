@@ -1,0 +1,7 @@
+//! Runs the programs as a user does, and looks at what comes out of them.
+
+#![allow(clippy::unwrap_used, unreachable_pub)]
+
+mod reverse_proxy;
+mod tools;
+mod uses;

@@ -1,0 +1,241 @@
+//! The example of each common use.
+
+use super::tools::*;
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::sync::mpsc;
+use tempfile::TempDir;
+
+#[test]
+fn the_gateway_routes_by_the_longest_prefix() {
+    let (api, users) = (Origin::saying("api"), Origin::saying("users"));
+    let dir = TempDir::new().unwrap();
+    let routes = [
+        format!("/api={}", api.address()),
+        format!("/api/users={}", users.address()),
+    ];
+    let args = ["--route", &routes[0], "--route", &routes[1]];
+    let gateway = Program::start(env!("CARGO_BIN_EXE_gateway"), &dir.path().join("s"), &args);
+    for (path, answer) in [
+        ("/api", "api"),
+        ("/api/x", "api"),
+        ("/api/users", "users"),
+        ("/api/users/1?a=b", "users"),
+    ] {
+        assert!(
+            gateway.get(path).ends_with(&format!("\r\n\r\n{answer}")),
+            "{path}"
+        );
+    }
+    for path in ["/", "/apiary", "/other"] {
+        assert_eq!(status(&gateway.get(path)), "404", "{path}");
+    }
+}
+
+#[test]
+fn headers_are_changed_both_ways() {
+    let origin = Origin::start(|mut stream, head| {
+        let body = head.to_ascii_lowercase();
+        let _ = write!(
+            stream,
+            "HTTP/1.1 200 OK\r\nConnection: close\r\nServer: secret/1.0\r\nX-Powered-By: secret\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+    });
+    let dir = TempDir::new().unwrap();
+    let proxy = Program::start(
+        env!("CARGO_BIN_EXE_modify-headers"),
+        &dir.path().join("s"),
+        &["--upstream", &origin.address()],
+    );
+    let answer = proxy.ask("GET", "/", "X-Forwarded-For: 10.9.8.7\r\n", "");
+    let (head, seen_by_origin) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(!head.contains("secret"), "{head}");
+    assert!(
+        head.to_ascii_lowercase()
+            .contains("x-content-type-options: nosniff"),
+        "{head}"
+    );
+    assert!(
+        seen_by_origin.contains("x-forwarded-proto: http"),
+        "{seen_by_origin}"
+    );
+    assert!(!seen_by_origin.contains("10.9.8.7"), "{seen_by_origin}");
+}
+
+#[test]
+fn who_asks_too_often_is_told_so() {
+    let origin = Origin::saying("hello");
+    let dir = TempDir::new().unwrap();
+    let proxy = Program::start(
+        env!("CARGO_BIN_EXE_rate-limiter"),
+        &dir.path().join("s"),
+        &["--limit", "2", "--upstream", &origin.address()],
+    );
+    for _ in 0..2 {
+        assert_eq!(status(&proxy.get("/")), "200");
+    }
+    let mut refusal = String::new();
+    // A second may end in between, and its count with it.
+    eventually("too many requests in a second", || {
+        refusal = proxy.get("/");
+        status(&refusal) == "429"
+    });
+    assert!(
+        refusal.to_ascii_lowercase().contains("retry-after: 1"),
+        "{refusal}"
+    );
+}
+
+#[test]
+fn an_upstream_that_comes_back_is_waited_for() {
+    let dir = TempDir::new().unwrap();
+    let origin = dir.path().join("origin");
+    let mut proxy = Program::start(
+        env!("CARGO_BIN_EXE_backoff-retry"),
+        &dir.path().join("s"),
+        &[
+            "--backoff",
+            "100",
+            "--retries",
+            "15",
+            "--upstream",
+            &format!("unix:{}", origin.display()),
+        ],
+    );
+    let mut client = proxy.connect();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    proxy.wait_for_log("trying again");
+    Origin::serve_at(&origin, |mut stream, _| answer(&mut stream, "back"));
+    assert!(read_to_end(client).ends_with("back"));
+}
+
+#[test]
+fn an_upstream_that_stays_away_is_a_502() {
+    let dir = TempDir::new().unwrap();
+    let nobody = format!("unix:{}", dir.path().join("nobody").display());
+    let proxy = Program::start(
+        env!("CARGO_BIN_EXE_backoff-retry"),
+        &dir.path().join("s"),
+        &["--backoff", "1", "--retries", "3", "--upstream", &nobody],
+    );
+    assert_eq!(status(&proxy.get("/")), "502");
+}
+
+#[test]
+fn websockets_pass_and_those_of_foreign_pages_do_not() {
+    let origin = Origin::start(|mut stream, _| {
+        let switch = "HTTP/1.1 101 Switching Protocols\r\n\
+            Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+        stream.write_all(switch.as_bytes()).unwrap();
+        let mut ping = [0; 4];
+        while stream.read_exact(&mut ping).is_ok() {
+            stream.write_all(&ping).unwrap();
+        }
+    });
+    let dir = TempDir::new().unwrap();
+    let proxy = Program::start(
+        env!("CARGO_BIN_EXE_websocket"),
+        &dir.path().join("s"),
+        &[
+            "--upstream",
+            &origin.address(),
+            "--allow-origin",
+            "https://good.test",
+        ],
+    );
+    let upgrade = |page: &str| {
+        let mut client = proxy.connect();
+        let ask = format!(
+            "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
+             Origin: {page}\r\n\r\n"
+        );
+        client.write_all(ask.as_bytes()).unwrap();
+        let head = read_head(&mut client);
+        (client, head)
+    };
+    assert_eq!(status(&upgrade("https://evil.test").1), "403");
+    let (mut client, head) = upgrade("https://good.test");
+    assert_eq!(status(&head), "101");
+    for ping in [b"ping", b"\0\x01\r\n"] {
+        client.write_all(ping).unwrap();
+        let mut pong = [0; 4];
+        client.read_exact(&mut pong).unwrap();
+        assert_eq!(&pong, ping);
+    }
+}
+
+#[test]
+fn the_echo_service_sends_back_what_it_gets() {
+    let dir = TempDir::new().unwrap();
+    let echo = Program::start(env!("CARGO_BIN_EXE_tcp-echo"), &dir.path().join("s"), &[]);
+    let mut client = echo.connect();
+    for words in ["hello\n", "and\0again"] {
+        client.write_all(words.as_bytes()).unwrap();
+        let mut back = vec![0; words.len()];
+        client.read_exact(&mut back).unwrap();
+        assert_eq!(back, words.as_bytes());
+    }
+    client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(read_to_end(client), "");
+}
+
+#[test]
+fn a_new_process_takes_over_while_the_old_one_finishes() {
+    let (asked, was_asked) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let slow = Origin::start(move |mut stream, head| {
+        if head.starts_with("GET /slow ") {
+            asked.send(()).unwrap();
+            released.recv().unwrap();
+        }
+        answer(&mut stream, "whole");
+    });
+    let quick = Origin::saying("quick");
+    let dir = TempDir::new().unwrap();
+    let (socket, meet) = (dir.path().join("s"), dir.path().join("upgrade"));
+    let binary = env!("CARGO_BIN_EXE_graceful-upgrade");
+    let common = [
+        "--upgrade-sock",
+        meet.to_str().unwrap(),
+        "--grace-period",
+        "1",
+        "--upstream",
+    ];
+    let mut old = Program::start(binary, &socket, &[&common[..], &[&slow.address()]].concat());
+
+    let mut under_way = old.connect();
+    under_way
+        .write_all(b"GET /slow HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    was_asked.recv().unwrap();
+
+    let new = Program::spawn(
+        binary,
+        &socket,
+        &[&common[..], &[&quick.address(), "-u"]].concat(),
+    );
+    eventually("the new process waits for the sockets", || meet.exists());
+    old.signal(libc::SIGQUIT);
+    let served_by = |pid| format!("x-served-by: {pid}\r\n");
+    // While both accept, either may answer; only the new one has the quick origin, and the old
+    // one's waits with its request under way.
+    release.send(()).unwrap();
+    eventually("the new process answers", || {
+        new.get("/")
+            .to_ascii_lowercase()
+            .contains(&served_by(new.pid()))
+    });
+    let answer = read_to_end(under_way);
+    assert!(answer.ends_with("\r\n\r\nwhole"), "{answer}");
+    assert!(
+        answer.to_ascii_lowercase().contains(&served_by(old.pid())),
+        "{answer}"
+    );
+    assert_eq!(old.wait(), Some(0));
+    assert!(new.get("/").ends_with("quick"));
+}

@@ -9,7 +9,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use pingora_error::ErrorType::{
-    ConnectionClosed, H1Error, InvalidHTTPHeader, ReadError, ReadTimedout, WriteError, WriteTimedout,
+    ConnectionClosed, H1Error, InvalidHTTPHeader, ReadError, ReadTimedout, WriteError,
+    WriteTimedout,
 };
 use pingora_error::{BError, Error, ErrorType, Result};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};

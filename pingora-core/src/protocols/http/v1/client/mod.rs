@@ -73,7 +73,7 @@ impl HttpSession {
             inner: Box::new(Inner {
                 conn: Conn::new(stream),
                 digest,
-                limits: Limits::default(),
+                limits: Limits::response(),
                 exchange: Exchange::default(),
             }),
             read_timeout: None,

@@ -44,7 +44,10 @@ impl HttpSession {
                 inner.conn.reading = Reading::Broken;
                 let mut e = Error::explain(
                     ConnectionClosed,
-                    format!("the origin closed after {} bytes of a response head", inner.conn.buf.len()),
+                    format!(
+                        "the origin closed after {} bytes of a response head",
+                        inner.conn.buf.len()
+                    ),
                 );
                 if inner.conn.buf.is_empty() {
                     e.retry = RetryType::ReusedOnly;
@@ -74,9 +77,14 @@ impl HttpSession {
             None => Answered::Other,
         };
         let lenient = self.x().allow_invalid_length;
-        let framing =
-            framing::response(answered, response.status, response.version, &response.headers, lenient)
-                .map_err(|r| self.refuse(r))?;
+        let framing = framing::response(
+            answered,
+            response.status,
+            response.version,
+            &response.headers,
+            lenient,
+        )
+        .map_err(|r| self.refuse(r))?;
         let tunnel = answered == Answered::Connect && response.status.is_success();
         if response.status == StatusCode::SWITCHING_PROTOCOLS || tunnel {
             self.upgrade(tunnel)?;
@@ -201,7 +209,10 @@ impl HttpSession {
     /// Whether `method` was the request's.
     #[doc(hidden)]
     pub fn requested(&self, method: &Method) -> bool {
-        self.x().request.as_ref().is_some_and(|r| r.method == *method)
+        self.x()
+            .request
+            .as_ref()
+            .is_some_and(|r| r.method == *method)
     }
 }
 

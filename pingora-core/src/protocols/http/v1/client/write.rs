@@ -153,7 +153,11 @@ fn put_head(req: &RequestHeader, buf: &mut Vec<u8>) {
     buf.push(b' ');
     buf.extend_from_slice(target(req));
     buf.extend_from_slice(b" HTTP/1.");
-    buf.push(if req.version == http::Version::HTTP_10 { b'0' } else { b'1' });
+    buf.push(if req.version == http::Version::HTTP_10 {
+        b'0'
+    } else {
+        b'1'
+    });
     buf.extend_from_slice(CRLF);
     req.header_to_h1_wire(buf);
     buf.extend_from_slice(CRLF);

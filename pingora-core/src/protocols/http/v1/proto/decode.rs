@@ -16,7 +16,7 @@ const MAX_TRAILERS: usize = 64 * 1024;
 /// ```text
 /// Length(n) --n bytes--> Done        UntilClose --eof--> Done
 ///
-/// Chunked:  Size -> [Extension] -> Data -> DataEnd -> Size ...
+/// Chunked:  Size -> [Space] -> [Extension] -> Data -> DataEnd -> Size ...
 ///             \-0-> Trailers -> Done
 /// ```
 #[derive(Debug)]
@@ -141,6 +141,7 @@ pub struct Chunked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
     Size,
+    Space,
     Extension,
     SizeLf,
     Data,
@@ -183,7 +184,7 @@ impl Chunked {
     fn framing_byte(&mut self, b: u8) -> Result<At, Refusal> {
         match (self.at, b) {
             (At::Size, b';') if self.digits > 0 => Ok(At::Extension),
-            (At::Size, b' ' | b'\t') if self.digits > 0 && self.lenient => Ok(At::Extension),
+            (At::Size, b' ' | b'\t') if self.digits > 0 && self.lenient => Ok(At::Space),
             (At::Size, b'\r') if self.digits > 0 => Ok(At::SizeLf),
             (At::Size, _) => {
                 let digit = (b as char).to_digit(16).ok_or(Refusal::ChunkSize)?;
@@ -195,25 +196,36 @@ impl Chunked {
                 self.left = self.left << 4 | u64::from(digit);
                 Ok(At::Size)
             }
+            (At::Space, b' ' | b'\t') => self.extension_byte(At::Space),
+            (At::Space, b';') => Ok(At::Extension),
+            (At::Space, b'\r') => Ok(At::SizeLf),
+            // A second number is not passed over: others might read both as one.
+            (At::Space, _) => Err(Refusal::ChunkSize),
             (At::Extension, b'\r') => Ok(At::SizeLf),
             (At::Extension, b'\n') => Err(Refusal::BareLineEnd),
             (At::Extension, b) if b != b'\t' && b.is_ascii_control() => Err(Refusal::ChunkSize),
-            (At::Extension, _) => {
-                self.extensions += 1;
-                if self.extensions > MAX_EXTENSIONS {
-                    return Err(Refusal::ChunkExtension);
-                }
-                Ok(At::Extension)
-            }
+            (At::Extension, _) => self.extension_byte(At::Extension),
             (At::SizeLf, b'\n') => {
                 self.digits = 0;
-                Ok(if self.left == 0 { At::Trailers } else { At::Data })
+                Ok(if self.left == 0 {
+                    At::Trailers
+                } else {
+                    At::Data
+                })
             }
             (At::SizeLf, _) => Err(Refusal::BareLineEnd),
             (At::DataCr, b'\r') => Ok(At::DataLf),
             (At::DataLf, b'\n') => Ok(At::Size),
             (At::DataCr | At::DataLf, _) => Err(Refusal::ChunkEnd),
             (At::Data | At::Trailers, _) => Ok(self.at),
+        }
+    }
+
+    fn extension_byte(&mut self, next: At) -> Result<At, Refusal> {
+        self.extensions += 1;
+        match self.extensions > MAX_EXTENSIONS {
+            true => Err(Refusal::ChunkExtension),
+            false => Ok(next),
         }
     }
 

@@ -152,7 +152,12 @@ mod tests {
 
     #[test]
     fn chunk_sizes() {
-        for (n, want) in [(1, "1\r\n"), (15, "f\r\n"), (16, "10\r\n"), (65536, "10000\r\n")] {
+        for (n, want) in [
+            (1, "1\r\n"),
+            (15, "f\r\n"),
+            (16, "10\r\n"),
+            (65536, "10000\r\n"),
+        ] {
             let mut buf = Vec::new();
             push_chunk_size(&mut buf, n);
             assert_eq!(buf, want.as_bytes());

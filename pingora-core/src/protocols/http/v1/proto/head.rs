@@ -17,7 +17,7 @@ use crate::protocols::http::authority::is_valid_host;
 /// How much of a head is accepted.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Bytes of a whole head.
+    /// Bytes of a whole head, the empty lines before it included.
     pub head: usize,
     /// Bytes of a request target.
     pub target: usize,
@@ -29,14 +29,29 @@ pub struct Limits {
 pub const MAX_FIELDS: usize = 256;
 
 impl Default for Limits {
+    /// Those of a request.
     fn default() -> Self {
         Limits {
             head: (1 << 20) - 1,
-            target: 1 << 16,
+            // More than this is no `http::Uri`.
+            target: u16::MAX as usize - 1,
             lenient_line_ends: false,
         }
     }
 }
+
+impl Limits {
+    /// Those of a response, whose first line has no target but may have a reason phrase of any length.
+    pub fn response() -> Self {
+        Limits {
+            target: usize::MAX,
+            ..Limits::default()
+        }
+    }
+}
+
+/// What a request line has beside its target: the method, two spaces, the version, the line end.
+const AROUND_TARGET: usize = 32;
 
 /// Looks for the empty line that ends a head.
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,11 +76,14 @@ pub struct Found {
 impl Scanner {
     /// Looks at what was not looked at before. `None`: the head is not whole yet.
     ///
+    /// The result is that of the first byte which decides, however the bytes were cut on their way.
+    ///
     /// # Errors
-    /// A line that ends in LF alone, unless that is allowed; more bytes than a head may have.
+    /// A line that ends in LF alone, unless that is allowed; more bytes than a head or its first line may have.
     pub fn scan(&mut self, buf: &[u8], limits: &Limits) -> Result<Option<Found>, Refusal> {
         while let Some(at) = memchr::memchr(b'\n', &buf[self.scanned..]) {
             let lf = self.scanned + at;
+            self.check_size(lf + 1, limits)?;
             let has_cr = lf > self.line && buf[lf - 1] == b'\r';
             if !has_cr && !limits.lenient_line_ends {
                 return Err(Refusal::BareLineEnd);
@@ -77,26 +95,33 @@ impl Scanner {
             if empty && leading {
                 self.start = lf + 1;
             } else if empty {
-                if lf + 1 - self.start > limits.head {
-                    return Err(Refusal::HeadTooLarge);
-                }
                 return Ok(Some(Found {
                     start: self.start,
                     end: lf + 1,
                 }));
             }
-            if leading && !empty && self.line - self.start > limits.target + 32 {
+        }
+        self.scanned = buf.len();
+        self.check_size(buf.len(), limits)?;
+        Ok(None)
+    }
+
+    /// Whether the first line, or all, is too long when it reaches to `end` at least.
+    fn check_size(&self, end: usize, limits: &Limits) -> Result<(), Refusal> {
+        if self.line == self.start {
+            let most = self
+                .start
+                .saturating_add(limits.target)
+                .saturating_add(AROUND_TARGET);
+            // Of two limits, the one that was passed first.
+            if end > most && most <= limits.head {
                 return Err(Refusal::TargetTooLong);
             }
         }
-        self.scanned = buf.len();
-        if self.line == self.start && buf.len() - self.start > limits.target + 32 {
-            return Err(Refusal::TargetTooLong);
+        match end > limits.head {
+            true => Err(Refusal::HeadTooLarge),
+            false => Ok(()),
         }
-        if buf.len() > limits.head {
-            return Err(Refusal::HeadTooLarge);
-        }
-        Ok(None)
     }
 
     /// Whether a byte of a head (and not only of empty lines before it) has been seen.
@@ -115,24 +140,83 @@ pub fn parse_request(
 ) -> Result<(RequestHeader, framing::Framing), Refusal> {
     let mut fields = [const { MaybeUninit::<Header<'_>>::uninit() }; MAX_FIELDS];
     let mut parsed = httparse::Request::new(&mut []);
-    match ParserConfig::default().parse_request_with_uninit_headers(&mut parsed, head, &mut fields) {
+    match ParserConfig::default().parse_request_with_uninit_headers(&mut parsed, head, &mut fields)
+    {
         Ok(httparse::Status::Complete(n)) if n == head.len() => {}
         Ok(_) => return Err(Refusal::RequestLine),
+        Err(httparse::Error::Token) => return parse_request_with_any_target(head, limits),
         Err(e) => return Err(request_error(e, head)),
     }
     let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version)
     else {
         return Err(Refusal::RequestLine);
     };
-    if target.len() > limits.target {
+    let line = RequestLine {
+        method: method.as_bytes(),
+        target: target.as_bytes(),
+        version: version(minor),
+    };
+    request(head, line, parsed.headers, limits)
+}
+
+/// What httparse takes for no request line may be one with a target that is not UTF-8.
+#[cold]
+fn parse_request_with_any_target(
+    head: &Bytes,
+    limits: &Limits,
+) -> Result<(RequestHeader, framing::Framing), Refusal> {
+    let lf = memchr::memchr(b'\n', head).ok_or(Refusal::RequestLine)?;
+    let line = head[..lf].strip_suffix(b"\r").unwrap_or(&head[..lf]);
+    let mut parts = line.split(|b| *b == b' ');
+    let (Some(method), Some(target), Some(version), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(Refusal::RequestLine);
+    };
+    let version = match version {
+        b"HTTP/1.1" => Version::HTTP_11,
+        b"HTTP/1.0" => Version::HTTP_10,
+        _ if names_other_version(head) => return Err(Refusal::Version),
+        _ => return Err(Refusal::RequestLine),
+    };
+    if target.is_empty() {
+        return Err(Refusal::RequestLine);
+    }
+    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let fields = match httparse::parse_headers(&head[lf + 1..], &mut fields) {
+        Ok(httparse::Status::Complete((n, fields))) if lf + 1 + n == head.len() => fields,
+        Ok(_) => return Err(Refusal::RequestLine),
+        Err(e) => return Err(request_error(e, head)),
+    };
+    let line = RequestLine {
+        method,
+        target,
+        version,
+    };
+    request(head, line, fields, limits)
+}
+
+struct RequestLine<'a> {
+    method: &'a [u8],
+    target: &'a [u8],
+    version: Version,
+}
+
+fn request(
+    head: &Bytes,
+    line: RequestLine<'_>,
+    fields: &[Header<'_>],
+    limits: &Limits,
+) -> Result<(RequestHeader, framing::Framing), Refusal> {
+    if line.target.len() > limits.target {
         return Err(Refusal::TargetTooLong);
     }
-    let version = version(minor);
-    let method = Method::from_bytes(method.as_bytes()).map_err(|_| Refusal::RequestLine)?;
-    let target = head.slice_ref(target.as_bytes());
-    let mut request = RequestHeader::from_h1_parts(method, target, version, parsed.headers.len())
+    let version = line.version;
+    let method = Method::from_bytes(line.method).map_err(|_| Refusal::RequestLine)?;
+    let target = head.slice_ref(line.target);
+    let mut request = RequestHeader::from_h1_parts(method, target, version, fields.len())
         .map_err(|_| Refusal::RequestLine)?;
-    for field in parsed.headers.iter() {
+    for field in fields {
         request
             .append_raw(field.name.as_bytes(), value(head, field)?)
             .map_err(|_| Refusal::FieldName)?;
@@ -254,18 +338,21 @@ fn response_error(e: httparse::Error) -> Refusal {
     }
 }
 
-/// Whether a request line ends in a well-formed version that is not spoken here.
+/// Whether a request line is well-formed except that its version is not spoken here.
 fn names_other_version(head: &[u8]) -> bool {
     let line = head.split(|b| *b == b'\n').next().unwrap_or_default();
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let Some(digits) = line
-        .len()
-        .checked_sub(9)
-        .and_then(|at| line[at..].strip_prefix(b" HTTP/"))
+    let mut parts = line.split(|b| *b == b' ');
+    let (Some(_), Some(_), Some(version), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
     else {
         return false;
     };
-    digits.len() == 3 && digits[0].is_ascii_digit() && digits[1] == b'.' && digits[2].is_ascii_digit()
+    match version.strip_prefix(b"HTTP/") {
+        Some(b"1.0" | b"1.1") => false,
+        Some([major, b'.', minor]) => major.is_ascii_digit() && minor.is_ascii_digit(),
+        _ => false,
+    }
 }
 
 #[cfg(test)]

@@ -22,3 +22,6 @@ pub mod refusal;
 pub mod state;
 
 pub use refusal::Refusal;
+
+#[cfg(test)]
+mod tests;

@@ -28,7 +28,10 @@ pub struct Out {
 impl Out {
     /// Whether everything is sent.
     pub fn is_empty(&self) -> bool {
-        self.front.is_empty() && self.middle.is_empty() && self.back.is_empty() && self.rest.is_empty()
+        self.front.is_empty()
+            && self.middle.is_empty()
+            && self.back.is_empty()
+            && self.rest.is_empty()
     }
 
     /// How many bytes are not sent yet.
@@ -104,7 +107,9 @@ impl Out {
         self.back.drain(..back);
         n -= back;
         while n > 0 {
-            let Some(first) = self.rest.front_mut() else { break };
+            let Some(first) = self.rest.front_mut() else {
+                break;
+            };
             let piece = n.min(first.len());
             first.advance(piece);
             n -= piece;

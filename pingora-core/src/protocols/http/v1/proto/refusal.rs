@@ -13,9 +13,9 @@ pub enum Refusal {
     RequestLine,
     /// The status line is not `version SP code SP reason` (section 4).
     StatusLine,
-    /// A major version other than 1.
+    /// A version other than 1.0 and 1.1.
     Version,
-    /// The request target is longer than allowed.
+    /// The request target, or the whole first line, is longer than allowed.
     TargetTooLong,
     /// The head is longer than allowed.
     HeadTooLarge,

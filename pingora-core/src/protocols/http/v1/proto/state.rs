@@ -102,7 +102,11 @@ mod tests {
         for reading in readings() {
             for writing in writings() {
                 let both = matches!((&reading, &writing), (Reading::Done, Writing::Done));
-                assert_eq!(reusable(&reading, &writing), both, "{reading:?} {writing:?}");
+                assert_eq!(
+                    reusable(&reading, &writing),
+                    both,
+                    "{reading:?} {writing:?}"
+                );
             }
         }
     }

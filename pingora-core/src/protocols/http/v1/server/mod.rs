@@ -215,7 +215,8 @@ impl HttpSession {
 
     /// Whether the request has no body.
     pub fn is_body_empty(&mut self) -> bool {
-        self.x().body_read == 0 && !matches!(self.inner.conn.reading, Reading::Body(_) | Reading::Raw)
+        self.x().body_read == 0
+            && !matches!(self.inner.conn.reading, Reading::Body(_) | Reading::Raw)
     }
 
     /// Whether the whole request body is read.
@@ -423,7 +424,10 @@ impl HttpSession {
     /// How far the shutdown is that this connection waits for.
     #[doc(hidden)]
     pub fn shutdown_stage(&self) -> Stage {
-        self.inner.place.as_ref().map_or(Stage::Running, |p| p.stage())
+        self.inner
+            .place
+            .as_ref()
+            .map_or(Stage::Running, |p| p.stage())
     }
 
     /// Whether a piece of the body is there without a read.
@@ -469,8 +473,7 @@ impl HttpSession {
 }
 
 fn unread_request() -> &'static RequestHeader {
-    static UNREAD: once_cell::sync::Lazy<RequestHeader> = once_cell::sync::Lazy::new(|| {
-        RequestHeader::from(http::Request::new(()).into_parts().0)
-    });
+    static UNREAD: once_cell::sync::Lazy<RequestHeader> =
+        once_cell::sync::Lazy::new(|| RequestHeader::from(http::Request::new(()).into_parts().0));
     &UNREAD
 }

@@ -31,7 +31,10 @@ impl HttpSession {
     }
 
     /// [`HttpSession::read_request`] as a poll.
-    pub(crate) fn poll_read_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>>> {
+    pub(crate) fn poll_read_request(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<usize>>> {
         loop {
             let inner = &mut *self.inner;
             match inner.conn.scan(&inner.limits) {
@@ -49,7 +52,9 @@ impl HttpSession {
                     inner.conn.reading = Reading::Broken;
                     return Poll::Ready(match begun {
                         false => Ok(None),
-                        true => Error::e_explain(ConnectionClosed, "in the middle of a request head"),
+                        true => {
+                            Error::e_explain(ConnectionClosed, "in the middle of a request head")
+                        }
                     });
                 }
                 Poll::Ready(Ok(_)) if !begun => inner.conn.stop_read_deadline(),
@@ -61,7 +66,11 @@ impl HttpSession {
                 }
                 Poll::Ready(Err(e)) => {
                     inner.conn.reading = Reading::Broken;
-                    return Poll::Ready(Error::e_because(ReadError, "while reading a request head", e));
+                    return Poll::Ready(Error::e_because(
+                        ReadError,
+                        "while reading a request head",
+                        e,
+                    ));
                 }
                 Poll::Pending => return self.wait_for_request(cx, begun),
             }
@@ -69,7 +78,11 @@ impl HttpSession {
     }
 
     /// The read has to wait: for how long, and what else ends it.
-    fn wait_for_request(&mut self, cx: &mut Context<'_>, begun: bool) -> Poll<Result<Option<usize>>> {
+    fn wait_for_request(
+        &mut self,
+        cx: &mut Context<'_>,
+        begun: bool,
+    ) -> Poll<Result<Option<usize>>> {
         let inner = &mut *self.inner;
         if inner.conn.read_deadline_is_unset() {
             match inner.keepalive {
@@ -269,7 +282,9 @@ impl HttpSession {
         let keep = persistence(request.version, &request.headers) == Persistence::KeepAlive;
         match (keep, self.inner.keepalive) {
             (false, _) => self.inner.keepalive = Keepalive::Off,
-            (true, Keepalive::Off) if !self.inner.reused => self.inner.keepalive = Keepalive::Endless,
+            (true, Keepalive::Off) if !self.inner.reused => {
+                self.inner.keepalive = Keepalive::Endless
+            }
             (true, _) => {}
         }
     }

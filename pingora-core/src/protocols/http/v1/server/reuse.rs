@@ -4,9 +4,9 @@ use bytes::BytesMut;
 use pingora_error::Result;
 
 use super::super::conn::Conn;
+use super::super::gone::Gone;
 use super::super::proto::encode::Encoder;
 use super::super::proto::state::{self, Reading, Writing};
-use super::super::gone::Gone;
 use super::{common, Exchange, HttpSession, Inner, LINGER};
 use crate::protocols::http::server::ReusableHttpStream;
 use crate::protocols::Stream;
@@ -40,7 +40,10 @@ impl HttpSession {
             let unsure = !options.continued
                 && self.x().body_read == 0
                 && common::is_expect_continue_req(self.req_header());
-            if unsure || options.close_before_request_ends || self.drain_request_body().await.is_err() {
+            if unsure
+                || options.close_before_request_ends
+                || self.drain_request_body().await.is_err()
+            {
                 return false;
             }
         }

@@ -3,9 +3,7 @@
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{
-    HeaderValue, CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING,
-};
+use http::header::{HeaderValue, CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, StatusCode};
 use log::warn;
 use pingora_error::ErrorType::{InternalError, WriteError};

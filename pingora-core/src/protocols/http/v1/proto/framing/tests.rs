@@ -1,5 +1,5 @@
-use http::header::{HeaderName, HeaderValue};
 use super::*;
+use http::header::{HeaderName, HeaderValue};
 
 fn map(fields: &[(&str, &str)]) -> HeaderMap {
     let mut m = HeaderMap::new();
@@ -20,7 +20,10 @@ fn request_framing() {
     let rows: &[(&[(&str, &str)], Result<Framing, Refusal>)] = &[
         (&[], Ok(Framing::Length(0))),
         (&[(CL, "0")], Ok(Framing::Length(0))),
-        (&[(CL, "18446744073709551615")], Ok(Framing::Length(u64::MAX))),
+        (
+            &[(CL, "18446744073709551615")],
+            Ok(Framing::Length(u64::MAX)),
+        ),
         (&[(CL, "18446744073709551616")], Err(ContentLength)),
         (&[(CL, "")], Err(ContentLength)),
         (&[(CL, "+5")], Err(ContentLength)),
@@ -50,10 +53,14 @@ fn request_framing() {
         (&[(TE, ",chunked")], Err(CodingOrder)),
     ];
     for (fields, want) in rows {
-        assert_eq!(request(Version::HTTP_11, &map(fields)), *want, "{fields:?}");
+        assert_eq!(
+            request(http::Version::HTTP_11, &map(fields)),
+            *want,
+            "{fields:?}"
+        );
     }
     let coded = map(&[(TE, "chunked")]);
-    assert_eq!(request(Version::HTTP_10, &coded), Err(CodingInHttp10));
+    assert_eq!(request(http::Version::HTTP_10, &coded), Err(CodingInHttp10));
 }
 
 #[test]
@@ -61,7 +68,12 @@ fn response_framing() {
     use Answered::*;
     const CL: &str = "content-length";
     const TE: &str = "transfer-encoding";
-    type Row<'a> = (Answered, u16, &'a [(&'a str, &'a str)], Result<Framing, Refusal>);
+    type Row<'a> = (
+        Answered,
+        u16,
+        &'a [(&'a str, &'a str)],
+        Result<Framing, Refusal>,
+    );
     let rows: &[Row] = &[
         (Other, 200, &[], Ok(Framing::UntilClose)),
         (Other, 200, &[(CL, "7")], Ok(Framing::Length(7))),
@@ -73,10 +85,25 @@ fn response_framing() {
         (Connect, 200, &[(CL, "7")], Ok(Framing::Empty)),
         (Connect, 403, &[(CL, "7")], Ok(Framing::Length(7))),
         (Other, 200, &[(TE, "chunked")], Ok(Framing::Chunked)),
-        (Other, 200, &[(TE, "chunked"), (CL, "7")], Ok(Framing::Chunked)),
+        (
+            Other,
+            200,
+            &[(TE, "chunked"), (CL, "7")],
+            Ok(Framing::Chunked),
+        ),
         (Other, 200, &[(TE, "gzip")], Ok(Framing::UntilClose)),
-        (Other, 200, &[(TE, "gzip, chunked")], Err(Refusal::UnknownCoding)),
-        (Other, 200, &[(CL, "7"), (CL, "8")], Err(Refusal::ContentLengthDiffers)),
+        (
+            Other,
+            200,
+            &[(TE, "gzip, chunked")],
+            Err(Refusal::UnknownCoding),
+        ),
+        (
+            Other,
+            200,
+            &[(CL, "7"), (CL, "8")],
+            Err(Refusal::ContentLengthDiffers),
+        ),
         (Other, 200, &[(CL, "x")], Err(Refusal::ContentLength)),
     ];
     for (answered, status, fields, want) in rows {
@@ -108,12 +135,24 @@ fn persistence_by_version_and_option() {
         (Version::HTTP_11, &[], KeepAlive),
         (Version::HTTP_11, &[("connection", "close")], Close),
         (Version::HTTP_11, &[("connection", "x, CLOSE")], Close),
-        (Version::HTTP_11, &[("connection", "keep-alive"), ("connection", "close")], Close),
+        (
+            Version::HTTP_11,
+            &[("connection", "keep-alive"), ("connection", "close")],
+            Close,
+        ),
         (Version::HTTP_10, &[], Close),
         (Version::HTTP_10, &[("connection", "Keep-Alive")], KeepAlive),
-        (Version::HTTP_10, &[("connection", "keep-alive, close")], Close),
+        (
+            Version::HTTP_10,
+            &[("connection", "keep-alive, close")],
+            Close,
+        ),
     ];
     for (version, fields, want) in rows {
-        assert_eq!(persistence(*version, &map(fields)), *want, "{version:?} {fields:?}");
+        assert_eq!(
+            persistence(*version, &map(fields)),
+            *want,
+            "{version:?} {fields:?}"
+        );
     }
 }

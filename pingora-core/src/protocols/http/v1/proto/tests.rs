@@ -1,0 +1,318 @@
+//! Properties of the parts together: what one writes the other reads, and no input does harm.
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Version};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::decode::{Decoded, Decoder};
+use super::encode::Encoder;
+use super::framing::{self, Framing};
+use super::head::{self, Limits, Scanner};
+use super::out::Out;
+use crate::protocols::http::v1::client::http_req_header_to_wire;
+
+/// Takes what is queued, in writes of at most `step` bytes.
+fn sent(out: &mut Out, step: usize) -> Vec<u8> {
+    let mut wire = Vec::new();
+    while !out.is_empty() {
+        let all: Vec<u8> = out.slices().iter().flat_map(|s| s.to_vec()).collect();
+        let n = all.len().min(step);
+        wire.extend_from_slice(&all[..n]);
+        out.advance(n);
+    }
+    wire
+}
+
+/// Cuts `bytes` at places that random numbers name.
+fn cut<'a>(mut bytes: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
+    let mut pieces = Vec::new();
+    for cut in cuts {
+        let (piece, rest) = bytes.split_at(cut % (bytes.len() + 1));
+        pieces.push(piece);
+        bytes = rest;
+    }
+    pieces.push(bytes);
+    pieces
+}
+
+type Message = (Vec<u8>, Option<HeaderMap>, Vec<u8>);
+
+/// Body, trailers, and what follows; `None` when the body is not whole when the peer closes.
+fn decode(framing: Framing, pieces: &[&[u8]]) -> Option<Message> {
+    let mut decoder = Decoder::new(framing, false);
+    let (mut body, mut input) = (Vec::new(), BytesMut::new());
+    let mut pieces = pieces.iter();
+    loop {
+        match decoder.decode(&mut input).ok()? {
+            Decoded::Data(data) => body.extend_from_slice(&data),
+            Decoded::End(trailers) => {
+                let mut rest = input.to_vec();
+                pieces.for_each(|piece| rest.extend_from_slice(piece));
+                return Some((body, trailers.map(|t| *t), rest));
+            }
+            Decoded::NeedMore => match pieces.next() {
+                Some(piece) => input.extend_from_slice(piece),
+                None => {
+                    decoder.eof().ok()?;
+                    return Some((body, None, Vec::new()));
+                }
+            },
+        }
+    }
+}
+
+fn trailers() -> impl Strategy<Value = Option<HeaderMap>> {
+    let field = ("[a-z][a-z0-9-]{0,8}", "[!-~]?[ -~]{0,10}[!-~]?");
+    let map = vec(field, 1..4).prop_map(|fields| {
+        let fields = fields.into_iter().map(|(name, value)| {
+            let value = HeaderValue::from_str(value.trim()).unwrap();
+            (name.parse::<http::HeaderName>().unwrap(), value)
+        });
+        fields.collect::<HeaderMap>()
+    });
+    proptest::option::of(map)
+}
+
+/// Bytes that parsers care about, and others.
+fn byte() -> impl Strategy<Value = u8> {
+    prop_oneof![
+        3 => proptest::sample::select(&b"\r\n\r\n \t:;,/0159aAfFx%#?@\0\x7f\xff"[..]),
+        1 => any::<u8>(),
+    ]
+}
+
+const HEADS: [&str; 6] = [
+    "GET /a?b HTTP/1.1\r\nHost: h\r\nX-Y: z\r\n\r\n",
+    "POST http://h/ HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n",
+    "POST /\u{e9} HTTP/1.1\r\nHost: [::1]:80\r\nTransfer-Encoding: chunked\r\nTE: trailers\r\n\r\n",
+    "PUT / HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 07, 7\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\nX : y\r\n z\r\n\r\n",
+    "HTTP/1.0 404 Not Found\r\nContent-Length: 3\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n\r\n",
+];
+
+/// A valid head with a few bytes replaced, put in or taken out.
+fn mutated_head() -> impl Strategy<Value = Vec<u8>> {
+    let change = (any::<prop::sample::Index>(), byte(), 0u8..3);
+    (0..HEADS.len(), vec(change, 0..4)).prop_map(|(head, changes)| {
+        let mut head = HEADS[head].as_bytes().to_vec();
+        for (at, byte, kind) in changes {
+            let at = at.index(head.len());
+            match kind {
+                0 => head[at] = byte,
+                1 => head.insert(at, byte),
+                _ => drop(head.remove(at)),
+            }
+        }
+        head
+    })
+}
+
+/// What must hold of a request that was accepted.
+fn check_accepted(head: &Bytes) -> Result<(), TestCaseError> {
+    let limits = Limits::default();
+    let _ = head::parse_response(head);
+    let _ = head::parse_trailers(head);
+    let Ok((request, framing)) = head::parse_request(head, &limits) else {
+        return Ok(());
+    };
+    // One interpretation of its framing: the coding without a length, or at most one plain length.
+    let lengths: Vec<_> = request.headers.get_all("content-length").iter().collect();
+    let codings: Vec<_> = request
+        .headers
+        .get_all("transfer-encoding")
+        .iter()
+        .collect();
+    match framing {
+        Framing::Chunked => {
+            prop_assert!(lengths.is_empty() && codings.len() == 1);
+            prop_assert!(codings[0].as_bytes().eq_ignore_ascii_case(b"chunked"));
+            prop_assert_eq!(request.version, Version::HTTP_11);
+        }
+        Framing::Length(n) => {
+            prop_assert!(codings.is_empty() && lengths.len() <= 1);
+            let stated = lengths.first().map_or("0", |v| v.to_str().unwrap());
+            prop_assert!(stated.bytes().all(|b| b.is_ascii_digit()));
+            prop_assert_eq!(stated.parse::<u64>().unwrap(), n);
+        }
+        other => prop_assert!(false, "a request framed as {:?}", other),
+    }
+    for (_, value) in &request.headers {
+        prop_assert!(!value.as_bytes().iter().any(|b| b"\r\n\0".contains(b)));
+    }
+    // What is sent on is read as the same request.
+    let wire = http_req_header_to_wire(&request).unwrap().freeze();
+    let found = Scanner::default().scan(&wire, &limits);
+    prop_assert_eq!(
+        found.map(|f| f.map(|f| (f.start, f.end))),
+        Ok(Some((0, wire.len())))
+    );
+    let (again, same) = head::parse_request(&wire, &limits).unwrap();
+    prop_assert_eq!(same, framing);
+    prop_assert_eq!(again.raw_path(), request.raw_path());
+    prop_assert_eq!(&again.method, &request.method);
+    prop_assert_eq!(again.version, request.version);
+    prop_assert_eq!(&again.headers, &request.headers);
+    prop_assert_eq!(http_req_header_to_wire(&again).unwrap().freeze(), wire);
+    Ok(())
+}
+
+/// Where a head ends, looked for in the plainest way.
+fn naive_end(input: &[u8], lenient: bool) -> Option<Result<(usize, usize), ()>> {
+    let (mut start, mut at) = (0, 0);
+    loop {
+        let lf = at + input[at..].iter().position(|b| *b == b'\n')?;
+        let line = &input[at..lf];
+        let bare = line.last() != Some(&b'\r');
+        if bare && !lenient {
+            return Some(Err(()));
+        }
+        let empty = line.is_empty() || line == b"\r";
+        match (empty, at == start) {
+            (true, true) => start = lf + 1,
+            (true, false) => return Some(Ok((start, lf + 1))),
+            _ => {}
+        }
+        at = lf + 1;
+    }
+}
+
+proptest! {
+    /// A body comes out as it went in, whatever the framing and however it is cut on either side.
+    #[test]
+    fn bodies_survive_the_wire(
+        pieces in vec(vec(any::<u8>(), 0..2000), 0..6),
+        kind in 0usize..3,
+        trailers in trailers(),
+        step in 1usize..5000,
+        cuts in vec(any::<usize>(), 0..8),
+    ) {
+        let body = pieces.concat();
+        let framing = [
+            Framing::Chunked,
+            Framing::Length(body.len() as u64),
+            Framing::UntilClose,
+        ][kind];
+        let (mut encoder, mut out) = (Encoder::new(framing), Out::default());
+        let mut wire = Vec::new();
+        for (i, piece) in pieces.iter().enumerate() {
+            prop_assert_eq!(encoder.body(piece.clone().into(), &mut out), piece.len());
+            if i % 2 == 0 {
+                wire.extend(sent(&mut out, step));
+            }
+        }
+        prop_assert_eq!(encoder.finish(trailers.as_ref(), &mut out), Ok(()));
+        wire.extend(sent(&mut out, step));
+        let mut next: &[u8] = b"";
+        if framing != Framing::UntilClose {
+            next = b"GET / HTTP/1.1\r\n";
+            wire.extend_from_slice(next);
+        }
+        let (got, got_trailers, rest) = decode(framing, &cut(&wire, &cuts)).unwrap();
+        prop_assert_eq!(got, body);
+        prop_assert_eq!(rest, next);
+        match framing {
+            Framing::Chunked => prop_assert_eq!(got_trailers, trailers),
+            _ => prop_assert_eq!(got_trailers, None),
+        }
+    }
+
+    /// A body that is cut short is never whole.
+    #[test]
+    fn a_part_of_a_body_is_not_a_body(
+        body in vec(any::<u8>(), 1..200),
+        chunked: bool,
+        at: prop::sample::Index,
+    ) {
+        let framing = match chunked {
+            true => Framing::Chunked,
+            false => Framing::Length(body.len() as u64),
+        };
+        let (mut encoder, mut out) = (Encoder::new(framing), Out::default());
+        encoder.body(body.into(), &mut out);
+        encoder.finish(None, &mut out).unwrap();
+        let wire = sent(&mut out, usize::MAX);
+        prop_assert!(decode(framing, &[&wire[..at.index(wire.len())]]).is_none());
+    }
+
+    /// Any bytes, cut anyhow, are decoded as they are in one piece, and read only as far as the body goes.
+    #[test]
+    fn cuts_do_not_change_what_is_decoded(
+        input in vec(byte(), 0..200),
+        lead in proptest::sample::select(&["", "5\r\nhello\r\n", "0\r\n", "3;x=y\r\nabc\r\n0\r\nA: b\r\n"][..]),
+        cuts in vec(any::<usize>(), 0..8),
+    ) {
+        let input = [lead.as_bytes(), &input].concat();
+        let whole = decode(Framing::Chunked, &[&input]);
+        prop_assert_eq!(&decode(Framing::Chunked, &cut(&input, &cuts)), &whole);
+        let bytes: Vec<&[u8]> = input.chunks(1).collect();
+        prop_assert_eq!(&decode(Framing::Chunked, &bytes), &whole);
+    }
+
+    /// The scanner agrees with a search that has no state, for every way to cut the input.
+    #[test]
+    fn the_scanner_finds_the_end(
+        input in vec(prop_oneof![byte(), Just(b'\r'), Just(b'\n')], 0..60),
+        lenient: bool,
+        cuts in vec(any::<usize>(), 0..8),
+    ) {
+        let limits = Limits { lenient_line_ends: lenient, ..Limits::default() };
+        let mut scanner = Scanner::default();
+        let mut end = 0;
+        let mut got = None;
+        for piece in cut(&input, &cuts) {
+            end += piece.len();
+            got = match scanner.scan(&input[..end], &limits) {
+                Ok(None) => None,
+                Ok(Some(found)) => Some(Ok((found.start, found.end))),
+                Err(_) => Some(Err(())),
+            };
+            if got.is_some() {
+                break;
+            }
+            let any = input[..end].iter().any(|b| *b != b'\r' && *b != b'\n');
+            prop_assert_eq!(scanner.begun(&input[..end]), any);
+        }
+        prop_assert_eq!(got, naive_end(&input, lenient));
+    }
+
+    #[test]
+    fn no_bytes_do_harm(head in vec(byte(), 0..300)) {
+        check_accepted(&head.into())?;
+    }
+
+    #[test]
+    fn nearly_valid_heads(head in mutated_head()) {
+        check_accepted(&head.into())?;
+    }
+
+    /// Framing of a response is decided for any fields, in one way only.
+    #[test]
+    fn responses_have_one_framing(head in mutated_head(), lenient: bool) {
+        let Ok(response) = head::parse_response(&head.into()) else {
+            return Ok(());
+        };
+        let answered = framing::Answered::Other;
+        let framing = framing::response(
+            answered,
+            response.status,
+            response.version,
+            &response.headers,
+            lenient,
+        );
+        let coded = response.headers.contains_key("transfer-encoding");
+        match framing {
+            Ok(Framing::Empty) => prop_assert!(framing::bodiless(answered, response.status)),
+            Ok(Framing::Chunked) => prop_assert!(coded && response.version == Version::HTTP_11),
+            Ok(Framing::Length(n)) => {
+                prop_assert!(!coded);
+                prop_assert_eq!(framing::content_length(&response.headers), Ok(Some(n)));
+            }
+            Ok(Framing::UntilClose) => {
+                let length = framing::content_length(&response.headers);
+                prop_assert!(coded || length == Ok(None) || (lenient && length.is_err()));
+            }
+            Err(_) => {}
+        }
+    }
+}

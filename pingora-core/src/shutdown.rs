@@ -8,18 +8,19 @@
 //! Either that lock comes after the one that `advance` takes, and then the load sees the flag; or it comes
 //! before, and then `advance` finds the waker.
 
+use std::sync::Arc;
 use std::task::Waker;
 
-#[cfg(not(loom))]
-use std::sync::{
-    atomic::{AtomicU8, Ordering},
-    Arc, Mutex, MutexGuard,
-};
-
+// The model in `loom/` is made of this very file.
 #[cfg(loom)]
 use loom::sync::{
     atomic::{AtomicU8, Ordering},
-    Arc, Mutex, MutexGuard,
+    Mutex, MutexGuard,
+};
+#[cfg(not(loom))]
+use std::sync::{
+    atomic::{AtomicU8, Ordering},
+    Mutex, MutexGuard,
 };
 
 /// How far the shutdown is.

@@ -1,8 +1,7 @@
 //! Range requests (RFC 9110 section 14): parts of a response that is there as a whole.
 //!
-//! [`range_header_filter`] decides and changes the header, [`RangeBodyFilter`] cuts the body.
-//! Bodies come once and in order, so ranges are served in the order of their bytes, and
-//! overlapping ones as one.
+//! [`range_header_filter`] decides and changes the header. Bodies come once and in order, so ranges are
+//! served in the order of their bytes, and overlapping ones as one.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -15,10 +14,6 @@ use pingora_core::protocols::http::conditional_filter::{
 };
 use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
-
-mod body;
-
-pub(crate) use body::RangeBodyFilter;
 
 /// Which part of a body is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -47,8 +47,4 @@ impl Link for HttpSession {
     fn restart_read_timeout(&mut self) {
         HttpSession::restart_read_timeout(self)
     }
-
-    fn body_bytes_sent(&self) -> usize {
-        HttpSession::body_bytes_sent(self)
-    }
 }

@@ -40,7 +40,4 @@ pub(crate) trait Link: Send {
 
     /// The upstream was sent something: its time to answer begins anew.
     fn restart_read_timeout(&mut self);
-
-    /// Bytes of request body written so far.
-    fn body_bytes_sent(&self) -> usize;
 }

@@ -236,12 +236,8 @@ async fn connect<P: Peer + Send + Sync>(
     }
     let stream = tls::connect(stream, peer, alpn, ctx)
         .await
-<<<<<<< HEAD
-        .map_err(|e| Error::into_up(e.more_context(format!("TLS with peer {peer}"))))?;
-=======
         .err_context(|| format!("TLS with peer: {peer}"))
         .map_err(Error::into_up)?;
->>>>>>> net
     Ok(Box::new(stream))
 }
 

@@ -114,13 +114,13 @@ where
             return Err(unbuilt("the cache is"));
         }
         if self.inner.is_purge(session, ctx) {
-            self.refuse_purge(session, ctx).await?;
+            Box::pin(self.refuse_purge(session, ctx)).await?;
             return Ok(Early::Answered);
         }
         if !self.inner.proxy_upstream_filter(session, ctx).await? {
             if session.response_written().is_none() {
                 let gateway = ServerSession::generate_error(502);
-                session.write_response_header(Box::new(gateway), true).await?;
+                Box::pin(session.write_response_header(Box::new(gateway), true)).await?;
             }
             return Ok(Early::Answered);
         }

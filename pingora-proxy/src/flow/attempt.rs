@@ -11,7 +11,7 @@ use pingora_error::{BError, Error, Result};
 use pingora_http::RequestHeader;
 
 use http::header::{HeaderValue, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{Method, Version};
+use http::Version;
 
 use crate::duplex::Duplex;
 use crate::request_policy;
@@ -127,10 +127,12 @@ fn prepare(session: &Session, peer: &HttpPeer) -> Result<Box<RequestHeader>> {
 /// What HTTP/1.1 demands of the request that the application has made of the copy.
 fn complete(session: &mut Session, request: &mut RequestHeader) -> Result<()> {
     request_policy::reconcile_host(request).map_err(downstream)?;
+    if session.is_body_empty() || session.is_upgrade_req() {
+        return Ok(());
+    }
     let framed = request.headers.contains_key(CONTENT_LENGTH)
         || request.headers.contains_key(TRANSFER_ENCODING);
-    let tunnel = request.method == Method::CONNECT || session.is_upgrade_req();
-    if !framed && !tunnel && !session.is_body_empty() {
+    if !framed {
         let chunked = HeaderValue::from_static("chunked");
         request.insert_header(TRANSFER_ENCODING, chunked)?;
     }

@@ -31,6 +31,13 @@ enum Early {
     Answered,
 }
 
+/// When a request failed: before anything went upstream, the application may still keep the connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    Early,
+    Late,
+}
+
 impl<SV, C> HttpProxy<SV, C>
 where
     SV: ProxyHttp + Send + Sync + 'static,
@@ -55,13 +62,26 @@ where
         if let Some(previous) = session.take_connection_user_context() {
             self.inner.on_connection_reuse(&mut session, &mut ctx, previous);
         }
-        match self.before_upstream(&mut session, &mut ctx).await {
-            Ok(Early::Answered) => self.finish(session, ctx, None).await,
+        let outcome = match self.before_upstream(&mut session, &mut ctx).await {
+            Ok(Early::Answered) => Ok(()),
             Ok(Early::Proceed) => match self.proxy_upstream(&mut session, &mut ctx).await {
-                Ok(()) => self.finish(session, ctx, None).await,
-                Err(e) => self.fail(session, ctx, e).await,
+                Ok(()) => Ok(()),
+                Err(e) => Err((e, When::Late)),
             },
-            Err(e) => self.fail_early(session, ctx, e).await,
+            Err(e) => Err((e, When::Early)),
+        };
+        let settings = self.conclude(&mut session, &mut ctx, outcome).await;
+        let mut downstream = session.downstream_session;
+        let Some(settings) = settings else {
+            Box::pin(downstream.shutdown()).await;
+            return None;
+        };
+        match downstream.finish().await {
+            Ok(reusable) => Some(ReusedHttpStream::from_reusable_stream(reusable?, settings)),
+            Err(e) => {
+                log::debug!("response not written: {e}");
+                None
+            }
         }
     }
 

@@ -40,6 +40,8 @@ struct Inner {
     digest: Digest,
     limits: Limits,
     exchange: Exchange,
+    /// Under which the connection is kept: its peer's reuse hash.
+    key: Option<u64>,
 }
 
 #[derive(Default)]
@@ -75,6 +77,7 @@ impl HttpSession {
                 digest,
                 limits: Limits::response(),
                 exchange: Exchange::default(),
+                key: None,
             }),
             read_timeout: None,
             write_timeout: None,
@@ -228,6 +231,14 @@ impl HttpSession {
         self.inner.conn.next_exchange();
         self.inner.conn.rest();
         self.inner.exchange = Exchange::default();
+    }
+
+    pub(crate) fn key(&self) -> Option<u64> {
+        self.inner.key
+    }
+
+    pub(crate) fn set_key(&mut self, key: u64) {
+        self.inner.key = Some(key);
     }
 
     /// Whether bytes came, or the end, on a connection that should be silent.

@@ -216,13 +216,19 @@ fn request(
     let target = head.slice_ref(line.target);
     let mut request = RequestHeader::from_h1_parts(method, target, version, fields.len())
         .map_err(|_| Refusal::RequestLine)?;
+    let mut framed = false;
     for field in fields {
+        let name = field.name.as_bytes();
+        framed |= tells_framing(name);
         request
-            .append_raw(field.name.as_bytes(), value(head, field)?)
+            .append_raw(name, value(head, field)?)
             .map_err(|_| Refusal::FieldName)?;
     }
-    let framing = framing::request(version, &request.headers)?;
     check_host(version, &request.headers)?;
+    if !framed {
+        return Ok((request, framing::Framing::Length(0)));
+    }
+    let framing = framing::request(version, &request.headers)?;
     if let framing::Framing::Length(n) = framing {
         if framing::length_is_repeated(&request.headers) {
             request
@@ -298,6 +304,16 @@ fn unfold(value: &[u8]) -> Vec<u8> {
         joined.extend_from_slice(line);
         joined
     })
+}
+
+/// Whether a field of this name has a say in where the body ends. Most heads of requests have none, and
+/// then nothing needs to be looked up.
+fn tells_framing(name: &[u8]) -> bool {
+    match name.len() {
+        14 => name.eq_ignore_ascii_case(b"content-length"),
+        17 => name.eq_ignore_ascii_case(b"transfer-encoding"),
+        _ => false,
+    }
 }
 
 fn check_host(version: Version, headers: &HeaderMap) -> Result<(), Refusal> {

@@ -75,6 +75,8 @@ struct Exchange {
     drain_timeout: Option<Duration>,
     min_send_rate: Option<usize>,
     upgrade: Upgrade,
+    /// Whether the request lets another one follow on the connection.
+    persistent: bool,
     options: Options,
     /// The error that a queued task met; it is told by the next write.
     task_error: Option<BError>,

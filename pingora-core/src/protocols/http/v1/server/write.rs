@@ -22,8 +22,8 @@ impl HttpSession {
     /// Writes a response head. A 1xx may be followed by further heads.
     ///
     /// Date is added when it is missing, Connection says what will happen to the connection, and the
-    /// framing fields decide how the body is written: chunked, so many bytes, or, without either of
-    /// them, until the connection closes.
+    /// framing fields decide how the body is written: so many bytes, or chunked, which is also what
+    /// happens without any of them. HTTP/1.0 knows no chunks: there the end of the connection ends the body.
     ///
     /// # Errors
     /// `WriteError`, `WriteTimedout`; `InternalError` for a 101 that the client did not ask for.
@@ -312,8 +312,17 @@ impl HttpSession {
         match framing {
             Some(Framing::Length(n)) => return Framing::Length(n),
             Some(Framing::Chunked) if !self.is_http10() => {
-                header.remove_header(&CONTENT_LENGTH);
+                if header.headers.contains_key(CONTENT_LENGTH) {
+                    header.remove_header(&CONTENT_LENGTH);
+                }
                 return Framing::Chunked;
+            }
+            None if !self.is_http10() && !header.headers.contains_key(TRANSFER_ENCODING) => {
+                // Who understands chunks need not learn the end from the end of the connection.
+                let chunked = HeaderValue::from_static("chunked");
+                if header.insert_header(TRANSFER_ENCODING, chunked).is_ok() {
+                    return Framing::Chunked;
+                }
             }
             _ => {}
         }

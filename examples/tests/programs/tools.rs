@@ -33,17 +33,19 @@ impl Program {
     #[track_caller]
     pub fn start(binary: &str, socket: &Path, args: &[&str]) -> Self {
         let mut program = Program::spawn(binary, socket, args);
-        eventually("the program listens", || {
-            assert_eq!(program.child.try_wait().unwrap(), None, "it ended");
-            UnixStream::connect(socket).is_ok()
-        });
+        program.wait_until_it_listens();
         program
     }
 
     /// Runs it, and does not wait.
     pub fn spawn(binary: &str, socket: &Path, args: &[&str]) -> Self {
+        let listen = format!("unix:{}", socket.display());
+        Program::spawn_as_written(binary, socket, &[&["--listen", &listen], args].concat())
+    }
+
+    /// Runs `binary ARGS`, of which one tells it to listen at `socket`, and does not wait.
+    pub fn spawn_as_written(binary: &str, socket: &Path, args: &[&str]) -> Self {
         let mut child = Command::new(binary)
-            .args(["--listen", &format!("unix:{}", socket.display())])
             .args(args)
             .env("RUST_LOG", "warn")
             .stdout(Stdio::piped())
@@ -58,6 +60,15 @@ impl Program {
             stderr,
             stdout,
         }
+    }
+
+    /// Waits until somebody accepts at its socket.
+    #[track_caller]
+    pub fn wait_until_it_listens(&mut self) {
+        eventually("the program listens", || {
+            assert_eq!(self.child.try_wait().unwrap(), None, "it ended");
+            UnixStream::connect(&self.socket).is_ok()
+        });
     }
 
     /// Its process number.
@@ -115,6 +126,11 @@ impl Program {
     /// Sends it a signal.
     pub fn signal(&self, signal: i32) {
         send_signal(self.pid(), signal);
+    }
+
+    /// Whether it ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     /// Waits until it ended, and gives its exit code.

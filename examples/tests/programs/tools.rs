@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -209,27 +210,31 @@ pub fn run(binary: &str, args: &[&str]) -> (Option<i32>, String, String) {
     )
 }
 
-/// An origin at a socket of its own, which runs `serve` for one connection after the other.
+/// An origin at a socket of its own, which runs `serve` on a thread for each connection.
 pub struct Origin {
     dir: TempDir,
 }
 
 impl Origin {
     /// `serve` gets each connection with the head of its first request read.
-    pub fn start(serve: impl Fn(UnixStream, String) + Send + 'static) -> Self {
+    pub fn start(serve: impl Fn(UnixStream, String) + Send + Sync + 'static) -> Self {
         let dir = TempDir::new().unwrap();
         Origin::serve_at(&dir.path().join("origin"), serve);
         Origin { dir }
     }
 
     /// Listens at `path` from now on, until the test program ends.
-    pub fn serve_at(path: &Path, serve: impl Fn(UnixStream, String) + Send + 'static) {
+    pub fn serve_at(path: &Path, serve: impl Fn(UnixStream, String) + Send + Sync + 'static) {
         let listener = UnixListener::bind(path).unwrap();
+        let serve = Arc::new(serve);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
-                let head = read_head(&mut stream);
-                serve(stream, head);
+                let serve = serve.clone();
+                std::thread::spawn(move || {
+                    let head = read_head(&mut stream);
+                    serve(stream, head);
+                });
             }
         });
     }

@@ -8,6 +8,8 @@
 mod attempt;
 mod finish;
 mod shutdown;
+#[cfg(test)]
+mod tests;
 
 use pingora_core::apps::{shutting_down, ReusedHttpStream};
 use pingora_core::connectors::http::custom;

@@ -1,8 +1,8 @@
 //! The fields of a header: an [`HMap`] and, when it is kept, how their names were spelled.
 
 use crate::case_header_name::{CaseHeaderName, IntoCaseHeaderName};
-use crate::names::Names;
 use crate::known::{Known, Name};
+use crate::names::Names;
 use crate::HMap;
 use bytes::BufMut;
 use http::header::{AsHeaderName, HeaderName, HeaderValue};

@@ -14,10 +14,10 @@
 mod case_header_name;
 mod fields;
 mod known;
+mod names;
 mod request;
 mod response;
 mod target;
-mod names;
 mod value;
 
 pub mod authority;

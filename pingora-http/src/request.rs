@@ -1,8 +1,8 @@
 //! The header of a request.
 
 use crate::case_header_name::{CaseHeaderName, IntoCaseHeaderName};
-use crate::names::Names;
 use crate::fields::{self, CaseMap, HeaderNameVariant};
+use crate::names::Names;
 use crate::target::Target;
 use bytes::{BufMut, Bytes};
 use http::header::{AsHeaderName, HeaderValue};
@@ -129,7 +129,9 @@ impl RequestHeader {
             &mut self.parts.headers,
             &mut self.names,
             &mut self.cases,
-            name, value)
+            name,
+            value,
+        )
     }
 
     /// Adds a field as it was received: a name in any letter case, and a checked value, which may be a
@@ -144,7 +146,9 @@ impl RequestHeader {
             &mut self.parts.headers,
             &mut self.names,
             &mut self.cases,
-            name, value)
+            name,
+            value,
+        )
     }
 
     /// Sets a field: every other field of this name goes, and its spelling too.
@@ -161,7 +165,9 @@ impl RequestHeader {
             &mut self.parts.headers,
             &mut self.names,
             &mut self.cases,
-            name, value)
+            name,
+            value,
+        )
     }
 
     /// Whether one of these names may be among the fields; if not, it certainly is not.

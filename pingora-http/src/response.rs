@@ -1,8 +1,8 @@
 //! The header of a response.
 
 use crate::case_header_name::{CaseHeaderName, IntoCaseHeaderName};
-use crate::names::Names;
 use crate::fields::{self, CaseMap, HeaderNameVariant};
+use crate::names::Names;
 use bytes::BufMut;
 use http::header::{AsHeaderName, HeaderValue, CONTENT_LENGTH};
 use http::response::Parts;
@@ -111,7 +111,9 @@ impl ResponseHeader {
             &mut self.parts.headers,
             &mut self.names,
             &mut self.cases,
-            name, value)
+            name,
+            value,
+        )
     }
 
     /// Adds a field as it was received: a name in any letter case, and a checked value, which may be a
@@ -126,7 +128,9 @@ impl ResponseHeader {
             &mut self.parts.headers,
             &mut self.names,
             &mut self.cases,
-            name, value)
+            name,
+            value,
+        )
     }
 
     /// Sets a field: every other field of this name goes, and its spelling too.
@@ -143,7 +147,9 @@ impl ResponseHeader {
             &mut self.parts.headers,
             &mut self.names,
             &mut self.cases,
-            name, value)
+            name,
+            value,
+        )
     }
 
     /// Whether one of these names may be among the fields; if not, it certainly is not.

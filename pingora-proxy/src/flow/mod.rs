@@ -62,7 +62,8 @@ where
         session.set_keepalive((!last).then_some(KEEPALIVE));
         let mut ctx = self.inner.new_ctx();
         if let Some(previous) = session.take_connection_user_context() {
-            self.inner.on_connection_reuse(&mut session, &mut ctx, previous);
+            self.inner
+                .on_connection_reuse(&mut session, &mut ctx, previous);
         }
         let outcome = match self.before_upstream(&mut session, &mut ctx).await {
             Ok(Early::Answered) => Ok(()),

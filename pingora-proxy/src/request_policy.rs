@@ -58,14 +58,17 @@ const UPGRADE: u8 = 1 << 6;
 /// All that describe the connection and not the message, whatever the direction.
 const OF_CONNECTION: u8 = CONNECTION | KEEP_ALIVE | PROXY_CONNECTION;
 
-const FIELDS: [(u8, &str); 7] = [
-    (CONNECTION, "connection"),
-    (KEEP_ALIVE, "keep-alive"),
-    (PROXY_CONNECTION, "proxy-connection"),
-    (PROXY_AUTHORIZATION, "proxy-authorization"),
-    (TE, "te"),
-    (TRANSFER_ENCODING, "transfer-encoding"),
-    (UPGRADE, "upgrade"),
+static FIELDS: [(u8, HeaderName); 7] = [
+    (CONNECTION, header::CONNECTION),
+    (KEEP_ALIVE, HeaderName::from_static("keep-alive")),
+    (
+        PROXY_CONNECTION,
+        HeaderName::from_static("proxy-connection"),
+    ),
+    (PROXY_AUTHORIZATION, header::PROXY_AUTHORIZATION),
+    (TE, header::TE),
+    (TRANSFER_ENCODING, header::TRANSFER_ENCODING),
+    (UPGRADE, header::UPGRADE),
 ];
 
 /// The same fields, as a header knows of them without a look.
@@ -88,11 +91,11 @@ impl Found {
     }
 
     /// The names of those found that are among `fields`.
-    fn among(self, fields: u8) -> impl Iterator<Item = &'static str> {
+    fn among(self, fields: u8) -> impl Iterator<Item = &'static HeaderName> {
         FIELDS
             .iter()
             .filter(move |(field, _)| self.0 & fields & field != 0)
-            .map(|(_, name)| *name)
+            .map(|(_, name)| name)
     }
 }
 

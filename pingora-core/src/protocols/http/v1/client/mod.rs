@@ -15,6 +15,7 @@ use super::gone::Gone;
 use super::proto::head::Limits;
 use super::proto::state::{self, Reading, Writing};
 use crate::protocols::l4::socket::SocketAddr;
+use crate::protocols::l4::stream::Stream as L4Stream;
 use crate::protocols::{Digest, SocketDigest, Stream, UniqueID, UniqueIDType};
 use crate::upstreams::peer::Peer;
 
@@ -247,6 +248,10 @@ impl HttpSession {
         cx: &mut std::task::Context<'_>,
     ) -> std::task::Poll<std::io::Result<usize>> {
         let conn = &mut self.inner.conn;
+        let l4 = conn.stream.as_any().downcast_ref::<L4Stream>();
+        if let Some(probed) = l4.and_then(L4Stream::probe) {
+            return probed;
+        }
         // A task that has used up its budget would be told that every connection is quiet.
         let read = pin!(tokio::task::unconstrained(poll_fn(|cx| conn.poll_read(cx)))).poll(cx);
         self.inner.conn.buf = BytesMut::new();

@@ -81,8 +81,9 @@ impl Scanner {
     /// # Errors
     /// A line that ends in LF alone, unless that is allowed; more bytes than a head or its first line may have.
     pub fn scan(&mut self, buf: &[u8], limits: &Limits) -> Result<Option<Found>, Refusal> {
-        while let Some(at) = memchr::memchr(b'\n', &buf[self.scanned..]) {
-            let lf = self.scanned + at;
+        let from = self.scanned;
+        for at in memchr::memchr_iter(b'\n', &buf[from..]) {
+            let lf = from + at;
             self.check_size(lf + 1, limits)?;
             let has_cr = lf > self.line && buf[lf - 1] == b'\r';
             if !has_cr && !limits.lenient_line_ends {

@@ -182,8 +182,8 @@ impl HttpSession {
             Version::HTTP_10 => Version::HTTP_10,
             _ => response.version,
         };
-        let both = persistence(version, &response.headers) == Persistence::KeepAlive
-            && persistence(request.version, &request.headers) == Persistence::KeepAlive;
+        let both = persistence(version, &**response) == Persistence::KeepAlive
+            && persistence(request.version, &**request) == Persistence::KeepAlive;
         x.keepalive = Some(both);
     }
 

@@ -39,7 +39,7 @@ impl HttpSession {
         }
         let before = conn.out.len();
         conn.out.write(|buf| put_head(&req, buf));
-        conn.writing = match framing::outgoing(&req.headers) {
+        conn.writing = match framing::outgoing(&*req) {
             None | Some(Framing::Length(0) | Framing::Empty) => Writing::Done,
             Some(framing) => Writing::Body(Encoder::new(framing)),
         };

@@ -216,21 +216,15 @@ fn request(
     let target = head.slice_ref(line.target);
     let mut request = RequestHeader::from_h1_parts(method, target, version, fields.len())
         .map_err(|_| Refusal::RequestLine)?;
-    let mut framed = false;
     for field in fields {
-        let name = field.name.as_bytes();
-        framed |= tells_framing(name);
         request
-            .append_raw(name, value(head, field)?)
+            .append_raw(field.name.as_bytes(), value(head, field)?)
             .map_err(|_| Refusal::FieldName)?;
     }
+    let framing = framing::request(version, &request)?;
     check_host(version, &request.headers)?;
-    if !framed {
-        return Ok((request, framing::Framing::Length(0)));
-    }
-    let framing = framing::request(version, &request.headers)?;
     if let framing::Framing::Length(n) = framing {
-        if framing::length_is_repeated(&request.headers) {
+        if framing::length_is_repeated(&request) {
             request
                 .insert_header(CONTENT_LENGTH, n)
                 .map_err(|_| Refusal::ContentLength)?;
@@ -286,12 +280,10 @@ pub fn parse_trailers(section: &Bytes) -> Result<HeaderMap, Refusal> {
 }
 
 fn value(head: &Bytes, field: &Header<'_>) -> Result<HeaderValue, Refusal> {
-    let value = if memchr::memchr2(b'\r', b'\n', field.value).is_some() {
-        HeaderValue::from_bytes(&unfold(field.value))
-    } else {
-        HeaderValue::from_maybe_shared(head.slice_ref(field.value))
-    };
-    value.map_err(|_| Refusal::FieldValue)
+    // A value over several lines is the only one that httparse accepts and this does not.
+    HeaderValue::from_maybe_shared(head.slice_ref(field.value))
+        .or_else(|_| HeaderValue::from_bytes(&unfold(field.value)))
+        .map_err(|_| Refusal::FieldValue)
 }
 
 /// A folded value on one line: each fold becomes one SP.
@@ -304,16 +296,6 @@ fn unfold(value: &[u8]) -> Vec<u8> {
         joined.extend_from_slice(line);
         joined
     })
-}
-
-/// Whether a field of this name has a say in where the body ends. Most heads of requests have none, and
-/// then nothing needs to be looked up.
-fn tells_framing(name: &[u8]) -> bool {
-    match name.len() {
-        14 => name.eq_ignore_ascii_case(b"content-length"),
-        17 => name.eq_ignore_ascii_case(b"transfer-encoding"),
-        _ => false,
-    }
 }
 
 fn check_host(version: Version, headers: &HeaderMap) -> Result<(), Refusal> {

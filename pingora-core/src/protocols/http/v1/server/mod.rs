@@ -408,7 +408,7 @@ impl HttpSession {
     /// `InvalidHTTPHeader`, with what is wrong.
     pub fn validate_request(&self) -> Result<()> {
         let request = self.req_header();
-        super::proto::framing::request(request.version, &request.headers)
+        super::proto::framing::request(request.version, request)
             .map_err(super::conn::refused_head)?;
         crate::protocols::http::authority::validate_request_authority(request)
     }

@@ -97,7 +97,7 @@ impl HttpSession {
         if let Some(place) = &mut inner.place {
             if place.park(cx.waker()) == Stage::Closing {
                 // A request that lies in the receive queue has reached us: its readiness is on the way.
-                if !begun && !ext::has_unread(inner.conn.stream.id()) {
+                if !begun && !inner.conn.socket().is_some_and(ext::has_unread) {
                     inner.conn.reading = Reading::Broken;
                     return Poll::Ready(Ok(None));
                 }
@@ -130,7 +130,7 @@ impl HttpSession {
             false => Upgrade::Unasked,
         };
         inner.exchange.persistent =
-            persistence(request.version, &request.headers) == Persistence::KeepAlive;
+            persistence(request.version, &request) == Persistence::KeepAlive;
         inner.exchange.raw_head = raw;
         inner.exchange.request = Some(Box::new(request));
         self.respect_keepalive();
@@ -275,7 +275,7 @@ impl HttpSession {
                 conn.eof = n == 0;
             }
         }
-        conn.scanner.begun(&conn.buf) || ext::has_unread(conn.stream.id())
+        conn.scanner.begun(&conn.buf) || conn.socket().is_some_and(ext::has_unread)
     }
 
     /// Takes from the request whether the connection is to be kept.

@@ -19,11 +19,11 @@ impl HttpSession {
     /// Those of [`HttpSession::finish_body`].
     pub async fn reuse(mut self) -> Result<Option<ReusableHttpStream>> {
         if let Err(e) = self.finish_body().await {
-            self.shutdown().await;
+            Box::pin(self.shutdown()).await;
             return Err(e);
         }
         if !self.can_serve_another().await {
-            self.shutdown().await;
+            Box::pin(self.shutdown()).await;
             return Ok(None);
         }
         self.inner.next_exchange();
@@ -42,7 +42,7 @@ impl HttpSession {
                 && common::is_expect_continue_req(self.req_header());
             if unsure
                 || options.close_before_request_ends
-                || self.drain_request_body().await.is_err()
+                || Box::pin(self.drain_request_body()).await.is_err()
             {
                 return false;
             }
@@ -66,7 +66,9 @@ impl HttpSession {
             _ => false,
         };
         if cut_short {
-            crate::protocols::l4::ext::reset_on_close(conn.stream.id());
+            if let Some(socket) = conn.socket() {
+                crate::protocols::l4::ext::reset_on_close(socket);
+            }
             conn.stream = Box::new(Gone);
             self.mark_broken();
             return;

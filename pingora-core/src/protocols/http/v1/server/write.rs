@@ -8,7 +8,7 @@ use http::{HeaderMap, Method, StatusCode};
 use log::warn;
 use pingora_error::ErrorType::{InternalError, WriteError};
 use pingora_error::{BError, Error, Result};
-use pingora_http::ResponseHeader;
+use pingora_http::{Names, ResponseHeader};
 
 use super::super::common::CRLF;
 use super::super::proto::encode::Encoder;
@@ -262,7 +262,7 @@ impl HttpSession {
         if !switching {
             self.say_persistence(&mut header);
         }
-        if !header.headers.contains_key(DATE) {
+        if !header.may_have(Names::DATE) || !header.headers.contains_key(DATE) {
             header.insert_header(DATE, date::get_cached_date())?;
         }
         put_head(&header, &mut self.inner.conn.out);
@@ -308,11 +308,11 @@ impl HttpSession {
             }
             return Framing::Empty;
         }
-        let framing = framing::outgoing(&header.headers);
+        let framing = framing::outgoing(header);
         match framing {
             Some(Framing::Length(n)) => return Framing::Length(n),
             Some(Framing::Chunked) if !self.is_http10() => {
-                if header.headers.contains_key(CONTENT_LENGTH) {
+                if header.may_have(Names::CONTENT_LENGTH) {
                     header.remove_header(&CONTENT_LENGTH);
                 }
                 return Framing::Chunked;
@@ -335,7 +335,7 @@ impl HttpSession {
 
     /// Says in Connection what will happen, where the version does not say it already.
     fn say_persistence(&mut self, header: &mut ResponseHeader) {
-        if header.headers.contains_key(CONNECTION) {
+        if header.may_have(Names::CONNECTION) {
             header.remove_header(&CONNECTION);
         }
         let option = match (self.will_keepalive(), self.is_http10()) {

@@ -118,7 +118,8 @@ impl Session {
         mut resp: Box<ResponseHeader>,
         end_of_stream: bool,
     ) -> Result<()> {
-        self.downstream_modules_ctx
+        let modules = &mut self.downstream_modules_ctx;
+        modules
             .response_header_filter(&mut resp, end_of_stream)
             .await?;
         self.downstream_session.write_response_header(resp).await
@@ -133,8 +134,8 @@ impl Session {
         resp: &ResponseHeader,
         end_of_stream: bool,
     ) -> Result<(), Box<Error>> {
-        self.write_response_header(Box::new(resp.clone()), end_of_stream)
-            .await
+        let copy = Box::new(resp.clone());
+        self.write_response_header(copy, end_of_stream).await
     }
 
     /// Writes a piece of the response body; `end_of_stream` makes it the last.

@@ -67,10 +67,10 @@ impl HttpSession {
     /// A session for one exchange on `stream`.
     pub fn new(stream: Stream) -> Self {
         let digest = Digest {
-            ssl_digest: stream.get_ssl_digest(),
-            timing_digest: stream.get_timing_digest(),
-            proxy_digest: stream.get_proxy_digest(),
             socket_digest: stream.get_socket_digest(),
+            proxy_digest: stream.get_proxy_digest(),
+            timing_digest: stream.get_timing_digest(),
+            ssl_digest: stream.get_ssl_digest(),
         };
         HttpSession {
             inner: Box::new(Inner {

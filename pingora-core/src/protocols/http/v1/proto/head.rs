@@ -214,7 +214,11 @@ fn request(
     }
     let version = line.version;
     let method = Method::from_bytes(line.method).map_err(|_| Refusal::RequestLine)?;
-    let target = head.slice_ref(line.target);
+    let target = match line.target {
+        // The most usual one: no slice of the head, and so nothing to count.
+        b"/" => Bytes::from_static(b"/"),
+        target => head.slice_ref(target),
+    };
     let mut request = RequestHeader::from_h1_parts(method, target, version, fields.len())
         .map_err(|_| Refusal::RequestLine)?;
     for field in fields {

@@ -130,10 +130,10 @@ impl HttpSession {
     /// A session for the first request of a connection.
     pub fn new(underlying_stream: Stream) -> Self {
         let digest = Digest {
-            ssl_digest: underlying_stream.get_ssl_digest(),
-            timing_digest: underlying_stream.get_timing_digest(),
-            proxy_digest: underlying_stream.get_proxy_digest(),
             socket_digest: underlying_stream.get_socket_digest(),
+            proxy_digest: underlying_stream.get_proxy_digest(),
+            timing_digest: underlying_stream.get_timing_digest(),
+            ssl_digest: underlying_stream.get_ssl_digest(),
         };
         HttpSession {
             inner: Box::new(Inner {

@@ -301,3 +301,6 @@ impl UniqueID for HttpSession {
         self.inner.conn.stream.id()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -100,7 +100,10 @@ fn build() -> PathBuf {
         .env("CARGO_TARGET_DIR", target)
         .status()
         .unwrap();
-    assert!(status.success(), "the project builds against these crates");
+    assert!(
+        status.success(),
+        "see above; after a change of dependencies update its lock file"
+    );
     target.join("debug/drop-in")
 }
 

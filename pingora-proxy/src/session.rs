@@ -103,8 +103,10 @@ impl Session {
             resp.set_content_length(body.len())?;
         }
         self.set_keepalive(None);
-        self.write_response_header(Box::new(resp), body.is_empty()).await?;
-        self.write_response_body((!body.is_empty()).then_some(body), true).await
+        self.write_response_header(Box::new(resp), body.is_empty())
+            .await?;
+        self.write_response_body((!body.is_empty()).then_some(body), true)
+            .await
     }
 
     /// Writes a response head; `end_of_stream` says that no body follows.
@@ -131,7 +133,8 @@ impl Session {
         resp: &ResponseHeader,
         end_of_stream: bool,
     ) -> Result<(), Box<Error>> {
-        self.write_response_header(Box::new(resp.clone()), end_of_stream).await
+        self.write_response_header(Box::new(resp.clone()), end_of_stream)
+            .await
     }
 
     /// Writes a piece of the response body; `end_of_stream` makes it the last.

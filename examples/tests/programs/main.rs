@@ -4,4 +4,5 @@
 
 mod reverse_proxy;
 mod tools;
+mod upgrade;
 mod uses;

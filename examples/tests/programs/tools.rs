@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -33,17 +34,19 @@ impl Program {
     #[track_caller]
     pub fn start(binary: &str, socket: &Path, args: &[&str]) -> Self {
         let mut program = Program::spawn(binary, socket, args);
-        eventually("the program listens", || {
-            assert_eq!(program.child.try_wait().unwrap(), None, "it ended");
-            UnixStream::connect(socket).is_ok()
-        });
+        program.wait_until_it_listens();
         program
     }
 
     /// Runs it, and does not wait.
     pub fn spawn(binary: &str, socket: &Path, args: &[&str]) -> Self {
+        let listen = format!("unix:{}", socket.display());
+        Program::spawn_as_written(binary, socket, &[&["--listen", &listen], args].concat())
+    }
+
+    /// Runs `binary ARGS`, of which one tells it to listen at `socket`, and does not wait.
+    pub fn spawn_as_written(binary: &str, socket: &Path, args: &[&str]) -> Self {
         let mut child = Command::new(binary)
-            .args(["--listen", &format!("unix:{}", socket.display())])
             .args(args)
             .env("RUST_LOG", "warn")
             .stdout(Stdio::piped())
@@ -58,6 +61,15 @@ impl Program {
             stderr,
             stdout,
         }
+    }
+
+    /// Waits until somebody accepts at its socket.
+    #[track_caller]
+    pub fn wait_until_it_listens(&mut self) {
+        eventually("the program listens", || {
+            assert_eq!(self.child.try_wait().unwrap(), None, "it ended");
+            UnixStream::connect(&self.socket).is_ok()
+        });
     }
 
     /// Its process number.
@@ -115,6 +127,11 @@ impl Program {
     /// Sends it a signal.
     pub fn signal(&self, signal: i32) {
         send_signal(self.pid(), signal);
+    }
+
+    /// Whether it ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     /// Waits until it ended, and gives its exit code.
@@ -193,27 +210,31 @@ pub fn run(binary: &str, args: &[&str]) -> (Option<i32>, String, String) {
     )
 }
 
-/// An origin at a socket of its own, which runs `serve` for one connection after the other.
+/// An origin at a socket of its own, which runs `serve` on a thread for each connection.
 pub struct Origin {
     dir: TempDir,
 }
 
 impl Origin {
     /// `serve` gets each connection with the head of its first request read.
-    pub fn start(serve: impl Fn(UnixStream, String) + Send + 'static) -> Self {
+    pub fn start(serve: impl Fn(UnixStream, String) + Send + Sync + 'static) -> Self {
         let dir = TempDir::new().unwrap();
         Origin::serve_at(&dir.path().join("origin"), serve);
         Origin { dir }
     }
 
     /// Listens at `path` from now on, until the test program ends.
-    pub fn serve_at(path: &Path, serve: impl Fn(UnixStream, String) + Send + 'static) {
+    pub fn serve_at(path: &Path, serve: impl Fn(UnixStream, String) + Send + Sync + 'static) {
         let listener = UnixListener::bind(path).unwrap();
+        let serve = Arc::new(serve);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
-                let head = read_head(&mut stream);
-                serve(stream, head);
+                let serve = serve.clone();
+                std::thread::spawn(move || {
+                    let head = read_head(&mut stream);
+                    serve(stream, head);
+                });
             }
         });
     }

@@ -3,7 +3,6 @@
 use super::tools::*;
 use std::io::{Read, Write};
 use std::net::Shutdown;
-use std::sync::mpsc;
 use tempfile::TempDir;
 
 #[test]
@@ -182,60 +181,4 @@ fn the_echo_service_sends_back_what_it_gets() {
     }
     client.shutdown(Shutdown::Write).unwrap();
     assert_eq!(read_to_end(client), "");
-}
-
-#[test]
-fn a_new_process_takes_over_while_the_old_one_finishes() {
-    let (asked, was_asked) = mpsc::channel();
-    let (release, released) = mpsc::channel::<()>();
-    let slow = Origin::start(move |mut stream, head| {
-        if head.starts_with("GET /slow ") {
-            asked.send(()).unwrap();
-            released.recv().unwrap();
-        }
-        answer(&mut stream, "whole");
-    });
-    let quick = Origin::saying("quick");
-    let dir = TempDir::new().unwrap();
-    let (socket, meet) = (dir.path().join("s"), dir.path().join("upgrade"));
-    let binary = env!("CARGO_BIN_EXE_graceful-upgrade");
-    let common = [
-        "--upgrade-sock",
-        meet.to_str().unwrap(),
-        "--grace-period",
-        "1",
-        "--upstream",
-    ];
-    let mut old = Program::start(binary, &socket, &[&common[..], &[&slow.address()]].concat());
-
-    let mut under_way = old.connect();
-    under_way
-        .write_all(b"GET /slow HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-        .unwrap();
-    was_asked.recv().unwrap();
-
-    let new = Program::spawn(
-        binary,
-        &socket,
-        &[&common[..], &[&quick.address(), "-u"]].concat(),
-    );
-    eventually("the new process waits for the sockets", || meet.exists());
-    old.signal(libc::SIGQUIT);
-    let served_by = |pid| format!("x-served-by: {pid}\r\n");
-    // While both accept, either may answer; only the new one has the quick origin, and the old
-    // one's waits with its request under way.
-    release.send(()).unwrap();
-    eventually("the new process answers", || {
-        new.get("/")
-            .to_ascii_lowercase()
-            .contains(&served_by(new.pid()))
-    });
-    let answer = read_to_end(under_way);
-    assert!(answer.ends_with("\r\n\r\nwhole"), "{answer}");
-    assert!(
-        answer.to_ascii_lowercase().contains(&served_by(old.pid())),
-        "{answer}"
-    );
-    assert_eq!(old.wait(), Some(0));
-    assert!(new.get("/").ends_with("quick"));
 }

@@ -14,7 +14,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use pingora_error::{Error, ErrorType::ConnectTimedout, Result};
+use pingora_error::{
+    Context as _, Error,
+    ErrorType::{ConnectTimedout, SocketError},
+    Result,
+};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::protocols::l4::stream::Stream as L4Stream;
@@ -232,7 +236,8 @@ async fn connect<P: Peer + Send + Sync>(
     }
     let stream = tls::connect(stream, peer, alpn, ctx)
         .await
-        .map_err(|e| Error::into_up(e.more_context(format!("TLS with peer {peer}"))))?;
+        .err_context(|| format!("TLS with peer: {peer}"))
+        .map_err(Error::into_up)?;
     Ok(Box::new(stream))
 }
 
@@ -244,7 +249,7 @@ fn adopt_here(stream: Stream) -> Result<Stream> {
     }
     stream.adopt().ok_or_else(|| {
         Error::explain(
-            pingora_error::ErrorType::SocketError,
+            SocketError,
             "registering a connection that another thread made",
         )
     })

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::io::DuplexStream;
 use tokio::net::UnixStream;
-use tokio_test::io::Mock;
 
 use super::raw_connect::ProxyDigest;
 use super::{
@@ -56,5 +55,9 @@ no_connection! {
     Cursor<T>, T;
     DuplexStream;
     UnixStream;
-    Mock;
+}
+
+#[cfg(feature = "mock")]
+no_connection! {
+    tokio_test::io::Mock;
 }

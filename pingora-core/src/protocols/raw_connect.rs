@@ -98,13 +98,14 @@ where
     for (name, value) in headers {
         let name = HeaderName::from_bytes(name.as_ref())
             .or_err(InvalidHTTPHeader, "a field name for CONNECT")?;
-        let value =
-            HeaderValue::from_bytes(value).or_err(InvalidHTTPHeader, "a field value for CONNECT")?;
+        let value = HeaderValue::from_bytes(value)
+            .or_err(InvalidHTTPHeader, "a field value for CONNECT")?;
         parts.headers.append(name, value);
     }
     if !parts.headers.contains_key(HOST) {
         // Required in every request of HTTP/1.1 (RFC 9112 section 3.2).
-        let host = HeaderValue::from_str(&authority).or_err(InvalidHTTPHeader, "Host for CONNECT")?;
+        let host =
+            HeaderValue::from_str(&authority).or_err(InvalidHTTPHeader, "Host for CONNECT")?;
         parts.headers.insert(HOST, host);
     }
     Ok(Box::new(parts))

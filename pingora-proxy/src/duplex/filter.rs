@@ -3,12 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HeaderValue, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{StatusCode, Version};
 use pingora_core::connectors::http::custom;
 use pingora_core::protocols::http::HttpTask;
 use pingora_error::{Error, Result};
-use pingora_http::ResponseHeader;
 
 use super::Duplex;
 use crate::request_policy::strip_response;
@@ -100,30 +97,11 @@ where
 
     /// A message of the response: through the downstream modules into the queue to the client.
     pub(super) async fn emit(&mut self, task: HttpTask) -> Result<()> {
-        let mut task = self.session.filter_task(task).await?;
-        if let HttpTask::Header(header, end) = &mut task {
-            frame(header, *end, self.session.req_header().version)?;
-        }
+        let task = self.session.filter_task(task).await?;
         self.session
             .downstream_session
             .queue_task(task)
             .map_err(Error::into_down)?;
         Ok(())
     }
-}
-
-/// A body whose length nothing tells is sent in chunks to who understands them, so that its end is not the
-/// end of the connection.
-fn frame(header: &mut ResponseHeader, end: bool, client: Version) -> Result<()> {
-    let framed = header.headers.contains_key(CONTENT_LENGTH)
-        || header.headers.contains_key(TRANSFER_ENCODING);
-    let bodiless = end
-        || header.status.is_informational()
-        || header.status == StatusCode::NO_CONTENT
-        || header.status == StatusCode::NOT_MODIFIED;
-    if !framed && !bodiless && client == Version::HTTP_11 {
-        let chunked = HeaderValue::from_static("chunked");
-        header.insert_header(TRANSFER_ENCODING, chunked)?;
-    }
-    Ok(())
 }

@@ -11,7 +11,7 @@ use pingora_error::{BError, Error, Result};
 use pingora_http::RequestHeader;
 
 use http::header::{HeaderValue, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{Method, Version};
+use http::Version;
 
 use crate::duplex::Duplex;
 use crate::request_policy;
@@ -42,7 +42,10 @@ where
                 return Err(e);
             }
             let context = ProxyWarnLogContext::UpstreamRetry;
-            if !self.inner.suppress_proxy_warn_log(session, ctx, &e, context) {
+            if !self
+                .inner
+                .suppress_proxy_warn_log(session, ctx, &e, context)
+            {
                 let summary = self.inner.request_summary(session, ctx);
                 warn!("retrying: {e}, {left} tries left, {summary}");
             }
@@ -74,7 +77,9 @@ where
         peer: &HttpPeer,
         reused: bool,
     ) -> Result<()> {
-        let result = self.drive_h1(session, ctx, &mut upstream, peer, reused).await;
+        let result = self
+            .drive_h1(session, ctx, &mut upstream, peer, reused)
+            .await;
         session.upstream.body_sent = Some(upstream.body_bytes_sent());
         session.upstream.write_pending = upstream.stream().get_write_pending_time();
         match result {
@@ -109,7 +114,8 @@ where
             .upstream_request_filter(session, &mut request, ctx)
             .await?;
         complete(session, &mut request)?;
-        Duplex::new(self, session, ctx, upstream).run(request).await
+        let mut duplex = Duplex::new(self, session, ctx, upstream);
+        duplex.run(request).await
     }
 }
 
@@ -127,10 +133,12 @@ fn prepare(session: &Session, peer: &HttpPeer) -> Result<Box<RequestHeader>> {
 /// What HTTP/1.1 demands of the request that the application has made of the copy.
 fn complete(session: &mut Session, request: &mut RequestHeader) -> Result<()> {
     request_policy::reconcile_host(request).map_err(downstream)?;
+    if session.is_body_empty() || session.is_upgrade_req() {
+        return Ok(());
+    }
     let framed = request.headers.contains_key(CONTENT_LENGTH)
         || request.headers.contains_key(TRANSFER_ENCODING);
-    let tunnel = request.method == Method::CONNECT || session.is_upgrade_req();
-    if !framed && !tunnel && !session.is_body_empty() {
+    if !framed {
         let chunked = HeaderValue::from_static("chunked");
         request.insert_header(TRANSFER_ENCODING, chunked)?;
     }

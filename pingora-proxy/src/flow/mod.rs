@@ -8,6 +8,8 @@
 mod attempt;
 mod finish;
 mod shutdown;
+#[cfg(test)]
+mod tests;
 
 use pingora_core::apps::{shutting_down, ReusedHttpStream};
 use pingora_core::connectors::http::custom;
@@ -29,6 +31,13 @@ enum Early {
     Proceed,
     /// It is answered.
     Answered,
+}
+
+/// When a request failed: before anything went upstream, the application may still keep the connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    Early,
+    Late,
 }
 
 impl<SV, C> HttpProxy<SV, C>
@@ -53,15 +62,29 @@ where
         session.set_keepalive((!last).then_some(KEEPALIVE));
         let mut ctx = self.inner.new_ctx();
         if let Some(previous) = session.take_connection_user_context() {
-            self.inner.on_connection_reuse(&mut session, &mut ctx, previous);
+            self.inner
+                .on_connection_reuse(&mut session, &mut ctx, previous);
         }
-        match self.before_upstream(&mut session, &mut ctx).await {
-            Ok(Early::Answered) => self.finish(session, ctx, None).await,
+        let outcome = match self.before_upstream(&mut session, &mut ctx).await {
+            Ok(Early::Answered) => Ok(()),
             Ok(Early::Proceed) => match self.proxy_upstream(&mut session, &mut ctx).await {
-                Ok(()) => self.finish(session, ctx, None).await,
-                Err(e) => self.fail(session, ctx, e).await,
+                Ok(()) => Ok(()),
+                Err(e) => Err((e, When::Late)),
             },
-            Err(e) => self.fail_early(session, ctx, e).await,
+            Err(e) => Err((e, When::Early)),
+        };
+        let settings = self.conclude(&mut session, &mut ctx, outcome).await;
+        let mut downstream = session.downstream_session;
+        let Some(settings) = settings else {
+            Box::pin(downstream.shutdown()).await;
+            return None;
+        };
+        match downstream.finish().await {
+            Ok(reusable) => Some(ReusedHttpStream::from_reusable_stream(reusable?, settings)),
+            Err(e) => {
+                log::debug!("response not written: {e}");
+                None
+            }
         }
     }
 
@@ -92,13 +115,13 @@ where
             return Err(unbuilt("the cache is"));
         }
         if self.inner.is_purge(session, ctx) {
-            self.refuse_purge(session, ctx).await?;
+            Box::pin(self.refuse_purge(session, ctx)).await?;
             return Ok(Early::Answered);
         }
         if !self.inner.proxy_upstream_filter(session, ctx).await? {
             if session.response_written().is_none() {
                 let gateway = ServerSession::generate_error(502);
-                session.write_response_header(Box::new(gateway), true).await?;
+                Box::pin(session.write_response_header(Box::new(gateway), true)).await?;
             }
             return Ok(Early::Answered);
         }

@@ -1,7 +1,5 @@
 use super::*;
-use bytes::Bytes;
 use proptest::prelude::*;
-use proptest::sample::Index;
 
 const TAG: &str = r#""a""#;
 const EARLY: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
@@ -262,26 +260,26 @@ fn the_header_of_an_unsatisfiable_range() {
 }
 
 #[test]
-/// The parts of a multipart body: what their Content-Range says, and their bytes.
-fn parse_parts(body: &[u8], info: &MultiRangeInfo) -> Vec<(Range<usize>, Vec<u8>)> {
-    let mut rest = body;
-    let mut parts = Vec::new();
-    let delimiter = format!("\r\n--{}", info.boundary);
-    loop {
-        rest = rest.strip_prefix(delimiter.as_bytes()).unwrap();
-        if rest == b"--\r\n" {
-            return parts;
-        }
-        let end = rest.windows(4).position(|w| w == b"\r\n\r\n").unwrap();
-        let head = std::str::from_utf8(&rest[..end]).unwrap();
-        let (_, range) = head.split_once("Content-Range: bytes ").unwrap();
-        let (first, range) = range.split_once('-').unwrap();
-        let (last, _) = range.split_once('/').unwrap();
-        let range = first.parse().unwrap()..last.parse::<usize>().unwrap() + 1;
-        let (bytes, after) = rest[end + 4..].split_at(range.len());
-        parts.push((range, bytes.to_vec()));
-        rest = after;
-    }
+fn the_header_of_several_ranges() {
+    let mut resp = of_length(10);
+    let RangeType::Multi(info) = range_header_filter(&asking("bytes=0-1,7-9"), &mut resp, None)
+    else {
+        panic!("two ranges lie within the whole");
+    };
+    let boundary = &info.boundary;
+    let body = format!(
+        "\r\n--{boundary}\r\nContent-Type: text/plain\r\nContent-Range: bytes 0-1/10\r\n\r\n01\
+         \r\n--{boundary}\r\nContent-Type: text/plain\r\nContent-Range: bytes 7-9/10\r\n\r\n789\
+         \r\n--{boundary}--\r\n"
+    );
+    let length = body.len().to_string();
+    assert_eq!(info.calculate_multipart_length(), body.len());
+    assert_eq!(resp.status, 206);
+    assert_eq!(field(&resp, "content-length"), Some(&length[..]));
+    assert_eq!(field(&resp, "content-range"), None);
+    let content_type = format!("multipart/byteranges; boundary={boundary}");
+    assert_eq!(field(&resp, "content-type"), Some(&content_type[..]));
+    assert_eq!(MultiRangeInfo::new(vec![]).calculate_multipart_length(), 0);
 }
 
 proptest! {
@@ -298,8 +296,4 @@ proptest! {
         }
         let _ = range_header_filter(&req, &mut of_length(length), max);
     }
-}
-
-fn field_length(resp: &ResponseHeader) -> usize {
-    field(resp, "content-length").unwrap().parse().unwrap()
 }

@@ -34,8 +34,13 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 #[track_caller]
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
+    let mut looked = 0;
     while !condition() {
         assert!(Instant::now() < end, "did not happen: {what}");
-        std::thread::sleep(Duration::from_millis(2));
+        looked += 1;
+        match looked {
+            0..200 => std::thread::yield_now(),
+            _ => std::thread::sleep(Duration::from_millis(1)),
+        }
     }
 }

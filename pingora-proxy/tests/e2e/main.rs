@@ -10,4 +10,5 @@ mod failures;
 mod filters;
 mod forwarding;
 mod phases;
+mod real;
 mod upgrades;

@@ -51,12 +51,15 @@ impl Connector {
         &self,
         peer: &P,
     ) -> Result<(HttpSession, bool)> {
-        if let Some(session) = self.reused_http_session(peer).await {
+        let key = peer.reuse_hash();
+        if let Some(session) = self.kept_session(peer, key) {
             return Ok((session, true));
         }
         // Boxed: making a connection is rare, and its state would be a part of every request's.
         let stream = Box::pin(self.transport.new_stream(peer)).await?;
-        Ok((HttpSession::new_with_options(stream, peer), false))
+        let mut session = HttpSession::new_with_options(stream, peer);
+        session.set_key(key);
+        Ok((session, false))
     }
 
     /// A session on an idle connection to `peer`, if one is kept that is still open and quiet.
@@ -64,7 +67,11 @@ impl Connector {
         &self,
         peer: &P,
     ) -> Option<HttpSession> {
-        let mut session = self.pool.take(peer.reuse_hash())?;
+        self.kept_session(peer, peer.reuse_hash())
+    }
+
+    fn kept_session<P: Peer>(&self, peer: &P, key: u64) -> Option<HttpSession> {
+        let mut session = self.pool.take(key)?;
         if leads_elsewhere(session.stream(), peer) {
             log::warn!("an idle connection does not lead to {peer}, whose key it has");
             return None;
@@ -81,8 +88,10 @@ impl Connector {
         idle_timeout: Option<Duration>,
     ) {
         if session.is_reusable() {
+            let key = session.key().unwrap_or_else(|| peer.reuse_hash());
+            session.set_key(key);
             session.next_exchange();
-            self.pool.put(peer.reuse_hash(), session, idle_timeout);
+            self.pool.put(key, session, idle_timeout);
         } else {
             Box::pin(async move { session.shutdown().await }).await;
         }

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use pingora_error::{ErrorType::SocketError, OrErr, Result};
 
-use super::{stable_hash, Peer, PeerOptions};
+use super::reuse::stable_hash;
+use super::{Peer, PeerOptions};
 use crate::connectors::l4::BindTo;
 use crate::protocols::l4::socket::SocketAddr;
 

@@ -1,10 +1,7 @@
-use std::collections::BTreeMap;
-use std::net::IpAddr;
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
+use crate::connectors::l4::BindTo;
 
 fn http() -> HttpPeer {
     HttpPeer::new("127.0.0.1:80", false, String::new())
@@ -134,8 +131,8 @@ fn options_by_the_trait() {
 #[derive(Clone)]
 struct Bare(SocketAddr);
 
-impl Display for Bare {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Bare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }

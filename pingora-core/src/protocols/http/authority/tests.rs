@@ -218,6 +218,8 @@ proptest! {
     fn a_valid_host_is_one_part_of_a_uri(host in "[a-z0-9.:%@/\\[\\]?# -]{0,12}") {
         if is_valid_host(host.as_bytes()) {
             prop_assert!(!host.contains(['@', '/', '?', '#', ' ']));
+            // RFC 3986 3.2.2 allows a name to be percent-encoded, `http::Uri` does not.
+            prop_assume!(!host.contains('%'));
             let uri: Uri = format!("http://{host}/").parse().unwrap();
             prop_assert_eq!(uri.authority().unwrap().as_str(), host);
         }

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::os::fd::RawFd;
 use std::pin::{pin, Pin};
 use std::task::{ready, Context, Poll, Waker};
 use std::time::Duration;
@@ -21,7 +22,8 @@ use super::proto::head::{Found, Limits, Scanner};
 use super::proto::out::Out;
 use super::proto::state::{Reading, Writing};
 use super::proto::Refusal;
-use crate::protocols::Stream;
+use crate::protocols::l4::stream::Stream as L4Stream;
+use crate::protocols::{Stream, UniqueID};
 
 /// Bytes asked for at once while a long body is read.
 const BODY_READ: usize = 64 * 1024;
@@ -389,6 +391,19 @@ impl Conn {
     /// Whether everything queued has left.
     pub(super) fn is_flushed(&self) -> bool {
         self.out.is_empty() && self.unflushed == 0 && !self.fin
+    }
+
+    /// The socket under the stream; `None` for streams of other kinds, whose number may be anything.
+    pub(super) fn socket(&self) -> Option<RawFd> {
+        let socket = self.stream.as_any().downcast_ref::<L4Stream>()?;
+        Some(socket.id())
+    }
+
+    /// Has the end of the connection be a reset, so that the peer takes nothing for complete.
+    pub(super) fn reset_on_close(&self) {
+        if let Some(socket) = self.socket() {
+            crate::protocols::l4::ext::reset_on_close(socket);
+        }
     }
 
     /// Ends the connection so that the peer gets all that was written: FIN, then what it still sends is

@@ -209,9 +209,7 @@ async fn pending_time_is_that_of_waiting() {
         }
     }
     let mut sink = vec![0; 1 << 20];
-    let drain = async {
-        while other.read(&mut sink).await.unwrap() > 0 {}
-    };
+    let drain = async { while other.read(&mut sink).await.unwrap() > 0 {} };
     tokio::select! {
         written = stream.write(&block) => assert!(written.unwrap() > 0),
         () = drain => panic!("the stream ended"),

@@ -33,12 +33,7 @@ pub struct TlsSettings;
 ///
 /// # Errors
 /// Always `TLSHandshakeFailure`, saying that no TLS backend is compiled in.
-pub async fn connect<T, P>(
-    _: T,
-    _: &P,
-    _: Option<ALPN>,
-    _: &TlsConnector,
-) -> Result<SslStream<T>>
+pub async fn connect<T, P>(_: T, _: &P, _: Option<ALPN>, _: &TlsConnector) -> Result<SslStream<T>>
 where
     T: IO,
     P: Peer + Send + Sync,

@@ -15,6 +15,7 @@ use super::gone::Gone;
 use super::proto::head::Limits;
 use super::proto::state::{self, Reading, Writing};
 use crate::protocols::l4::socket::SocketAddr;
+use crate::protocols::l4::stream::Stream as L4Stream;
 use crate::protocols::{Digest, SocketDigest, Stream, UniqueID, UniqueIDType};
 use crate::upstreams::peer::Peer;
 
@@ -40,6 +41,8 @@ struct Inner {
     digest: Digest,
     limits: Limits,
     exchange: Exchange,
+    /// Under which the connection is kept: its peer's reuse hash.
+    key: Option<u64>,
 }
 
 #[derive(Default)]
@@ -75,6 +78,7 @@ impl HttpSession {
                 digest,
                 limits: Limits::response(),
                 exchange: Exchange::default(),
+                key: None,
             }),
             read_timeout: None,
             write_timeout: None,
@@ -179,8 +183,8 @@ impl HttpSession {
             Version::HTTP_10 => Version::HTTP_10,
             _ => response.version,
         };
-        let both = persistence(version, &response.headers) == Persistence::KeepAlive
-            && persistence(request.version, &request.headers) == Persistence::KeepAlive;
+        let both = persistence(version, &**response) == Persistence::KeepAlive
+            && persistence(request.version, &**request) == Persistence::KeepAlive;
         x.keepalive = Some(both);
     }
 
@@ -230,12 +234,24 @@ impl HttpSession {
         self.inner.exchange = Exchange::default();
     }
 
+    pub(crate) fn key(&self) -> Option<u64> {
+        self.inner.key
+    }
+
+    pub(crate) fn set_key(&mut self, key: u64) {
+        self.inner.key = Some(key);
+    }
+
     /// Whether bytes came, or the end, on a connection that should be silent.
     pub(crate) fn poll_idle(
         &mut self,
         cx: &mut std::task::Context<'_>,
     ) -> std::task::Poll<std::io::Result<usize>> {
         let conn = &mut self.inner.conn;
+        let l4 = conn.stream.as_any().downcast_ref::<L4Stream>();
+        if let Some(probed) = l4.and_then(L4Stream::probe) {
+            return probed;
+        }
         // A task that has used up its budget would be told that every connection is quiet.
         let read = pin!(tokio::task::unconstrained(poll_fn(|cx| conn.poll_read(cx)))).poll(cx);
         self.inner.conn.buf = BytesMut::new();

@@ -8,7 +8,7 @@ use http::{HeaderMap, Method, Version};
 use log::warn;
 use pingora_error::ErrorType::{InternalError, WriteError};
 use pingora_error::{Error, Result};
-use pingora_http::RequestHeader;
+use pingora_http::{Names, RequestHeader};
 
 use super::super::common::CRLF;
 use super::super::conn::Patience;
@@ -152,19 +152,24 @@ impl HttpSession {
     }
 }
 
+fn states_length(req: &RequestHeader) -> bool {
+    req.may_have(Names::CONTENT_LENGTH) && req.headers.contains_key(CONTENT_LENGTH)
+}
+
 /// The framing of a request, after which no other party can find another one in it.
 fn frame(req: &mut RequestHeader) -> Result<Framing> {
-    let coded = req.headers.contains_key(TRANSFER_ENCODING);
-    match framing::outgoing(&req.headers) {
+    let coded =
+        req.may_have(Names::TRANSFER_ENCODING) && req.headers.contains_key(TRANSFER_ENCODING);
+    match framing::outgoing(&*req) {
         Some(Framing::Chunked) if req.version >= Version::HTTP_11 => {
             // RFC 9112 6.2: with a coding there is no length.
-            if req.headers.contains_key(CONTENT_LENGTH) {
+            if req.may_have(Names::CONTENT_LENGTH) {
                 req.remove_header(&CONTENT_LENGTH);
             }
             Ok(Framing::Chunked)
         }
         Some(framing) if !coded => Ok(framing),
-        None if !coded && !req.headers.contains_key(CONTENT_LENGTH) => Ok(Framing::Empty),
+        None if !coded && !states_length(req) => Ok(Framing::Empty),
         // The origin would take what follows for a body, or a body for the next request.
         _ => Error::e_explain(InternalError, "a request whose framing cannot be kept"),
     }

@@ -81,8 +81,9 @@ impl Scanner {
     /// # Errors
     /// A line that ends in LF alone, unless that is allowed; more bytes than a head or its first line may have.
     pub fn scan(&mut self, buf: &[u8], limits: &Limits) -> Result<Option<Found>, Refusal> {
-        while let Some(at) = memchr::memchr(b'\n', &buf[self.scanned..]) {
-            let lf = self.scanned + at;
+        let from = self.scanned;
+        for at in memchr::memchr_iter(b'\n', &buf[from..]) {
+            let lf = from + at;
             self.check_size(lf + 1, limits)?;
             let has_cr = lf > self.line && buf[lf - 1] == b'\r';
             if !has_cr && !limits.lenient_line_ends {
@@ -221,10 +222,10 @@ fn request(
             .append_raw(field.name.as_bytes(), value(head, field)?)
             .map_err(|_| Refusal::FieldName)?;
     }
-    let framing = framing::request(version, &request.headers)?;
+    let framing = framing::request(version, &request)?;
     check_host(version, &request.headers)?;
     if let framing::Framing::Length(n) = framing {
-        if framing::length_is_repeated(&request.headers) {
+        if framing::length_is_repeated(&request) {
             request
                 .insert_header(CONTENT_LENGTH, n)
                 .map_err(|_| Refusal::ContentLength)?;
@@ -280,12 +281,10 @@ pub fn parse_trailers(section: &Bytes) -> Result<HeaderMap, Refusal> {
 }
 
 fn value(head: &Bytes, field: &Header<'_>) -> Result<HeaderValue, Refusal> {
-    let value = if memchr::memchr2(b'\r', b'\n', field.value).is_some() {
-        HeaderValue::from_bytes(&unfold(field.value))
-    } else {
-        HeaderValue::from_maybe_shared(head.slice_ref(field.value))
-    };
-    value.map_err(|_| Refusal::FieldValue)
+    // A value over several lines is the only one that httparse accepts and this does not.
+    HeaderValue::from_maybe_shared(head.slice_ref(field.value))
+        .or_else(|_| HeaderValue::from_bytes(&unfold(field.value)))
+        .map_err(|_| Refusal::FieldValue)
 }
 
 /// A folded value on one line: each fold becomes one SP.

@@ -77,6 +77,8 @@ struct Exchange {
     drain_timeout: Option<Duration>,
     min_send_rate: Option<usize>,
     upgrade: Upgrade,
+    /// Whether the request lets another one follow on the connection.
+    persistent: bool,
     options: Options,
     /// The error that a queued task met; it is told by the next write.
     task_error: Option<BError>,
@@ -410,7 +412,7 @@ impl HttpSession {
     /// `InvalidHTTPHeader`, with what is wrong.
     pub fn validate_request(&self) -> Result<()> {
         let request = self.req_header();
-        super::proto::framing::request(request.version, &request.headers)
+        super::proto::framing::request(request.version, request)
             .map_err(super::conn::refused_head)?;
         crate::protocols::http::authority::validate_request_authority(request)
     }
@@ -478,7 +480,7 @@ impl Drop for Inner {
     /// tell the end of the response, the client must not take this for it.
     fn drop(&mut self) {
         if self.ends_by_closing() {
-            crate::protocols::l4::ext::reset_on_close(self.conn.stream.id());
+            self.conn.reset_on_close();
         }
     }
 }

@@ -10,6 +10,7 @@ use pingora_error::{Error, Result};
 
 use super::super::common;
 use super::super::conn::{refused_head, Piece};
+use super::super::proto::framing::{persistence, Persistence};
 use super::super::proto::head::{self, Found};
 use super::super::proto::state::{Reading, Writing};
 use super::{HttpSession, Keepalive, Upgrade, DRAIN_LIMIT, DRAIN_TIMEOUT, READ_TIMEOUT};
@@ -96,7 +97,7 @@ impl HttpSession {
         if let Some(place) = &mut inner.place {
             if place.park(cx.waker()) == Stage::Closing {
                 // A request that lies in the receive queue has reached us: its readiness is on the way.
-                if !begun && !ext::has_unread(inner.conn.stream.id()) {
+                if !begun && !inner.conn.socket().is_some_and(ext::has_unread) {
                     inner.conn.reading = Reading::Broken;
                     return Poll::Ready(Ok(None));
                 }
@@ -128,6 +129,8 @@ impl HttpSession {
             true => Upgrade::Asked,
             false => Upgrade::Unasked,
         };
+        inner.exchange.persistent =
+            persistence(request.version, &request) == Persistence::KeepAlive;
         inner.exchange.raw_head = raw;
         inner.exchange.request = Some(Box::new(request));
         self.respect_keepalive();
@@ -272,21 +275,16 @@ impl HttpSession {
                 conn.eof = n == 0;
             }
         }
-        conn.scanner.begun(&conn.buf) || ext::has_unread(conn.stream.id())
+        conn.scanner.begun(&conn.buf) || conn.socket().is_some_and(ext::has_unread)
     }
 
     /// Takes from the request whether the connection is to be kept.
     pub fn respect_keepalive(&mut self) {
-        use super::super::proto::framing::{persistence, Persistence};
-        let request = self.req_header();
-        let keep = persistence(request.version, &request.headers) == Persistence::KeepAlive;
-        match (keep, self.inner.keepalive) {
-            (false, _) => self.inner.keepalive = Keepalive::Off,
-            (true, Keepalive::Off) if !self.inner.reused => {
-                self.inner.keepalive = Keepalive::Endless
-            }
-            (true, _) => {}
-        }
+        self.inner.keepalive = match self.inner.keepalive {
+            _ if !self.x().persistent => Keepalive::Off,
+            Keepalive::Off if !self.inner.reused => Keepalive::Endless,
+            as_before => as_before,
+        };
     }
 
     /// How long the connection is kept for another request: not at all for `None`, without a limit for
@@ -301,11 +299,7 @@ impl HttpSession {
     }
 
     pub(super) fn client_forbids_reuse(&self) -> bool {
-        use super::super::proto::framing::{persistence, Persistence};
-        self.x()
-            .request
-            .as_ref()
-            .is_some_and(|r| persistence(r.version, &r.headers) == Persistence::Close)
+        self.x().request.is_some() && !self.x().persistent
     }
 
     /// See [`HttpSession::set_server_keepalive`].

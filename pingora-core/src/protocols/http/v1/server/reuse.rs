@@ -18,11 +18,11 @@ impl HttpSession {
     /// Those of [`HttpSession::finish_body`].
     pub async fn reuse(mut self) -> Result<Option<ReusableHttpStream>> {
         if let Err(e) = self.finish_body().await {
-            self.shutdown().await;
+            Box::pin(self.shutdown()).await;
             return Err(e);
         }
         if !self.can_serve_another().await {
-            self.shutdown().await;
+            Box::pin(self.shutdown()).await;
             return Ok(None);
         }
         self.inner.next_exchange();
@@ -35,7 +35,10 @@ impl HttpSession {
         }
         if !self.is_body_done() {
             let closes = self.x().options.close_before_request_ends;
-            if closes || self.awaits_continue() || self.drain_request_body().await.is_err() {
+            if closes
+                || self.awaits_continue()
+                || Box::pin(self.drain_request_body()).await.is_err()
+            {
                 return false;
             }
         }
@@ -65,7 +68,7 @@ impl HttpSession {
         let cut_short = self.inner.ends_by_closing();
         let conn = &mut self.inner.conn;
         if cut_short {
-            crate::protocols::l4::ext::reset_on_close(conn.stream.id());
+            conn.reset_on_close();
             conn.stream = Box::new(Gone);
             self.mark_broken();
             return;

@@ -337,23 +337,36 @@ async fn a_head_is_written_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_response_without_a_length_ends_with_the_connection() {
-    for fields in [
-        &[][..],
-        &[("Content-Length", "x")],
-        &[("Transfer-Encoding", "gzip")],
-    ] {
+async fn a_response_without_a_length() {
+    // Chunks are the only statement of the framing then.
+    for fields in [&[][..], &[("Content-Length", "x")]] {
         let (mut client, mut session) = asked(GET).await;
-        session
-            .write_response_header(response(200, fields))
-            .await
-            .unwrap();
+        let head = response(200, fields);
+        session.write_response_header(head).await.unwrap();
+        session.write_body(b"hello").await.unwrap();
+        session.finish_body().await.unwrap();
+        let head = "HTTP/1.1 200 OK\r\nDate: now\r\nTransfer-Encoding: chunked\r\n\r\n";
+        client
+            .must_get(&format!("{head}5\r\nhello\r\n0\r\n\r\n"))
+            .await;
+        assert!(session.reuse().await.unwrap().is_some());
+    }
+    // Where there are none, the end of the connection tells.
+    let old = "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
+    let rows = [
+        (GET, &[("Transfer-Encoding", "gzip")][..]),
+        (old, &[]),
+        (old, &[("Transfer-Encoding", "chunked")]),
+        (old, &[("Content-Length", "x")]),
+    ];
+    for (request, fields) in rows {
+        let (mut client, mut session) = asked(request).await;
+        let head = response(200, fields);
+        session.write_response_header(head).await.unwrap();
         session.write_body(b"hello").await.unwrap();
         assert!(!session.will_keepalive());
-        let (reusable, ()) = tokio::join!(
-            session.reuse(),
-            client.must_get_all("HTTP/1.1 200 OK\r\nDate: now\r\nConnection: close\r\n\r\nhello")
-        );
+        let want = "HTTP/1.1 200 OK\r\nDate: now\r\nConnection: close\r\n\r\nhello";
+        let (reusable, ()) = tokio::join!(session.reuse(), client.must_get_all(want));
         assert!(reusable.unwrap().is_none());
     }
 }

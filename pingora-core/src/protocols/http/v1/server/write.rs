@@ -8,7 +8,7 @@ use http::{HeaderMap, Method, StatusCode};
 use log::warn;
 use pingora_error::ErrorType::{InternalError, WriteError};
 use pingora_error::{BError, Error, Result};
-use pingora_http::ResponseHeader;
+use pingora_http::{Names, ResponseHeader};
 
 use super::super::common::CRLF;
 use super::super::proto::encode::Encoder;
@@ -22,8 +22,8 @@ impl HttpSession {
     /// Writes a response head. A 1xx may be followed by further heads.
     ///
     /// Date is added when it is missing, Connection says what will happen to the connection, and the
-    /// framing fields decide how the body is written: chunked, so many bytes, or, without either of
-    /// them, until the connection closes.
+    /// framing fields decide how the body is written: so many bytes, or chunked, which is also what
+    /// happens without any of them. HTTP/1.0 knows no chunks: there the end of the connection ends the body.
     ///
     /// # Errors
     /// `WriteError`, `WriteTimedout`; `InternalError` for a 101 that the client did not ask for.
@@ -270,7 +270,7 @@ impl HttpSession {
         if !upgrade {
             self.say_persistence(&mut header);
         }
-        if !header.headers.contains_key(DATE) {
+        if !header.may_have(Names::DATE) || !header.headers.contains_key(DATE) {
             header.insert_header(DATE, date::get_cached_date())?;
         }
         put_head(&header, &mut self.inner.conn.out);
@@ -318,12 +318,24 @@ impl HttpSession {
             }
             return Framing::Empty;
         }
-        let framing = framing::outgoing(&header.headers);
+        let framing = framing::outgoing(header);
         match framing {
             Some(Framing::Length(n)) => return Framing::Length(n),
             Some(Framing::Chunked) if !self.is_http10() => {
-                header.remove_header(&CONTENT_LENGTH);
+                if header.may_have(Names::CONTENT_LENGTH) {
+                    header.remove_header(&CONTENT_LENGTH);
+                }
                 return Framing::Chunked;
+            }
+            None if !self.is_http10() && !header.headers.contains_key(TRANSFER_ENCODING) => {
+                // Who understands chunks need not learn the end from the end of the connection.
+                if header.may_have(Names::CONTENT_LENGTH) {
+                    header.remove_header(&CONTENT_LENGTH);
+                }
+                let chunked = HeaderValue::from_static("chunked");
+                if header.insert_header(TRANSFER_ENCODING, chunked).is_ok() {
+                    return Framing::Chunked;
+                }
             }
             _ => {}
         }
@@ -336,7 +348,7 @@ impl HttpSession {
 
     /// Says in Connection what will happen, where the version does not say it already.
     fn say_persistence(&mut self, header: &mut ResponseHeader) {
-        if header.headers.contains_key(CONNECTION) {
+        if header.may_have(Names::CONNECTION) {
             header.remove_header(&CONNECTION);
         }
         let option = match (self.will_keepalive(), self.is_http10()) {

@@ -1,7 +1,9 @@
 use super::*;
 use http::header::{HeaderName, HeaderValue};
 
-fn map(fields: &[(&str, &str)]) -> HeaderMap {
+type Fields<'a> = &'a [(&'a str, &'a str)];
+
+fn map(fields: Fields) -> HeaderMap {
     let mut m = HeaderMap::new();
     for (n, v) in fields {
         m.append(
@@ -17,7 +19,7 @@ fn request_framing() {
     use Refusal::*;
     const CL: &str = "content-length";
     const TE: &str = "transfer-encoding";
-    let rows: &[(&[(&str, &str)], Result<Framing, Refusal>)] = &[
+    let rows: &[(Fields, Result<Framing, Refusal>)] = &[
         (&[], Ok(Framing::Length(0))),
         (&[(CL, "0")], Ok(Framing::Length(0))),
         (
@@ -131,7 +133,7 @@ fn repeated_lengths_are_seen() {
 #[test]
 fn persistence_by_version_and_option() {
     use Persistence::*;
-    let rows: &[(Version, &[(&str, &str)], Persistence)] = &[
+    let rows: &[(Version, Fields, Persistence)] = &[
         (Version::HTTP_11, &[], KeepAlive),
         (Version::HTTP_11, &[("connection", "close")], Close),
         (Version::HTTP_11, &[("connection", "x, CLOSE")], Close),

@@ -1,0 +1,163 @@
+//! What a connector asks of a peer.
+
+use std::any::Any;
+use std::fmt::Display;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::request::Parts;
+use pingora_error::Result;
+use pingora_http::ResponseHeader;
+use tokio::net::TcpSocket;
+
+use super::reuse::leads_to;
+use super::{PeerOptions, Proxy, Tracer, ALPN};
+use crate::connectors::l4::BindTo;
+use crate::protocols::l4::ext::TcpKeepalive;
+use crate::protocols::l4::socket::SocketAddr;
+use crate::protocols::tls::CaType;
+use crate::utils::tls::CertKey;
+
+/// Makes the [user data](crate::protocols::raw_connect::ProxyDigest::user_data) of a tunnel from the CONNECT
+/// request and the proxy's answer.
+pub type ProxyDigestUserDataHook = Arc<
+    dyn Fn(&Parts, &ResponseHeader) -> Option<Box<dyn Any + Send + Sync>> + Send + Sync + 'static,
+>;
+
+/// Somewhere to connect to, and how.
+///
+/// What is not required reads the peer's [options](Peer::get_peer_options).
+pub trait Peer: Display + Clone {
+    /// The address to connect to.
+    fn address(&self) -> &SocketAddr;
+
+    /// Whether to use TLS.
+    fn tls(&self) -> bool;
+
+    /// The server name to ask for in the TLS handshake (SNI), empty for none.
+    fn sni(&self) -> &str;
+
+    /// The key under which connections are kept: peers with the same key may use each other's.
+    ///
+    /// Asked for on every request, so it should be cheap.
+    fn reuse_hash(&self) -> u64;
+
+    /// The proxy to connect through, if any.
+    fn get_proxy(&self) -> Option<&Proxy> {
+        None
+    }
+
+    /// The options of this peer, or `None` for one without any.
+    fn get_peer_options(&self) -> Option<&PeerOptions> {
+        None
+    }
+
+    /// The options of this peer, to change them.
+    fn get_mut_peer_options(&mut self) -> Option<&mut PeerOptions> {
+        None
+    }
+
+    /// Whether to check that the peer's certificate is trusted; `false` without options.
+    fn verify_cert(&self) -> bool {
+        self.get_peer_options().is_some_and(|o| o.verify_cert)
+    }
+
+    /// Whether to check that the peer's certificate is for the [server name](Peer::sni); `false` without
+    /// options.
+    fn verify_hostname(&self) -> bool {
+        self.get_peer_options().is_some_and(|o| o.verify_hostname)
+    }
+
+    /// Another name that the peer's certificate may be for.
+    fn alternative_cn(&self) -> Option<&String> {
+        self.get_peer_options()?.alternative_cn.as_ref()
+    }
+
+    /// The local address to connect from.
+    fn bind_to(&self) -> Option<&BindTo> {
+        self.get_peer_options()?.bind_to.as_ref()
+    }
+
+    /// The longest time to wait for the transport connection.
+    fn connection_timeout(&self) -> Option<Duration> {
+        self.get_peer_options()?.connection_timeout
+    }
+
+    /// The longest time to wait for a connection with everything on top of it, such as TLS.
+    fn total_connection_timeout(&self) -> Option<Duration> {
+        self.get_peer_options()?.total_connection_timeout
+    }
+
+    /// How long an unused connection is kept; `None` for as long as the peer keeps it.
+    fn idle_timeout(&self) -> Option<Duration> {
+        self.get_peer_options()?.idle_timeout
+    }
+
+    /// The application protocols to offer in the TLS handshake.
+    fn get_alpn(&self) -> Option<&ALPN> {
+        self.get_peer_options().map(|o| &o.alpn)
+    }
+
+    /// The certificates to trust in place of the connector's.
+    fn get_ca(&self) -> Option<&Arc<CaType>> {
+        self.get_peer_options()?.ca.as_ref()
+    }
+
+    /// The certificate and key to show to the peer.
+    fn get_client_cert_key(&self) -> Option<&Arc<CertKey>> {
+        None
+    }
+
+    /// The keepalive probes to turn on.
+    fn tcp_keepalive(&self) -> Option<&TcpKeepalive> {
+        self.get_peer_options()?.tcp_keepalive.as_ref()
+    }
+
+    /// How often to send a PING on an HTTP/2 connection.
+    fn h2_ping_interval(&self) -> Option<Duration> {
+        self.get_peer_options()?.h2_ping_interval
+    }
+
+    /// The size of the receive buffer in bytes.
+    fn tcp_recv_buf(&self) -> Option<usize> {
+        self.get_peer_options()?.tcp_recv_buf
+    }
+
+    /// The differentiated services code point of what is sent, 0 to 63.
+    fn dscp(&self) -> Option<u8> {
+        self.get_peer_options()?.dscp
+    }
+
+    /// Whether to send the first data with the SYN where possible (RFC 7413).
+    fn tcp_fast_open(&self) -> bool {
+        self.get_peer_options().is_some_and(|o| o.tcp_fast_open)
+    }
+
+    /// Whether the connected socket `fd` leads to this peer.
+    fn matches_fd<V: AsRawFd>(&self, fd: V) -> bool {
+        leads_to(&fd, self.address())
+    }
+
+    /// Who to tell when a connection is made and when it ends.
+    fn get_tracer(&self) -> Option<Tracer> {
+        None
+    }
+
+    /// What to do with a TCP socket before it is connected.
+    #[allow(clippy::type_complexity)] // A name for it would be one more public item.
+    fn upstream_tcp_sock_tweak_hook(
+        &self,
+    ) -> Option<&Arc<dyn Fn(&TcpSocket) -> Result<()> + Send + Sync + 'static>> {
+        self.get_peer_options()?
+            .upstream_tcp_sock_tweak_hook
+            .as_ref()
+    }
+
+    /// What makes the user data of the proxy's digest.
+    fn proxy_digest_user_data_hook(&self) -> Option<&ProxyDigestUserDataHook> {
+        self.get_peer_options()?
+            .proxy_digest_user_data_hook
+            .as_ref()
+    }
+}

@@ -317,3 +317,6 @@ impl UniqueID for HttpSession {
         self.inner.conn.stream.id()
     }
 }
+
+#[cfg(test)]
+mod tests;

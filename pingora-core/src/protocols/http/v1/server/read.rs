@@ -313,7 +313,9 @@ impl HttpSession {
 
     /// Whether the connection is to be kept after this exchange.
     pub fn will_keepalive(&self) -> bool {
-        self.inner.keepalive != Keepalive::Off && self.inner.reuses_remaining != Some(0)
+        self.inner.keepalive != Keepalive::Off
+            && self.inner.reuses_remaining != Some(0)
+            && !matches!(self.inner.conn.reading, Reading::Broken)
     }
 
     pub(super) fn is_http10(&self) -> bool {

@@ -7,7 +7,7 @@ use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, Version};
 use log::warn;
 use pingora_error::ErrorType::{InternalError, WriteError};
-use pingora_error::{Error, Result};
+use pingora_error::{Error, Result, RetryType};
 use pingora_http::{Names, RequestHeader};
 
 use super::super::common::CRLF;
@@ -136,7 +136,15 @@ impl HttpSession {
             return Poll::Ready(Ok(()));
         }
         let patience = self.write_timeout.map(Patience::Silence);
-        self.inner.conn.poll_flush(cx, patience)
+        let conn = &mut self.inner.conn;
+        let unanswered = matches!(conn.reading, Reading::Head) && conn.buf.is_empty();
+        conn.poll_flush(cx, patience).map_err(|mut e| {
+            // An idle connection that the origin closed shows it by a failed write, too.
+            if unanswered && e.etype == WriteError {
+                e.retry = RetryType::ReusedOnly;
+            }
+            e
+        })
     }
 
     /// How many bytes are queued and have not left.

@@ -233,15 +233,14 @@ impl HttpSession {
         }
     }
 
-    /// Whether the request asks for an upgrade.
+    /// Whether the request asks to leave HTTP: by Upgrade, or by CONNECT.
     pub fn is_upgrade_req(&self) -> bool {
         self.x().upgrade != Upgrade::Unasked
     }
 
     /// Whether `header` answers the request's wish for an upgrade, and how; `None` if it had none.
     pub fn is_upgrade(&self, header: &ResponseHeader) -> Option<bool> {
-        self.is_upgrade_req()
-            .then(|| common::is_upgrade_resp(header))
+        self.is_upgrade_req().then(|| self.upgrades_with(header.status))
     }
 
     /// Whether a 101 was written: what follows is not HTTP.

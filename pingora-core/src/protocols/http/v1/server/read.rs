@@ -4,7 +4,7 @@ use std::task::{ready, Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Version;
+use http::{Method, Version};
 use pingora_error::ErrorType::{ConnectionClosed, ReadError, ReadTimedout};
 use pingora_error::{Error, Result};
 
@@ -125,7 +125,8 @@ impl HttpSession {
         let length = raw.len();
         inner.conn.reading = Reading::body(framing, false);
         inner.conn.writing = Writing::Head;
-        inner.exchange.upgrade = match common::is_upgrade_req(&request) {
+        let asked = common::is_upgrade_req(&request) || request.method == Method::CONNECT;
+        inner.exchange.upgrade = match asked {
             true => Upgrade::Asked,
             false => Upgrade::Unasked,
         };

@@ -297,12 +297,12 @@ impl HttpSession {
         }
     }
 
-    fn upgrades_with(&self, status: StatusCode) -> bool {
-        match self.req_header().method {
-            // RFC 9110 9.3.6: what follows any 2xx is the tunnel.
+    pub(super) fn upgrades_with(&self, status: StatusCode) -> bool {
+        let agrees = match self.req_header().method {
             Method::CONNECT => status.is_success(),
-            _ => self.x().upgrade == Upgrade::Asked && status == StatusCode::SWITCHING_PROTOCOLS,
-        }
+            _ => status == StatusCode::SWITCHING_PROTOCOLS,
+        };
+        agrees && self.x().upgrade == Upgrade::Asked
     }
 
     /// Makes the framing fields consistent, and says what they mean.
@@ -328,6 +328,10 @@ impl HttpSession {
                 return Framing::Chunked;
             }
             None if !self.is_http10() && !header.headers.contains_key(TRANSFER_ENCODING) => {
+                // What is there is no number, or it would have told the length.
+                if header.may_have(Names::CONTENT_LENGTH) {
+                    header.remove_header(&CONTENT_LENGTH);
+                }
                 // Who understands chunks need not learn the end from the end of the connection.
                 if header.may_have(Names::CONTENT_LENGTH) {
                     header.remove_header(&CONTENT_LENGTH);

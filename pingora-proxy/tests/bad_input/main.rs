@@ -5,6 +5,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod clients;
+mod memory;
 mod origins;
 mod passed;
 mod requests;

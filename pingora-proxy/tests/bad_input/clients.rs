@@ -9,6 +9,7 @@ use pingora_core::server::configuration::ServerConf;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::Result;
 use pingora_proxy::{http_proxy, ProxyHttp, Session};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -179,6 +180,7 @@ fn a_client_that_leaves_ends_the_response() {
 
 #[test]
 fn a_request_that_breaks_off_is_never_a_whole_one() {
+    static BEGUN: AtomicUsize = AtomicUsize::new(0);
     let origin = Origin::scripted(|mut wire, _| {
         if !wire.has_more() {
             return;
@@ -188,6 +190,7 @@ fn a_request_that_breaks_off_is_never_a_whole_one() {
             wire.send(FINE);
             return;
         }
+        BEGUN.fetch_add(1, Ordering::SeqCst);
         let body = wire.read_to_end();
         assert!(!body.ends_with(b"0\r\n\r\n") && body.len() < 12, "{body:?}");
     });
@@ -197,6 +200,7 @@ fn a_request_that_breaks_off_is_never_a_whole_one() {
         "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\nX: a\r\n\r\n",
     ];
     for request in requests {
+        let begun = BEGUN.load(Ordering::SeqCst);
         for end in 1..request.len() {
             // Closing both directions, and one only.
             for leave in [true, false] {
@@ -209,6 +213,9 @@ fn a_request_that_breaks_off_is_never_a_whole_one() {
                 }
             }
         }
+        eventually("it begins upstream", || {
+            BEGUN.load(Ordering::SeqCst) > begun
+        });
         let mut client = proxy.connect();
         client.send(GET);
         assert_eq!(client.read_response().text(), "fine");

@@ -6,7 +6,6 @@
 mod common;
 
 mod clients;
-mod memory;
 mod origins;
 mod passed;
 mod requests;

@@ -300,6 +300,44 @@ fn a_body_without_another_end_ends_with_the_connection() {
 }
 
 #[test]
+fn a_malformed_length_counts_as_none_where_that_is_allowed() {
+    let bad = Bad::new();
+    let mut app = forward_to(bad.origin.path());
+    app.peer.options.allow_h1_response_invalid_content_length = true;
+    let proxy = Proxy::start(app);
+    for length in ["", "+5", "5a", "5, 6", "18446744073709551616"] {
+        let said = [
+            &with(format!("Content-Length: {length}")),
+            b"some bytes".as_slice(),
+        ]
+        .concat();
+        bad.say(&said, None, Then::Close);
+        let mut client = proxy.connect();
+        client.send(BAD);
+        let response = client.read_response();
+        assert_eq!(response.text(), "some bytes", "{length:?}");
+        assert_eq!(response.field("Content-Length"), None, "{length:?}");
+        bad.expect_recovery(&proxy, length);
+    }
+}
+
+#[test]
+fn a_broken_head_after_an_interim_one_is_no_response() {
+    let bad = Bad::new();
+    let proxy = Proxy::to(&bad.origin);
+    let said = b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 200 OK\r\nX: a\0\r\n\r\n";
+    for cut in ways(said) {
+        bad.say(said, cut, Then::Wait);
+        let mut client = proxy.connect();
+        client.send(BAD);
+        let seen = String::from_utf8(client.read_to_end()).unwrap();
+        let last = seen.rsplit("HTTP/1.1 ").next().unwrap();
+        assert!(last.starts_with("502 "), "cut at {cut:?}: {seen:?}");
+        bad.expect_recovery(&proxy, "an interim head");
+    }
+}
+
+#[test]
 fn a_broken_body_is_not_passed_on_as_whole() {
     let rows = [
         ("Content-Length: 9", "half", Then::Close),

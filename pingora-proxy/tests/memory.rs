@@ -1,6 +1,12 @@
 //! A long body costs no more memory than a short one, however slowly it is read.
+//!
+//! Alone in its process, whose memory is what it looks at.
 
-use super::common::*;
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -8,7 +14,7 @@ const PIECE: usize = 64 * 1024;
 const BODY: usize = 256 * 1024 * 1024;
 /// What may have left the sender without having come to the reader: in sockets and in the proxy.
 const UNDER_WAY: usize = 16 * 1024 * 1024;
-/// By how much this process may grow meanwhile, with whatever else it tests.
+/// By how much this process may grow meanwhile.
 const GROWTH: usize = 64 * 1024 * 1024;
 
 /// Bytes of this process that are in memory.
@@ -42,7 +48,7 @@ fn read_slowly(wire: &mut Wire, sent: &AtomicUsize) {
     }
 }
 
-/// The two do not run side by side, so that each has the memory of the process for itself.
+/// One test for both directions: side by side, each would see the memory of the other.
 #[test]
 fn a_long_body_is_never_held_in_memory() {
     static SENT: AtomicUsize = AtomicUsize::new(0);

@@ -550,7 +550,7 @@ fn silence_ends_with_the_read_timeout() {
     ];
     let bad = Bad::new();
     let mut app = forward_to(bad.origin.path());
-    app.peer.options.read_timeout = Some(Duration::from_millis(300));
+    app.peer.options.read_timeout = Some(Duration::from_secs(1));
     let proxy = Proxy::start(app);
     for (said, status) in rows {
         bad.say(said.as_bytes(), None, Then::Wait);

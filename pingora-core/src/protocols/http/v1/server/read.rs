@@ -97,7 +97,7 @@ impl HttpSession {
         if let Some(place) = &mut inner.place {
             if place.park(cx.waker()) == Stage::Closing {
                 // A request that lies in the receive queue has reached us: its readiness is on the way.
-                if !begun && !ext::has_unread(inner.conn.stream.id()) {
+                if !begun && !inner.conn.socket().is_some_and(ext::has_unread) {
                     inner.conn.reading = Reading::Broken;
                     return Poll::Ready(Ok(None));
                 }
@@ -130,7 +130,7 @@ impl HttpSession {
             false => Upgrade::Unasked,
         };
         inner.exchange.persistent =
-            persistence(request.version, &request.headers) == Persistence::KeepAlive;
+            persistence(request.version, &request) == Persistence::KeepAlive;
         inner.exchange.raw_head = raw;
         inner.exchange.request = Some(Box::new(request));
         self.respect_keepalive();
@@ -275,7 +275,7 @@ impl HttpSession {
                 conn.eof = n == 0;
             }
         }
-        conn.scanner.begun(&conn.buf) || ext::has_unread(conn.stream.id())
+        conn.scanner.begun(&conn.buf) || conn.socket().is_some_and(ext::has_unread)
     }
 
     /// Takes from the request whether the connection is to be kept.
@@ -313,7 +313,9 @@ impl HttpSession {
 
     /// Whether the connection is to be kept after this exchange.
     pub fn will_keepalive(&self) -> bool {
-        self.inner.keepalive != Keepalive::Off && self.inner.reuses_remaining != Some(0)
+        self.inner.keepalive != Keepalive::Off
+            && self.inner.reuses_remaining != Some(0)
+            && !matches!(self.inner.conn.reading, Reading::Broken)
     }
 
     pub(super) fn is_http10(&self) -> bool {

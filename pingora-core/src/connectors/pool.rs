@@ -33,6 +33,8 @@ use slots::Slots;
 
 /// How often a worker looks after its idle connections.
 const SWEEP_PERIOD: Duration = Duration::from_secs(1);
+/// How often in a row it finds none before it stops looking.
+const EMPTY_SWEEPS: u32 = 60;
 
 /// A connection that may lie idle in a [`Pool`].
 pub(crate) trait Idle: Send + Sized + 'static {
@@ -240,8 +242,8 @@ impl<T: Idle> Pool<T> {
     }
 
     /// Drops what is of no use any more from the shelf `index` and the shared one; returns whether anything is
-    /// left in them.
-    fn sweep(&self, index: usize) -> bool {
+    /// left in them. With `last`, a shelf that is empty is from then on taken for unswept.
+    fn sweep(&self, index: usize, last: bool) -> bool {
         let Some(own) = self.shelves.get(index) else {
             return false;
         };
@@ -250,8 +252,9 @@ impl<T: Idle> Pool<T> {
             self.sweep_shelf(&self.shared, &self.shared_len);
         }
         let mut shelf = own.shelf.lock();
-        shelf.swept = shelf.len() > 0 || self.shared_len.load(Ordering::Relaxed) > 0;
-        shelf.swept
+        let left = shelf.len() > 0 || self.shared_len.load(Ordering::Relaxed) > 0;
+        shelf.swept = left || !last;
+        left
     }
 
     fn sweep_shelf(&self, shelf: &Mutex<Shelf<T>>, len: &AtomicUsize) {
@@ -277,12 +280,19 @@ struct Sweeper<T: Idle> {
 
 impl<T: Idle> Sweeper<T> {
     async fn run(mut self) {
+        // A shelf whose connections are all in use is empty for a moment: that is no reason to end.
+        let mut empty = 0;
         while !self.done {
             tokio::time::sleep(SWEEP_PERIOD).await;
             let Some(pool) = self.pool.upgrade() else {
                 return;
             };
-            self.done = !pool.sweep(self.index);
+            let last = empty >= EMPTY_SWEEPS;
+            match pool.sweep(self.index, last) {
+                true => empty = 0,
+                false => empty += 1,
+            }
+            self.done = last && empty > 0;
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::common::{forward_to, Origin, Proxy, Setup};
 use super::*;
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{mpsc, Arc, Mutex};
 use std::time::Instant;
@@ -174,9 +174,14 @@ fn a_response_whose_head_is_out_is_completed() {
     proxy.wait();
 }
 
-#[test]
-fn no_request_is_lost_under_load() {
+/// Clients ask, some on one connection and some on a new one each time, until nobody listens any more.
+/// What was sent is answered, also on a connection that was made while the listener closed.
+fn no_request_is_lost_under_load<F>(connect: F)
+where
+    F: Fn(&Proxy) -> io::Result<Client> + Send + Sync + 'static,
+{
     const CLIENTS: usize = 16;
+    const LAST_GET: &str = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     let arrived = Arc::new(AtomicUsize::new(0));
     let origin = Origin::scripted({
         let arrived = arrived.clone();
@@ -189,41 +194,37 @@ fn no_request_is_lost_under_load() {
         }
     });
     let mut setup = setup();
+    setup.tcp = true;
     setup.conf.threads = 2;
     setup.conf.shutdown_drain_seconds = Some(1);
     let proxy = Proxy::start_with(setup, forward_to(origin.path()));
     // One more that stays idle while the others are asking.
     let mut idle = canary(&proxy);
-    let path = proxy.path();
-    let answered = Arc::new(AtomicUsize::new(1));
-    let clients: Vec<_> = (0..CLIENTS)
-        .map(|_| {
-            let mut client = connect(&proxy);
-            let (path, answered) = (path.clone(), answered.clone());
-            std::thread::spawn(move || {
-                loop {
-                    // A connection that ended instead of answering fails here.
-                    client.wire.send(GET);
-                    let response = client.wire.read_response();
-                    assert_eq!(response.text(), "hello");
-                    answered.fetch_add(1, Ordering::SeqCst);
-                    if response.field("Connection") == Some("close") {
-                        break;
+    let answered = AtomicUsize::new(1);
+    std::thread::scope(|threads| {
+        for number in 0..CLIENTS {
+            let (proxy, connect, answered) = (&proxy, &connect, &answered);
+            let request = if number % 2 == 0 { GET } else { LAST_GET };
+            threads.spawn(move || {
+                while let Ok(mut client) = connect(proxy) {
+                    loop {
+                        client.wire.send(request);
+                        let response = client.wire.read_response();
+                        assert_eq!(response.text(), "hello");
+                        answered.fetch_add(1, Ordering::SeqCst);
+                        if response.field("Connection") == Some("close") {
+                            break;
+                        }
                     }
+                    client.expect_fin();
                 }
-                client.expect_fin();
-                // The listener closed before the flag was set: nobody is accepted and then left alone.
-                assert!(UnixStream::connect(path).is_err(), "still listens");
-            })
-        })
-        .collect();
-    eventually("every client is at it", || {
-        answered.load(Ordering::SeqCst) > 20 * CLIENTS
+            });
+        }
+        eventually("every client is at it", || {
+            answered.load(Ordering::SeqCst) > 20 * CLIENTS
+        });
+        proxy.begin_shutdown();
     });
-    proxy.begin_shutdown();
-    for client in clients {
-        client.join().unwrap();
-    }
     idle.expect_fin();
     drop(idle);
     proxy.wait();
@@ -231,4 +232,21 @@ fn no_request_is_lost_under_load() {
         arrived.load(Ordering::SeqCst),
         answered.load(Ordering::SeqCst)
     );
+}
+
+#[test]
+fn no_request_is_lost_over_unix_sockets() {
+    no_request_is_lost_under_load(|proxy| UnixStream::connect(proxy.path()).map(Client::over));
+}
+
+#[test]
+fn no_request_is_lost_over_tcp() {
+    no_request_is_lost_under_load(|proxy| {
+        let socket = TcpStream::connect(proxy.tcp())?;
+        // To a port where nobody listens, a client may by chance be connected with itself.
+        if socket.local_addr()? == socket.peer_addr()? {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
+        Ok(Client::over_tcp(socket))
+    });
 }

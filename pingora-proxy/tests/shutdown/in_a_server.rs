@@ -245,7 +245,7 @@ fn no_request_is_lost_over_tcp() {
         let socket = TcpStream::connect(proxy.tcp())?;
         // To a port where nobody listens, a client may by chance be connected with itself.
         if socket.local_addr()? == socket.peer_addr()? {
-            return Err(io::ErrorKind::ConnectionRefused.into());
+            return Err(ErrorKind::ConnectionRefused.into());
         }
         Ok(Client::over_tcp(socket))
     });

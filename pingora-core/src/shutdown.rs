@@ -105,7 +105,9 @@ impl Registry {
 
 fn slots(list: &List) -> MutexGuard<'_, Slots> {
     // A waker that panicked while it was cloned leaves the lists as good as before.
-    list.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    list.0
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// A connection's place in a [`Registry`].
@@ -132,7 +134,11 @@ impl Registration {
     /// To be called when a read has to wait: says which stage it is, and from now on `waker` is woken
     /// when there is a later one. Takes a lock only when it would wake another task than the last time.
     pub fn park(&mut self, waker: &Waker) -> Stage {
-        if !self.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+        if !self
+            .waker
+            .as_ref()
+            .is_some_and(|known| known.will_wake(waker))
+        {
             slots(&self.registry.lists[self.list]).wakers[self.slot] = Some(waker.clone());
             self.waker = Some(waker.clone());
         }

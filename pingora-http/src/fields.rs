@@ -2,6 +2,7 @@
 
 use crate::case_header_name::{CaseHeaderName, IntoCaseHeaderName};
 use crate::known::{Known, Name};
+use crate::names::Names;
 use crate::HMap;
 use bytes::BufMut;
 use http::header::{AsHeaderName, HeaderName, HeaderValue};
@@ -130,6 +131,7 @@ impl<'a> Lookup<'a> {
 /// Adds a field behind those of the same name; tells whether there were any.
 pub(crate) fn append<N, V>(
     headers: &mut HMap,
+    names: &mut Names,
     cases: &mut Option<CaseMap>,
     name: N,
     value: V,
@@ -140,22 +142,24 @@ where
 {
     let (name, spelling) = named(name)?;
     let value = checked(value)?;
-    append_named(headers, cases, name, spelling, value)
+    append_named(headers, names, cases, name, spelling, value)
 }
 
 /// Adds a received field; see [`append`].
 pub(crate) fn append_raw(
     headers: &mut HMap,
+    names: &mut Names,
     cases: &mut Option<CaseMap>,
     spelling: &[u8],
     value: HeaderValue,
 ) -> Result<bool> {
     let name = Name::parse(spelling).or_err(InvalidHTTPHeader, "invalid header name")?;
-    append_named(headers, cases, name, spelling, value)
+    append_named(headers, names, cases, name, spelling, value)
 }
 
 fn append_named<S>(
     headers: &mut HMap,
+    names: &mut Names,
     cases: &mut Option<CaseMap>,
     name: Name,
     spelling: S,
@@ -169,6 +173,7 @@ where
         known,
         is_usual,
     } = name;
+    names.add(name.as_str());
     let more = headers
         .try_append(name, value)
         .or_err(InvalidHTTPHeader, TOO_MANY)?;
@@ -186,6 +191,7 @@ where
 /// Sets a field in place of all those of the same name.
 pub(crate) fn insert<N, V>(
     headers: &mut HMap,
+    names: &mut Names,
     cases: &mut Option<CaseMap>,
     name: N,
     value: V,
@@ -195,6 +201,7 @@ where
     V: TryInto<HeaderValue>,
 {
     let (name, spelling) = named(name)?;
+    names.add(name.name.as_str());
     let replaced = headers
         .try_insert(name.name, checked(value)?)
         .or_err(InvalidHTTPHeader, TOO_MANY)?;

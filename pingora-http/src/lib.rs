@@ -14,6 +14,7 @@
 mod case_header_name;
 mod fields;
 mod known;
+mod names;
 mod request;
 mod response;
 mod target;
@@ -26,6 +27,8 @@ pub use case_header_name::IntoCaseHeaderName;
 pub use fields::HeaderNameVariant;
 #[doc(hidden)]
 pub use known::header_name_from_raw;
+#[doc(hidden)]
+pub use names::Names;
 pub use request::RequestHeader;
 pub use response::ResponseHeader;
 pub use value::{header_value_from_raw, header_value_from_slice};

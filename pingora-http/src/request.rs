@@ -2,6 +2,7 @@
 
 use crate::case_header_name::{CaseHeaderName, IntoCaseHeaderName};
 use crate::fields::{self, CaseMap, HeaderNameVariant};
+use crate::names::Names;
 use crate::target::Target;
 use bytes::{BufMut, Bytes};
 use http::header::{AsHeaderName, HeaderValue};
@@ -30,6 +31,8 @@ use std::ops::Deref;
 #[derive(Clone, Debug)]
 pub struct RequestHeader {
     parts: Parts,
+    /// Every name among these that was ever added.
+    names: Names,
     cases: Option<CaseMap>,
     /// The request target where `parts.uri` does not give it back.
     raw_target: Option<Box<[u8]>>,
@@ -105,6 +108,7 @@ impl RequestHeader {
         parts.headers = crate::field_map(size_hint);
         RequestHeader {
             parts,
+            names: Names::default(),
             cases,
             raw_target: target.raw,
             send_end_stream: true,
@@ -121,7 +125,13 @@ impl RequestHeader {
         name: impl IntoCaseHeaderName,
         value: impl TryInto<HeaderValue>,
     ) -> Result<bool> {
-        fields::append(&mut self.parts.headers, &mut self.cases, name, value)
+        fields::append(
+            &mut self.parts.headers,
+            &mut self.names,
+            &mut self.cases,
+            name,
+            value,
+        )
     }
 
     /// Adds a field as it was received: a name in any letter case, and a checked value, which may be a
@@ -132,7 +142,13 @@ impl RequestHeader {
     /// `InvalidHTTPHeader` when the name is not valid, or when there are too many fields.
     #[doc(hidden)]
     pub fn append_raw(&mut self, name: &[u8], value: HeaderValue) -> Result<bool> {
-        fields::append_raw(&mut self.parts.headers, &mut self.cases, name, value)
+        fields::append_raw(
+            &mut self.parts.headers,
+            &mut self.names,
+            &mut self.cases,
+            name,
+            value,
+        )
     }
 
     /// Sets a field: every other field of this name goes, and its spelling too.
@@ -145,7 +161,19 @@ impl RequestHeader {
         name: impl IntoCaseHeaderName,
         value: impl TryInto<HeaderValue>,
     ) -> Result<()> {
-        fields::insert(&mut self.parts.headers, &mut self.cases, name, value)
+        fields::insert(
+            &mut self.parts.headers,
+            &mut self.names,
+            &mut self.cases,
+            name,
+            value,
+        )
+    }
+
+    /// Whether one of these names may be among the fields; if not, it certainly is not.
+    #[doc(hidden)]
+    pub fn may_have(&self, any: Names) -> bool {
+        self.names.has_any(any)
     }
 
     /// Removes every field of a name and returns the value of the first, `None` when there is none.
@@ -292,6 +320,7 @@ impl From<Parts> for RequestHeader {
     /// Makes a header that keeps no spellings.
     fn from(parts: Parts) -> Self {
         RequestHeader {
+            names: Names::from(&parts.headers),
             parts,
             cases: None,
             raw_target: None,

@@ -2,6 +2,7 @@
 
 use crate::case_header_name::{CaseHeaderName, IntoCaseHeaderName};
 use crate::fields::{self, CaseMap, HeaderNameVariant};
+use crate::names::Names;
 use bytes::BufMut;
 use http::header::{AsHeaderName, HeaderValue, CONTENT_LENGTH};
 use http::response::Parts;
@@ -28,6 +29,8 @@ use std::ops::Deref;
 #[derive(Clone, Debug)]
 pub struct ResponseHeader {
     parts: Parts,
+    /// Every name among these that was ever added.
+    names: Names,
     cases: Option<CaseMap>,
     /// The reason phrase where it is not the usual one of the status.
     reason_phrase: Option<Box<str>>,
@@ -88,6 +91,7 @@ impl ResponseHeader {
         parts.headers = crate::field_map(size_hint);
         ResponseHeader {
             parts,
+            names: Names::default(),
             cases,
             reason_phrase: None,
         }
@@ -103,7 +107,13 @@ impl ResponseHeader {
         name: impl IntoCaseHeaderName,
         value: impl TryInto<HeaderValue>,
     ) -> Result<bool> {
-        fields::append(&mut self.parts.headers, &mut self.cases, name, value)
+        fields::append(
+            &mut self.parts.headers,
+            &mut self.names,
+            &mut self.cases,
+            name,
+            value,
+        )
     }
 
     /// Adds a field as it was received: a name in any letter case, and a checked value, which may be a
@@ -114,7 +124,13 @@ impl ResponseHeader {
     /// `InvalidHTTPHeader` when the name is not valid, or when there are too many fields.
     #[doc(hidden)]
     pub fn append_raw(&mut self, name: &[u8], value: HeaderValue) -> Result<bool> {
-        fields::append_raw(&mut self.parts.headers, &mut self.cases, name, value)
+        fields::append_raw(
+            &mut self.parts.headers,
+            &mut self.names,
+            &mut self.cases,
+            name,
+            value,
+        )
     }
 
     /// Sets a field: every other field of this name goes, and its spelling too.
@@ -127,7 +143,19 @@ impl ResponseHeader {
         name: impl IntoCaseHeaderName,
         value: impl TryInto<HeaderValue>,
     ) -> Result<()> {
-        fields::insert(&mut self.parts.headers, &mut self.cases, name, value)
+        fields::insert(
+            &mut self.parts.headers,
+            &mut self.names,
+            &mut self.cases,
+            name,
+            value,
+        )
+    }
+
+    /// Whether one of these names may be among the fields; if not, it certainly is not.
+    #[doc(hidden)]
+    pub fn may_have(&self, any: Names) -> bool {
+        self.names.has_any(any)
     }
 
     /// Removes every field of a name and returns the value of the first, `None` when there is none.
@@ -262,6 +290,7 @@ impl From<Parts> for ResponseHeader {
     /// Makes a header that keeps no spellings.
     fn from(parts: Parts) -> Self {
         ResponseHeader {
+            names: Names::from(&parts.headers),
             parts,
             cases: None,
             reason_phrase: None,

@@ -22,6 +22,9 @@ impl Target {
     /// and a `Uri` with a host next to a Host field that differs would be a second opinion. The `Uri` of
     /// the authority-form, and of what has no form at all, is `/`.
     pub(crate) fn parse(mut target: Bytes) -> Result<Target> {
+        if target[..] == *b"/" {
+            return Ok(Target::root());
+        }
         let found = Bytewise::of(&target);
         if found.refused {
             // Written to an HTTP/1 connection it would end the target, or the request line.
@@ -46,6 +49,16 @@ impl Target {
             .or_err(InvalidHTTPHeader, "invalid request target")?
             .into();
         Ok(Target { uri, raw })
+    }
+}
+
+impl Target {
+    /// The target `/`, whose copies share nothing.
+    pub(crate) fn root() -> Target {
+        Target {
+            uri: Uri::from_static("/"),
+            raw: None,
+        }
     }
 }
 

@@ -23,11 +23,7 @@ use crate::ProxyHttp;
 
 /// Serves a connection of a protocol of the user's own, and may return it to be served again.
 pub type ProcessCustomSession<SV, C> = Arc<
-    dyn Fn(
-            Arc<HttpProxy<SV, C>>,
-            Stream,
-            &ShutdownWatch,
-        ) -> BoxFuture<'static, Option<Stream>>
+    dyn Fn(Arc<HttpProxy<SV, C>>, Stream, &ShutdownWatch) -> BoxFuture<'static, Option<Stream>>
         + Send
         + Sync
         + Unpin
@@ -104,7 +100,8 @@ where
     where
         SV: ProxyHttp,
     {
-        self.inner.init_downstream_modules(&mut self.downstream_modules);
+        self.inner
+            .init_downstream_modules(&mut self.downstream_modules);
         #[cfg(feature = "upstream_modules")]
         self.inner.init_upstream_modules(&mut self.upstream_modules);
     }

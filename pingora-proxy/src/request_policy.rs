@@ -36,7 +36,7 @@ use http::header::{self, HeaderMap, HeaderName};
 use http::{Method, StatusCode, Version};
 use pingora_core::upstreams::peer::{H1UpgradePolicy, HttpUpstreamRequestPolicy};
 use pingora_error::{Error, ErrorType, Result};
-use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_http::{Names, RequestHeader, ResponseHeader};
 
 pub(crate) use host::{origin_form, reconcile_host};
 
@@ -58,18 +58,30 @@ const UPGRADE: u8 = 1 << 6;
 /// All that describe the connection and not the message, whatever the direction.
 const OF_CONNECTION: u8 = CONNECTION | KEEP_ALIVE | PROXY_CONNECTION;
 
-const FIELDS: [(u8, &str); 7] = [
-    (CONNECTION, "connection"),
-    (KEEP_ALIVE, "keep-alive"),
-    (PROXY_CONNECTION, "proxy-connection"),
-    (PROXY_AUTHORIZATION, "proxy-authorization"),
-    (TE, "te"),
-    (TRANSFER_ENCODING, "transfer-encoding"),
-    (UPGRADE, "upgrade"),
+static FIELDS: [(u8, HeaderName); 7] = [
+    (CONNECTION, header::CONNECTION),
+    (KEEP_ALIVE, HeaderName::from_static("keep-alive")),
+    (
+        PROXY_CONNECTION,
+        HeaderName::from_static("proxy-connection"),
+    ),
+    (PROXY_AUTHORIZATION, header::PROXY_AUTHORIZATION),
+    (TE, header::TE),
+    (TRANSFER_ENCODING, header::TRANSFER_ENCODING),
+    (UPGRADE, header::UPGRADE),
 ];
 
+/// The same fields, as a header knows of them without a look.
+const HOP_BY_HOP: Names = Names::CONNECTION
+    .or(Names::KEEP_ALIVE)
+    .or(Names::PROXY_CONNECTION)
+    .or(Names::PROXY_AUTHORIZATION)
+    .or(Names::TE)
+    .or(Names::TRANSFER_ENCODING)
+    .or(Names::UPGRADE);
+
 impl Found {
-    /// One pass over the names costs less than eight look-ups, and most requests have none.
+    /// One pass over the names costs less than seven look-ups.
     fn scan(headers: &HeaderMap) -> Self {
         Found(headers.keys().fold(0, |found, name| found | bit(name)))
     }
@@ -79,11 +91,11 @@ impl Found {
     }
 
     /// The names of those found that are among `fields`.
-    fn among(self, fields: u8) -> impl Iterator<Item = &'static str> {
+    fn among(self, fields: u8) -> impl Iterator<Item = &'static HeaderName> {
         FIELDS
             .iter()
             .filter(move |(field, _)| self.0 & fields & field != 0)
-            .map(|(_, name)| *name)
+            .map(|(_, name)| name)
     }
 }
 
@@ -114,10 +126,10 @@ pub(crate) fn apply(
     policy: &HttpUpstreamRequestPolicy,
     received: Version,
 ) -> Result<()> {
-    let found = Found::scan(&req.headers);
-    if found.0 == 0 {
+    if !req.may_have(HOP_BY_HOP) {
         return Ok(());
     }
+    let found = Found::scan(&req.headers);
     if policy.strip_connection_nominated && found.has(CONNECTION) {
         for name in nominated(&req.headers, policy.reject_malformed_connection_nominations)? {
             req.remove_header(&name);
@@ -163,10 +175,10 @@ pub(crate) fn apply(
 /// must have (RFC 9110 section 15.5.22). Transfer-Encoding stays for HTTP/1.1, where the session
 /// frames the body by it, and so does Content-Length, whatever Connection says.
 pub(crate) fn strip_response(resp: &mut ResponseHeader, to: Version) {
-    let found = Found::scan(&resp.headers);
-    if found.0 == 0 {
+    if !resp.may_have(HOP_BY_HOP) {
         return;
     }
+    let found = Found::scan(&resp.headers);
     if found.has(CONNECTION) {
         let named: Vec<HeaderName> = elements(&resp.headers, header::CONNECTION)
             .filter_map(extension)

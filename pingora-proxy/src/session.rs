@@ -103,8 +103,10 @@ impl Session {
             resp.set_content_length(body.len())?;
         }
         self.set_keepalive(None);
-        self.write_response_header(Box::new(resp), body.is_empty()).await?;
-        self.write_response_body((!body.is_empty()).then_some(body), true).await
+        self.write_response_header(Box::new(resp), body.is_empty())
+            .await?;
+        self.write_response_body((!body.is_empty()).then_some(body), true)
+            .await
     }
 
     /// Writes a response head; `end_of_stream` says that no body follows.
@@ -116,7 +118,8 @@ impl Session {
         mut resp: Box<ResponseHeader>,
         end_of_stream: bool,
     ) -> Result<()> {
-        self.downstream_modules_ctx
+        let modules = &mut self.downstream_modules_ctx;
+        modules
             .response_header_filter(&mut resp, end_of_stream)
             .await?;
         self.downstream_session.write_response_header(resp).await
@@ -131,7 +134,8 @@ impl Session {
         resp: &ResponseHeader,
         end_of_stream: bool,
     ) -> Result<(), Box<Error>> {
-        self.write_response_header(Box::new(resp.clone()), end_of_stream).await
+        let copy = Box::new(resp.clone());
+        self.write_response_header(copy, end_of_stream).await
     }
 
     /// Writes a piece of the response body; `end_of_stream` makes it the last.

@@ -31,8 +31,8 @@ struct Args {
     #[arg(long, value_name = "ADDR")]
     upstream: Option<String>,
 
-    /// A web origin whose pages may open WebSockets, as in https://example.org; may be given
-    /// several times [default: all]
+    /// A web origin, SCHEME://HOST, whose pages may open WebSockets; may be given several times
+    /// [default: all]
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
 }

@@ -120,21 +120,21 @@ fn take_over(start_old: impl FnOnce(&Scene) -> Program) {
         let tag = format!("x-served-by: {}\r\n", program.pid());
         answer.to_ascii_lowercase().contains(&tag)
     };
-    let mut answers_of_new = 0;
-    eventually("the old process ends", || {
+    let new_answers = |old: &Program| {
         let answer = new.get("/");
-        let complete = match of(&new, &answer) {
-            true => answer.ends_with("\r\n\r\nnew"),
-            false => of(&old, &answer) && answer.ends_with("\r\n\r\nold"),
-        };
-        assert!(complete, "lost: {answer:?}");
-        answers_of_new += usize::from(of(&new, &answer));
+        let by_new = of(&new, &answer) && answer.ends_with("\r\n\r\nnew");
+        let by_old = of(old, &answer) && answer.ends_with("\r\n\r\nold");
+        assert!(by_new || by_old, "lost: {answer:?}");
+        by_new
+    };
+    eventually("the new process answers", || new_answers(&old));
+    release.send(()).unwrap();
+    let slow = read_to_end(under_way);
+    assert!(of(&old, &slow) && slow.ends_with("\r\n\r\nwhole"), "{slow}");
+    eventually("the old process ends", || {
+        new_answers(&old);
         old.has_ended()
     });
     assert_eq!(old.wait(), Some(0));
-    assert!(
-        answers_of_new > 0,
-        "the new process served before the old one was gone"
-    );
-    assert!(of(&new, &new.get("/")));
+    assert!(new_answers(&old));
 }

@@ -98,11 +98,15 @@ impl<SV> HttpServer<SV> {
 impl<SV: ServeHttp> HttpServer<SV> {
     async fn answer(&self, session: &mut Session) -> Result<()> {
         let mut modules = self.modules.build_ctx();
-        modules.request_header_filter(session.req_header_mut()).await?;
+        modules
+            .request_header_filter(session.req_header_mut())
+            .await?;
         let response = self.app.response(session).await;
         let (mut head, body) = framed(response);
         let mut body = (!body.is_empty()).then_some(body);
-        modules.response_header_filter(&mut head, body.is_none()).await?;
+        modules
+            .response_header_filter(&mut head, body.is_none())
+            .await?;
         modules.response_body_filter(&mut body, true)?;
         let last = modules.response_done_filter()?;
         session

@@ -104,7 +104,9 @@ where
             }
             if options.h2c {
                 static ONCE: Once = Once::new();
-                ONCE.call_once(|| error!("HttpServerOptions.h2c is set, but HTTP/2 is not built yet"));
+                ONCE.call_once(|| {
+                    error!("HttpServerOptions.h2c is set, but HTTP/2 is not built yet")
+                });
             }
             limit = options.keepalive_request_limit;
         }

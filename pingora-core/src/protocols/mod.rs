@@ -47,6 +47,11 @@ pub trait UniqueID {
 
 /// What a layer knows about TLS; the defaults are those of a layer without it.
 pub trait Ssl {
+    /// The application protocol that the handshake selected (ALPN, RFC 7301), if it did.
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        None
+    }
+
     /// The TLS session, or `None` on a plain connection.
     fn get_ssl(&self) -> Option<&tls::TlsRef> {
         None
@@ -54,11 +59,6 @@ pub trait Ssl {
 
     /// What the handshake agreed on, or `None` on a plain connection.
     fn get_ssl_digest(&self) -> Option<Arc<tls::SslDigest>> {
-        None
-    }
-
-    /// The application protocol that the handshake selected (ALPN, RFC 7301), if it did.
-    fn selected_alpn_proto(&self) -> Option<ALPN> {
         None
     }
 }
@@ -83,20 +83,11 @@ pub trait Peek {
 }
 
 /// Everything that a connection must be able to do; implemented for all types that can.
+#[rustfmt::skip] // Grouped by what they are for.
 pub trait IO:
-    AsyncRead
-    + AsyncWrite
-    + Shutdown
-    + UniqueID
-    + Ssl
-    + GetTimingDigest
-    + GetProxyDigest
-    + GetSocketDigest
-    + Peek
-    + Unpin
-    + Debug
-    + Send
-    + Sync
+    AsyncRead + AsyncWrite + Shutdown + UniqueID
+    + Ssl + GetTimingDigest + GetProxyDigest + GetSocketDigest
+    + Peek + Unpin + Debug + Send + Sync
 {
     /// The connection as [`Any`], to look at its concrete type.
     fn as_any(&self) -> &dyn Any;
@@ -105,22 +96,12 @@ pub trait IO:
     fn into_any(self: Box<Self>) -> Box<dyn Any>;
 }
 
+#[rustfmt::skip] // As above.
 impl<T> IO for T
 where
-    T: 'static
-        + AsyncRead
-        + AsyncWrite
-        + Shutdown
-        + UniqueID
-        + Ssl
-        + GetTimingDigest
-        + GetProxyDigest
-        + GetSocketDigest
-        + Peek
-        + Unpin
-        + Debug
-        + Send
-        + Sync,
+    T: 'static + AsyncRead + AsyncWrite + Shutdown + UniqueID
+        + Ssl + GetTimingDigest + GetProxyDigest + GetSocketDigest
+        + Peek + Unpin + Debug + Send + Sync,
 {
     fn as_any(&self) -> &dyn Any {
         self

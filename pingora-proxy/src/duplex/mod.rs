@@ -76,7 +76,7 @@ where
     ///
     /// # Errors
     /// Whose fault it is, is said by the error's source.
-    pub(crate) async fn run(mut self, request: Box<RequestHeader>) -> Result<()> {
+    pub(crate) async fn run(&mut self, request: Box<RequestHeader>) -> Result<()> {
         self.link.queue_header(request).map_err(Error::into_up)?;
         self.begin_body().await?;
         loop {
@@ -204,8 +204,8 @@ where
     fn message(&self, task: &HttpTask) -> Result<Message> {
         Ok(match task {
             HttpTask::Header(header, end) => {
-                let tunnel =
-                    self.session.req_header().method == Method::CONNECT && header.status.is_success();
+                let tunnel = self.session.req_header().method == Method::CONNECT
+                    && header.status.is_success();
                 match header.status {
                     StatusCode::SWITCHING_PROTOCOLS => Message::Switching,
                     _ if tunnel => Message::Switching,
@@ -216,7 +216,9 @@ where
             HttpTask::Failed(e) => {
                 return Error::e_explain(InternalError, format!("the upstream failed: {e}"))
             }
-            other => Message::Rest { end: other.is_end() },
+            other => Message::Rest {
+                end: other.is_end(),
+            },
         })
     }
 }

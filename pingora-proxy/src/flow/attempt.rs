@@ -42,7 +42,10 @@ where
                 return Err(e);
             }
             let context = ProxyWarnLogContext::UpstreamRetry;
-            if !self.inner.suppress_proxy_warn_log(session, ctx, &e, context) {
+            if !self
+                .inner
+                .suppress_proxy_warn_log(session, ctx, &e, context)
+            {
                 let summary = self.inner.request_summary(session, ctx);
                 warn!("retrying: {e}, {left} tries left, {summary}");
             }
@@ -74,7 +77,9 @@ where
         peer: &HttpPeer,
         reused: bool,
     ) -> Result<()> {
-        let result = self.drive_h1(session, ctx, &mut upstream, peer, reused).await;
+        let result = self
+            .drive_h1(session, ctx, &mut upstream, peer, reused)
+            .await;
         session.upstream.body_sent = Some(upstream.body_bytes_sent());
         session.upstream.write_pending = upstream.stream().get_write_pending_time();
         match result {
@@ -109,7 +114,8 @@ where
             .upstream_request_filter(session, &mut request, ctx)
             .await?;
         complete(session, &mut request)?;
-        Duplex::new(self, session, ctx, upstream).run(request).await
+        let mut duplex = Duplex::new(self, session, ctx, upstream);
+        duplex.run(request).await
     }
 }
 

@@ -45,7 +45,10 @@ where
         let failed = self.inner.fail_to_proxy(session, e, ctx).await;
         if !self.inner.suppress_error_log(session, ctx, e) {
             let summary = self.inner.request_summary(session, ctx);
-            error!("fail to proxy: {e}, status: {}, {summary}", failed.error_code);
+            error!(
+                "fail to proxy: {e}, status: {}, {summary}",
+                failed.error_code
+            );
         }
         failed
     }

@@ -62,7 +62,8 @@ where
         session.set_keepalive((!last).then_some(KEEPALIVE));
         let mut ctx = self.inner.new_ctx();
         if let Some(previous) = session.take_connection_user_context() {
-            self.inner.on_connection_reuse(&mut session, &mut ctx, previous);
+            self.inner
+                .on_connection_reuse(&mut session, &mut ctx, previous);
         }
         let outcome = match self.before_upstream(&mut session, &mut ctx).await {
             Ok(Early::Answered) => Ok(()),
@@ -114,13 +115,13 @@ where
             return Err(unbuilt("the cache is"));
         }
         if self.inner.is_purge(session, ctx) {
-            self.refuse_purge(session, ctx).await?;
+            Box::pin(self.refuse_purge(session, ctx)).await?;
             return Ok(Early::Answered);
         }
         if !self.inner.proxy_upstream_filter(session, ctx).await? {
             if session.response_written().is_none() {
                 let gateway = ServerSession::generate_error(502);
-                session.write_response_header(Box::new(gateway), true).await?;
+                Box::pin(session.write_response_header(Box::new(gateway), true)).await?;
             }
             return Ok(Early::Answered);
         }

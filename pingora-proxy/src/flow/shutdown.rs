@@ -47,24 +47,24 @@ where
     ) -> Option<Box<ServerSession>> {
         session.wait_in(&self.registry, self.drain.read_timeout);
         if self.registry.is_shutting_down() && !self.may_read(&mut session).await {
-            return close(session).await;
+            return Box::pin(close(session)).await;
         }
         match session.read_request().await {
             Ok(true) => {}
-            Ok(false) => return close(session).await,
+            Ok(false) => return Box::pin(close(session)).await,
             Err(e) => {
-                session.refuse(&e).await;
-                return close(session).await;
+                Box::pin(session.refuse(&e)).await;
+                return Box::pin(close(session)).await;
             }
         }
         if self.registry.is_shutting_down() && self.drain.policy == ShutdownPolicy::Strict {
-            return close(session).await;
+            return Box::pin(close(session)).await;
         }
         if session.req_header().method == Method::CONNECT && !self.allows_connect() {
-            if let Err(e) = session.respond_error(405).await {
+            if let Err(e) = Box::pin(session.respond_error(405)).await {
                 debug!("cannot refuse CONNECT: {e}");
             }
-            return close(session).await;
+            return Box::pin(close(session)).await;
         }
         Some(Box::new(session))
     }

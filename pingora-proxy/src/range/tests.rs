@@ -259,6 +259,29 @@ fn the_header_of_an_unsatisfiable_range() {
     }
 }
 
+#[test]
+fn the_header_of_several_ranges() {
+    let mut resp = of_length(10);
+    let RangeType::Multi(info) = range_header_filter(&asking("bytes=0-1,7-9"), &mut resp, None)
+    else {
+        panic!("two ranges lie within the whole");
+    };
+    let boundary = &info.boundary;
+    let body = format!(
+        "\r\n--{boundary}\r\nContent-Type: text/plain\r\nContent-Range: bytes 0-1/10\r\n\r\n01\
+         \r\n--{boundary}\r\nContent-Type: text/plain\r\nContent-Range: bytes 7-9/10\r\n\r\n789\
+         \r\n--{boundary}--\r\n"
+    );
+    let length = body.len().to_string();
+    assert_eq!(info.calculate_multipart_length(), body.len());
+    assert_eq!(resp.status, 206);
+    assert_eq!(field(&resp, "content-length"), Some(&length[..]));
+    assert_eq!(field(&resp, "content-range"), None);
+    let content_type = format!("multipart/byteranges; boundary={boundary}");
+    assert_eq!(field(&resp, "content-type"), Some(&content_type[..]));
+    assert_eq!(MultiRangeInfo::new(vec![]).calculate_multipart_length(), 0);
+}
+
 proptest! {
     #[test]
     fn any_field_is_survived(
@@ -274,4 +297,3 @@ proptest! {
         let _ = range_header_filter(&req, &mut of_length(length), max);
     }
 }
-

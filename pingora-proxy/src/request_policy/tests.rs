@@ -399,6 +399,7 @@ fn a_response_loses_what_describes_the_other_connection() {
         ("Upgrade", "h2,h2c"),
         ("Transfer-Encoding", "chunked"),
         ("Proxy-Authenticate", "Basic"),
+        ("Trailer", "Digest"),
     ];
     let mut resp = response(200, &sent);
     strip_response(&mut resp, V::HTTP_11);

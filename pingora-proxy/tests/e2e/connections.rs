@@ -229,3 +229,14 @@ fn with_work_stealing_connections_are_kept_too() {
     }
     assert_eq!(origin.accepted(), 1);
 }
+
+#[test]
+fn an_empty_line_after_a_body_does_not_end_the_connection() {
+    let origin = Origin::answering(HELLO);
+    let proxy = Proxy::to(&origin);
+    let mut client = proxy.connect();
+    for _ in 0..2 {
+        client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi\r\n");
+        assert_eq!(client.read_response().text(), "hello");
+    }
+}

@@ -126,7 +126,8 @@ fn curl_puts_files_to_nginx_with_and_without_a_length() {
     let proxy = nginx.proxy();
     let local = nginx.dir.path().join("local");
     // From a size on curl asks first, by Expect: 100-continue.
-    for size in [0, 1000, 3 << 20] {
+    // Nothing at all it cannot send in chunks: it forgets the last one.
+    for size in [1, 1000, 3 << 20] {
         let content = letters(size);
         std::fs::write(&local, &content).unwrap();
         for (name, framing) in [

@@ -73,3 +73,25 @@ fn other_protocols_are_not_asked_for() {
     client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n");
     assert_eq!(client.read_response().text(), "ok");
 }
+
+#[test]
+fn a_tunnel_carries_bytes_both_ways_where_connect_is_allowed() {
+    let origin = Origin::scripted(|mut wire, _| {
+        let request = wire.read_message();
+        assert!(request.head.starts_with("CONNECT b:443 "), "{}", request.head);
+        wire.send("HTTP/1.1 200 OK\r\n\r\n");
+        let ping = wire.read_exact(4);
+        wire.send(ping);
+        wire.expect_end();
+    });
+    let mut setup = Setup::default();
+    setup.options.allow_connect_method_proxying = true;
+    let proxy = Proxy::start_with(setup, forward_to(origin.path()));
+    let mut client = proxy.connect();
+    client.send("CONNECT b:443 HTTP/1.1\r\nHost: b:443\r\n\r\n");
+    let head = client.read_head();
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    client.send("ping");
+    assert_eq!(client.read_exact(4), b"ping");
+    drop(client);
+}

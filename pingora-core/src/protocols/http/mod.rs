@@ -56,12 +56,12 @@ impl HttpTask {
     /// The name of the variant, for logs.
     pub fn type_str(&self) -> &'static str {
         match self {
+            HttpTask::Done => "Done",
+            HttpTask::Failed(_) => "Failed",
             HttpTask::Header(..) => "Header",
             HttpTask::Body(..) => "Body",
             HttpTask::UpgradedBody(..) => "UpgradedBody",
             HttpTask::Trailer(_) => "Trailer",
-            HttpTask::Done => "Done",
-            HttpTask::Failed(_) => "Failed",
         }
     }
 }

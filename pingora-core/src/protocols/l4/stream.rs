@@ -308,6 +308,15 @@ impl Stream {
         }
     }
 
+    /// Whether bytes came, or the end, while nobody was reading: by what the reactor knows, without a lock or
+    /// a waker, and without a system call while it knows of nothing. `None` where only a read can tell.
+    pub(crate) fn probe(&self) -> Option<Poll<io::Result<usize>>> {
+        if !self.unread.is_empty() {
+            return Some(Poll::Ready(Ok(self.unread.bytes().len())));
+        }
+        self.raw.probe()
+    }
+
     fn poll_read_socket(
         &mut self,
         cx: &mut Context<'_>,

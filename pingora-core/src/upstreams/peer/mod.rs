@@ -190,18 +190,22 @@ impl HttpPeer {
 impl Hash for HttpPeer {
     /// Covers what a connection, once made, cannot change: where it leads, and its TLS session.
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self._address.hash(state);
-        self.scheme.hash(state);
-        self.proxy.hash(state);
-        self.sni.hash(state);
-        self.client_cert_key.hash(state);
-        self.options.verify_cert.hash(state);
-        self.options.verify_hostname.hash(state);
-        self.options.alternative_cn.hash(state);
-        self.group_key.hash(state);
-        self.options.max_h2_streams.hash(state);
-        self.options.curves.hash(state);
-        self.options.second_keyshare.hash(state);
+        let own = (
+            &self._address,
+            &self.scheme,
+            &self.sni,
+            &self.proxy,
+            self.group_key,
+        );
+        let options = &self.options;
+        let name = (options.verify_hostname, &options.alternative_cn);
+        let tls = (
+            options.verify_cert,
+            &self.client_cert_key,
+            &options.curves,
+            options.second_keyshare,
+        );
+        (own, name, tls, options.max_h2_streams).hash(state);
     }
 }
 

@@ -48,6 +48,13 @@ pub trait Peer: Display + Clone {
         None
     }
 
+    /// What makes the user data of the proxy's digest.
+    fn proxy_digest_user_data_hook(&self) -> Option<&ProxyDigestUserDataHook> {
+        self.get_peer_options()?
+            .proxy_digest_user_data_hook
+            .as_ref()
+    }
+
     /// The options of this peer, or `None` for one without any.
     fn get_peer_options(&self) -> Option<&PeerOptions> {
         None
@@ -151,13 +158,6 @@ pub trait Peer: Display + Clone {
     ) -> Option<&Arc<dyn Fn(&TcpSocket) -> Result<()> + Send + Sync + 'static>> {
         self.get_peer_options()?
             .upstream_tcp_sock_tweak_hook
-            .as_ref()
-    }
-
-    /// What makes the user data of the proxy's digest.
-    fn proxy_digest_user_data_hook(&self) -> Option<&ProxyDigestUserDataHook> {
-        self.get_peer_options()?
-            .proxy_digest_user_data_hook
             .as_ref()
     }
 }

@@ -2,7 +2,7 @@
 
 use http::header::{HeaderMap, HeaderValue, CONNECTION, EXPECT, UPGRADE};
 use http::{StatusCode, Version};
-use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_http::{Names, RequestHeader, ResponseHeader};
 
 /// The end of a line.
 pub const CRLF: &[u8; 2] = b"\r\n";
@@ -30,6 +30,7 @@ pub fn is_expect_continue_req(req: &RequestHeader) -> bool {
 /// Upgrade, and Connection naming it.
 pub fn is_upgrade_req(req: &RequestHeader) -> bool {
     req.version == Version::HTTP_11
+        && req.may_have(Names::UPGRADE)
         && req.headers.contains_key(UPGRADE)
         && names_upgrade(&req.headers)
 }

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::os::fd::RawFd;
 use std::pin::{pin, Pin};
 use std::task::{ready, Context, Poll, Waker};
 use std::time::Duration;
@@ -21,7 +22,8 @@ use super::proto::head::{Found, Limits, Scanner};
 use super::proto::out::Out;
 use super::proto::state::{Reading, Writing};
 use super::proto::Refusal;
-use crate::protocols::Stream;
+use crate::protocols::l4::stream::Stream as L4Stream;
+use crate::protocols::{Stream, UniqueID};
 
 /// Bytes asked for at once while a long body is read.
 const BODY_READ: usize = 64 * 1024;
@@ -55,13 +57,37 @@ pub(super) struct Conn {
     /// The peer has closed its direction.
     pub(super) eof: bool,
     pub(super) scanner: Scanner,
-    /// Bytes were written that a flush has not followed yet.
-    unflushed: bool,
+    /// So many bytes were written that a flush has not followed yet.
+    unflushed: usize,
     /// Nothing is written after what is queued: a FIN follows it.
     fin: bool,
     alarm: Alarm,
     read_due: Option<Instant>,
     write_due: Option<Instant>,
+    /// How many bytes the peer has to take by then.
+    write_owed: usize,
+}
+
+/// How long a peer may take to take what is written.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Patience {
+    /// So long for anything at all: each byte that it takes gives it as long again.
+    Silence(Duration),
+    /// So many bytes a second, and at least a second.
+    Rate(usize),
+}
+
+impl Patience {
+    /// For how long to wait when so many bytes are to be taken, and for how many of them.
+    fn terms(self, bytes: usize) -> (Duration, usize) {
+        match self {
+            Patience::Silence(timeout) => (timeout, 1),
+            Patience::Rate(rate) => {
+                let secs = bytes.div_ceil(rate.max(1)).max(1);
+                (Duration::from_secs(secs as u64), bytes)
+            }
+        }
+    }
 }
 
 impl Conn {
@@ -74,11 +100,12 @@ impl Conn {
             out: Out::default(),
             eof: false,
             scanner: Scanner::default(),
-            unflushed: false,
+            unflushed: 0,
             fin: false,
             alarm: Alarm::default(),
             read_due: None,
             write_due: None,
+            write_owed: 0,
         }
     }
 
@@ -278,11 +305,11 @@ impl Conn {
     /// Writes what is queued.
     ///
     /// # Errors
-    /// `WriteError`; `WriteTimedout` when the peer took nothing for `timeout`.
+    /// `WriteError`; `WriteTimedout` when the peer took less than `patience` asks for.
     pub(super) fn poll_flush(
         &mut self,
         cx: &mut Context<'_>,
-        timeout: Option<Duration>,
+        patience: Option<Patience>,
     ) -> Poll<Result<()>> {
         match self.poll_write(cx) {
             Poll::Ready(Ok(())) => {
@@ -294,17 +321,22 @@ impl Conn {
                 Poll::Ready(Error::e_because(WriteError, "while writing", e))
             }
             Poll::Pending => {
-                if let Some(timeout) = timeout {
-                    let due = *self.write_due.get_or_insert_with(|| due_in(timeout));
-                    if self.alarm.rings(cx, due) {
-                        self.write_failed();
-                        return Poll::Ready(Error::e_explain(
-                            WriteTimedout,
-                            format!("nothing was taken for {timeout:?}"),
-                        ));
-                    }
+                let Some(patience) = patience else {
+                    return Poll::Pending;
+                };
+                let due = *self.write_due.get_or_insert_with(|| {
+                    let (timeout, owed) = patience.terms(self.out.len() + self.unflushed);
+                    self.write_owed = owed;
+                    due_in(timeout)
+                });
+                if !self.alarm.rings(cx, due) {
+                    return Poll::Pending;
                 }
-                Poll::Pending
+                self.write_failed();
+                Poll::Ready(Error::e_explain(
+                    WriteTimedout,
+                    format!("too little was taken: {patience:?}"),
+                ))
             }
         }
     }
@@ -312,7 +344,7 @@ impl Conn {
     fn write_failed(&mut self) {
         self.writing = Writing::Broken;
         self.out.clear();
-        self.unflushed = false;
+        self.unflushed = 0;
         self.fin = false;
     }
 
@@ -328,13 +360,16 @@ impl Conn {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.out.advance(n);
-            self.unflushed = true;
-            // Something was taken: the peer has its time again.
-            self.write_due = None;
+            self.unflushed += n;
+            self.write_owed = self.write_owed.saturating_sub(n);
+            if self.write_owed == 0 {
+                // What was asked for was taken: the peer has its time again.
+                self.write_due = None;
+            }
         }
-        if self.unflushed {
+        if self.unflushed > 0 {
             ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-            self.unflushed = false;
+            self.unflushed = 0;
         }
         if self.fin {
             ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
@@ -355,20 +390,40 @@ impl Conn {
 
     /// Whether everything queued has left.
     pub(super) fn is_flushed(&self) -> bool {
-        self.out.is_empty() && !self.unflushed && !self.fin
+        self.out.is_empty() && self.unflushed == 0 && !self.fin
+    }
+
+    /// The socket under the stream; `None` for streams of other kinds, whose number may be anything.
+    pub(super) fn socket(&self) -> Option<RawFd> {
+        let socket = self.stream.as_any().downcast_ref::<L4Stream>()?;
+        Some(socket.id())
+    }
+
+    /// Has the end of the connection be a reset, so that the peer takes nothing for complete.
+    pub(super) fn reset_on_close(&self) {
+        if let Some(socket) = self.socket() {
+            crate::protocols::l4::ext::reset_on_close(socket);
+        }
     }
 
     /// Ends the connection so that the peer gets all that was written: FIN, then what it still sends is
     /// read and dropped for a while, since bytes that arrive at a closed socket would make the kernel
     /// reset the connection and the peer lose its answer (RFC 9112 section 9.6).
+    ///
+    /// It takes `linger` at most.
     pub(super) async fn close(&mut self, linger: Duration) {
-        use tokio::io::AsyncWriteExt;
-        if self.stream.shutdown().await.is_err() || self.eof {
-            return;
-        }
         self.reading = Reading::Ended;
         self.read_by(linger);
+        let mut open = true;
         std::future::poll_fn(|cx| loop {
+            if open {
+                match Pin::new(&mut self.stream).poll_shutdown(cx) {
+                    Poll::Ready(Ok(())) if !self.eof => open = false,
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending if self.read_overdue(cx) => return Poll::Ready(()),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
             self.buf.clear();
             match self.poll_read(cx) {
                 Poll::Ready(Ok(n)) if n > 0 => {

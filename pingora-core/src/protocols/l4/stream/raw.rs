@@ -21,6 +21,21 @@ pub(super) enum RawStream {
 }
 
 impl RawStream {
+    /// One byte, if the reactor knows that there is something to read.
+    pub(super) fn probe(&self) -> Option<Poll<io::Result<usize>>> {
+        let mut byte = [0];
+        let read = match self {
+            RawStream::Tcp(s) => s.try_read(&mut byte),
+            RawStream::Unix(s) => s.try_read(&mut byte),
+            RawStream::Virtual(_) => return None,
+            RawStream::Closed => Ok(0),
+        };
+        Some(match read {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            read => Poll::Ready(read),
+        })
+    }
+
     pub(super) fn reregister(&mut self) -> io::Result<()> {
         *self = match std::mem::replace(self, RawStream::Closed) {
             RawStream::Tcp(tcp) => RawStream::Tcp(TcpStream::from_std(tcp.into_std()?)?),

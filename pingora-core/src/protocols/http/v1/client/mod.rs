@@ -15,6 +15,7 @@ use super::gone::Gone;
 use super::proto::head::Limits;
 use super::proto::state::{self, Reading, Writing};
 use crate::protocols::l4::socket::SocketAddr;
+use crate::protocols::l4::stream::Stream as L4Stream;
 use crate::protocols::{Digest, SocketDigest, Stream, UniqueID, UniqueIDType};
 use crate::upstreams::peer::Peer;
 
@@ -66,10 +67,10 @@ impl HttpSession {
     /// A session for one exchange on `stream`.
     pub fn new(stream: Stream) -> Self {
         let digest = Digest {
-            ssl_digest: stream.get_ssl_digest(),
-            timing_digest: stream.get_timing_digest(),
-            proxy_digest: stream.get_proxy_digest(),
             socket_digest: stream.get_socket_digest(),
+            proxy_digest: stream.get_proxy_digest(),
+            timing_digest: stream.get_timing_digest(),
+            ssl_digest: stream.get_ssl_digest(),
         };
         HttpSession {
             inner: Box::new(Inner {
@@ -182,8 +183,8 @@ impl HttpSession {
             Version::HTTP_10 => Version::HTTP_10,
             _ => response.version,
         };
-        let both = persistence(version, &response.headers) == Persistence::KeepAlive
-            && persistence(request.version, &request.headers) == Persistence::KeepAlive;
+        let both = persistence(version, &**response) == Persistence::KeepAlive
+            && persistence(request.version, &**request) == Persistence::KeepAlive;
         x.keepalive = Some(both);
     }
 
@@ -247,6 +248,10 @@ impl HttpSession {
         cx: &mut std::task::Context<'_>,
     ) -> std::task::Poll<std::io::Result<usize>> {
         let conn = &mut self.inner.conn;
+        let l4 = conn.stream.as_any().downcast_ref::<L4Stream>();
+        if let Some(probed) = l4.and_then(L4Stream::probe) {
+            return probed;
+        }
         // A task that has used up its budget would be told that every connection is quiet.
         let read = pin!(tokio::task::unconstrained(poll_fn(|cx| conn.poll_read(cx)))).poll(cx);
         self.inner.conn.buf = BytesMut::new();
@@ -312,3 +317,6 @@ impl UniqueID for HttpSession {
         self.inner.conn.stream.id()
     }
 }
+
+#[cfg(test)]
+mod tests;

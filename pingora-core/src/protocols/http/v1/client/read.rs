@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use pingora_error::ErrorType::{ConnectionClosed, InvalidHTTPHeader};
 use pingora_error::{Error, Result, RetryType};
-use pingora_http::ResponseHeader;
+use pingora_http::{Names, ResponseHeader};
 
 use super::super::conn::{refused_head, Piece};
 use super::super::proto::framing::{self, Answered, Framing};
@@ -81,7 +81,7 @@ impl HttpSession {
             answered,
             response.status,
             response.version,
-            &response.headers,
+            &response,
             lenient,
         )
         .map_err(|r| self.refuse(r))?;
@@ -218,15 +218,15 @@ impl HttpSession {
 
 /// Leaves one statement of the length in a head that made several.
 fn tidy(response: &mut ResponseHeader, framing: Framing, lenient: bool) {
-    use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+    use http::header::CONTENT_LENGTH;
     match framing {
-        Framing::Length(n) if framing::length_is_repeated(&response.headers) => {
+        Framing::Length(n) if framing::length_is_repeated(&*response) => {
             // A number is always a valid value.
             let _ = response.insert_header(CONTENT_LENGTH, n);
         }
         // RFC 9112 6.3: Transfer-Encoding overrides Content-Length, which must not be passed on.
         Framing::Chunked | Framing::UntilClose
-            if lenient || response.headers.contains_key(TRANSFER_ENCODING) =>
+            if lenient || response.may_have(Names::TRANSFER_ENCODING) =>
         {
             response.remove_header(&CONTENT_LENGTH);
         }

@@ -3,13 +3,15 @@
 use std::task::{Context, Poll};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderMap, Method};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, Method, Version};
 use log::warn;
 use pingora_error::ErrorType::{InternalError, WriteError};
-use pingora_error::{Error, Result};
-use pingora_http::RequestHeader;
+use pingora_error::{Error, Result, RetryType};
+use pingora_http::{Names, RequestHeader};
 
 use super::super::common::CRLF;
+use super::super::conn::Patience;
 use super::super::proto::encode::Encoder;
 use super::super::proto::framing::{self, Framing};
 use super::super::proto::state::{Reading, Writing};
@@ -20,7 +22,8 @@ impl HttpSession {
     /// written; without any there is no body.
     ///
     /// # Errors
-    /// `WriteError`, `WriteTimedout`; `InternalError` when a head was written already.
+    /// `WriteError`, `WriteTimedout`; `InternalError` when a head was written already, or when its framing
+    /// fields cannot be kept.
     ///
     /// # Cancel safety
     /// The head is queued whole, and leaves with the next write.
@@ -32,16 +35,17 @@ impl HttpSession {
 
     /// Queues the head of the request.
     #[doc(hidden)]
-    pub fn queue_request_header(&mut self, req: Box<RequestHeader>) -> Result<usize> {
+    pub fn queue_request_header(&mut self, mut req: Box<RequestHeader>) -> Result<usize> {
+        let framing = frame(&mut req)?;
         let conn = &mut self.inner.conn;
         if !matches!(conn.writing, Writing::Head) {
             return Error::e_explain(InternalError, "a second request head on one exchange");
         }
         let before = conn.out.len();
         conn.out.write(|buf| put_head(&req, buf));
-        conn.writing = match framing::outgoing(&req.headers) {
-            None | Some(Framing::Length(0) | Framing::Empty) => Writing::Done,
-            Some(framing) => Writing::Body(Encoder::new(framing)),
+        conn.writing = match framing {
+            Framing::Length(0) | Framing::Empty => Writing::Done,
+            framing => Writing::Body(Encoder::new(framing)),
         };
         conn.reading = Reading::Head;
         let length = conn.out.len() - before;
@@ -128,11 +132,19 @@ impl HttpSession {
     /// Writes what is queued.
     #[doc(hidden)]
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        let timeout = self.write_timeout;
         if self.inner.conn.is_flushed() {
             return Poll::Ready(Ok(()));
         }
-        self.inner.conn.poll_flush(cx, timeout)
+        let patience = self.write_timeout.map(Patience::Silence);
+        let conn = &mut self.inner.conn;
+        let unanswered = matches!(conn.reading, Reading::Head) && conn.buf.is_empty();
+        conn.poll_flush(cx, patience).map_err(|mut e| {
+            // An idle connection that the origin closed shows it by a failed write, too.
+            if unanswered && e.etype == WriteError {
+                e.retry = RetryType::ReusedOnly;
+            }
+            e
+        })
     }
 
     /// How many bytes are queued and have not left.
@@ -148,12 +160,35 @@ impl HttpSession {
     }
 }
 
+fn states_length(req: &RequestHeader) -> bool {
+    req.may_have(Names::CONTENT_LENGTH) && req.headers.contains_key(CONTENT_LENGTH)
+}
+
+/// The framing of a request, after which no other party can find another one in it.
+fn frame(req: &mut RequestHeader) -> Result<Framing> {
+    let coded =
+        req.may_have(Names::TRANSFER_ENCODING) && req.headers.contains_key(TRANSFER_ENCODING);
+    match framing::outgoing(&*req) {
+        Some(Framing::Chunked) if req.version >= Version::HTTP_11 => {
+            // RFC 9112 6.2: with a coding there is no length.
+            if req.may_have(Names::CONTENT_LENGTH) {
+                req.remove_header(&CONTENT_LENGTH);
+            }
+            Ok(Framing::Chunked)
+        }
+        Some(framing) if !coded => Ok(framing),
+        None if !coded && !states_length(req) => Ok(Framing::Empty),
+        // The origin would take what follows for a body, or a body for the next request.
+        _ => Error::e_explain(InternalError, "a request whose framing cannot be kept"),
+    }
+}
+
 fn put_head(req: &RequestHeader, buf: &mut Vec<u8>) {
     buf.extend_from_slice(req.method.as_str().as_bytes());
     buf.push(b' ');
     buf.extend_from_slice(target(req));
     buf.extend_from_slice(b" HTTP/1.");
-    buf.push(if req.version == http::Version::HTTP_10 {
+    buf.push(if req.version == Version::HTTP_10 {
         b'0'
     } else {
         b'1'
@@ -174,7 +209,7 @@ fn target(req: &RequestHeader) -> &[u8] {
 
 /// The head of a request as HTTP/1.x writes it; `None` for a version that is not 1.x.
 pub fn http_req_header_to_wire(req: &RequestHeader) -> Option<BytesMut> {
-    if !matches!(req.version, http::Version::HTTP_10 | http::Version::HTTP_11) {
+    if !matches!(req.version, Version::HTTP_10 | Version::HTTP_11) {
         return None;
     }
     let mut head = Vec::with_capacity(512);

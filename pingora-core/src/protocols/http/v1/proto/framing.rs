@@ -2,8 +2,50 @@
 
 use http::header::{HeaderMap, CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Method, StatusCode, Version};
+use pingora_http::{Names, RequestHeader, ResponseHeader};
 
 use super::Refusal;
+
+/// The fields of a message. A head knows without a look-up that most of them are not there.
+pub trait Fields {
+    /// The fields.
+    fn fields(&self) -> &HeaderMap;
+
+    /// Whether one of these names may be among them; if not, it certainly is not.
+    fn may_have(&self, _any: Names) -> bool {
+        true
+    }
+}
+
+impl Fields for HeaderMap {
+    fn fields(&self) -> &HeaderMap {
+        self
+    }
+}
+
+impl Fields for RequestHeader {
+    fn fields(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    fn may_have(&self, any: Names) -> bool {
+        RequestHeader::may_have(self, any)
+    }
+}
+
+impl Fields for ResponseHeader {
+    fn fields(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    fn may_have(&self, any: Names) -> bool {
+        ResponseHeader::may_have(self, any)
+    }
+}
+
+fn is_coded(message: &impl Fields) -> bool {
+    message.may_have(Names::TRANSFER_ENCODING) && message.fields().contains_key(TRANSFER_ENCODING)
+}
 
 /// How the end of a body is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,8 +61,9 @@ pub enum Framing {
 }
 
 /// The framing of a request that was received.
-pub fn request(version: Version, headers: &HeaderMap) -> Result<Framing, Refusal> {
-    if headers.contains_key(TRANSFER_ENCODING) {
+pub fn request(version: Version, message: &impl Fields) -> Result<Framing, Refusal> {
+    if is_coded(message) {
+        let headers = message.fields();
         if version < Version::HTTP_11 {
             return Err(Refusal::CodingInHttp10);
         }
@@ -33,7 +76,7 @@ pub fn request(version: Version, headers: &HeaderMap) -> Result<Framing, Refusal
             Coding::NotFinal | Coding::Malformed => Err(Refusal::CodingOrder),
         };
     }
-    Ok(Framing::Length(content_length(headers)?.unwrap_or(0)))
+    Ok(Framing::Length(content_length(message)?.unwrap_or(0)))
 }
 
 /// What a response answers, as far as its framing depends on it.
@@ -64,17 +107,17 @@ pub fn response(
     answered: Answered,
     status: StatusCode,
     version: Version,
-    headers: &HeaderMap,
+    message: &impl Fields,
     lenient_length: bool,
 ) -> Result<Framing, Refusal> {
     if bodiless(answered, status) {
         return Ok(Framing::Empty);
     }
-    if headers.contains_key(TRANSFER_ENCODING) {
+    if is_coded(message) {
         if version < Version::HTTP_11 {
             return Err(Refusal::CodingInHttp10);
         }
-        return match coding(headers) {
+        return match coding(message.fields()) {
             Coding::Chunked => Ok(Framing::Chunked),
             // RFC 9112 6.3: without chunked at the end, the body ends with the connection.
             Coding::NotFinal => Ok(Framing::UntilClose),
@@ -82,7 +125,7 @@ pub fn response(
             Coding::Malformed => Err(Refusal::CodingOrder),
         };
     }
-    match content_length(headers) {
+    match content_length(message) {
         Ok(Some(n)) => Ok(Framing::Length(n)),
         Ok(None) => Ok(Framing::UntilClose),
         Err(_) if lenient_length => Ok(Framing::UntilClose),
@@ -102,14 +145,14 @@ pub fn bodiless(answered: Answered, status: StatusCode) -> bool {
 /// How a message that is to be *sent* is framed by the fields it carries.
 ///
 /// `None`: they do not tell.
-pub fn outgoing(headers: &HeaderMap) -> Option<Framing> {
-    if headers.contains_key(TRANSFER_ENCODING) {
-        return match coding(headers) {
+pub fn outgoing(message: &impl Fields) -> Option<Framing> {
+    if is_coded(message) {
+        return match coding(message.fields()) {
             Coding::Chunked => Some(Framing::Chunked),
             _ => None,
         };
     }
-    match content_length(headers) {
+    match content_length(message) {
         Ok(Some(n)) => Some(Framing::Length(n)),
         _ => None,
     }
@@ -164,9 +207,12 @@ fn coding(headers: &HeaderMap) -> Coding {
 const REGISTERED: [&[u8]; 5] = [b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress"];
 
 /// The one Content-Length of a message; identical repeats count as one.
-pub fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
+pub fn content_length(message: &impl Fields) -> Result<Option<u64>, Refusal> {
     let mut length = None;
-    for line in headers.get_all(CONTENT_LENGTH) {
+    if !message.may_have(Names::CONTENT_LENGTH) {
+        return Ok(None);
+    }
+    for line in message.fields().get_all(CONTENT_LENGTH) {
         if length.is_none() {
             if let Some(n) = decimal(line.as_bytes()) {
                 length = Some(n);
@@ -184,8 +230,11 @@ pub fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
 }
 
 /// Whether the length is stated more than once.
-pub fn length_is_repeated(headers: &HeaderMap) -> bool {
-    let mut lines = headers.get_all(CONTENT_LENGTH).iter();
+pub fn length_is_repeated(message: &impl Fields) -> bool {
+    if !message.may_have(Names::CONTENT_LENGTH) {
+        return false;
+    }
+    let mut lines = message.fields().get_all(CONTENT_LENGTH).iter();
     let first = lines.next();
     lines.next().is_some() || first.is_some_and(|line| line.as_bytes().contains(&b','))
 }
@@ -213,9 +262,13 @@ pub enum Persistence {
 }
 
 /// RFC 9112 section 9.3: HTTP/1.1 persists unless told not to, HTTP/1.0 only when told to.
-pub fn persistence(version: Version, headers: &HeaderMap) -> Persistence {
+pub fn persistence(version: Version, message: &impl Fields) -> Persistence {
     let mut keep = version >= Version::HTTP_11;
-    for line in headers.get_all(CONNECTION) {
+    let lines = match message.may_have(Names::CONNECTION) {
+        true => Some(message.fields().get_all(CONNECTION)),
+        false => None,
+    };
+    for line in lines.into_iter().flatten() {
         for option in line.as_bytes().split(|b| *b == b',') {
             let option = option.trim_ascii();
             if option.eq_ignore_ascii_case(b"close") {

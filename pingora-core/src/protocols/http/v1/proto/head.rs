@@ -81,8 +81,9 @@ impl Scanner {
     /// # Errors
     /// A line that ends in LF alone, unless that is allowed; more bytes than a head or its first line may have.
     pub fn scan(&mut self, buf: &[u8], limits: &Limits) -> Result<Option<Found>, Refusal> {
-        while let Some(at) = memchr::memchr(b'\n', &buf[self.scanned..]) {
-            let lf = self.scanned + at;
+        let from = self.scanned;
+        for at in memchr::memchr_iter(b'\n', &buf[from..]) {
+            let lf = from + at;
             self.check_size(lf + 1, limits)?;
             let has_cr = lf > self.line && buf[lf - 1] == b'\r';
             if !has_cr && !limits.lenient_line_ends {
@@ -213,24 +214,22 @@ fn request(
     }
     let version = line.version;
     let method = Method::from_bytes(line.method).map_err(|_| Refusal::RequestLine)?;
-    let target = head.slice_ref(line.target);
+    let target = match line.target {
+        // The most usual one: no slice of the head, and so nothing to count.
+        b"/" => Bytes::from_static(b"/"),
+        target => head.slice_ref(target),
+    };
     let mut request = RequestHeader::from_h1_parts(method, target, version, fields.len())
         .map_err(|_| Refusal::RequestLine)?;
-    let mut framed = false;
     for field in fields {
-        let name = field.name.as_bytes();
-        framed |= tells_framing(name);
         request
-            .append_raw(name, value(head, field)?)
+            .append_raw(field.name.as_bytes(), value(head, field)?)
             .map_err(|_| Refusal::FieldName)?;
     }
+    let framing = framing::request(version, &request)?;
     check_host(version, &request.headers)?;
-    if !framed {
-        return Ok((request, framing::Framing::Length(0)));
-    }
-    let framing = framing::request(version, &request.headers)?;
     if let framing::Framing::Length(n) = framing {
-        if framing::length_is_repeated(&request.headers) {
+        if framing::length_is_repeated(&request) {
             request
                 .insert_header(CONTENT_LENGTH, n)
                 .map_err(|_| Refusal::ContentLength)?;
@@ -286,12 +285,10 @@ pub fn parse_trailers(section: &Bytes) -> Result<HeaderMap, Refusal> {
 }
 
 fn value(head: &Bytes, field: &Header<'_>) -> Result<HeaderValue, Refusal> {
-    let value = if memchr::memchr2(b'\r', b'\n', field.value).is_some() {
-        HeaderValue::from_bytes(&unfold(field.value))
-    } else {
-        HeaderValue::from_maybe_shared(head.slice_ref(field.value))
-    };
-    value.map_err(|_| Refusal::FieldValue)
+    // A value over several lines is the only one that httparse accepts and this does not.
+    HeaderValue::from_maybe_shared(head.slice_ref(field.value))
+        .or_else(|_| HeaderValue::from_bytes(&unfold(field.value)))
+        .map_err(|_| Refusal::FieldValue)
 }
 
 /// A folded value on one line: each fold becomes one SP.
@@ -304,16 +301,6 @@ fn unfold(value: &[u8]) -> Vec<u8> {
         joined.extend_from_slice(line);
         joined
     })
-}
-
-/// Whether a field of this name has a say in where the body ends. Most heads of requests have none, and
-/// then nothing needs to be looked up.
-fn tells_framing(name: &[u8]) -> bool {
-    match name.len() {
-        14 => name.eq_ignore_ascii_case(b"content-length"),
-        17 => name.eq_ignore_ascii_case(b"transfer-encoding"),
-        _ => false,
-    }
 }
 
 fn check_host(version: Version, headers: &HeaderMap) -> Result<(), Refusal> {

@@ -47,6 +47,9 @@ impl Out {
             f(&mut piece);
             self.rest.push_back(piece.into());
         } else if !self.middle.is_empty() || !self.back.is_empty() {
+            if self.back.capacity() == 0 {
+                self.back = spare::take();
+            }
             f(&mut self.back);
         } else {
             if self.front.capacity() == 0 {
@@ -105,6 +108,9 @@ impl Out {
         n -= middle;
         let back = n.min(self.back.len());
         self.back.drain(..back);
+        if self.back.is_empty() {
+            spare::give(std::mem::take(&mut self.back));
+        }
         n -= back;
         while n > 0 {
             let Some(first) = self.rest.front_mut() else {
@@ -116,6 +122,9 @@ impl Out {
             if first.is_empty() {
                 self.rest.pop_front();
             }
+        }
+        if self.rest.is_empty() {
+            self.rest = VecDeque::new();
         }
     }
 
@@ -210,6 +219,25 @@ mod tests {
             }
             prop_assert_eq!(wire, want);
         }
+    }
+
+    /// A connection that waits for its next request holds none.
+    #[test]
+    fn buffers_go_when_everything_is_sent() {
+        let mut out = Out::default();
+        for size in [10, 5000, 10, 5000, 10] {
+            out.push(vec![b'x'; size].into());
+        }
+        out.write(|buf| buf.extend_from_slice(b"end"));
+        assert!(out.front.capacity() > 0 && out.back.capacity() > 0 && out.rest.capacity() > 0);
+        out.advance(out.len());
+        assert!(out.is_empty());
+        let held = (
+            out.front.capacity(),
+            out.back.capacity(),
+            out.rest.capacity(),
+        );
+        assert_eq!(held, (0, 0, 0));
     }
 
     #[test]

@@ -14,8 +14,10 @@ use pingora_error::{BError, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::common;
-use super::conn::Conn;
-use super::proto::head::Limits;
+use super::conn::{Conn, Patience};
+use super::gone::Gone;
+use super::proto::encode::Encoder;
+use super::proto::head::{Limits, Scanner};
 use super::proto::state::{Reading, Writing};
 use crate::protocols::http::body_buffer::FixedBuffer;
 use crate::protocols::l4::socket::SocketAddr;
@@ -130,10 +132,10 @@ impl HttpSession {
     /// A session for the first request of a connection.
     pub fn new(underlying_stream: Stream) -> Self {
         let digest = Digest {
-            ssl_digest: underlying_stream.get_ssl_digest(),
-            timing_digest: underlying_stream.get_timing_digest(),
-            proxy_digest: underlying_stream.get_proxy_digest(),
             socket_digest: underlying_stream.get_socket_digest(),
+            proxy_digest: underlying_stream.get_proxy_digest(),
+            timing_digest: underlying_stream.get_timing_digest(),
+            ssl_digest: underlying_stream.get_ssl_digest(),
         };
         HttpSession {
             inner: Box::new(Inner {
@@ -231,15 +233,14 @@ impl HttpSession {
         }
     }
 
-    /// Whether the request asks for an upgrade.
+    /// Whether the request asks to leave HTTP: by Upgrade, or by CONNECT.
     pub fn is_upgrade_req(&self) -> bool {
         self.x().upgrade != Upgrade::Unasked
     }
 
     /// Whether `header` answers the request's wish for an upgrade, and how; `None` if it had none.
     pub fn is_upgrade(&self, header: &ResponseHeader) -> Option<bool> {
-        self.is_upgrade_req()
-            .then(|| common::is_upgrade_resp(header))
+        self.is_upgrade_req().then(|| self.upgrades_with(header.status))
     }
 
     /// Whether a 101 was written: what follows is not HTTP.
@@ -339,6 +340,8 @@ impl HttpSession {
     /// Puts bytes in front of what the connection delivers next.
     pub fn set_pipelined_prefix(&mut self, prefix: BytesMut) {
         let conn = &mut self.inner.conn;
+        // The search for the end of a head begins anew.
+        conn.scanner = Scanner::default();
         if conn.buf.is_empty() {
             conn.buf = prefix;
         } else {
@@ -398,8 +401,8 @@ impl HttpSession {
     }
 
     /// Gives the transport back. What was received and not consumed is lost.
-    pub fn into_inner(self) -> Stream {
-        self.inner.conn.stream
+    pub fn into_inner(mut self) -> Stream {
+        std::mem::replace(&mut self.inner.conn.stream, Box::new(Gone))
     }
 
     /// Checks the request again after its head was changed: framing and authority.
@@ -408,7 +411,7 @@ impl HttpSession {
     /// `InvalidHTTPHeader`, with what is wrong.
     pub fn validate_request(&self) -> Result<()> {
         let request = self.req_header();
-        super::proto::framing::request(request.version, &request.headers)
+        super::proto::framing::request(request.version, request)
             .map_err(super::conn::refused_head)?;
         crate::protocols::http::authority::validate_request_authority(request)
     }
@@ -450,14 +453,11 @@ impl HttpSession {
         self.x_mut().request_trailers.take()
     }
 
-    fn write_timeout(&self) -> Option<Duration> {
+    fn patience(&self) -> Patience {
         let x = self.x();
         match x.min_send_rate {
-            Some(rate) => {
-                let secs = self.inner.conn.out.len().div_ceil(rate).max(1);
-                Some(Duration::from_secs(secs as u64))
-            }
-            None => Some(x.write_timeout.unwrap_or(WRITE_TIMEOUT)),
+            Some(rate) => Patience::Rate(rate),
+            None => Patience::Silence(x.write_timeout.unwrap_or(WRITE_TIMEOUT)),
         }
     }
 
@@ -474,8 +474,28 @@ impl HttpSession {
     }
 }
 
+impl Drop for Inner {
+    /// A callback that panicked drops the connection where it is. When only the end of the connection would
+    /// tell the end of the response, the client must not take this for it.
+    fn drop(&mut self) {
+        if self.ends_by_closing() {
+            self.conn.reset_on_close();
+        }
+    }
+}
+
+impl Inner {
+    /// Whether the response is under way, and closing the connection would end it.
+    fn ends_by_closing(&self) -> bool {
+        matches!(self.conn.writing, Writing::Body(Encoder::UntilClose))
+    }
+}
+
 fn unread_request() -> &'static RequestHeader {
     static UNREAD: once_cell::sync::Lazy<RequestHeader> =
         once_cell::sync::Lazy::new(|| RequestHeader::from(http::Request::new(()).into_parts().0));
     &UNREAD
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ use std::task::{ready, Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Version;
+use http::{Method, Version};
 use pingora_error::ErrorType::{ConnectionClosed, ReadError, ReadTimedout};
 use pingora_error::{Error, Result};
 
@@ -97,7 +97,7 @@ impl HttpSession {
         if let Some(place) = &mut inner.place {
             if place.park(cx.waker()) == Stage::Closing {
                 // A request that lies in the receive queue has reached us: its readiness is on the way.
-                if !begun && !ext::has_unread(inner.conn.stream.id()) {
+                if !begun && !inner.conn.socket().is_some_and(ext::has_unread) {
                     inner.conn.reading = Reading::Broken;
                     return Poll::Ready(Ok(None));
                 }
@@ -125,12 +125,13 @@ impl HttpSession {
         let length = raw.len();
         inner.conn.reading = Reading::body(framing, false);
         inner.conn.writing = Writing::Head;
-        inner.exchange.upgrade = match common::is_upgrade_req(&request) {
+        let asked = common::is_upgrade_req(&request) || request.method == Method::CONNECT;
+        inner.exchange.upgrade = match asked {
             true => Upgrade::Asked,
             false => Upgrade::Unasked,
         };
         inner.exchange.persistent =
-            persistence(request.version, &request.headers) == Persistence::KeepAlive;
+            persistence(request.version, &request) == Persistence::KeepAlive;
         inner.exchange.raw_head = raw;
         inner.exchange.request = Some(Box::new(request));
         self.respect_keepalive();
@@ -275,7 +276,7 @@ impl HttpSession {
                 conn.eof = n == 0;
             }
         }
-        conn.scanner.begun(&conn.buf) || ext::has_unread(conn.stream.id())
+        conn.scanner.begun(&conn.buf) || conn.socket().is_some_and(ext::has_unread)
     }
 
     /// Takes from the request whether the connection is to be kept.
@@ -313,7 +314,9 @@ impl HttpSession {
 
     /// Whether the connection is to be kept after this exchange.
     pub fn will_keepalive(&self) -> bool {
-        self.inner.keepalive != Keepalive::Off && self.inner.reuses_remaining != Some(0)
+        self.inner.keepalive != Keepalive::Off
+            && self.inner.reuses_remaining != Some(0)
+            && !matches!(self.inner.conn.reading, Reading::Broken)
     }
 
     pub(super) fn is_http10(&self) -> bool {

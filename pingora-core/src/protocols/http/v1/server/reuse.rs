@@ -5,7 +5,6 @@ use pingora_error::Result;
 
 use super::super::conn::Conn;
 use super::super::gone::Gone;
-use super::super::proto::encode::Encoder;
 use super::super::proto::state::{self, Reading, Writing};
 use super::{common, Exchange, HttpSession, Inner, LINGER};
 use crate::protocols::http::server::ReusableHttpStream;
@@ -19,11 +18,11 @@ impl HttpSession {
     /// Those of [`HttpSession::finish_body`].
     pub async fn reuse(mut self) -> Result<Option<ReusableHttpStream>> {
         if let Err(e) = self.finish_body().await {
-            self.shutdown().await;
+            Box::pin(self.shutdown()).await;
             return Err(e);
         }
         if !self.can_serve_another().await {
-            self.shutdown().await;
+            Box::pin(self.shutdown()).await;
             return Ok(None);
         }
         self.inner.next_exchange();
@@ -35,24 +34,30 @@ impl HttpSession {
             return false;
         }
         if !self.is_body_done() {
-            let options = self.x().options;
-            // A client that waits for a 100 may send its body or not: nobody can tell what comes next.
-            let unsure = !options.continued
-                && self.x().body_read == 0
-                && common::is_expect_continue_req(self.req_header());
-            if unsure
-                || options.close_before_request_ends
-                || self.drain_request_body().await.is_err()
+            let closes = self.x().options.close_before_request_ends;
+            if closes
+                || self.awaits_continue()
+                || Box::pin(self.drain_request_body()).await.is_err()
             {
                 return false;
             }
         }
         let conn = &self.inner.conn;
-        if conn.buf.is_empty() {
-            !conn.eof && state::reusable(&conn.reading, &conn.writing)
-        } else {
-            self.pipelining_enabled() && state::reusable(&conn.reading, &conn.writing)
-        }
+        // An empty line that follows a body is no request (RFC 9112 section 2.2).
+        let goes_on = match conn.scanner.begun(&conn.buf) {
+            false => !conn.eof,
+            true => self.pipelining_enabled(),
+        };
+        goes_on && state::reusable(&conn.reading, &conn.writing)
+    }
+
+    /// Whether the client may be waiting for a 100. It then sends its body or does not: nobody can tell what
+    /// comes next on the connection.
+    pub(super) fn awaits_continue(&self) -> bool {
+        !self.x().options.continued
+            && self.x().body_read == 0
+            && matches!(self.inner.conn.reading, Reading::Body(_))
+            && common::is_expect_continue_req(self.req_header())
     }
 
     /// Closes the connection: gracefully when the response is complete, so that the client gets all of it; by
@@ -60,13 +65,10 @@ impl HttpSession {
     pub async fn shutdown(&mut self) {
         // What was promised and is there leaves, also when the rest will not follow.
         let _ = std::future::poll_fn(|cx| self.poll_flush(cx)).await;
+        let cut_short = self.inner.ends_by_closing();
         let conn = &mut self.inner.conn;
-        let cut_short = match &conn.writing {
-            Writing::Body(encoder) => *encoder == Encoder::UntilClose,
-            _ => false,
-        };
         if cut_short {
-            crate::protocols::l4::ext::reset_on_close(conn.stream.id());
+            conn.reset_on_close();
             conn.stream = Box::new(Gone);
             self.mark_broken();
             return;

@@ -8,7 +8,7 @@ use http::{HeaderMap, Method, StatusCode};
 use log::warn;
 use pingora_error::ErrorType::{InternalError, WriteError};
 use pingora_error::{BError, Error, Result};
-use pingora_http::ResponseHeader;
+use pingora_http::{Names, ResponseHeader};
 
 use super::super::common::CRLF;
 use super::super::proto::encode::Encoder;
@@ -147,8 +147,8 @@ impl HttpSession {
         if self.inner.conn.is_flushed() {
             return Poll::Ready(Ok(()));
         }
-        let timeout = self.write_timeout();
-        self.inner.conn.poll_flush(cx, timeout)
+        let patience = self.patience();
+        self.inner.conn.poll_flush(cx, Some(patience))
     }
 
     /// How many bytes are queued and have not left.
@@ -254,16 +254,24 @@ impl HttpSession {
             return Error::e_explain(InternalError, "101 to a client that asked for no upgrade");
         }
         let writing = match upgrade {
-            true => Writing::Raw,
+            true => {
+                // RFC 9110 9.3.6, RFC 9112 6.1: a 101 and a 2xx to CONNECT carry neither.
+                header.remove_header(&CONTENT_LENGTH);
+                header.remove_header(&TRANSFER_ENCODING);
+                Writing::Raw
+            }
             false => match self.frame(&mut header) {
                 Framing::Empty | Framing::Length(0) => Writing::Done,
                 framing => Writing::Body(Encoder::new(framing)),
             },
         };
-        if !switching {
+        if self.awaits_continue() {
+            self.inner.keepalive = Keepalive::Off;
+        }
+        if !upgrade {
             self.say_persistence(&mut header);
         }
-        if !header.headers.contains_key(DATE) {
+        if !header.may_have(Names::DATE) || !header.headers.contains_key(DATE) {
             header.insert_header(DATE, date::get_cached_date())?;
         }
         put_head(&header, &mut self.inner.conn.out);
@@ -278,48 +286,57 @@ impl HttpSession {
 
     /// A 1xx other than 101 changes nothing in the state of the exchange.
     fn queue_informational(&mut self, header: &ResponseHeader) {
-        let wanted = !self.x().options.ignore_info_resp
+        // A client that waits for a 100 gets it all the same.
+        let awaited = header.status == StatusCode::CONTINUE && self.awaits_continue();
+        let wanted = (awaited || !self.x().options.ignore_info_resp)
             // RFC 9110 15.2: HTTP/1.0 does not know them.
             && !self.is_http10()
             && matches!(self.inner.conn.writing, Writing::Head);
-        if header.status == StatusCode::CONTINUE {
-            self.x_mut().options.continued = true;
-        }
         if wanted {
+            self.x_mut().options.continued |= header.status == StatusCode::CONTINUE;
             put_head(header, &mut self.inner.conn.out);
         }
     }
 
-    fn upgrades_with(&self, status: StatusCode) -> bool {
-        let asked = self.x().upgrade == Upgrade::Asked;
-        match self.req_header().method {
-            Method::CONNECT => asked && status.is_success(),
-            _ => asked && status == StatusCode::SWITCHING_PROTOCOLS,
-        }
+    pub(super) fn upgrades_with(&self, status: StatusCode) -> bool {
+        let agrees = match self.req_header().method {
+            Method::CONNECT => status.is_success(),
+            _ => status == StatusCode::SWITCHING_PROTOCOLS,
+        };
+        agrees && self.x().upgrade == Upgrade::Asked
     }
 
     /// Makes the framing fields consistent, and says what they mean.
     fn frame(&mut self, header: &mut ResponseHeader) -> Framing {
         let answered = Answered::from(&self.req_header().method);
         if framing::bodiless(answered, header.status) {
+            // RFC 9110 8.6, RFC 9112 6.1: a 204 carries neither, HTTP/1.0 knows no coding.
             if header.status == StatusCode::NO_CONTENT {
-                // RFC 9110 8.6, RFC 9112 6.1: a 204 carries neither.
                 header.remove_header(&CONTENT_LENGTH);
+            }
+            if header.status == StatusCode::NO_CONTENT || self.is_http10() {
                 header.remove_header(&TRANSFER_ENCODING);
             }
             return Framing::Empty;
         }
-        let framing = framing::outgoing(&header.headers);
+        let framing = framing::outgoing(header);
         match framing {
             Some(Framing::Length(n)) => return Framing::Length(n),
             Some(Framing::Chunked) if !self.is_http10() => {
-                if header.headers.contains_key(CONTENT_LENGTH) {
+                if header.may_have(Names::CONTENT_LENGTH) {
                     header.remove_header(&CONTENT_LENGTH);
                 }
                 return Framing::Chunked;
             }
             None if !self.is_http10() && !header.headers.contains_key(TRANSFER_ENCODING) => {
+                // What is there is no number, or it would have told the length.
+                if header.may_have(Names::CONTENT_LENGTH) {
+                    header.remove_header(&CONTENT_LENGTH);
+                }
                 // Who understands chunks need not learn the end from the end of the connection.
+                if header.may_have(Names::CONTENT_LENGTH) {
+                    header.remove_header(&CONTENT_LENGTH);
+                }
                 let chunked = HeaderValue::from_static("chunked");
                 if header.insert_header(TRANSFER_ENCODING, chunked).is_ok() {
                     return Framing::Chunked;
@@ -340,7 +357,7 @@ impl HttpSession {
         if self.shutdown_stage() != Stage::Running {
             self.inner.keepalive = Keepalive::Off;
         }
-        if header.headers.contains_key(CONNECTION) {
+        if header.may_have(Names::CONNECTION) {
             header.remove_header(&CONNECTION);
         }
         let option = match (self.will_keepalive(), self.is_http10()) {

@@ -17,6 +17,7 @@ use super::super::proto::out::Out;
 use super::super::proto::state::Writing;
 use super::{HttpSession, Keepalive, Upgrade};
 use crate::protocols::http::{date, HttpTask};
+use crate::shutdown::Stage;
 
 impl HttpSession {
     /// Writes a response head. A 1xx may be followed by further heads.
@@ -352,6 +353,10 @@ impl HttpSession {
 
     /// Says in Connection what will happen, where the version does not say it already.
     fn say_persistence(&mut self, header: &mut ResponseHeader) {
+        // The shutdown may have begun since the request was read, and this is the last chance to say so.
+        if self.shutdown_stage() != Stage::Running {
+            self.inner.keepalive = Keepalive::Off;
+        }
         if header.may_have(Names::CONNECTION) {
             header.remove_header(&CONNECTION);
         }

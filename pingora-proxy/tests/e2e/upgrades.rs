@@ -78,7 +78,11 @@ fn other_protocols_are_not_asked_for() {
 fn a_tunnel_carries_bytes_both_ways_where_connect_is_allowed() {
     let origin = Origin::scripted(|mut wire, _| {
         let request = wire.read_message();
-        assert!(request.head.starts_with("CONNECT b:443 "), "{}", request.head);
+        assert!(
+            request.head.starts_with("CONNECT b:443 "),
+            "{}",
+            request.head
+        );
         wire.send("HTTP/1.1 200 OK\r\n\r\n");
         let ping = wire.read_exact(4);
         wire.send(ping);

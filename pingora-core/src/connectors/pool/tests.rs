@@ -233,7 +233,10 @@ async fn the_sweep() {
     assert!(swept(&pool));
     states[0].store(CLOSED, Ordering::Relaxed);
     tokio::time::sleep(SWEEP_PERIOD * 2).await;
-    assert!(!alive(0) && swept(&pool), "empty for a moment only, perhaps");
+    assert!(
+        !alive(0) && swept(&pool),
+        "empty for a moment only, perhaps"
+    );
     tokio::time::sleep(SWEEP_PERIOD * (EMPTY_SWEEPS + 2)).await;
     assert!(!swept(&pool), "nothing is left to look after");
 

@@ -240,7 +240,8 @@ impl HttpSession {
 
     /// Whether `header` answers the request's wish for an upgrade, and how; `None` if it had none.
     pub fn is_upgrade(&self, header: &ResponseHeader) -> Option<bool> {
-        self.is_upgrade_req().then(|| self.upgrades_with(header.status))
+        self.is_upgrade_req()
+            .then(|| self.upgrades_with(header.status))
     }
 
     /// Whether a 101 was written: what follows is not HTTP.

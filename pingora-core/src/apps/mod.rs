@@ -50,6 +50,9 @@ pub struct HttpServerOptions {
     pub keepalive_request_limit: Option<u32>,
     /// How long an HTTP/2 connection without streams is kept.
     pub h2_idle_timeout: Option<std::time::Duration>,
+    /// Let lines of a request head end in LF alone, as some old health checks send them. Off, since what two
+    /// parsers may read in two ways can smuggle a request past one of them.
+    pub lenient_line_ends: bool,
 }
 
 /// An application that serves HTTP.
@@ -98,6 +101,7 @@ where
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
         let mut limit = None;
+        let mut lenient = false;
         if let Some(options) = self.server_options() {
             if options.force_custom {
                 return self.clone().process_custom_session(stream, shutdown).await;
@@ -109,9 +113,11 @@ where
                 });
             }
             limit = options.keepalive_request_limit;
+            lenient = options.lenient_line_ends;
         }
         let mut session = Session::new_http1(stream);
         session.set_keepalive_reuses_remaining(limit);
+        session.set_lenient_line_ends(lenient);
         loop {
             let reused = self.process_new_http(session, shutdown).await?;
             session = reused.into_session();

@@ -240,3 +240,18 @@ fn an_empty_line_after_a_body_does_not_end_the_connection() {
         assert_eq!(client.read_response().text(), "hello");
     }
 }
+
+#[test]
+fn bare_line_feeds_pass_only_where_they_are_allowed() {
+    for allowed in [false, true] {
+        let origin = Origin::answering(HELLO);
+        let mut setup = Setup::default();
+        setup.options.lenient_line_ends = allowed;
+        let proxy = Proxy::start_with(setup, forward_to(origin.path()));
+        let mut client = proxy.connect();
+        client.send("GET / HTTP/1.1\nHost: a\n\n");
+        let head = client.read_head();
+        let status = if allowed { "HTTP/1.1 200 " } else { "HTTP/1.1 400 " };
+        assert!(head.starts_with(status), "{head}");
+    }
+}

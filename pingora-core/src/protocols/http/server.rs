@@ -574,6 +574,12 @@ impl Session {
         h1!(self, s => s.wait_in(registry, read_timeout), else ())
     }
 
+    /// Whether lines of request heads on this connection may end in LF alone.
+    #[doc(hidden)]
+    pub fn set_lenient_line_ends(&mut self, lenient: bool) {
+        h1!(self, s => s.set_lenient_line_ends(lenient), else ())
+    }
+
     /// Whether the server of this connection is shutting down.
     #[doc(hidden)]
     pub fn is_shutting_down(&self) -> bool {

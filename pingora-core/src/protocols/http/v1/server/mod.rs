@@ -427,6 +427,12 @@ impl HttpSession {
         }
     }
 
+    /// Whether lines of request heads on this connection may end in LF alone.
+    #[doc(hidden)]
+    pub fn set_lenient_line_ends(&mut self, lenient: bool) {
+        self.inner.limits.lenient_line_ends = lenient;
+    }
+
     /// How far the shutdown is that this connection waits for.
     #[doc(hidden)]
     pub fn shutdown_stage(&self) -> Stage {

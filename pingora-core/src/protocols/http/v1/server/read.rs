@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Version;
-use pingora_error::ErrorType::{ConnectionClosed, ReadError, ReadTimedout};
+use pingora_error::ErrorType::{ConnectionClosed, InternalError, ReadError, ReadTimedout};
 use pingora_error::{Error, Result};
 
 use super::super::common;
@@ -23,7 +23,8 @@ impl HttpSession {
     ///
     /// # Errors
     /// `InvalidHTTPHeader` with a [`Refusal`](super::super::proto::Refusal) as its cause; `ReadTimedout`
-    /// when the head did not come in time; `ConnectionClosed` and `ReadError`.
+    /// when the head did not come in time; `ConnectionClosed` and `ReadError`; `InternalError` when a head was
+    /// read already, or when the connection has failed.
     ///
     /// # Cancel safety
     /// What was received is kept, and the next call goes on.
@@ -36,6 +37,12 @@ impl HttpSession {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<usize>>> {
+        if !matches!(self.inner.conn.reading, Reading::Head) {
+            return Poll::Ready(Error::e_explain(
+                InternalError,
+                "no request head is awaited",
+            ));
+        }
         loop {
             let inner = &mut *self.inner;
             match inner.conn.scan(&inner.limits) {

@@ -24,7 +24,7 @@ impl HttpSession {
     /// # Errors
     /// `InvalidHTTPHeader` with a [`Refusal`](super::super::proto::Refusal) as its cause; `ReadTimedout`
     /// when the head did not come in time; `ConnectionClosed` and `ReadError`; `InternalError` when a head was
-    /// read already, or when the connection has failed.
+    /// read or a response written already, or when the connection has failed.
     ///
     /// # Cancel safety
     /// What was received is kept, and the next call goes on.
@@ -37,7 +37,11 @@ impl HttpSession {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<usize>>> {
-        if !matches!(self.inner.conn.reading, Reading::Head) {
+        let conn = &self.inner.conn;
+        if !matches!(
+            (&conn.reading, &conn.writing),
+            (Reading::Head, Writing::Head)
+        ) {
             return Poll::Ready(Error::e_explain(
                 InternalError,
                 "no request head is awaited",
@@ -131,7 +135,6 @@ impl HttpSession {
         })?;
         let length = raw.len();
         inner.conn.reading = Reading::body(framing, false);
-        inner.conn.writing = Writing::Head;
         inner.exchange.upgrade = match common::is_upgrade_req(&request) {
             true => Upgrade::Asked,
             false => Upgrade::Unasked,

@@ -352,10 +352,8 @@ impl Conn {
         while !self.out.is_empty() {
             let slices = self.out.slices();
             let stream = Pin::new(&mut self.stream);
-            let n = ready!(match &slices[..] {
-                [one] => stream.poll_write(cx, one),
-                many => stream.poll_write_vectored(cx, many),
-            })?;
+            // Also for a single slice: a plain write may be buffered, which all this is gathered for already.
+            let n = ready!(stream.poll_write_vectored(cx, &slices))?;
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }

@@ -4,7 +4,7 @@ use std::task::{ready, Context, Poll};
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use pingora_error::ErrorType::{ConnectionClosed, InvalidHTTPHeader};
+use pingora_error::ErrorType::{ConnectionClosed, InternalError, InvalidHTTPHeader};
 use pingora_error::{Error, Result, RetryType};
 use pingora_http::{Names, ResponseHeader};
 
@@ -23,6 +23,7 @@ impl HttpSession {
     /// # Errors
     /// `InvalidHTTPHeader` with a [`Refusal`] as its cause; `ConnectionClosed`, `ReadTimedout`, `ReadError`.
     /// Those that may come from a connection which died while it was idle allow a retry on a reused one.
+    /// `InternalError` when the final head was read already, or when the connection has failed.
     ///
     /// # Cancel safety
     /// What was received is kept, and the next call goes on.
@@ -32,6 +33,12 @@ impl HttpSession {
 
     /// [`HttpSession::read_response`] as a poll.
     fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize>> {
+        if !matches!(self.inner.conn.reading, Reading::Head) {
+            return Poll::Ready(Error::e_explain(
+                InternalError,
+                "no response head is awaited",
+            ));
+        }
         loop {
             let timeout = self.read_timeout;
             let inner = &mut *self.inner;

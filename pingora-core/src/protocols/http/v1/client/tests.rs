@@ -320,6 +320,15 @@ async fn bodies_of_responses() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_final_head_is_read_once() {
+    let (_origin, mut session) =
+        answered("HTTP/1.1 200 OK\r\nContent-Length: 22\r\n\r\nHTTP/1.1 200 Again\r\n\r\n").await;
+    let read = session.read_response().await;
+    assert_eq!(etype(read), Some(ErrorType::InternalError));
+    assert_eq!(body_of(&mut session).await.unwrap().len(), 22);
+}
+
+#[tokio::test(start_paused = true)]
 async fn tasks_of_a_response() {
     let (mut origin, mut session) = asking("GET").await;
     origin

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Version};
-use pingora_error::ErrorType::{ConnectionClosed, ReadError, ReadTimedout};
+use pingora_error::ErrorType::{ConnectionClosed, InternalError, ReadError, ReadTimedout};
 use pingora_error::{Error, Result};
 
 use super::super::common;
@@ -23,7 +23,8 @@ impl HttpSession {
     ///
     /// # Errors
     /// `InvalidHTTPHeader` with a [`Refusal`](super::super::proto::Refusal) as its cause; `ReadTimedout`
-    /// when the head did not come in time; `ConnectionClosed` and `ReadError`.
+    /// when the head did not come in time; `ConnectionClosed` and `ReadError`; `InternalError` when a head was
+    /// read or a response written already, or when the connection has failed.
     ///
     /// # Cancel safety
     /// What was received is kept, and the next call goes on.
@@ -36,6 +37,16 @@ impl HttpSession {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<usize>>> {
+        let conn = &self.inner.conn;
+        if !matches!(
+            (&conn.reading, &conn.writing),
+            (Reading::Head, Writing::Head)
+        ) {
+            return Poll::Ready(Error::e_explain(
+                InternalError,
+                "no request head is awaited",
+            ));
+        }
         loop {
             let inner = &mut *self.inner;
             match inner.conn.scan(&inner.limits) {
@@ -124,7 +135,6 @@ impl HttpSession {
         })?;
         let length = raw.len();
         inner.conn.reading = Reading::body(framing, false);
-        inner.conn.writing = Writing::Head;
         let asked = common::is_upgrade_req(&request) || request.method == Method::CONNECT;
         inner.exchange.upgrade = match asked {
             true => Upgrade::Asked,

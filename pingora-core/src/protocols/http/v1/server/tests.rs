@@ -602,6 +602,33 @@ async fn an_error_of_a_queued_message_is_told_once() {
     assert_eq!(etype(written), Some(ErrorType::H2Error));
 }
 
+/// What follows a head is not looked through for another one.
+#[tokio::test(start_paused = true)]
+async fn a_head_is_read_once() {
+    let (_client, mut session) =
+        asked("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody").await;
+    for _ in 0..2 {
+        let read = session.read_request().await;
+        assert_eq!(etype(read), Some(ErrorType::InternalError));
+    }
+    assert_eq!(body_of(&mut session).await, b"body");
+    let read = session.read_request().await;
+    assert_eq!(etype(read), Some(ErrorType::InternalError));
+}
+
+/// An answer that does not wait for its request is the last on the connection: it would be framed for another.
+#[tokio::test(start_paused = true)]
+async fn an_answer_before_the_request() {
+    let (mut client, mut session) = connect(1000);
+    client.sends("HEAD / HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    answer(&mut session, "x").await;
+    let read = session.read_request().await;
+    assert_eq!(etype(read), Some(ErrorType::InternalError));
+    let want = "HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx";
+    let (kept, ()) = tokio::join!(session.reuse(), client.must_get_all(want));
+    assert!(kept.unwrap().is_none());
+}
+
 #[tokio::test(start_paused = true)]
 async fn reading_a_head_survives_a_dropped_read() {
     let (mut client, mut session) = connect(1000);

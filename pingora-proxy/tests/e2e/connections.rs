@@ -251,7 +251,11 @@ fn bare_line_feeds_pass_only_where_they_are_allowed() {
         let mut client = proxy.connect();
         client.send("GET / HTTP/1.1\nHost: a\n\n");
         let head = client.read_head();
-        let status = if allowed { "HTTP/1.1 200 " } else { "HTTP/1.1 400 " };
+        let status = if allowed {
+            "HTTP/1.1 200 "
+        } else {
+            "HTTP/1.1 400 "
+        };
         assert!(head.starts_with(status), "{head}");
     }
 }

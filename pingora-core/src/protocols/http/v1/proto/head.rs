@@ -81,9 +81,7 @@ impl Scanner {
     /// # Errors
     /// A line that ends in LF alone, unless that is allowed; more bytes than a head or its first line may have.
     pub fn scan(&mut self, buf: &[u8], limits: &Limits) -> Result<Option<Found>, Refusal> {
-        let from = self.scanned;
-        for at in line_feeds(&buf[from..]) {
-            let lf = from + at;
+        while let Some(lf) = line_feed(buf, self.scanned) {
             self.check_size(lf + 1, limits)?;
             let has_cr = lf > self.line && buf[lf - 1] == b'\r';
             if !has_cr && !limits.lenient_line_ends {
@@ -131,27 +129,22 @@ impl Scanner {
     }
 }
 
-/// Where the line feeds are, eight bytes at a step: a head has short lines, for which a search that has to
-/// begin anew at each costs more than it saves.
-fn line_feeds(buf: &[u8]) -> impl Iterator<Item = usize> + '_ {
+/// The first line feed from `at` on, eight bytes at a step: lines of a head are short, and a search by larger
+/// steps takes longer to begin than to find them.
+fn line_feed(buf: &[u8], mut at: usize) -> Option<usize> {
     const ONES: u64 = u64::MAX / 255;
-    let steps = buf.chunks_exact(8);
-    let behind = buf.len() - steps.remainder().len();
-    let found = steps.enumerate().flat_map(|(n, step)| {
+    while let Some(step) = buf.get(at..at + 8) {
         let step = step.try_into().unwrap_or_default();
-        let zeros = u64::from_le_bytes(step) ^ (ONES * u64::from(b'\n'));
-        // The high bit of each byte that is zero, and perhaps of some above it.
-        let mut marks = zeros.wrapping_sub(ONES) & !zeros & (ONES << 7);
-        std::iter::from_fn(move || {
-            let at = n * 8 + marks.trailing_zeros() as usize / 8;
-            let found = (marks != 0).then_some(at);
-            marks &= marks.wrapping_sub(1);
-            found
-        })
-    });
-    found
-        .chain(behind..buf.len())
-        .filter(|at| buf.get(*at) == Some(&b'\n'))
+        let zeros = u64::from_le_bytes(step) ^ (ONES * b'\n' as u64);
+        // The high bit of the first byte that is zero, and perhaps of others behind it.
+        let found = zeros.wrapping_sub(ONES) & !zeros & (ONES << 7);
+        if found != 0 {
+            return Some(at + found.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+    }
+    let rest = buf.get(at..)?;
+    rest.iter().position(|b| *b == b'\n').map(|n| at + n)
 }
 
 /// Reads a request head that [`Scanner`] found.

@@ -6,7 +6,7 @@
 use std::mem::MaybeUninit;
 
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderValue, CONTENT_LENGTH, HOST};
+use http::header::{HeaderMap, HeaderValue, CONTENT_LENGTH};
 use http::{Method, StatusCode, Version};
 use httparse::{Header, ParserConfig};
 use pingora_http::{header_name_from_raw, RequestHeader, ResponseHeader};
@@ -106,6 +106,7 @@ impl Scanner {
     }
 
     /// Whether the first line, or all, is too long when it reaches to `end` at least.
+    #[inline]
     fn check_size(&self, end: usize, limits: &Limits) -> Result<(), Refusal> {
         if self.line == self.start {
             let most = self
@@ -237,13 +238,15 @@ fn request(
     };
     let mut request = RequestHeader::from_h1_parts(method, target, version, fields.len())
         .map_err(|_| Refusal::RequestLine)?;
+    let mut host = Hosts::None;
     for field in fields {
+        host.note(field);
         request
             .append_raw(field.name.as_bytes(), value(head, field)?)
             .map_err(|_| Refusal::FieldName)?;
     }
     let framing = framing::request(version, &request)?;
-    check_host(version, &request.headers)?;
+    host.check(version)?;
     if let framing::Framing::Length(n) = framing {
         if framing::length_is_repeated(&request) {
             request
@@ -319,12 +322,30 @@ fn unfold(value: &[u8]) -> Vec<u8> {
     })
 }
 
-fn check_host(version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
-    let mut hosts = headers.get_all(HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (Some(host), None) if is_valid_host(host.as_bytes()) => Ok(()),
-        (None, _) if version < Version::HTTP_11 => Ok(()),
-        _ => Err(Refusal::Host),
+/// What a request says of its host (RFC 9112 section 3.2).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hosts {
+    None,
+    One,
+    Bad,
+}
+
+impl Hosts {
+    fn note(&mut self, field: &Header<'_>) {
+        if field.name.eq_ignore_ascii_case("host") {
+            *self = match *self {
+                Hosts::None if is_valid_host(field.value) => Hosts::One,
+                _ => Hosts::Bad,
+            };
+        }
+    }
+
+    fn check(self, version: Version) -> Result<(), Refusal> {
+        match self {
+            Hosts::One => Ok(()),
+            Hosts::None if version < Version::HTTP_11 => Ok(()),
+            _ => Err(Refusal::Host),
+        }
     }
 }
 

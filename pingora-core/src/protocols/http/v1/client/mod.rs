@@ -24,9 +24,6 @@ mod write;
 
 pub use write::http_req_header_to_wire;
 
-/// How long a closed connection is read on.
-const LINGER: Duration = Duration::from_millis(500);
-
 /// One exchange of an HTTP/1.x connection, as its client sees it.
 pub struct HttpSession {
     inner: Box<Inner>,
@@ -264,15 +261,10 @@ impl HttpSession {
         std::mem::replace(&mut self.inner.conn.stream, stream)
     }
 
-    /// Closes the connection.
+    /// Closes the connection. What the origin still sends is of no interest to anyone, so that nothing is
+    /// waited for.
     pub async fn shutdown(&mut self) {
-        let unread = !self.inner.conn.buf.is_empty() || !self.inner.conn.reading.is_over();
-        if unread || self.inner.conn.eof {
-            // Nobody waits for what the origin still sends.
-            self.inner.conn.stream.shutdown().await;
-        } else {
-            self.inner.conn.close(LINGER).await;
-        }
+        self.inner.conn.stream.shutdown().await;
         self.inner.conn.reading = Reading::Broken;
         self.inner.conn.writing = Writing::Broken;
     }

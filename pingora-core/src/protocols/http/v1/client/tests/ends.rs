@@ -240,3 +240,14 @@ async fn timeouts() {
     );
     assert!(!session.is_reusable());
 }
+
+/// A client whose request is answered must not wait for an origin that takes its time to close.
+#[tokio::test(start_paused = true)]
+async fn closing_waits_for_nobody() {
+    let (_origin, mut session) =
+        answered("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi").await;
+    body_of(&mut session).await.unwrap();
+    assert!(!session.is_reusable());
+    let closing = std::pin::pin!(session.shutdown());
+    assert!(poll(closing).is_ready());
+}

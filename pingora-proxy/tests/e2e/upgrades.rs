@@ -99,3 +99,16 @@ fn a_tunnel_carries_bytes_both_ways_where_connect_is_allowed() {
     assert_eq!(client.read_exact(4), b"ping");
     drop(client);
 }
+
+#[test]
+fn an_origin_that_requires_an_upgrade_may_say_so() {
+    let origin = Origin::answering(
+        "HTTP/1.1 426 Upgrade Required\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 0\r\n\r\n",
+    );
+    let proxy = Proxy::to(&origin);
+    let mut client = proxy.connect();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let response = client.read_response();
+    assert_eq!(response.field("Upgrade"), Some("h2c"));
+    assert_eq!(response.field("Connection"), Some("upgrade"));
+}

@@ -3,7 +3,7 @@
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{HeaderValue, CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
+use http::header::{HeaderValue, CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, Method, StatusCode};
 use log::warn;
 use pingora_error::ErrorType::{InternalError, WriteError};
@@ -360,11 +360,17 @@ impl HttpSession {
         if header.may_have(Names::CONNECTION) {
             header.remove_header(&CONNECTION);
         }
-        let option = match (self.will_keepalive(), self.is_http10()) {
-            (true, false) => return,
-            (true, true) => HeaderValue::from_static("keep-alive"),
-            (false, _) => HeaderValue::from_static("close"),
+        // RFC 9110 7.8: who sends Upgrade, as a 426 must, names it in Connection.
+        let upgrade = header.may_have(Names::UPGRADE) && header.headers.contains_key(UPGRADE);
+        let options = match (self.will_keepalive(), self.is_http10(), upgrade) {
+            (true, false, false) => return,
+            (true, false, true) => "upgrade",
+            (true, true, false) => "keep-alive",
+            (true, true, true) => "keep-alive, upgrade",
+            (false, _, false) => "close",
+            (false, _, true) => "close, upgrade",
         };
+        let option = HeaderValue::from_static(options);
         // A static value cannot fail to be one.
         let _ = header.insert_header(CONNECTION, option);
     }

@@ -13,7 +13,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{ready, Context, Poll};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use once_cell::sync::OnceCell;
@@ -21,7 +21,7 @@ use pingora_error::{ErrorType::SocketError, OrErr, Result};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::ext::{set_tcp_keepalive, TcpKeepalive};
+use super::ext::{set_tcp_keepalive, uptime, TcpKeepalive};
 use super::socket::SocketAddr;
 use super::virt::{VirtualSockOpt, VirtualSocketStream};
 use crate::protocols::raw_connect::ProxyDigest;
@@ -124,7 +124,8 @@ impl Pending {
 /// How long one direction has waited; looks at the clock only when it begins or ends to wait.
 #[derive(Debug, Default)]
 struct Waiting {
-    since: Option<Instant>,
+    /// On the clock of [`uptime`], whose readings are subtracted without a conversion.
+    since: Option<Duration>,
     total: Duration,
 }
 
@@ -133,8 +134,8 @@ impl Waiting {
     fn note<T>(&mut self, poll: Poll<T>) -> Poll<T> {
         if self.since.is_some() != poll.is_pending() {
             match self.since.take() {
-                None => self.since = Some(Instant::now()),
-                Some(since) => self.total += since.elapsed(),
+                None => self.since = Some(uptime()),
+                Some(since) => self.total += uptime().saturating_sub(since),
             }
         }
         poll

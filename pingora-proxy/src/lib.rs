@@ -19,7 +19,6 @@ mod flow;
 mod proxy;
 mod proxy_trait;
 mod range;
-mod ready;
 mod request_policy;
 mod service;
 mod session;

@@ -24,12 +24,12 @@ use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::http::conditional_filter::not_modified_filter;
 use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::utils::ready::ready;
 use pingora_error::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use tokio::sync::mpsc;
 
 use crate::error_status::error_status;
-use crate::ready::ready;
 use crate::{range_header_filter, RangeType, Session};
 
 /// How many ranges of one request are answered as ranges (RFC 9110 section 14.2).

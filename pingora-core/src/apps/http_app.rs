@@ -203,3 +203,6 @@ async fn finish(session: Session) -> Option<ReusedHttpStream> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -55,6 +55,9 @@ where
         if !matches!(task, HttpTask::UpgradedBody(..)) {
             self.session.upstream_compression.response_filter(&mut task);
         }
+        if let HttpTask::Failed(e) = task {
+            return Err(e.into_up());
+        }
         let (inner, session, ctx) = (&self.proxy.inner, &mut *self.session, &mut *self.ctx);
         let mut delay = None;
         match &mut task {
@@ -67,7 +70,7 @@ where
                 let first = inner.upstream_response_body_filter(session, body, *end, ctx)?;
                 let second = inner.response_body_filter(session, body, *end, ctx)?;
                 delay = match (first, second) {
-                    (Some(a), Some(b)) => Some(a + b),
+                    (Some(a), Some(b)) => Some(a.saturating_add(b)),
                     (a, b) => a.or(b),
                 };
             }

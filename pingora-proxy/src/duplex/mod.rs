@@ -14,7 +14,6 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use pingora_core::connectors::http::custom;
 use pingora_core::protocols::http::HttpTask;
-use pingora_error::ErrorType::InternalError;
 use pingora_error::{BError, Error, Result};
 use pingora_http::RequestHeader;
 use tokio::time::Sleep;
@@ -189,8 +188,7 @@ where
 
     /// A message of the response: filtered by the application, then written or delayed.
     async fn response(&mut self, task: HttpTask) -> Result<()> {
-        let message = self.message(&task)?;
-        self.state.response(message);
+        self.state.response(self.message(&task));
         let (task, delay) = self.filter_response(task).await?;
         match delay {
             None | Some(Duration::ZERO) => self.emit(task).await,
@@ -201,25 +199,18 @@ where
         }
     }
 
-    fn message(&self, task: &HttpTask) -> Result<Message> {
-        Ok(match task {
-            HttpTask::Header(header, end) => {
-                let tunnel = self.session.req_header().method == Method::CONNECT
-                    && header.status.is_success();
-                match header.status {
-                    StatusCode::SWITCHING_PROTOCOLS => Message::Switching,
-                    _ if tunnel => Message::Switching,
-                    status if status.is_informational() => Message::Informational,
-                    _ => Message::Head { end: *end },
-                }
-            }
-            HttpTask::Failed(e) => {
-                return Error::e_explain(InternalError, format!("the upstream failed: {e}"))
-            }
-            other => Message::Rest {
-                end: other.is_end(),
-            },
-        })
+    fn message(&self, task: &HttpTask) -> Message {
+        let HttpTask::Header(header, end) = task else {
+            return Message::Rest { end: task.is_end() };
+        };
+        let tunnel =
+            self.session.req_header().method == Method::CONNECT && header.status.is_success();
+        match header.status {
+            StatusCode::SWITCHING_PROTOCOLS => Message::Switching,
+            _ if tunnel => Message::Switching,
+            status if status.is_informational() => Message::Informational,
+            _ => Message::Head { end: *end },
+        }
     }
 }
 

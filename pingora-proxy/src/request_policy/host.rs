@@ -7,6 +7,7 @@
 
 use http::header::{self, HeaderMap};
 use http::{Method, Uri};
+use pingora_core::protocols::http::authority::is_valid_host;
 use pingora_error::Result;
 use pingora_http::authority::{is_http_family_scheme, raw_target_authority, RawTargetAuthority};
 use pingora_http::RequestHeader;
@@ -96,7 +97,7 @@ fn check_host(headers: &HeaderMap) -> Result<bool> {
     if hosts.next().is_some() {
         return Err(refusal("several Host fields"));
     }
-    if !host.is_empty() && !is_authority(host.as_bytes()) {
+    if !host.is_empty() && !is_valid_host(host.as_bytes()) {
         return Err(refusal("malformed Host"));
     }
     Ok(true)
@@ -113,7 +114,7 @@ fn connect_host(req: &mut RequestHeader) -> Result<()> {
 
 /// Makes `authority` the only Host.
 fn set_host(req: &mut RequestHeader, authority: &[u8]) -> Result<()> {
-    if !is_authority(authority) {
+    if !is_valid_host(authority) {
         return Err(refusal("malformed authority in the target"));
     }
     let mut hosts = req.headers.get_all(header::HOST).iter();
@@ -121,38 +122,4 @@ fn set_host(req: &mut RequestHeader, authority: &[u8]) -> Result<()> {
         return Ok(());
     }
     req.insert_header("Host", authority)
-}
-
-/// RFC 3986 section 3.2 without user information: a name, an IPv4 address or a bracketed IPv6
-/// address, not empty, and perhaps a port.
-fn is_authority(bytes: &[u8]) -> bool {
-    let (valid_host, port) = match bytes.strip_prefix(b"[") {
-        Some(rest) => {
-            let Some(end) = rest.iter().position(|b| *b == b']') else {
-                return false;
-            };
-            let (address, port) = rest.split_at(end);
-            let valid = !address.is_empty()
-                && address
-                    .iter()
-                    .all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'));
-            (valid, &port[1..])
-        }
-        None => {
-            let end = bytes.iter().position(|b| *b == b':').unwrap_or(bytes.len());
-            let (name, port) = bytes.split_at(end);
-            (!name.is_empty() && name.iter().all(is_name_byte), port)
-        }
-    };
-    let valid_port = match port.split_first() {
-        None => true,
-        Some((b':', digits)) => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
-        Some(_) => false,
-    };
-    valid_host && valid_port
-}
-
-/// unreserved, "%" of an escape, and sub-delims.
-fn is_name_byte(b: &u8) -> bool {
-    b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(b)
 }

@@ -123,7 +123,8 @@ fn split_port(authority: &[u8]) -> (&[u8], &[u8]) {
 
 /// Whether `host` is a `uri-host [":" port]` (RFC 9112 3.2, RFC 3986 3.2.2) with a host that is
 /// not empty, as the http and https schemes ask (RFC 9110 4.2.1), and a port that exists.
-pub(crate) fn is_valid_host(host: &[u8]) -> bool {
+#[doc(hidden)]
+pub fn is_valid_host(host: &[u8]) -> bool {
     let (name, port) = split_port(host);
     is_valid_port(port)
         && match name {

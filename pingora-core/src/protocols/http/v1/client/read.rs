@@ -3,7 +3,7 @@
 use std::task::{ready, Context, Poll};
 
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::StatusCode;
 use pingora_error::ErrorType::{ConnectionClosed, InternalError, InvalidHTTPHeader};
 use pingora_error::{Error, Result, RetryType};
 use pingora_http::{Names, ResponseHeader};
@@ -211,15 +211,6 @@ impl HttpSession {
             (None, None) if raw => HttpTask::UpgradedBody(None, true),
             (None, None) => HttpTask::Body(None, true),
         }))
-    }
-
-    /// Whether `method` was the request's.
-    #[doc(hidden)]
-    pub fn requested(&self, method: &Method) -> bool {
-        self.x()
-            .request
-            .as_ref()
-            .is_some_and(|r| r.method == *method)
     }
 }
 

@@ -69,8 +69,12 @@ impl HttpSession {
                         }
                     });
                 }
-                Poll::Ready(Ok(_)) if !begun => inner.conn.stop_read_deadline(),
-                Poll::Ready(Ok(_)) => {}
+                // The head has its own time, which empty lines before it do not begin.
+                Poll::Ready(Ok(_)) => {
+                    if !begun && inner.conn.scanner.begun(&inner.conn.buf) {
+                        inner.conn.stop_read_deadline();
+                    }
+                }
                 // A reset of a connection that was waiting for its next request is an ordinary end.
                 Poll::Ready(Err(_)) if !begun => {
                     inner.conn.reading = Reading::Broken;

@@ -29,6 +29,26 @@ async fn a_client_that_sends_nothing() {
     assert!(about(took, Duration::from_secs(3)), "{took:?}");
 }
 
+/// An empty line is no beginning of a request: a connection that sends nothing else is idle.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_sends_empty_lines() {
+    let (mut client, mut session) = connect(1000);
+    let lines = async {
+        loop {
+            tokio::time::sleep(READ_TIMEOUT / 2 + Duration::from_secs(1)).await;
+            if client.0.write_all(b"\r\n").await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    let (read, took) = tokio::select! {
+        timed = timed(session.read_request()) => timed,
+        () = lines => unreachable!("it sends for ever"),
+    };
+    assert_eq!(read.unwrap(), None);
+    assert!(about(took, READ_TIMEOUT), "{took:?}");
+}
+
 /// The time is that of the whole head: a byte now and then does not prolong it.
 #[tokio::test(start_paused = true)]
 async fn a_head_that_trickles() {

@@ -1,0 +1,101 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::Response;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::sync::watch;
+
+use super::{HttpServer, ServeHttp};
+use crate::apps::ServerApp;
+use crate::modules::http::compression::ResponseCompressionBuilder;
+use crate::protocols::http::ServerSession;
+
+struct Echo;
+
+#[async_trait]
+impl ServeHttp for Echo {
+    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let mut body = Vec::new();
+        while let Ok(Some(piece)) = session.read_request_body().await {
+            body.extend_from_slice(&piece);
+        }
+        body.extend_from_slice(session.req_header().raw_path());
+        let mut response = Response::new(body);
+        let text = http::HeaderValue::from_static("text/plain");
+        response.headers_mut().insert("content-type", text);
+        response
+    }
+}
+
+/// A connection to `app`, which is served until it ends.
+fn serve<A: ServerApp + Send + Sync + 'static>(app: &Arc<A>) -> DuplexStream {
+    let (client, server) = tokio::io::duplex(4096);
+    let app = app.clone();
+    tokio::spawn(async move {
+        // The sender stays, or the watch would say that the server is gone.
+        let (_running, shutdown) = watch::channel(false);
+        assert!(app.process_new(Box::new(server), &shutdown).await.is_none());
+    });
+    client
+}
+
+async fn until(client: &mut DuplexStream, end: &str) -> String {
+    let mut got = Vec::new();
+    while !got.ends_with(end.as_bytes()) {
+        got.push(client.read_u8().await.unwrap());
+    }
+    String::from_utf8(got).unwrap()
+}
+
+#[tokio::test]
+async fn requests_of_one_connection_are_answered_in_turn() {
+    let mut client = serve(&Arc::new(Echo));
+    for path in ["/one", "/two"] {
+        let request = format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nhi ");
+        client.write_all(request.as_bytes()).await.unwrap();
+        let response = until(&mut client, &format!("hi {path}")).await;
+        assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
+        assert!(response.contains("\r\nContent-Length: 7\r\n"), "{response}");
+    }
+}
+
+#[tokio::test]
+async fn a_malformed_request_is_refused_and_the_connection_ends() {
+    let mut client = serve(&Arc::new(Echo));
+    client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let mut response = String::new();
+    client.read_to_string(&mut response).await.unwrap();
+    assert!(response.starts_with("HTTP/1.1 400 "), "{response}");
+    assert!(response.contains("\r\nConnection: close\r\n"), "{response}");
+}
+
+#[tokio::test]
+async fn modules_stand_between_the_application_and_the_client() {
+    let mut server = HttpServer::new_app(Echo);
+    server.add_module(ResponseCompressionBuilder::enable(6));
+    let mut client = serve(&Arc::new(server));
+    let path = "/x".repeat(100);
+    let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n");
+    client.write_all(request.as_bytes()).await.unwrap();
+    let head = until(&mut client, "\r\n\r\n").await;
+    assert!(head.contains("\r\nContent-Encoding: gzip\r\n"), "{head}");
+    assert!(
+        head.contains("\r\nTransfer-Encoding: chunked\r\n"),
+        "{head}"
+    );
+}
+
+#[tokio::test]
+async fn an_idle_connection_ends_with_the_server() {
+    let server = Arc::new(HttpServer::new_app(Echo));
+    let mut client = serve(&server);
+    client
+        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await
+        .unwrap();
+    until(&mut client, "\r\n\r\n/").await;
+    server.cleanup().await;
+    let mut rest = Vec::new();
+    client.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.is_empty());
+}

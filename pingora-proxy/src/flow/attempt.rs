@@ -3,8 +3,8 @@
 use log::warn;
 use pingora_core::connectors::http::custom;
 use pingora_core::protocols::http::client::HttpSession;
-use pingora_core::upstreams::peer::{HttpPeer, Peer};
-use pingora_error::ErrorType::{H2Downgrade, InternalError, InvalidH2};
+use pingora_core::upstreams::peer::{HttpPeer, Peer, ALPN};
+use pingora_error::ErrorType::{H2Downgrade, HTTPStatus, InternalError, InvalidH2};
 use pingora_error::{BError, Error, Result};
 use pingora_http::RequestHeader;
 
@@ -53,7 +53,10 @@ where
     }
 
     async fn attempt(&self, session: &mut Session, ctx: &mut SV::CTX) -> Result<()> {
-        let peer = self.inner.upstream_peer(session, ctx).await?;
+        let mut peer = self.inner.upstream_peer(session, ctx).await?;
+        if session.is_upgrade_req() {
+            leave_h2(session, &mut peer)?;
+        }
         let (upstream, reused) = match self.connector.get_http_session(&*peer).await {
             Ok(connected) => connected,
             Err(e) => return Err(self.inner.fail_to_connect(session, &peer, ctx, e.into_up())),
@@ -83,7 +86,9 @@ where
             .release_http_session(upstream, &*peer, peer.idle_timeout())
             .await;
         done.map_err(|e| {
-            let e = self.inner.error_while_proxy(&peer, session, e, ctx, reused);
+            let mut e = self.inner.error_while_proxy(&peer, session, e, ctx, reused);
+            // An application may leave it open, and an open question may not be asked.
+            e.retry.decide_reuse(reused);
             self.other_version(&peer, e)
         })
     }
@@ -142,8 +147,30 @@ fn prepare(session: &Session, peer: &HttpPeer, version: Version) -> Result<Box<R
     request.set_version(version);
     let policy = &peer.options.http_upstream_request_policy;
     request_policy::apply(&mut request, policy, received.version).map_err(downstream)?;
+    if received.version == Version::HTTP_2 {
+        request_policy::from_h2(&mut request).map_err(downstream)?;
+    }
     request_policy::origin_form(&mut request).map_err(downstream)?;
     Ok(request)
+}
+
+/// A request to leave HTTP/1.1 goes to an upstream that takes HTTP/1.1: HTTP/2 has no Upgrade.
+///
+/// # Errors
+/// `HTTPStatus` 501 for a WebSocket handshake when the upstream takes HTTP/2 only: to be asked for a page in its
+/// place would help nobody. Other upgrades are offers that may be passed over (RFC 9110 section 7.8).
+fn leave_h2(session: &Session, peer: &mut HttpPeer) -> Result<()> {
+    match peer.options.alpn {
+        ALPN::H2H1 => peer.options.alpn = ALPN::H1,
+        ALPN::H2 if request_policy::is_websocket_handshake(session.req_header()) => {
+            return Error::e_explain(
+                HTTPStatus(501),
+                format!("a WebSocket to a peer that takes HTTP/2 only: {peer}"),
+            );
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 /// What the upstream's version demands of the request that the application has made of the copy.

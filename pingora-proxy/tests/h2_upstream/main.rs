@@ -5,5 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod connections;
+mod failures;
 mod forwarding;
 mod origins;

@@ -103,7 +103,7 @@ where
             }
         }
         // Boxed: making a connection is rare, and its state would be a part of every request's.
-        Ok((Box::pin(self.h2.new_http_session(peer)).await?, false))
+        Box::pin(self.h2.soon(peer)).await
     }
 
     async fn custom_session<P: Peer + Send + Sync + 'static>(

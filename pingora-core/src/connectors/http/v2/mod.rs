@@ -13,6 +13,7 @@
 //! A connection and the task that drives it stay with the worker that made them.
 
 mod conn;
+mod dials;
 mod handshake;
 mod in_use;
 
@@ -38,6 +39,8 @@ pub use conn::ConnectionRef;
 pub use handshake::{handshake, H2HandshakeSettings};
 pub use in_use::InUsePool;
 
+use dials::Dials;
+
 /// Idle connections that are kept when no options say how many.
 const DEFAULT_POOL_SIZE: usize = 128;
 
@@ -50,6 +53,7 @@ pub struct Connector {
     overflow: OnceLock<Arc<ConnectionPool<ConnectionRef>>>,
     size: usize,
     in_use: InUsePool,
+    dials: Dials,
 }
 
 impl Connector {
@@ -74,6 +78,7 @@ impl Connector {
             overflow: OnceLock::new(),
             size,
             in_use: InUsePool::new(),
+            dials: Dials::new(),
         }
     }
 
@@ -137,6 +142,24 @@ impl Connector {
             self.in_use.insert(peer.reuse_hash(), conn);
         }
         Ok(HttpSession::H2(prepared(session, peer)))
+    }
+
+    /// A session on a connection that is being made already, or on one of its own; and whether the connection
+    /// was made for another request.
+    pub(super) async fn soon<P: Peer + Send + Sync + 'static, C: Session>(
+        &self,
+        peer: &P,
+    ) -> Result<(HttpSession<C>, bool)> {
+        let streams = peer.get_peer_options().map_or(1, |o| o.max_h2_streams);
+        let key = peer.reuse_hash();
+        // Waiting once is enough: what comes of it may be a connection that is full, or HTTP/1.1, or none.
+        if streams > 1 && self.dials.join(key).await {
+            if let Some(session) = self.kept_session(peer) {
+                return Ok((HttpSession::H2(session), true));
+            }
+        }
+        let _dialed = self.dials.begin(key, streams.saturating_sub(1));
+        Ok((self.new_http_session(peer).await?, false))
     }
 
     /// A session on a kept connection to `peer`, if there is one that takes a further stream.

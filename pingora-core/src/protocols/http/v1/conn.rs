@@ -184,6 +184,14 @@ impl Conn {
         self.read_due = None;
     }
 
+    /// One read of a peer of which nothing is expected.
+    pub(super) fn poll_unexpected(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if let Some(socket) = self.stream.as_any().downcast_ref::<L4Stream>() {
+            ready!(socket.poll_readable(cx));
+        }
+        self.poll_read(cx)
+    }
+
     /// One read, without a deadline.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let long = match &self.reading {

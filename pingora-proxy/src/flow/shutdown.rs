@@ -6,6 +6,7 @@
 //! | waiting, nothing read | closed at once, or kept while idle connections are kept | stays until its timeout |
 //! | in the middle of a head | may finish it within the shutdown read timeout | dropped when it is complete |
 //! | at the end of a head | answered with `Connection: close` | dropped |
+//! | HTTP/2 | GOAWAY in two steps; streams finish, and the connection closes | the same |
 
 use std::time::Duration;
 
@@ -57,7 +58,10 @@ where
                 return Box::pin(close(session)).await;
             }
         }
-        if self.registry.is_shutting_down() && self.drain.policy == ShutdownPolicy::Strict {
+        if self.registry.is_shutting_down()
+            && self.drain.policy == ShutdownPolicy::Strict
+            && !session.is_http2()
+        {
             return Box::pin(close(session)).await;
         }
         if session.req_header().method == Method::CONNECT && !self.allows_connect() {
@@ -71,6 +75,10 @@ where
 
     /// With the flag set: whether a request may still be read.
     async fn may_read(&self, session: &mut ServerSession) -> bool {
+        // A stream of HTTP/2 is there with its request. Its connection has been told, and ends after it.
+        if session.is_http2() {
+            return true;
+        }
         match (self.drain.policy, self.registry.stage()) {
             (ShutdownPolicy::Strict, _) => false,
             (ShutdownPolicy::Finish, Stage::Running | Stage::Draining) => true,

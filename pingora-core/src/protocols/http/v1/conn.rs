@@ -456,7 +456,7 @@ pub(super) fn refused_head(refusal: Refusal) -> BError {
     refused(InvalidHTTPHeader, refusal)
 }
 
-fn due_in(timeout: Duration) -> Instant {
+pub(crate) fn due_in(timeout: Duration) -> Instant {
     let now = Instant::now();
     // A year stands for what cannot be represented.
     now.checked_add(timeout)
@@ -466,7 +466,7 @@ fn due_in(timeout: Duration) -> Instant {
 /// The one timer of a connection. A deadline that moves later costs nothing: the timer rings at the old
 /// time, and is set again then.
 #[derive(Default)]
-struct Alarm {
+pub(crate) struct Alarm {
     sleep: Option<Pin<Box<Sleep>>>,
     /// When it rings; `None` while it is not registered with the runtime.
     armed: Option<Instant>,
@@ -476,7 +476,7 @@ struct Alarm {
 
 impl Alarm {
     /// Whether `due` is over. If not, the task is woken then, or earlier.
-    fn rings(&mut self, cx: &mut Context<'_>, due: Instant) -> bool {
+    pub(crate) fn rings(&mut self, cx: &mut Context<'_>, due: Instant) -> bool {
         loop {
             let sleep = match &mut self.sleep {
                 Some(sleep) => sleep,

@@ -75,7 +75,6 @@ impl Out {
         stream: &mut SendStream<Bytes>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Sent>> {
-        let failed = |e| stream_error("while writing to a stream", e);
         if let Some(piece) = self.pieces.front_mut() {
             if stream.capacity() == 0 {
                 stream.reserve_capacity(self.len.min(MOST_AT_ONCE));
@@ -103,20 +102,39 @@ impl Out {
                 false => Sent::Some(n),
             }));
         }
-        match self.end.take() {
-            None => {}
-            Some(End::Plain) => stream.send_data(Bytes::new(), true).map_err(failed)?,
-            Some(End::Trailers(trailers)) => stream.send_trailers(trailers).map_err(failed)?,
-        }
-        Poll::Ready(Ok(Sent::All))
+        Poll::Ready(self.send_end(stream).map(|()| Sent::All))
     }
+
+    /// Hands over everything, whatever flow control says.
+    ///
+    /// # Errors
+    /// As [`Out::poll_send`].
+    pub(crate) fn send_all(&mut self, stream: &mut SendStream<Bytes>) -> Result<()> {
+        self.len = 0;
+        for piece in std::mem::take(&mut self.pieces) {
+            stream.send_data(piece, false).map_err(failed)?;
+        }
+        self.send_end(stream)
+    }
+
+    fn send_end(&mut self, stream: &mut SendStream<Bytes>) -> Result<()> {
+        match self.end.take() {
+            None => Ok(()),
+            Some(End::Plain) => stream.send_data(Bytes::new(), true).map_err(failed),
+            Some(End::Trailers(trailers)) => stream.send_trailers(trailers).map_err(failed),
+        }
+    }
+}
+
+fn failed(e: h2::Error) -> Box<Error> {
+    stream_error("while writing to a stream", e)
 }
 
 /// The stream takes nothing more: because the peer reset it, if that can be told.
 fn closed(stream: &mut SendStream<Bytes>, cx: &mut Context<'_>) -> Box<Error> {
     match stream.poll_reset(cx) {
         Poll::Ready(Ok(reason)) => reset_by_peer(reason),
-        Poll::Ready(Err(e)) => stream_error("while writing to a stream", e),
+        Poll::Ready(Err(e)) => failed(e),
         Poll::Pending => Error::explain(H2Error, "the stream takes nothing more"),
     }
 }
@@ -130,6 +148,7 @@ pub(crate) fn reset_by_peer(reason: h2::Reason) -> Box<Error> {
     )
 }
 
+/// For a head that is sent when it is known what follows.
 impl Out {
     /// Whether the end is queued.
     pub(crate) fn is_ended(&self) -> bool {
@@ -139,18 +158,5 @@ impl Out {
     /// Whether nothing but the end is queued, and no trailers.
     pub(crate) fn is_bare_end(&self) -> bool {
         self.len == 0 && matches!(self.end, Some(End::Plain))
-    }
-
-    /// Hands over everything at once, window or not.
-    pub(crate) fn send_now(&mut self, stream: &mut SendStream<Bytes>) -> Result<(), h2::Error> {
-        for piece in std::mem::take(&mut self.pieces) {
-            stream.send_data(piece, false)?;
-        }
-        self.len = 0;
-        match self.end.take() {
-            None => Ok(()),
-            Some(End::Plain) => stream.send_data(Bytes::new(), true),
-            Some(End::Trailers(trailers)) => stream.send_trailers(trailers),
-        }
     }
 }

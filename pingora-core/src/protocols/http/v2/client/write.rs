@@ -1,7 +1,7 @@
 //! Writing requests.
 
 use http::header::CONTENT_LENGTH;
-use pingora_error::ErrorType::{H2Error, WriteError, WriteTimedout};
+use pingora_error::ErrorType::{WriteError, WriteTimedout};
 use pingora_error::RetryType;
 
 use super::super::out::Sent;
@@ -207,10 +207,8 @@ impl Http2Session {
         let Sending::Open(writer) = &mut self.inner.sending else {
             return Ok(());
         };
-        self.inner
-            .out
-            .send_now(writer)
-            .map_err(|e| Error::because(H2Error, "while ending a request", e))?;
+        let sent = self.inner.out.send_all(writer);
+        sent.map_err(|e| self.blamed(failure::refined(e, self.when())))?;
         self.end();
         Ok(())
     }

@@ -14,6 +14,7 @@
     reason = "each test program uses a part of it"
 )]
 
+pub mod h2_origin;
 mod hyper_peers;
 mod origin;
 mod proxy;

@@ -1,7 +1,7 @@
 //! Many requests over few connections.
 
+use super::common::h2_origin::*;
 use super::common::*;
-use super::origins::*;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,7 +1,7 @@
 //! What goes wrong, on either side and at every stage.
 
+use super::common::h2_origin::*;
 use super::common::*;
-use super::origins::*;
 use bytes::Bytes;
 use h2::Reason;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,7 +1,7 @@
 //! Requests and responses, translated and passed on.
 
+use super::common::h2_origin::*;
 use super::common::*;
-use super::origins::*;
 use bytes::Bytes;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;

@@ -8,4 +8,3 @@ mod common;
 mod connections;
 mod failures;
 mod forwarding;
-mod origins;

@@ -1,6 +1,6 @@
 //! Origins that speak HTTP/2, by hyper and frame by frame.
 
-use super::common::*;
+use super::*;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::RecvStream;

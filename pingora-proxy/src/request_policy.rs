@@ -41,7 +41,7 @@ use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{Names, RequestHeader, ResponseHeader};
 
 pub(crate) use host::{origin_form, reconcile_host};
-pub(crate) use http2::from_h2;
+pub(crate) use http2::{check_for_h2, from_h2};
 
 /// More elements in Connection than any client needs; each costs work and may name a field.
 const MAX_CONNECTION_OPTIONS: usize = 10;

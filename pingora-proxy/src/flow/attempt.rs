@@ -176,7 +176,10 @@ fn leave_h2(session: &Session, peer: &mut HttpPeer) -> Result<()> {
 /// What the upstream's version demands of the request that the application has made of the copy.
 fn complete(session: &mut Session, request: &mut RequestHeader) -> Result<()> {
     request_policy::reconcile_host(request).map_err(downstream)?;
-    if request.version == Version::HTTP_2 || session.is_body_empty() || session.is_upgrade_req() {
+    if request.version == Version::HTTP_2 {
+        return request_policy::check_for_h2(request).map_err(downstream);
+    }
+    if session.is_body_empty() || session.is_upgrade_req() {
         return Ok(());
     }
     let framed = request.headers.contains_key(CONTENT_LENGTH)

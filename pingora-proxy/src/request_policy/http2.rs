@@ -1,6 +1,7 @@
 //! What a request loses on its way between HTTP/2 and HTTP/1.1.
 
 use http::header::{self, HeaderMap, HeaderValue};
+use http::uri::Authority;
 use http::{Method, Version};
 use pingora_error::Result;
 use pingora_http::RequestHeader;
@@ -41,6 +42,26 @@ pub(crate) fn from_h2(req: &mut RequestHeader) -> Result<()> {
     }
     join_cookies(req)?;
     one_length(req)
+}
+
+/// Makes sure that the request can be said in HTTP/2. Called on the copy when the application is done with it, and
+/// its Host is checked.
+///
+/// # Errors
+///
+/// `InvalidHTTPHeader` of the downstream when the target is not UTF-8, or Host is no authority of a URI.
+pub(crate) fn check_for_h2(req: &RequestHeader) -> Result<()> {
+    if !req.raw_path_is_utf8() {
+        return Err(refusal("target that is not UTF-8, to be sent in HTTP/2"));
+    }
+    let host = req.headers.get(header::HOST).map(HeaderValue::as_bytes);
+    match host {
+        None | Some(b"") => Ok(()),
+        Some(host) => match Authority::try_from(host) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(refusal("Host that is no authority, to be sent in HTTP/2")),
+        },
+    }
 }
 
 fn join_cookies(req: &mut RequestHeader) -> Result<()> {

@@ -8,3 +8,4 @@ mod common;
 mod connections;
 mod failures;
 mod forwarding;
+mod pairs;

@@ -17,7 +17,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Moves the frames of a connection until it ends, then says so by `closed`.
 ///
-/// With `ping_interval` the peer is sent a PING that often, and has five seconds to answer each: else
+/// With a `ping_interval` other than zero the peer is sent a PING that often, and has five seconds to answer each: else
 /// `ping_timeout_occurred` is set and the connection is dropped, with all its streams.
 pub async fn drive_connection<S>(
     mut c: Connection<S>,
@@ -28,7 +28,9 @@ pub async fn drive_connection<S>(
 ) where
     S: AsyncRead + AsyncWrite + Send + Unpin,
 {
-    let pings = ping_interval.and_then(|interval| Some((interval, c.ping_pong()?)));
+    let pings = ping_interval
+        .filter(|interval| !interval.is_zero())
+        .and_then(|interval| Some((interval, c.ping_pong()?)));
     let ended = match pings {
         None => (&mut c).await,
         Some((interval, pings)) => {

@@ -88,26 +88,35 @@ impl Http2Session {
             }
         };
         let end = request.send_end_stream() != Some(false) && inner.out.is_bare_end();
-        let request = request::translate(*request, self.conn.digest().ssl_digest.is_some())?;
-        let (response, writer) = match inner.send.send_request(request, end) {
-            Ok(sent) => sent,
-            Err(e) => {
-                self.conn.mark_shutdown();
-                let mut e = self.failed(e, "while opening a stream");
-                // Nothing was sent, whatever the reason.
-                e.retry = RetryType::Decided(true);
-                return Err(e);
-            }
-        };
-        inner.receiving = Receiving::Head(response);
-        inner.sending = match end {
+        let (response, writer) = self.send(*request, end).inspect_err(|_| {
+            // Nobody shall wait for a response to what was not sent.
+            self.inner.receiving = Receiving::Broken;
+            self.inner.out.clear();
+        })?;
+        self.inner.receiving = Receiving::Head(response);
+        self.inner.sending = match end {
             true => {
-                inner.out.clear();
+                self.inner.out.clear();
                 Sending::Ended(writer)
             }
             false => Sending::Open(writer),
         };
         Ok(())
+    }
+
+    fn send(
+        &mut self,
+        request: RequestHeader,
+        end: bool,
+    ) -> Result<(ResponseFuture, SendStream<Bytes>)> {
+        let request = request::translate(request, self.conn.digest().ssl_digest.is_some())?;
+        self.inner.send.send_request(request, end).map_err(|e| {
+            self.conn.mark_shutdown();
+            let mut e = self.failed(e, "while opening a stream");
+            // Nothing was sent, whatever the reason.
+            e.retry = RetryType::Decided(true);
+            e
+        })
     }
 
     /// Hands over what is queued, as the origin's window opens.

@@ -109,9 +109,10 @@ impl<'a> Lookup<'a> {
     }
 
     fn spelling(&mut self, name: &HeaderName) -> Spelling<'a> {
-        match self.listed(name.as_str().as_bytes()) {
+        let text = name.as_str();
+        match self.listed(text.as_bytes()) {
             Some(spelling) => Spelling::Listed(spelling),
-            None => Known::of(name).map_or(Spelling::Lower, Spelling::Usual),
+            None => Known::of_text(name, text).map_or(Spelling::Lower, Spelling::Usual),
         }
     }
 
@@ -308,17 +309,16 @@ pub(crate) fn case_iter<'a>(
 pub(crate) fn write_h1(headers: &HMap, cases: Option<&CaseMap>, buf: &mut impl BufMut) {
     let mut lookup = Lookup::new(cases);
     for (name, value) in headers {
-        let spelling = match lookup.spelling(name) {
-            Spelling::Listed(spelling) => spelling.as_slice(),
-            Spelling::Usual(known) => {
-                buf.put_slice(known.line.as_bytes());
-                b""
+        match lookup.spelling(name) {
+            Spelling::Usual(known) => buf.put_slice(known.line.as_bytes()),
+            Spelling::Listed(spelling) => {
+                buf.put_slice(spelling.as_slice());
+                buf.put_slice(b": ");
             }
-            Spelling::Lower => name.as_str().as_bytes(),
-        };
-        if !spelling.is_empty() {
-            buf.put_slice(spelling);
-            buf.put_slice(b": ");
+            Spelling::Lower => {
+                buf.put_slice(name.as_str().as_bytes());
+                buf.put_slice(b": ");
+            }
         }
         buf.put_slice(value.as_bytes());
         buf.put_slice(b"\r\n");

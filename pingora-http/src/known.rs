@@ -199,8 +199,14 @@ impl Known {
     /// The entry for an already parsed name.
     #[inline]
     pub(crate) fn of(name: &HeaderName) -> Option<&'static Known> {
+        Known::of_text(name, name.as_str())
+    }
+
+    /// [`Known::of`] for who has the name as a text already.
+    #[inline]
+    pub(crate) fn of_text(name: &HeaderName, text: &str) -> Option<&'static Known> {
         // Standard names compare as numbers.
-        find_by(name.as_str().as_bytes(), |known| {
+        find_by(text.as_bytes(), |known| {
             (known.name == *name).then_some(known)
         })
     }

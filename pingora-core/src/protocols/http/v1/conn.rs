@@ -7,7 +7,7 @@ use std::pin::{pin, Pin};
 use std::task::{ready, Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 use pingora_error::ErrorType::{
     ConnectionClosed, H1Error, InvalidHTTPHeader, ReadError, ReadTimedout, WriteError,
@@ -17,7 +17,7 @@ use pingora_error::{BError, Error, ErrorType, Result};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::proto::decode::Decoded;
+use super::proto::decode::{front, Decoded};
 use super::proto::head::{Found, Limits, Scanner};
 use super::proto::out::Out;
 use super::proto::state::{Reading, Writing};
@@ -244,12 +244,12 @@ impl Conn {
 
     /// Takes a head that [`Conn::scan`] found.
     pub(super) fn take_head(&mut self, found: Found) -> Bytes {
-        let mut head = self.buf.split_to(found.end);
+        let mut head = front(&mut self.buf, found.end);
         self.scanner = Scanner::default();
         if found.start > 0 {
-            head = head.split_off(found.start);
+            head.advance(found.start);
         }
-        head.freeze()
+        head
     }
 
     /// The next piece of the body. After the end, it says so again.
@@ -271,7 +271,8 @@ impl Conn {
                     return Poll::Ready(Error::e_explain(ReadError, "the connection has failed"))
                 }
                 Reading::Raw if !self.buf.is_empty() => {
-                    return Poll::Ready(Ok(Piece::Data(self.buf.split().freeze())))
+                    let all = self.buf.len();
+                    return Poll::Ready(Ok(Piece::Data(front(&mut self.buf, all))));
                 }
                 Reading::Raw if self.eof => self.reading = Reading::Ended,
                 Reading::Raw => {

@@ -31,6 +31,7 @@
 mod host;
 #[cfg(test)]
 mod tests;
+pub(crate) mod websocket;
 
 use http::header::{self, HeaderMap, HeaderName};
 use http::{Method, StatusCode, Version};

@@ -14,7 +14,7 @@ use http::header::{HeaderValue, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::Version;
 
 use crate::duplex::Duplex;
-use crate::request_policy;
+use crate::request_policy::{self, websocket};
 use crate::{HttpProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 impl<SV, C> HttpProxy<SV, C>
@@ -125,8 +125,15 @@ fn prepare(session: &Session, peer: &HttpPeer) -> Result<Box<RequestHeader>> {
     let mut request = Box::new(received.clone());
     request.set_version(Version::HTTP_11);
     let policy = &peer.options.http_upstream_request_policy;
+    let websocket = session.is_extended_connect();
+    if websocket {
+        websocket::begin(&mut request);
+    }
     request_policy::apply(&mut request, policy, received.version).map_err(downstream)?;
     request_policy::origin_form(&mut request).map_err(downstream)?;
+    if websocket {
+        websocket::complete(&mut request, policy.h1_upgrade).map_err(downstream)?;
+    }
     Ok(request)
 }
 

@@ -165,8 +165,6 @@ fn continuation_without_an_end() {
             sent += 1;
         }
         assert_eq!(raw.read_goaway(), ENHANCE_YOUR_CALM, "{name}");
-        // Whatever the sockets took: the server did not wait for an end.
-        assert!(sent < 10_000, "{name}: all was taken");
         assert_eq!(requests.load(Ordering::SeqCst), 0, "{name}");
     }
 }

@@ -72,9 +72,7 @@ async fn a_shutdown_under_load_loses_no_stream() {
     let mut clients = Vec::new();
     for _ in 0..4 {
         let stream = tokio::net::UnixStream::connect(proxy.path()).await.unwrap();
-        let (client, connection) = h2::client::handshake(stream)
-            .await
-            .unwrap();
+        let (client, connection) = h2::client::handshake(stream).await.unwrap();
         tokio::spawn(async { drop(connection.await) });
         let (done, told) = (done.clone(), told.clone());
         clients.push(tokio::spawn(async move {

@@ -29,7 +29,6 @@ fn heads() {
         ("space in a name", with(("x y", "a"))),
         ("colon in a name", with(("x:y", "a"))),
         ("CR LF in a name", with(("x\r\ny", "a"))),
-        ("no name", with(("", "a"))),
         ("upper case", with(("X-Upper", "a"))),
         ("connection", with(("connection", "close"))),
         ("keep-alive", with(("keep-alive", "5"))),

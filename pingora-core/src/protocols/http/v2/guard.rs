@@ -23,6 +23,7 @@ use crate::protocols::{
 mod budget;
 mod frames;
 mod hpack;
+mod huffman;
 mod streams;
 
 use frames::Frames;

@@ -8,8 +8,11 @@
 //! | HEADERS or DATA after the client ended its side | STREAM_CLOSED (section 5.1) |
 //! | another frame within a field block, CONTINUATION outside of one | PROTOCOL_ERROR (section 4.3) |
 //! | a field block that is cut short, index 0 | COMPRESSION_ERROR (section 4.3) |
+//! | a malformed name or value | the stream is reset with PROTOCOL_ERROR (section 8.1.1) |
 //! | a pseudo field in trailers | the stream is reset with PROTOCOL_ERROR (section 8.1) |
 //! | more of them than the client's [`Budget`] has | ENHANCE_YOUR_CALM |
+
+use std::ops::Range;
 
 use h2::Reason;
 
@@ -111,11 +114,11 @@ impl Frames {
                 self.have = 0;
                 self.begin()?;
                 if self.kind == HEADERS {
-                    flags = (begun <= FLAGS).then(|| at - HEAD + FLAGS);
+                    flags = (begun <= FLAGS).then(|| at - (HEAD - FLAGS));
                 }
             }
             let n = self.left.min(bytes.len() - at);
-            self.payload(&bytes[at..at + n])?;
+            self.payload(bytes, at..at + n)?;
             at += n;
             if self.left == 0 && self.end()? {
                 // h2 resets the stream of trailers that do not end it.
@@ -209,36 +212,38 @@ impl Frames {
         }
     }
 
-    /// A piece of the payload.
-    fn payload(&mut self, bytes: &[u8]) -> Result<(), Reason> {
+    /// A piece of the payload, which lies at `at`.
+    fn payload(&mut self, bytes: &mut [u8], at: Range<usize>) -> Result<(), Reason> {
         let length = self.left;
-        self.left -= bytes.len();
+        self.left -= at.len();
         match self.kind {
-            HEADERS | CONTINUATION => self.block(bytes, length),
-            SETTINGS => self.settings(bytes, length),
+            HEADERS | CONTINUATION => self.block(bytes, at, length),
+            SETTINGS => self.settings(&bytes[at], length),
             _ => Ok(()),
         }
     }
 
     /// A piece of a frame that carries a field block; `left` bytes of its payload were to come before it.
-    fn block(&mut self, mut bytes: &[u8], mut left: usize) -> Result<(), Reason> {
+    fn block(&mut self, bytes: &mut [u8], mut at: Range<usize>, left: usize) -> Result<(), Reason> {
+        let mut left = left;
         while self.before > 0 {
-            let Some((&byte, rest)) = bytes.split_first() else {
+            if at.is_empty() {
                 return Ok(());
-            };
+            }
             // The first one is the length of the padding, where there is any.
-            if self.flags & PADDED != 0 && matches!(self.before, 1 | 6) && self.padding == 0 {
-                let has_priority = self.flags & WITH_PRIORITY != 0;
-                if has_priority == (self.before == 6) {
-                    self.padding = usize::from(byte);
-                }
+            let first = match self.flags & WITH_PRIORITY {
+                0 => 1,
+                _ => 6,
+            };
+            if self.flags & PADDED != 0 && self.before == first {
+                self.padding = usize::from(bytes[at.start]);
             }
             self.before -= 1;
             left -= 1;
-            bytes = rest;
+            at.start += 1;
         }
-        let block = left.saturating_sub(self.padding).min(bytes.len());
-        self.blocks.read(&bytes[..block])
+        let block = left.saturating_sub(self.padding).min(at.len());
+        self.blocks.read(bytes, at.start..at.start + block)
     }
 
     fn settings(&mut self, bytes: &[u8], left: usize) -> Result<(), Reason> {

@@ -33,6 +33,7 @@ mod host;
 mod http2;
 #[cfg(test)]
 mod tests;
+pub(crate) mod websocket;
 
 use http::header::{self, HeaderMap, HeaderName};
 use http::{Method, StatusCode, Version};

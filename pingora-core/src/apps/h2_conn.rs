@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::HttpServerApp;
 use crate::protocols::http::server::Session;
 use crate::protocols::http::v1::{due_in, Alarm};
-use crate::protocols::http::v2::server::{handshake, H2Accept, HttpSession, TOO_MUCH};
+use crate::protocols::http::v2::server::{handshake, H2Accept, HttpSession};
 use crate::protocols::{Digest, Stream};
 use crate::server::ShutdownWatch;
 use crate::shutdown::{Registration, Stage};
@@ -161,7 +161,7 @@ where
             H2Accept::Rejected => {
                 self.malformed += 1;
                 if self.malformed > MALFORMED {
-                    self.end_now(TOO_MUCH);
+                    self.end_now(Reason::ENHANCE_YOUR_CALM);
                 }
             }
         }

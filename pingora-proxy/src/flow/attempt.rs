@@ -12,7 +12,7 @@ use http::header::{HeaderValue, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::Version;
 
 use crate::duplex::Duplex;
-use crate::request_policy;
+use crate::request_policy::{self, websocket};
 use crate::upstream::Link;
 use crate::{HttpProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
@@ -54,7 +54,7 @@ where
 
     async fn attempt(&self, session: &mut Session, ctx: &mut SV::CTX) -> Result<()> {
         let mut peer = self.inner.upstream_peer(session, ctx).await?;
-        if session.is_upgrade_req() {
+        if session.is_upgrade_req() || session.is_extended_connect() {
             leave_h2(session, &mut peer)?;
         }
         let (upstream, reused) = match self.connector.get_http_session(&*peer).await {
@@ -146,11 +146,18 @@ fn prepare(session: &Session, peer: &HttpPeer, version: Version) -> Result<Box<R
     let mut request = Box::new(received.clone());
     request.set_version(version);
     let policy = &peer.options.http_upstream_request_policy;
+    let websocket = session.is_extended_connect();
+    if websocket {
+        websocket::begin(&mut request);
+    }
     request_policy::apply(&mut request, policy, received.version).map_err(downstream)?;
     if received.version == Version::HTTP_2 {
         request_policy::from_h2(&mut request).map_err(downstream)?;
     }
     request_policy::origin_form(&mut request).map_err(downstream)?;
+    if websocket {
+        websocket::complete(&mut request, policy.h1_upgrade).map_err(downstream)?;
+    }
     Ok(request)
 }
 
@@ -162,7 +169,10 @@ fn prepare(session: &Session, peer: &HttpPeer, version: Version) -> Result<Box<R
 fn leave_h2(session: &Session, peer: &mut HttpPeer) -> Result<()> {
     match peer.options.alpn {
         ALPN::H2H1 => peer.options.alpn = ALPN::H1,
-        ALPN::H2 if request_policy::is_websocket_handshake(session.req_header()) => {
+        ALPN::H2
+            if session.is_extended_connect()
+                || request_policy::is_websocket_handshake(session.req_header()) =>
+        {
             return Error::e_explain(
                 HTTPStatus(501),
                 format!("a WebSocket to a peer that takes HTTP/2 only: {peer}"),

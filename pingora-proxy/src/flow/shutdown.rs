@@ -17,7 +17,9 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_core::server::configuration::ShutdownPolicy;
 use pingora_core::server::upgrading;
 use pingora_core::shutdown::Stage;
+use pingora_http::RequestHeader;
 
+use crate::request_policy::websocket;
 use crate::{HttpProxy, ProxyHttp};
 
 /// How long idle connections are kept in a graceful upgrade, unless configured.
@@ -64,8 +66,8 @@ where
         {
             return Box::pin(close(session)).await;
         }
-        if session.req_header().method == Method::CONNECT && !self.allows_connect() {
-            if let Err(e) = Box::pin(session.respond_error(405)).await {
+        if let Some(status) = self.refused_tunnel(session.req_header()) {
+            if let Err(e) = Box::pin(session.respond_error(status)).await {
                 debug!("cannot refuse CONNECT: {e}");
             }
             return Box::pin(close(session)).await;
@@ -89,9 +91,21 @@ where
         }
     }
 
-    fn allows_connect(&self) -> bool {
-        let options = self.server_options.as_ref();
-        options.is_some_and(|o| o.allow_connect_method_proxying)
+    /// The status for a CONNECT that is not let through: 405, or for a protocol in HTTP/2 that there is no way to
+    /// tell an origin of, 501.
+    fn refused_tunnel(&self, request: &RequestHeader) -> Option<u16> {
+        if request.method != Method::CONNECT {
+            return None;
+        }
+        match websocket::asked(request) {
+            Some(websocket::Asked::WebSocket) => None,
+            Some(websocket::Asked::Other) => Some(501),
+            None => {
+                let options = self.server_options.as_ref();
+                let allowed = options.is_some_and(|o| o.allow_connect_method_proxying);
+                (!allowed).then_some(405)
+            }
+        }
     }
 
     /// Sets the flag, then wakes who waits. When idle connections are to be kept for a while, those that are

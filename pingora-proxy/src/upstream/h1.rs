@@ -54,6 +54,10 @@ impl Link for HttpSession {
         self.poll_response_task(cx)
     }
 
+    fn read_little(&mut self, little: bool) {
+        HttpSession::read_little(self, little)
+    }
+
     fn has_buffered(&self) -> bool {
         HttpSession::has_buffered(self)
     }

@@ -47,6 +47,9 @@ pub(crate) trait Link: Send {
     /// The next message of the response.
     fn poll_task(&mut self, cx: &mut Context<'_>) -> Poll<Result<HttpTask>>;
 
+    /// Whether reads are to bring little, because the client has no room for more.
+    fn read_little(&mut self, _little: bool) {}
+
     /// Whether a message may be there without a read.
     fn has_buffered(&self) -> bool;
 

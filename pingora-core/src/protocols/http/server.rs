@@ -407,21 +407,25 @@ impl Session {
     pub fn is_upgrade_req(&self) -> bool {
         match self {
             Session::H1(s) => s.is_upgrade_req(),
-            Session::H2(_) => false,
+            Session::H2(s) => s.is_tunnel_req(),
             Session::Custom(s) => s.is_upgrade_req(),
         }
     }
 
     /// Whether `header` answers the request's wish for an upgrade, and how; `None` if it had none.
     pub fn is_upgrade(&self, header: &ResponseHeader) -> Option<bool> {
-        h1!(self, s => s.is_upgrade(header), else None)
+        match self {
+            Session::H1(s) => s.is_upgrade(header),
+            Session::H2(s) => s.is_tunnel_req().then(|| s.opens_tunnel(header.status)),
+            Session::Custom(_) => None,
+        }
     }
 
     /// Whether the connection has left HTTP.
     pub fn was_upgraded(&self) -> bool {
         match self {
             Session::H1(s) => s.was_upgraded(),
-            Session::H2(_) => false,
+            Session::H2(s) => s.is_tunnel(),
             Session::Custom(s) => s.was_upgraded(),
         }
     }
@@ -729,6 +733,24 @@ impl Session {
             Session::H1(s) => s.queued(),
             Session::H2(s) => s.queued(),
             Session::Custom(_) => 0,
+        }
+    }
+
+    /// Whether what is written leaves at once, as far as that is known. If not, it is kept in memory.
+    #[doc(hidden)]
+    pub fn has_room(&self) -> bool {
+        match self {
+            Session::H2(s) => s.has_room(),
+            Session::H1(_) | Session::Custom(_) => true,
+        }
+    }
+
+    /// Whether the request is an extended CONNECT of HTTP/2 (RFC 8441).
+    #[doc(hidden)]
+    pub fn is_extended_connect(&self) -> bool {
+        match self {
+            Session::H2(s) => s.is_extended_connect(),
+            Session::H1(_) | Session::Custom(_) => false,
         }
     }
 

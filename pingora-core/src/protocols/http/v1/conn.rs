@@ -29,6 +29,8 @@ use crate::protocols::{Stream, UniqueID};
 const BODY_READ: usize = 64 * 1024;
 /// A body that is certain to be at least this much longer is read into a buffer of the connection.
 const LONG_BODY: u64 = 16 * 1024;
+/// Bytes asked for at once while what is read has to wait for its reader.
+const LITTLE: usize = 8 * 1024;
 /// Bytes that a read into the worker's buffer can bring.
 const SCRATCH: usize = 32 * 1024;
 
@@ -57,6 +59,8 @@ pub(super) struct Conn {
     /// The peer has closed its direction.
     pub(super) eof: bool,
     pub(super) scanner: Scanner,
+    /// Whether reads bring little, because what they bring would have to be kept.
+    pub(super) little: bool,
     /// So many bytes were written that a flush has not followed yet.
     unflushed: usize,
     /// Nothing is written after what is queued: a FIN follows it.
@@ -100,6 +104,7 @@ impl Conn {
             out: Out::default(),
             eof: false,
             scanner: Scanner::default(),
+            little: false,
             unflushed: 0,
             fin: false,
             alarm: Alarm::default(),
@@ -114,6 +119,7 @@ impl Conn {
         self.reading = Reading::Head;
         self.writing = Writing::Head;
         self.scanner = Scanner::default();
+        self.little = false;
         self.read_due = None;
         self.write_due = None;
         if self.buf.is_empty() {
@@ -199,7 +205,7 @@ impl Conn {
             Reading::Raw => true,
             _ => false,
         };
-        if long {
+        if long && !self.little {
             self.poll_read_own(cx)
         } else {
             self.poll_read_lent(cx)
@@ -221,7 +227,11 @@ impl Conn {
             if lent.is_empty() {
                 lent.resize(SCRATCH, 0);
             }
-            let mut into = ReadBuf::new(&mut lent);
+            let most = match self.little {
+                true => LITTLE,
+                false => SCRATCH,
+            };
+            let mut into = ReadBuf::new(&mut lent[..most]);
             ready!(Pin::new(&mut self.stream).poll_read(cx, &mut into))?;
             let filled = into.filled();
             if self.buf.capacity() - self.buf.len() < filled.len() && self.buf.is_empty() {

@@ -1,4 +1,4 @@
-//! Between the transport and the `h2` crate: counts the frames that a client sends.
+//! Between the transport and the `h2` crate: watches the frames that a client sends.
 
 use std::cell::Cell;
 use std::fmt;
@@ -17,10 +17,14 @@ use crate::protocols::raw_connect::ProxyDigest;
 use crate::protocols::tls::{SslDigest, TlsRef};
 use crate::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
-    TimingDigest, UniqueID, UniqueIDType, ALPN, IO,
+    TimingDigest, UniqueID, UniqueIDType, ALPN,
 };
 
+mod budget;
 mod frames;
+mod hpack;
+mod huffman;
+mod streams;
 
 use frames::Frames;
 
@@ -40,7 +44,7 @@ pub(crate) fn verdict() -> Option<Reason> {
     VERDICT.take()
 }
 
-/// A transport whose frames are counted.
+/// A transport whose frames are watched.
 pub(crate) struct Guard {
     io: Stream,
     frames: Frames,
@@ -51,7 +55,7 @@ impl Guard {
     pub(crate) fn new(io: Stream) -> Self {
         Guard {
             io,
-            frames: Frames::default(),
+            frames: Frames::new(),
             linger: None,
         }
     }
@@ -88,9 +92,9 @@ impl AsyncRead for Guard {
         let this = &mut *self;
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
-        if let Err(reason) = this.frames.received(&buf.filled()[before..]) {
+        if let Err(reason) = this.frames.received(&mut buf.filled_mut()[before..]) {
             VERDICT.set(Some(reason));
-            return Poll::Ready(Err(io::Error::other("the client asks too much")));
+            return Poll::Ready(Err(io::Error::other("the client is sent away")));
         }
         Poll::Ready(Ok(()))
     }

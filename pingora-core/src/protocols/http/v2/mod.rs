@@ -37,7 +37,7 @@ pub async fn write_body(
     let all = std::future::poll_fn(|cx| loop {
         match out.poll_send(writer, cx) {
             std::task::Poll::Ready(Ok(Sent::All)) => return std::task::Poll::Ready(Ok(())),
-            std::task::Poll::Ready(Ok(Sent::Some(_))) => {}
+            std::task::Poll::Ready(Ok(Sent::Part)) => {}
             std::task::Poll::Ready(Err(e)) => return std::task::Poll::Ready(Err(e)),
             std::task::Poll::Pending => return std::task::Poll::Pending,
         }

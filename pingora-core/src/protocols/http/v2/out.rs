@@ -30,8 +30,8 @@ enum End {
 
 /// What one step handed over.
 pub(crate) enum Sent {
-    /// So many bytes, and there is more.
-    Some(usize),
+    /// A part; there is more.
+    Part,
     /// The rest.
     All,
 }
@@ -99,7 +99,7 @@ impl Out {
             }
             return Poll::Ready(Ok(match self.is_empty() {
                 true => Sent::All,
-                false => Sent::Some(n),
+                false => Sent::Part,
             }));
         }
         Poll::Ready(self.send_end(stream).map(|()| Sent::All))

@@ -17,6 +17,11 @@ fn is_of_connection(name: &HeaderName) -> bool {
         || name == "proxy-connection"
 }
 
+/// Whether a malformed string stood here before it came past the guard of the transport.
+fn is_replaced(string: &str) -> bool {
+    !string.is_empty() && string.bytes().all(|b| b == b'&')
+}
+
 /// Checks a request's head, and says what its Content-Length promises. `ended`: no body follows.
 ///
 /// # Errors
@@ -28,6 +33,10 @@ pub(super) fn request(request: &RequestHeader, ended: bool) -> Result<Option<u64
         if request.headers.get_all(TE).iter().any(others) {
             return Err(Reason::PROTOCOL_ERROR);
         }
+    }
+    let authority = request.uri.authority().map_or("", |a| a.as_str());
+    if is_replaced(request.method.as_str()) || is_replaced(authority) {
+        return Err(Reason::PROTOCOL_ERROR);
     }
     validate_request_authority(request).map_err(|_| Reason::PROTOCOL_ERROR)?;
     let target = request.uri.path();
@@ -64,6 +73,7 @@ fn fields(fields: &HeaderMap) -> Result<(), Reason> {
         // RFC 9113 section 8.2.1. The `http` crate's types have neither upper case nor CR, LF or NUL; the
         // check does not depend on it.
         is_of_connection(name)
+            || is_replaced(name.as_str())
             || name
                 .as_str()
                 .bytes()

@@ -5,7 +5,7 @@ use std::task::{ready, Context, Poll};
 
 use bytes::Bytes;
 use h2::server::{Connection, SendResponse};
-use h2::{Reason, RecvStream};
+use h2::RecvStream;
 use http::Request;
 use log::debug;
 use pingora_error::ErrorType::HandshakeError;
@@ -36,7 +36,8 @@ const REMEMBERED_RESETS: usize = 50;
 
 /// How HTTP/2 connections are set up unless the application says otherwise: at most 100 streams, 64 KiB of
 /// header fields in a request, 32 KiB of a response buffered for each stream, 1 MiB of request bodies for all; a
-/// client that resets streams, or has them reset, out of proportion is sent away.
+/// client that resets streams, or has them reset, out of proportion is sent away. WebSockets may be opened
+/// by an extended CONNECT (RFC 8441).
 pub fn default_h2_options() -> H2Options {
     let mut options = H2Options::new();
     options
@@ -47,7 +48,8 @@ pub fn default_h2_options() -> H2Options {
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_local_error_reset_streams(Some(LOCAL_RESETS))
         .max_pending_accept_reset_streams(PENDING_RESETS)
-        .max_concurrent_reset_streams(REMEMBERED_RESETS);
+        .max_concurrent_reset_streams(REMEMBERED_RESETS)
+        .enable_connect_protocol();
     options
 }
 
@@ -135,6 +137,3 @@ impl HttpSession {
         }
     }
 }
-
-/// The reason for which a client that asks too much is sent away (RFC 9113 section 7).
-pub(crate) const TOO_MUCH: Reason = Reason::ENHANCE_YOUR_CALM;

@@ -37,19 +37,23 @@ impl HttpSession {
         match self.poll_read_body_bytes(cx) {
             Poll::Ready(None) => Poll::Ready(Ok(None)),
             Poll::Ready(Some(Ok(data))) => {
-                self.read_due = None;
+                self.inner.read_due = None;
                 Poll::Ready(Ok(Some(data)))
             }
             Poll::Ready(Some(Err(e))) => {
                 Poll::Ready(Err(stream_error("while reading a request body", e)))
             }
             Poll::Pending => {
-                let timeout = self.read_timeout.unwrap_or(READ_TIMEOUT);
-                let due = *self.read_due.get_or_insert_with(|| due_in(timeout));
-                if !self.alarm.rings(cx, due) {
+                let timeout = match self.inner.read_timeout {
+                    // The two sides of a tunnel may be silent as long as they like.
+                    None if self.is_tunnel() => return Poll::Pending,
+                    timeout => timeout.unwrap_or(READ_TIMEOUT),
+                };
+                let due = *self.inner.read_due.get_or_insert_with(|| due_in(timeout));
+                if !self.inner.alarm.rings(cx, due) {
                     return Poll::Pending;
                 }
-                self.reading.state = ReadState::Broken;
+                self.inner.reading.state = ReadState::Broken;
                 Poll::Ready(Error::e_explain(
                     ReadTimedout,
                     format!("nothing was received for {timeout:?}"),
@@ -64,15 +68,18 @@ impl HttpSession {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, h2::Error>>> {
-        if self.reading.state == ReadState::Broken {
+        if self.inner.reading.state == ReadState::Broken {
             return Poll::Ready(Some(Err(Reason::CANCEL.into())));
+        }
+        if self.awaits_tunnel() {
+            return Poll::Ready(None);
         }
         self.release();
         loop {
-            match self.reading.state {
-                ReadState::Body => match ready!(self.body.poll_data(cx)) {
+            match self.inner.reading.state {
+                ReadState::Body => match ready!(self.inner.body.poll_data(cx)) {
                     Some(Ok(data)) => {
-                        self.reading.unreleased += data.len();
+                        self.inner.reading.unreleased += data.len();
                         if data.is_empty() {
                             continue;
                         }
@@ -83,23 +90,23 @@ impl HttpSession {
                         }
                     }
                     Some(Err(e)) => {
-                        self.reading.state = ReadState::Broken;
+                        self.inner.reading.state = ReadState::Broken;
                         return Poll::Ready(Some(Err(e)));
                     }
-                    None => self.reading.state = ReadState::Trailers,
+                    None => self.inner.reading.state = ReadState::Trailers,
                 },
                 ReadState::Trailers => {
-                    let trailers = match ready!(self.body.poll_trailers(cx)) {
+                    let trailers = match ready!(self.inner.body.poll_trailers(cx)) {
                         Ok(trailers) => trailers,
                         Err(e) => {
-                            self.reading.state = ReadState::Broken;
+                            self.inner.reading.state = ReadState::Broken;
                             return Poll::Ready(Some(Err(e)));
                         }
                     };
                     if let Err(reason) = self.end_of_request(trailers) {
                         return self.refuse(reason);
                     }
-                    if let Some(held) = self.reading.held.take() {
+                    if let Some(held) = self.inner.reading.held.take() {
                         self.release();
                         return self.deliver(held);
                     }
@@ -114,25 +121,25 @@ impl HttpSession {
 
     /// Counts a piece, and holds it back when it completes what Content-Length promises and more may follow.
     fn take(&mut self, data: Bytes) -> Result<Option<Bytes>, Reason> {
-        self.body_read += data.len();
-        let read = self.body_read as u64;
-        let promised = self.reading.promised;
-        let ended = self.body.is_end_stream();
+        self.inner.body_read += data.len();
+        let read = self.inner.body_read as u64;
+        let promised = self.inner.reading.promised;
+        let ended = self.inner.body.is_end_stream();
         if promised.is_some_and(|promised| read > promised || (ended && read < promised)) {
             return Err(Reason::PROTOCOL_ERROR);
         }
         if ended {
-            self.reading.state = ReadState::Done;
+            self.inner.reading.state = ReadState::Done;
             self.release();
         } else if promised == Some(read) {
-            self.reading.held = Some(data);
+            self.inner.reading.held = Some(data);
             return Ok(None);
         }
         Ok(Some(data))
     }
 
     fn deliver(&mut self, data: Bytes) -> Poll<Option<Result<Bytes, h2::Error>>> {
-        if let Some(retry) = &mut self.retry {
+        if let Some(retry) = &mut self.inner.retry {
             retry.write_to_buffer(&data);
         }
         Poll::Ready(Some(Ok(data)))
@@ -145,24 +152,24 @@ impl HttpSession {
     }
 
     fn end_of_request(&mut self, trailers: Option<HeaderMap>) -> Result<(), Reason> {
-        let promised = self.reading.promised;
-        if promised.is_some_and(|promised| promised != self.body_read as u64) {
+        let promised = self.inner.reading.promised;
+        if promised.is_some_and(|promised| promised != self.inner.body_read as u64) {
             return Err(Reason::PROTOCOL_ERROR);
         }
         if let Some(trailers) = trailers {
             super::check::trailers(&trailers)?;
-            self.request_trailers = Some(Box::new(trailers));
+            self.inner.request_trailers = Some(Box::new(trailers));
         }
-        self.reading.state = ReadState::Done;
+        self.inner.reading.state = ReadState::Done;
         Ok(())
     }
 
     /// Gives the client its window back for what was passed on.
     fn release(&mut self) {
-        let n = std::mem::take(&mut self.reading.unreleased);
+        let n = std::mem::take(&mut self.inner.reading.unreleased);
         if n > 0 {
             // It fails only for more than was received.
-            let _ = self.body.flow_control().release_capacity(n);
+            let _ = self.inner.body.flow_control().release_capacity(n);
         }
     }
 
@@ -190,9 +197,9 @@ impl HttpSession {
     }
 
     fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reason>> {
-        let reset = match &mut self.send {
+        let reset = match &mut self.inner.send {
             Some(send) => send.poll_reset(cx),
-            None => self.respond.poll_reset(cx),
+            None => self.inner.respond.poll_reset(cx),
         };
         reset.map_err(|e| stream_error("while waiting for the end of a stream", e))
     }
@@ -214,7 +221,7 @@ impl HttpSession {
         if self.is_body_done() {
             return Ok(());
         }
-        let within = self.drain_timeout.unwrap_or(DRAIN_TIMEOUT);
+        let within = self.inner.drain_timeout.unwrap_or(DRAIN_TIMEOUT);
         let drain = async {
             let mut drained = 0;
             while let Some(data) = self.read_body_bytes().await? {
@@ -233,7 +240,7 @@ impl HttpSession {
 
     /// The fields after the request body, once it is read.
     pub(crate) fn take_request_trailers(&mut self) -> Option<Box<HeaderMap>> {
-        self.request_trailers.take()
+        self.inner.request_trailers.take()
     }
 }
 

@@ -4,8 +4,10 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use h2::Reason;
-use http::header::{HeaderName, CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, Method, Response, StatusCode, Version};
+use http::header::{
+    HeaderName, CONNECTION, CONTENT_LENGTH, DATE, SEC_WEBSOCKET_ACCEPT, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, Response, StatusCode, Version};
 use log::warn;
 use pingora_error::ErrorType::{InternalError, WriteError, WriteTimedout};
 use pingora_error::{Error, Result};
@@ -14,7 +16,7 @@ use pingora_http::{Names, ResponseHeader};
 use super::super::out::Sent;
 use super::super::stream_error;
 use super::read::broken;
-use super::{HttpSession, Writing, WRITE_TIMEOUT};
+use super::{HttpSession, Tunnel, Writing, WRITE_TIMEOUT};
 use crate::protocols::http::v1::due_in;
 use crate::protocols::http::v1::proto::framing::{self, Answered};
 use crate::protocols::http::{date, HttpTask};
@@ -33,19 +35,24 @@ impl HttpSession {
     /// Writes a response head. A 1xx may be followed by further heads; `end` says that no body follows
     /// this one.
     ///
-    /// Date is added when it is missing, and fields that speak of a connection are removed.
+    /// Date is added when it is missing, and fields that speak of a connection are removed. A 101 answers an
+    /// extended CONNECT, and is a 200 there (RFC 8441 section 5).
     ///
     /// # Errors
-    /// `H2Error` when the stream has ended; `InternalError` for a 101, which HTTP/2 does not have.
+    /// `H2Error` when the stream has ended; `InternalError` for a 101 to another request.
     pub fn write_response_header(&mut self, header: Box<ResponseHeader>, end: bool) -> Result<()> {
         let status = header.status;
         if status == StatusCode::SWITCHING_PROTOCOLS {
-            return Error::e_explain(InternalError, "HTTP/2 has no 101");
-        }
-        if status.is_informational() {
+            if !self.opens_tunnel(status) {
+                return Error::e_explain(
+                    InternalError,
+                    "101 to a client that asked for no upgrade",
+                );
+            }
+        } else if status.is_informational() {
             return self.write_informational(header);
         }
-        match self.writing {
+        match self.inner.writing {
             Writing::Head => self.write_final(header, end),
             Writing::Broken => Err(broken()),
             Writing::Body(_) | Writing::Done => {
@@ -64,20 +71,24 @@ impl HttpSession {
     }
 
     fn write_informational(&mut self, mut header: Box<ResponseHeader>) -> Result<()> {
-        if self.writing != Writing::Head || self.ignore_info_resp {
+        if self.inner.writing != Writing::Head || self.inner.ignore_info_resp {
             return Ok(());
         }
         strip(&mut header);
-        self.respond
+        self.inner
+            .respond
             .send_informational(message(&header))
             .map_err(|e| stream_error("while writing an informational response", e))
     }
 
     fn write_final(&mut self, mut header: Box<ResponseHeader>, end: bool) -> Result<()> {
         strip(&mut header);
-        let answered = Answered::from(&self.request.method);
-        let bodiless =
-            framing::bodiless(answered, header.status) && self.request.method != Method::CONNECT;
+        let tunnel = self.opens_tunnel(header.status);
+        if tunnel {
+            self.open_tunnel(&mut header)?;
+        }
+        let answered = Answered::from(&self.inner.request.method);
+        let bodiless = !tunnel && framing::bodiless(answered, header.status);
         // RFC 9110 section 8.6.
         if header.status == StatusCode::NO_CONTENT {
             header.remove_header(&CONTENT_LENGTH);
@@ -94,19 +105,31 @@ impl HttpSession {
             self.shutdown_with_reason(Reason::INTERNAL_ERROR);
             return Error::e_explain(WriteError, "a response without the body it promises");
         }
-        let sent = self.respond.send_response(message(&header), end);
+        let sent = self.inner.respond.send_response(message(&header), end);
         match sent {
-            Ok(send) => self.send = Some(send),
+            Ok(send) => self.inner.send = Some(send),
             Err(e) => {
-                self.writing = Writing::Broken;
+                self.inner.writing = Writing::Broken;
                 return Err(stream_error("while writing a response head", e));
             }
         }
-        self.writing = match end {
+        self.inner.writing = match end {
             true => Writing::Done,
             false => Writing::Body(promised),
         };
-        self.response = Some(header);
+        self.inner.response = Some(header);
+        Ok(())
+    }
+
+    /// What follows is not HTTP, and has no length.
+    fn open_tunnel(&mut self, header: &mut ResponseHeader) -> Result<()> {
+        header.remove_header(&CONTENT_LENGTH);
+        if self.inner.tunnel == Tunnel::Extended {
+            header.set_status(StatusCode::OK)?;
+            // RFC 8441 section 5: the key and its answer are of HTTP/1.1.
+            header.remove_header(&SEC_WEBSOCKET_ACCEPT);
+        }
+        self.inner.tunnel = Tunnel::Open;
         Ok(())
     }
 
@@ -140,7 +163,7 @@ impl HttpSession {
     /// # Errors
     /// Those of [`HttpSession::write_body`].
     pub fn finish(&mut self) -> Result<()> {
-        if self.writing == Writing::Broken {
+        if self.inner.writing == Writing::Broken {
             return Ok(());
         }
         self.queue_end(None)?;
@@ -187,7 +210,7 @@ impl HttpSession {
     }
 
     fn queue_body(&mut self, mut data: Bytes) -> Result<()> {
-        match &mut self.writing {
+        match &mut self.inner.writing {
             Writing::Body(Some(left)) => {
                 let taken = data.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
                 if taken < data.len() {
@@ -204,13 +227,13 @@ impl HttpSession {
             Writing::Head => return Error::e_explain(InternalError, "a body before its head"),
             Writing::Broken => return Err(broken()),
         }
-        self.body_sent += data.len();
-        self.out.push(data);
+        self.inner.body_sent += data.len();
+        self.inner.out.push(data);
         Ok(())
     }
 
     fn queue_end(&mut self, trailers: Option<HeaderMap>) -> Result<()> {
-        match self.writing {
+        match self.inner.writing {
             Writing::Body(Some(missing)) if missing > 0 => {
                 self.shutdown_with_reason(Reason::INTERNAL_ERROR);
                 Error::e_explain(
@@ -227,8 +250,8 @@ impl HttpSession {
                     trailers.remove(&TRANSFER_ENCODING);
                     trailers.remove(&UPGRADE);
                 }
-                self.out.end(trailers.filter(|t| !t.is_empty()));
-                self.writing = Writing::Done;
+                self.inner.out.end(trailers.filter(|t| !t.is_empty()));
+                self.inner.writing = Writing::Done;
                 Ok(())
             }
             Writing::Done | Writing::Head => Ok(()),
@@ -242,32 +265,32 @@ impl HttpSession {
 
     /// Hands over everything, whatever flow control says: what it does not let go waits in the connection.
     fn send_now(&mut self) -> Result<()> {
-        match &mut self.send {
-            Some(send) => self.out.send_all(send),
+        match &mut self.inner.send {
+            Some(send) => self.inner.out.send_all(send),
             None => Ok(()),
         }
     }
 
     /// Hands what is queued to the connection, as much as flow control lets.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        self.room = true;
-        let Some(send) = &mut self.send else {
+        self.inner.room = true;
+        let Some(send) = &mut self.inner.send else {
             return Poll::Ready(Ok(()));
         };
-        while !self.out.is_empty() {
-            match self.out.poll_send(send, cx) {
+        while !self.inner.out.is_empty() {
+            match self.inner.out.poll_send(send, cx) {
                 Poll::Ready(Ok(Sent::All)) => break,
-                Poll::Ready(Ok(Sent::Some(_))) => self.write_due = None,
+                Poll::Ready(Ok(Sent::Part)) => self.inner.write_due = None,
                 Poll::Ready(Err(e)) => {
-                    self.out.clear();
-                    self.writing = Writing::Broken;
+                    self.inner.out.clear();
+                    self.inner.writing = Writing::Broken;
                     return Poll::Ready(Err(e));
                 }
                 Poll::Pending => {
-                    self.room = false;
+                    self.inner.room = false;
                     let timeout = self.write_timeout.unwrap_or(WRITE_TIMEOUT);
-                    let due = *self.write_due.get_or_insert_with(|| due_in(timeout));
-                    if !self.alarm.rings(cx, due) {
+                    let due = *self.inner.write_due.get_or_insert_with(|| due_in(timeout));
+                    if !self.inner.alarm.rings(cx, due) {
                         return Poll::Pending;
                     }
                     self.shutdown_with_reason(Reason::CANCEL);
@@ -278,31 +301,31 @@ impl HttpSession {
                 }
             }
         }
-        self.write_due = None;
+        self.inner.write_due = None;
         Poll::Ready(Ok(()))
     }
 
     /// How many bytes are queued and were not handed over.
     pub(crate) fn queued(&self) -> usize {
-        self.out.len()
+        self.inner.out.len()
     }
 
     /// Whether everything queued was handed over.
     pub(crate) fn is_flushed(&self) -> bool {
-        self.out.is_empty()
+        self.inner.out.is_empty()
     }
 
     /// Whether the client takes what is written at once, as far as that is known.
     pub(crate) fn has_room(&self) -> bool {
-        self.room
+        self.inner.room
     }
 
     /// Queues a message of the response for [`HttpSession::write_proxy_tasks`].
     pub(crate) fn send_proxy_task(&mut self, task: HttpTask) {
         match self.queue_task(task) {
-            Ok(end) => self.tasks.end |= end,
+            Ok(end) => self.inner.tasks.end |= end,
             Err(e) => {
-                self.tasks.error.get_or_insert(e);
+                self.inner.tasks.error.get_or_insert(e);
             }
         }
     }
@@ -310,19 +333,19 @@ impl HttpSession {
     /// Writes the queued messages, and says whether the last one ended the response.
     pub(crate) async fn write_proxy_tasks(&mut self) -> Result<bool> {
         self.flush().await?;
-        if let Some(e) = self.tasks.error.take() {
+        if let Some(e) = self.inner.tasks.error.take() {
             return Err(e);
         }
-        Ok(self.tasks.end)
+        Ok(self.inner.tasks.end)
     }
 
     pub(crate) fn has_pending_proxy_tasks(&self) -> bool {
-        !self.is_flushed() || self.tasks.error.is_some()
+        !self.is_flushed() || self.inner.tasks.error.is_some()
     }
 
     /// Ends the response, and waits until flow control has let all of it go.
     pub(crate) async fn finish_and_flush(&mut self) -> Result<()> {
-        if self.writing == Writing::Broken {
+        if self.inner.writing == Writing::Broken {
             return Ok(());
         }
         self.queue_end(None)?;

@@ -17,6 +17,7 @@
 pub mod h2_origin;
 mod hyper_peers;
 mod origin;
+pub mod programs;
 mod proxy;
 mod wire;
 

@@ -9,3 +9,4 @@ mod connections;
 mod failures;
 mod forwarding;
 mod pairs;
+mod real;

@@ -57,28 +57,19 @@ where
         if session.is_upgrade_req() || session.is_extended_connect() {
             leave_h2(session, &mut peer)?;
         }
-        let (upstream, reused) = match self.connector.get_http_session(&*peer).await {
+        let (mut upstream, reused) = match self.connector.get_http_session(&*peer).await {
             Ok(connected) => connected,
             Err(e) => return Err(self.inner.fail_to_connect(session, &peer, ctx, e.into_up())),
         };
-        let exchanged = match upstream {
-            HttpSession::H1(mut h1) => {
-                let done = self.exchange(session, ctx, &mut h1, &peer, reused).await;
-                (done, HttpSession::H1(h1))
-            }
-            HttpSession::H2(mut h2) => {
-                // Boxed: a request to HTTP/1.1 shall not be larger for it.
-                let exchange = Box::pin(self.exchange(session, ctx, &mut h2, &peer, reused));
-                (exchange.await, HttpSession::H2(h2))
-            }
-            HttpSession::Custom(_) => {
-                return Error::e_explain(
-                    InternalError,
-                    "custom sessions to an upstream are not built yet in this implementation",
-                )
-            }
+        let done = match &mut upstream {
+            HttpSession::H1(h1) => self.exchange(session, ctx, h1, &peer, reused).await,
+            // Boxed: a request to HTTP/1.1 shall not be larger for it.
+            HttpSession::H2(h2) => Box::pin(self.exchange(session, ctx, h2, &peer, reused)).await,
+            HttpSession::Custom(_) => Error::e_explain(
+                InternalError,
+                "custom sessions to an upstream are not built yet in this implementation",
+            ),
         };
-        let (done, mut upstream) = exchanged;
         if done.is_err() {
             Box::pin(upstream.shutdown()).await;
         }

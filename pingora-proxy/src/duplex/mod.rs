@@ -131,15 +131,15 @@ where
                 wants = self.wants();
             }
         }
-        if !self.session.is_flushed() {
-            if let Poll::Ready(Err(e)) = self.session.downstream_session.poll_flush(cx) {
-                return Poll::Ready(Err(e.into_down()));
-            }
-        }
-        if self.state.is_over() && self.delayed.is_none() && self.session.is_flushed() {
+        let flushed = match self.session.downstream_session.poll_flush(cx) {
+            Poll::Ready(Ok(())) => true,
+            Poll::Ready(Err(e)) => return Poll::Ready(Err(e.into_down())),
+            Poll::Pending => false,
+        };
+        if flushed && self.state.is_over() && self.delayed.is_none() {
             return Poll::Ready(Ok(Event::Over));
         }
-        if wants.response && self.session.is_flushed() {
+        if flushed && wants.response {
             if let Poll::Ready(event) = self.poll_response(cx) {
                 return Poll::Ready(event);
             }

@@ -722,6 +722,7 @@ impl Session {
         match self {
             Session::H1(s) => s.poll_flush(cx),
             Session::H2(s) => s.poll_flush(cx),
+            Session::Custom(s) if !s.has_pending_proxy_tasks() => Poll::Ready(Ok(())),
             Session::Custom(s) => s.write_proxy_tasks().as_mut().poll(cx).map_ok(|_| ()),
         }
     }

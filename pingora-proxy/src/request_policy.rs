@@ -179,11 +179,13 @@ pub(crate) fn strip_response(resp: &mut ResponseHeader, to: Version) {
     if !resp.may_have(HOP_BY_HOP) {
         return;
     }
-    let found = Found::scan(&resp.headers);
-    if found.0 == CONNECTION && names_nothing(&resp.headers) {
-        resp.remove_header(&header::CONNECTION);
+    // Connection only says what most origins have it say: whether the connection is kept.
+    let index = resp.index();
+    if index.has_only(Names::CONNECTION, HOP_BY_HOP) && index.connection().is_some() {
+        resp.remove_any(Names::CONNECTION);
         return;
     }
+    let found = Found::scan(&resp.headers);
     if found.has(CONNECTION) {
         let named: Vec<HeaderName> = elements(&resp.headers, header::CONNECTION)
             .filter_map(extension)
@@ -202,13 +204,6 @@ pub(crate) fn strip_response(resp: &mut ResponseHeader, to: Version) {
     for name in found.among(gone) {
         resp.remove_header(name);
     }
-}
-
-/// Whether Connection only says what most origins have it say: nothing but whether the connection is kept.
-fn names_nothing(headers: &HeaderMap) -> bool {
-    let mut lines = headers.get_all(header::CONNECTION).iter();
-    let first = lines.next().map(|line| line.as_bytes());
-    matches!(first, Some(b"keep-alive" | b"close")) && lines.next().is_none()
 }
 
 /// The extension fields that Connection names, after the checks that [`apply`] documents.

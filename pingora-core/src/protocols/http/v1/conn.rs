@@ -7,7 +7,7 @@ use std::pin::{pin, Pin};
 use std::task::{ready, Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 use pingora_error::ErrorType::{
     ConnectionClosed, H1Error, InvalidHTTPHeader, ReadError, ReadTimedout, WriteError,
@@ -17,7 +17,7 @@ use pingora_error::{BError, Error, ErrorType, Result};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::proto::decode::Decoded;
+use super::proto::decode::{front, Decoded};
 use super::proto::head::{Found, Limits, Scanner};
 use super::proto::out::Out;
 use super::proto::state::{Reading, Writing};
@@ -29,8 +29,9 @@ use crate::protocols::{Stream, UniqueID};
 const BODY_READ: usize = 64 * 1024;
 /// A body that is certain to be at least this much longer is read into a buffer of the connection.
 const LONG_BODY: u64 = 16 * 1024;
-/// Bytes asked for at once while what is read has to wait for its reader.
-const LITTLE: usize = 8 * 1024;
+/// Bytes asked for at once while what is read has to wait for its reader. The stream below reads ahead for
+/// those who ask for less.
+const LITTLE: usize = 16 * 1024;
 /// Bytes that a read into the worker's buffer can bring.
 const SCRATCH: usize = 32 * 1024;
 
@@ -190,6 +191,14 @@ impl Conn {
         self.read_due = None;
     }
 
+    /// One read of a peer of which nothing is expected.
+    pub(super) fn poll_unexpected(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if let Some(socket) = self.stream.as_any().downcast_ref::<L4Stream>() {
+            ready!(socket.poll_readable(cx));
+        }
+        self.poll_read(cx)
+    }
+
     /// One read, without a deadline.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let long = match &self.reading {
@@ -246,12 +255,12 @@ impl Conn {
 
     /// Takes a head that [`Conn::scan`] found.
     pub(super) fn take_head(&mut self, found: Found) -> Bytes {
-        let mut head = self.buf.split_to(found.end);
+        let mut head = front(&mut self.buf, found.end);
         self.scanner = Scanner::default();
         if found.start > 0 {
-            head = head.split_off(found.start);
+            head.advance(found.start);
         }
-        head.freeze()
+        head
     }
 
     /// The next piece of the body. After the end, it says so again.
@@ -273,7 +282,8 @@ impl Conn {
                     return Poll::Ready(Error::e_explain(ReadError, "the connection has failed"))
                 }
                 Reading::Raw if !self.buf.is_empty() => {
-                    return Poll::Ready(Ok(Piece::Data(self.buf.split().freeze())))
+                    let all = self.buf.len();
+                    return Poll::Ready(Ok(Piece::Data(front(&mut self.buf, all))));
                 }
                 Reading::Raw if self.eof => self.reading = Reading::Ended,
                 Reading::Raw => {

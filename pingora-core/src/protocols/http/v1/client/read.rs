@@ -88,7 +88,7 @@ impl HttpSession {
             answered,
             response.status,
             response.version,
-            &response,
+            &*response,
             lenient,
         )
         .map_err(|r| self.refuse(r))?;
@@ -104,7 +104,7 @@ impl HttpSession {
         let length = raw.len();
         let x = self.x_mut();
         x.raw_head = raw;
-        x.response = Some(Box::new(response));
+        x.response = Some(response);
         self.respect_keepalive();
         Ok(length)
     }
@@ -232,7 +232,7 @@ fn tidy(response: &mut ResponseHeader, framing: Framing, lenient: bool) {
         Framing::Chunked | Framing::UntilClose
             if lenient || response.may_have(Names::TRANSFER_ENCODING) =>
         {
-            response.remove_header(&CONTENT_LENGTH);
+            response.remove_any(Names::CONTENT_LENGTH);
         }
         _ => {}
     }

@@ -1,7 +1,7 @@
 //! A web server that others made, as origin.
 
 use super::{eventually, forward_to, Proxy};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
@@ -59,6 +59,11 @@ impl Nginx {
     /// A file that it serves.
     pub fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join("files").join(name)
+    }
+
+    /// Its folder, which goes with it.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// The path of its socket.

@@ -2,8 +2,7 @@
 
 use super::common::*;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use tempfile::TempDir;
+use std::process::Command;
 
 /// What curl prints; it must succeed.
 #[track_caller]
@@ -57,7 +56,7 @@ fn curl_gets_files_of_all_sizes_from_nginx() {
 fn curl_puts_files_to_nginx_with_and_without_a_length() {
     let nginx = Nginx::start();
     let proxy = nginx.proxy();
-    let local = nginx.dir.path().join("local");
+    let local = nginx.dir().join("local");
     // From a size on curl asks first, by Expect: 100-continue.
     // Nothing at all it cannot send in chunks: it forgets the last one.
     for size in [1, 1000, 3 << 20] {

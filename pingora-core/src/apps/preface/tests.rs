@@ -9,8 +9,10 @@ async fn spoken(begin: &[u8], h2c: bool) -> Option<Protocol> {
     client.shutdown().await.unwrap();
     let server: crate::protocols::l4::stream::Stream = server.into();
     let mut stream: Stream = Box::new(server);
-    let mut options = HttpServerOptions::default();
-    options.h2c = h2c;
+    let options = HttpServerOptions {
+        h2c,
+        ..HttpServerOptions::default()
+    };
     let (_tell, shutdown) = tokio::sync::watch::channel(false);
     protocol(&mut stream, Some(&options), &shutdown).await
 }
@@ -36,8 +38,10 @@ async fn a_shutdown_ends_the_wait() {
     let (_client, server) = UnixStream::pair().unwrap();
     let server: crate::protocols::l4::stream::Stream = server.into();
     let mut stream: Stream = Box::new(server);
-    let mut options = HttpServerOptions::default();
-    options.h2c = true;
+    let options = HttpServerOptions {
+        h2c: true,
+        ..HttpServerOptions::default()
+    };
     let (tell, shutdown) = tokio::sync::watch::channel(false);
     tell.send_replace(true);
     let begun = protocol(&mut stream, Some(&options), &shutdown).await;

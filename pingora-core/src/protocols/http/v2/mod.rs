@@ -7,6 +7,7 @@ use h2::SendStream;
 use pingora_error::ErrorType::{H2Error, WriteTimedout};
 use pingora_error::{BError, Error, Result};
 
+pub mod client;
 mod guard;
 mod out;
 pub mod server;

@@ -147,3 +147,16 @@ pub(crate) fn reset_by_peer(reason: h2::Reason) -> Box<Error> {
         h2::Error::from(reason),
     )
 }
+
+/// For a head that is sent when it is known what follows.
+impl Out {
+    /// Whether the end is queued.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.end.is_some()
+    }
+
+    /// Whether nothing but the end is queued, and no trailers.
+    pub(crate) fn is_bare_end(&self) -> bool {
+        self.len == 0 && matches!(self.end, Some(End::Plain))
+    }
+}

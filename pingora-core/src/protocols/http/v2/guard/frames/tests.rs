@@ -37,7 +37,8 @@ fn what_ends_a_connection() {
     let post = frame(HEADERS, END_HEADERS, 1, GET);
     let large = [0, 4, 0x80, 0, 0, 0];
     let second_large = [[0, 3, 0, 0, 0, 9], large].concat();
-    let cases: Vec<(&str, Vec<Vec<u8>>, Option<Reason>)> = vec![
+    type Case = (&'static str, Vec<Vec<u8>>, Option<Reason>);
+    let cases: Vec<Case> = vec![
         (
             "settings",
             vec![frame(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff])],

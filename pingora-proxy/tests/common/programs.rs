@@ -1,6 +1,6 @@
-//! A web server that others made, as origin.
+//! Programs that people use: curl in front, nginx behind.
 
-use super::{eventually, forward_to, Proxy};
+use super::{eventually, Proxy};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
@@ -12,8 +12,8 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// Starts it, with no file.
-    pub fn start() -> Self {
+    /// Starts it; `options` are those of its listening socket.
+    pub fn start(options: &str) -> Self {
         let dir = TempDir::new().unwrap();
         let at = dir.path().display();
         std::fs::create_dir(dir.path().join("files")).unwrap();
@@ -26,7 +26,7 @@ impl Nginx {
                  fastcgi_temp_path {at}/fastcgi; uwsgi_temp_path {at}/uwsgi; scgi_temp_path {at}/scgi;
                  gzip on; gzip_types text/plain; gzip_min_length 1; gzip_proxied any;
                  server {{
-                     listen unix:{at}/origin;
+                     listen unix:{at}/origin {options};
                      client_max_body_size 100m;
                      location / {{ root {at}/files; dav_methods PUT; }}
                      location /moved {{ return 301 /elsewhere; }}
@@ -61,19 +61,14 @@ impl Nginx {
         self.dir.path().join("files").join(name)
     }
 
-    /// Its folder, which goes with it.
-    pub fn dir(&self) -> &Path {
-        self.dir.path()
-    }
-
     /// The path of its socket.
     pub fn path(&self) -> PathBuf {
         self.dir.path().join("origin")
     }
 
-    /// A proxy in front of it.
-    pub fn proxy(&self) -> Proxy {
-        Proxy::start(forward_to(self.path()))
+    /// A folder that is gone with it.
+    pub fn folder(&self) -> &Path {
+        self.dir.path()
     }
 }
 
@@ -82,4 +77,36 @@ impl Drop for Nginx {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// What curl prints; it must succeed.
+#[track_caller]
+pub fn curl(proxy: &Proxy, args: &[&str]) -> Vec<u8> {
+    let output = Command::new("curl")
+        .args([
+            "--silent",
+            "--show-error",
+            "--max-time",
+            "20",
+            "--unix-socket",
+        ])
+        .arg(proxy.path())
+        .args(args)
+        .output()
+        .expect("these tests need curl");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "curl {args:?}: {said}");
+    output.stdout
+}
+
+/// So many bytes of text.
+pub fn letters(size: usize) -> Vec<u8> {
+    (0..size)
+        .map(|i| b'a' + (i % 26 + i / 4096) as u8 % 26)
+        .collect()
+}
+
+/// A path as an argument.
+pub fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
 }

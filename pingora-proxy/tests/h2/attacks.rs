@@ -99,7 +99,8 @@ fn resets_that_the_server_is_made_to_send() {
     };
     let uppercase = |n| opened(n, &[("Upper", "x")]);
     let padded = |n| opened(n, &[("padded", " x")]);
-    let attacks: [(&str, &dyn Fn(u32) -> Vec<u8>); 5] = [
+    type Attack<'a> = (&'a str, &'a dyn Fn(u32) -> Vec<u8>);
+    let attacks: [Attack<'_>; 5] = [
         ("window overflow", &overflow),
         ("content-length mismatch", &mismatch),
         ("priority on itself", &depends_on_itself),

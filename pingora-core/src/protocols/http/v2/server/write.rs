@@ -3,7 +3,7 @@
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use h2::Reason;
+use h2::{Reason, SendStream};
 use http::header::{
     HeaderName, CONNECTION, CONTENT_LENGTH, DATE, SEC_WEBSOCKET_ACCEPT, TRANSFER_ENCODING, UPGRADE,
 };
@@ -168,6 +168,17 @@ impl HttpSession {
         }
         self.queue_end(None)?;
         self.send_now()
+    }
+
+    /// Gives the writer of the body away, once the head of the response is out; what is queued goes before. The
+    /// rest of the response, and its end, are up to who takes it.
+    #[doc(hidden)]
+    pub fn take_response_body_writer(&mut self) -> Option<SendStream<Bytes>> {
+        let mut send = self.inner.send.take()?;
+        // It fails when the stream has ended, which its new owner sees with the next write.
+        let _ = self.inner.out.send_all(&mut send);
+        self.inner.writing = Writing::Done;
+        Some(send)
     }
 
     /// Writes the messages of a response, and says whether the last one ended it.

@@ -245,8 +245,9 @@ impl HttpSession {
         cx: &mut std::task::Context<'_>,
     ) -> std::task::Poll<std::io::Result<usize>> {
         let conn = &mut self.inner.conn;
-        let l4 = conn.stream.as_any().downcast_ref::<L4Stream>();
-        if let Some(probed) = l4.and_then(L4Stream::probe) {
+        // Under TLS, what came may be of the protocol alone, and has to be read.
+        let plain = conn.stream.as_any().downcast_ref::<L4Stream>();
+        if let Some(probed) = plain.and_then(L4Stream::probe) {
             return probed;
         }
         // A task that has used up its budget would be told that every connection is quiet.

@@ -20,9 +20,9 @@ use pingora_error::{
 };
 use tokio::io::{AsyncRead, ReadBuf};
 
+use crate::protocols::tls::{connectors as tls, reregister, transport};
 use crate::protocols::{Stream, ALPN};
 use crate::server::configuration::ServerConf;
-use crate::protocols::tls::{connectors as tls, reregister, transport};
 use crate::upstreams::peer::{is_at, Peer};
 use crate::utils::offload::Offload;
 use pool::{Ended, Idle, Pool};

@@ -27,8 +27,8 @@ use crate::server::ListenFds;
 pub use crate::protocols::l4::stream::{
     L4BufferSettings, DEFAULT_L4_READ_BUFFER_SIZE, DEFAULT_L4_WRITE_BUFFER_SIZE,
 };
-pub use crate::protocols::tls::ALPN;
 pub use crate::protocols::tls::listeners as tls;
+pub use crate::protocols::tls::ALPN;
 pub use connection_filter::{AcceptAllFilter, ConnectionFilter};
 pub use l4::{ServerAddress, TcpSocketOptions};
 

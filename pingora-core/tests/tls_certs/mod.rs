@@ -55,10 +55,13 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate().unwrap();
+        // A name of its own each: what another one with the same name had signed would look forged.
+        let number = key.public_key_raw()[1..5].iter();
+        let number: String = number.map(|byte| format!("{byte:02x}")).collect();
         params
             .distinguished_name
-            .push(DnType::CommonName, "Test Authority");
-        let key = KeyPair::generate().unwrap();
+            .push(DnType::CommonName, format!("Test Authority {number}"));
         let certificate = params.self_signed(&key).unwrap();
         let dir = TempDir::new().unwrap();
         std::fs::write(dir.path().join("ca.pem"), certificate.pem()).unwrap();

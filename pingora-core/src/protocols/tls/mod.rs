@@ -23,9 +23,9 @@ use self::noop_tls as backend;
 #[cfg(all(test, any(feature = "rustls", feature = "openssl")))]
 mod handshakes;
 #[cfg(all(test, any(feature = "rustls", feature = "openssl")))]
-pub(crate) use handshakes::some_cert_key;
+pub(crate) use handshakes::{no_ca, some_cert_key};
 #[cfg(all(test, not(any(feature = "rustls", feature = "openssl"))))]
-pub(crate) use noop_tls::some_cert_key;
+pub(crate) use noop_tls::{no_ca, some_cert_key};
 
 use std::any::Any;
 use std::sync::Arc;
@@ -34,8 +34,8 @@ use std::{fmt, io};
 use crate::protocols::l4::stream::Stream as L4Stream;
 use crate::protocols::{Stream, IO};
 
-pub use digest::*;
 pub use backend::*;
+pub use digest::*;
 
 pub(crate) use backend::Layer;
 
@@ -140,13 +140,22 @@ impl ALPN {
         }
     }
 
+    /// The names of the protocols, each behind one byte with its length.
+    #[allow(dead_code)] // As above.
+    pub(crate) fn to_wire(&self) -> Vec<u8> {
+        let names = self.to_protocols().into_iter();
+        names.flat_map(|name| CustomALPN::new(name).wire).collect()
+    }
+
     /// The protocol of this name; `None` when it is not one that ALPN can name.
     #[allow(dead_code)] // As above.
     pub(crate) fn from_wire_selected(name: &[u8]) -> Option<Self> {
         match name {
             HTTP1 => Some(ALPN::H1),
             HTTP2 => Some(ALPN::H2),
-            _ if (1..=255).contains(&name.len()) => Some(ALPN::Custom(CustomALPN::new(name.to_vec()))),
+            _ if (1..=255).contains(&name.len()) => {
+                Some(ALPN::Custom(CustomALPN::new(name.to_vec())))
+            }
             _ => None,
         }
     }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::connectors::l4::BindTo;
-use crate::protocols::tls::some_cert_key;
+use crate::protocols::tls::{no_ca, some_cert_key};
 
 fn http() -> HttpPeer {
     HttpPeer::new("127.0.0.1:80", false, String::new())
@@ -88,7 +88,7 @@ fn the_key_leaves_out_what_may_differ() {
         |o| o.set_http_version(2, 1),
         |o| o.connection_timeout = Some(Duration::from_secs(1)),
         |o| o.bind_to = Some(BindTo::default()),
-        |o| o.ca = Some(Arc::new([])),
+        |o| o.ca = Some(no_ca()),
         |o| o.h2_stream_window_size = Some(1),
         |o| o.tcp_recv_buf = Some(1),
         |o| o.dscp = Some(1),

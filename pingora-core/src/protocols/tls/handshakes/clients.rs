@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use pingora_error::ErrorType::{
-    InvalidCert, TLSHandshakeFailure, TLSHandshakeTimedout,
-};
+use pingora_error::ErrorType::{InvalidCert, TLSHandshakeFailure, TLSHandshakeTimedout};
 use pingora_error::{Error, ErrorSource, ErrorType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -204,7 +202,9 @@ async fn what_is_no_tls_server() {
     let connector = TransportConnector::new(None);
     let plain = async {
         let (mut tcp, _) = socket.accept().await.unwrap();
-        tcp.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+        tcp.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            .await
+            .unwrap();
         let _ = tcp.read(&mut [0; 4096]).await;
         tcp
     };

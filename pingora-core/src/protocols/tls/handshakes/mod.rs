@@ -19,6 +19,7 @@ use crate::listeners::tls::{Acceptor, TlsSettings};
 use crate::protocols::l4::stream::Stream as L4Stream;
 use crate::protocols::Stream;
 use crate::upstreams::peer::HttpPeer;
+pub(crate) use backend::no_ca;
 use certs::{Authority, Leaf, Pair};
 
 /// A server that does handshakes, one at a time.

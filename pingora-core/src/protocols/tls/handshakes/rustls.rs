@@ -11,7 +11,13 @@ use crate::protocols::tls::{CaType, TlsRef};
 use crate::utils::tls::{get_organization_serial_bytes, parse_x509, CertKey, WrappedX509};
 
 pub(super) fn ca(authority: &Authority) -> Arc<CaType> {
-    Arc::from([WrappedX509::new(authority.der(), |der: &Vec<u8>| parse_x509(der))])
+    Arc::from([WrappedX509::new(authority.der(), |der: &Vec<u8>| {
+        parse_x509(der)
+    })])
+}
+
+pub(crate) fn no_ca() -> Arc<CaType> {
+    Arc::new([])
 }
 
 pub(super) fn cert_key(pair: &Pair) -> CertKey {
@@ -41,11 +47,17 @@ fn facts_of_certificates() {
     let pair = cert_key(&authority.ordinary());
     assert_eq!(pair.serial(), "1A2B3C");
     assert_eq!(pair.organization().as_deref(), Some("Test Organization"));
-    assert_eq!(crate::utils::tls::get_common_name(pair.leaf()).unwrap(), "name.example");
+    assert_eq!(
+        crate::utils::tls::get_common_name(pair.leaf()).unwrap(),
+        "name.example"
+    );
     assert_eq!(crate::utils::tls::get_organization_unit(pair.leaf()), None);
     assert!(pair.intermediates().is_empty());
     let text = pair.to_string();
-    assert!(text.contains("name.example") && text.contains("2099"), "{text}");
+    assert!(
+        text.contains("name.example") && text.contains("2099"),
+        "{text}"
+    );
     assert!(get_organization_serial_bytes(b"not a certificate").is_err());
 }
 

@@ -27,10 +27,14 @@ impl CertWrapper {
 }
 
 /// Why everything here fails.
-const NO_BACKEND: &str =
-    "no TLS backend is compiled in: build with one of the TLS features";
+const NO_BACKEND: &str = "no TLS backend is compiled in: build with one of the TLS features";
 
 #[cfg(test)]
 pub(crate) fn some_cert_key() -> utils::CertKey {
     utils::CertKey
+}
+
+#[cfg(test)]
+pub(crate) fn no_ca() -> std::sync::Arc<CaType> {
+    std::sync::Arc::new([])
 }

@@ -33,13 +33,10 @@ fn explain(e: &rustls::Error) -> (ErrorType, &'static str) {
         rustls::Error::NoCertificatesPresented => (InvalidCert, "the peer showed no certificate"),
         rustls::Error::AlertReceived(alert) => (TLSHandshakeFailure, refusal(*alert)),
         rustls::Error::PeerIncompatible(e) => (TLSHandshakeFailure, incompatible(e)),
-        rustls::Error::NoApplicationProtocol => (
-            TLSHandshakeFailure,
-            "no common application protocol (ALPN)",
-        ),
-        rustls::Error::InvalidMessage(_) => {
-            (TLSHandshakeFailure, "what the peer sent is not TLS")
+        rustls::Error::NoApplicationProtocol => {
+            (TLSHandshakeFailure, "no common application protocol (ALPN)")
         }
+        rustls::Error::InvalidMessage(_) => (TLSHandshakeFailure, "what the peer sent is not TLS"),
         _ => (TLSHandshakeFailure, "the handshake failed"),
     }
 }
@@ -73,7 +70,10 @@ fn refusal(alert: AlertDescription) -> &'static str {
         CertificateRequired | NoCertificate => "the peer wants a certificate of ours",
         UnknownCA => "unknown CA: the peer does not trust the issuer of our certificate",
         CertificateExpired => "the peer says that our certificate has expired",
-        BadCertificate | UnsupportedCertificate | CertificateRevoked | CertificateUnknown
+        BadCertificate
+        | UnsupportedCertificate
+        | CertificateRevoked
+        | CertificateUnknown
         | AccessDenied => "the peer refuses our certificate",
         _ => "the peer ended the handshake with an alert",
     }
@@ -86,9 +86,11 @@ fn incompatible(e: &PeerIncompatible) -> &'static str {
         NoKxGroupsInCommon | NamedGroupsExtensionRequired | KeyShareExtensionRequired => {
             "no common key exchange group"
         }
-        NoCertificateRequestSignatureSchemesInCommon
-        | NoSignatureSchemesInCommon
-        | SignatureAlgorithmsExtensionRequired => "no common signature scheme",
+        NoCertificateRequestSignatureSchemesInCommon | NoSignatureSchemesInCommon => {
+            "no common signature scheme"
+        }
+        // The extension came with TLS 1.2 (RFC 5246 section 7.4.1.4.1).
+        SignatureAlgorithmsExtensionRequired => "no common protocol version",
         Tls12NotOffered
         | Tls12NotOfferedOrEnabled
         | Tls13RequiredForQuic

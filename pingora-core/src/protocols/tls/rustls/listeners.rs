@@ -148,7 +148,9 @@ impl TlsSettings {
     pub fn set_certificate_chain_file(&mut self, path: &str) -> Result<()> {
         let chain = CertificateDer::pem_file_iter(path)
             .and_then(Iterator::collect::<std::result::Result<Vec<_>, _>>)
-            .or_err_with(InvalidCert, || format!("reading the certificates in {path}"))?;
+            .or_err_with(InvalidCert, || {
+                format!("reading the certificates in {path}")
+            })?;
         if chain.is_empty() {
             return Error::e_explain(InvalidCert, format!("no certificate in {path}"));
         }

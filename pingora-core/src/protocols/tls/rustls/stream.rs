@@ -102,11 +102,7 @@ where
     ///
     /// # Cancel safety
     /// Dropping the future closes the connection.
-    pub async fn from_connector(
-        connector: &TlsConnector,
-        domain: &str,
-        stream: T,
-    ) -> Result<Self> {
+    pub async fn from_connector(connector: &TlsConnector, domain: &str, stream: T) -> Result<Self> {
         let name = server_name(domain)?;
         Self::connect(connector, name, None, stream).await
     }

@@ -87,7 +87,10 @@ impl CertKey {
     }
 
     pub(super) fn chain(&self) -> Vec<CertificateDer<'static>> {
-        self.certificates.iter().map(|cert| (&**cert).into()).collect()
+        self.certificates
+            .iter()
+            .map(|cert| (&**cert).into())
+            .collect()
     }
 }
 
@@ -103,7 +106,9 @@ impl Clone for CertKey {
 impl fmt::Debug for CertKey {
     /// All but the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CertKey").field("leaf", self.leaf()).finish_non_exhaustive()
+        f.debug_struct("CertKey")
+            .field("leaf", self.leaf())
+            .finish_non_exhaustive()
     }
 }
 
@@ -116,7 +121,12 @@ impl fmt::Display for CertKey {
         if let Some(organization) = self.organization() {
             write!(f, "O: {organization}, ")?;
         }
-        write!(f, "serial: {}, expires: {}", self.serial(), leaf.not_after())
+        write!(
+            f,
+            "serial: {}, expires: {}",
+            self.serial(),
+            leaf.not_after()
+        )
     }
 }
 

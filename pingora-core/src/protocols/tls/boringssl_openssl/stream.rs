@@ -238,13 +238,19 @@ impl<T> Ssl for SslStream<T> {
 
 impl<T> Peek for SslStream<T> {}
 
-impl<T: UniqueID> UniqueID for SslStream<T> {
+impl<T> UniqueID for SslStream<T>
+where
+    T: UniqueID,
+{
     fn id(&self) -> UniqueIDType {
         self.ssl.get_ref().id()
     }
 }
 
-impl<S: GetTimingDigest> GetTimingDigest for SslStream<S> {
+impl<S> GetTimingDigest for SslStream<S>
+where
+    S: GetTimingDigest,
+{
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
         let mut layers = self.ssl.get_ref().get_timing_digest();
         layers.push(Some(self.timing.clone()));
@@ -260,13 +266,19 @@ impl<S: GetTimingDigest> GetTimingDigest for SslStream<S> {
     }
 }
 
-impl<S: GetProxyDigest> GetProxyDigest for SslStream<S> {
+impl<S> GetProxyDigest for SslStream<S>
+where
+    S: GetProxyDigest,
+{
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
         self.ssl.get_ref().get_proxy_digest()
     }
 }
 
-impl<S: GetSocketDigest> GetSocketDigest for SslStream<S> {
+impl<S> GetSocketDigest for SslStream<S>
+where
+    S: GetSocketDigest,
+{
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
         self.ssl.get_ref().get_socket_digest()
     }

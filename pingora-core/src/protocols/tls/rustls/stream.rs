@@ -238,19 +238,28 @@ impl<T> Ssl for TlsStream<T> {
 
 impl<S> Peek for TlsStream<S> {}
 
-impl<T: UniqueID> UniqueID for TlsStream<T> {
+impl<T> UniqueID for TlsStream<T>
+where
+    T: UniqueID,
+{
     fn id(&self) -> UniqueIDType {
         self.inner.transport().id()
     }
 }
 
-impl<S: GetTimingDigest> GetTimingDigest for InnerStream<S> {
+impl<S> GetTimingDigest for InnerStream<S>
+where
+    S: GetTimingDigest,
+{
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
         self.transport().get_timing_digest()
     }
 }
 
-impl<S: GetTimingDigest> GetTimingDigest for TlsStream<S> {
+impl<S> GetTimingDigest for TlsStream<S>
+where
+    S: GetTimingDigest,
+{
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
         let mut layers = self.inner.get_timing_digest();
         layers.push(Some(self.timing.clone()));
@@ -266,19 +275,28 @@ impl<S: GetTimingDigest> GetTimingDigest for TlsStream<S> {
     }
 }
 
-impl<S: GetProxyDigest> GetProxyDigest for InnerStream<S> {
+impl<S> GetProxyDigest for InnerStream<S>
+where
+    S: GetProxyDigest,
+{
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
         self.transport().get_proxy_digest()
     }
 }
 
-impl<S: GetProxyDigest> GetProxyDigest for TlsStream<S> {
+impl<S> GetProxyDigest for TlsStream<S>
+where
+    S: GetProxyDigest,
+{
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
         self.inner.get_proxy_digest()
     }
 }
 
-impl<S: GetSocketDigest> GetSocketDigest for InnerStream<S> {
+impl<S> GetSocketDigest for InnerStream<S>
+where
+    S: GetSocketDigest,
+{
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
         self.transport().get_socket_digest()
     }
@@ -288,7 +306,10 @@ impl<S: GetSocketDigest> GetSocketDigest for InnerStream<S> {
     }
 }
 
-impl<S: GetSocketDigest> GetSocketDigest for TlsStream<S> {
+impl<S> GetSocketDigest for TlsStream<S>
+where
+    S: GetSocketDigest,
+{
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
         self.inner.get_socket_digest()
     }

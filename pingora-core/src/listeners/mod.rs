@@ -17,7 +17,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pingora_error::{Error, ErrorType::TLSHandshakeTimedout, Result};
+use pingora_error::{
+    Error,
+    ErrorType::{TLSHandshakeFailure, TLSHandshakeTimedout},
+    OrErr, Result,
+};
 
 use crate::protocols::l4::stream::Stream as L4Stream;
 use crate::protocols::tls::TlsRef;
@@ -348,12 +352,15 @@ impl Entrance {
         }
     }
 
-    async fn handshake(&self, acceptor: &Acceptor, stream: L4Stream) -> Option<Stream> {
+    async fn handshake(&self, acceptor: &Acceptor, mut stream: L4Stream) -> Option<Stream> {
         let peer = stream.known_peer().copied();
-        let handshake = acceptor.tls_handshake(stream);
+        let handshake = async {
+            hello(&mut stream).await?;
+            acceptor.tls_handshake(stream).await
+        };
         let failure = match tokio::time::timeout(self.handshake_timeout, handshake).await {
             Ok(Ok(tls)) => return Some(Box::new(tls)),
-            Ok(Err(e)) => e,
+            Ok(Err(e)) => e.into_down(),
             Err(_) => Error::explain(
                 TLSHandshakeTimedout,
                 format!("not complete within {:?}", self.handshake_timeout),
@@ -367,3 +374,23 @@ impl Entrance {
         None
     }
 }
+
+/// Waits until the first record of a handshake is there: until then there is no TLS session, so that those who
+/// only begin a handshake cost little more than their socket.
+async fn hello(stream: &mut L4Stream) -> Result<()> {
+    const HANDSHAKE: u8 = 22;
+    const HEADER: usize = 5;
+    let failed = "the client did not send its first message";
+    let header = stream.wait_for(HEADER).await;
+    let header = header.or_err(TLSHandshakeFailure, failed)?;
+    if header[0] == HANDSHAKE {
+        let length = usize::from(u16::from_be_bytes([header[3], header[4]]));
+        // One that is too long is for the library to refuse.
+        let record = stream.wait_for(HEADER + length.min(MAX_RECORD)).await;
+        record.or_err(TLSHandshakeFailure, failed)?;
+    }
+    Ok(())
+}
+
+/// The longest content of a record that is not encrypted (RFC 8446 section 5.1).
+const MAX_RECORD: usize = 16 * 1024;

@@ -91,3 +91,91 @@ fn half_open_handshakes_are_cheap_and_end_at_the_limit() {
     assert!(run.status.success(), "{said}");
     assert!(said.contains("1 passed"), "{said}");
 }
+
+const IDLE: usize = 1_000;
+/// What an idle connection may cost, with its socket's and its task's state.
+const IDLE_BYTES: usize = 12 * 1024;
+
+/// The clients of the test below, in a process of their own: its memory is not the proxy's.
+#[tokio::test]
+#[ignore = "run by the next test"]
+async fn idle_clients() {
+    let address: SocketAddr = std::env::var("PROXY").unwrap().parse().unwrap();
+    let connector = pingora_core::connectors::TransportConnector::new(None);
+    let mut peer = over_tls(address);
+    peer.options.verify_cert = false;
+    let mut clients = Vec::new();
+    for _ in 0..IDLE {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut client = connector.new_stream(&peer).await.unwrap();
+        client
+            .write_all(b"GET / HTTP/1.1\r\nHost: name.example\r\n\r\n")
+            .await
+            .unwrap();
+        client.flush().await.unwrap();
+        let mut got = Vec::new();
+        while !got.ends_with(b"\r\n\r\nhi") {
+            assert_ne!(client.read_buf(&mut got).await.unwrap(), 0);
+        }
+        clients.push(client);
+    }
+    println!("all are idle");
+    // Until nobody is interested any more.
+    let _ = std::io::stdin().read(&mut [0]);
+}
+
+/// Alone in its process too.
+#[test]
+#[ignore = "run by itself by the next test"]
+fn idle_connections() {
+    assert!(open_files() > IDLE + 200);
+    let authority = Authority::new();
+    let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+    let proxy = Proxy::start_with(setup(&authority), common::forward_to(origin.path()));
+    assert_eq!(curl(&proxy, &authority, &[], &["/"]), b"hi");
+    let before = resident();
+    let mut clients = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "crowds::idle_clients",
+            "--ignored",
+            "--nocapture",
+        ])
+        .env("PROXY", proxy.tls().to_string())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    while !said.contains("all are idle") {
+        let mut byte = [0];
+        clients
+            .stdout
+            .as_mut()
+            .unwrap()
+            .read_exact(&mut byte)
+            .unwrap();
+        said.push(byte[0] as char);
+    }
+    let each = resident().saturating_sub(before) / IDLE;
+    println!("{IDLE} idle connections: {each} bytes each");
+    assert!(each <= IDLE_BYTES, "{each} bytes each");
+    drop(clients.stdin.take());
+    assert!(clients.wait().unwrap().success());
+}
+
+#[test]
+fn an_idle_connection_is_cheap() {
+    let run = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "crowds::idle_connections",
+            "--ignored",
+            "--nocapture",
+        ])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success(), "{said}");
+    assert!(said.contains("1 passed"), "{said}");
+}

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
 use http::header::AsHeaderName;
 use http::{HeaderMap, StatusCode, Version};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -265,7 +266,8 @@ impl HttpSession {
     /// Closes the connection. What the origin still sends is of no interest to anyone, so that nothing is
     /// waited for.
     pub async fn shutdown(&mut self) {
-        self.inner.conn.stream.shutdown().await;
+        // With TLS, an origin that has stopped to read could hold up the farewell for ever.
+        let _ = self.inner.conn.stream.shutdown().now_or_never();
         self.inner.conn.reading = Reading::Broken;
         self.inner.conn.writing = Writing::Broken;
     }

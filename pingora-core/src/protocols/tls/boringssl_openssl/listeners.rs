@@ -7,6 +7,7 @@ use std::time::Instant;
 use pingora_error::{ErrorType, OrErr, Result};
 use pingora_openssl::ssl::{
     select_next_proto, AlpnError, SslAcceptor, SslAcceptorBuilder, SslFiletype, SslMethod,
+    SslSessionCacheMode,
 };
 
 use super::{server, SslStream};
@@ -111,6 +112,8 @@ impl TlsSettings {
         builder
             .set_session_id_context(b"pingora")
             .or_err(TLS_CONF_ERR, "preparing a TLS server")?;
+        // Sessions are resumed by tickets, which the clients keep.
+        builder.set_session_cache_mode(SslSessionCacheMode::OFF);
         Ok(builder.into())
     }
 

@@ -62,7 +62,7 @@ impl ShutdownSignalWatch for Signal {
 
 /// The serial number of the certificate that is served.
 fn served(address: &str) -> String {
-    let client = Command::new("openssl")
+    let mut client = Command::new("openssl")
         .args(["s_client", "-connect", address])
         .stdin(Stdio::null())
         .stderr(Stdio::null())
@@ -71,9 +71,10 @@ fn served(address: &str) -> String {
         .expect("these tests need the openssl command");
     let shown = Command::new("openssl")
         .args(["x509", "-noout", "-serial"])
-        .stdin(client.stdout.unwrap())
+        .stdin(client.stdout.take().unwrap())
         .output()
         .unwrap();
+    client.wait().unwrap();
     String::from_utf8(shown.stdout).unwrap().trim().to_owned()
 }
 

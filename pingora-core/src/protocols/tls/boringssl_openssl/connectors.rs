@@ -107,11 +107,15 @@ impl Shared {
     /// The session's configuration for `peer`.
     fn configure<P: Peer>(&self, peer: &P, alpn: Option<&ALPN>) -> Result<ConnectConfiguration> {
         let ready = self.ready();
-        let ssl = ready.ssl.as_ref().map_err(unusable)?;
+        let ssl = ready.ssl.as_ref().map_err(|why| unusable(why))?;
         let mut config = ssl.configure().map_err(refused("preparing a session"))?;
         match peer.get_client_cert_key() {
             Some(pair) => show(&mut config, pair)?,
-            None => ready.identity.as_ref().map_err(unusable).copied()?,
+            None => ready
+                .identity
+                .as_ref()
+                .map_err(|why| unusable(why))
+                .copied()?,
         }
         if let Some(curves) = peer.get_peer_options().and_then(|o| o.curves.as_deref()) {
             ext::ssl_set_groups_list(&mut config, curves).or_err_with(InternalError, || {
@@ -136,7 +140,7 @@ impl Shared {
         config.set_verify(SslVerifyMode::PEER);
         match peer.get_ca() {
             Some(ca) => trust_only(&mut config, ca)?,
-            None => ready.trust.as_ref().map_err(unusable).copied()?,
+            None => ready.trust.as_ref().map_err(|why| unusable(why)).copied()?,
         }
         if peer.verify_hostname() {
             verify_names(&mut config, peer)?;
@@ -145,8 +149,8 @@ impl Shared {
     }
 }
 
-fn unusable(why: &String) -> Box<Error> {
-    Error::explain(InvalidCert, why.clone()).into_in()
+fn unusable(why: &str) -> Box<Error> {
+    Error::explain(InvalidCert, why.to_owned()).into_in()
 }
 
 fn set_trust(builder: &mut SslConnectorBuilder, file: Option<&str>) -> Result<()> {
@@ -192,7 +196,7 @@ fn log_keys(builder: &mut SslConnectorBuilder) {
                 }
             });
         }
-        Err(e) => log::warn!("opening {} for TLS keys: {e}", path.display()),
+        Err(e) => log::warn!("opening {} for TLS keys: {e}", path.to_string_lossy()),
     }
 }
 

@@ -11,10 +11,18 @@ use pingora_core::protocols::http::v1::proto::Refusal;
 fn scan(pieces: &[usize], input: &[u8], limits: &Limits) -> Result<Option<Found>, Refusal> {
     let mut scanner = Scanner::default();
     for end in pieces {
-        let found = scanner.scan(&input[..*end], limits)?;
-        if found.is_some() {
-            return Ok(found);
+        let Some(found) = scanner.scan(&input[..*end], limits)? else {
+            continue;
+        };
+        // In a head that comes whole, line ends are looked at when it is parsed.
+        let head = &input[found.start..found.end];
+        let bare = |lf: usize| head[lf] == b'\n' && (lf == 0 || head[lf - 1] != b'\r');
+        if !limits.lenient_line_ends && (0..head.len()).any(bare) {
+            let refusal = parse_request(&Bytes::copy_from_slice(head), limits).map(|_| ());
+            assert_eq!(refusal, Err(Refusal::BareLineEnd));
+            return Err(Refusal::BareLineEnd);
         }
+        return Ok(Some(found));
     }
     Ok(None)
 }

@@ -26,7 +26,7 @@ fuzz_target!(|data: &[u8]| {
         answered,
         response.status,
         response.version,
-        &response,
+        &*response,
         lenient,
     );
     let coded = response.headers.contains_key("transfer-encoding");
@@ -35,7 +35,7 @@ fuzz_target!(|data: &[u8]| {
         Ok(Framing::Chunked) => assert!(coded),
         Ok(Framing::Length(n)) => {
             assert!(!coded);
-            assert_eq!(framing::content_length(&response), Ok(Some(n)));
+            assert_eq!(framing::content_length(&*response), Ok(Some(n)));
         }
         Ok(Framing::UntilClose) | Err(_) => {}
     }

@@ -105,7 +105,7 @@ fn must_be_one_response(method: &Method, wire: &[u8]) {
             method.into(),
             response.status,
             response.version,
-            &response,
+            &*response,
             false,
         );
         let framing = framing.expect("a framing");

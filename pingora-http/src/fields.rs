@@ -2,7 +2,7 @@
 
 use crate::case_header_name::{CaseHeaderName, IntoCaseHeaderName};
 use crate::known::{Known, Name};
-use crate::names::Names;
+use crate::names::{Index, Names};
 use crate::HMap;
 use bytes::BufMut;
 use http::header::{AsHeaderName, HeaderName, HeaderValue};
@@ -109,9 +109,10 @@ impl<'a> Lookup<'a> {
     }
 
     fn spelling(&mut self, name: &HeaderName) -> Spelling<'a> {
-        match self.listed(name.as_str().as_bytes()) {
+        let text = name.as_str();
+        match self.listed(text.as_bytes()) {
             Some(spelling) => Spelling::Listed(spelling),
-            None => Known::of(name).map_or(Spelling::Lower, Spelling::Usual),
+            None => Known::of_text(name, text).map_or(Spelling::Lower, Spelling::Usual),
         }
     }
 
@@ -131,7 +132,7 @@ impl<'a> Lookup<'a> {
 /// Adds a field behind those of the same name; tells whether there were any.
 pub(crate) fn append<N, V>(
     headers: &mut HMap,
-    names: &mut Names,
+    index: &mut Index,
     cases: &mut Option<CaseMap>,
     name: N,
     value: V,
@@ -142,24 +143,24 @@ where
 {
     let (name, spelling) = named(name)?;
     let value = checked(value)?;
-    append_named(headers, names, cases, name, spelling, value)
+    append_named(headers, index, cases, name, spelling, value)
 }
 
 /// Adds a received field; see [`append`].
 pub(crate) fn append_raw(
     headers: &mut HMap,
-    names: &mut Names,
+    index: &mut Index,
     cases: &mut Option<CaseMap>,
     spelling: &[u8],
     value: HeaderValue,
 ) -> Result<bool> {
     let name = Name::parse(spelling).or_err(InvalidHTTPHeader, "invalid header name")?;
-    append_named(headers, names, cases, name, spelling, value)
+    append_named(headers, index, cases, name, spelling, value)
 }
 
 fn append_named<S>(
     headers: &mut HMap,
-    names: &mut Names,
+    index: &mut Index,
     cases: &mut Option<CaseMap>,
     name: Name,
     spelling: S,
@@ -173,7 +174,9 @@ where
         known,
         is_usual,
     } = name;
-    names.add(name.as_str());
+    if let Some(known) = known {
+        index.append(known, &value);
+    }
     let more = headers
         .try_append(name, value)
         .or_err(InvalidHTTPHeader, TOO_MANY)?;
@@ -191,7 +194,7 @@ where
 /// Sets a field in place of all those of the same name.
 pub(crate) fn insert<N, V>(
     headers: &mut HMap,
-    names: &mut Names,
+    index: &mut Index,
     cases: &mut Option<CaseMap>,
     name: N,
     value: V,
@@ -201,9 +204,12 @@ where
     V: TryInto<HeaderValue>,
 {
     let (name, spelling) = named(name)?;
-    names.add(name.name.as_str());
+    let value = checked(value)?;
+    if let Some(known) = name.known {
+        index.insert(known, &value);
+    }
     let replaced = headers
-        .try_insert(name.name, checked(value)?)
+        .try_insert(name.name, value)
         .or_err(InvalidHTTPHeader, TOO_MANY)?;
     if let Some(cases) = cases {
         if replaced.is_some() {
@@ -228,6 +234,7 @@ fn checked(value: impl TryInto<HeaderValue>) -> Result<HeaderValue> {
 /// Takes out all fields of a name and returns the value of the first.
 pub(crate) fn remove<'a, N: ?Sized>(
     headers: &mut HMap,
+    index: &mut Index,
     cases: &mut Option<CaseMap>,
     name: &'a N,
 ) -> Option<HeaderValue>
@@ -242,7 +249,26 @@ where
             cases.remove(name.as_str().as_bytes());
         }
     }
-    headers.remove(name)
+    let removed = headers.remove(name);
+    if removed.is_some() {
+        index.look(headers);
+    }
+    removed
+}
+
+/// Takes out all fields of these names.
+pub(crate) fn remove_any(
+    headers: &mut HMap,
+    index: &mut Index,
+    cases: &mut Option<CaseMap>,
+    names: Names,
+) {
+    for name in index.take(names) {
+        headers.remove(name);
+        if let Some(cases) = cases {
+            cases.remove(name.as_str().as_bytes());
+        }
+    }
 }
 
 /// Calls `f` for each field.
@@ -283,17 +309,16 @@ pub(crate) fn case_iter<'a>(
 pub(crate) fn write_h1(headers: &HMap, cases: Option<&CaseMap>, buf: &mut impl BufMut) {
     let mut lookup = Lookup::new(cases);
     for (name, value) in headers {
-        let spelling = match lookup.spelling(name) {
-            Spelling::Listed(spelling) => spelling.as_slice(),
-            Spelling::Usual(known) => {
-                buf.put_slice(known.line.as_bytes());
-                b""
+        match lookup.spelling(name) {
+            Spelling::Usual(known) => buf.put_slice(known.line.as_bytes()),
+            Spelling::Listed(spelling) => {
+                buf.put_slice(spelling.as_slice());
+                buf.put_slice(b": ");
             }
-            Spelling::Lower => name.as_str().as_bytes(),
-        };
-        if !spelling.is_empty() {
-            buf.put_slice(spelling);
-            buf.put_slice(b": ");
+            Spelling::Lower => {
+                buf.put_slice(name.as_str().as_bytes());
+                buf.put_slice(b": ");
+            }
         }
         buf.put_slice(value.as_bytes());
         buf.put_slice(b"\r\n");

@@ -1,6 +1,7 @@
 //! Names that this crate knows: their spelling, and a way to them that parses and allocates nothing.
 
 use crate::case_header_name::{is_same_name, CaseHeaderName};
+use crate::names::Names;
 use http::header::{HeaderName, InvalidHeaderName};
 
 /// A name this crate knows.
@@ -11,6 +12,10 @@ pub(crate) struct Known {
     pub(crate) line: &'static str,
     /// The usual spelling as something that a header can lend.
     pub(crate) spelling: CaseHeaderName,
+    /// The usual spelling as text.
+    title: &'static str,
+    /// The set of this name alone, if it belongs to those that proxies ask for.
+    pub(crate) names: Names,
 }
 
 /// Makes the table of known names from pairs of lower case and usual spelling.
@@ -21,6 +26,8 @@ macro_rules! known_names {
             lower: $lower,
             line: concat!($spelling, ": "),
             spelling: CaseHeaderName::in_place($spelling.as_bytes()),
+            title: $spelling,
+            names: Names::of($lower),
         }),*];
         const SPELLINGS: &[&str] = &[$($spelling),*];
     };
@@ -182,7 +189,7 @@ impl Known {
     fn find(raw: &[u8]) -> Option<(&'static Known, bool)> {
         find_by(raw, |known| {
             // The usual spelling comes first: it is what arrives, and comparing bytes is quicker.
-            if known.title().as_bytes() == raw {
+            if known.title.as_bytes() == raw {
                 return Some((known, true));
             }
             is_same_name(known.lower.as_bytes(), raw).then_some((known, false))
@@ -192,15 +199,21 @@ impl Known {
     /// The entry for an already parsed name.
     #[inline]
     pub(crate) fn of(name: &HeaderName) -> Option<&'static Known> {
+        Known::of_text(name, name.as_str())
+    }
+
+    /// [`Known::of`] for who has the name as a text already.
+    #[inline]
+    pub(crate) fn of_text(name: &HeaderName, text: &str) -> Option<&'static Known> {
         // Standard names compare as numbers.
-        find_by(name.as_str().as_bytes(), |known| {
+        find_by(text.as_bytes(), |known| {
             (known.name == *name).then_some(known)
         })
     }
 
     /// The usual spelling.
     pub(crate) fn title(&self) -> &'static str {
-        &self.line[..self.line.len() - ": ".len()]
+        self.title
     }
 }
 

@@ -28,7 +28,7 @@ pub use fields::HeaderNameVariant;
 #[doc(hidden)]
 pub use known::header_name_from_raw;
 #[doc(hidden)]
-pub use names::Names;
+pub use names::{decimal, ConnectionOption, Index, Names};
 pub use request::RequestHeader;
 pub use response::ResponseHeader;
 pub use value::{header_value_from_raw, header_value_from_slice};

@@ -1,6 +1,7 @@
-//! Which of a few field names a header has had.
+//! Which of a few field names a header has.
 
-use http::header::HeaderMap;
+use crate::known::Known;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 /// A set of the field names that decide how a message is framed and forwarded: a proxy asks for each of them
 /// in each message, and most messages have few.
@@ -8,26 +9,41 @@ use http::header::HeaderMap;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Names(u16);
 
-impl Names {
-    /// Connection.
-    pub const CONNECTION: Names = Names(1);
-    /// Content-Length.
-    pub const CONTENT_LENGTH: Names = Names(1 << 1);
-    /// Transfer-Encoding.
-    pub const TRANSFER_ENCODING: Names = Names(1 << 2);
-    /// Upgrade.
-    pub const UPGRADE: Names = Names(1 << 3);
-    /// Date.
-    pub const DATE: Names = Names(1 << 4);
-    /// Keep-Alive.
-    pub const KEEP_ALIVE: Names = Names(1 << 5);
-    /// Proxy-Connection.
-    pub const PROXY_CONNECTION: Names = Names(1 << 6);
-    /// Proxy-Authorization.
-    pub const PROXY_AUTHORIZATION: Names = Names(1 << 7);
-    /// TE.
-    pub const TE: Names = Names(1 << 8);
+/// Makes the constants of [`Names`], and the table from a bit's place to the name.
+macro_rules! names {
+    ($($(#[$doc:meta])* $constant:ident = $bit:literal: $lower:literal,)*) => {
+        impl Names {
+            $($(#[$doc])* pub const $constant: Names = Names(1 << $bit);)*
+        }
+        static IN_ORDER: [HeaderName; [$($lower),*].len()] = [$(HeaderName::from_static($lower)),*];
+        const LOWER: &[&str] = &[$($lower),*];
+    };
+}
 
+names! {
+    /// Connection.
+    CONNECTION = 0: "connection",
+    /// Content-Length.
+    CONTENT_LENGTH = 1: "content-length",
+    /// Transfer-Encoding.
+    TRANSFER_ENCODING = 2: "transfer-encoding",
+    /// Upgrade.
+    UPGRADE = 3: "upgrade",
+    /// Date.
+    DATE = 4: "date",
+    /// Keep-Alive.
+    KEEP_ALIVE = 5: "keep-alive",
+    /// Proxy-Connection.
+    PROXY_CONNECTION = 6: "proxy-connection",
+    /// Proxy-Authorization.
+    PROXY_AUTHORIZATION = 7: "proxy-authorization",
+    /// TE.
+    TE = 8: "te",
+    /// Host.
+    HOST = 9: "host",
+}
+
+impl Names {
     /// Both sets.
     pub const fn or(self, other: Names) -> Names {
         Names(self.0 | other.0)
@@ -38,39 +54,212 @@ impl Names {
         self.0 & others.0 != 0
     }
 
-    /// The set of a name in lower case: empty for most.
-    pub(crate) fn of(name: &str) -> Names {
-        match name {
-            "connection" => Names::CONNECTION,
-            "content-length" => Names::CONTENT_LENGTH,
-            "transfer-encoding" => Names::TRANSFER_ENCODING,
-            "upgrade" => Names::UPGRADE,
-            "date" => Names::DATE,
-            "keep-alive" => Names::KEEP_ALIVE,
-            "proxy-connection" => Names::PROXY_CONNECTION,
-            "proxy-authorization" => Names::PROXY_AUTHORIZATION,
-            "te" => Names::TE,
-            _ => Names::default(),
-        }
+    /// The names of this set that are also in the other.
+    const fn among(self, others: Names) -> Names {
+        Names(self.0 & others.0)
     }
 
-    pub(crate) fn add(&mut self, name: &str) {
-        *self = self.or(Names::of(name));
+    const fn without(self, others: Names) -> Names {
+        Names(self.0 & !others.0)
+    }
+
+    /// The set of a name in lower case: empty for most.
+    pub(crate) const fn of(name: &str) -> Names {
+        let mut place = 0;
+        while place < LOWER.len() {
+            if is_same(LOWER[place].as_bytes(), name.as_bytes()) {
+                return Names(1 << place);
+            }
+            place += 1;
+        }
+        Names(0)
     }
 }
 
-impl From<&HeaderMap> for Names {
-    fn from(headers: &HeaderMap) -> Names {
-        headers.keys().fold(Names::default(), |names, name| {
-            names.or(Names::of(name.as_str()))
+/// `==`, which constants do not have yet.
+const fn is_same(a: &[u8], b: &[u8]) -> bool {
+    let mut at = 0;
+    while at < a.len() && at < b.len() && a[at] == b[at] {
+        at += 1;
+    }
+    at == a.len() && at == b.len()
+}
+
+/// What is known of a header's fields without a look-up.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Index {
+    present: Names,
+    /// Those that may have several members: in several fields, or in one with a comma.
+    lists: Names,
+    /// What the last Connection said.
+    connection: Option<ConnectionOption>,
+    /// Whether the last Content-Length was a number.
+    is_number: bool,
+    /// Which one.
+    length: u64,
+}
+
+/// The options of Connection that messages mostly have.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionOption {
+    /// `close`
+    Close,
+    /// `keep-alive`
+    KeepAlive,
+}
+
+impl ConnectionOption {
+    fn read(value: &[u8]) -> Option<Self> {
+        if value.eq_ignore_ascii_case(b"keep-alive") {
+            Some(ConnectionOption::KeepAlive)
+        } else if value.eq_ignore_ascii_case(b"close") {
+            Some(ConnectionOption::Close)
+        } else {
+            None
+        }
+    }
+}
+
+/// The number that a text of decimal digits stands for, as in Content-Length (RFC 9110 section 8.6): no sign, no
+/// white space, at most 2^64 - 1.
+#[doc(hidden)]
+pub fn decimal(digits: &[u8]) -> Option<u64> {
+    // Nineteen digits cannot overflow, and that is all there is in practice.
+    let (safe, rest) = digits.split_at(digits.len().min(19));
+    let mut n = 0;
+    for b in safe {
+        let d = b.wrapping_sub(b'0');
+        if d > 9 {
+            return None;
+        }
+        n = n * 10 + u64::from(d);
+    }
+    if digits.is_empty() {
+        return None;
+    }
+    rest.iter().try_fold(n, |n, b| {
+        let d = b.wrapping_sub(b'0');
+        if d > 9 {
+            return None;
+        }
+        n.checked_mul(10)?.checked_add(u64::from(d))
+    })
+}
+
+/// The names whose values are taken apart.
+const TAKEN_APART: Names = Names::CONNECTION
+    .or(Names::CONTENT_LENGTH)
+    .or(Names::TRANSFER_ENCODING);
+
+impl Index {
+    /// Whether one of these names is among the fields.
+    pub fn has_any(&self, names: Names) -> bool {
+        self.present.has_any(names)
+    }
+
+    /// Whether of the names `of` just `names` are among the fields.
+    pub fn has_only(&self, names: Names, of: Names) -> bool {
+        self.present.among(of) == names
+    }
+
+    /// Whether one of these names may have several members, in several fields or in one with commas.
+    pub fn may_list(&self, names: Names) -> bool {
+        self.lists.has_any(names)
+    }
+
+    /// The number in Content-Length, when there is one such field and it is plain.
+    pub fn content_length(&self) -> Option<u64> {
+        (self.plain(Names::CONTENT_LENGTH) && self.is_number).then_some(self.length)
+    }
+
+    /// The option in Connection, when there is one such field with only that.
+    pub fn connection(&self) -> Option<ConnectionOption> {
+        match self.plain(Names::CONNECTION) {
+            true => self.connection,
+            false => None,
+        }
+    }
+
+    fn plain(&self, names: Names) -> bool {
+        self.present.has_any(names) && !self.lists.has_any(names)
+    }
+
+    /// Notes a field that is added behind those of its name.
+    #[inline]
+    pub(crate) fn append(&mut self, known: &Known, value: &HeaderValue) {
+        let names = known.names;
+        if names == Names::default() {
+            return;
+        }
+        if self.present.has_any(names) || is_list(names, value) {
+            self.lists = self.lists.or(names);
+        }
+        self.present = self.present.or(names);
+        match names {
+            Names::CONTENT_LENGTH => {
+                let length = decimal(value.as_bytes());
+                self.is_number = length.is_some();
+                self.length = length.unwrap_or(0);
+            }
+            Names::CONNECTION => self.connection = ConnectionOption::read(value.as_bytes()),
+            _ => {}
+        }
+    }
+
+    /// Notes a field that is set in place of those of its name.
+    pub(crate) fn insert(&mut self, known: &Known, value: &HeaderValue) {
+        self.present = self.present.without(known.names);
+        self.lists = self.lists.without(known.names);
+        self.append(known, value);
+    }
+
+    /// Looks anew, after a removal of nobody knows which name.
+    pub(crate) fn look(&mut self, headers: &HeaderMap) {
+        if self.present != Names::default() {
+            self.present = present(headers);
+        }
+    }
+
+    /// Takes names out, and returns those that were there.
+    pub(crate) fn take(&mut self, names: Names) -> impl Iterator<Item = &'static HeaderName> {
+        let mut left = self.present.among(names);
+        self.present = self.present.without(names);
+        self.lists = self.lists.without(names);
+        std::iter::from_fn(move || {
+            let name = IN_ORDER.get(left.0.trailing_zeros() as usize)?;
+            left.0 &= left.0 - 1;
+            Some(name)
         })
+    }
+}
+
+fn is_list(names: Names, value: &HeaderValue) -> bool {
+    TAKEN_APART.has_any(names) && value.as_bytes().contains(&b',')
+}
+
+fn present(headers: &HeaderMap) -> Names {
+    headers.keys().fold(Names::default(), |names, name| {
+        Known::of(name).map_or(names, |known| names.or(known.names))
+    })
+}
+
+impl From<&HeaderMap> for Index {
+    fn from(headers: &HeaderMap) -> Index {
+        let present = present(headers);
+        Index {
+            present,
+            lists: present,
+            ..Index::default()
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Names;
-    use crate::RequestHeader;
+    use super::*;
+    use crate::{RequestHeader, ResponseHeader};
 
     #[test]
     fn every_way_to_add_a_field_is_noticed() {
@@ -80,7 +269,7 @@ mod tests {
         assert!(header.may_have(Names::TE));
         header.insert_header("connection", "TE").unwrap();
         assert!(header.may_have(Names::CONNECTION.or(Names::DATE)));
-        let value = http::HeaderValue::from_static("3");
+        let value = HeaderValue::from_static("3");
         header.append_raw(b"CONTENT-length", value).unwrap();
         assert!(header.may_have(Names::CONTENT_LENGTH));
         assert!(!header.may_have(Names::TRANSFER_ENCODING));
@@ -89,5 +278,94 @@ mod tests {
         assert!(header.may_have(Names::CONTENT_LENGTH));
         assert!(!header.may_have(Names::UPGRADE));
         assert!(header.clone().may_have(Names::TE));
+    }
+
+    #[test]
+    fn every_way_to_remove_a_field_is_noticed() {
+        let mut header = ResponseHeader::build(200, None).unwrap();
+        for name in ["Connection", "TE", "Upgrade", "Date", "x"] {
+            header.append_header(name, "a").unwrap();
+            header.append_header(name, "b").unwrap();
+        }
+        let there = |header: &ResponseHeader| {
+            LOWER
+                .iter()
+                .filter(|name| header.may_have(Names::of(name)))
+                .copied()
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(there(&header), ["connection", "upgrade", "date", "te"]);
+        header.remove_header("upgrade");
+        header.remove_header("x");
+        assert_eq!(there(&header), ["connection", "date", "te"]);
+        assert!(header
+            .index()
+            .has_only(Names::TE, Names::TE.or(Names::UPGRADE)));
+        header.remove_any(Names::TE.or(Names::DATE).or(Names::HOST));
+        assert_eq!(there(&header), ["connection"]);
+        assert_eq!(header.headers.keys_len(), 1);
+        assert_eq!(header.case_header_iter().count(), 2);
+        assert!(header.index().may_list(Names::CONNECTION));
+        header.remove_any(Names::CONNECTION);
+        assert!(header.headers.is_empty());
+        assert!(!header.index().may_list(Names::CONNECTION));
+    }
+
+    #[test]
+    fn lists_are_noticed() {
+        let mut header = RequestHeader::build("GET", b"/", None).unwrap();
+        header.append_header("Connection", "close").unwrap();
+        assert!(!header.index().may_list(Names::CONNECTION));
+        header.append_header("Connection", "te").unwrap();
+        assert!(header.index().may_list(Names::CONNECTION));
+        header.append_header("Content-Length", "5, 5").unwrap();
+        assert!(header.index().may_list(Names::CONTENT_LENGTH));
+        assert_eq!(header.index().content_length(), None);
+        assert_eq!(header.index().connection(), None);
+        header.insert_header("Content-Length", "5").unwrap();
+        header.insert_header("Connection", "Close").unwrap();
+        assert!(!header
+            .index()
+            .may_list(Names::CONTENT_LENGTH.or(Names::CONNECTION)));
+        assert_eq!(header.index().content_length(), Some(5));
+        assert_eq!(header.index().connection(), Some(ConnectionOption::Close));
+        header.remove_any(Names::CONTENT_LENGTH);
+        header.remove_header("connection");
+        assert_eq!(header.index().content_length(), None);
+        assert_eq!(header.index().connection(), None);
+    }
+
+    #[test]
+    fn decimals() {
+        for (digits, number) in [
+            ("0", Some(0)),
+            ("0017", Some(17)),
+            ("9999999999999999999", Some(9_999_999_999_999_999_999)),
+            ("18446744073709551615", Some(u64::MAX)),
+            ("18446744073709551616", None),
+            ("99999999999999999999999", None),
+            ("000000000000000000000000000000001", Some(1)),
+            ("", None),
+            ("+1", None),
+            ("1 ", None),
+            ("1x", None),
+            ("12345678901234567890x", None),
+        ] {
+            assert_eq!(decimal(digits.as_bytes()), number, "{digits}");
+        }
+    }
+
+    #[test]
+    fn bits_and_names_agree() {
+        for (place, lower) in LOWER.iter().enumerate() {
+            assert_eq!(Names::of(lower), Names(1 << place));
+            assert_eq!(IN_ORDER[place].as_str(), *lower);
+            assert_eq!(
+                Known::of(&IN_ORDER[place]).unwrap().names,
+                Names(1 << place)
+            );
+        }
+        assert_eq!(Names::of("x"), Names::default());
+        assert_eq!(Names::of(""), Names::default());
     }
 }

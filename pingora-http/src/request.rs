@@ -2,7 +2,7 @@
 
 use crate::case_header_name::{CaseHeaderName, IntoCaseHeaderName};
 use crate::fields::{self, CaseMap, HeaderNameVariant};
-use crate::names::Names;
+use crate::names::{Index, Names};
 use crate::target::Target;
 use bytes::{BufMut, Bytes};
 use http::header::{AsHeaderName, HeaderValue};
@@ -31,8 +31,7 @@ use std::ops::Deref;
 #[derive(Clone, Debug)]
 pub struct RequestHeader {
     parts: Parts,
-    /// Every name among these that was ever added.
-    names: Names,
+    index: Index,
     cases: Option<CaseMap>,
     /// The request target where `parts.uri` does not give it back.
     raw_target: Option<Box<[u8]>>,
@@ -108,7 +107,7 @@ impl RequestHeader {
         parts.headers = crate::field_map(size_hint);
         RequestHeader {
             parts,
-            names: Names::default(),
+            index: Index::default(),
             cases,
             raw_target: target.raw,
             send_end_stream: true,
@@ -127,7 +126,7 @@ impl RequestHeader {
     ) -> Result<bool> {
         fields::append(
             &mut self.parts.headers,
-            &mut self.names,
+            &mut self.index,
             &mut self.cases,
             name,
             value,
@@ -144,7 +143,7 @@ impl RequestHeader {
     pub fn append_raw(&mut self, name: &[u8], value: HeaderValue) -> Result<bool> {
         fields::append_raw(
             &mut self.parts.headers,
-            &mut self.names,
+            &mut self.index,
             &mut self.cases,
             name,
             value,
@@ -163,17 +162,34 @@ impl RequestHeader {
     ) -> Result<()> {
         fields::insert(
             &mut self.parts.headers,
-            &mut self.names,
+            &mut self.index,
             &mut self.cases,
             name,
             value,
         )
     }
 
-    /// Whether one of these names may be among the fields; if not, it certainly is not.
+    /// Whether one of these names is among the fields.
     #[doc(hidden)]
     pub fn may_have(&self, any: Names) -> bool {
-        self.names.has_any(any)
+        self.index.has_any(any)
+    }
+
+    /// What is known of the fields without a look-up.
+    #[doc(hidden)]
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// Removes every field of these names.
+    #[doc(hidden)]
+    pub fn remove_any(&mut self, names: Names) {
+        fields::remove_any(
+            &mut self.parts.headers,
+            &mut self.index,
+            &mut self.cases,
+            names,
+        );
     }
 
     /// Removes every field of a name and returns the value of the first, `None` when there is none.
@@ -181,7 +197,12 @@ impl RequestHeader {
     where
         &'a N: 'a + AsHeaderName,
     {
-        fields::remove(&mut self.parts.headers, &mut self.cases, name)
+        fields::remove(
+            &mut self.parts.headers,
+            &mut self.index,
+            &mut self.cases,
+            name,
+        )
     }
 
     /// Writes the fields in HTTP/1 wire form, each as `Name: value` and CRLF: neither the request line nor
@@ -320,7 +341,7 @@ impl From<Parts> for RequestHeader {
     /// Makes a header that keeps no spellings.
     fn from(parts: Parts) -> Self {
         RequestHeader {
-            names: Names::from(&parts.headers),
+            index: Index::from(&parts.headers),
             parts,
             cases: None,
             raw_target: None,

@@ -2,7 +2,7 @@
 
 use crate::case_header_name::{CaseHeaderName, IntoCaseHeaderName};
 use crate::fields::{self, CaseMap, HeaderNameVariant};
-use crate::names::Names;
+use crate::names::{Index, Names};
 use bytes::BufMut;
 use http::header::{AsHeaderName, HeaderValue, CONTENT_LENGTH};
 use http::response::Parts;
@@ -29,8 +29,7 @@ use std::ops::Deref;
 #[derive(Clone, Debug)]
 pub struct ResponseHeader {
     parts: Parts,
-    /// Every name among these that was ever added.
-    names: Names,
+    index: Index,
     cases: Option<CaseMap>,
     /// The reason phrase where it is not the usual one of the status.
     reason_phrase: Option<Box<str>>,
@@ -76,12 +75,19 @@ impl ResponseHeader {
     ) -> Self {
         let mut header = Self::from_status(status, Some(CaseMap::default()), Some(fields));
         header.parts.version = version;
+        header.receive_reason_phrase(reason);
+        header
+    }
+
+    fn receive_reason_phrase(&mut self, reason: &[u8]) {
+        if self.parts.status.canonical_reason().map(str::as_bytes) == Some(reason) {
+            return;
+        }
         if let Ok(reason) = std::str::from_utf8(reason) {
             if is_reason_phrase(reason) {
-                header.keep_reason_phrase(reason);
+                self.reason_phrase = Some(reason.into());
             }
         }
-        header
     }
 
     fn from_status(status: StatusCode, cases: Option<CaseMap>, size_hint: Option<usize>) -> Self {
@@ -91,7 +97,7 @@ impl ResponseHeader {
         parts.headers = crate::field_map(size_hint);
         ResponseHeader {
             parts,
-            names: Names::default(),
+            index: Index::default(),
             cases,
             reason_phrase: None,
         }
@@ -109,7 +115,7 @@ impl ResponseHeader {
     ) -> Result<bool> {
         fields::append(
             &mut self.parts.headers,
-            &mut self.names,
+            &mut self.index,
             &mut self.cases,
             name,
             value,
@@ -126,7 +132,7 @@ impl ResponseHeader {
     pub fn append_raw(&mut self, name: &[u8], value: HeaderValue) -> Result<bool> {
         fields::append_raw(
             &mut self.parts.headers,
-            &mut self.names,
+            &mut self.index,
             &mut self.cases,
             name,
             value,
@@ -145,17 +151,34 @@ impl ResponseHeader {
     ) -> Result<()> {
         fields::insert(
             &mut self.parts.headers,
-            &mut self.names,
+            &mut self.index,
             &mut self.cases,
             name,
             value,
         )
     }
 
-    /// Whether one of these names may be among the fields; if not, it certainly is not.
+    /// Whether one of these names is among the fields.
     #[doc(hidden)]
     pub fn may_have(&self, any: Names) -> bool {
-        self.names.has_any(any)
+        self.index.has_any(any)
+    }
+
+    /// What is known of the fields without a look-up.
+    #[doc(hidden)]
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// Removes every field of these names.
+    #[doc(hidden)]
+    pub fn remove_any(&mut self, names: Names) {
+        fields::remove_any(
+            &mut self.parts.headers,
+            &mut self.index,
+            &mut self.cases,
+            names,
+        );
     }
 
     /// Removes every field of a name and returns the value of the first, `None` when there is none.
@@ -163,7 +186,12 @@ impl ResponseHeader {
     where
         &'a N: 'a + AsHeaderName,
     {
-        fields::remove(&mut self.parts.headers, &mut self.cases, name)
+        fields::remove(
+            &mut self.parts.headers,
+            &mut self.index,
+            &mut self.cases,
+            name,
+        )
     }
 
     /// Writes the fields in HTTP/1 wire form, each as `Name: value` and CRLF: neither the status line nor
@@ -290,7 +318,7 @@ impl From<Parts> for ResponseHeader {
     /// Makes a header that keeps no spellings.
     fn from(parts: Parts) -> Self {
         ResponseHeader {
-            names: Names::from(&parts.headers),
+            index: Index::from(&parts.headers),
             parts,
             cases: None,
             reason_phrase: None,

@@ -29,9 +29,11 @@ pub(crate) fn error_status(e: &Error) -> Option<u16> {
         ) => Some(504),
         (ErrorSource::Upstream, _) => Some(502),
         (ErrorSource::Downstream, ReadTimedout) => Some(408),
-        (ErrorSource::Downstream, WriteTimedout | WriteError | ReadError | ConnectionClosed) => {
-            None
-        }
+        // A stream of HTTP/2 that was reset: by the client, or because it is malformed.
+        (
+            ErrorSource::Downstream,
+            WriteTimedout | WriteError | ReadError | ConnectionClosed | H2Error,
+        ) => None,
         (ErrorSource::Downstream, _) => Some(400),
         (ErrorSource::Internal | ErrorSource::Unset, _) => Some(500),
     }

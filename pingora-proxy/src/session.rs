@@ -160,20 +160,19 @@ impl Session {
     ///
     /// # Errors
     /// Those of the writes and the modules, and the one that a [`HttpTask::Failed`] carries.
-    pub async fn write_response_tasks(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
-        let mut filtered = Vec::with_capacity(tasks.len());
-        for task in tasks {
-            filtered.push(self.filter_task(task).await?);
+    pub async fn write_response_tasks(&mut self, mut tasks: Vec<HttpTask>) -> Result<bool> {
+        for task in &mut tasks {
+            self.filter_task(task).await?;
         }
-        self.downstream_session.response_duplex_vec(filtered).await
+        self.downstream_session.response_duplex_vec(tasks).await
     }
 
     /// Queues a message of the response for [`Session::write_downstream_proxy_tasks`].
     ///
     /// # Errors
     /// Those of the modules.
-    pub async fn send_downstream_proxy_task(&mut self, task: HttpTask) -> Result<()> {
-        let task = self.filter_task(task).await?;
+    pub async fn send_downstream_proxy_task(&mut self, mut task: HttpTask) -> Result<()> {
+        self.filter_task(&mut task).await?;
         self.downstream_session.send_downstream_proxy_task(task);
         Ok(())
     }
@@ -200,37 +199,38 @@ impl Session {
     }
 
     /// What the downstream modules make of a message.
-    pub(crate) async fn filter_task(&mut self, task: HttpTask) -> Result<HttpTask> {
+    pub(crate) async fn filter_task(&mut self, task: &mut HttpTask) -> Result<()> {
         let modules = &mut self.downstream_modules_ctx;
-        Ok(match task {
-            HttpTask::Header(mut header, end) => {
-                modules.response_header_filter(&mut header, end).await?;
-                HttpTask::Header(header, end)
+        match task {
+            HttpTask::Header(header, end) => modules.response_header_filter(header, *end).await,
+            HttpTask::Body(body, end) => self.filter_body(body, *end),
+            HttpTask::Trailer(_) | HttpTask::Done => self.filter_end(task),
+            HttpTask::UpgradedBody(..) | HttpTask::Failed(_) => Ok(()),
+        }
+    }
+
+    fn filter_end(&mut self, task: &mut HttpTask) -> Result<()> {
+        let modules = &mut self.downstream_modules_ctx;
+        if let HttpTask::Trailer(trailers) = task {
+            if let Some(last) = modules.response_trailer_filter(trailers)? {
+                *task = HttpTask::Body(Some(last), true);
+                return Ok(());
             }
-            HttpTask::Body(mut body, end) => {
-                self.filter_body(&mut body, end)?;
-                HttpTask::Body(body, end)
+        }
+        let Some(last) = modules.response_done_filter()? else {
+            return Ok(());
+        };
+        match task {
+            // What a module held back belongs before the trailers.
+            HttpTask::Trailer(_) => {
+                let last = HttpTask::Body(Some(last), false);
+                self.downstream_session.queue_task(last).map(|_| ())
             }
-            HttpTask::Trailer(mut trailers) => {
-                if let Some(body) = modules.response_trailer_filter(&mut trailers)? {
-                    return Ok(HttpTask::Body(Some(body), true));
-                }
-                match modules.response_done_filter()? {
-                    // What a module held back belongs before the trailers.
-                    Some(last) => {
-                        self.downstream_session
-                            .queue_task(HttpTask::Body(Some(last), false))?;
-                        HttpTask::Trailer(trailers)
-                    }
-                    None => HttpTask::Trailer(trailers),
-                }
+            _ => {
+                *task = HttpTask::Body(Some(last), true);
+                Ok(())
             }
-            HttpTask::Done => match modules.response_done_filter()? {
-                Some(last) => HttpTask::Body(Some(last), true),
-                None => HttpTask::Done,
-            },
-            raw @ (HttpTask::UpgradedBody(..) | HttpTask::Failed(_)) => raw,
-        })
+        }
     }
 
     fn filter_body(&mut self, body: &mut Option<Bytes>, end: bool) -> Result<()> {

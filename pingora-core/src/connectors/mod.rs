@@ -185,7 +185,8 @@ impl TransportConnector {
     /// Keeps an idle connection under `key`, which is its peer's [`reuse_hash`](Peer::reuse_hash), until
     /// it is wanted again, or ends, or `idle_timeout` has passed; closes it when enough are kept.
     pub fn release_stream(&self, stream: Stream, key: u64, idle_timeout: Option<Duration>) {
-        self.pool.put(key, stream, idle_timeout);
+        // A connection for which there is no room closes.
+        drop(self.pool.put(key, stream, idle_timeout));
     }
 
     /// A connection to `peer`, and whether it was used before.
@@ -208,6 +209,11 @@ impl TransportConnector {
     /// From now on offers HTTP/1.1 only to `peer`, whatever its ALPN says.
     pub fn prefer_h1(&self, peer: &impl Peer) {
         self.h1_only.insert(peer.reuse_hash());
+    }
+
+    /// Whether [`prefer_h1`](TransportConnector::prefer_h1) was called for `peer`.
+    pub(in crate::connectors) fn prefers_h1(&self, peer: &impl Peer) -> bool {
+        self.h1_only.alpn_for(peer).is_some()
     }
 
     /// How many idle connections were dropped because they received data that nobody asked for.

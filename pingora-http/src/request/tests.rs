@@ -226,7 +226,7 @@ fn parts_and_back() {
 fn headers_are_small_and_shared() {
     fn shared<T: Send + Sync + Unpin>() {}
     shared::<RequestHeader>();
-    assert!(size_of::<RequestHeader>() <= size_of::<Parts>() + 56);
+    assert!(size_of::<RequestHeader>() <= size_of::<Parts>() + 72);
 }
 
 proptest! {

@@ -20,16 +20,20 @@ where
     L: Link,
 {
     /// A piece of the request body: through the modules and the filter to the upstream.
-    pub(super) async fn request_piece(&mut self, mut body: Option<Bytes>, end: bool) -> Result<()> {
+    pub(super) async fn request_piece(
+        &mut self,
+        body: &mut Option<Bytes>,
+        end: bool,
+    ) -> Result<()> {
         self.session
             .downstream_modules_ctx
-            .request_body_filter(&mut body, end)
+            .request_body_filter(body, end)
             .await?;
         self.proxy
             .inner
-            .request_body_filter(self.session, &mut body, end, self.ctx)
+            .request_body_filter(self.session, body, end, self.ctx)
             .await?;
-        if let Some(body) = body.filter(|body| !body.is_empty()) {
+        if let Some(body) = body.take().filter(|body| !body.is_empty()) {
             self.link.queue_body(body).map_err(Error::into_up)?;
         }
         if end {
@@ -43,24 +47,27 @@ where
         Ok(())
     }
 
-    /// A message of the response: through the upstream's modules and the filters.
+    /// A message of the response: through the upstream's modules and the filters. It is to be sent after the
+    /// time that is returned.
     pub(super) async fn filter_response(
         &mut self,
-        mut task: HttpTask,
-    ) -> Result<(HttpTask, Option<Duration>)> {
-        if let HttpTask::Header(header, _) = &mut task {
+        task: &mut HttpTask,
+    ) -> Result<Option<Duration>> {
+        if let HttpTask::Header(header, _) = task {
             strip_response(header, self.session.req_header().version);
         }
-        self.upstream_modules(&mut task).await?;
+        self.upstream_modules(task).await?;
         if !matches!(task, HttpTask::UpgradedBody(..)) {
-            self.session.upstream_compression.response_filter(&mut task);
+            self.session.upstream_compression.response_filter(task);
         }
-        if let HttpTask::Failed(e) = task {
-            return Err(e.into_up());
+        if matches!(task, HttpTask::Failed(_)) {
+            if let HttpTask::Failed(e) = std::mem::replace(task, HttpTask::Done) {
+                return Err(e.into_up());
+            }
         }
         let (inner, session, ctx) = (&self.proxy.inner, &mut *self.session, &mut *self.ctx);
         let mut delay = None;
-        match &mut task {
+        match task {
             HttpTask::Header(header, _) => {
                 inner.upstream_response_filter(session, header, ctx).await?;
                 inner.response_filter(session, header, ctx).await?;
@@ -79,7 +86,7 @@ where
             }
             HttpTask::Trailer(None) | HttpTask::Done | HttpTask::Failed(_) => {}
         }
-        Ok((task, delay))
+        Ok(delay)
     }
 
     #[cfg(feature = "upstream_modules")]
@@ -99,11 +106,11 @@ where
     }
 
     /// A message of the response: through the downstream modules into the queue to the client.
-    pub(super) async fn emit(&mut self, task: HttpTask) -> Result<()> {
-        let task = self.session.filter_task(task).await?;
+    pub(super) async fn emit(&mut self, task: &mut HttpTask) -> Result<()> {
+        self.session.filter_task(task).await?;
         self.session
             .downstream_session
-            .queue_task(task)
+            .queue_task(std::mem::replace(task, HttpTask::Done))
             .map_err(Error::into_down)?;
         Ok(())
     }

@@ -14,13 +14,14 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use pingora_core::connectors::http::custom;
 use pingora_core::protocols::http::HttpTask;
+use pingora_error::ErrorType::InvalidHTTPHeader;
 use pingora_error::{BError, Error, Result};
 use pingora_http::RequestHeader;
 use tokio::time::Sleep;
 
 use crate::upstream::Link;
 use crate::{HttpProxy, ProxyHttp, Session};
-use state::{Message, State};
+use state::{Message, State, Wants};
 
 /// One exchange between a client and an upstream.
 pub(crate) struct Duplex<'a, SV: ProxyHttp, C: custom::Connector, L> {
@@ -30,7 +31,7 @@ pub(crate) struct Duplex<'a, SV: ProxyHttp, C: custom::Connector, L> {
     link: &'a mut L,
     state: State,
     /// A message that a filter wants to be sent later.
-    delayed: Option<(Pin<Box<Sleep>>, HttpTask)>,
+    delayed: Option<Box<(Pin<Box<Sleep>>, HttpTask)>>,
     /// Why the upstream takes no more of the request.
     write_error: Option<BError>,
 }
@@ -39,8 +40,6 @@ pub(crate) struct Duplex<'a, SV: ProxyHttp, C: custom::Connector, L> {
 enum Event {
     Request(Option<Bytes>),
     Response(HttpTask),
-    /// The upstream takes no more of the request.
-    WriteFailed(BError),
     /// The time of the delayed message has come.
     Due(HttpTask),
     /// The response is complete, and has left.
@@ -79,13 +78,14 @@ where
         self.link.queue_header(request).map_err(Error::into_up)?;
         self.begin_body().await?;
         loop {
-            match std::future::poll_fn(|cx| self.poll_event(cx)).await? {
+            // What passes is lent to those that look at it: a future holds all that it is given.
+            let mut event = std::future::poll_fn(|cx| self.poll_event(cx)).await?;
+            match &mut event {
                 Event::Request(body) => {
                     let end = body.is_none() || self.session.is_body_done();
                     self.request_piece(body, end).await?;
                 }
                 Event::Response(task) => self.response(task).await?,
-                Event::WriteFailed(e) => self.write_failed(e)?,
                 Event::Due(task) => self.emit(task).await?,
                 Event::Over => return Ok(()),
             }
@@ -95,27 +95,25 @@ where
     /// What there is of the body before the first read: nothing at all, or what an earlier try has read.
     async fn begin_body(&mut self) -> Result<()> {
         if self.session.is_body_empty() {
-            return self.request_piece(None, true).await;
+            return self.request_piece(&mut None, true).await;
         }
-        match self.session.get_retry_buffer() {
-            Some(read) if !read.is_empty() => {
-                let end = self.session.is_body_done();
-                self.request_piece(Some(read), end).await
-            }
-            _ => Ok(()),
+        let mut read = self.session.get_retry_buffer();
+        if read.as_ref().is_none_or(Bytes::is_empty) {
+            return Ok(());
         }
+        let end = self.session.is_body_done();
+        self.request_piece(&mut read, end).await
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event>> {
-        if let Some((sleep, _)) = &mut self.delayed {
-            if std::future::Future::poll(sleep.as_mut(), cx).is_ready() {
-                if let Some((_, task)) = self.delayed.take() {
-                    return Poll::Ready(Ok(Event::Due(task)));
-                }
+        if let Some(delayed) = &mut self.delayed {
+            if std::future::Future::poll(delayed.0.as_mut(), cx).is_ready() {
+                let task = std::mem::replace(&mut delayed.1, HttpTask::Done);
+                self.delayed = None;
+                return Poll::Ready(Ok(Event::Due(task)));
             }
         }
-        let mut wants = self.state.wants();
-        wants.response &= self.delayed.is_none();
+        let mut wants = self.wants();
         // What one read brought leaves by one write: a head with the beginning of its body.
         if wants.request && self.session.has_buffered_body() && self.link.queued() < SMALL {
             if let Poll::Ready(event) = self.poll_request(cx) {
@@ -129,7 +127,8 @@ where
         }
         if !self.link.is_flushed() {
             if let Poll::Ready(Err(e)) = self.link.poll_flush(cx) {
-                return Poll::Ready(Ok(Event::WriteFailed(e)));
+                self.write_failed(e)?;
+                wants = self.wants();
             }
         }
         if !self.session.is_flushed() {
@@ -158,12 +157,19 @@ where
         Poll::Pending
     }
 
+    fn wants(&self) -> Wants {
+        let mut wants = self.state.wants();
+        wants.response &= self.delayed.is_none();
+        wants
+    }
+
     fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event>> {
         let body = self.session.downstream_session.poll_read_body(cx);
         body.map(|body| body.map(Event::Request).map_err(Error::into_down))
     }
 
     fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event>> {
+        self.link.read_little(!self.session.has_room());
         let task = self.link.poll_task(cx);
         task.map(|task| match task {
             Ok(task) => Ok(Event::Response(task)),
@@ -187,13 +193,20 @@ where
     }
 
     /// A message of the response: filtered by the application, then written or delayed.
-    async fn response(&mut self, task: HttpTask) -> Result<()> {
-        self.state.response(self.message(&task));
-        let (task, delay) = self.filter_response(task).await?;
-        match delay {
+    async fn response(&mut self, task: &mut HttpTask) -> Result<()> {
+        if let HttpTask::Header(header, _) = &*task {
+            if self.session.is_extended_connect() && header.status.is_success() {
+                // RFC 8441 section 5: a 2xx would tell the client that the tunnel is open.
+                let why = "a success that is no upgrade, for a WebSocket";
+                return Err(Error::explain(InvalidHTTPHeader, why).into_up());
+            }
+        }
+        self.state.response(self.message(task));
+        match self.filter_response(task).await? {
             None | Some(Duration::ZERO) => self.emit(task).await,
             Some(delay) => {
-                self.delayed = Some((Box::pin(tokio::time::sleep(delay)), task));
+                let task = std::mem::replace(task, HttpTask::Done);
+                self.delayed = Some(Box::new((Box::pin(tokio::time::sleep(delay)), task)));
                 Ok(())
             }
         }

@@ -11,7 +11,7 @@ mod shutdown;
 #[cfg(test)]
 mod tests;
 
-use pingora_core::apps::{shutting_down, ReusedHttpStream};
+use pingora_core::apps::{shutting_down, HttpPersistentSettings, ReusedHttpStream};
 use pingora_core::connectors::http::custom;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::server::ShutdownWatch;
@@ -74,18 +74,11 @@ where
             Err(e) => Err((e, When::Early)),
         };
         let settings = self.conclude(&mut session, &mut ctx, outcome).await;
-        let mut downstream = session.downstream_session;
-        let Some(settings) = settings else {
-            Box::pin(downstream.shutdown()).await;
-            return None;
-        };
-        match downstream.finish().await {
-            Ok(reusable) => Some(ReusedHttpStream::from_reusable_stream(reusable?, settings)),
-            Err(e) => {
-                log::debug!("response not written: {e}");
-                None
-            }
-        }
+        // Taken apart, and ended elsewhere, so that this future does not hold both at once.
+        let Session {
+            downstream_session, ..
+        } = session;
+        end(downstream_session, settings).await
     }
 
     async fn before_upstream(&self, session: &mut Session, ctx: &mut SV::CTX) -> Result<Early> {
@@ -126,6 +119,24 @@ where
             return Ok(Early::Answered);
         }
         Ok(Early::Proceed)
+    }
+}
+
+/// Ends the exchange with the client: with settings the connection may serve another request.
+async fn end(
+    mut downstream: Box<ServerSession>,
+    settings: Option<HttpPersistentSettings>,
+) -> Option<ReusedHttpStream> {
+    let Some(settings) = settings else {
+        Box::pin(downstream.shutdown()).await;
+        return None;
+    };
+    match downstream.finish().await {
+        Ok(reusable) => Some(ReusedHttpStream::from_reusable_stream(reusable?, settings)),
+        Err(e) => {
+            log::debug!("response not written: {e}");
+            None
+        }
     }
 }
 

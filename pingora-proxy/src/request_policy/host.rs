@@ -5,12 +5,12 @@
 //! target in origin-form and the authority in Host; so what the application then sets in either
 //! place is what it wants, and is checked once more.
 
-use http::header::{self, HeaderMap};
+use http::header;
 use http::{Method, Uri};
 use pingora_core::protocols::http::authority::is_valid_host;
 use pingora_error::Result;
 use pingora_http::authority::{is_http_family_scheme, raw_target_authority, RawTargetAuthority};
-use pingora_http::RequestHeader;
+use pingora_http::{Names, RequestHeader};
 
 use super::refusal;
 
@@ -82,19 +82,20 @@ pub(crate) fn origin_form(req: &mut RequestHeader) -> Result<()> {
 /// As [`origin_form`], and when there are several Host fields or a malformed one.
 pub(crate) fn reconcile_host(req: &mut RequestHeader) -> Result<()> {
     origin_form(req)?;
-    if check_host(&req.headers)? {
+    if check_host(req)? {
         return Ok(());
     }
     req.insert_header("Host", "")
 }
 
 /// Whether there is a Host; an error unless it is the only one and well-formed.
-fn check_host(headers: &HeaderMap) -> Result<bool> {
-    let mut hosts = headers.get_all(header::HOST).iter();
-    let Some(host) = hosts.next() else {
+fn check_host(req: &RequestHeader) -> Result<bool> {
+    let Some(host) = req.headers.get(header::HOST) else {
         return Ok(false);
     };
-    if hosts.next().is_some() {
+    if req.index().may_list(Names::HOST)
+        && req.headers.get_all(header::HOST).iter().nth(1).is_some()
+    {
         return Err(refusal("several Host fields"));
     }
     if !host.is_empty() && !is_valid_host(host.as_bytes()) {

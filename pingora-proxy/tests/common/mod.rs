@@ -14,8 +14,10 @@
     reason = "each test program uses a part of it"
 )]
 
+pub mod h2_origin;
 mod hyper_peers;
 mod origin;
+pub mod programs;
 mod proxy;
 mod wire;
 

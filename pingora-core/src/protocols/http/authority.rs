@@ -125,6 +125,10 @@ fn split_port(authority: &[u8]) -> (&[u8], &[u8]) {
 /// not empty, as the http and https schemes ask (RFC 9110 4.2.1), and a port that exists.
 #[doc(hidden)]
 pub fn is_valid_host(host: &[u8]) -> bool {
+    // Most hosts are a plain name without a port.
+    if !host.is_empty() && host.iter().all(|&byte| is_name_byte(byte)) {
+        return true;
+    }
     let (name, port) = split_port(host);
     is_valid_port(port)
         && match name {
@@ -178,7 +182,22 @@ fn is_reg_name(mut name: &[u8]) -> bool {
 
 /// `unreserved / sub-delims`
 fn is_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte)
+    static IS_NAME_BYTE: [bool; 256] = {
+        let mut is = [false; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            is[byte] = (byte as u8).is_ascii_alphanumeric();
+            byte += 1;
+        }
+        let others = b"-._~!$&'()*+,;=";
+        let mut at = 0;
+        while at < others.len() {
+            is[others[at] as usize] = true;
+            at += 1;
+        }
+        is
+    };
+    IS_NAME_BYTE[usize::from(byte)]
 }
 
 #[cfg(test)]

@@ -318,6 +318,15 @@ impl Stream {
         self.raw.probe()
     }
 
+    /// Waits until a read may bring something or fail. This is no wait for data in the sense of
+    /// [`get_read_pending_time`](GetTimingDigest::get_read_pending_time), since nothing is expected.
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.unread.is_empty() {
+            true => self.raw.poll_readable(cx),
+            false => Poll::Ready(()),
+        }
+    }
+
     fn poll_read_socket(
         &mut self,
         cx: &mut Context<'_>,

@@ -48,13 +48,16 @@ pub struct PeerOptions {
     pub tcp_recv_buf: Option<usize>,
     /// The differentiated services code point of what is sent, 0 to 63.
     pub dscp: Option<u8>,
-    /// How often to send a PING on an HTTP/2 connection; `None` for never.
+    /// How often to send a PING on an HTTP/2 connection; `None` or zero for never. One that is not answered within
+    /// five seconds ends the connection.
     pub h2_ping_interval: Option<Duration>,
-    /// How many requests may use an HTTP/2 connection at once.
+    /// How many requests may use an HTTP/2 connection at once; zero counts as one.
     pub max_h2_streams: usize,
-    /// The flow-control window of an HTTP/2 stream in bytes; `None` for 8 MiB.
+    /// The flow-control window of an HTTP/2 stream in bytes, which bounds what is kept of a response that its
+    /// client does not take; `None` for 2 MiB.
     pub h2_stream_window_size: Option<u32>,
-    /// The flow-control window of an HTTP/2 connection in bytes; `None` for 8 MiB.
+    /// The flow-control window of an HTTP/2 connection in bytes, which bounds the same for all its streams
+    /// together; `None` for 8 MiB.
     pub h2_connection_window_size: Option<u32>,
     /// Take an HTTP/1.1 response whose `Content-Length` cannot be read for one that ends with its connection,
     /// in place of refusing it.

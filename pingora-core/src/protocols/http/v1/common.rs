@@ -1,6 +1,6 @@
 //! What both roles share.
 
-use http::header::{HeaderMap, HeaderValue, CONNECTION, EXPECT, UPGRADE};
+use http::header::{HeaderMap, HeaderValue, CONNECTION, EXPECT};
 use http::{StatusCode, Version};
 use pingora_http::{Names, RequestHeader, ResponseHeader};
 
@@ -29,10 +29,7 @@ pub fn is_expect_continue_req(req: &RequestHeader) -> bool {
 /// Whether the request asks to leave HTTP on this connection (RFC 9110 section 7.8): HTTP/1.1 with
 /// Upgrade, and Connection naming it.
 pub fn is_upgrade_req(req: &RequestHeader) -> bool {
-    req.version == Version::HTTP_11
-        && req.may_have(Names::UPGRADE)
-        && req.headers.contains_key(UPGRADE)
-        && names_upgrade(&req.headers)
+    req.version == Version::HTTP_11 && req.may_have(Names::UPGRADE) && names_upgrade(&req.headers)
 }
 
 fn names_upgrade(headers: &HeaderMap) -> bool {

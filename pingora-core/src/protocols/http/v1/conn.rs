@@ -7,7 +7,7 @@ use std::pin::{pin, Pin};
 use std::task::{ready, Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 use pingora_error::ErrorType::{
     ConnectionClosed, H1Error, InvalidHTTPHeader, ReadError, ReadTimedout, WriteError,
@@ -17,11 +17,12 @@ use pingora_error::{BError, Error, ErrorType, Result};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::proto::decode::Decoded;
+use super::proto::decode::{front, Decoded};
 use super::proto::head::{Found, Limits, Scanner};
 use super::proto::out::Out;
 use super::proto::state::{Reading, Writing};
 use super::proto::Refusal;
+use crate::protocols::l4::stream::Stream as L4Stream;
 use crate::protocols::tls::transport;
 use crate::protocols::{Stream, UniqueID};
 
@@ -29,6 +30,8 @@ use crate::protocols::{Stream, UniqueID};
 const BODY_READ: usize = 64 * 1024;
 /// A body that is certain to be at least this much longer is read into a buffer of the connection.
 const LONG_BODY: u64 = 16 * 1024;
+/// Bytes asked for at once while what is read has to wait for its reader.
+const LITTLE: usize = 8 * 1024;
 /// Bytes that a read into the worker's buffer can bring.
 const SCRATCH: usize = 32 * 1024;
 
@@ -57,6 +60,8 @@ pub(super) struct Conn {
     /// The peer has closed its direction.
     pub(super) eof: bool,
     pub(super) scanner: Scanner,
+    /// Whether reads bring little, because what they bring would have to be kept.
+    pub(super) little: bool,
     /// So many bytes were written that a flush has not followed yet.
     unflushed: usize,
     /// Nothing is written after what is queued: a FIN follows it.
@@ -100,6 +105,7 @@ impl Conn {
             out: Out::default(),
             eof: false,
             scanner: Scanner::default(),
+            little: false,
             unflushed: 0,
             fin: false,
             alarm: Alarm::default(),
@@ -114,6 +120,7 @@ impl Conn {
         self.reading = Reading::Head;
         self.writing = Writing::Head;
         self.scanner = Scanner::default();
+        self.little = false;
         self.read_due = None;
         self.write_due = None;
         if self.buf.is_empty() {
@@ -184,6 +191,14 @@ impl Conn {
         self.read_due = None;
     }
 
+    /// One read of a peer of which nothing is expected.
+    pub(super) fn poll_unexpected(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if let Some(socket) = self.stream.as_any().downcast_ref::<L4Stream>() {
+            ready!(socket.poll_readable(cx));
+        }
+        self.poll_read(cx)
+    }
+
     /// One read, without a deadline.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let long = match &self.reading {
@@ -191,7 +206,7 @@ impl Conn {
             Reading::Raw => true,
             _ => false,
         };
-        if long {
+        if long && !self.little {
             self.poll_read_own(cx)
         } else {
             self.poll_read_lent(cx)
@@ -213,7 +228,11 @@ impl Conn {
             if lent.is_empty() {
                 lent.resize(SCRATCH, 0);
             }
-            let mut into = ReadBuf::new(&mut lent);
+            let most = match self.little {
+                true => LITTLE,
+                false => SCRATCH,
+            };
+            let mut into = ReadBuf::new(&mut lent[..most]);
             ready!(Pin::new(&mut self.stream).poll_read(cx, &mut into))?;
             let filled = into.filled();
             if self.buf.capacity() - self.buf.len() < filled.len() && self.buf.is_empty() {
@@ -236,12 +255,12 @@ impl Conn {
 
     /// Takes a head that [`Conn::scan`] found.
     pub(super) fn take_head(&mut self, found: Found) -> Bytes {
-        let mut head = self.buf.split_to(found.end);
+        let mut head = front(&mut self.buf, found.end);
         self.scanner = Scanner::default();
         if found.start > 0 {
-            head = head.split_off(found.start);
+            head.advance(found.start);
         }
-        head.freeze()
+        head
     }
 
     /// The next piece of the body. After the end, it says so again.
@@ -263,7 +282,8 @@ impl Conn {
                     return Poll::Ready(Error::e_explain(ReadError, "the connection has failed"))
                 }
                 Reading::Raw if !self.buf.is_empty() => {
-                    return Poll::Ready(Ok(Piece::Data(self.buf.split().freeze())))
+                    let all = self.buf.len();
+                    return Poll::Ready(Ok(Piece::Data(front(&mut self.buf, all))));
                 }
                 Reading::Raw if self.eof => self.reading = Reading::Ended,
                 Reading::Raw => {
@@ -447,7 +467,7 @@ pub(super) fn refused_head(refusal: Refusal) -> BError {
     refused(InvalidHTTPHeader, refusal)
 }
 
-fn due_in(timeout: Duration) -> Instant {
+pub(crate) fn due_in(timeout: Duration) -> Instant {
     let now = Instant::now();
     // A year stands for what cannot be represented.
     now.checked_add(timeout)
@@ -457,7 +477,7 @@ fn due_in(timeout: Duration) -> Instant {
 /// The one timer of a connection. A deadline that moves later costs nothing: the timer rings at the old
 /// time, and is set again then.
 #[derive(Default)]
-struct Alarm {
+pub(crate) struct Alarm {
     sleep: Option<Pin<Box<Sleep>>>,
     /// When it rings; `None` while it is not registered with the runtime.
     armed: Option<Instant>,
@@ -467,7 +487,7 @@ struct Alarm {
 
 impl Alarm {
     /// Whether `due` is over. If not, the task is woken then, or earlier.
-    fn rings(&mut self, cx: &mut Context<'_>, due: Instant) -> bool {
+    pub(crate) fn rings(&mut self, cx: &mut Context<'_>, due: Instant) -> bool {
         loop {
             let sleep = match &mut self.sleep {
                 Some(sleep) => sleep,

@@ -58,6 +58,15 @@ impl RawStream {
         Ok(true)
     }
 
+    /// Waits until a read may bring something, for sockets; others have to be read to find out.
+    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            RawStream::Tcp(s) => s.poll_read_ready(cx).map(|_| ()),
+            RawStream::Unix(s) => s.poll_read_ready(cx).map(|_| ()),
+            RawStream::Virtual(_) | RawStream::Closed => Poll::Ready(()),
+        }
+    }
+
     /// Returns whether reads can tell the time of arrival from now on.
     #[cfg(not(target_os = "linux"))]
     pub(super) fn enable_rx_timestamp(&self) -> io::Result<bool> {

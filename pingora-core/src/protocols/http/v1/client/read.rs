@@ -88,7 +88,7 @@ impl HttpSession {
             answered,
             response.status,
             response.version,
-            &response,
+            &*response,
             lenient,
         )
         .map_err(|r| self.refuse(r))?;
@@ -104,7 +104,7 @@ impl HttpSession {
         let length = raw.len();
         let x = self.x_mut();
         x.raw_head = raw;
-        x.response = Some(Box::new(response));
+        x.response = Some(response);
         self.respect_keepalive();
         Ok(length)
     }
@@ -183,6 +183,12 @@ impl HttpSession {
         std::future::poll_fn(|cx| self.poll_response_task(cx)).await
     }
 
+    /// Whether reads are to bring little from now on, because what they bring would have to be kept.
+    #[doc(hidden)]
+    pub fn read_little(&mut self, little: bool) {
+        self.inner.conn.little = little;
+    }
+
     /// [`HttpSession::read_response_task`] as a poll. The head is moved out, not copied.
     #[doc(hidden)]
     pub fn poll_response_task(&mut self, cx: &mut Context<'_>) -> Poll<Result<HttpTask>> {
@@ -226,7 +232,7 @@ fn tidy(response: &mut ResponseHeader, framing: Framing, lenient: bool) {
         Framing::Chunked | Framing::UntilClose
             if lenient || response.may_have(Names::TRANSFER_ENCODING) =>
         {
-            response.remove_header(&CONTENT_LENGTH);
+            response.remove_any(Names::CONTENT_LENGTH);
         }
         _ => {}
     }

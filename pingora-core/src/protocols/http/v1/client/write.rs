@@ -3,7 +3,6 @@
 use std::task::{Context, Poll};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, Version};
 use log::warn;
 use pingora_error::ErrorType::{InternalError, WriteError};
@@ -160,24 +159,17 @@ impl HttpSession {
     }
 }
 
-fn states_length(req: &RequestHeader) -> bool {
-    req.may_have(Names::CONTENT_LENGTH) && req.headers.contains_key(CONTENT_LENGTH)
-}
-
 /// The framing of a request, after which no other party can find another one in it.
 fn frame(req: &mut RequestHeader) -> Result<Framing> {
-    let coded =
-        req.may_have(Names::TRANSFER_ENCODING) && req.headers.contains_key(TRANSFER_ENCODING);
+    let coded = req.may_have(Names::TRANSFER_ENCODING);
     match framing::outgoing(&*req) {
         Some(Framing::Chunked) if req.version >= Version::HTTP_11 => {
             // RFC 9112 6.2: with a coding there is no length.
-            if req.may_have(Names::CONTENT_LENGTH) {
-                req.remove_header(&CONTENT_LENGTH);
-            }
+            req.remove_any(Names::CONTENT_LENGTH);
             Ok(Framing::Chunked)
         }
         Some(framing) if !coded => Ok(framing),
-        None if !coded && !states_length(req) => Ok(Framing::Empty),
+        None if !coded && !req.may_have(Names::CONTENT_LENGTH) => Ok(Framing::Empty),
         // The origin would take what follows for a body, or a body for the next request.
         _ => Error::e_explain(InternalError, "a request whose framing cannot be kept"),
     }

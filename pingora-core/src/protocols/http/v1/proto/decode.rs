@@ -78,14 +78,14 @@ impl Decoder {
         match self {
             Decoder::Done => Ok(Decoded::End(None)),
             _ if input.is_empty() => Ok(Decoded::NeedMore),
-            Decoder::UntilClose => Ok(Decoded::Data(input.split().freeze())),
+            Decoder::UntilClose => Ok(Decoded::Data(front(input, input.len()))),
             Decoder::Length(left) => {
                 let n = take(*left, input.len());
                 *left -= n as u64;
                 if *left == 0 {
                     *self = Decoder::Done;
                 }
-                Ok(Decoded::Data(input.split_to(n).freeze()))
+                Ok(Decoded::Data(front(input, n)))
             }
             Decoder::Chunked(chunked) => {
                 let decoded = chunked.decode(input)?;
@@ -150,6 +150,18 @@ enum At {
     Trailers,
 }
 
+/// Room behind what is taken that is worth to be kept for the next read.
+const ROOM: usize = 4096;
+
+/// Takes the first `n` bytes. All of them together are the buffer itself, without a share of it to count, unless
+/// it has room to be filled.
+pub(crate) fn front(input: &mut BytesMut, n: usize) -> Bytes {
+    match n == input.len() && input.capacity() - n < ROOM {
+        true => std::mem::take(input).freeze(),
+        false => input.split_to(n).freeze(),
+    }
+}
+
 impl Chunked {
     fn decode(&mut self, input: &mut BytesMut) -> Result<Decoded, Refusal> {
         loop {
@@ -163,7 +175,7 @@ impl Chunked {
                     if self.left == 0 {
                         self.at = At::DataCr;
                     }
-                    return Ok(Decoded::Data(input.split_to(n).freeze()));
+                    return Ok(Decoded::Data(front(input, n)));
                 }
                 At::Trailers => {
                     if !self.trailer_line(input)? {

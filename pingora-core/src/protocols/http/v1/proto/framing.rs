@@ -1,19 +1,19 @@
 //! How long a body is (RFC 9112 section 6), and whether the connection persists (section 9.3).
 
-use http::header::{HeaderMap, CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{HeaderMap, HeaderName, CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Method, StatusCode, Version};
-use pingora_http::{Names, RequestHeader, ResponseHeader};
+use pingora_http::{decimal, ConnectionOption, Index, Names, RequestHeader, ResponseHeader};
 
 use super::Refusal;
 
-/// The fields of a message. A head knows without a look-up that most of them are not there.
+/// The fields of a message. A head knows some things of them without a look-up.
 pub trait Fields {
     /// The fields.
     fn fields(&self) -> &HeaderMap;
 
-    /// Whether one of these names may be among them; if not, it certainly is not.
-    fn may_have(&self, _any: Names) -> bool {
-        true
+    /// What is known without a look-up.
+    fn index(&self) -> Option<&Index> {
+        None
     }
 }
 
@@ -28,8 +28,8 @@ impl Fields for RequestHeader {
         &self.headers
     }
 
-    fn may_have(&self, any: Names) -> bool {
-        RequestHeader::may_have(self, any)
+    fn index(&self) -> Option<&Index> {
+        Some(RequestHeader::index(self))
     }
 }
 
@@ -38,13 +38,25 @@ impl Fields for ResponseHeader {
         &self.headers
     }
 
-    fn may_have(&self, any: Names) -> bool {
-        ResponseHeader::may_have(self, any)
+    fn index(&self) -> Option<&Index> {
+        Some(ResponseHeader::index(self))
     }
 }
 
+fn may_have(message: &impl Fields, names: Names) -> bool {
+    message.index().is_none_or(|index| index.has_any(names))
+}
+
+/// The members of a field that is a list, white space around them removed (RFC 9110 section 5.6.1).
+fn members(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
+    let lines = headers.get_all(name).into_iter();
+    lines
+        .flat_map(|line| line.as_bytes().split(|b| *b == b','))
+        .map(<[u8]>::trim_ascii)
+}
+
 fn is_coded(message: &impl Fields) -> bool {
-    message.may_have(Names::TRANSFER_ENCODING) && message.fields().contains_key(TRANSFER_ENCODING)
+    may_have(message, Names::TRANSFER_ENCODING) && message.fields().contains_key(TRANSFER_ENCODING)
 }
 
 /// How the end of a body is found.
@@ -63,14 +75,13 @@ pub enum Framing {
 /// The framing of a request that was received.
 pub fn request(version: Version, message: &impl Fields) -> Result<Framing, Refusal> {
     if is_coded(message) {
-        let headers = message.fields();
         if version < Version::HTTP_11 {
             return Err(Refusal::CodingInHttp10);
         }
-        if headers.contains_key(CONTENT_LENGTH) {
+        if message.fields().contains_key(CONTENT_LENGTH) {
             return Err(Refusal::LengthAndCoding);
         }
-        return match coding(headers) {
+        return match coding(message.fields()) {
             Coding::Chunked => Ok(Framing::Chunked),
             Coding::Unknown => Err(Refusal::UnknownCoding),
             Coding::NotFinal | Coding::Malformed => Err(Refusal::CodingOrder),
@@ -169,21 +180,10 @@ enum Coding {
 }
 
 fn coding(headers: &HeaderMap) -> Coding {
-    let mut lines = headers.get_all(TRANSFER_ENCODING).iter();
-    if let (Some(only), None) = (lines.next(), lines.next()) {
-        if only.as_bytes().eq_ignore_ascii_case(b"chunked") {
-            return Coding::Chunked;
-        }
-    }
     let mut chunked = 0;
     let mut others = false;
     let mut last_is_chunked = false;
-    let names = headers
-        .get_all(TRANSFER_ENCODING)
-        .iter()
-        .flat_map(|line| line.as_bytes().split(|b| *b == b','));
-    for name in names {
-        let name = name.trim_ascii();
+    for name in members(headers, TRANSFER_ENCODING) {
         last_is_chunked = name.eq_ignore_ascii_case(b"chunked");
         if last_is_chunked {
             chunked += 1;
@@ -208,22 +208,17 @@ const REGISTERED: [&[u8]; 5] = [b"gzip", b"x-gzip", b"deflate", b"compress", b"x
 
 /// The one Content-Length of a message; identical repeats count as one.
 pub fn content_length(message: &impl Fields) -> Result<Option<u64>, Refusal> {
-    let mut length = None;
-    if !message.may_have(Names::CONTENT_LENGTH) {
-        return Ok(None);
-    }
-    for line in message.fields().get_all(CONTENT_LENGTH) {
-        if length.is_none() {
-            if let Some(n) = decimal(line.as_bytes()) {
-                length = Some(n);
-                continue;
-            }
+    if let Some(index) = message.index() {
+        let plain = index.content_length();
+        if plain.is_some() || !index.has_any(Names::CONTENT_LENGTH) {
+            return Ok(plain);
         }
-        for value in line.as_bytes().split(|b| *b == b',') {
-            let n = decimal(value.trim_ascii()).ok_or(Refusal::ContentLength)?;
-            if *length.get_or_insert(n) != n {
-                return Err(Refusal::ContentLengthDiffers);
-            }
+    }
+    let mut length = None;
+    for value in members(message.fields(), CONTENT_LENGTH) {
+        let n = decimal(value).ok_or(Refusal::ContentLength)?;
+        if *length.get_or_insert(n) != n {
+            return Err(Refusal::ContentLengthDiffers);
         }
     }
     Ok(length)
@@ -231,25 +226,10 @@ pub fn content_length(message: &impl Fields) -> Result<Option<u64>, Refusal> {
 
 /// Whether the length is stated more than once.
 pub fn length_is_repeated(message: &impl Fields) -> bool {
-    if !message.may_have(Names::CONTENT_LENGTH) {
-        return false;
-    }
-    let mut lines = message.fields().get_all(CONTENT_LENGTH).iter();
-    let first = lines.next();
-    lines.next().is_some() || first.is_some_and(|line| line.as_bytes().contains(&b','))
-}
-
-fn decimal(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() {
-        return None;
-    }
-    digits.iter().try_fold(0u64, |n, b| {
-        let d = b.wrapping_sub(b'0');
-        if d > 9 {
-            return None;
-        }
-        n.checked_mul(10)?.checked_add(u64::from(d))
-    })
+    let maybe = message
+        .index()
+        .is_none_or(|index| index.may_list(Names::CONTENT_LENGTH));
+    maybe && members(message.fields(), CONTENT_LENGTH).nth(1).is_some()
 }
 
 /// What a message says about the connection after it.
@@ -264,17 +244,17 @@ pub enum Persistence {
 /// RFC 9112 section 9.3: HTTP/1.1 persists unless told not to, HTTP/1.0 only when told to.
 pub fn persistence(version: Version, message: &impl Fields) -> Persistence {
     let mut keep = version >= Version::HTTP_11;
-    let lines = match message.may_have(Names::CONNECTION) {
-        true => Some(message.fields().get_all(CONNECTION)),
-        false => None,
-    };
-    for line in lines.into_iter().flatten() {
-        for option in line.as_bytes().split(|b| *b == b',') {
-            let option = option.trim_ascii();
-            if option.eq_ignore_ascii_case(b"close") {
-                return Persistence::Close;
+    match message.index().and_then(Index::connection) {
+        Some(ConnectionOption::Close) => return Persistence::Close,
+        Some(ConnectionOption::KeepAlive) => return Persistence::KeepAlive,
+        None if !may_have(message, Names::CONNECTION) => {}
+        None => {
+            for option in members(message.fields(), CONNECTION) {
+                if option.eq_ignore_ascii_case(b"close") {
+                    return Persistence::Close;
+                }
+                keep |= option.eq_ignore_ascii_case(b"keep-alive");
             }
-            keep |= option.eq_ignore_ascii_case(b"keep-alive");
         }
     }
     match keep {

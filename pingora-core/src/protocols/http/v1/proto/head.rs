@@ -4,11 +4,13 @@
 //! [`parse_request`] and [`parse_response`] then read the whole head. Field values are slices of it.
 
 use std::mem::MaybeUninit;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderValue, CONTENT_LENGTH};
 use http::{Method, StatusCode, Version};
 use httparse::{Header, ParserConfig};
+use memchr::memmem::Finder;
 use pingora_http::{header_name_from_raw, RequestHeader, ResponseHeader};
 
 use super::{framing, Refusal};
@@ -64,6 +66,9 @@ pub struct Scanner {
     start: usize,
 }
 
+/// The end of a last line and the empty line behind it.
+static END: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
+
 /// Where a head stands in the bytes that were scanned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
@@ -76,11 +81,20 @@ pub struct Found {
 impl Scanner {
     /// Looks at what was not looked at before. `None`: the head is not whole yet.
     ///
-    /// The result is that of the first byte which decides, however the bytes were cut on their way.
+    /// A head that comes whole, as most do, is found at once and its line ends are left to be looked at while it
+    /// is parsed. Else each line is looked at as it comes, so that one that is refused is not waited behind.
     ///
     /// # Errors
     /// A line that ends in LF alone, unless that is allowed; more bytes than a head or its first line may have.
     pub fn scan(&mut self, buf: &[u8], limits: &Limits) -> Result<Option<Found>, Refusal> {
+        if self.scanned == buf.len() {
+            return Ok(None);
+        }
+        if self.scanned == 0 {
+            if let Some(end) = whole(buf, limits) {
+                return Ok(Some(Found { start: 0, end }));
+            }
+        }
         while let Some(lf) = line_feed(buf, self.scanned) {
             self.check_size(lf + 1, limits)?;
             let has_cr = lf > self.line && buf[lf - 1] == b'\r';
@@ -130,6 +144,31 @@ impl Scanner {
     }
 }
 
+/// The end of a head that begins and ends in `buf`, if no limit and no empty line before it need a closer look.
+fn whole(buf: &[u8], limits: &Limits) -> Option<usize> {
+    if limits.lenient_line_ends || matches!(buf.first()?, b'\r' | b'\n') {
+        return None;
+    }
+    let end = END.find(buf)? + 4;
+    (end <= limits.target.min(limits.head)).then_some(end)
+}
+
+/// Whether a line ends in LF alone.
+pub(super) fn has_bare_line_end(head: &[u8]) -> bool {
+    memchr::memchr_iter(b'\n', head).any(|lf| lf == 0 || head[lf - 1] != b'\r')
+}
+
+/// Whether the line before each field, and the last one, ends in CR LF. With what httparse takes for a name or a
+/// value that is so for all lines, but for those of a folded value.
+fn lines_end_well(head: &[u8], fields: &[Header<'_>]) -> bool {
+    let before = |field: &Header<'_>| {
+        let at = field.name.as_ptr() as usize - head.as_ptr() as usize;
+        head.get(..at)
+            .is_some_and(|before| before.ends_with(b"\r\n"))
+    };
+    head.ends_with(b"\r\n\r\n") && fields.iter().all(before)
+}
+
 /// The first line feed from `at` on, eight bytes at a step: lines of a head are short, and a search by larger
 /// steps takes longer to begin than to find them.
 fn line_feed(buf: &[u8], mut at: usize) -> Option<usize> {
@@ -155,7 +194,23 @@ fn line_feed(buf: &[u8], mut at: usize) -> Option<usize> {
 pub fn parse_request(
     head: &Bytes,
     limits: &Limits,
-) -> Result<(RequestHeader, framing::Framing), Refusal> {
+) -> Result<(Box<RequestHeader>, framing::Framing), Refusal> {
+    read_request(head, limits).map_err(|refusal| line_end_first(head, limits, refusal))
+}
+
+/// Of what is wrong with a head, a line end that is.
+#[cold]
+fn line_end_first(head: &[u8], limits: &Limits, refusal: Refusal) -> Refusal {
+    match !limits.lenient_line_ends && has_bare_line_end(head) {
+        true => Refusal::BareLineEnd,
+        false => refusal,
+    }
+}
+
+fn read_request(
+    head: &Bytes,
+    limits: &Limits,
+) -> Result<(Box<RequestHeader>, framing::Framing), Refusal> {
     let mut fields = [const { MaybeUninit::<Header<'_>>::uninit() }; MAX_FIELDS];
     let mut parsed = httparse::Request::new(&mut []);
     match ParserConfig::default().parse_request_with_uninit_headers(&mut parsed, head, &mut fields)
@@ -182,7 +237,7 @@ pub fn parse_request(
 fn parse_request_with_any_target(
     head: &Bytes,
     limits: &Limits,
-) -> Result<(RequestHeader, framing::Framing), Refusal> {
+) -> Result<(Box<RequestHeader>, framing::Framing), Refusal> {
     let lf = memchr::memchr(b'\n', head).ok_or(Refusal::RequestLine)?;
     let line = head[..lf].strip_suffix(b"\r").unwrap_or(&head[..lf]);
     let mut parts = line.split(|b| *b == b' ');
@@ -225,7 +280,7 @@ fn request(
     line: RequestLine<'_>,
     fields: &[Header<'_>],
     limits: &Limits,
-) -> Result<(RequestHeader, framing::Framing), Refusal> {
+) -> Result<(Box<RequestHeader>, framing::Framing), Refusal> {
     if line.target.len() > limits.target {
         return Err(Refusal::TargetTooLong);
     }
@@ -236,19 +291,22 @@ fn request(
         b"/" => Bytes::from_static(b"/"),
         target => head.slice_ref(target),
     };
-    let mut request = RequestHeader::from_h1_parts(method, target, version, fields.len())
-        .map_err(|_| Refusal::RequestLine)?;
+    if !limits.lenient_line_ends && !lines_end_well(head, fields) {
+        return Err(Refusal::BareLineEnd);
+    }
+    let request = RequestHeader::from_h1_parts(method, target, version, fields.len());
+    let mut request = Box::new(request.map_err(|_| Refusal::RequestLine)?);
     let mut host = Hosts::None;
     for field in fields {
         host.note(field);
         request
-            .append_raw(field.name.as_bytes(), value(head, field)?)
+            .append_raw(field.name.as_bytes(), value(head, field))
             .map_err(|_| Refusal::FieldName)?;
     }
-    let framing = framing::request(version, &request)?;
+    let framing = framing::request(version, &*request)?;
     host.check(version)?;
     if let framing::Framing::Length(n) = framing {
-        if framing::length_is_repeated(&request) {
+        if framing::length_is_repeated(&*request) {
             request
                 .insert_header(CONTENT_LENGTH, n)
                 .map_err(|_| Refusal::ContentLength)?;
@@ -261,27 +319,57 @@ fn request(
 /// [`framing::response`] is a second step.
 ///
 /// White space before a colon is removed and a folded line joined (RFC 9112 sections 5.1 and 5.2).
-pub fn parse_response(head: &Bytes) -> Result<ResponseHeader, Refusal> {
-    let mut fields = [const { MaybeUninit::<Header<'_>>::uninit() }; MAX_FIELDS];
-    let mut parsed = httparse::Response::new(&mut []);
+///
+/// # Errors
+/// Everything that [`Refusal`] names for a response but its framing.
+pub fn parse_response(head: &Bytes) -> Result<Box<ResponseHeader>, Refusal> {
     let mut config = ParserConfig::default();
     config.allow_spaces_after_header_name_in_responses(true);
-    config.allow_obsolete_multiline_headers_in_responses(true);
+    read_response(head, &config, |field| Ok(value(head, field))).or_else(|refusal| {
+        if has_bare_line_end(head) {
+            return Err(Refusal::BareLineEnd);
+        }
+        if !has_fold(head) {
+            return Err(refusal);
+        }
+        config.allow_obsolete_multiline_headers_in_responses(true);
+        read_response(head, &config, |field| unfolded(head, field))
+    })
+}
+
+/// Whether a line begins with white space.
+fn has_fold(head: &[u8]) -> bool {
+    memchr::memchr_iter(b'\n', head).any(|lf| matches!(head.get(lf + 1), Some(b' ' | b'\t')))
+}
+
+fn read_response(
+    head: &Bytes,
+    config: &ParserConfig,
+    value: impl Fn(&Header<'_>) -> Result<HeaderValue, Refusal>,
+) -> Result<Box<ResponseHeader>, Refusal> {
+    let mut fields = [const { MaybeUninit::<Header<'_>>::uninit() }; MAX_FIELDS];
+    let mut parsed = httparse::Response::new(&mut []);
     match config.parse_response_with_uninit_headers(&mut parsed, head, &mut fields) {
         Ok(httparse::Status::Complete(n)) if n == head.len() => {}
         Ok(_) => return Err(Refusal::StatusLine),
         Err(e) => return Err(response_error(e)),
+    }
+    if !lines_end_well(head, parsed.headers) {
+        return Err(Refusal::BareLineEnd);
     }
     let (Some(code), Some(minor)) = (parsed.code, parsed.version) else {
         return Err(Refusal::StatusLine);
     };
     let status = StatusCode::from_u16(code).map_err(|_| Refusal::StatusLine)?;
     let reason = parsed.reason.unwrap_or_default().as_bytes();
-    let mut response =
-        ResponseHeader::from_h1_parts(status, reason, version(minor), parsed.headers.len());
+    let version = version(minor);
+    let count = parsed.headers.len();
+    let mut response = Box::new(ResponseHeader::from_h1_parts(
+        status, reason, version, count,
+    ));
     for field in parsed.headers.iter() {
         response
-            .append_raw(field.name.as_bytes(), value(head, field)?)
+            .append_raw(field.name.as_bytes(), value(field)?)
             .map_err(|_| Refusal::FieldName)?;
     }
     Ok(response)
@@ -297,14 +385,23 @@ pub fn parse_trailers(section: &Bytes) -> Result<HeaderMap, Refusal> {
     let mut trailers = HeaderMap::with_capacity(parsed.len());
     for field in parsed {
         let name = header_name_from_raw(field.name.as_bytes()).map_err(|_| Refusal::Trailer)?;
-        let value = value(section, field).map_err(|_| Refusal::Trailer)?;
-        trailers.append(name, value);
+        trailers.append(name, value(section, field));
     }
     Ok(trailers)
 }
 
-fn value(head: &Bytes, field: &Header<'_>) -> Result<HeaderValue, Refusal> {
-    // A value over several lines is the only one that httparse accepts and this does not.
+/// A value that httparse found in `head`, as a slice of it.
+#[allow(unsafe_code)]
+fn value(head: &Bytes, field: &Header<'_>) -> HeaderValue {
+    let value = head.slice_ref(field.value);
+    // SAFETY: httparse takes only HTAB, SP to `~` and 0x80 to 0xff for bytes of a value, unless it is told to
+    // join folded lines, which `unfolded` is for. These are the bytes that a `HeaderValue` may have. To look at
+    // each of them a second time costs more than all else that is done here; debug builds do.
+    unsafe { HeaderValue::from_maybe_shared_unchecked(value) }
+}
+
+/// A value that may stand on several lines.
+fn unfolded(head: &Bytes, field: &Header<'_>) -> Result<HeaderValue, Refusal> {
     HeaderValue::from_maybe_shared(head.slice_ref(field.value))
         .or_else(|_| HeaderValue::from_bytes(&unfold(field.value)))
         .map_err(|_| Refusal::FieldValue)

@@ -78,20 +78,26 @@ impl Out {
             n: 0,
         };
         let parts = [&self.front[self.sent..], &self.middle, &self.back];
-        for part in parts.into_iter().chain(self.rest.iter().map(|b| &b[..])) {
-            if slices.n == MAX_SLICES {
-                break;
-            }
-            if !part.is_empty() {
-                slices.slices[slices.n] = IoSlice::new(part);
-                slices.n += 1;
-            }
+        for part in parts.into_iter().filter(|part| !part.is_empty()) {
+            slices.slices[slices.n] = IoSlice::new(part);
+            slices.n += 1;
+        }
+        for part in self.rest.iter().take(MAX_SLICES - slices.n) {
+            slices.slices[slices.n] = IoSlice::new(part);
+            slices.n += 1;
         }
         slices
     }
 
     /// `n` bytes were written.
     pub fn advance(&mut self, mut n: usize) {
+        let only_front =
+            self.middle.is_empty() && self.back.capacity() == 0 && self.rest.capacity() == 0;
+        if only_front && n == self.front.len() - self.sent {
+            self.sent = 0;
+            spare::give(std::mem::take(&mut self.front));
+            return;
+        }
         let front = n.min(self.front.len() - self.sent);
         self.sent += front;
         n -= front;

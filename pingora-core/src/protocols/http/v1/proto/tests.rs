@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::decode::{Decoded, Decoder};
 use super::encode::Encoder;
 use super::framing::{self, Framing};
-use super::head::{self, Limits, Scanner};
+use super::head::{self, has_bare_line_end, Limits, Scanner};
 use super::out::Out;
 use crate::protocols::http::v1::client::http_req_header_to_wire;
 
@@ -249,7 +249,8 @@ proptest! {
         prop_assert_eq!(&decode(Framing::Chunked, &bytes), &whole);
     }
 
-    /// The scanner agrees with a search that has no state, for every way to cut the input.
+    /// The scanner agrees with a search that has no state, for every way to cut the input, but for line ends in
+    /// heads that come whole.
     #[test]
     fn the_scanner_finds_the_end(
         input in vec(prop_oneof![byte(), Just(b'\r'), Just(b'\n')], 0..60),
@@ -264,6 +265,8 @@ proptest! {
             end += piece.len();
             got = match scanner.scan(&input[..end], &limits) {
                 Ok(None) => None,
+                // Left to be noticed when it is parsed.
+                Ok(Some(found)) if !lenient && has_bare_line_end(&input[..found.end]) => Some(Err(())),
                 Ok(Some(found)) => Some(Ok((found.start, found.end))),
                 Err(_) => Some(Err(())),
             };

@@ -145,9 +145,9 @@ impl HttpSession {
             false => Upgrade::Unasked,
         };
         inner.exchange.persistent =
-            persistence(request.version, &request) == Persistence::KeepAlive;
+            persistence(request.version, &*request) == Persistence::KeepAlive;
         inner.exchange.raw_head = raw;
-        inner.exchange.request = Some(Box::new(request));
+        inner.exchange.request = Some(request);
         self.respect_keepalive();
         Ok(length)
     }
@@ -228,7 +228,7 @@ impl HttpSession {
         let conn = &mut self.inner.conn;
         if !conn.eof && conn.buf.is_empty() {
             // `Broken` is for a failed body. Here a failed read means that the client is gone.
-            match ready!(conn.poll_read(cx)) {
+            match ready!(conn.poll_unexpected(cx)) {
                 Ok(n) => conn.eof = n == 0,
                 Err(e) => {
                     conn.eof = true;

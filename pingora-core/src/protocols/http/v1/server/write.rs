@@ -3,7 +3,7 @@
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{HeaderValue, CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{HeaderValue, CONNECTION, DATE, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, StatusCode};
 use log::warn;
 use pingora_error::ErrorType::{InternalError, WriteError};
@@ -256,8 +256,7 @@ impl HttpSession {
         let writing = match upgrade {
             true => {
                 // RFC 9110 9.3.6, RFC 9112 6.1: a 101 and a 2xx to CONNECT carry neither.
-                header.remove_header(&CONTENT_LENGTH);
-                header.remove_header(&TRANSFER_ENCODING);
+                header.remove_any(Names::CONTENT_LENGTH.or(Names::TRANSFER_ENCODING));
                 Writing::Raw
             }
             false => match self.frame(&mut header) {
@@ -271,7 +270,7 @@ impl HttpSession {
         if !upgrade {
             self.say_persistence(&mut header);
         }
-        if !header.may_have(Names::DATE) || !header.headers.contains_key(DATE) {
+        if !header.may_have(Names::DATE) {
             header.insert_header(DATE, date::get_cached_date())?;
         }
         put_head(&header, &mut self.inner.conn.out);
@@ -312,10 +311,10 @@ impl HttpSession {
         if framing::bodiless(answered, header.status) {
             // RFC 9110 8.6, RFC 9112 6.1: a 204 carries neither, HTTP/1.0 knows no coding.
             if header.status == StatusCode::NO_CONTENT {
-                header.remove_header(&CONTENT_LENGTH);
+                header.remove_any(Names::CONTENT_LENGTH);
             }
             if header.status == StatusCode::NO_CONTENT || self.is_http10() {
-                header.remove_header(&TRANSFER_ENCODING);
+                header.remove_any(Names::TRANSFER_ENCODING);
             }
             return Framing::Empty;
         }
@@ -323,20 +322,13 @@ impl HttpSession {
         match framing {
             Some(Framing::Length(n)) => return Framing::Length(n),
             Some(Framing::Chunked) if !self.is_http10() => {
-                if header.may_have(Names::CONTENT_LENGTH) {
-                    header.remove_header(&CONTENT_LENGTH);
-                }
+                header.remove_any(Names::CONTENT_LENGTH);
                 return Framing::Chunked;
             }
-            None if !self.is_http10() && !header.headers.contains_key(TRANSFER_ENCODING) => {
+            None if !self.is_http10() && !header.may_have(Names::TRANSFER_ENCODING) => {
                 // What is there is no number, or it would have told the length.
-                if header.may_have(Names::CONTENT_LENGTH) {
-                    header.remove_header(&CONTENT_LENGTH);
-                }
+                header.remove_any(Names::CONTENT_LENGTH);
                 // Who understands chunks need not learn the end from the end of the connection.
-                if header.may_have(Names::CONTENT_LENGTH) {
-                    header.remove_header(&CONTENT_LENGTH);
-                }
                 let chunked = HeaderValue::from_static("chunked");
                 if header.insert_header(TRANSFER_ENCODING, chunked).is_ok() {
                     return Framing::Chunked;
@@ -345,8 +337,7 @@ impl HttpSession {
             _ => {}
         }
         // The client learns the end of the body from the end of the connection.
-        header.remove_header(&CONTENT_LENGTH);
-        header.remove_header(&TRANSFER_ENCODING);
+        header.remove_any(Names::CONTENT_LENGTH.or(Names::TRANSFER_ENCODING));
         self.inner.keepalive = Keepalive::Off;
         Framing::UntilClose
     }
@@ -357,11 +348,9 @@ impl HttpSession {
         if self.shutdown_stage() != Stage::Running {
             self.inner.keepalive = Keepalive::Off;
         }
-        if header.may_have(Names::CONNECTION) {
-            header.remove_header(&CONNECTION);
-        }
+        header.remove_any(Names::CONNECTION);
         // RFC 9110 7.8: who sends Upgrade, as a 426 must, names it in Connection.
-        let upgrade = header.may_have(Names::UPGRADE) && header.headers.contains_key(UPGRADE);
+        let upgrade = header.may_have(Names::UPGRADE);
         let options = match (self.will_keepalive(), self.is_http10(), upgrade) {
             (true, false, false) => return,
             (true, false, true) => "upgrade",

@@ -2,7 +2,7 @@ use super::framing::{Answered, Framing};
 use super::*;
 use http::header::{HeaderName, TRANSFER_ENCODING};
 
-type Request = (RequestHeader, Framing);
+type Request = (Box<RequestHeader>, Framing);
 
 /// Scans and reads a request that is here whole.
 fn read(bytes: &[u8], limits: &Limits) -> Result<Request, Refusal> {
@@ -19,7 +19,7 @@ fn request_of(bytes: impl AsRef<[u8]>) -> Result<Request, Refusal> {
     read(bytes.as_ref(), &Limits::default())
 }
 
-fn response_of(bytes: impl AsRef<[u8]>) -> Result<ResponseHeader, Refusal> {
+fn response_of(bytes: impl AsRef<[u8]>) -> Result<Box<ResponseHeader>, Refusal> {
     let bytes = bytes.as_ref();
     let found = Scanner::default()
         .scan(bytes, &Limits::response())?
@@ -32,7 +32,7 @@ fn with_fields(lines: impl AsRef<[u8]>) -> Result<Request, Refusal> {
     request_of([b"GET / HTTP/1.1\r\nHost: h\r\n", lines.as_ref(), b"\r\n"].concat())
 }
 
-fn response_with(lines: impl AsRef<[u8]>) -> Result<ResponseHeader, Refusal> {
+fn response_with(lines: impl AsRef<[u8]>) -> Result<Box<ResponseHeader>, Refusal> {
     response_of([b"HTTP/1.1 200 OK\r\n", lines.as_ref(), b"\r\n"].concat())
 }
 
@@ -591,6 +591,19 @@ fn trailer_sections() {
     assert!(parse_trailers(&Bytes::from(many)).is_err());
 }
 
+/// What is found, or why it is refused at once or when it is parsed.
+fn outcome(
+    found: Result<Option<Found>, Refusal>,
+    input: &[u8],
+    limits: &Limits,
+) -> Result<Option<Found>, Refusal> {
+    let found = found?;
+    if let Some(Found { start, end }) = found {
+        parse_request(&Bytes::copy_from_slice(&input[start..end]), limits)?;
+    }
+    Ok(found)
+}
+
 /// Whatever pieces a head comes in, the result is that of the head in one piece.
 #[test]
 fn every_way_to_cut_a_head() {
@@ -620,7 +633,7 @@ fn every_way_to_cut_a_head() {
     };
     for input in inputs.map(str::as_bytes) {
         for limits in [strict, small_head, lenient] {
-            let whole = Scanner::default().scan(input, &limits);
+            let whole = outcome(Scanner::default().scan(input, &limits), input, &limits);
             for first in 0..=input.len() {
                 for second in first..=input.len() {
                     let mut scanner = Scanner::default();
@@ -628,10 +641,46 @@ fn every_way_to_cut_a_head() {
                         .into_iter()
                         .map(|end| scanner.scan(&input[..end], &limits))
                         .find(|found| !matches!(found, Ok(None)));
+                    let cut = outcome(cut.unwrap_or(Ok(None)), input, &limits);
                     let name = input.escape_ascii();
-                    assert_eq!(cut.unwrap_or(Ok(None)), whole, "{name} {first} {second}");
+                    assert_eq!(cut, whole, "{name} {first} {second}");
                 }
             }
         }
+    }
+}
+
+/// A head that comes whole has its line ends looked at while it is parsed.
+#[test]
+fn bare_line_ends_in_whole_heads() {
+    let requests = [
+        "GET / HTTP/1.1\nHost: h\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: h\nX: y\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: h\nX: y\r\nZ:\nA: \r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: h\n\nGET / HTTP/1.1\r\nHost: h\r\n\r\n",
+        "GET / HTTP/1.1\n\r\n\r\n",
+        "GET / HTTP/1.1\nb a d\r\n\r\n",
+    ];
+    for request in requests {
+        assert_eq!(
+            error(request_of(request)),
+            Some(Refusal::BareLineEnd),
+            "{request:?}"
+        );
+    }
+    let responses = [
+        "HTTP/1.1 200 OK\nA: b\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nA: b\nC: d\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nA: b\n c\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nA:\n c\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nA: b\r\n c\n d\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nA: b\r\n c\nE: d\r\n\r\n",
+    ];
+    for response in responses {
+        assert_eq!(
+            error(response_of(response)),
+            Some(Refusal::BareLineEnd),
+            "{response:?}"
+        );
     }
 }

@@ -93,11 +93,12 @@ fn half_open_handshakes_are_cheap_and_end_at_the_limit() {
 }
 
 const IDLE: usize = 1_000;
-/// What an idle connection may cost, with its socket's and its task's state.
+/// What an idle connection may cost, with its socket's and its task's state. The task's is the larger half of it in
+/// a build that is not optimized: 12 KiB is what all may come to in one that is.
 const IDLE_BYTES: usize = match cfg!(feature = "openssl") {
     // What a session of the library holds, whatever it is told to release.
     true => 36 * 1024,
-    false => 12 * 1024,
+    false => 16 * 1024,
 };
 
 /// The clients of the test below, in a process of their own: its memory is not the proxy's.

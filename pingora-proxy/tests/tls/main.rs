@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use pingora_core::listeners::tls::TlsSettings;
+use pingora_core::protocols::ALPN;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, Result};
@@ -114,6 +115,30 @@ fn connections_are_used_again_on_both_sides() {
     // Another client is served over the same connection to nginx.
     let other = curl(&proxy, &authority, &args, &["/file"]);
     assert_eq!(String::from_utf8(other).unwrap().trim(), first);
+}
+
+/// Every pair of versions, each chosen in the handshake.
+#[test]
+fn versions_are_chosen_in_the_handshakes() {
+    let authority = Authority::new();
+    let nginx = Nginx::start(&authority);
+    let content = letters(200_000);
+    std::fs::write(nginx.file("file"), &content).unwrap();
+    for (alpn, behind) in [(ALPN::H2H1, "HTTP/2.0"), (ALPN::H1, "HTTP/1.1")] {
+        let mut peer = over_tls(nginx.address());
+        peer.options.alpn = alpn;
+        let mut setup = setup(&authority);
+        setup.tls.as_mut().unwrap().enable_h2();
+        let proxy = Proxy::start_with(setup, Forward { peer });
+        for (offer, in_front) in [("--http2", "2"), ("--http1.1", "1.1")] {
+            assert!(curl(&proxy, &authority, &[offer], &["/file"]) == content);
+            let format = "%{http_version} %header{x-version}";
+            let args = [offer, "-o", "/dev/null", "-w", format];
+            let said = curl(&proxy, &authority, &args, &["/file"]);
+            let said = String::from_utf8(said).unwrap();
+            assert_eq!(said, format!("{in_front} {behind}"));
+        }
+    }
 }
 
 /// Notes why a request could not be forwarded.

@@ -36,10 +36,11 @@ impl Nginx {
                  client_body_temp_path {at}/bodies; proxy_temp_path {at}/proxy;
                  fastcgi_temp_path {at}/fastcgi; uwsgi_temp_path {at}/uwsgi; scgi_temp_path {at}/scgi;
                  server {{
-                     listen {address} ssl;
+                     listen {address} ssl http2;
                      ssl_certificate {cert}; ssl_certificate_key {key};
                      client_max_body_size 100m;
                      add_header X-Connection $connection;
+                     add_header X-Version $server_protocol;
                      location / {{ root {at}/files; dav_methods PUT; }}
                  }}
              }}"

@@ -12,7 +12,7 @@ use tokio::net::TcpSocket;
 use super::{HttpUpstreamRequestPolicy, ProxyDigestUserDataHook, Tracer, ALPN};
 use crate::connectors::l4::{BindTo, Connect};
 use crate::protocols::l4::ext::TcpKeepalive;
-use crate::protocols::tls::CaType;
+use crate::protocols::tls::{CaType, HandshakeCompleteHook};
 
 /// How to connect to a peer, and how long to wait for it.
 ///
@@ -82,6 +82,8 @@ pub struct PeerOptions {
         Option<Arc<dyn Fn(&TcpSocket) -> Result<()> + Send + Sync + 'static>>,
     /// What makes the user data of the proxy's digest.
     pub proxy_digest_user_data_hook: Option<ProxyDigestUserDataHook>,
+    /// What looks at the TLS session when the handshake is complete; what it returns is kept in the digest.
+    pub upstream_tls_handshake_complete_hook: Option<HandshakeCompleteHook>,
 }
 
 impl PeerOptions {
@@ -117,6 +119,7 @@ impl PeerOptions {
             custom_l4: None,
             upstream_tcp_sock_tweak_hook: None,
             proxy_digest_user_data_hook: None,
+            upstream_tls_handshake_complete_hook: None,
         }
     }
 

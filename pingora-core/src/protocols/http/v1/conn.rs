@@ -23,6 +23,7 @@ use super::proto::out::Out;
 use super::proto::state::{Reading, Writing};
 use super::proto::Refusal;
 use crate::protocols::l4::stream::Stream as L4Stream;
+use crate::protocols::tls::transport;
 use crate::protocols::{Stream, UniqueID};
 
 /// Bytes asked for at once while a long body is read.
@@ -413,8 +414,7 @@ impl Conn {
 
     /// The socket under the stream; `None` for streams of other kinds, whose number may be anything.
     pub(super) fn socket(&self) -> Option<RawFd> {
-        let socket = self.stream.as_any().downcast_ref::<L4Stream>()?;
-        Some(socket.id())
+        Some(transport(&*self.stream)?.id())
     }
 
     /// Has the end of the connection be a reset, so that the peer takes nothing for complete.

@@ -26,8 +26,9 @@ fn curl_gets_and_puts_files_of_all_sizes() {
             ("chunked", "Transfer-Encoding: chunked"),
         ] {
             let url = format!("http://a/{name}-{size}");
-            let args = ["-H", framing, "-o", "/dev/null", "-w", "%{http_code}", "-T"];
-            let args = [&args[..], &[text(&local), &url]].concat();
+            // Over HTTP/2 nginx leaves an expectation without an answer, for which curl waits a second.
+            let args = ["-H", framing, "-H", "Expect:", "-o", "/dev/null", "-w"];
+            let args = [&args[..], &["%{http_code}", "-T", text(&local), &url]].concat();
             assert_eq!(curl(&proxy, &args), b"201", "{url}");
             assert!(fs::read(nginx.file(&format!("{name}-{size}"))).unwrap() == content);
         }

@@ -55,7 +55,7 @@ async fn look(stream: &mut Stream, shutdown: &ShutdownWatch) -> Option<Protocol>
             Err(_) => None,
         },
         // Who has not begun when the server stops waits, or closes, as HTTP/1.x does.
-        _ = shutdown.changed() => Some(Protocol::Http1),
+        _ = shutdown.wait_for(|stops| *stops) => Some(Protocol::Http1),
     }
 }
 

@@ -6,6 +6,7 @@
 mod common;
 
 mod attacks;
+mod conformance;
 mod exchanges;
 mod life;
 mod malformed;

@@ -1,12 +1,13 @@
 //! curl in front, and nginx behind with HTTP/2.
 
+use super::common::curl::*;
 use super::common::h2_origin::*;
-use super::common::programs::*;
+use super::common::Nginx;
 use std::fs;
 
 #[test]
 fn curl_gets_and_puts_files_of_all_sizes() {
-    let nginx = Nginx::start("http2");
+    let nginx = Nginx::start_with("http2");
     let proxy = h2_proxy(&nginx.path());
     let local = nginx.folder().join("local");
     for size in [0, 1, 1000, 65_536, 20 << 20] {
@@ -37,7 +38,7 @@ fn curl_gets_and_puts_files_of_all_sizes() {
 
 #[test]
 fn curl_sees_heads_ranges_and_redirects_as_nginx_sent_them() {
-    let nginx = Nginx::start("http2");
+    let nginx = Nginx::start_with("http2");
     fs::write(nginx.file("file"), "0123456789").unwrap();
     let proxy = h2_proxy(&nginx.path());
     let head = String::from_utf8(curl(&proxy, &["-I", "http://a/file"])).unwrap();

@@ -29,8 +29,9 @@ use crate::protocols::{Stream, UniqueID};
 const BODY_READ: usize = 64 * 1024;
 /// A body that is certain to be at least this much longer is read into a buffer of the connection.
 const LONG_BODY: u64 = 16 * 1024;
-/// Bytes asked for at once while what is read has to wait for its reader.
-const LITTLE: usize = 8 * 1024;
+/// Bytes asked for at once while what is read has to wait for its reader. The stream below reads ahead for
+/// those who ask for less.
+const LITTLE: usize = 16 * 1024;
 /// Bytes that a read into the worker's buffer can bring.
 const SCRATCH: usize = 32 * 1024;
 

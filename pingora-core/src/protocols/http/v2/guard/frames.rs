@@ -6,6 +6,7 @@
 //! | SETTINGS, PING, WINDOW_UPDATE, RST_STREAM, PRIORITY of a wrong length | FRAME_SIZE_ERROR (RFC 9113 section 4.2) |
 //! | SETTINGS with a window that is too large | FLOW_CONTROL_ERROR (section 6.5.2) |
 //! | HEADERS or DATA after the client ended its side | STREAM_CLOSED (section 5.1) |
+//! | PUSH_PROMISE | PROTOCOL_ERROR (section 8.4) |
 //! | another frame within a field block, CONTINUATION outside of one | PROTOCOL_ERROR (section 4.3) |
 //! | a field block that is cut short, index 0 | COMPRESSION_ERROR (section 4.3) |
 //! | a malformed name or value | the stream is reset with PROTOCOL_ERROR (section 8.1.1) |
@@ -34,6 +35,7 @@ const HEADERS: u8 = 0x1;
 const PRIORITY: u8 = 0x2;
 const RST_STREAM: u8 = 0x3;
 const SETTINGS: u8 = 0x4;
+const PUSH_PROMISE: u8 = 0x5;
 const PING: u8 = 0x6;
 const WINDOW_UPDATE: u8 = 0x8;
 const CONTINUATION: u8 = 0x9;
@@ -157,6 +159,8 @@ impl Frames {
                 return Err(Reason::FRAME_SIZE_ERROR)
             }
             (PRIORITY, length) if length != 5 => return Err(Reason::FRAME_SIZE_ERROR),
+            // RFC 9113 section 8.4: a client cannot push.
+            (PUSH_PROMISE, _) => return Err(Reason::PROTOCOL_ERROR),
             _ => {}
         }
         match kind {

@@ -386,6 +386,3 @@ impl Drop for HttpSession {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

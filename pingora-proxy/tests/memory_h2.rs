@@ -9,7 +9,6 @@ mod common;
 #[allow(dead_code)]
 mod raw;
 
-use common::programs::Nginx;
 use common::*;
 use pingora_core::apps::HttpServerOptions;
 use raw::*;
@@ -27,7 +26,7 @@ fn resident() -> usize {
 
 #[test]
 fn a_hundred_answers_that_nobody_takes() {
-    let nginx = Nginx::start("");
+    let nginx = Nginx::start();
     std::fs::write(nginx.file("index.html"), vec![b'm'; 1 << 20]).unwrap();
     let mut options = HttpServerOptions::default();
     options.h2c = true;

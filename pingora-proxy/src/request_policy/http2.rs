@@ -183,4 +183,14 @@ mod tests {
             assert!(from_h2(&mut req).is_ok(), "{req:?}");
         }
     }
+
+    #[test]
+    fn what_cannot_be_said_in_http2_is_refused() {
+        let mut req = request("GET", "/", &[("host", "a.test:80")]);
+        assert!(check_for_h2(&req).is_ok());
+        req.set_raw_path(b"/\xe4").unwrap();
+        assert!(check_for_h2(&req).is_err());
+        assert!(check_for_h2(&request("GET", "/", &[("host", "")])).is_ok());
+        assert!(check_for_h2(&request("GET", "/", &[("host", "a[b")])).is_err());
+    }
 }

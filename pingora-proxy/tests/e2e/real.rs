@@ -1,12 +1,12 @@
 //! Between programs that people use: curl in front, nginx behind.
 
-use super::common::programs::*;
+use super::common::curl::*;
 use super::common::*;
 
 #[test]
 fn curl_gets_files_of_all_sizes_from_nginx() {
-    let nginx = Nginx::start("");
-    let proxy = Proxy::start(forward_to(nginx.path()));
+    let nginx = Nginx::start();
+    let proxy = nginx.proxy();
     for size in [0, 1, 1000, 65_536, 3 << 20] {
         let content = letters(size);
         std::fs::write(nginx.file("file"), &content).unwrap();
@@ -23,8 +23,8 @@ fn curl_gets_files_of_all_sizes_from_nginx() {
 
 #[test]
 fn curl_puts_files_to_nginx_with_and_without_a_length() {
-    let nginx = Nginx::start("");
-    let proxy = Proxy::start(forward_to(nginx.path()));
+    let nginx = Nginx::start();
+    let proxy = nginx.proxy();
     let local = nginx.folder().join("local");
     // From a size on curl asks first, by Expect: 100-continue.
     // Nothing at all it cannot send in chunks: it forgets the last one.
@@ -58,9 +58,9 @@ fn curl_puts_files_to_nginx_with_and_without_a_length() {
 
 #[test]
 fn curl_uses_one_connection_for_several_requests() {
-    let nginx = Nginx::start("");
+    let nginx = Nginx::start();
     std::fs::write(nginx.file("file"), "hello ").unwrap();
-    let proxy = Proxy::start(forward_to(nginx.path()));
+    let proxy = nginx.proxy();
     let url = "http://a/file";
     let said = curl(&proxy, &["-w", "%{num_connects} ", url, url, url]);
     assert_eq!(said, b"hello 1 hello 0 hello 0 ");
@@ -68,9 +68,9 @@ fn curl_uses_one_connection_for_several_requests() {
 
 #[test]
 fn curl_sees_heads_ranges_and_redirects_as_nginx_sent_them() {
-    let nginx = Nginx::start("");
+    let nginx = Nginx::start();
     std::fs::write(nginx.file("file"), "0123456789").unwrap();
-    let proxy = Proxy::start(forward_to(nginx.path()));
+    let proxy = nginx.proxy();
     let head = String::from_utf8(curl(&proxy, &["-I", "http://a/file"])).unwrap();
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     assert!(
@@ -90,10 +90,10 @@ fn curl_sees_heads_ranges_and_redirects_as_nginx_sent_them() {
 
 #[test]
 fn curl_decodes_what_nginx_compressed() {
-    let nginx = Nginx::start("");
+    let nginx = Nginx::start();
     let content = letters(200_000);
     std::fs::write(nginx.file("file.txt"), &content).unwrap();
-    let proxy = Proxy::start(forward_to(nginx.path()));
+    let proxy = nginx.proxy();
     let plain = curl(&proxy, &["http://a/file.txt"]);
     let coded = curl(
         &proxy,

@@ -186,7 +186,7 @@ async fn bodies_of_all_sizes_pass_both_ways_at_once() {
     });
     let proxy = h2_proxy(&origin.path());
     let mut client = HyperClient::connect(&proxy.path()).await;
-    for size in [0, 1, 1000, 65_536, 3 << 20, 64 << 20] {
+    for size in [0, 1, 1000, 65_536, 3 << 20] {
         for chunked in [false, true] {
             let content: Bytes = (0..size).map(|i| (i / 7 % 251) as u8).collect();
             let mut post = request("POST", "/", content.clone());

@@ -26,6 +26,7 @@ use pingora_pool::{ConnectionMeta, ConnectionPool};
 use tokio::runtime::Handle;
 
 use crate::connectors::pool::Pool;
+use crate::connectors::preference::H1Only;
 use crate::connectors::{ConnectorOptions, TransportConnector};
 use crate::protocols::http::client::HttpSession;
 use crate::protocols::http::custom::client::Session;
@@ -54,6 +55,8 @@ pub struct Connector {
     size: usize,
     in_use: InUsePool,
     dials: Dials,
+    /// Peers that selected HTTP/1.1 when they were offered both.
+    selected_h1: H1Only,
 }
 
 impl Connector {
@@ -79,6 +82,7 @@ impl Connector {
             size,
             in_use: InUsePool::new(),
             dials: Dials::new(),
+            selected_h1: H1Only::default(),
         }
     }
 
@@ -120,6 +124,7 @@ impl Connector {
             Some(ALPN::H2) => {}
             None if !peer.tls() && least == 2 => {}
             None | Some(ALPN::H1) if least < 2 => {
+                self.selected_h1.insert(peer.reuse_hash());
                 let mut session = Http1Session::new_with_options(stream, peer);
                 session.set_key(peer.reuse_hash());
                 return Ok(HttpSession::H1(session));
@@ -152,8 +157,10 @@ impl Connector {
     ) -> Result<(HttpSession<C>, bool)> {
         let streams = peer.get_peer_options().map_or(1, |o| o.max_h2_streams);
         let key = peer.reuse_hash();
-        // Waiting once is enough: what comes of it may be a connection that is full, or HTTP/1.1, or none.
-        if streams > 1 && self.dials.join(key).await {
+        // A connection of HTTP/1.1 is nothing to wait for.
+        let shared = streams > 1 && self.selected_h1.alpn_for(peer).is_none();
+        // Waiting once is enough: what comes of it may be a connection that is full, or none.
+        if shared && self.dials.join(key).await {
             if let Some(session) = self.kept_session(peer) {
                 return Ok((HttpSession::H2(session), true));
             }

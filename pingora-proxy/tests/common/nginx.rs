@@ -1,6 +1,6 @@
-//! Programs that people use: curl in front, nginx behind.
+//! A web server that others made, as origin.
 
-use super::{eventually, Proxy};
+use super::{eventually, forward_to, Proxy};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
@@ -12,8 +12,13 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// Starts it; `options` are those of its listening socket.
-    pub fn start(options: &str) -> Self {
+    /// Starts it, with no file.
+    pub fn start() -> Self {
+        Nginx::start_with("")
+    }
+
+    /// Starts it with these options of its listening socket.
+    pub fn start_with(options: &str) -> Self {
         let dir = TempDir::new().unwrap();
         let at = dir.path().display();
         std::fs::create_dir(dir.path().join("files")).unwrap();
@@ -61,14 +66,19 @@ impl Nginx {
         self.dir.path().join("files").join(name)
     }
 
+    /// A folder that is gone with it.
+    pub fn folder(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// The path of its socket.
     pub fn path(&self) -> PathBuf {
         self.dir.path().join("origin")
     }
 
-    /// A folder that is gone with it.
-    pub fn folder(&self) -> &Path {
-        self.dir.path()
+    /// A proxy in front of it.
+    pub fn proxy(&self) -> Proxy {
+        Proxy::start(forward_to(self.path()))
     }
 }
 
@@ -77,36 +87,4 @@ impl Drop for Nginx {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-/// What curl prints; it must succeed.
-#[track_caller]
-pub fn curl(proxy: &Proxy, args: &[&str]) -> Vec<u8> {
-    let output = Command::new("curl")
-        .args([
-            "--silent",
-            "--show-error",
-            "--max-time",
-            "20",
-            "--unix-socket",
-        ])
-        .arg(proxy.path())
-        .args(args)
-        .output()
-        .expect("these tests need curl");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "curl {args:?}: {said}");
-    output.stdout
-}
-
-/// So many bytes of text.
-pub fn letters(size: usize) -> Vec<u8> {
-    (0..size)
-        .map(|i| b'a' + (i % 26 + i / 4096) as u8 % 26)
-        .collect()
-}
-
-/// A path as an argument.
-pub fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
 }

@@ -2,6 +2,8 @@
 //! program starts or says in one line why it does not.
 
 pub mod address;
+#[cfg(any(feature = "rustls", feature = "openssl"))]
+pub mod certificates;
 pub mod origin;
 pub mod program;
 

@@ -303,14 +303,14 @@ fn concerns_one(e: &io::Error) -> bool {
 }
 
 #[cfg(not(target_vendor = "apple"))]
-fn accept(socket: &Socket) -> io::Result<Accepted> {
+pub(super) fn accept(socket: &Socket) -> io::Result<Accepted> {
     let (socket, peer) = socket.accept4(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC)?;
     let peer = peer.as_socket();
     Ok(Accepted { socket, peer })
 }
 
 #[cfg(target_vendor = "apple")]
-fn accept(socket: &Socket) -> io::Result<Accepted> {
+pub(super) fn accept(socket: &Socket) -> io::Result<Accepted> {
     let (socket, peer) = socket.accept()?;
     socket.set_nonblocking(true)?;
     let peer = peer.as_socket();

@@ -24,9 +24,10 @@ if ((${#missing[@]})); then
 fi
 
 # The backends of TLS exclude each other: none, then each one by itself. What does not depend on it runs once.
-cargo test --workspace --locked "$@"
+cargo test --workspace --exclude examples --exclude benches --locked "$@"
 for backend in rustls openssl; do
     cargo test -p pingora-core -p pingora-proxy --features "pingora-core/$backend,pingora-proxy/$backend" \
         --locked --tests "$@"
-    cargo test -p examples --features "$backend" --locked --lib "$@"
 done
+cargo test -p examples -p benches --locked "$@"
+cargo test -p examples --no-default-features --features openssl --locked --lib --test programs "$@"

@@ -21,8 +21,12 @@
 
 #[cfg_attr(feature = "rustls", path = "certificates/rustls.rs")]
 #[cfg_attr(feature = "openssl", path = "certificates/openssl.rs")]
+#[cfg_attr(
+    not(any(feature = "rustls", feature = "openssl")),
+    path = "certificates/none.rs"
+)]
 mod backend;
-#[cfg(test)]
+#[cfg(all(test, any(feature = "rustls", feature = "openssl")))]
 mod tests;
 
 use std::fs::Metadata;

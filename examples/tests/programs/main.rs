@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
+#[path = "../../../pingora-core/tests/tls_certs/mod.rs"]
+mod certs;
 mod reverse_proxy;
+mod tls;
 mod tools;
 mod upgrade;
 mod uses;

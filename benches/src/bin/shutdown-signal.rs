@@ -150,8 +150,10 @@ fn measure(way: Way, threads: usize, args: &Args) -> Vec<String> {
         })
         .collect();
     begin.wait();
+    let start = Instant::now();
     std::thread::sleep(Duration::from_millis(args.millis));
     stop.store(true, Ordering::Relaxed);
+    let took = start.elapsed().as_secs_f64();
     let found: Vec<Found> = running
         .into_iter()
         .filter_map(|thread| thread.join().ok())
@@ -160,7 +162,7 @@ fn measure(way: Way, threads: usize, args: &Args) -> Vec<String> {
     let blocked: f64 = found.iter().map(|f| f.blocked.as_secs_f64()).sum();
     let requests: u64 = found.iter().map(|f| f.requests).sum();
     let mut nanos: Vec<u64> = found.into_iter().flat_map(|f| f.nanos).collect();
-    let rate = requests as f64 * threads as f64 / wall / 1e6;
+    let rate = requests as f64 / took / 1e6;
     vec![
         name.to_owned(),
         threads.to_string(),

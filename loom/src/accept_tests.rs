@@ -102,7 +102,10 @@ fn two_processes() {
 
 #[test]
 fn two_threads_and_another_process() {
-    loom::model(|| {
+    let mut model = loom::model::Builder::new();
+    // Every order of three threads takes minutes.
+    model.preemption_bound = Some(3);
+    model.check(|| {
         let [one, two] = processes();
         contend(vec![one.clone(), one, two]);
     });

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
+mod accept;
 mod reverse_proxy;
 mod tools;
 mod upgrade;

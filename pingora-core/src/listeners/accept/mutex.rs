@@ -58,7 +58,7 @@ fn lock<F>(acceptor: &Acceptor<F>) -> Result<FileLock, String> {
     }
     let travelling = listening
         .traveller(across::traveller)
-        .and_then(|file| FileLock::on(&file));
+        .and_then(FileLock::on);
     travelling.or_else(|e| {
         log::debug!("{bind}: no lock that travels with the sockets: {e}");
         FileLock::by_name(bind).map_err(|e| format!("no accept mutex for {bind}: {e}"))
@@ -91,7 +91,10 @@ impl<F: Connect> Turns<F> {
             let room = self.acceptor.pool.has_room(self.worker, self.limit);
             let turn = room.then(|| AcceptMutex::try_turn(&self.mutex)).flatten();
             let pause = match turn {
-                None => self.delay,
+                None => {
+                    self.acceptor.pool.counts(self.worker).woken(0);
+                    self.delay
+                }
                 Some(turn) => {
                     let accepted = tokio::select! {
                         biased;

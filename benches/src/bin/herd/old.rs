@@ -12,7 +12,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::eventfd::EventFd;
 use socket2::SockRef;
 
-use crate::Counts;
+use crate::{Counts, WAITING};
 
 /// Which of them.
 #[derive(Clone, Copy)]
@@ -66,6 +66,7 @@ impl Server {
             let own = Arc::new(Own::default());
             let (counts, listener) = (own.clone(), listener.clone());
             let thread = std::thread::Builder::new()
+                .name(format!("{WAITING}{}", running.len()))
                 .spawn(move || serve(&epoll, &listener, &counts, hold))
                 .map_err(failed)?;
             running.push((own, thread));

@@ -131,7 +131,8 @@ impl<F: Connect> Waiting<F> {
             for (n, socket) in self.acceptor.listening.sockets().enumerate() {
                 if look_at_all || woken.iter().any(|event| event.data() == n as u64) {
                     let to = To::Slot(self.worker);
-                    let accept = || self.acceptor.accept_some(self.worker, socket, to);
+                    // One for each time that it was woken: for the next one another thread was.
+                    let accept = || self.acceptor.accept_some(self.worker, socket, to, 1);
                     let mut batch = accept();
                     while stop && batch.ended == Ended::Full {
                         batch = accept();

@@ -173,17 +173,18 @@ enum Ended {
 }
 
 impl<F: Connect> Acceptor<F> {
-    /// Accepts what waits at a socket for an acceptor of this worker, and counts that it was woken for it.
-    fn accept_some(&self, worker: usize, socket: &Socket, to: To) -> Batch {
-        let batch = self.accept_batch(worker, socket, to);
+    /// Accepts what waits at a socket, so many connections at most, for an acceptor of this worker; counts that it
+    /// was woken for it.
+    fn accept_some(&self, worker: usize, socket: &Socket, to: To, most: usize) -> Batch {
+        let batch = self.accept_batch(worker, socket, to, most);
         self.pool.counts(worker).woken(batch.accepted);
         batch
     }
 
-    fn accept_batch(&self, worker: usize, socket: &Socket, to: To) -> Batch {
+    fn accept_batch(&self, worker: usize, socket: &Socket, to: To, most: usize) -> Batch {
         let mut accepted = 0;
         let ended = loop {
-            if accepted == BATCH {
+            if accepted >= most {
                 break Ended::Full;
             }
             match accept(socket) {
@@ -216,7 +217,7 @@ impl<F: Connect> Acceptor<F> {
             left.retain(|socket| {
                 let mut none = true;
                 let ended = loop {
-                    let batch = self.accept_batch(0, socket, To::LeastLoaded);
+                    let batch = self.accept_batch(0, socket, To::LeastLoaded, BATCH);
                     none &= batch.accepted == 0;
                     if batch.ended != Ended::Full {
                         break batch.ended;

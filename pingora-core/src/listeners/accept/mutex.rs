@@ -13,7 +13,7 @@ use super::across::{self, FileLock};
 use super::pool::To;
 use super::tasks::{register, Registered};
 use super::word::AcceptMutex;
-use super::{Acceptor, Connect, Ended, Settings, PAUSE};
+use super::{Acceptor, Connect, Ended, Settings, BATCH, PAUSE};
 use crate::server::ShutdownWatch;
 
 /// A task on each worker.
@@ -146,7 +146,12 @@ impl<F: Connect> Turns<F> {
                         return Poll::Ready(false);
                     };
                     let to = To::Slot(self.worker);
-                    let batch = self.acceptor.accept_some(self.worker, fd.get_ref(), to);
+                    let free = self.acceptor.pool.free(self.worker, self.limit);
+                    // None may be free where another endpoint of the service had its turn meanwhile.
+                    let most = free.clamp(1, BATCH);
+                    let batch = self
+                        .acceptor
+                        .accept_some(self.worker, fd.get_ref(), to, most);
                     match batch.ended {
                         Ended::Failed => return Poll::Ready(false),
                         Ended::Empty => ready.clear_ready(),

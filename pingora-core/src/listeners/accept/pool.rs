@@ -82,10 +82,15 @@ impl Pool {
             .unwrap_or(0)
     }
 
+    /// How many connections a worker that may have so many can take.
+    pub(super) fn free(&self, slot: usize, limit: usize) -> usize {
+        limit.saturating_sub(self.live(slot))
+    }
+
     /// Whether a worker that may have so many connections should accept one more: at least an eighth of them
     /// is free, or at least one where no other worker has that much.
     pub(super) fn has_room(&self, slot: usize, limit: usize) -> bool {
-        let free = |slot| limit.saturating_sub(self.live(slot));
+        let free = |slot| self.free(slot, limit);
         let enough = |slot| free(slot) >= limit.div_ceil(8);
         enough(slot) || (free(slot) > 0 && !(0..self.len()).any(enough))
     }

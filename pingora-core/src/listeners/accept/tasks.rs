@@ -9,7 +9,7 @@ use tokio::io::Interest;
 use tokio::task::JoinSet;
 
 use super::pool::To;
-use super::{Acceptor, Connect, Ended, PAUSE};
+use super::{Acceptor, Connect, Ended, BATCH, PAUSE};
 use crate::server::ShutdownWatch;
 
 /// A socket that is registered with a reactor.
@@ -135,7 +135,7 @@ async fn accept_until<F: Connect>(
             // The runtime ends.
             Err(_) => return,
         };
-        let batch = acceptor.accept_some(worker, fd.get_ref(), to);
+        let batch = acceptor.accept_some(worker, fd.get_ref(), to, BATCH);
         if batch.ended == Ended::Empty {
             ready.clear_ready();
         }

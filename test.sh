@@ -8,15 +8,26 @@ export PATH="$PATH:/usr/sbin"
 missing=()
 command -v curl >/dev/null || missing+=(curl)
 command -v nginx >/dev/null || missing+=(nginx-light)
+command -v h2load >/dev/null || missing+=(nghttp2-client)
+command -v openssl >/dev/null || missing+=(openssl)
+# The OpenSSL that is built in is configured by a script.
+command -v perl >/dev/null || missing+=(perl)
+command -v make >/dev/null || missing+=(make)
 if ((${#missing[@]})); then
     if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
         apt-get update -q
         DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
     else
-        echo "the tests need curl and nginx; install: ${missing[*]}" >&2
+        echo "the tests need programs that are missing; install: ${missing[*]}" >&2
         exit 1
     fi
 fi
 
-# No TLS backend; each one that is built gets its own line, for they exclude each other.
-cargo test --workspace --locked "$@"
+# The backends of TLS exclude each other: none, then each one by itself. What does not depend on it runs once.
+cargo test --workspace --exclude examples --exclude benches --locked "$@"
+for backend in rustls openssl; do
+    cargo test -p pingora-core -p pingora-proxy --features "pingora-core/$backend,pingora-proxy/$backend" \
+        --locked --tests "$@"
+done
+cargo test -p examples -p benches --locked "$@"
+cargo test -p examples --no-default-features --features openssl --locked --lib --test programs "$@"

@@ -1,5 +1,6 @@
 //! Addresses as they are written on the command line.
 
+use pingora_core::listeners::ListenerConfig;
 use pingora_core::services::listening::Service;
 use pingora_core::upstreams::peer::HttpPeer;
 use std::fmt;
@@ -24,23 +25,36 @@ impl Address {
     ///
     /// Says why when the path is no valid socket path.
     pub fn peer(&self) -> Result<HttpPeer, String> {
+        self.peer_named(None)
+    }
+
+    /// The peer that a proxy connects to: in clear text, or with TLS to who proves to be `name`.
+    ///
+    /// # Errors
+    ///
+    /// Says why when the path is no valid socket path.
+    pub fn peer_named(&self, name: Option<&str>) -> Result<HttpPeer, String> {
+        let (tls, sni) = (name.is_some(), name.unwrap_or_default().to_owned());
         match self {
-            Address::Inet(addr) => Ok(HttpPeer::new(*addr, false, String::new())),
+            Address::Inet(addr) => Ok(HttpPeer::new(*addr, tls, sni)),
             Address::Unix(path) => path
                 .to_str()
                 .ok_or_else(|| "the path is not UTF-8".to_string())
-                .and_then(|path| {
-                    HttpPeer::new_uds(path, false, String::new()).map_err(|e| e.to_string())
-                })
+                .and_then(|path| HttpPeer::new_uds(path, tls, sni).map_err(|e| e.to_string()))
                 .map_err(|e| format!("cannot connect to {self}: {e}")),
         }
     }
 
     /// Lets `service` listen here.
     pub fn listen<A>(&self, service: &mut Service<A>) {
+        service.add_listener(self.listener());
+    }
+
+    /// An endpoint here, to be made more of.
+    pub fn listener(&self) -> ListenerConfig {
         match self {
-            Address::Inet(addr) => service.add_tcp(&addr.to_string()),
-            Address::Unix(path) => service.add_uds(&path.to_string_lossy(), None),
+            Address::Inet(addr) => ListenerConfig::tcp(addr.to_string()),
+            Address::Unix(path) => ListenerConfig::uds(path.to_string_lossy()),
         }
     }
 
@@ -60,14 +74,21 @@ impl Address {
 
     /// What to type to see an answer from here.
     pub fn curl_line(&self, path: &str) -> String {
+        self.curl("curl -i", "http", path)
+    }
+
+    /// What to type to see an answer from here over TLS, whoever has signed the certificate.
+    pub fn curl_line_tls(&self, path: &str) -> String {
+        self.curl("curl -ik", "https", path)
+    }
+
+    fn curl(&self, curl: &str, scheme: &str, path: &str) -> String {
         match self {
-            Address::Inet(addr) => format!("curl -i http://{}{path}", reachable(*addr)),
-            Address::Unix(socket) => {
-                format!(
-                    "curl -i --unix-socket {} http://localhost{path}",
-                    socket.display()
-                )
-            }
+            Address::Inet(addr) => format!("{curl} {scheme}://{}{path}", reachable(*addr)),
+            Address::Unix(socket) => format!(
+                "{curl} --unix-socket {} {scheme}://localhost{path}",
+                socket.display()
+            ),
         }
     }
 }

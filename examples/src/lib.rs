@@ -2,8 +2,16 @@
 //! program starts or says in one line why it does not.
 
 pub mod address;
+pub mod certificates;
 pub mod origin;
 pub mod program;
+
+/// Whether a TLS backend is built in.
+pub const HAS_TLS: bool = cfg!(any(feature = "rustls", feature = "openssl"));
+
+/// Why TLS is refused where none is.
+pub const WITHOUT_TLS: &str =
+    "this program was built without TLS; build it with --features rustls or --features openssl";
 
 /// Compiles what README.md shows.
 #[cfg(doctest)]

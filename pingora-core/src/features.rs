@@ -1,13 +1,12 @@
-//! Cargo features that exist for compatibility but are not built yet: each refuses, and says so.
+//! Cargo features that exist for compatibility but are not built, and those that exclude each other: each
+//! refuses, and says so.
 
-#[cfg(feature = "openssl")]
-compile_error!("pingora-core: the feature `openssl` (TLS) is not built yet in this implementation; build without a TLS feature");
+#[cfg(all(feature = "rustls", feature = "openssl"))]
+compile_error!("pingora-core: two TLS backends are chosen; choose exactly one of the features `rustls` and `openssl`");
 #[cfg(feature = "boringssl")]
-compile_error!("pingora-core: the feature `boringssl` (TLS) is not built yet in this implementation; build without a TLS feature");
-#[cfg(feature = "rustls")]
-compile_error!("pingora-core: the feature `rustls` (TLS) is not built yet in this implementation; build without a TLS feature");
+compile_error!("pingora-core: the feature `boringssl` is not built in this implementation: its library needs a toolchain that few machines have; choose `openssl` or `rustls`");
 #[cfg(feature = "s2n")]
-compile_error!("pingora-core: the feature `s2n` (TLS) is not built yet in this implementation; build without a TLS feature");
+compile_error!("pingora-core: the feature `s2n` is not built in this implementation: its library needs a toolchain that few machines have; choose `openssl` or `rustls`");
 #[cfg(feature = "sentry")]
 compile_error!(
     "pingora-core: the feature `sentry` is not built in this implementation; build without it"

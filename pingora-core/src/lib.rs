@@ -19,6 +19,11 @@ pub mod utils;
 pub mod worker;
 
 pub use pingora_error::{ErrorType::*, *};
+#[cfg(feature = "openssl")]
+pub use pingora_openssl as tls;
+#[cfg(all(feature = "rustls", not(feature = "openssl")))]
+pub use pingora_rustls as tls;
+#[cfg(not(any(feature = "rustls", feature = "openssl")))]
 pub use protocols::tls::noop_tls as tls;
 
 /// What most programs import.

@@ -142,6 +142,10 @@ where
         self.server_options.as_ref()
     }
 
+    fn shutdown_registry(&self) -> Option<&Arc<Registry>> {
+        Some(&self.registry)
+    }
+
     async fn http_cleanup(&self) {
         self.begin_shutdown().await;
     }

@@ -22,6 +22,7 @@ use pingora_cache::{ForcedFreshness, NoCacheReason, RespCacheable};
 use pingora_core::modules::http::compression::ResponseCompressionBuilder;
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::http::conditional_filter::not_modified_filter;
+use pingora_core::protocols::http::v2::client::was_not_processed;
 use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::utils::ready::ready;
@@ -628,8 +629,8 @@ pub trait ProxyHttp {
     /// returns the error of this try, which says whether there is another.
     ///
     /// The default names the peer in the error and lets it be retried only if its own mark says so,
-    /// the method is idempotent (RFC 9110 section 9.2.2) and what was read of the body can be sent
-    /// again.
+    /// what was read of the body can be sent again, and the method is idempotent (RFC 9110 section 9.2.2)
+    /// or the upstream is known not to have processed the request (RFC 9113 section 8.7).
     fn error_while_proxy(
         &self,
         peer: &HttpPeer,
@@ -639,7 +640,9 @@ pub trait ProxyHttp {
         client_reused: bool,
     ) -> Box<Error> {
         let mut e = e.more_context(format!("Peer: {peer}"));
-        if session.req_header().method.is_idempotent() && !session.retry_buffer_truncated() {
+        let untouched = e.esource() == &ErrorSource::Upstream && was_not_processed(&e);
+        let again = untouched || session.req_header().method.is_idempotent();
+        if again && !session.retry_buffer_truncated() {
             e.retry.decide_reuse(client_reused);
         } else {
             e.set_retry(false);

@@ -16,7 +16,8 @@
 //! | Transfer-Encoding | kept towards HTTP/1.1, where the session frames the body by it |
 //!
 //! Towards HTTP/2 all of them are removed whatever the policy says, but for `TE: trailers`
-//! (RFC 9113 section 8.2.2).
+//! (RFC 9113 section 8.2.2). gRPC is sent with it, whoever the client is: it has to be, as a
+//! translated request of gRPC-web comes from a client that knows nothing of trailers.
 //!
 //! With `strip_connection_nominated`, fields that Connection names are removed as well. A request
 //! that names a field which tells the origin who asks for what (Host, Content-Length, the
@@ -29,8 +30,10 @@
 //! the client does not have. Proxy-Authenticate and Trailer pass, as they are for the client.
 
 mod host;
+mod http2;
 #[cfg(test)]
 mod tests;
+pub(crate) mod websocket;
 
 use http::header::{self, HeaderMap, HeaderName};
 use http::{Method, StatusCode, Version};
@@ -39,6 +42,7 @@ use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{Names, RequestHeader, ResponseHeader};
 
 pub(crate) use host::{origin_form, reconcile_host};
+pub(crate) use http2::{check_for_h2, from_h2};
 
 /// More elements in Connection than any client needs; each costs work and may name a field.
 const MAX_CONNECTION_OPTIONS: usize = 10;
@@ -146,7 +150,9 @@ pub(crate) fn apply(
         };
     }
 
-    let trailers = found.has(TE) && !upgrade && accepts_trailers(&req.headers, received);
+    let trailers = found.has(TE)
+        && !upgrade
+        && (accepts_trailers(&req.headers, received) || (to_h2 && http2::is_grpc(&req.headers)));
     let kept = if to_h2 {
         0
     } else if upgrade {
@@ -272,7 +278,7 @@ fn keeps_upgrade(req: &RequestHeader, policy: H1UpgradePolicy, received: Version
 
 /// RFC 6455 section 4.1: a GET for `websocket` alone, with a key and a version. One with a body is
 /// none: its bytes could be read as the first frames, or as a request of their own.
-fn is_websocket_handshake(req: &RequestHeader) -> bool {
+pub(crate) fn is_websocket_handshake(req: &RequestHeader) -> bool {
     let headers = &req.headers;
     let mut protocols = elements(headers, header::UPGRADE);
     let mut keys = headers.get_all(header::SEC_WEBSOCKET_KEY).iter();

@@ -1,17 +1,21 @@
-//! A reverse proxy for HTTP/1.1: the program to run, to measure, and to start from.
+//! A reverse proxy for HTTP/1.1 and HTTP/2: the program to run, to measure, and to start from.
 
 use async_trait::async_trait;
 use clap::Parser;
 use examples::address::Address;
-use examples::program;
+use examples::certificates::Certificates;
+use examples::{program, HAS_TLS, WITHOUT_TLS};
+use pingora_core::apps::HttpServerOptions;
 use pingora_core::listeners::AcceptStrategy;
 use pingora_core::server::configuration::{Opt, ServerConf};
 use pingora_core::server::Server;
-use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::services::background::GenBackgroundService;
+use pingora_core::upstreams::peer::{HttpPeer, ALPN};
 use pingora_core::{Error, Result};
 use pingora_proxy::{http_proxy_service, ProxyHttp, Session};
 use std::cell::Cell;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -50,6 +54,35 @@ struct Args {
     #[arg(long, value_name = "STRATEGY")]
     accept: Option<AcceptStrategy>,
 
+    /// The certificate chain (PEM) to serve TLS with at every address, HTTP/2 and HTTP/1.1; it is
+    /// read again when the file changes
+    #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = TLS)]
+    tls_cert: Option<String>,
+
+    /// The key (PEM) of the certificate
+    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = TLS)]
+    tls_key: Option<String>,
+
+    /// Speak HTTP/2 without TLS to clients that begin with it
+    #[arg(long, help_heading = TLS)]
+    h2c: bool,
+
+    /// Connect to upstreams with TLS
+    #[arg(long, help_heading = TLS)]
+    upstream_tls: bool,
+
+    /// Speak HTTP/2 to upstreams: over TLS if they agree to it, without TLS in any case
+    #[arg(long, help_heading = TLS)]
+    upstream_h2: bool,
+
+    /// The certificates (PEM) to trust in upstreams, in place of the system's
+    #[arg(long, value_name = "FILE", requires = "upstream_tls", help_heading = TLS)]
+    upstream_ca: Option<String>,
+
+    /// The name that upstreams prove to have [default: their IP address]
+    #[arg(long, value_name = "NAME", requires = "upstream_tls", help_heading = TLS)]
+    upstream_sni: Option<String>,
+
     /// Run in the background
     #[arg(short, long)]
     daemon: bool,
@@ -63,6 +96,8 @@ struct Args {
     #[arg(short, long)]
     test: bool,
 }
+
+const TLS: &str = "TLS and HTTP/2";
 
 const SIGNALS: &str = "\
 Signals:
@@ -107,7 +142,50 @@ impl Args {
             Some(threads) => conf.threads = threads,
             None => (),
         }
+        if let Some(file) = &self.upstream_ca {
+            std::fs::read(file).map_err(|e| format!("--upstream-ca: cannot read {file}: {e}"))?;
+            conf.ca_file = Some(file.clone());
+        }
         Ok(conf)
+    }
+
+    /// The certificate to serve with; none for clear text.
+    fn certificates(&self) -> Result<Option<Arc<Certificates>>, String> {
+        let (Some(cert), Some(key)) = (&self.tls_cert, &self.tls_key) else {
+            return Ok(None);
+        };
+        let certificates = Certificates::load(cert, key);
+        certificates
+            .map(Some)
+            .map_err(|e| format!("--tls-cert and --tls-key: {e}"))
+    }
+
+    /// The peer at an address.
+    fn peer(&self, address: &Address) -> Result<HttpPeer, String> {
+        if self.upstream_tls && !HAS_TLS {
+            return Err(format!("--upstream-tls: {WITHOUT_TLS}"));
+        }
+        let name = match (self.upstream_tls, &self.upstream_sni, address) {
+            (false, ..) => None,
+            (true, Some(name), _) => Some(name.clone()),
+            (true, None, Address::Inet(addr)) => Some(addr.ip().to_string()),
+            (true, None, Address::Unix(_)) => {
+                return Err(format!("--upstream-tls: {address} needs --upstream-sni"))
+            }
+        };
+        let mut peer = address.peer_named(name.as_deref())?;
+        peer.options.alpn = match (self.upstream_h2, self.upstream_tls) {
+            (false, _) => ALPN::H1,
+            (true, true) => ALPN::H2H1,
+            (true, false) => ALPN::H2,
+        };
+        Ok(peer)
+    }
+
+    fn http_options(&self) -> HttpServerOptions {
+        let mut options = HttpServerOptions::default();
+        options.h2c = self.h2c;
+        options
     }
 
     fn opt(&self) -> Opt {
@@ -131,10 +209,10 @@ struct ReverseProxy {
 }
 
 impl ReverseProxy {
-    fn to(upstreams: &[Address]) -> Result<Self, String> {
+    fn to(upstreams: &[Address], args: &Args) -> Result<Self, String> {
         let upstreams = upstreams
             .iter()
-            .map(Address::peer)
+            .map(|address| args.peer(address))
             .collect::<Result<_, _>>()?;
         Ok(ReverseProxy { upstreams })
     }
@@ -187,7 +265,8 @@ fn run(args: &Args) -> Result<(), String> {
     let conf = args.server_conf()?;
     let listen = program::addresses(&args.listen)?;
     let mut upstreams = program::addresses(&args.upstream)?;
-    let mut app = ReverseProxy::to(&upstreams)?;
+    let mut app = ReverseProxy::to(&upstreams, args)?;
+    let certificates = args.certificates()?;
     if args.test {
         program::say("the configuration is good");
         return Ok(());
@@ -200,13 +279,32 @@ fn run(args: &Args) -> Result<(), String> {
     server.bootstrap();
     if upstreams.is_empty() {
         upstreams.push(program::demo_origin(&mut server)?);
-        app = ReverseProxy::to(&upstreams)?;
+        let upstreams = upstreams
+            .iter()
+            .map(Address::peer)
+            .collect::<Result<_, _>>()?;
+        app = ReverseProxy { upstreams };
     }
     let mut proxy = http_proxy_service(&server.configuration, app);
+    if let Some(proxy) = proxy.app_logic_mut() {
+        proxy.server_options = Some(args.http_options());
+    }
     for address in &listen {
-        address.listen(&mut proxy);
+        let mut listener = address.listener();
+        if let Some(certificates) = &certificates {
+            let mut settings = certificates.settings().map_err(|e| e.to_string())?;
+            settings.enable_h2();
+            listener = listener.tls(settings);
+        }
+        proxy.add_listener(listener);
     }
     server.add_service(proxy);
+    if let Some(certificates) = &certificates {
+        server.add_service(GenBackgroundService::new(
+            "certificates".into(),
+            certificates.clone(),
+        ));
+    }
 
     program::say(format_args!(
         "listening on {}, {} worker thread(s), upstream {}",
@@ -219,7 +317,11 @@ fn run(args: &Args) -> Result<(), String> {
         },
     ));
     if let Some(address) = listen.first() {
-        program::say(format_args!("try: {}", address.curl_line("/")));
+        let curl = match certificates {
+            Some(_) => address.curl_line_tls("/"),
+            None => address.curl_line("/"),
+        };
+        program::say(format_args!("try: {curl}"));
     }
     server.run_forever()
 }
@@ -286,8 +388,9 @@ mod tests {
 
     #[test]
     fn turns_are_taken_in_order_and_begin_anew() {
+        let args = Args::parse_from(["reverse-proxy"]);
         let upstreams = program::addresses(&["127.0.0.1:1".into(), "127.0.0.1:2".into()]);
-        let app = ReverseProxy::to(&upstreams.expect("addresses")).expect("peers");
+        let app = ReverseProxy::to(&upstreams.expect("addresses"), &args).expect("peers");
         let port = || app.next_upstream().map(|peer| peer._address.to_string());
         let turns: Vec<_> = (0..4).filter_map(|_| port()).collect();
         assert_eq!(

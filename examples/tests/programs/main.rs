@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
 mod accept;
+#[path = "../../../pingora-core/tests/tls_certs/mod.rs"]
+mod certs;
 mod reverse_proxy;
+mod tls;
 mod tools;
 mod upgrade;
 mod uses;

@@ -156,6 +156,10 @@ where
         self.server_options.as_ref()
     }
 
+    fn shutdown_registry(&self) -> Option<&Arc<Registry>> {
+        Some(&self.registry)
+    }
+
     async fn http_cleanup(&self) {
         self.registry.advance(Stage::Closing);
     }

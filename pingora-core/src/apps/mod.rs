@@ -2,19 +2,22 @@
 
 use std::any::Any;
 use std::fmt;
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::BytesMut;
 use h2::server::Builder as H2Options;
-use log::error;
 
 use crate::protocols::http::server::{ReusableHttpStream, Session};
 use crate::protocols::http::v1::server::Inner;
 use crate::protocols::Stream;
 use crate::server::ShutdownWatch;
+use crate::shutdown::Registry;
+use preface::Protocol;
 
+mod h2_conn;
 pub mod http_app;
+mod preface;
 
 /// An application that serves connections.
 #[async_trait]
@@ -38,8 +41,8 @@ pub trait ServerApp {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct HttpServerOptions {
-    /// Serve HTTP/2 to clients that begin with it on a connection without TLS. HTTP/2 is not built yet: an
-    /// error is logged, and the client gets a 505.
+    /// Serve HTTP/2 to clients that begin with it on a connection without TLS ("prior knowledge", RFC 9113
+    /// section 3.3). HTTP/1.x is served on the same port.
     pub h2c: bool,
     /// Let requests with the method CONNECT through; they are refused otherwise.
     pub allow_connect_method_proxying: bool,
@@ -48,8 +51,11 @@ pub struct HttpServerOptions {
     pub force_custom: bool,
     /// How many requests may follow the first one on a connection; `None` for no limit.
     pub keepalive_request_limit: Option<u32>,
-    /// How long an HTTP/2 connection without streams is kept.
+    /// How long an HTTP/2 connection without streams is kept; `None` for no limit.
     pub h2_idle_timeout: Option<std::time::Duration>,
+    /// After how long an HTTP/2 client is asked whether it is still there, and how long it has to answer before
+    /// the connection is closed: 60 s for `None`, never for zero.
+    pub h2_ping_interval: Option<std::time::Duration>,
     /// Let lines of a request head end in LF alone, as some old health checks send them. Off, since what two
     /// parsers may read in two ways can smuggle a request past one of them.
     pub lenient_line_ends: bool,
@@ -79,6 +85,13 @@ pub trait HttpServerApp {
     /// nothing.
     async fn http_cleanup(&self) {}
 
+    /// Where the application's shutdown is told of. HTTP/2 connections wait in it to say goodbye; without one
+    /// the server's shutdown watch tells them.
+    #[doc(hidden)]
+    fn shutdown_registry(&self) -> Option<&Arc<Registry>> {
+        None
+    }
+
     /// Serves a connection that speaks a protocol of the user's own. Unless overridden it closes it.
     #[doc(hidden)]
     async fn process_custom_session(
@@ -97,27 +110,24 @@ where
 {
     async fn process_new(
         self: &Arc<Self>,
-        stream: Stream,
+        mut stream: Stream,
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
-        let mut limit = None;
-        let mut lenient = false;
-        if let Some(options) = self.server_options() {
-            if options.force_custom {
+        match preface::protocol(&mut stream, self.server_options(), shutdown).await? {
+            Protocol::Custom => {
                 return self.clone().process_custom_session(stream, shutdown).await;
             }
-            if options.h2c {
-                static ONCE: Once = Once::new();
-                ONCE.call_once(|| {
-                    error!("HttpServerOptions.h2c is set, but HTTP/2 is not built yet")
-                });
+            Protocol::Http2 => {
+                h2_conn::serve(self, stream, shutdown).await;
+                return None;
             }
-            limit = options.keepalive_request_limit;
-            lenient = options.lenient_line_ends;
+            Protocol::Http1 => {}
         }
         let mut session = Session::new_http1(stream);
-        session.set_keepalive_reuses_remaining(limit);
-        session.set_lenient_line_ends(lenient);
+        if let Some(options) = self.server_options() {
+            session.set_keepalive_reuses_remaining(options.keepalive_request_limit);
+            session.set_lenient_line_ends(options.lenient_line_ends);
+        }
         loop {
             let reused = self.process_new_http(session, shutdown).await?;
             session = reused.into_session();

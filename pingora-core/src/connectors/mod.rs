@@ -2,7 +2,6 @@
 
 pub mod http;
 pub mod l4;
-mod offload;
 mod pool;
 mod preference;
 
@@ -21,12 +20,11 @@ use pingora_error::{
 };
 use tokio::io::{AsyncRead, ReadBuf};
 
-use crate::protocols::l4::stream::Stream as L4Stream;
+use crate::protocols::tls::{connectors as tls, reregister, transport};
 use crate::protocols::{Stream, ALPN};
 use crate::server::configuration::ServerConf;
-use crate::tls::connectors as tls;
 use crate::upstreams::peer::{is_at, Peer};
-use offload::Offload;
+use crate::utils::offload::Offload;
 use pool::{Ended, Idle, Pool};
 use preference::H1Only;
 
@@ -129,7 +127,7 @@ impl TransportConnector {
             ),
             offload: options
                 .offload_threadpool
-                .map(|(pools, threads)| Offload::new(pools, threads)),
+                .map(|(pools, threads)| Offload::new("connect", pools, threads)),
             bind_to_v4: std::mem::take(&mut options.bind_to_v4),
             bind_to_v6: std::mem::take(&mut options.bind_to_v6),
             tls: tls::Connector::new(Some(options)),
@@ -187,7 +185,8 @@ impl TransportConnector {
     /// Keeps an idle connection under `key`, which is its peer's [`reuse_hash`](Peer::reuse_hash), until
     /// it is wanted again, or ends, or `idle_timeout` has passed; closes it when enough are kept.
     pub fn release_stream(&self, stream: Stream, key: u64, idle_timeout: Option<Duration>) {
-        self.pool.put(key, stream, idle_timeout);
+        // A connection for which there is no room closes.
+        drop(self.pool.put(key, stream, idle_timeout));
     }
 
     /// A connection to `peer`, and whether it was used before.
@@ -210,6 +209,11 @@ impl TransportConnector {
     /// From now on offers HTTP/1.1 only to `peer`, whatever its ALPN says.
     pub fn prefer_h1(&self, peer: &impl Peer) {
         self.h1_only.insert(peer.reuse_hash());
+    }
+
+    /// Whether [`prefer_h1`](TransportConnector::prefer_h1) was called for `peer`.
+    pub(in crate::connectors) fn prefers_h1(&self, peer: &impl Peer) -> bool {
+        self.h1_only.alpn_for(peer).is_some()
     }
 
     /// How many idle connections were dropped because they received data that nobody asked for.
@@ -257,11 +261,12 @@ fn adopt_here(stream: Stream) -> Result<Stream> {
 
 /// Whether the connection is known to lead to another address than the peer's.
 pub(in crate::connectors) fn leads_elsewhere<P: Peer>(stream: &Stream, peer: &P) -> bool {
-    let Some(tcp) = stream.as_any().downcast_ref::<L4Stream>() else {
+    let Some(socket) = transport(&**stream) else {
         return false;
     };
     // Compared in memory: asking the system would cost a call per request.
-    tcp.known_peer()
+    socket
+        .known_peer()
         .is_some_and(|remote| !is_at(&(*remote).into(), peer.address()))
 }
 
@@ -280,18 +285,13 @@ impl Idle for Stream {
     }
 
     fn can_move(&self) -> bool {
-        self.as_any().is::<L4Stream>()
+        transport(&**self).is_some()
     }
 
     fn adopt(self) -> Option<Self> {
-        let mut stream = self.into_any().downcast::<L4Stream>().ok()?;
-        match stream.reregister() {
-            Ok(()) => Some(stream),
-            Err(e) => {
-                log::debug!("taking over an idle connection: {e}");
-                None
-            }
-        }
+        reregister(self)
+            .inspect_err(|e| log::debug!("taking over an idle connection: {e}"))
+            .ok()
     }
 }
 

@@ -29,7 +29,9 @@ use tokio::time::Instant;
 use super::PoolCallback;
 use crate::worker;
 use shelf::{Entry, Shelf};
-use slots::Slots;
+
+pub(in crate::connectors) use shelf::KeyHasher;
+pub(in crate::connectors) use slots::Slots;
 
 /// How often a worker looks after its idle connections.
 const SWEEP_PERIOD: Duration = Duration::from_secs(1);
@@ -167,10 +169,16 @@ impl<T: Idle> Pool<T> {
         }
     }
 
-    /// Keeps `conn` under `key`, for at most `idle_timeout`, or drops it when there is no room.
-    pub(crate) fn put(self: &Arc<Self>, key: u64, conn: T, idle_timeout: Option<Duration>) {
+    /// Keeps `conn` under `key`, for at most `idle_timeout`, or drops it when there is no room. What the worker
+    /// has no room for and cannot move to another one is given back.
+    pub(crate) fn put(
+        self: &Arc<Self>,
+        key: u64,
+        conn: T,
+        idle_timeout: Option<Duration>,
+    ) -> Option<T> {
         if self.limit == 0 || idle_timeout.is_some_and(|t| t.is_zero()) {
-            return;
+            return None;
         }
         let clock = idle_timeout.is_some() || self.on_reuse.is_some();
         let now = clock.then(Instant::now);
@@ -199,9 +207,12 @@ impl<T: Idle> Pool<T> {
         if unswept {
             self.start_sweeping(index);
         }
-        if let Some(entry) = surplus {
-            self.put_shared(key, entry);
+        let entry = surplus?;
+        if !entry.conn.can_move() {
+            return Some(entry.conn);
         }
+        self.put_shared(key, entry);
+        None
     }
 
     /// How many connections a worker may keep for itself: as more workers come, the less each.
@@ -210,9 +221,6 @@ impl<T: Idle> Pool<T> {
     }
 
     fn put_shared(&self, key: u64, entry: Entry<T>) {
-        if !entry.conn.can_move() {
-            return;
-        }
         let own: usize = self
             .shelves
             .iter()

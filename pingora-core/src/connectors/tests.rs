@@ -1,11 +1,11 @@
 use async_trait::async_trait;
-use pingora_error::{ErrorSource, ErrorType::TLSHandshakeFailure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::*;
 use crate::protocols::l4::socket::SocketAddr as AnyAddr;
+use crate::protocols::l4::stream::Stream as L4Stream;
 use crate::upstreams::peer::HttpPeer;
 
 async fn listener() -> (TcpListener, HttpPeer) {
@@ -81,21 +81,6 @@ async fn unexpected_data_is_counted() {
     }
     assert_eq!(connector.unexpected_data_connection_count(), 1);
     assert_eq!(counter.load(Ordering::Relaxed), 1);
-}
-
-#[tokio::test]
-async fn tls_without_a_backend() {
-    let (_listener, mut peer) = listener().await;
-    peer.scheme = crate::upstreams::peer::Scheme::HTTPS;
-    peer.sni = "name.example".into();
-    let connector = TransportConnector::new(None);
-    connector.prefer_h1(&peer);
-    let e = connector.new_stream(&peer).await.unwrap_err();
-    assert_eq!(e.etype(), &TLSHandshakeFailure);
-    assert_eq!(e.esource(), &ErrorSource::Upstream);
-    let text = e.to_string();
-    assert!(text.contains("name.example"), "{text}");
-    assert!(text.contains("no TLS backend is compiled in"), "{text}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,12 +14,16 @@ mod tests;
 use std::any::Any;
 use std::fs::Permissions;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use pingora_error::Result;
+use pingora_error::{
+    Error,
+    ErrorType::{TLSHandshakeFailure, TLSHandshakeTimedout},
+    OrErr, Result,
+};
 
 use crate::protocols::l4::stream::Stream as L4Stream;
-use crate::protocols::tls::noop_tls::NO_BACKEND;
 use crate::protocols::tls::TlsRef;
 use crate::protocols::Stream;
 use crate::server::ListenFds;
@@ -27,8 +31,8 @@ use crate::server::ListenFds;
 pub use crate::protocols::l4::stream::{
     L4BufferSettings, DEFAULT_L4_READ_BUFFER_SIZE, DEFAULT_L4_WRITE_BUFFER_SIZE,
 };
+pub use crate::protocols::tls::listeners as tls;
 pub use crate::protocols::tls::ALPN;
-pub use crate::tls::listeners as tls;
 pub use accept::{AcceptCounts, AcceptStrategy, WorkerCounts};
 pub use connection_filter::{AcceptAllFilter, ConnectionFilter};
 pub use l4::{ServerAddress, TcpSocketOptions};
@@ -39,7 +43,7 @@ pub(crate) mod accepting {
     pub(crate) use super::accept::Settings;
 }
 use l4::Listening;
-use tls::TlsSettings;
+use tls::{Acceptor, TlsSettings};
 
 /// What to do in the course of a TLS handshake with a client.
 #[async_trait]
@@ -82,9 +86,13 @@ pub type PreTlsCallback = Arc<dyn PreTlsProcess>;
 pub struct ListenerConfig {
     address: ServerAddress,
     tls: Option<TlsSettings>,
+    handshake_timeout: Duration,
     l4_buffer: L4BufferSettings,
     accept: Option<AcceptStrategy>,
 }
+
+/// How long a client may take for a TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl ListenerConfig {
     /// A TCP endpoint, as `127.0.0.1:80`, `[::]:80` or `localhost:80`.
@@ -122,6 +130,12 @@ impl ListenerConfig {
         self
     }
 
+    /// Sets how long a client may take for the TLS handshake, 60 s otherwise; then it is disconnected.
+    pub fn tls_handshake_timeout(mut self, limit: Duration) -> Self {
+        self.handshake_timeout = limit;
+        self
+    }
+
     /// Sets the sizes of the connections' buffers.
     pub fn l4_buffer(mut self, settings: L4BufferSettings) -> Self {
         self.l4_buffer = settings;
@@ -140,6 +154,7 @@ impl From<ServerAddress> for ListenerConfig {
         ListenerConfig {
             address,
             tls: None,
+            handshake_timeout: HANDSHAKE_TIMEOUT,
             l4_buffer: L4BufferSettings::default(),
             accept: None,
         }
@@ -265,22 +280,24 @@ impl Listeners {
     }
 
     /// Listens on all endpoints: on the sockets in `fds` where they are, on new ones elsewhere,
-    /// which are then added there. Each of the workers gets a socket where the strategy says so.
+    /// which are then added there. The TLS settings are used up by this. Each of the workers gets a
+    /// socket where the strategy says so.
     ///
     /// # Errors
     /// One line that names the endpoint and what is in the way.
     pub(crate) async fn listen(
-        &self,
+        &mut self,
         fds: Option<&ListenFds>,
         workers: usize,
     ) -> std::result::Result<Vec<Endpoint>, String> {
         let mut endpoints = Vec::with_capacity(self.endpoints.len());
-        for config in &self.endpoints {
+        for config in &mut self.endpoints {
             let address = &config.address;
-            if config.tls.is_some() {
+            let tls = config.tls.take().map(TlsSettings::try_build).transpose();
+            let tls = tls.map_err(|e| {
                 let address = address.as_ref();
-                return Err(format!("cannot listen on {address} with TLS: {NO_BACKEND}"));
-            }
+                format!("cannot listen on {address} with TLS: {e}")
+            })?;
             let mut strategy = config
                 .accept
                 .or(self.accept)
@@ -299,6 +316,8 @@ impl Listeners {
                 entrance: Arc::new(Entrance {
                     filter: self.filter.clone(),
                     pre_tls: self.pre_tls.clone(),
+                    tls,
+                    handshake_timeout: config.handshake_timeout,
                     l4_buffer: config.l4_buffer,
                 }),
             });
@@ -314,16 +333,33 @@ pub(crate) struct Endpoint {
     pub(crate) entrance: Arc<Entrance>,
 }
 
+#[cfg(test)]
+impl Endpoint {
+    #[allow(dead_code)] // Not asked without a TLS backend.
+    pub(crate) fn address(&self) -> std::net::SocketAddr {
+        let address = self.listening.socket.local_addr().unwrap();
+        address.as_socket().unwrap()
+    }
+
+    /// A connection that waits in the queue.
+    #[allow(dead_code)] // As above.
+    pub(crate) fn accept_one(&self) -> Option<Accepted> {
+        accept::accept(&self.listening.socket).ok()
+    }
+}
+
 /// What connections of an endpoint go through before they reach the application.
 pub(crate) struct Entrance {
     filter: Option<Arc<dyn ConnectionFilter>>,
     pre_tls: Option<PreTlsCallback>,
+    tls: Option<Acceptor>,
+    handshake_timeout: Duration,
     l4_buffer: L4BufferSettings,
 }
 
 impl Entrance {
-    /// Makes an accepted connection a stream of the calling task's reactor; none when it is not
-    /// to be served.
+    /// Makes an accepted connection a stream of the calling task's reactor, with TLS where the endpoint has
+    /// it; none when it is not to be served.
     pub(crate) async fn pass(&self, accepted: Accepted) -> Option<Stream> {
         if let Some(filter) = &self.filter {
             if !connection_filter::admits(&**filter, accepted.peer.as_ref()).await {
@@ -345,6 +381,52 @@ impl Entrance {
                 return None;
             }
         }
-        Some(Box::new(stream))
+        match &self.tls {
+            None => Some(Box::new(stream)),
+            // Boxed: the state of a handshake is large, and over soon.
+            Some(acceptor) => Box::pin(self.handshake(acceptor, stream)).await,
+        }
+    }
+
+    async fn handshake(&self, acceptor: &Acceptor, mut stream: L4Stream) -> Option<Stream> {
+        let peer = stream.known_peer().copied();
+        let handshake = async {
+            hello(&mut stream).await?;
+            acceptor.tls_handshake(stream).await
+        };
+        let failure = match tokio::time::timeout(self.handshake_timeout, handshake).await {
+            Ok(Ok(tls)) => return Some(Box::new(tls)),
+            Ok(Err(e)) => e.into_down(),
+            Err(_) => Error::explain(
+                TLSHandshakeTimedout,
+                format!("not complete within {:?}", self.handshake_timeout),
+            )
+            .into_down(),
+        };
+        match peer {
+            Some(peer) => log::info!("TLS handshake with client {peer}: {failure}"),
+            None => log::info!("TLS handshake with a client: {failure}"),
+        }
+        None
     }
 }
+
+/// Waits until the first record of a handshake is there: until then there is no TLS session, so that those who
+/// only begin a handshake cost little more than their socket.
+async fn hello(stream: &mut L4Stream) -> Result<()> {
+    const HANDSHAKE: u8 = 22;
+    const HEADER: usize = 5;
+    let failed = "the client did not send its first message";
+    let header = stream.wait_for(HEADER).await;
+    let header = header.or_err(TLSHandshakeFailure, failed)?;
+    if header[0] == HANDSHAKE {
+        let length = usize::from(u16::from_be_bytes([header[3], header[4]]));
+        // One that is too long is for the library to refuse.
+        let record = stream.wait_for(HEADER + length.min(MAX_RECORD)).await;
+        record.or_err(TLSHandshakeFailure, failed)?;
+    }
+    Ok(())
+}
+
+/// The longest content of a record that is not encrypted (RFC 8446 section 5.1).
+const MAX_RECORD: usize = 16 * 1024;

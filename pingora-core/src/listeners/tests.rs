@@ -258,7 +258,7 @@ fn what_waits_in_the_queue_is_served() {
     let path = dir.path("sock");
     let rt = runtime();
     rt.block_on(async {
-        let listeners = {
+        let mut listeners = {
             let mut listeners = Listeners::tcp("127.0.0.1:0");
             listeners.add_uds(&path, None);
             listeners
@@ -346,20 +346,6 @@ async fn what_is_in_the_way_is_named() {
     let bad = ServerAddress::Tcp("127.0.0.1:0".into(), Some(options));
     let text = listen_error(bad, None).await;
     assert!(text.contains("DSCP 64"), "{text}");
-}
-
-#[tokio::test]
-async fn tls_is_refused_without_a_backend() {
-    let mut listeners = Listeners::new();
-    assert!(listeners.add_tls("127.0.0.1:0", "cert", "key").is_err());
-    assert!(Listeners::tls("127.0.0.1:0", "cert", "key").is_err());
-    assert!(listeners.addresses().is_empty());
-    listeners.add_tls_with_settings("127.0.0.1:0", None, TlsSettings);
-    let text = listeners.listen(None, 1).await.err().unwrap();
-    assert!(
-        text.contains("127.0.0.1:0 with TLS: no TLS backend"),
-        "{text}"
-    );
 }
 
 #[tokio::test]
@@ -621,7 +607,7 @@ impl PreTlsProcess for Greeting {
     async fn process(&self, stream: &mut L4Stream) -> Result<()> {
         let mut byte = [0];
         if stream.read_exact(&mut byte).await.is_err() || byte[0] == b'x' {
-            return pingora_error::Error::err(pingora_error::ErrorType::ReadError);
+            return Error::err(pingora_error::ErrorType::ReadError);
         }
         Ok(())
     }

@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 
+pub(crate) mod offload;
 #[doc(hidden)]
 pub mod ready;
 
-pub use crate::tls::utils as tls;
+pub use crate::protocols::tls::utils as tls;
 
 /// A range of a buffer, by its start and its length: what a parser keeps in place of a slice.
 #[derive(Clone, Debug, PartialEq, Eq)]

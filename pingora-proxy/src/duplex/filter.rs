@@ -57,8 +57,9 @@ where
             strip_response(header, self.session.req_header().version);
         }
         self.upstream_modules(task).await?;
-        if !matches!(task, HttpTask::UpgradedBody(..)) {
-            self.session.upstream_compression.response_filter(task);
+        let compression = &mut self.session.upstream_compression;
+        if compression.is_enabled() && !matches!(task, HttpTask::UpgradedBody(..)) {
+            compression.response_filter(task);
         }
         if matches!(task, HttpTask::Failed(_)) {
             if let HttpTask::Failed(e) = std::mem::replace(task, HttpTask::Done) {

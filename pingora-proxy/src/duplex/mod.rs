@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use pingora_core::connectors::http::custom;
 use pingora_core::protocols::http::HttpTask;
+use pingora_error::ErrorType::InvalidHTTPHeader;
 use pingora_error::{BError, Error, Result};
 use pingora_http::RequestHeader;
 use tokio::time::Sleep;
@@ -130,15 +131,15 @@ where
                 wants = self.wants();
             }
         }
-        if !self.session.is_flushed() {
-            if let Poll::Ready(Err(e)) = self.session.downstream_session.poll_flush(cx) {
-                return Poll::Ready(Err(e.into_down()));
-            }
-        }
-        if self.state.is_over() && self.delayed.is_none() && self.session.is_flushed() {
+        let flushed = match self.session.downstream_session.poll_flush(cx) {
+            Poll::Ready(Ok(())) => true,
+            Poll::Ready(Err(e)) => return Poll::Ready(Err(e.into_down())),
+            Poll::Pending => false,
+        };
+        if flushed && self.state.is_over() && self.delayed.is_none() {
             return Poll::Ready(Ok(Event::Over));
         }
-        if wants.response && self.session.is_flushed() {
+        if flushed && wants.response {
             if let Poll::Ready(event) = self.poll_response(cx) {
                 return Poll::Ready(event);
             }
@@ -168,6 +169,7 @@ where
     }
 
     fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event>> {
+        self.link.read_little(!self.session.has_room());
         let task = self.link.poll_task(cx);
         task.map(|task| match task {
             Ok(task) => Ok(Event::Response(task)),
@@ -192,6 +194,13 @@ where
 
     /// A message of the response: filtered by the application, then written or delayed.
     async fn response(&mut self, task: &mut HttpTask) -> Result<()> {
+        if let HttpTask::Header(header, _) = &*task {
+            if self.session.is_extended_connect() && header.status.is_success() {
+                // RFC 8441 section 5: a 2xx would tell the client that the tunnel is open.
+                let why = "a success that is no upgrade, for a WebSocket";
+                return Err(Error::explain(InvalidHTTPHeader, why).into_up());
+            }
+        }
         self.state.response(self.message(task));
         match self.filter_response(task).await? {
             None | Some(Duration::ZERO) => self.emit(task).await,

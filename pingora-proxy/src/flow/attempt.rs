@@ -3,10 +3,8 @@
 use log::warn;
 use pingora_core::connectors::http::custom;
 use pingora_core::protocols::http::client::HttpSession;
-use pingora_core::protocols::http::v1::client::HttpSession as Http1Session;
-use pingora_core::protocols::UniqueID;
-use pingora_core::upstreams::peer::{HttpPeer, Peer};
-use pingora_error::ErrorType::InternalError;
+use pingora_core::upstreams::peer::{HttpPeer, Peer, ALPN};
+use pingora_error::ErrorType::{H2Downgrade, HTTPStatus, InternalError, InvalidH2};
 use pingora_error::{BError, Error, Result};
 use pingora_http::RequestHeader;
 
@@ -14,7 +12,8 @@ use http::header::{HeaderValue, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::Version;
 
 use crate::duplex::Duplex;
-use crate::request_policy;
+use crate::request_policy::{self, websocket};
+use crate::upstream::Link;
 use crate::{HttpProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 impl<SV, C> HttpProxy<SV, C>
@@ -54,62 +53,64 @@ where
     }
 
     async fn attempt(&self, session: &mut Session, ctx: &mut SV::CTX) -> Result<()> {
-        let peer = self.inner.upstream_peer(session, ctx).await?;
-        let (upstream, reused) = match self.connector.get_http_session(&*peer).await {
+        let mut peer = self.inner.upstream_peer(session, ctx).await?;
+        if session.is_upgrade_req() || session.is_extended_connect() {
+            leave_h2(session, &mut peer)?;
+        }
+        let (mut upstream, reused) = match self.connector.get_http_session(&*peer).await {
             Ok(connected) => connected,
             Err(e) => return Err(self.inner.fail_to_connect(session, &peer, ctx, e.into_up())),
         };
-        let exchanged = match upstream {
-            HttpSession::H1(h1) => self.exchange_h1(session, ctx, h1, &peer, reused).await,
+        let done = match &mut upstream {
+            HttpSession::H1(h1) => self.exchange(session, ctx, h1, &peer, reused).await,
+            // Boxed: a request to HTTP/1.1 shall not be larger for it.
+            HttpSession::H2(h2) => Box::pin(self.exchange(session, ctx, h2, &peer, reused)).await,
             HttpSession::Custom(_) => Error::e_explain(
                 InternalError,
                 "custom sessions to an upstream are not built yet in this implementation",
             ),
         };
-        exchanged.map_err(|e| self.inner.error_while_proxy(&peer, session, e, ctx, reused))
-    }
-
-    async fn exchange_h1(
-        &self,
-        session: &mut Session,
-        ctx: &mut SV::CTX,
-        mut upstream: Http1Session,
-        peer: &HttpPeer,
-        reused: bool,
-    ) -> Result<()> {
-        let result = self
-            .drive_h1(session, ctx, &mut upstream, peer, reused)
-            .await;
-        session.upstream.body_sent = Some(upstream.body_bytes_sent());
-        session.upstream.write_pending = upstream.stream().get_write_pending_time();
-        match result {
-            Ok(()) => {
-                self.connector
-                    .release_http_session(HttpSession::H1(upstream), peer, peer.idle_timeout())
-                    .await;
-                Ok(())
-            }
-            Err(e) => {
-                Box::pin(upstream.shutdown()).await;
-                Err(e)
-            }
+        if done.is_err() {
+            Box::pin(upstream.shutdown()).await;
         }
+        self.connector
+            .release_http_session(upstream, &*peer, peer.idle_timeout())
+            .await;
+        done.map_err(|e| {
+            let mut e = self.inner.error_while_proxy(&peer, session, e, ctx, reused);
+            // An application may leave it open, and an open question may not be asked.
+            e.retry.decide_reuse(reused);
+            self.other_version(&peer, e)
+        })
     }
 
-    async fn drive_h1(
+    async fn exchange<L: Link>(
         &self,
         session: &mut Session,
         ctx: &mut SV::CTX,
-        upstream: &mut Http1Session,
+        upstream: &mut L,
         peer: &HttpPeer,
         reused: bool,
     ) -> Result<()> {
-        let fd = upstream.id();
-        let digest = Some(upstream.digest());
+        let result = self.drive(session, ctx, upstream, peer, reused).await;
+        session.upstream.body_sent = Some(upstream.body_bytes_sent());
+        session.upstream.write_pending = upstream.write_pending_time();
+        result
+    }
+
+    async fn drive<L: Link>(
+        &self,
+        session: &mut Session,
+        ctx: &mut SV::CTX,
+        upstream: &mut L,
+        peer: &HttpPeer,
+        reused: bool,
+    ) -> Result<()> {
+        let (fd, digest) = (upstream.id(), upstream.digest());
         self.inner
             .connected_to_upstream(session, reused, peer, fd, digest, ctx)
             .await?;
-        let mut request = prepare(session, peer)?;
+        let mut request = prepare(session, peer, upstream.version())?;
         self.inner
             .upstream_request_filter(session, &mut request, ctx)
             .await?;
@@ -117,22 +118,68 @@ where
         let mut duplex = Duplex::new(self, session, ctx, upstream);
         duplex.run(request).await
     }
+
+    /// An upstream that does not speak HTTP/2 after all is spoken to in HTTP/1.1 from now on, if it may be.
+    fn other_version(&self, peer: &HttpPeer, mut e: BError) -> BError {
+        if matches!(e.etype, H2Downgrade | InvalidH2) {
+            match peer.get_alpn() {
+                Some(alpn) if alpn.get_min_http_version() == 2 => e.set_retry(false),
+                _ => self.connector.prefer_h1(peer),
+            }
+        }
+        e
+    }
 }
 
 /// The copy of the request for the upstream: the one copy that is made of a head.
-fn prepare(session: &Session, peer: &HttpPeer) -> Result<Box<RequestHeader>> {
+fn prepare(session: &Session, peer: &HttpPeer, version: Version) -> Result<Box<RequestHeader>> {
     let received = session.req_header();
     let mut request = Box::new(received.clone());
-    request.set_version(Version::HTTP_11);
+    request.set_version(version);
     let policy = &peer.options.http_upstream_request_policy;
+    let websocket = session.is_extended_connect();
+    if websocket {
+        websocket::begin(&mut request);
+    }
     request_policy::apply(&mut request, policy, received.version).map_err(downstream)?;
+    if received.version == Version::HTTP_2 {
+        request_policy::from_h2(&mut request).map_err(downstream)?;
+    }
     request_policy::origin_form(&mut request).map_err(downstream)?;
+    if websocket {
+        websocket::complete(&mut request, policy.h1_upgrade).map_err(downstream)?;
+    }
     Ok(request)
 }
 
-/// What HTTP/1.1 demands of the request that the application has made of the copy.
+/// A request to leave HTTP/1.1 goes to an upstream that takes HTTP/1.1: HTTP/2 has no Upgrade.
+///
+/// # Errors
+/// `HTTPStatus` 501 for a WebSocket handshake when the upstream takes HTTP/2 only: to be asked for a page in its
+/// place would help nobody. Other upgrades are offers that may be passed over (RFC 9110 section 7.8).
+fn leave_h2(session: &Session, peer: &mut HttpPeer) -> Result<()> {
+    match peer.options.alpn {
+        ALPN::H2H1 => peer.options.alpn = ALPN::H1,
+        ALPN::H2
+            if session.is_extended_connect()
+                || request_policy::is_websocket_handshake(session.req_header()) =>
+        {
+            return Error::e_explain(
+                HTTPStatus(501),
+                format!("a WebSocket to a peer that takes HTTP/2 only: {peer}"),
+            );
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// What the upstream's version demands of the request that the application has made of the copy.
 fn complete(session: &mut Session, request: &mut RequestHeader) -> Result<()> {
     request_policy::reconcile_host(request).map_err(downstream)?;
+    if request.version == Version::HTTP_2 {
+        return request_policy::check_for_h2(request).map_err(downstream);
+    }
     if session.is_body_empty() || session.is_upgrade_req() {
         return Ok(());
     }

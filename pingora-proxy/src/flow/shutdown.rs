@@ -6,6 +6,7 @@
 //! | waiting, nothing read | closed at once, or kept while idle connections are kept | stays until its timeout |
 //! | in the middle of a head | may finish it within the shutdown read timeout | dropped when it is complete |
 //! | at the end of a head | answered with `Connection: close` | dropped |
+//! | HTTP/2 | GOAWAY in two steps; streams finish, and the connection closes | the same |
 
 use std::time::Duration;
 
@@ -16,7 +17,9 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_core::server::configuration::ShutdownPolicy;
 use pingora_core::server::upgrading;
 use pingora_core::shutdown::Stage;
+use pingora_http::RequestHeader;
 
+use crate::request_policy::websocket;
 use crate::{HttpProxy, ProxyHttp};
 
 /// How long idle connections are kept in a graceful upgrade, unless configured.
@@ -57,11 +60,14 @@ where
                 return Box::pin(close(session)).await;
             }
         }
-        if self.registry.is_shutting_down() && self.drain.policy == ShutdownPolicy::Strict {
+        if self.registry.is_shutting_down()
+            && self.drain.policy == ShutdownPolicy::Strict
+            && !session.is_http2()
+        {
             return Box::pin(close(session)).await;
         }
-        if session.req_header().method == Method::CONNECT && !self.allows_connect() {
-            if let Err(e) = Box::pin(session.respond_error(405)).await {
+        if let Some(status) = self.refused_tunnel(session.req_header()) {
+            if let Err(e) = Box::pin(session.respond_error(status)).await {
                 debug!("cannot refuse CONNECT: {e}");
             }
             return Box::pin(close(session)).await;
@@ -71,6 +77,10 @@ where
 
     /// With the flag set: whether a request may still be read.
     async fn may_read(&self, session: &mut ServerSession) -> bool {
+        // A stream of HTTP/2 is there with its request. Its connection has been told, and ends after it.
+        if session.is_http2() {
+            return true;
+        }
         match (self.drain.policy, self.registry.stage()) {
             (ShutdownPolicy::Strict, _) => false,
             (ShutdownPolicy::Finish, Stage::Running | Stage::Draining) => true,
@@ -81,9 +91,21 @@ where
         }
     }
 
-    fn allows_connect(&self) -> bool {
-        let options = self.server_options.as_ref();
-        options.is_some_and(|o| o.allow_connect_method_proxying)
+    /// The status for a CONNECT that is not let through: 405, or for a protocol in HTTP/2 that there is no way to
+    /// tell an origin of, 501.
+    fn refused_tunnel(&self, request: &RequestHeader) -> Option<u16> {
+        if request.method != Method::CONNECT {
+            return None;
+        }
+        match websocket::asked(request) {
+            Some(websocket::Asked::WebSocket) => None,
+            Some(websocket::Asked::Other) => Some(501),
+            None => {
+                let options = self.server_options.as_ref();
+                let allowed = options.is_some_and(|o| o.allow_connect_method_proxying);
+                (!allowed).then_some(405)
+            }
+        }
     }
 
     /// Sets the flag, then wakes who waits. When idle connections are to be kept for a while, those that are

@@ -14,12 +14,16 @@
     reason = "each test program uses a part of it"
 )]
 
+pub mod curl;
+pub mod h2_origin;
 mod hyper_peers;
+mod nginx;
 mod origin;
 mod proxy;
 mod wire;
 
 pub use hyper_peers::{request, whole, HyperClient, HyperOrigin, Stub};
+pub use nginx::Nginx;
 pub use origin::Origin;
 pub use proxy::{forward_to, Forward, Proxy, Setup};
 pub use wire::{Response, Wire};

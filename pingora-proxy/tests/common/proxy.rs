@@ -3,6 +3,8 @@
 use super::{eventually, Origin, Wire};
 use async_trait::async_trait;
 use pingora_core::apps::HttpServerOptions;
+use pingora_core::listeners::tls::TlsSettings;
+use pingora_core::listeners::ListenerConfig;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use pingora_core::upstreams::peer::HttpPeer;
@@ -12,6 +14,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
@@ -19,6 +22,7 @@ use tokio::sync::watch;
 pub struct Proxy {
     dir: TempDir,
     tcp: Option<SocketAddr>,
+    tls: Option<SocketAddr>,
     stop: watch::Sender<Option<Stop>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -31,6 +35,10 @@ pub struct Setup {
     pub options: HttpServerOptions,
     /// Whether it listens at a port of 127.0.0.1 too, and not only at a Unix socket.
     pub tcp: bool,
+    /// What it serves at another port of 127.0.0.1 with, if it does TLS.
+    pub tls: Option<TlsSettings>,
+    /// How long a TLS handshake may take.
+    pub handshake_timeout: Duration,
 }
 
 impl Default for Setup {
@@ -44,6 +52,8 @@ impl Default for Setup {
             },
             options: HttpServerOptions::default(),
             tcp: false,
+            tls: None,
+            handshake_timeout: Duration::from_secs(60),
         }
     }
 }
@@ -78,14 +88,16 @@ impl Proxy {
         let dir = TempDir::new().unwrap();
         let socket = dir.path().join("proxy");
         let tcp = setup.tcp.then(free_address);
+        let tls = setup.tls.is_some().then(free_address);
         let (stop, signal) = watch::channel(None);
         let thread = std::thread::spawn({
             let socket = socket.clone();
-            move || serve(setup, app, &socket, tcp, signal)
+            move || serve(setup, app, &socket, (tcp, tls), signal)
         });
         let proxy = Proxy {
             dir,
             tcp,
+            tls,
             stop,
             thread: Some(thread),
         };
@@ -96,6 +108,7 @@ impl Proxy {
             );
             UnixStream::connect(&socket).is_ok()
                 && tcp.is_none_or(|addr| TcpStream::connect(addr).is_ok())
+                && tls.is_none_or(|addr| TcpStream::connect(addr).is_ok())
         });
         proxy
     }
@@ -109,6 +122,12 @@ impl Proxy {
     #[track_caller]
     pub fn tcp(&self) -> SocketAddr {
         self.tcp.expect("set up with `tcp`")
+    }
+
+    /// Its TLS address.
+    #[track_caller]
+    pub fn tls(&self) -> SocketAddr {
+        self.tls.expect("set up with `tls`")
     }
 
     /// A new connection to it.
@@ -163,7 +182,7 @@ fn serve<P>(
     setup: Setup,
     app: P,
     socket: &Path,
-    tcp: Option<SocketAddr>,
+    (tcp, tls): (Option<SocketAddr>, Option<SocketAddr>),
     signal: watch::Receiver<Option<Stop>>,
 ) where
     P: ProxyHttp + Send + Sync + 'static,
@@ -177,6 +196,12 @@ fn serve<P>(
     service.add_uds(&socket.to_string_lossy(), None);
     if let Some(addr) = tcp {
         service.add_tcp(&addr.to_string());
+    }
+    if let (Some(addr), Some(settings)) = (tls, setup.tls) {
+        let endpoint = ListenerConfig::tcp(addr.to_string())
+            .tls(settings)
+            .tls_handshake_timeout(setup.handshake_timeout);
+        service.add_listener(endpoint);
     }
     server.add_service(service);
     server.run(RunArgs {

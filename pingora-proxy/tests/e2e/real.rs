@@ -1,106 +1,7 @@
 //! Between programs that people use: curl in front, nginx behind.
 
+use super::common::curl::*;
 use super::common::*;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use tempfile::TempDir;
-
-/// nginx with a folder of files, to which files can be put.
-struct Nginx {
-    dir: TempDir,
-    process: Child,
-}
-
-impl Nginx {
-    fn start() -> Self {
-        let dir = TempDir::new().unwrap();
-        let at = dir.path().display();
-        std::fs::create_dir(dir.path().join("files")).unwrap();
-        let conf = format!(
-            "daemon off; master_process off; pid {at}/pid; error_log {at}/error.log;
-             events {{}}
-             http {{
-                 access_log off;
-                 client_body_temp_path {at}/bodies; proxy_temp_path {at}/proxy;
-                 fastcgi_temp_path {at}/fastcgi; uwsgi_temp_path {at}/uwsgi; scgi_temp_path {at}/scgi;
-                 gzip on; gzip_types text/plain; gzip_min_length 1; gzip_proxied any;
-                 server {{
-                     listen unix:{at}/origin;
-                     client_max_body_size 100m;
-                     location / {{ root {at}/files; dav_methods PUT; }}
-                     location /moved {{ return 301 /elsewhere; }}
-                 }}
-             }}"
-        );
-        std::fs::write(dir.path().join("conf"), conf).unwrap();
-        let process = Command::new("nginx")
-            .env(
-                "PATH",
-                format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default()),
-            )
-            .arg("-p")
-            .arg(dir.path())
-            .arg("-c")
-            .arg(dir.path().join("conf"))
-            .arg("-e")
-            .arg(dir.path().join("error.log"))
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("these tests need nginx (nginx-light is enough)");
-        let mut nginx = Nginx { dir, process };
-        eventually("nginx listens", || {
-            assert_eq!(nginx.process.try_wait().unwrap(), None, "nginx ended");
-            std::os::unix::net::UnixStream::connect(nginx.dir.path().join("origin")).is_ok()
-        });
-        nginx
-    }
-
-    /// A file that it serves.
-    fn file(&self, name: &str) -> std::path::PathBuf {
-        self.dir.path().join("files").join(name)
-    }
-
-    fn proxy(&self) -> Proxy {
-        Proxy::start(forward_to(self.dir.path().join("origin")))
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// What curl prints; it must succeed.
-#[track_caller]
-fn curl(proxy: &Proxy, args: &[&str]) -> Vec<u8> {
-    let output = Command::new("curl")
-        .args([
-            "--silent",
-            "--show-error",
-            "--max-time",
-            "20",
-            "--unix-socket",
-        ])
-        .arg(proxy.path())
-        .args(args)
-        .output()
-        .expect("these tests need curl");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "curl {args:?}: {said}");
-    output.stdout
-}
-
-fn letters(size: usize) -> Vec<u8> {
-    (0..size)
-        .map(|i| b'a' + (i % 26 + i / 4096) as u8 % 26)
-        .collect()
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
 
 #[test]
 fn curl_gets_files_of_all_sizes_from_nginx() {
@@ -124,7 +25,7 @@ fn curl_gets_files_of_all_sizes_from_nginx() {
 fn curl_puts_files_to_nginx_with_and_without_a_length() {
     let nginx = Nginx::start();
     let proxy = nginx.proxy();
-    let local = nginx.dir.path().join("local");
+    let local = nginx.folder().join("local");
     // From a size on curl asks first, by Expect: 100-continue.
     // Nothing at all it cannot send in chunks: it forgets the last one.
     for size in [1, 1000, 3 << 20] {

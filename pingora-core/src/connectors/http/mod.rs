@@ -4,10 +4,11 @@ use std::sync::atomic::AtomicU64;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pingora_error::ErrorType::{ConnectError, InternalError};
+use pingora_error::ErrorType::ConnectError;
 use pingora_error::{Error, Result};
 
-use crate::connectors::ConnectorOptions;
+use crate::connectors::pool::Pool;
+use crate::connectors::{ConnectorOptions, TransportConnector};
 use crate::protocols::http::client::HttpSession;
 use crate::protocols::http::v1::client::HttpSession as Http1Session;
 use crate::protocols::tls::ALPN;
@@ -15,6 +16,7 @@ use crate::upstreams::peer::Peer;
 
 pub mod custom;
 pub mod v1;
+pub mod v2;
 
 use custom::Connection;
 
@@ -23,9 +25,15 @@ pub struct Connector<C = ()>
 where
     C: custom::Connector,
 {
+    /// What both versions make their connections by.
+    transport: Arc<TransportConnector>,
     h1: v1::Connector,
+    h2: v2::Connector,
     custom: C,
 }
+
+/// Idle connections of each version that are kept when no options say how many.
+const DEFAULT_POOL_SIZE: usize = 128;
 
 impl Connector<()> {
     /// A connector with these options; without, one that keeps 128 idle connections.
@@ -40,17 +48,26 @@ where
 {
     /// A connector that also reaches peers of a protocol of the user's own.
     pub fn new_custom(options: Option<ConnectorOptions>, custom: C) -> Self {
+        let mut options = options.unwrap_or_else(|| ConnectorOptions::new(DEFAULT_POOL_SIZE));
+        let size = std::mem::take(&mut options.keepalive_pool_size);
+        let on_reuse = options.keepalive_pool_callback.take();
+        let transport = Arc::new(TransportConnector::new(Some(options)));
         Connector {
-            h1: v1::Connector::new(options),
+            h1: v1::Connector::over(transport.clone(), Pool::new(size, on_reuse.clone())),
+            h2: v2::Connector::over(transport.clone(), Pool::new(size, on_reuse), size),
+            transport,
             custom,
         }
     }
 
     /// A session to `peer`, and whether its connection was used before.
     ///
+    /// HTTP/2 is spoken over TLS when the handshake selects it, and without TLS to a peer that takes nothing
+    /// else. A peer that takes either is spoken to over a kept connection of either version, HTTP/2 first.
+    ///
     /// # Errors
-    /// Those of [`TransportConnector::new_stream`](super::TransportConnector::new_stream);
-    /// `InternalError` for a peer that is to be reached by HTTP/2 only, which is not built yet.
+    /// Those of [`TransportConnector::new_stream`] and of
+    /// [`v2::Connector::new_http_session`](v2::Connector::new_http_session).
     ///
     /// # Cancel safety
     /// Dropping the future closes what was opened.
@@ -59,16 +76,34 @@ where
         peer: &P,
     ) -> Result<(HttpSession<C::Session>, bool)> {
         match peer.get_alpn() {
-            Some(ALPN::Custom(_)) => Box::pin(self.custom_session(peer)).await,
-            Some(alpn) if alpn.get_min_http_version() == 2 => Error::e_explain(
-                InternalError,
-                format!("peer {peer} takes HTTP/2 only, which is not built yet"),
-            ),
-            _ => {
-                let (session, reused) = self.h1.get_http_session(peer).await?;
-                Ok((HttpSession::H1(session), reused))
+            None | Some(ALPN::H1) => {}
+            Some(ALPN::Custom(_)) => return Box::pin(self.custom_session(peer)).await,
+            Some(ALPN::H2) => return self.h2_session(peer, false).await,
+            // Without TLS there is nothing that could select HTTP/2.
+            Some(ALPN::H2H1) if peer.tls() && !self.transport.prefers_h1(peer) => {
+                return self.h2_session(peer, true).await
+            }
+            Some(ALPN::H2H1) => {}
+        }
+        let (session, reused) = self.h1.get_http_session(peer).await?;
+        Ok((HttpSession::H1(session), reused))
+    }
+
+    async fn h2_session<P: Peer + Send + Sync + 'static>(
+        &self,
+        peer: &P,
+        or_h1: bool,
+    ) -> Result<(HttpSession<C::Session>, bool)> {
+        if let Some(session) = self.h2.reused_http_session(peer).await? {
+            return Ok((HttpSession::H2(session), true));
+        }
+        if or_h1 {
+            if let Some(session) = self.h1.reused_http_session(peer).await {
+                return Ok((HttpSession::H1(session), true));
             }
         }
+        // Boxed: making a connection is rare, and its state would be a part of every request's.
+        Box::pin(self.h2.soon(peer)).await
     }
 
     async fn custom_session<P: Peer + Send + Sync + 'static>(
@@ -85,7 +120,7 @@ where
                 }
                 Some(alpn) => Error::e_explain(
                     ConnectError,
-                    format!("peer {peer} chose {alpn}, which is not built yet"),
+                    format!("peer {peer} selected {alpn}, of which its connector made no session"),
                 ),
             },
         }
@@ -100,6 +135,7 @@ where
     ) {
         match session {
             HttpSession::H1(h1) => self.h1.release_http_session(h1, peer, idle_timeout).await,
+            HttpSession::H2(h2) => self.h2.release_http_session(h2, peer, idle_timeout),
             HttpSession::Custom(session) => {
                 self.custom
                     .release_http_session(session, peer, idle_timeout)
@@ -110,7 +146,7 @@ where
 
     /// From now on offers HTTP/1.1 only to `peer`, whatever its ALPN says.
     pub fn prefer_h1(&self, peer: &impl Peer) {
-        self.h1.transport().prefer_h1(peer);
+        self.transport.prefer_h1(peer);
     }
 
     /// How many idle connections were dropped because they received data that nobody asked for.

@@ -20,7 +20,7 @@ const DEFAULT_POOL_SIZE: usize = 128;
 /// What is kept is the session and not the bare connection, so that nothing needs to be made anew for the
 /// next exchange on it.
 pub struct Connector {
-    transport: TransportConnector,
+    transport: Arc<TransportConnector>,
     pool: Arc<Pool<HttpSession>>,
 }
 
@@ -28,16 +28,15 @@ impl Connector {
     /// A connector with these options; without, one that keeps 128 idle connections.
     pub fn new(options: Option<ConnectorOptions>) -> Self {
         let mut options = options.unwrap_or_else(|| ConnectorOptions::new(DEFAULT_POOL_SIZE));
-        let pool = Pool::new(
-            options.keepalive_pool_size,
-            options.keepalive_pool_callback.take(),
-        );
         // The transport makes connections; they are kept here.
-        options.keepalive_pool_size = 0;
-        Connector {
-            transport: TransportConnector::new(Some(options)),
-            pool,
-        }
+        let size = std::mem::take(&mut options.keepalive_pool_size);
+        let pool = Pool::new(size, options.keepalive_pool_callback.take());
+        Connector::over(Arc::new(TransportConnector::new(Some(options))), pool)
+    }
+
+    /// A connector that makes connections by `transport`.
+    pub(super) fn over(transport: Arc<TransportConnector>, pool: Arc<Pool<HttpSession>>) -> Self {
+        Connector { transport, pool }
     }
 
     /// A session to `peer`, and whether its connection was used before.
@@ -70,7 +69,7 @@ impl Connector {
         self.kept_session(peer, peer.reuse_hash())
     }
 
-    fn kept_session<P: Peer>(&self, peer: &P, key: u64) -> Option<HttpSession> {
+    pub(super) fn kept_session<P: Peer>(&self, peer: &P, key: u64) -> Option<HttpSession> {
         let mut session = self.pool.take(key)?;
         if leads_elsewhere(session.stream(), peer) {
             log::warn!("an idle connection does not lead to {peer}, whose key it has");
@@ -91,14 +90,11 @@ impl Connector {
             let key = session.key().unwrap_or_else(|| peer.reuse_hash());
             session.set_key(key);
             session.next_exchange();
-            self.pool.put(key, session, idle_timeout);
+            // A connection for which there is no room closes.
+            drop(self.pool.put(key, session, idle_timeout));
         } else {
             Box::pin(async move { session.shutdown().await }).await;
         }
-    }
-
-    pub(super) fn transport(&self) -> &TransportConnector {
-        &self.transport
     }
 
     /// How many idle connections were dropped because they received data that nobody asked for.

@@ -16,7 +16,7 @@ pub(super) struct Entry<T> {
 
 /// Keys are hashes already.
 #[derive(Default)]
-pub(super) struct KeyHasher(u64);
+pub(in crate::connectors) struct KeyHasher(u64);
 
 impl Hasher for KeyHasher {
     fn finish(&self) -> u64 {

@@ -117,7 +117,15 @@ impl HttpModuleBuilder for ResponseCompressionBuilder {
     }
 
     fn init(&self) -> Module {
-        let ctx = ResponseCompressionCtx::new(self.level, false, false);
-        Box::new(ResponseCompression(ctx))
+        module(self.level)
     }
+
+    fn dormant(&self) -> Option<fn() -> Module> {
+        (self.level == 0).then_some(|| module(0))
+    }
+}
+
+fn module(level: u32) -> Module {
+    let ctx = ResponseCompressionCtx::new(level, false, false);
+    Box::new(ResponseCompression(ctx))
 }

@@ -7,6 +7,7 @@
 use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -134,6 +135,13 @@ pub trait HttpModuleBuilder {
 
     /// The module for a new request.
     fn init(&self) -> Module;
+
+    /// How to make a module that does nothing unless a request asks for it by [`HttpModuleCtx::get_mut`], so that
+    /// it need not be made for those that do not.
+    #[doc(hidden)]
+    fn dormant(&self) -> Option<fn() -> Module> {
+        None
+    }
 }
 
 /// A builder of whatever type.
@@ -168,7 +176,10 @@ impl HttpModules {
     pub fn build_ctx(&self) -> HttpModuleCtx {
         let modules = match &self.builders[..] {
             [] => Modules::None,
-            [only] => Modules::One(only.init()),
+            [only] => match only.dormant() {
+                Some(make) => Modules::Dormant(make, OnceLock::new()),
+                None => Modules::One(only.init()),
+            },
             several => Modules::Several(several.iter().map(|builder| builder.init()).collect()),
         };
         HttpModuleCtx { modules }
@@ -180,9 +191,10 @@ pub struct HttpModuleCtx {
     modules: Modules,
 }
 
-/// Most requests have one module, and need no list for it.
+/// Most requests have one module, need no list for it, and do not ask for it.
 enum Modules {
     None,
+    Dormant(fn() -> Module, OnceLock<Module>),
     One(Module),
     Several(Vec<Module>),
 }
@@ -195,17 +207,21 @@ impl HttpModuleCtx {
         }
     }
 
+    /// The modules, of which none is dormant any longer.
     fn modules(&self) -> &[Module] {
         match &self.modules {
             Modules::None => &[],
+            Modules::Dormant(make, module) => std::slice::from_ref(module.get_or_init(make)),
             Modules::One(module) => std::slice::from_ref(module),
             Modules::Several(modules) => modules,
         }
     }
 
-    fn modules_mut(&mut self) -> &mut [Module] {
+    /// The modules that are not dormant.
+    fn awake(&mut self) -> &mut [Module] {
         match &mut self.modules {
             Modules::None => &mut [],
+            Modules::Dormant(_, module) => module.get_mut().map_or(&mut [], std::slice::from_mut),
             Modules::One(module) => std::slice::from_mut(module),
             Modules::Several(modules) => modules,
         }
@@ -220,7 +236,8 @@ impl HttpModuleCtx {
 
     /// The module of type `T`, to be changed.
     pub fn get_mut<T: 'static>(&mut self) -> Option<&mut T> {
-        self.modules_mut()
+        let _ = self.modules();
+        self.awake()
             .iter_mut()
             .find_map(|module| module.as_any_mut().downcast_mut())
     }
@@ -231,7 +248,7 @@ impl HttpModuleCtx {
     ///
     /// The error of a module; those after it do not run. This holds for all filters.
     pub async fn request_header_filter(&mut self, req: &mut RequestHeader) -> Result<()> {
-        for module in self.modules_mut() {
+        for module in self.awake() {
             module.request_header_filter(req).await?;
         }
         Ok(())
@@ -247,7 +264,7 @@ impl HttpModuleCtx {
         body: &mut Option<Bytes>,
         end_of_stream: bool,
     ) -> Result<()> {
-        for module in self.modules_mut() {
+        for module in self.awake() {
             module.request_body_filter(body, end_of_stream).await?;
         }
         Ok(())
@@ -263,7 +280,7 @@ impl HttpModuleCtx {
         req: &mut ResponseHeader,
         end_of_stream: bool,
     ) -> Result<()> {
-        for module in self.modules_mut() {
+        for module in self.awake() {
             module.response_header_filter(req, end_of_stream).await?;
         }
         Ok(())
@@ -279,7 +296,7 @@ impl HttpModuleCtx {
         body: &mut Option<Bytes>,
         end_of_stream: bool,
     ) -> Result<()> {
-        for module in self.modules_mut() {
+        for module in self.awake() {
             module.response_body_filter(body, end_of_stream)?;
         }
         Ok(())
@@ -316,7 +333,7 @@ impl HttpModuleCtx {
         &mut self,
         mut end_of: impl FnMut(&mut Module) -> Result<Option<Bytes>>,
     ) -> Result<Option<Bytes>> {
-        let mut modules = self.modules_mut().iter_mut();
+        let mut modules = self.awake().iter_mut();
         while let Some(module) = modules.next() {
             if let Some(last) = end_of(module)? {
                 let mut last = Some(last);

@@ -306,3 +306,30 @@ async fn grpc_web_is_bridged_when_asked_for() {
         .unwrap();
     assert_eq!(&frame.unwrap()[5..], b"grpc-status: 0\r\n");
 }
+
+/// A module that is off is made when it is asked for, and sees what comes after that.
+#[test]
+fn a_module_that_is_off_sleeps_until_it_is_asked_for() {
+    use super::compression::{ResponseCompression, ResponseCompressionBuilder};
+    let mut modules = HttpModules::new();
+    modules.add_module(ResponseCompressionBuilder::enable(0));
+    let mut ctx = modules.build_ctx();
+    assert!(ctx.awake().is_empty());
+    assert!(!ctx.get::<ResponseCompression>().unwrap().is_enabled());
+    ctx.get_mut::<ResponseCompression>()
+        .unwrap()
+        .adjust_level(6);
+    assert!(ctx.get::<ResponseCompression>().unwrap().is_enabled());
+    assert_eq!(ctx.awake().len(), 1);
+
+    let mut fresh = modules.build_ctx();
+    fresh
+        .get_mut::<ResponseCompression>()
+        .unwrap()
+        .adjust_level(6);
+    assert_eq!(fresh.awake().len(), 1);
+
+    let mut on = HttpModules::new();
+    on.add_module(ResponseCompressionBuilder::enable(3));
+    assert_eq!(on.build_ctx().awake().len(), 1);
+}

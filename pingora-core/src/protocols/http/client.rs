@@ -8,6 +8,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::custom::client::Session;
 use super::v1::client::HttpSession as Http1Session;
+use super::v2::client::Http2Session;
 use crate::protocols::l4::socket::SocketAddr;
 use crate::protocols::{Digest, Stream};
 
@@ -15,6 +16,8 @@ use crate::protocols::{Digest, Stream};
 pub enum HttpSession<S = ()> {
     /// HTTP/1.x.
     H1(Http1Session),
+    /// HTTP/2.
+    H2(Http2Session),
     /// A protocol of the user's own.
     Custom(S),
 }
@@ -24,6 +27,7 @@ macro_rules! each {
     ($session:expr, $s:ident => $each:expr) => {
         match $session {
             HttpSession::H1($s) => $each,
+            HttpSession::H2($s) => $each,
             HttpSession::Custom($s) => $each,
         }
     };
@@ -34,7 +38,15 @@ impl<S: Session> HttpSession<S> {
     pub fn as_http1(&self) -> Option<&Http1Session> {
         match self {
             HttpSession::H1(s) => Some(s),
-            HttpSession::Custom(_) => None,
+            HttpSession::H2(_) | HttpSession::Custom(_) => None,
+        }
+    }
+
+    /// The session, if it is HTTP/2.
+    pub fn as_http2(&self) -> Option<&Http2Session> {
+        match self {
+            HttpSession::H2(s) => Some(s),
+            HttpSession::H1(_) | HttpSession::Custom(_) => None,
         }
     }
 
@@ -42,7 +54,7 @@ impl<S: Session> HttpSession<S> {
     pub fn as_custom(&self) -> Option<&S> {
         match self {
             HttpSession::Custom(s) => Some(s),
-            HttpSession::H1(_) => None,
+            HttpSession::H1(_) | HttpSession::H2(_) => None,
         }
     }
 
@@ -50,7 +62,7 @@ impl<S: Session> HttpSession<S> {
     pub fn as_custom_mut(&mut self) -> Option<&mut S> {
         match self {
             HttpSession::Custom(s) => Some(s),
-            HttpSession::H1(_) => None,
+            HttpSession::H1(_) | HttpSession::H2(_) => None,
         }
     }
 
@@ -61,6 +73,7 @@ impl<S: Session> HttpSession<S> {
     pub async fn write_request_header(&mut self, req: Box<RequestHeader>) -> Result<()> {
         match self {
             HttpSession::H1(s) => s.write_request_header(req).await.map(|_| ()),
+            HttpSession::H2(s) => s.write_request_header(req, false),
             HttpSession::Custom(s) => s.write_request_header(req, false).await,
         }
     }
@@ -78,6 +91,7 @@ impl<S: Session> HttpSession<S> {
                 }
                 std::future::poll_fn(|cx| s.poll_flush(cx)).await
             }
+            HttpSession::H2(s) => s.write_request_body(data, end).await,
             HttpSession::Custom(s) => s.write_request_body(data, end).await,
         }
     }
@@ -89,6 +103,7 @@ impl<S: Session> HttpSession<S> {
     pub async fn finish_request_body(&mut self) -> Result<()> {
         match self {
             HttpSession::H1(s) => s.finish_body().await.map(|_| ()),
+            HttpSession::H2(s) => s.finish_request_body(),
             HttpSession::Custom(s) => s.finish_request_body().await,
         }
     }
@@ -97,6 +112,7 @@ impl<S: Session> HttpSession<S> {
     pub fn set_read_timeout(&mut self, timeout: Option<Duration>) {
         match self {
             HttpSession::H1(s) => s.read_timeout = timeout,
+            HttpSession::H2(s) => s.read_timeout = timeout,
             HttpSession::Custom(s) => s.set_read_timeout(timeout),
         }
     }
@@ -105,6 +121,7 @@ impl<S: Session> HttpSession<S> {
     pub fn set_write_timeout(&mut self, timeout: Option<Duration>) {
         match self {
             HttpSession::H1(s) => s.write_timeout = timeout,
+            HttpSession::H2(s) => s.write_timeout = timeout,
             HttpSession::Custom(s) => s.set_write_timeout(timeout),
         }
     }
@@ -116,6 +133,7 @@ impl<S: Session> HttpSession<S> {
     pub async fn read_response_header(&mut self) -> Result<()> {
         match self {
             HttpSession::H1(s) => s.read_response().await.map(|_| ()),
+            HttpSession::H2(s) => s.read_response_header().await,
             HttpSession::Custom(s) => s.read_response_header().await,
         }
     }
@@ -127,6 +145,7 @@ impl<S: Session> HttpSession<S> {
     pub async fn read_response_body(&mut self) -> Result<Option<Bytes>> {
         match self {
             HttpSession::H1(s) => s.read_body_bytes().await,
+            HttpSession::H2(s) => s.read_response_body().await,
             HttpSession::Custom(s) => s.read_response_body().await,
         }
     }
@@ -135,6 +154,7 @@ impl<S: Session> HttpSession<S> {
     pub fn response_done(&mut self) -> bool {
         match self {
             HttpSession::H1(s) => s.is_body_done(),
+            HttpSession::H2(s) => s.response_finished(),
             HttpSession::Custom(s) => s.response_finished(),
         }
     }
@@ -143,6 +163,7 @@ impl<S: Session> HttpSession<S> {
     pub fn response_header(&self) -> Option<&ResponseHeader> {
         match self {
             HttpSession::H1(s) => s.resp_header(),
+            HttpSession::H2(s) => s.response_header(),
             HttpSession::Custom(s) => s.response_header(),
         }
     }
@@ -151,6 +172,7 @@ impl<S: Session> HttpSession<S> {
     pub async fn shutdown(&mut self) {
         match self {
             HttpSession::H1(s) => s.shutdown().await,
+            HttpSession::H2(s) => s.shutdown(),
             HttpSession::Custom(s) => s.shutdown(1, "shutdown").await,
         }
     }
@@ -159,6 +181,7 @@ impl<S: Session> HttpSession<S> {
     pub fn digest(&self) -> Option<&Digest> {
         match self {
             HttpSession::H1(s) => Some(s.digest()),
+            HttpSession::H2(s) => s.digest(),
             HttpSession::Custom(s) => s.digest(),
         }
     }
@@ -167,6 +190,7 @@ impl<S: Session> HttpSession<S> {
     pub fn digest_mut(&mut self) -> Option<&mut Digest> {
         match self {
             HttpSession::H1(s) => Some(s.digest_mut()),
+            HttpSession::H2(s) => s.digest_mut(),
             HttpSession::Custom(s) => s.digest_mut(),
         }
     }
@@ -185,7 +209,7 @@ impl<S: Session> HttpSession<S> {
     pub fn stream(&self) -> Option<&Stream> {
         match self {
             HttpSession::H1(s) => Some(s.stream()),
-            HttpSession::Custom(_) => None,
+            HttpSession::H2(_) | HttpSession::Custom(_) => None,
         }
     }
 }

@@ -2,8 +2,6 @@
 
 use std::any::Any;
 use std::fmt;
-use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -16,15 +14,17 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use super::custom::server::Session as CustomSession;
 use super::v1::proto::Refusal;
 use super::v1::server::{HttpSession as SessionV1, Inner};
+use super::v2::server::{HttpSession as SessionV2, Idle};
 use super::{error_resp, HttpTask};
 use crate::protocols::l4::socket::SocketAddr;
 use crate::protocols::{Digest, Stream};
-use crate::shutdown::{Registry, Stage};
 
 /// An exchange with a client.
 pub enum Session {
     /// HTTP/1.x.
     H1(SessionV1),
+    /// HTTP/2: one stream.
+    H2(SessionV2),
     /// A protocol of the user's own.
     Custom(Box<dyn CustomSession>),
 }
@@ -34,6 +34,7 @@ macro_rules! each {
     ($session:expr, $s:ident => $each:expr) => {
         match $session {
             Session::H1($s) => $each,
+            Session::H2($s) => $each,
             Session::Custom($s) => $each,
         }
     };
@@ -44,15 +45,23 @@ macro_rules! h1 {
     ($session:expr, $s:ident => $h1:expr, else $other:expr) => {
         match $session {
             Session::H1($s) => $h1,
-            Session::Custom(_) => $other,
+            Session::H2(_) | Session::Custom(_) => $other,
         }
     };
 }
+
+// After the macros, which it uses.
+mod hooks;
 
 impl Session {
     /// A session for the first request of an HTTP/1.x connection.
     pub fn new_http1(stream: Stream) -> Self {
         Session::H1(SessionV1::new(stream))
+    }
+
+    /// A session for a stream of an HTTP/2 connection.
+    pub fn new_http2(session: SessionV2) -> Self {
+        Session::H2(session)
     }
 
     /// A session of a protocol of the user's own.
@@ -65,11 +74,27 @@ impl Session {
         h1!(self, s => Some(s), else None)
     }
 
+    /// The session, if it is an HTTP/2 stream.
+    pub fn as_http2(&self) -> Option<&SessionV2> {
+        match self {
+            Session::H2(s) => Some(s),
+            Session::H1(_) | Session::Custom(_) => None,
+        }
+    }
+
+    /// Waits for the client to give up an HTTP/2 stream; `None` for other sessions.
+    pub fn watch_h2_stream_close(&mut self) -> Option<Idle<'_>> {
+        match self {
+            Session::H2(s) => Some(s.idle()),
+            Session::H1(_) | Session::Custom(_) => None,
+        }
+    }
+
     /// The session, if it is of the user's own protocol.
     pub fn as_custom(&self) -> Option<&dyn CustomSession> {
         match self {
             Session::Custom(s) => Some(s.as_ref()),
-            Session::H1(_) => None,
+            Session::H1(_) | Session::H2(_) => None,
         }
     }
 
@@ -77,13 +102,13 @@ impl Session {
     pub fn as_custom_mut(&mut self) -> Option<&mut Box<dyn CustomSession>> {
         match self {
             Session::Custom(s) => Some(s),
-            Session::H1(_) => None,
+            Session::H1(_) | Session::H2(_) => None,
         }
     }
 
     /// Whether it is an HTTP/2 stream.
     pub fn is_http2(&self) -> bool {
-        false
+        matches!(self, Session::H2(_))
     }
 
     /// Whether it is of the user's own protocol.
@@ -100,6 +125,7 @@ impl Session {
     pub fn session_type(&self) -> &'static str {
         match self {
             Session::H1(_) => "HTTP/1.x",
+            Session::H2(_) => "HTTP/2",
             Session::Custom(_) => "custom",
         }
     }
@@ -115,8 +141,8 @@ impl Session {
     pub async fn read_request(&mut self) -> Result<bool> {
         match self {
             Session::H1(s) => Ok(s.read_request().await?.is_some()),
-            // A custom session is made with its request.
-            Session::Custom(_) => Ok(true),
+            // A stream begins with its request, and a custom session is made with it.
+            Session::H2(_) | Session::Custom(_) => Ok(true),
         }
     }
 
@@ -144,6 +170,7 @@ impl Session {
     pub fn to_h1_raw(&self) -> Bytes {
         match self {
             Session::H1(s) => s.get_headers_raw_bytes(),
+            Session::H2(s) => s.pseudo_raw_h1_request_header(),
             Session::Custom(s) => s.pseudo_raw_h1_request_header(),
         }
     }
@@ -163,6 +190,7 @@ impl Session {
     pub async fn read_request_body(&mut self) -> Result<Option<Bytes>> {
         match self {
             Session::H1(s) => s.read_body_bytes().await,
+            Session::H2(s) => s.read_body_bytes().await,
             Session::Custom(s) => s.read_body_bytes().await,
         }
     }
@@ -228,6 +256,7 @@ impl Session {
     pub async fn write_response_header(&mut self, resp: Box<ResponseHeader>) -> Result<()> {
         match self {
             Session::H1(s) => s.write_response_header(resp).await,
+            Session::H2(s) => s.write_response_header(resp, false),
             Session::Custom(s) => s.write_response_header(resp, false).await,
         }
     }
@@ -239,6 +268,7 @@ impl Session {
     pub async fn write_response_header_ref(&mut self, resp: &ResponseHeader) -> Result<()> {
         match self {
             Session::H1(s) => s.write_response_header_ref(resp).await,
+            Session::H2(s) => s.write_response_header_ref(resp, false),
             Session::Custom(s) => s.write_response_header_ref(resp, false).await,
         }
     }
@@ -250,6 +280,10 @@ impl Session {
     pub async fn write_continue_response(&mut self) -> Result<()> {
         match self {
             Session::H1(s) => s.write_continue_response().await,
+            Session::H2(s) => {
+                let header = ResponseHeader::build(100, Some(0))?;
+                s.write_response_header(Box::new(header), false)
+            }
             Session::Custom(s) => {
                 let header = ResponseHeader::build(100, Some(0))?;
                 s.write_response_header(Box::new(header), false).await
@@ -273,6 +307,7 @@ impl Session {
                 }
                 Ok(())
             }
+            Session::H2(s) => s.write_body(data, end).await,
             Session::Custom(s) => s.write_body(data, end).await,
         }
     }
@@ -287,6 +322,7 @@ impl Session {
                 let task = HttpTask::Trailer(Some(Box::new(trailers)));
                 s.response_duplex_vec(vec![task]).await.map(|_| ())
             }
+            Session::H2(s) => s.write_trailers(trailers),
             Session::Custom(s) => s.write_trailers(trailers).await,
         }
     }
@@ -298,6 +334,7 @@ impl Session {
     pub async fn finish_body(&mut self) -> Result<()> {
         match self {
             Session::H1(s) => s.finish_body().await.map(|_| ()),
+            Session::H2(s) => s.finish_and_flush().await,
             Session::Custom(s) => s.finish().await,
         }
     }
@@ -309,6 +346,7 @@ impl Session {
     pub async fn finish(self) -> Result<Option<ReusableHttpStream>> {
         match self {
             Session::H1(s) => s.reuse().await,
+            Session::H2(mut s) => s.finish_and_flush().await.map(|()| None),
             Session::Custom(mut s) => s.finish().await.map(|()| None),
         }
     }
@@ -324,14 +362,19 @@ impl Session {
     /// Whether messages can be queued and written later.
     pub fn supports_proxy_task_api(&self) -> bool {
         match self {
-            Session::H1(_) => true,
+            Session::H1(_) | Session::H2(_) => true,
             Session::Custom(s) => s.proxy_tasks_enabled(),
         }
     }
 
     /// Lets the proxy queue messages and write them later.
     pub fn set_proxy_tasks_enabled(&mut self, enabled: bool) {
-        each!(self, s => s.set_proxy_tasks_enabled(enabled))
+        match self {
+            Session::H1(s) => s.set_proxy_tasks_enabled(enabled),
+            // It always works.
+            Session::H2(_) => {}
+            Session::Custom(s) => s.set_proxy_tasks_enabled(enabled),
+        }
     }
 
     /// Queues a message of the response.
@@ -362,17 +405,29 @@ impl Session {
 
     /// Whether the request asks for an upgrade.
     pub fn is_upgrade_req(&self) -> bool {
-        each!(self, s => s.is_upgrade_req())
+        match self {
+            Session::H1(s) => s.is_upgrade_req(),
+            Session::H2(s) => s.is_tunnel_req(),
+            Session::Custom(s) => s.is_upgrade_req(),
+        }
     }
 
     /// Whether `header` answers the request's wish for an upgrade, and how; `None` if it had none.
     pub fn is_upgrade(&self, header: &ResponseHeader) -> Option<bool> {
-        h1!(self, s => s.is_upgrade(header), else None)
+        match self {
+            Session::H1(s) => s.is_upgrade(header),
+            Session::H2(s) => s.is_tunnel_req().then(|| s.opens_tunnel(header.status)),
+            Session::Custom(_) => None,
+        }
     }
 
     /// Whether the connection has left HTTP.
     pub fn was_upgraded(&self) -> bool {
-        each!(self, s => s.was_upgraded())
+        match self {
+            Session::H1(s) => s.was_upgraded(),
+            Session::H2(s) => s.is_tunnel(),
+            Session::Custom(s) => s.was_upgraded(),
+        }
     }
 
     /// A response with an error status and no body.
@@ -486,7 +541,11 @@ impl Session {
 
     /// Whether 1xx responses, a 101 aside, are dropped instead of written.
     pub fn set_ignore_info_resp(&mut self, ignore: bool) {
-        h1!(self, s => s.set_ignore_info_resp(ignore), else ())
+        match self {
+            Session::H1(s) => s.set_ignore_info_resp(ignore),
+            Session::H2(s) => s.set_ignore_info_resp(ignore),
+            Session::Custom(_) => {}
+        }
     }
 
     /// See [`SessionV1::set_abort_on_close`].
@@ -533,6 +592,7 @@ impl Session {
     pub fn digest(&self) -> Option<&Digest> {
         match self {
             Session::H1(s) => Some(s.digest()),
+            Session::H2(s) => s.digest(),
             Session::Custom(s) => s.digest(),
         }
     }
@@ -541,6 +601,7 @@ impl Session {
     pub fn digest_mut(&mut self) -> Option<&mut Digest> {
         match self {
             Session::H1(s) => Some(s.digest_mut()),
+            Session::H2(s) => s.digest_mut(),
             Session::Custom(s) => s.digest_mut(),
         }
     }
@@ -560,113 +621,21 @@ impl Session {
         h1!(self, s => Some(s.stream()), else None)
     }
 
-    /// Closes the connection.
+    /// Closes the connection, or gives up the HTTP/2 stream unless its response is complete.
     pub async fn shutdown(&mut self) {
         match self {
             Session::H1(s) => s.shutdown().await,
+            Session::H2(s) => s.shutdown(),
             Session::Custom(s) => s.shutdown(1, "shutdown").await,
         }
     }
 
-    /// Lets an HTTP/1.x connection's waiting for a request end with the shutdown.
-    #[doc(hidden)]
-    pub fn wait_in(&mut self, registry: &Arc<Registry>, read_timeout: Duration) {
-        h1!(self, s => s.wait_in(registry, read_timeout), else ())
-    }
-
-    /// Whether lines of request heads on this connection may end in LF alone.
-    #[doc(hidden)]
-    pub fn set_lenient_line_ends(&mut self, lenient: bool) {
-        h1!(self, s => s.set_lenient_line_ends(lenient), else ())
-    }
-
-    /// Whether the server of this connection is shutting down.
-    #[doc(hidden)]
-    pub fn is_shutting_down(&self) -> bool {
-        h1!(self, s => s.shutdown_stage() != Stage::Running, else false)
-    }
-
-    /// Whether an earlier request was served on this connection.
-    #[doc(hidden)]
-    pub fn is_reused(&self) -> bool {
-        h1!(self, s => s.is_reused(), else false)
-    }
-
-    /// Whether a piece of the body is there without a read.
-    #[doc(hidden)]
-    pub fn has_buffered_body(&self) -> bool {
-        h1!(self, s => s.has_buffered_body(), else false)
-    }
-
-    /// Whether a byte of the next request is there; reads at most once.
-    #[doc(hidden)]
-    pub fn poll_has_request(&mut self, cx: &mut Context<'_>) -> bool {
-        h1!(self, s => s.poll_has_request(cx), else true)
-    }
-
-    /// [`Session::read_request_body`] as a poll. It is made anew for each poll where only the
-    /// asynchronous form exists, which is cancel safe.
-    #[doc(hidden)]
-    pub fn poll_read_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
-        match self {
-            Session::H1(s) => s.poll_read_body(cx),
-            Session::Custom(s) => s.read_body_bytes().as_mut().poll(cx),
+    /// Gives up an HTTP/2 stream for `reason`, unless its response is complete; other sessions have no place
+    /// for one, and nothing happens.
+    pub fn shutdown_with_reason(&mut self, reason: h2::Reason) {
+        if let Session::H2(s) = self {
+            s.shutdown_with_reason(reason);
         }
-    }
-
-    /// Ready when the client has left before its response is complete.
-    #[doc(hidden)]
-    pub fn poll_abort(&mut self, cx: &mut Context<'_>) -> Poll<Box<Error>> {
-        match self {
-            Session::H1(s) => s.poll_abort(cx),
-            Session::Custom(s) => match s.read_body_or_idle(true).as_mut().poll(cx) {
-                Poll::Ready(Err(e)) => Poll::Ready(e),
-                _ => Poll::Pending,
-            },
-        }
-    }
-
-    /// Queues a message of the response, and says whether it ends it.
-    #[doc(hidden)]
-    pub fn queue_task(&mut self, task: HttpTask) -> Result<bool> {
-        match self {
-            Session::H1(s) => s.queue_task(task),
-            Session::Custom(s) => {
-                let end = task.is_end();
-                s.send_proxy_task(task);
-                Ok(end)
-            }
-        }
-    }
-
-    /// Writes what is queued.
-    #[doc(hidden)]
-    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        match self {
-            Session::H1(s) => s.poll_flush(cx),
-            Session::Custom(s) => s.write_proxy_tasks().as_mut().poll(cx).map_ok(|_| ()),
-        }
-    }
-
-    /// How many bytes are queued and have not left, as far as that is known.
-    #[doc(hidden)]
-    pub fn queued(&self) -> usize {
-        h1!(self, s => s.queued(), else 0)
-    }
-
-    /// Whether everything queued has left.
-    #[doc(hidden)]
-    pub fn is_flushed(&self) -> bool {
-        match self {
-            Session::H1(s) => s.is_flushed(),
-            Session::Custom(s) => !s.has_pending_proxy_tasks(),
-        }
-    }
-
-    /// The fields after the request body, once it is read.
-    #[doc(hidden)]
-    pub fn take_request_trailers(&mut self) -> Option<Box<HeaderMap>> {
-        h1!(self, s => s.take_request_trailers(), else None)
     }
 }
 

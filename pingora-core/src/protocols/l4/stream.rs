@@ -361,6 +361,15 @@ impl Stream {
         poll
     }
 
+    /// Waits until at least `n` bytes are there, and shows them without taking them; the next read may show more.
+    ///
+    /// # Errors
+    /// As [`Peek::try_peek`].
+    pub(crate) async fn wait_for(&mut self, n: usize) -> io::Result<&[u8]> {
+        std::future::poll_fn(|cx| self.poll_fill(cx, n)).await?;
+        Ok(&self.unread.bytes()[..n])
+    }
+
     /// Reads until at least `n` bytes are in memory, so that they can be looked at.
     fn poll_fill(&mut self, cx: &mut Context<'_>, n: usize) -> Poll<io::Result<()>> {
         while self.unread.bytes().len() < n {

@@ -51,6 +51,11 @@ pub struct SslDigestExtension {
 }
 
 impl SslDigestExtension {
+    #[allow(dead_code)] // Not called by the backend that never does a handshake.
+    pub(crate) fn set(&mut self, value: Option<Arc<dyn Any + Send + Sync>>) {
+        self.value = value;
+    }
+
     /// The value, or `None` when there is none or it is of another type.
     pub fn get<T>(&self) -> Option<&T>
     where

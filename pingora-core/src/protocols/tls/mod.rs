@@ -1,19 +1,81 @@
 //! TLS: one seam, a folder per backend.
+//!
+//! A feature chooses the backend, here and nowhere else. Every one has the modules `connectors`, `listeners` and
+//! `utils`, the types `TlsRef` and `CaType`, and a stream that is `Layer` to this crate.
 
 pub mod digest;
+
+#[cfg(all(feature = "rustls", not(feature = "openssl")))]
+mod rustls;
+#[cfg(all(feature = "rustls", not(feature = "openssl")))]
+use self::rustls as backend;
+
+#[cfg(feature = "openssl")]
+mod boringssl_openssl;
+#[cfg(feature = "openssl")]
+use self::boringssl_openssl as backend;
+
+#[cfg(not(any(feature = "rustls", feature = "openssl")))]
 pub mod noop_tls;
+#[cfg(not(any(feature = "rustls", feature = "openssl")))]
+use self::noop_tls as backend;
+
+#[cfg(all(test, any(feature = "rustls", feature = "openssl")))]
+mod handshakes;
+#[cfg(all(test, any(feature = "rustls", feature = "openssl")))]
+pub(crate) use handshakes::{no_ca, some_cert_key};
+#[cfg(all(test, not(any(feature = "rustls", feature = "openssl"))))]
+pub(crate) use noop_tls::{no_ca, some_cert_key};
 
 use std::any::Any;
-use std::fmt;
 use std::sync::Arc;
+use std::{fmt, io};
 
+use crate::protocols::l4::stream::Stream as L4Stream;
+use crate::protocols::{Stream, IO};
+
+pub use backend::*;
 pub use digest::*;
-pub use noop_tls::*;
+
+pub(crate) use backend::Layer;
 
 /// Called with the session when a handshake is complete; what it returns is kept in the
 /// [`SslDigest`]'s extension.
 pub type HandshakeCompleteHook =
     Arc<dyn Fn(&TlsRef) -> Option<Arc<dyn Any + Send + Sync>> + Send + Sync>;
+
+/// The socket at the bottom of a connection, be it plain or with TLS; `None` for connections of other kinds.
+pub(crate) fn transport(stream: &dyn IO) -> Option<&L4Stream> {
+    let stream = stream.as_any();
+    match stream.downcast_ref::<L4Stream>() {
+        Some(plain) => Some(plain),
+        None => stream.downcast_ref::<Layer<L4Stream>>()?.transport(),
+    }
+}
+
+/// Moves an idle connection, of which [`transport`] knows the socket, to the reactor of the calling task.
+///
+/// # Errors
+/// When the system refuses, or the connection is of another kind; it is then closed.
+///
+/// # Panics
+/// When called outside a tokio runtime.
+pub(crate) fn reregister(stream: Stream) -> io::Result<Stream> {
+    let stream = match stream.into_any().downcast::<L4Stream>() {
+        Ok(mut plain) => {
+            plain.reregister()?;
+            return Ok(plain);
+        }
+        Err(other) => other,
+    };
+    let Ok(mut tls) = stream.downcast::<Layer<L4Stream>>() else {
+        return Err(io::ErrorKind::Unsupported.into());
+    };
+    if let Some(socket) = tls.transport_mut() {
+        socket.reregister()?;
+    }
+    Ok(tls)
+}
 
 /// The application protocols to offer or to accept in a handshake (ALPN, RFC 7301).
 #[derive(Clone, Debug, Hash, PartialEq, PartialOrd)]
@@ -66,7 +128,42 @@ impl ALPN {
             ALPN::Custom(_) => 0,
         }
     }
+
+    /// The names of the protocols, the preferred one first.
+    #[allow(dead_code)] // Not asked by the backend that never does a handshake.
+    pub(crate) fn to_protocols(&self) -> Vec<Vec<u8>> {
+        match self {
+            ALPN::H1 => vec![HTTP1.to_vec()],
+            ALPN::H2 => vec![HTTP2.to_vec()],
+            ALPN::H2H1 => vec![HTTP2.to_vec(), HTTP1.to_vec()],
+            ALPN::Custom(custom) => vec![custom.protocol().to_vec()],
+        }
+    }
+
+    /// The names of the protocols, each behind one byte with its length.
+    #[allow(dead_code)] // As above.
+    pub(crate) fn to_wire(&self) -> Vec<u8> {
+        let names = self.to_protocols().into_iter();
+        names.flat_map(|name| CustomALPN::new(name).wire).collect()
+    }
+
+    /// The protocol of this name; `None` when it is not one that ALPN can name.
+    #[allow(dead_code)] // As above.
+    pub(crate) fn from_wire_selected(name: &[u8]) -> Option<Self> {
+        match name {
+            HTTP1 => Some(ALPN::H1),
+            HTTP2 => Some(ALPN::H2),
+            _ if (1..=255).contains(&name.len()) => {
+                Some(ALPN::Custom(CustomALPN::new(name.to_vec())))
+            }
+            _ => None,
+        }
+    }
 }
+
+/// The registered names (RFC 7301 section 6, RFC 9113 section 3.1).
+const HTTP1: &[u8] = b"http/1.1";
+const HTTP2: &[u8] = b"h2";
 
 /// The name of an application protocol that is not HTTP.
 #[derive(Clone, Debug, Hash, PartialEq, PartialOrd)]

@@ -12,7 +12,7 @@ use tokio::net::TcpSocket;
 use super::{HttpUpstreamRequestPolicy, ProxyDigestUserDataHook, Tracer, ALPN};
 use crate::connectors::l4::{BindTo, Connect};
 use crate::protocols::l4::ext::TcpKeepalive;
-use crate::protocols::tls::CaType;
+use crate::protocols::tls::{CaType, HandshakeCompleteHook};
 
 /// How to connect to a peer, and how long to wait for it.
 ///
@@ -48,13 +48,16 @@ pub struct PeerOptions {
     pub tcp_recv_buf: Option<usize>,
     /// The differentiated services code point of what is sent, 0 to 63.
     pub dscp: Option<u8>,
-    /// How often to send a PING on an HTTP/2 connection; `None` for never.
+    /// How often to send a PING on an HTTP/2 connection; `None` or zero for never. One that is not answered within
+    /// five seconds ends the connection.
     pub h2_ping_interval: Option<Duration>,
-    /// How many requests may use an HTTP/2 connection at once.
+    /// How many requests may use an HTTP/2 connection at once; zero counts as one.
     pub max_h2_streams: usize,
-    /// The flow-control window of an HTTP/2 stream in bytes; `None` for 8 MiB.
+    /// The flow-control window of an HTTP/2 stream in bytes, which bounds what is kept of a response that its
+    /// client does not take; `None` for 2 MiB.
     pub h2_stream_window_size: Option<u32>,
-    /// The flow-control window of an HTTP/2 connection in bytes; `None` for 8 MiB.
+    /// The flow-control window of an HTTP/2 connection in bytes, which bounds the same for all its streams
+    /// together; `None` for 8 MiB.
     pub h2_connection_window_size: Option<u32>,
     /// Take an HTTP/1.1 response whose `Content-Length` cannot be read for one that ends with its connection,
     /// in place of refusing it.
@@ -79,6 +82,8 @@ pub struct PeerOptions {
         Option<Arc<dyn Fn(&TcpSocket) -> Result<()> + Send + Sync + 'static>>,
     /// What makes the user data of the proxy's digest.
     pub proxy_digest_user_data_hook: Option<ProxyDigestUserDataHook>,
+    /// What looks at the TLS session when the handshake is complete; what it returns is kept in the digest.
+    pub upstream_tls_handshake_complete_hook: Option<HandshakeCompleteHook>,
 }
 
 impl PeerOptions {
@@ -114,6 +119,7 @@ impl PeerOptions {
             custom_l4: None,
             upstream_tcp_sock_tweak_hook: None,
             proxy_digest_user_data_hook: None,
+            upstream_tls_handshake_complete_hook: None,
         }
     }
 

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::connectors::l4::BindTo;
+use crate::protocols::tls::{no_ca, some_cert_key};
 
 fn http() -> HttpPeer {
     HttpPeer::new("127.0.0.1:80", false, String::new())
@@ -30,7 +31,7 @@ fn display() {
     for (peer, shown) in table {
         assert_eq!(peer.to_string(), shown);
     }
-    let mtls = HttpPeer::new_mtls("127.0.0.1:1", "c".into(), Arc::new(CertKey));
+    let mtls = HttpPeer::new_mtls("127.0.0.1:1", "c".into(), Arc::new(some_cert_key()));
     assert!(mtls.is_tls());
     assert!(mtls.to_string().contains(", client cert: "));
     let basic = BasicPeer::new("127.0.0.1:80");
@@ -53,7 +54,7 @@ fn the_key_covers_what_a_connection_cannot_change() {
                 headers: BTreeMap::new(),
             })
         },
-        |p| p.client_cert_key = Some(Arc::new(CertKey)),
+        |p| p.client_cert_key = Some(Arc::new(some_cert_key())),
         |p| p.group_key = 1,
         |p| p.options.verify_cert = false,
         |p| p.options.verify_hostname = false,
@@ -87,7 +88,7 @@ fn the_key_leaves_out_what_may_differ() {
         |o| o.set_http_version(2, 1),
         |o| o.connection_timeout = Some(Duration::from_secs(1)),
         |o| o.bind_to = Some(BindTo::default()),
-        |o| o.ca = Some(Arc::new([])),
+        |o| o.ca = Some(no_ca()),
         |o| o.h2_stream_window_size = Some(1),
         |o| o.tcp_recv_buf = Some(1),
         |o| o.dscp = Some(1),

@@ -16,7 +16,7 @@ use super::{PeerOptions, Proxy, Tracer, ALPN};
 use crate::connectors::l4::BindTo;
 use crate::protocols::l4::ext::TcpKeepalive;
 use crate::protocols::l4::socket::SocketAddr;
-use crate::protocols::tls::CaType;
+use crate::protocols::tls::{CaType, HandshakeCompleteHook};
 use crate::utils::tls::CertKey;
 
 /// Makes the [user data](crate::protocols::raw_connect::ProxyDigest::user_data) of a tunnel from the CONNECT
@@ -158,6 +158,13 @@ pub trait Peer: Display + Clone {
     ) -> Option<&Arc<dyn Fn(&TcpSocket) -> Result<()> + Send + Sync + 'static>> {
         self.get_peer_options()?
             .upstream_tcp_sock_tweak_hook
+            .as_ref()
+    }
+
+    /// What looks at the TLS session when the handshake is complete.
+    fn upstream_tls_handshake_complete_hook(&self) -> Option<&HandshakeCompleteHook> {
+        self.get_peer_options()?
+            .upstream_tls_handshake_complete_hook
             .as_ref()
     }
 }

@@ -300,7 +300,7 @@ fn what_was_not_taken_is_drained() {
         ended.unwrap();
         // What waits at the one that was taken is the new process' now.
         let table = Arc::new(Mutex::new(taken));
-        let new = Listeners::tcp("127.0.0.1:0");
+        let mut new = Listeners::tcp("127.0.0.1:0");
         let mut new = new.listen(Some(&table), 1).await.unwrap();
         let socket = &new.remove(0).listening.socket;
         let mut others = 0;

@@ -100,6 +100,7 @@ impl ResponseCompressionCtx {
     }
 
     /// Whether the body is, or may yet be, transformed.
+    #[inline]
     pub fn is_enabled(&self) -> bool {
         match &self.0 {
             Phase::Header(settings) => settings.is_enabled(),

@@ -23,12 +23,16 @@ use super::proto::out::Out;
 use super::proto::state::{Reading, Writing};
 use super::proto::Refusal;
 use crate::protocols::l4::stream::Stream as L4Stream;
+use crate::protocols::tls::transport;
 use crate::protocols::{Stream, UniqueID};
 
 /// Bytes asked for at once while a long body is read.
 const BODY_READ: usize = 64 * 1024;
 /// A body that is certain to be at least this much longer is read into a buffer of the connection.
 const LONG_BODY: u64 = 16 * 1024;
+/// Bytes asked for at once while what is read has to wait for its reader. The stream below reads ahead for
+/// those who ask for less.
+const LITTLE: usize = 16 * 1024;
 /// Bytes that a read into the worker's buffer can bring.
 const SCRATCH: usize = 32 * 1024;
 
@@ -57,6 +61,8 @@ pub(super) struct Conn {
     /// The peer has closed its direction.
     pub(super) eof: bool,
     pub(super) scanner: Scanner,
+    /// Whether reads bring little, because what they bring would have to be kept.
+    pub(super) little: bool,
     /// So many bytes were written that a flush has not followed yet.
     unflushed: usize,
     /// Nothing is written after what is queued: a FIN follows it.
@@ -100,6 +106,7 @@ impl Conn {
             out: Out::default(),
             eof: false,
             scanner: Scanner::default(),
+            little: false,
             unflushed: 0,
             fin: false,
             alarm: Alarm::default(),
@@ -114,6 +121,7 @@ impl Conn {
         self.reading = Reading::Head;
         self.writing = Writing::Head;
         self.scanner = Scanner::default();
+        self.little = false;
         self.read_due = None;
         self.write_due = None;
         if self.buf.is_empty() {
@@ -199,7 +207,7 @@ impl Conn {
             Reading::Raw => true,
             _ => false,
         };
-        if long {
+        if long && !self.little {
             self.poll_read_own(cx)
         } else {
             self.poll_read_lent(cx)
@@ -221,7 +229,11 @@ impl Conn {
             if lent.is_empty() {
                 lent.resize(SCRATCH, 0);
             }
-            let mut into = ReadBuf::new(&mut lent);
+            let most = match self.little {
+                true => LITTLE,
+                false => SCRATCH,
+            };
+            let mut into = ReadBuf::new(&mut lent[..most]);
             ready!(Pin::new(&mut self.stream).poll_read(cx, &mut into))?;
             let filled = into.filled();
             if self.buf.capacity() - self.buf.len() < filled.len() && self.buf.is_empty() {
@@ -402,8 +414,7 @@ impl Conn {
 
     /// The socket under the stream; `None` for streams of other kinds, whose number may be anything.
     pub(super) fn socket(&self) -> Option<RawFd> {
-        let socket = self.stream.as_any().downcast_ref::<L4Stream>()?;
-        Some(socket.id())
+        Some(transport(&*self.stream)?.id())
     }
 
     /// Has the end of the connection be a reset, so that the peer takes nothing for complete.
@@ -457,7 +468,7 @@ pub(super) fn refused_head(refusal: Refusal) -> BError {
     refused(InvalidHTTPHeader, refusal)
 }
 
-fn due_in(timeout: Duration) -> Instant {
+pub(crate) fn due_in(timeout: Duration) -> Instant {
     let now = Instant::now();
     // A year stands for what cannot be represented.
     now.checked_add(timeout)
@@ -467,7 +478,7 @@ fn due_in(timeout: Duration) -> Instant {
 /// The one timer of a connection. A deadline that moves later costs nothing: the timer rings at the old
 /// time, and is set again then.
 #[derive(Default)]
-struct Alarm {
+pub(crate) struct Alarm {
     sleep: Option<Pin<Box<Sleep>>>,
     /// When it rings; `None` while it is not registered with the runtime.
     armed: Option<Instant>,
@@ -477,7 +488,7 @@ struct Alarm {
 
 impl Alarm {
     /// Whether `due` is over. If not, the task is woken then, or earlier.
-    fn rings(&mut self, cx: &mut Context<'_>, due: Instant) -> bool {
+    pub(crate) fn rings(&mut self, cx: &mut Context<'_>, due: Instant) -> bool {
         loop {
             let sleep = match &mut self.sleep {
                 Some(sleep) => sleep,

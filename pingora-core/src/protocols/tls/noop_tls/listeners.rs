@@ -33,6 +33,14 @@ impl TlsSettings {
         Acceptor
     }
 
+    /// Refuses to make an acceptor.
+    ///
+    /// # Errors
+    /// Always `InternalError`.
+    pub(crate) fn try_build(self) -> Result<Acceptor> {
+        Error::e_explain(InternalError, NO_BACKEND)
+    }
+
     /// Would offer HTTP/2 to clients.
     pub fn enable_h2(&mut self) {}
 

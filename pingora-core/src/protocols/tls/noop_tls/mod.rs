@@ -3,7 +3,11 @@
 pub mod connectors;
 pub mod listeners;
 pub mod stream;
+#[cfg(test)]
+mod tests;
 pub mod utils;
+
+pub(crate) use stream::SslStream as Layer;
 
 /// Stands for a TLS session; there never is one.
 pub struct TlsRef;
@@ -23,5 +27,14 @@ impl CertWrapper {
 }
 
 /// Why everything here fails.
-pub(crate) const NO_BACKEND: &str =
-    "no TLS backend is compiled in: build with one of the TLS features";
+const NO_BACKEND: &str = "no TLS backend is compiled in: build with one of the TLS features";
+
+#[cfg(test)]
+pub(crate) fn some_cert_key() -> utils::CertKey {
+    utils::CertKey
+}
+
+#[cfg(test)]
+pub(crate) fn no_ca() -> std::sync::Arc<CaType> {
+    std::sync::Arc::new([])
+}

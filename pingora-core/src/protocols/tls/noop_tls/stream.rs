@@ -30,6 +30,18 @@ impl<S> Default for SslStream<S> {
     }
 }
 
+impl<S> SslStream<S> {
+    /// The connection under TLS; there is none.
+    pub(crate) fn transport(&self) -> Option<&S> {
+        None
+    }
+
+    /// The connection under TLS; there is none.
+    pub(crate) fn transport_mut(&mut self) -> Option<&mut S> {
+        None
+    }
+}
+
 fn refused<T>() -> Poll<io::Result<T>> {
     Poll::Ready(Err(io::Error::new(io::ErrorKind::Unsupported, NO_BACKEND)))
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
 use http::header::AsHeaderName;
 use http::{HeaderMap, StatusCode, Version};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -245,8 +246,9 @@ impl HttpSession {
         cx: &mut std::task::Context<'_>,
     ) -> std::task::Poll<std::io::Result<usize>> {
         let conn = &mut self.inner.conn;
-        let l4 = conn.stream.as_any().downcast_ref::<L4Stream>();
-        if let Some(probed) = l4.and_then(L4Stream::probe) {
+        // Under TLS, what came may be of the protocol alone, and has to be read.
+        let plain = conn.stream.as_any().downcast_ref::<L4Stream>();
+        if let Some(probed) = plain.and_then(L4Stream::probe) {
             return probed;
         }
         // A task that has used up its budget would be told that every connection is quiet.
@@ -264,7 +266,8 @@ impl HttpSession {
     /// Closes the connection. What the origin still sends is of no interest to anyone, so that nothing is
     /// waited for.
     pub async fn shutdown(&mut self) {
-        self.inner.conn.stream.shutdown().await;
+        // With TLS, an origin that has stopped to read could hold up the farewell for ever.
+        let _ = self.inner.conn.stream.shutdown().now_or_never();
         self.inner.conn.reading = Reading::Broken;
         self.inner.conn.writing = Writing::Broken;
     }

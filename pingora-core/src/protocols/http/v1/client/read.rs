@@ -183,6 +183,12 @@ impl HttpSession {
         std::future::poll_fn(|cx| self.poll_response_task(cx)).await
     }
 
+    /// Whether reads are to bring little from now on, because what they bring would have to be kept.
+    #[doc(hidden)]
+    pub fn read_little(&mut self, little: bool) {
+        self.inner.conn.little = little;
+    }
+
     /// [`HttpSession::read_response_task`] as a poll. The head is moved out, not copied.
     #[doc(hidden)]
     pub fn poll_response_task(&mut self, cx: &mut Context<'_>) -> Poll<Result<HttpTask>> {

@@ -1,4 +1,4 @@
-//! Connecting on threads of its own, so that handshakes do not delay requests.
+//! Handshakes on threads of their own, so that they do not delay requests.
 
 use std::future::Future;
 use std::sync::OnceLock;
@@ -7,8 +7,9 @@ use pingora_error::{Error, ErrorType::InternalError, OrErr, Result};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
-/// Some small runtimes; a peer's connections are always made by the same one.
-pub(super) struct Offload {
+/// Some small runtimes; work with the same key is always done by the same one.
+pub(crate) struct Offload {
+    name: &'static str,
     /// Started on first use: a server may still fork after its connectors are made.
     pools: Box<[OnceLock<Runtime>]>,
     threads: usize,
@@ -24,9 +25,10 @@ impl<T> Drop for AbortOnDrop<T> {
 }
 
 impl Offload {
-    /// `pools` runtimes of `threads` threads each, at least one of either.
-    pub(super) fn new(pools: usize, threads: usize) -> Self {
+    /// `pools` runtimes of `threads` threads each, at least one of either; the threads are named after `name`.
+    pub(crate) fn new(name: &'static str, pools: usize, threads: usize) -> Self {
         Offload {
+            name,
             pools: (0..pools.max(1)).map(|_| OnceLock::new()).collect(),
             threads: threads.max(1),
         }
@@ -38,21 +40,21 @@ impl Offload {
         if slot.get().is_none() {
             let runtime = Builder::new_multi_thread()
                 .worker_threads(self.threads)
-                .thread_name(format!("connect-{index}"))
+                .thread_name(format!("{}-{index}", self.name))
                 .enable_all()
                 .build()
-                .or_err(InternalError, "starting threads to connect on")?;
+                .or_err(InternalError, "starting threads for handshakes")?;
             if let Err(unused) = slot.set(runtime) {
                 // Another thread was faster.
                 unused.shutdown_background();
             }
         }
         slot.get()
-            .ok_or_else(|| Error::explain(InternalError, "no threads to connect on"))
+            .ok_or_else(|| Error::explain(InternalError, "no threads for handshakes"))
     }
 
     /// Runs `work` on the threads for `key`, and ends it when this future is dropped.
-    pub(super) async fn run<T: Send + 'static>(
+    pub(crate) async fn run<T: Send + 'static>(
         &self,
         key: u64,
         work: impl Future<Output = Result<T>> + Send + 'static,
@@ -60,7 +62,7 @@ impl Offload {
         let mut task = AbortOnDrop(self.runtime(key)?.spawn(work));
         (&mut task.0)
             .await
-            .or_err(InternalError, "connecting on another thread")?
+            .or_err(InternalError, "working on another thread")?
     }
 }
 

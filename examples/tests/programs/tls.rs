@@ -1,0 +1,165 @@
+//! The reverse-proxy with TLS and HTTP/2.
+
+use super::certs::{Authority, Leaf, Pair};
+use super::tools::*;
+use examples::{HAS_TLS, WITHOUT_TLS};
+use std::process::Command;
+use tempfile::TempDir;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_reverse-proxy");
+
+/// What curl is told of the version, and what it says it was.
+const VERSIONS: [(&str, &str); 2] = [("--http1.1", "1.1"), ("--http2", "2")];
+
+struct Chain {
+    _front: Program,
+    _back: Program,
+    dir: TempDir,
+}
+
+impl Chain {
+    /// A proxy in front of a proxy with the demo origin.
+    fn new(front: &[&str], back: &[&str]) -> Self {
+        let dir = TempDir::new().unwrap();
+        let back_at = dir.path().join("back");
+        let back = Program::start(BINARY, &back_at, back);
+        let upstream = format!("unix:{}", back_at.display());
+        let front = [&["--upstream", &upstream], front].concat();
+        let front = Program::start(BINARY, &dir.path().join("front"), &front);
+        Chain {
+            _front: front,
+            _back: back,
+            dir,
+        }
+    }
+
+    /// The status and the version of an answer, or why there is none.
+    fn curl(&self, url: &str, args: &[&str]) -> Result<String, String> {
+        let output = Command::new("curl")
+            .args(["-sS", "--max-time", "20", "-o", "/dev/null"])
+            .args(["-w", "%{http_code} %{http_version}", "--unix-socket"])
+            .arg(self.dir.path().join("front"))
+            .args(args)
+            .arg(url)
+            .output()
+            .expect("these tests need curl");
+        match output.status.success() {
+            true => Ok(String::from_utf8(output.stdout).unwrap()),
+            false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        }
+    }
+}
+
+fn pair(authority: &Authority) -> Pair {
+    let names = Leaf {
+        names: &["localhost"],
+        ..Leaf::default()
+    };
+    authority.issue("pair", &names)
+}
+
+#[test]
+fn every_version_over_tls_on_both_sides() {
+    if !HAS_TLS {
+        return;
+    }
+    let authority = Authority::new();
+    let (pair, ca) = (pair(&authority), authority.file());
+    let tls = ["--tls-cert", &pair.cert, "--tls-key", &pair.key];
+    let upstream = [
+        "--upstream-tls",
+        "--upstream-ca",
+        &ca,
+        "--upstream-sni",
+        "localhost",
+    ];
+    for h2 in [&[][..], &["--upstream-h2"]] {
+        let chain = Chain::new(&[&tls[..], &upstream, h2].concat(), &tls);
+        for (flag, version) in VERSIONS {
+            let answer = chain.curl("https://localhost/", &["--cacert", &ca, flag]);
+            assert_eq!(answer, Ok(format!("200 {version}")), "{h2:?}");
+        }
+    }
+}
+
+#[test]
+fn an_upstream_whom_nobody_vouches_for_is_a_502() {
+    if !HAS_TLS {
+        return;
+    }
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let (pair, ca) = (pair(&authority), stranger.file());
+    let tls = ["--tls-cert", &pair.cert, "--tls-key", &pair.key];
+    let upstream = ["--upstream-tls", "--upstream-ca", &ca, "--upstream-sni"];
+    let chain = Chain::new(&[&upstream[..], &["localhost"]].concat(), &tls);
+    let answer = chain.curl("http://localhost/", &[]);
+    assert_eq!(answer.as_deref(), Ok("502 1.1"));
+    let right = authority.file();
+    let upstream = ["--upstream-tls", "--upstream-ca", &right, "--upstream-sni"];
+    let chain = Chain::new(&[&upstream[..], &["elsewhere"]].concat(), &tls);
+    let answer = chain.curl("http://localhost/", &[]);
+    assert_eq!(answer.as_deref(), Ok("502 1.1"));
+}
+
+#[test]
+fn a_renewed_certificate_is_used_without_a_restart() {
+    if !HAS_TLS {
+        return;
+    }
+    let (old, new) = (Authority::new(), Authority::new());
+    let (pair_used, next) = (pair(&old), pair(&new));
+    let chain = Chain::new(
+        &["--tls-cert", &pair_used.cert, "--tls-key", &pair_used.key],
+        &[],
+    );
+    let by = |ca: &str| chain.curl("https://localhost/", &["--cacert", ca]);
+    assert!(by(&old.file()).is_ok());
+    assert!(by(&new.file()).is_err());
+    std::fs::copy(&next.cert, &pair_used.cert).unwrap();
+    std::fs::copy(&next.key, &pair_used.key).unwrap();
+    eventually("the new certificate is served", || by(&new.file()).is_ok());
+    assert!(by(&old.file()).is_err());
+}
+
+#[test]
+fn http2_without_tls_on_both_sides() {
+    let chain = Chain::new(&["--h2c", "--upstream-h2"], &["--h2c"]);
+    let prior = chain.curl("http://localhost/", &["--http2-prior-knowledge"]);
+    assert_eq!(prior.as_deref(), Ok("200 2"));
+    let old = chain.curl("http://localhost/", &["--http1.1"]);
+    assert_eq!(old.as_deref(), Ok("200 1.1"));
+}
+
+#[test]
+fn what_cannot_be_done_with_tls_is_told_in_one_line() {
+    let authority = Authority::new();
+    let pair = pair(&authority);
+    let other = authority.issue("other", &Leaf::default());
+    let missing = ["--tls-cert", "/no/such.pem", "--tls-key", &pair.key];
+    let mixed = ["--tls-cert", &pair.cert, "--tls-key", &other.key];
+    let no_ca = ["--upstream-tls", "--upstream-ca", "/no/ca", "-t"];
+    let no_name = ["--upstream-tls", "--upstream=unix:/x", "-t", "--h2c"];
+    for (args, names) in [
+        (missing, "/no/such.pem"),
+        (mixed, "--tls-cert"),
+        (no_ca, "/no/ca"),
+        (
+            no_name,
+            if HAS_TLS {
+                "--upstream-sni"
+            } else {
+                WITHOUT_TLS
+            },
+        ),
+    ] {
+        let (code, stdout, stderr) = run(BINARY, &args);
+        assert_eq!(code, Some(1), "{args:?}: {stderr}");
+        assert_eq!(stdout, "", "{args:?}");
+        assert!(stderr.contains(names), "{args:?}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{args:?}: {stderr}");
+    }
+    // One without the other is told by the reader of the command line.
+    let (code, _, stderr) = run(BINARY, &["--tls-cert", &pair.cert]);
+    assert_eq!(code, Some(2));
+    assert!(stderr.contains("--tls-key"), "{stderr}");
+}

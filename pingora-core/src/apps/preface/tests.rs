@@ -1,0 +1,49 @@
+use super::*;
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+
+/// What is made of a client that sends this and no more.
+async fn spoken(begin: &[u8], h2c: bool) -> Option<Protocol> {
+    let (mut client, server) = UnixStream::pair().unwrap();
+    client.write_all(begin).await.unwrap();
+    client.shutdown().await.unwrap();
+    let server: crate::protocols::l4::stream::Stream = server.into();
+    let mut stream: Stream = Box::new(server);
+    let options = HttpServerOptions {
+        h2c,
+        ..HttpServerOptions::default()
+    };
+    let (_tell, shutdown) = tokio::sync::watch::channel(false);
+    protocol(&mut stream, Some(&options), &shutdown).await
+}
+
+#[tokio::test]
+async fn by_how_a_client_begins() {
+    let http1 = Some(Protocol::Http1);
+    for (begin, expected) in [
+        (&PREFACE[..], Some(Protocol::Http2)),
+        (&PREFACE[..20], http1),
+        (b"PRI /a HTTP/1.1\r\nHost: a\r\n\r\n", http1),
+        (b"GET / HTTP/1.0\r\n\r\n", http1),
+        (b"GE", http1),
+        (b"", http1),
+    ] {
+        assert_eq!(spoken(begin, true).await, expected, "{begin:?}");
+        assert_eq!(spoken(begin, false).await, http1, "{begin:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_shutdown_ends_the_wait() {
+    let (_client, server) = UnixStream::pair().unwrap();
+    let server: crate::protocols::l4::stream::Stream = server.into();
+    let mut stream: Stream = Box::new(server);
+    let options = HttpServerOptions {
+        h2c: true,
+        ..HttpServerOptions::default()
+    };
+    let (tell, shutdown) = tokio::sync::watch::channel(false);
+    tell.send_replace(true);
+    let begun = protocol(&mut stream, Some(&options), &shutdown).await;
+    assert_eq!(begun, Some(Protocol::Http1));
+}

@@ -1,0 +1,220 @@
+//! A connection on which streams are made.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use pingora_error::ErrorType::H2Error;
+use pingora_error::{Error, Result, RetryType};
+use tokio::sync::watch;
+
+use crate::connectors::pool::{Ended, Idle};
+use crate::protocols::http::v2::client::Http2Session;
+use crate::protocols::{Digest, UniqueIDType};
+
+/// A handle of an HTTP/2 connection. The connection closes when its last handle is dropped.
+#[derive(Clone)]
+pub struct ConnectionRef(Arc<Inner>);
+
+struct Inner {
+    send: SendRequest<Bytes>,
+    closed: watch::Receiver<bool>,
+    /// It was closed before this was made.
+    was_closed: bool,
+    ping_timedout: Arc<AtomicBool>,
+    id: UniqueIDType,
+    max_streams: usize,
+    digest: Digest,
+    /// Streams that are in use.
+    streams: AtomicUsize,
+    /// No further streams are to be made.
+    shutting_down: AtomicBool,
+    /// One more than the worker among whose connections in use this is, or zero.
+    listed: AtomicUsize,
+}
+
+impl ConnectionRef {
+    /// A handle of a connection that [`drive_connection`](crate::protocols::http::v2::client::drive_connection)
+    /// drives: that says by `closed` when it has ended, and by `ping_timeout_occurred` why. At most `max_streams`
+    /// streams are made at once, and at least one.
+    pub fn new(
+        send_req: SendRequest<Bytes>,
+        closed: watch::Receiver<bool>,
+        ping_timeout_occurred: Arc<AtomicBool>,
+        id: UniqueIDType,
+        max_streams: usize,
+        digest: Digest,
+    ) -> Self {
+        let was_closed = *closed.borrow();
+        ConnectionRef(Arc::new(Inner {
+            send: send_req,
+            closed,
+            was_closed,
+            ping_timedout: ping_timeout_occurred,
+            id,
+            max_streams: max_streams.max(1),
+            digest,
+            streams: AtomicUsize::new(0),
+            shutting_down: AtomicBool::new(false),
+            listed: AtomicUsize::new(0),
+        }))
+    }
+
+    /// Streams that may exist at once: by our limit, and by what the peer says it takes.
+    fn limit(&self) -> usize {
+        self.0
+            .max_streams
+            .min(self.0.send.current_max_send_streams())
+    }
+
+    /// How many more streams could be made now, were the connection open.
+    pub fn free_stream_slots(&self) -> usize {
+        self.limit()
+            .saturating_sub(self.0.streams.load(Ordering::Relaxed))
+    }
+
+    /// Whether a further stream can be made.
+    pub fn more_streams_allowed(&self) -> bool {
+        self.can_accept_streams(1)
+    }
+
+    /// Whether so many further streams can be made.
+    pub fn can_accept_streams(&self, streams: usize) -> bool {
+        self.is_usable() && self.free_stream_slots() >= streams
+    }
+
+    fn is_usable(&self) -> bool {
+        !self.is_shutting_down() && !self.is_closed()
+    }
+
+    /// Whether no stream is in use.
+    pub fn is_idle(&self) -> bool {
+        self.0.streams.load(Ordering::Relaxed) == 0
+    }
+
+    /// Gives the place of a stream back. A session does that when it is dropped.
+    pub fn release_stream(&self) {
+        // A call too many must not make the count wrap around.
+        let _ = self
+            .0
+            .streams
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+    }
+
+    /// The identity of the transport.
+    pub fn id(&self) -> UniqueIDType {
+        self.0.id
+    }
+
+    /// What is known of the connection.
+    pub fn digest(&self) -> &Digest {
+        &self.0.digest
+    }
+
+    /// What is known of the connection, to add to it; `None` while there are other handles.
+    pub fn digest_mut(&mut self) -> Option<&mut Digest> {
+        Arc::get_mut(&mut self.0).map(|inner| &mut inner.digest)
+    }
+
+    /// Whether the connection ended because a PING was not answered.
+    pub fn ping_timedout(&self) -> bool {
+        self.0.ping_timedout.load(Ordering::Acquire)
+    }
+
+    /// Whether the connection has ended.
+    pub fn is_closed(&self) -> bool {
+        if self.0.was_closed {
+            return true;
+        }
+        // The lock is taken only after a change, of which there is one. A driver that is gone has ended too.
+        match self.0.closed.has_changed() {
+            Ok(false) => false,
+            Ok(true) => *self.0.closed.borrow(),
+            Err(_) => true,
+        }
+    }
+
+    /// Makes no further streams; those that exist go on.
+    pub fn mark_shutdown(&self) {
+        self.0.shutting_down.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether no further streams are made, because the peer or this side said so.
+    pub fn is_shutting_down(&self) -> bool {
+        self.0.shutting_down.load(Ordering::Relaxed)
+    }
+
+    /// A new stream; `None` when the connection takes no more at the moment, or none ever.
+    ///
+    /// # Errors
+    /// `H2Error` when the connection has failed, which allows a retry on another one.
+    pub async fn spawn_stream(&self) -> Result<Option<Http2Session>> {
+        self.try_stream()
+    }
+
+    /// [`ConnectionRef::spawn_stream`], which never has to wait.
+    pub(super) fn try_stream(&self) -> Result<Option<Http2Session>> {
+        if !self.is_usable() {
+            return Ok(None);
+        }
+        let mut send = self.0.send.clone();
+        // Asks for what the driver has seen: it is ready for any handle that waits for no stream of its own.
+        if let Poll::Ready(Err(e)) = send.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            self.mark_shutdown();
+            if e.is_go_away() && e.reason() == Some(h2::Reason::NO_ERROR) {
+                return Ok(None);
+            }
+            let mut e = Error::because(H2Error, "while opening a stream", e);
+            e.retry = RetryType::Decided(true);
+            return Err(e);
+        }
+        let limit = self.limit();
+        let taken = self
+            .0
+            .streams
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| {
+                (n < limit).then_some(n + 1)
+            });
+        Ok(taken.ok().map(|_| Http2Session::new(send, self.clone())))
+    }
+
+    /// The worker among whose connections in use this is.
+    pub(super) fn listed(&self) -> Option<usize> {
+        self.0.listed.load(Ordering::Relaxed).checked_sub(1)
+    }
+
+    pub(super) fn set_listed(&self, worker: Option<usize>) {
+        let listed = worker.map_or(0, |worker| worker + 1);
+        self.0.listed.store(listed, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_same(&self, other: &ConnectionRef) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Completes when the connection has ended.
+    pub(super) fn closed(&self) -> watch::Receiver<bool> {
+        self.0.closed.clone()
+    }
+}
+
+impl Idle for ConnectionRef {
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        let mut send = self.0.send.clone();
+        match self.is_usable() && !matches!(send.poll_ready(cx), Poll::Ready(Err(_))) {
+            true => Poll::Pending,
+            false => Poll::Ready(Ended::Closed),
+        }
+    }
+
+    /// The task that drives it stays where it is, and so do the requests.
+    fn can_move(&self) -> bool {
+        false
+    }
+
+    fn adopt(self) -> Option<Self> {
+        None
+    }
+}

@@ -1,0 +1,95 @@
+//! From a transport to a connection.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+use std::time::Duration;
+
+use h2::client::Builder;
+use pingora_error::ErrorType::HandshakeError;
+use pingora_error::{OrErr, Result};
+use tokio::sync::watch;
+
+use super::ConnectionRef;
+use crate::protocols::http::v2::client::drive_connection;
+use crate::protocols::{Digest, Stream};
+use crate::worker;
+
+/// The window of a stream: what a link of 1 Gbit/s holds in 10 ms, and more.
+const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
+/// The window of a connection, which bounds what its streams together keep in memory.
+const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
+/// The largest window that there is (RFC 9113 section 6.9.1).
+const MAX_WINDOW: u32 = (1 << 31) - 1;
+/// Streams made before the peer has said how many it takes.
+const FIRST_STREAMS: usize = 100;
+/// Bytes of a request that wait for their turn on the connection, for each stream.
+const SEND_BUFFER: usize = 256 * 1024;
+/// Bytes of a response's head or trailers.
+const MAX_HEADER_LIST: u32 = 256 * 1024;
+
+/// How an HTTP/2 connection is set up.
+#[non_exhaustive]
+#[derive(Clone, Debug, Default)]
+pub struct H2HandshakeSettings {
+    /// How many streams may be in use at once; zero counts as one.
+    pub max_streams: usize,
+    /// How often to send a PING; `None` for never.
+    pub ping_interval: Option<Duration>,
+    /// The flow-control window of a stream in bytes; `None` for 2 MiB.
+    pub stream_window_size: Option<u32>,
+    /// The flow-control window of the connection in bytes; `None` for 8 MiB.
+    pub connection_window_size: Option<u32>,
+}
+
+impl H2HandshakeSettings {
+    /// One stream at a time, no PING, and the windows of the default.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+/// Begins HTTP/2 on a transport, and starts the task that drives the connection, on the runtime of the caller.
+///
+/// It does not wait for the peer: what is wrong with it is seen by the first stream.
+///
+/// # Errors
+/// `HandshakeError` when the preface cannot be written.
+///
+/// # Panics
+/// Outside a tokio runtime.
+///
+/// # Cancel safety
+/// Dropping the future closes the transport.
+pub async fn handshake(stream: Stream, settings: H2HandshakeSettings) -> Result<ConnectionRef> {
+    let digest = Digest {
+        ssl_digest: stream.get_ssl_digest(),
+        timing_digest: stream.get_timing_digest(),
+        proxy_digest: stream.get_proxy_digest(),
+        socket_digest: stream.get_socket_digest(),
+    };
+    let id = stream.id();
+    let max_streams = settings.max_streams.max(1);
+    let stream_window = settings.stream_window_size.unwrap_or(STREAM_WINDOW);
+    let connection_window = settings.connection_window_size.unwrap_or(CONNECTION_WINDOW);
+    let (send, connection) = Builder::new()
+        .enable_push(false)
+        .initial_window_size(stream_window.min(MAX_WINDOW))
+        .initial_connection_window_size(connection_window.min(MAX_WINDOW))
+        .initial_max_send_streams(max_streams.min(FIRST_STREAMS))
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_header_list_size(MAX_HEADER_LIST)
+        .handshake(stream)
+        .await
+        .or_err(HandshakeError, "beginning HTTP/2")?;
+    let (closed, is_closed) = watch::channel(false);
+    let ping_timedout = Arc::new(AtomicBool::new(false));
+    worker::spawn_housekeeping(drive_connection(
+        connection,
+        id,
+        closed,
+        settings.ping_interval,
+        ping_timedout.clone(),
+    ));
+    let conn = ConnectionRef::new(send, is_closed, ping_timedout, id, max_streams, digest);
+    Ok(conn)
+}

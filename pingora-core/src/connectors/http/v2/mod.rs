@@ -1,0 +1,295 @@
+//! HTTP/2 sessions to a peer: streams on connections that are kept.
+//!
+//! ```text
+//!                     last stream ends                     own shelf full
+//!  in use, with room ------------------> idle, the worker's ------------> idle, the overflow
+//!       ^   |   ^                             |                                 |
+//!       |   |   +--------- stream made -------+---------------------------------+
+//!  ends |   | the last place is taken
+//!       |   v
+//!      full, known to its streams alone
+//! ```
+//!
+//! A connection and the task that drives it stay with the worker that made them.
+
+mod conn;
+mod dials;
+mod handshake;
+mod in_use;
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use pingora_error::ErrorType::{ConnectTimedout, H2Downgrade, H2Error};
+use pingora_error::{Context as _, Error, Result};
+use pingora_pool::{ConnectionMeta, ConnectionPool};
+use tokio::runtime::Handle;
+
+use crate::connectors::pool::Pool;
+use crate::connectors::preference::H1Only;
+use crate::connectors::{ConnectorOptions, TransportConnector};
+use crate::protocols::http::client::HttpSession;
+use crate::protocols::http::custom::client::Session;
+use crate::protocols::http::v1::client::HttpSession as Http1Session;
+use crate::protocols::http::v2::client::Http2Session;
+use crate::protocols::{Stream, ALPN};
+use crate::upstreams::peer::{is_at, Peer};
+use crate::worker;
+
+pub use conn::ConnectionRef;
+pub use handshake::{handshake, H2HandshakeSettings};
+pub use in_use::InUsePool;
+
+use dials::Dials;
+
+/// Idle connections that are kept when no options say how many.
+const DEFAULT_POOL_SIZE: usize = 128;
+
+/// Hands out HTTP/2 sessions: streams on kept connections, and on new ones.
+pub struct Connector {
+    transport: Arc<TransportConnector>,
+    /// Idle connections, each with the worker that made it.
+    idle: Arc<Pool<ConnectionRef>>,
+    /// Made when it is first wanted, which it rarely is.
+    overflow: OnceLock<Arc<ConnectionPool<ConnectionRef>>>,
+    size: usize,
+    in_use: InUsePool,
+    dials: Dials,
+    /// Peers that selected HTTP/1.1 when they were offered both.
+    selected_h1: H1Only,
+}
+
+impl Connector {
+    /// A connector with these options; without, one that keeps 128 idle connections.
+    pub fn new(options: Option<ConnectorOptions>) -> Self {
+        let mut options = options.unwrap_or_else(|| ConnectorOptions::new(DEFAULT_POOL_SIZE));
+        let size = std::mem::take(&mut options.keepalive_pool_size);
+        let on_reuse = options.keepalive_pool_callback.take();
+        let transport = Arc::new(TransportConnector::new(Some(options)));
+        Connector::over(transport, Pool::new(size, on_reuse), size)
+    }
+
+    /// A connector that makes connections by `transport`.
+    pub(super) fn over(
+        transport: Arc<TransportConnector>,
+        idle: Arc<Pool<ConnectionRef>>,
+        size: usize,
+    ) -> Self {
+        Connector {
+            transport,
+            idle,
+            overflow: OnceLock::new(),
+            size,
+            in_use: InUsePool::new(),
+            dials: Dials::new(),
+            selected_h1: H1Only::default(),
+        }
+    }
+
+    /// What makes the transport connections.
+    pub fn transport(&self) -> &TransportConnector {
+        &self.transport
+    }
+
+    /// Idle connections for which their workers had no room: what all workers share. It is asked before a new
+    /// connection is made.
+    pub fn idle_pool(&self) -> &Arc<ConnectionPool<ConnectionRef>> {
+        self.overflow
+            .get_or_init(|| Arc::new(ConnectionPool::new(self.size)))
+    }
+
+    /// Connections with streams in use and room for more.
+    pub fn in_use_pool(&self) -> &InUsePool {
+        &self.in_use
+    }
+
+    /// A session on a new connection to `peer`: of HTTP/1.1 when the TLS handshake selected that, or no protocol,
+    /// and the peer may be spoken to so.
+    ///
+    /// Without TLS it is HTTP/2 by prior knowledge for a peer that takes nothing else (RFC 9113 section 3.3).
+    ///
+    /// # Errors
+    /// Those of [`TransportConnector::new_stream`]; `H2Downgrade` when a peer that is to be reached by HTTP/2 only
+    /// selected another protocol.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes what was opened.
+    pub async fn new_http_session<P: Peer + Send + Sync + 'static, C: Session>(
+        &self,
+        peer: &P,
+    ) -> Result<HttpSession<C>> {
+        let stream = self.transport.new_stream(peer).await?;
+        let least = peer.get_alpn().map_or(1, ALPN::get_min_http_version);
+        match stream.selected_alpn_proto() {
+            Some(ALPN::H2) => {}
+            None if !peer.tls() && least == 2 => {}
+            None | Some(ALPN::H1) if least < 2 => {
+                self.selected_h1.insert(peer.reuse_hash());
+                let mut session = Http1Session::new_with_options(stream, peer);
+                session.set_key(peer.reuse_hash());
+                return Ok(HttpSession::H1(session));
+            }
+            selected => {
+                let selected = selected.map_or("none".to_string(), |alpn| alpn.to_string());
+                let mut e = Error::explain(
+                    H2Downgrade,
+                    format!("peer {peer} was to select HTTP/2, and selected {selected}"),
+                );
+                e.set_retry(false);
+                return Err(e.into_up());
+            }
+        }
+        let conn = begin(stream, peer).await?;
+        let session = conn.spawn_stream().await?.ok_or_else(|| {
+            Error::explain(H2Error, format!("no stream on a new connection to {peer}")).into_up()
+        })?;
+        if conn.more_streams_allowed() {
+            self.in_use.insert(peer.reuse_hash(), conn);
+        }
+        Ok(HttpSession::H2(prepared(session, peer)))
+    }
+
+    /// A session on a connection that is being made already, or on one of its own; and whether the connection
+    /// was made for another request.
+    pub(super) async fn soon<P: Peer + Send + Sync + 'static, C: Session>(
+        &self,
+        peer: &P,
+    ) -> Result<(HttpSession<C>, bool)> {
+        let streams = peer.get_peer_options().map_or(1, |o| o.max_h2_streams);
+        let key = peer.reuse_hash();
+        // A connection of HTTP/1.1 is nothing to wait for.
+        let shared = streams > 1 && self.selected_h1.alpn_for(peer).is_none();
+        // Waiting once is enough: what comes of it may be a connection that is full, or none.
+        if shared && self.dials.join(key).await {
+            if let Some(session) = self.kept_session(peer) {
+                return Ok((HttpSession::H2(session), true));
+            }
+        }
+        let _dialed = self.dials.begin(key, streams.saturating_sub(1));
+        Ok((self.new_http_session(peer).await?, false))
+    }
+
+    /// A session on a kept connection to `peer`, if there is one that takes a further stream.
+    ///
+    /// # Errors
+    /// None today: a connection that failed counts as none.
+    pub async fn reused_http_session<P: Peer + Send + Sync + 'static>(
+        &self,
+        peer: &P,
+    ) -> Result<Option<Http2Session>> {
+        Ok(self.kept_session(peer))
+    }
+
+    fn kept_session<P: Peer>(&self, peer: &P) -> Option<Http2Session> {
+        let key = peer.reuse_hash();
+        let session = self
+            .in_use
+            .stream(key, |conn| leads_to(conn, peer))
+            .or_else(|| self.idle_session(key, peer))?;
+        Some(prepared(session, peer))
+    }
+
+    fn idle_session<P: Peer>(&self, key: u64, peer: &P) -> Option<Http2Session> {
+        let surplus = || self.overflow.get()?.get(&key);
+        while let Some(conn) = self.idle.take(key).or_else(surplus) {
+            if !leads_to(&conn, peer) {
+                log::warn!("an idle connection does not lead to {peer}, whose key it has");
+                continue;
+            }
+            if let Ok(Some(session)) = conn.try_stream() {
+                if conn.more_streams_allowed() {
+                    self.in_use.insert(key, conn);
+                }
+                return Some(session);
+            }
+        }
+        None
+    }
+
+    /// Ends a session's exchange. Its connection is kept, unless it has ended: for `idle_timeout` when that was
+    /// its last stream. A stream that has not ended is reset with CANCEL.
+    pub fn release_http_session<P: Peer + Send + Sync + 'static>(
+        &self,
+        session: Http2Session,
+        peer: &P,
+        idle_timeout: Option<Duration>,
+    ) {
+        let conn = session.conn.clone();
+        let key = peer.reuse_hash();
+        drop(session);
+        if conn.is_closed() || conn.is_shutting_down() {
+            self.in_use.remove(key, &conn);
+        } else if conn.is_idle() {
+            self.in_use.remove(key, &conn);
+            if let Some(surplus) = self.idle.put(key, conn, idle_timeout) {
+                self.put_overflow(key, surplus, idle_timeout);
+            }
+        } else if conn.listed().is_none() && conn.more_streams_allowed() {
+            self.in_use.insert(key, conn);
+        }
+    }
+
+    /// Keeps a connection for which this worker has no room, with a task that drops it when it is too old.
+    fn put_overflow(&self, key: u64, conn: ConnectionRef, idle_timeout: Option<Duration>) {
+        if Handle::try_current().is_err() {
+            return;
+        }
+        let meta = ConnectionMeta::new(key, conn.id());
+        let closed = conn.closed();
+        let pool = self.idle_pool().clone();
+        let (evicted, used) = pool.put(&meta, conn);
+        worker::spawn_housekeeping(async move {
+            pool.idle_timeout(&meta, idle_timeout, evicted, closed, used)
+                .await;
+        });
+    }
+
+    /// From now on offers HTTP/1.1 only to `peer`, whatever its ALPN says.
+    pub fn prefer_h1(&self, peer: &impl Peer) {
+        self.transport.prefer_h1(peer);
+    }
+}
+
+/// HTTP/2 on a new transport, within the time that the peer has to be connected to.
+async fn begin<P: Peer>(stream: Stream, peer: &P) -> Result<ConnectionRef> {
+    let mut settings = H2HandshakeSettings::new();
+    settings.ping_interval = peer.h2_ping_interval();
+    if let Some(options) = peer.get_peer_options() {
+        settings.max_streams = options.max_h2_streams;
+        settings.stream_window_size = options.h2_stream_window_size;
+        settings.connection_window_size = options.h2_connection_window_size;
+    }
+    let beginning = handshake(stream, settings);
+    let begun = match peer.total_connection_timeout() {
+        None => beginning.await,
+        Some(limit) => tokio::time::timeout(limit, beginning)
+            .await
+            .unwrap_or_else(|_| Error::e_explain(ConnectTimedout, "no HTTP/2 preface was taken")),
+    };
+    begun
+        .err_context(|| format!("HTTP/2 with peer: {peer}"))
+        .map_err(Error::into_up)
+}
+
+/// A session with the options of its peer.
+fn prepared<P: Peer>(mut session: Http2Session, peer: &P) -> Http2Session {
+    if let Some(options) = peer.get_peer_options() {
+        session.read_timeout = options.read_timeout;
+        session.write_timeout = options.write_timeout;
+    }
+    session
+}
+
+/// Whether the connection leads to the peer, as far as that is known. Two peers may have the same key.
+fn leads_to<P: Peer>(conn: &ConnectionRef, peer: &P) -> bool {
+    let digest = conn.digest();
+    if digest.proxy_digest.is_some() || peer.get_proxy().is_some() {
+        return true;
+    }
+    let socket = digest.socket_digest.as_ref();
+    let remote = socket.and_then(|socket| socket.peer_addr.get()?.as_ref());
+    remote.is_none_or(|remote| remote.as_inet().is_none() || is_at(remote, peer.address()))
+}
+
+#[cfg(test)]
+mod tests;

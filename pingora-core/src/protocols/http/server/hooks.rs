@@ -1,0 +1,152 @@
+//! What the proxy asks of a session besides its public API: polls, and where things stand.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use pingora_error::{Error, Result};
+
+use super::Session;
+use crate::protocols::http::HttpTask;
+use crate::shutdown::{Registry, Stage};
+
+impl Session {
+    /// Lets an HTTP/1.x connection's waiting for a request end with the shutdown.
+    #[doc(hidden)]
+    pub fn wait_in(&mut self, registry: &Arc<Registry>, read_timeout: Duration) {
+        h1!(self, s => s.wait_in(registry, read_timeout), else ())
+    }
+
+    /// Whether lines of request heads on this connection may end in LF alone.
+    #[doc(hidden)]
+    pub fn set_lenient_line_ends(&mut self, lenient: bool) {
+        h1!(self, s => s.set_lenient_line_ends(lenient), else ())
+    }
+
+    /// Whether the server of this connection is shutting down.
+    #[doc(hidden)]
+    pub fn is_shutting_down(&self) -> bool {
+        h1!(self, s => s.shutdown_stage() != Stage::Running, else false)
+    }
+
+    /// Whether an earlier request was served on this connection, or is told of a shutdown by its connection.
+    #[doc(hidden)]
+    pub fn is_reused(&self) -> bool {
+        match self {
+            Session::H1(s) => s.is_reused(),
+            Session::H2(_) => true,
+            Session::Custom(_) => false,
+        }
+    }
+
+    /// Whether a piece of the body is there without a read.
+    #[doc(hidden)]
+    pub fn has_buffered_body(&self) -> bool {
+        h1!(self, s => s.has_buffered_body(), else false)
+    }
+
+    /// Whether a byte of the next request is there; reads at most once.
+    #[doc(hidden)]
+    pub fn poll_has_request(&mut self, cx: &mut Context<'_>) -> bool {
+        h1!(self, s => s.poll_has_request(cx), else true)
+    }
+
+    /// [`Session::read_request_body`] as a poll. It is made anew for each poll where only the
+    /// asynchronous form exists, which is cancel safe.
+    #[doc(hidden)]
+    pub fn poll_read_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
+        match self {
+            Session::H1(s) => s.poll_read_body(cx),
+            Session::H2(s) => s.poll_read_body(cx),
+            Session::Custom(s) => s.read_body_bytes().as_mut().poll(cx),
+        }
+    }
+
+    /// Ready when the client has left before its response is complete.
+    #[doc(hidden)]
+    pub fn poll_abort(&mut self, cx: &mut Context<'_>) -> Poll<Box<Error>> {
+        match self {
+            Session::H1(s) => s.poll_abort(cx),
+            Session::H2(s) => s.poll_abort(cx),
+            Session::Custom(s) => match s.read_body_or_idle(true).as_mut().poll(cx) {
+                Poll::Ready(Err(e)) => Poll::Ready(e),
+                _ => Poll::Pending,
+            },
+        }
+    }
+
+    /// Queues a message of the response, and says whether it ends it.
+    #[doc(hidden)]
+    pub fn queue_task(&mut self, task: HttpTask) -> Result<bool> {
+        match self {
+            Session::H1(s) => s.queue_task(task),
+            Session::H2(s) => s.queue_task(task),
+            Session::Custom(s) => {
+                let end = task.is_end();
+                s.send_proxy_task(task);
+                Ok(end)
+            }
+        }
+    }
+
+    /// Writes what is queued.
+    #[doc(hidden)]
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        match self {
+            Session::H1(s) => s.poll_flush(cx),
+            Session::H2(s) => s.poll_flush(cx),
+            Session::Custom(s) if !s.has_pending_proxy_tasks() => Poll::Ready(Ok(())),
+            Session::Custom(s) => s.write_proxy_tasks().as_mut().poll(cx).map_ok(|_| ()),
+        }
+    }
+
+    /// How many bytes are queued and have not left, as far as that is known.
+    #[doc(hidden)]
+    pub fn queued(&self) -> usize {
+        match self {
+            Session::H1(s) => s.queued(),
+            Session::H2(s) => s.queued(),
+            Session::Custom(_) => 0,
+        }
+    }
+
+    /// Whether what is written leaves at once, as far as that is known. If not, it is kept in memory.
+    #[doc(hidden)]
+    pub fn has_room(&self) -> bool {
+        match self {
+            Session::H2(s) => s.has_room(),
+            Session::H1(_) | Session::Custom(_) => true,
+        }
+    }
+
+    /// Whether the request is an extended CONNECT of HTTP/2 (RFC 8441).
+    #[doc(hidden)]
+    pub fn is_extended_connect(&self) -> bool {
+        match self {
+            Session::H2(s) => s.is_extended_connect(),
+            Session::H1(_) | Session::Custom(_) => false,
+        }
+    }
+
+    /// Whether everything queued has left.
+    #[doc(hidden)]
+    pub fn is_flushed(&self) -> bool {
+        match self {
+            Session::H1(s) => s.is_flushed(),
+            Session::H2(s) => s.is_flushed(),
+            Session::Custom(s) => !s.has_pending_proxy_tasks(),
+        }
+    }
+
+    /// The fields after the request body, once it is read.
+    #[doc(hidden)]
+    pub fn take_request_trailers(&mut self) -> Option<Box<HeaderMap>> {
+        match self {
+            Session::H1(s) => s.take_request_trailers(),
+            Session::H2(s) => s.take_request_trailers(),
+            Session::Custom(_) => None,
+        }
+    }
+}

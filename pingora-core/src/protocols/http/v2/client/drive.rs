@@ -1,0 +1,66 @@
+//! The task that moves the frames of a connection.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
+
+use h2::client::Connection;
+use h2::{Ping, PingPong};
+use log::{debug, warn};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+
+use crate::protocols::UniqueIDType;
+
+/// How long the peer may take to answer a PING.
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Moves the frames of a connection until it ends, then says so by `closed`.
+///
+/// With a `ping_interval` other than zero the peer is sent a PING that often, and has five seconds to answer each: else
+/// `ping_timeout_occurred` is set and the connection is dropped, with all its streams.
+pub async fn drive_connection<S>(
+    mut c: Connection<S>,
+    id: UniqueIDType,
+    closed: watch::Sender<bool>,
+    ping_interval: Option<Duration>,
+    ping_timeout_occurred: Arc<AtomicBool>,
+) where
+    S: AsyncRead + AsyncWrite + Send + Unpin,
+{
+    let pings = ping_interval
+        .filter(|interval| !interval.is_zero())
+        .and_then(|interval| Some((interval, c.ping_pong()?)));
+    let ended = match pings {
+        None => (&mut c).await,
+        Some((interval, pings)) => {
+            tokio::select! {
+                ended = &mut c => ended,
+                () = unanswered(pings, interval) => {
+                    warn!("no answer to a PING on the HTTP/2 connection {id}");
+                    ping_timeout_occurred.store(true, Ordering::Release);
+                    Ok(())
+                }
+            }
+        }
+    };
+    if let Err(e) = ended {
+        debug!("the HTTP/2 connection {id} ended: {e}");
+    }
+    // Streams are told by this that they ended; whoever asks them why must find the flag set.
+    drop(c);
+    closed.send_replace(true);
+}
+
+/// Returns when a PING was not answered.
+async fn unanswered(mut pings: PingPong, interval: Duration) {
+    loop {
+        tokio::time::sleep(interval).await;
+        match tokio::time::timeout(PING_TIMEOUT, pings.ping(Ping::opaque())).await {
+            Ok(Ok(_)) => {}
+            // The connection failed otherwise, which is for its own future to say.
+            Ok(Err(_)) => return std::future::pending().await,
+            Err(_) => return,
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! HTTP/2 as a client speaks it.
+//!
+//! ```text
+//! request:   Idle ---> Queued ---> Open ---> Ended        response:  Unsent ---> Head ---> Body ---> Ended
+//!                                    |                                             |         |
+//!                                    +--> Taken (by its own writer)                +---------+--> Broken
+//! ```
+//!
+//! A session is one stream. Its frames are moved by the task of its connection, [`drive_connection`]; between the
+//! two lie the windows of flow control: what was read and not asked for again keeps the peer's window closed.
+
+use std::pin::Pin;
+use std::task::{ready, Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::{ResponseFuture, SendRequest};
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, Method};
+use pingora_error::ErrorType::InternalError;
+use pingora_error::{BError, Error, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+
+use super::out::Out;
+use crate::connectors::http::v2::ConnectionRef;
+use crate::protocols::l4::socket::SocketAddr;
+use crate::protocols::{Digest, UniqueIDType};
+
+mod drive;
+mod failure;
+mod read;
+mod request;
+mod timer;
+mod write;
+
+pub use drive::drive_connection;
+pub use failure::{was_not_processed, PING_TIMEDOUT};
+
+use failure::When;
+use timer::Timer;
+
+/// One stream of an HTTP/2 connection, as its client sees it.
+pub struct Http2Session {
+    inner: Box<Inner>,
+    /// How long the origin may be silent; `None` for no limit.
+    pub read_timeout: Option<Duration>,
+    /// How long the origin may take nothing; `None` for no limit.
+    pub write_timeout: Option<Duration>,
+    /// The connection.
+    pub conn: ConnectionRef,
+}
+
+struct Inner {
+    send: SendRequest<Bytes>,
+    sending: Sending,
+    receiving: Receiving,
+    out: Out,
+    /// The request, where it was asked to be kept.
+    request: Option<Box<RequestHeader>>,
+    response: Option<Box<ResponseHeader>>,
+    asked: Asked,
+    /// The length that the head of the request promised, less what was sent of it.
+    owed: Option<u64>,
+    body_sent: usize,
+    body_received: usize,
+    /// Bytes that were given out and for which the window is to be opened again.
+    unreleased: usize,
+    read_timer: Timer,
+    write_timer: Timer,
+    /// The last poll brought a message, so that another one may be there.
+    more: bool,
+}
+
+/// The direction of the request.
+enum Sending {
+    /// No head yet.
+    Idle,
+    /// The head waits for the first flush, by which it is known whether anything follows.
+    Queued(Box<RequestHeader>),
+    Open(SendStream<Bytes>),
+    /// Everything is handed over. The handle is kept to reset the stream with.
+    Ended(SendStream<Bytes>),
+    /// Someone else writes.
+    Taken,
+}
+
+/// The direction of the response.
+enum Receiving {
+    /// The request was not sent.
+    Unsent,
+    Head(ResponseFuture),
+    Body(RecvStream),
+    Ended,
+    Broken,
+}
+
+/// What of the request the response depends on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Asked {
+    #[default]
+    Other,
+    /// The response has no body.
+    Head,
+    /// A success opens a tunnel.
+    Connect,
+    /// A success opens a tunnel that stays HTTP/2's own.
+    Tunnel,
+}
+
+impl Http2Session {
+    pub(crate) fn new(send: SendRequest<Bytes>, conn: ConnectionRef) -> Self {
+        Http2Session {
+            inner: Box::new(Inner {
+                send,
+                sending: Sending::Idle,
+                receiving: Receiving::Unsent,
+                out: Out::default(),
+                request: None,
+                response: None,
+                asked: Asked::Other,
+                owed: None,
+                body_sent: 0,
+                body_received: 0,
+                unreleased: 0,
+                read_timer: Timer::default(),
+                write_timer: Timer::default(),
+                more: false,
+            }),
+            read_timeout: None,
+            write_timeout: None,
+            conn,
+        }
+    }
+
+    fn when(&self) -> When {
+        match self.inner.receiving {
+            Receiving::Unsent | Receiving::Head(_) => When::Unanswered,
+            _ => When::Answered,
+        }
+    }
+
+    /// The error for a failure of the stream.
+    fn failed(&self, e: h2::Error, context: &'static str) -> BError {
+        self.blamed(failure::failed(e, self.when(), context))
+    }
+
+    /// Says that a PING was not answered, where that is what ended the stream.
+    fn blamed(&self, mut e: BError) -> BError {
+        if self.conn.ping_timedout() {
+            e.etype = PING_TIMEDOUT;
+        }
+        e
+    }
+
+    /// Gives the stream up: the origin is told to stop (CANCEL), unless it has ended.
+    pub fn shutdown(&mut self) {
+        self.reset(Reason::CANCEL);
+        self.inner.receiving = Receiving::Broken;
+    }
+
+    fn reset(&mut self, reason: Reason) {
+        match &mut self.inner.sending {
+            Sending::Open(writer) | Sending::Ended(writer) => writer.send_reset(reason),
+            Sending::Idle | Sending::Queued(_) | Sending::Taken => {}
+        }
+        self.inner.out.clear();
+    }
+
+    /// The request, once it was written by [`write_request_header`](Http2Session::write_request_header).
+    pub fn request_header(&self) -> Option<&RequestHeader> {
+        self.inner.request.as_deref()
+    }
+
+    /// The head of the response, once it is read.
+    pub fn response_header(&self) -> Option<&ResponseHeader> {
+        self.inner.response.as_deref()
+    }
+
+    /// Bytes of response body read so far.
+    pub fn body_bytes_received(&self) -> usize {
+        self.inner.body_received
+    }
+
+    /// Bytes of request body handed over so far.
+    #[doc(hidden)]
+    pub fn body_bytes_sent(&self) -> usize {
+        self.inner.body_sent
+    }
+
+    /// Whether the whole response is read.
+    pub fn response_finished(&self) -> bool {
+        match &self.inner.receiving {
+            Receiving::Body(body) => body.is_end_stream(),
+            Receiving::Ended => true,
+            Receiving::Unsent | Receiving::Head(_) | Receiving::Broken => false,
+        }
+    }
+
+    /// What is known of the connection.
+    pub fn digest(&self) -> Option<&Digest> {
+        Some(self.conn.digest())
+    }
+
+    /// What is known of the connection, to add to it; `None` while others have the connection too.
+    pub fn digest_mut(&mut self) -> Option<&mut Digest> {
+        self.conn.digest_mut()
+    }
+
+    /// The origin's address.
+    pub fn server_addr(&self) -> Option<&SocketAddr> {
+        self.conn.digest().socket_digest.as_ref()?.peer_addr()
+    }
+
+    /// The local address of the connection.
+    pub fn client_addr(&self) -> Option<&SocketAddr> {
+        self.conn.digest().socket_digest.as_ref()?.local_addr()
+    }
+
+    /// The identity of the connection, which its streams share.
+    pub fn fd(&self) -> UniqueIDType {
+        self.conn.id()
+    }
+}
+
+impl Drop for Http2Session {
+    /// Frees the place on the connection. A stream that has not ended is reset with CANCEL.
+    fn drop(&mut self) {
+        self.conn.release_stream();
+    }
+}
+
+#[cfg(test)]
+mod tests;

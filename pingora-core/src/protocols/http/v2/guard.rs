@@ -1,0 +1,215 @@
+//! Between the transport and the `h2` crate: watches the frames that a client sends.
+
+use std::cell::Cell;
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{ready, Context, Poll};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use h2::Reason;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+
+use crate::protocols::raw_connect::ProxyDigest;
+use crate::protocols::tls::{SslDigest, TlsRef};
+use crate::protocols::{
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
+    TimingDigest, UniqueID, UniqueIDType, ALPN,
+};
+
+mod budget;
+mod frames;
+mod hpack;
+mod huffman;
+mod streams;
+
+use frames::Frames;
+
+/// How long a connection that was ended is read on, so that the client gets what it was told last.
+const LINGER: Duration = Duration::from_secs(1);
+/// Bytes for which it is.
+const LINGER_BYTES: usize = 1 << 20;
+
+thread_local! {
+    /// Why the connection that this thread polls right now is to be ended: the way from the transport, which
+    /// the `h2` crate owns, to whoever polls that.
+    static VERDICT: Cell<Option<Reason>> = const { Cell::new(None) };
+}
+
+/// Why the connection that was just polled, and failed, is to be ended; `None` when it failed by itself.
+pub(crate) fn verdict() -> Option<Reason> {
+    VERDICT.take()
+}
+
+/// A transport whose frames are watched.
+pub(crate) struct Guard {
+    io: Stream,
+    frames: Frames,
+    linger: Option<(Pin<Box<Sleep>>, usize)>,
+}
+
+impl Guard {
+    pub(crate) fn new(io: Stream) -> Self {
+        Guard {
+            io,
+            frames: Frames::new(),
+            linger: None,
+        }
+    }
+
+    /// Reads on for nothing until the client closes, for a while.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let (sleep, left) = self
+            .linger
+            .get_or_insert_with(|| (Box::pin(tokio::time::sleep(LINGER)), LINGER_BYTES));
+        let mut buf = [0; 4096];
+        loop {
+            let mut into = ReadBuf::new(&mut buf);
+            match Pin::new(&mut self.io).poll_read(cx, &mut into) {
+                Poll::Ready(Ok(())) => {
+                    let n = into.filled().len();
+                    if n == 0 || n > *left {
+                        return Poll::Ready(());
+                    }
+                    *left -= n;
+                }
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Pending => return std::future::Future::poll(sleep.as_mut(), cx),
+            }
+        }
+    }
+}
+
+impl AsyncRead for Guard {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+        if let Err(reason) = this.frames.received(&mut buf.filled_mut()[before..]) {
+            VERDICT.set(Some(reason));
+            return Poll::Ready(Err(io::Error::other("the client is sent away")));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Guard {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.note(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.note(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.linger.is_none() {
+            ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+        }
+        self.poll_linger(cx).map(Ok)
+    }
+}
+
+impl Guard {
+    fn note(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(n)) = &written {
+            self.frames.sent(*n);
+        }
+        written
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.io.fmt(f)
+    }
+}
+
+#[async_trait]
+impl Shutdown for Guard {
+    async fn shutdown(&mut self) {
+        self.io.shutdown().await;
+    }
+}
+
+impl UniqueID for Guard {
+    fn id(&self) -> UniqueIDType {
+        self.io.id()
+    }
+}
+
+impl Ssl for Guard {
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.io.selected_alpn_proto()
+    }
+
+    fn get_ssl(&self) -> Option<&TlsRef> {
+        self.io.get_ssl()
+    }
+
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.io.get_ssl_digest()
+    }
+}
+
+#[async_trait]
+impl Peek for Guard {}
+
+impl GetTimingDigest for Guard {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        self.io.get_timing_digest()
+    }
+
+    fn get_read_pending_time(&self) -> Duration {
+        self.io.get_read_pending_time()
+    }
+
+    fn get_write_pending_time(&self) -> Duration {
+        self.io.get_write_pending_time()
+    }
+}
+
+impl GetProxyDigest for Guard {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        self.io.get_proxy_digest()
+    }
+
+    fn set_proxy_digest(&mut self, digest: ProxyDigest) {
+        self.io.set_proxy_digest(digest);
+    }
+}
+
+impl GetSocketDigest for Guard {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.io.get_socket_digest()
+    }
+
+    fn set_socket_digest(&mut self, digest: SocketDigest) {
+        self.io.set_socket_digest(digest);
+    }
+}

@@ -1,0 +1,162 @@
+//! What is to be sent on a stream and has not been handed over yet.
+
+use std::collections::VecDeque;
+use std::task::{ready, Context, Poll};
+
+use bytes::Bytes;
+use h2::SendStream;
+use http::HeaderMap;
+use pingora_error::ErrorType::H2Error;
+use pingora_error::{Error, Result};
+
+use super::stream_error;
+
+/// Bytes of connection window that are asked for at once, so that one stream does not hold back the others.
+const MOST_AT_ONCE: usize = 64 * 1024;
+
+/// Pieces of a body, and perhaps its end.
+#[derive(Default)]
+pub(crate) struct Out {
+    pieces: VecDeque<Bytes>,
+    len: usize,
+    end: Option<End>,
+}
+
+/// How a stream ends.
+enum End {
+    Plain,
+    Trailers(HeaderMap),
+}
+
+/// What one step handed over.
+pub(crate) enum Sent {
+    /// A part; there is more.
+    Part,
+    /// The rest.
+    All,
+}
+
+impl Out {
+    /// Appends a piece.
+    pub(crate) fn push(&mut self, data: Bytes) {
+        if !data.is_empty() {
+            self.len += data.len();
+            self.pieces.push_back(data);
+        }
+    }
+
+    /// Nothing follows but trailers.
+    pub(crate) fn end(&mut self, trailers: Option<HeaderMap>) {
+        self.end = Some(trailers.map_or(End::Plain, End::Trailers));
+    }
+
+    /// Bytes of body that have not been handed over.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing is left to hand over.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0 && self.end.is_none()
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        *self = Out::default();
+    }
+
+    /// Hands over as much as the windows of the stream and the connection let, in one step of at most one
+    /// piece. The bytes were not written yet; the connection does that.
+    ///
+    /// # Errors
+    /// `H2Error`, `ConnectionClosed` when the stream has ended.
+    pub(crate) fn poll_send(
+        &mut self,
+        stream: &mut SendStream<Bytes>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Sent>> {
+        if let Some(piece) = self.pieces.front_mut() {
+            if stream.capacity() == 0 {
+                stream.reserve_capacity(self.len.min(MOST_AT_ONCE));
+                // An old notice may be left of capacity that is gone meanwhile.
+                while stream.capacity() == 0 {
+                    match ready!(stream.poll_capacity(cx)) {
+                        Some(capacity) => capacity.map_err(failed)?,
+                        None => return Poll::Ready(Err(closed(stream, cx))),
+                    };
+                }
+            }
+            let n = stream.capacity().min(piece.len());
+            let data = piece.split_to(n);
+            if piece.is_empty() {
+                self.pieces.pop_front();
+            }
+            self.len -= n;
+            let last = self.len == 0 && matches!(self.end, Some(End::Plain));
+            stream.send_data(data, last).map_err(failed)?;
+            if last {
+                self.end = None;
+            }
+            return Poll::Ready(Ok(match self.is_empty() {
+                true => Sent::All,
+                false => Sent::Part,
+            }));
+        }
+        Poll::Ready(self.send_end(stream).map(|()| Sent::All))
+    }
+
+    /// Hands over everything, whatever flow control says.
+    ///
+    /// # Errors
+    /// As [`Out::poll_send`].
+    pub(crate) fn send_all(&mut self, stream: &mut SendStream<Bytes>) -> Result<()> {
+        self.len = 0;
+        for piece in std::mem::take(&mut self.pieces) {
+            stream.send_data(piece, false).map_err(failed)?;
+        }
+        self.send_end(stream)
+    }
+
+    fn send_end(&mut self, stream: &mut SendStream<Bytes>) -> Result<()> {
+        match self.end.take() {
+            None => Ok(()),
+            Some(End::Plain) => stream.send_data(Bytes::new(), true).map_err(failed),
+            Some(End::Trailers(trailers)) => stream.send_trailers(trailers).map_err(failed),
+        }
+    }
+}
+
+fn failed(e: h2::Error) -> Box<Error> {
+    stream_error("while writing to a stream", e)
+}
+
+/// The stream takes nothing more: because the peer reset it, if that can be told.
+fn closed(stream: &mut SendStream<Bytes>, cx: &mut Context<'_>) -> Box<Error> {
+    match stream.poll_reset(cx) {
+        Poll::Ready(Ok(reason)) => reset_by_peer(reason),
+        Poll::Ready(Err(e)) => failed(e),
+        Poll::Pending => Error::explain(H2Error, "the stream takes nothing more"),
+    }
+}
+
+/// The peer gave up the stream.
+pub(crate) fn reset_by_peer(reason: h2::Reason) -> Box<Error> {
+    Error::because(
+        H2Error,
+        "the stream was reset by the peer",
+        h2::Error::from(reason),
+    )
+}
+
+/// For a head that is sent when it is known what follows.
+impl Out {
+    /// Whether the end is queued.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.end.is_some()
+    }
+
+    /// Whether nothing but the end is queued, and no trailers.
+    pub(crate) fn is_bare_end(&self) -> bool {
+        self.len == 0 && matches!(self.end, Some(End::Plain))
+    }
+}

@@ -1,0 +1,92 @@
+//! What a request has to keep to at the border (RFC 9113 section 8), also where the `h2` crate looks at it.
+
+use h2::Reason;
+use http::header::{HeaderMap, HeaderName, CONNECTION, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use http::Method;
+use pingora_http::{Names, RequestHeader};
+
+use crate::protocols::http::authority::validate_request_authority;
+use crate::protocols::http::v1::proto::framing;
+
+/// Names that HTTP/2 has no place for (RFC 9113 section 8.2.2).
+fn is_of_connection(name: &HeaderName) -> bool {
+    name == CONNECTION
+        || name == TRANSFER_ENCODING
+        || name == UPGRADE
+        || name == "keep-alive"
+        || name == "proxy-connection"
+}
+
+/// Whether a malformed string stood here before it came past the guard of the transport.
+fn is_replaced(string: &str) -> bool {
+    !string.is_empty() && string.bytes().all(|b| b == b'&')
+}
+
+/// Checks a request's head, and says what its Content-Length promises. `ended`: no body follows.
+///
+/// # Errors
+/// `PROTOCOL_ERROR` for the stream, and nothing but it: the request is malformed (RFC 9113 section 8.1.1).
+pub(super) fn request(request: &RequestHeader, ended: bool) -> Result<Option<u64>, Reason> {
+    fields(&request.headers)?;
+    if request.may_have(Names::TE) {
+        let others = |te: &http::HeaderValue| !te.as_bytes().eq_ignore_ascii_case(b"trailers");
+        if request.headers.get_all(TE).iter().any(others) {
+            return Err(Reason::PROTOCOL_ERROR);
+        }
+    }
+    let authority = request.uri.authority().map_or("", |a| a.as_str());
+    if is_replaced(request.method.as_str()) || is_replaced(authority) {
+        return Err(Reason::PROTOCOL_ERROR);
+    }
+    validate_request_authority(request).map_err(|_| Reason::PROTOCOL_ERROR)?;
+    let target = request.uri.path();
+    let in_form = match request.method {
+        Method::CONNECT => request.uri.authority().is_some(),
+        // RFC 9113 section 8.3.1: an absolute path, or an asterisk for OPTIONS.
+        Method::OPTIONS if target == "*" => true,
+        _ => target.starts_with('/'),
+    };
+    // RFC 9110 section 4.2.1: an http URI has a host.
+    let named = request.uri.authority().is_some() || request.headers.contains_key(HOST);
+    if !in_form || !named {
+        return Err(Reason::PROTOCOL_ERROR);
+    }
+    let promised = framing::content_length(request).map_err(|_| Reason::PROTOCOL_ERROR)?;
+    if framing::length_is_repeated(request) || (ended && promised.is_some_and(|n| n > 0)) {
+        return Err(Reason::PROTOCOL_ERROR);
+    }
+    Ok(promised)
+}
+
+/// Checks the fields after a request's body.
+///
+/// # Errors
+/// As [`request`].
+pub(super) fn trailers(trailers: &HeaderMap) -> Result<(), Reason> {
+    fields(trailers)
+}
+
+fn fields(fields: &HeaderMap) -> Result<(), Reason> {
+    let malformed = fields.iter().any(|(name, value)| {
+        let value = value.as_bytes();
+        let padded = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+        // RFC 9113 section 8.2.1. The `http` crate's types have neither upper case nor CR, LF or NUL; the
+        // check does not depend on it.
+        is_of_connection(name)
+            || is_replaced(name.as_str())
+            || name
+                .as_str()
+                .bytes()
+                .any(|b| b.is_ascii_uppercase() || b <= b' ' || b >= 0x7f || b == b':')
+            || value.iter().any(|b| matches!(b, b'\r' | b'\n' | 0))
+            || padded(value.first())
+            || padded(value.last())
+    });
+    match malformed {
+        true => Err(Reason::PROTOCOL_ERROR),
+        false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! Connections: the handshake, and the streams that clients open.
+
+use std::sync::Arc;
+use std::task::{ready, Context, Poll};
+
+use bytes::Bytes;
+use h2::server::{Connection, SendResponse};
+use h2::RecvStream;
+use http::Request;
+use log::debug;
+use pingora_error::ErrorType::HandshakeError;
+use pingora_error::{Error, Result};
+use pingora_http::RequestHeader;
+
+use super::super::guard::{self, Guard};
+use super::super::stream_error;
+use super::{check, H2Options, HttpSession};
+use crate::protocols::{Digest, Stream};
+
+/// Streams that a client may have open at the same time.
+const MAX_STREAMS: u32 = 100;
+/// Bytes of header fields in a request.
+const MAX_HEADER_LIST: u32 = 64 * 1024;
+/// Bytes that a stream buffers in the connection; more wait where they come from.
+const SEND_BUFFER: usize = 32 * 1024;
+/// Bytes of a request body that a client may send on before any of it was taken.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// The same over all streams of a connection.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Resets that a client may make the server send, over the life of a connection.
+const LOCAL_RESETS: usize = 128;
+/// Streams that may be reset before they were looked at.
+const PENDING_RESETS: usize = 20;
+/// Streams reset by the server that are remembered, to ignore what is still on its way for them.
+const REMEMBERED_RESETS: usize = 50;
+
+/// How HTTP/2 connections are set up unless the application says otherwise: at most 100 streams, 64 KiB of
+/// header fields in a request, 32 KiB of a response buffered for each stream, 1 MiB of request bodies for all; a
+/// client that resets streams, or has them reset, out of proportion is sent away. WebSockets may be opened
+/// by an extended CONNECT (RFC 8441).
+pub fn default_h2_options() -> H2Options {
+    let mut options = H2Options::new();
+    options
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADER_LIST)
+        .max_send_buffer_size(SEND_BUFFER)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_local_error_reset_streams(Some(LOCAL_RESETS))
+        .max_pending_accept_reset_streams(PENDING_RESETS)
+        .max_concurrent_reset_streams(REMEMBERED_RESETS)
+        .enable_connect_protocol();
+    options
+}
+
+/// Begins HTTP/2 on a connection: exchanges the prefaces. `None` stands for [`default_h2_options`].
+///
+/// From then on the frames that the client sends are counted, and one that sends out of proportion what
+/// costs it little and the server much is sent away with ENHANCE_YOUR_CALM.
+///
+/// # Errors
+/// `HandshakeError` when the client does not speak HTTP/2, or leaves.
+pub async fn handshake(
+    io: Stream,
+    options: Option<H2Options>,
+) -> Result<Connection<Stream, Bytes>> {
+    let options = options.unwrap_or_else(default_h2_options);
+    let guarded: Stream = Box::new(Guard::new(io));
+    let connection = options.handshake(guarded).await;
+    connection.map_err(|e| Error::because(HandshakeError, "while beginning HTTP/2", e))
+}
+
+/// What came of a stream that a client opened.
+// The session is what nearly always comes of it.
+#[allow(clippy::large_enum_variant)]
+pub enum H2Accept {
+    /// A request.
+    Session(HttpSession),
+    /// A malformed request: its stream was reset with PROTOCOL_ERROR, and the connection goes on.
+    Rejected,
+}
+
+impl HttpSession {
+    /// Waits for the next stream, and drives the connection meanwhile. `None`: the connection has ended.
+    ///
+    /// # Errors
+    /// `H2Error` when the connection failed, `ConnectionClosed` when the client is gone. It is of no use then.
+    ///
+    /// # Cancel safety
+    /// No stream is lost.
+    pub async fn from_h2_conn(
+        conn: &mut Connection<Stream, Bytes>,
+        digest: Arc<Digest>,
+    ) -> Result<Option<H2Accept>> {
+        std::future::poll_fn(|cx| HttpSession::poll_from_h2_conn(conn, &digest, cx)).await
+    }
+
+    /// [`HttpSession::from_h2_conn`] as a poll.
+    pub(crate) fn poll_from_h2_conn(
+        conn: &mut Connection<Stream, Bytes>,
+        digest: &Arc<Digest>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<H2Accept>>> {
+        let accepted = loop {
+            let accepted = ready!(conn.poll_accept(cx));
+            match (accepted, guard::verdict()) {
+                (None, _) => return Poll::Ready(Ok(None)),
+                (Some(Ok(stream)), _) => break stream,
+                (Some(Err(_)), Some(reason)) => {
+                    debug!("an HTTP/2 client is sent away: {reason}");
+                    conn.abrupt_shutdown(reason);
+                }
+                (Some(Err(e)), None) => {
+                    return Poll::Ready(Err(stream_error("on an HTTP/2 connection", e)))
+                }
+            }
+        };
+        Poll::Ready(Ok(Some(HttpSession::accept(accepted, digest))))
+    }
+
+    fn accept(
+        (request, mut respond): (Request<RecvStream>, SendResponse<Bytes>),
+        digest: &Arc<Digest>,
+    ) -> H2Accept {
+        let (parts, body) = request.into_parts();
+        let request = Box::new(RequestHeader::from(parts));
+        match check::request(&request, body.is_end_stream()) {
+            Ok(promised) => {
+                let digest = digest.clone();
+                H2Accept::Session(HttpSession::new(request, promised, body, respond, digest))
+            }
+            Err(reason) => {
+                debug!("a malformed HTTP/2 request");
+                respond.send_reset(reason);
+                H2Accept::Rejected
+            }
+        }
+    }
+}

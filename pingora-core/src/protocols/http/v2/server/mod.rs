@@ -1,0 +1,388 @@
+//! HTTP/2 as a server speaks it.
+//!
+//! An [`HttpSession`] is one stream: a request and its response. The connection is driven by whoever calls
+//! [`HttpSession::from_h2_conn`] again and again; a stream makes no progress without that.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use h2::ext::Protocol;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, Method, StatusCode};
+use pingora_error::BError;
+use pingora_http::{RequestHeader, ResponseHeader};
+use tokio::time::Instant;
+
+use super::out::Out;
+use crate::protocols::http::body_buffer::FixedBuffer;
+use crate::protocols::http::v1::Alarm;
+use crate::protocols::l4::socket::SocketAddr;
+use crate::protocols::Digest;
+
+mod check;
+mod connect;
+mod read;
+mod write;
+
+pub use connect::{default_h2_options, handshake, H2Accept};
+pub use h2::server::Builder as H2Options;
+pub use read::Idle;
+
+/// How long a body may be silent between two pieces, unless configured.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a client may take nothing of a response, unless configured.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the rest of a request body is awaited, unless configured.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of request body that are read for nothing.
+const DRAIN_LIMIT: usize = 1 << 20;
+/// Bytes of request body kept for a retry.
+const RETRY_BUFFER: usize = 64 * 1024;
+
+/// One stream of an HTTP/2 connection, as its server sees it.
+///
+/// Dropped before its response is complete, it resets the stream with INTERNAL_ERROR, so that what is
+/// cut short is never taken for whole.
+pub struct HttpSession {
+    inner: Box<Inner>,
+    /// How long the client may take nothing of the response; `None` stands for 60 s.
+    pub write_timeout: Option<Duration>,
+}
+
+/// The stream, and the exchange on it.
+struct Inner {
+    request: Box<RequestHeader>,
+    body: RecvStream,
+    respond: SendResponse<Bytes>,
+    /// Where the body goes, once the head of the response is out.
+    send: Option<SendStream<Bytes>>,
+    response: Option<Box<ResponseHeader>>,
+    digest: Arc<Digest>,
+    read_timeout: Option<Duration>,
+    drain_timeout: Option<Duration>,
+    reading: Reading,
+    writing: Writing,
+    out: Out,
+    /// Whether the last piece was handed over without waiting.
+    room: bool,
+    alarm: Alarm,
+    read_due: Option<Instant>,
+    write_due: Option<Instant>,
+    body_read: usize,
+    body_sent: usize,
+    retry: Option<Box<FixedBuffer>>,
+    request_trailers: Option<Box<HeaderMap>>,
+    tunnel: Tunnel,
+    ignore_info_resp: bool,
+    tasks: Tasks,
+}
+
+/// Where the request is.
+struct Reading {
+    state: ReadState,
+    /// What Content-Length promises.
+    promised: Option<u64>,
+    /// Bytes that were passed on and whose window the client has not got back.
+    unreleased: usize,
+    /// The last bytes that Content-Length promises: kept until the stream says that they are.
+    held: Option<Bytes>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ReadState {
+    Body,
+    Trailers,
+    /// All of the request was read.
+    Done,
+    Broken,
+}
+
+/// Where the response is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Writing {
+    Head,
+    /// The body, of which so many bytes are still promised, if a length is.
+    Body(Option<u64>),
+    /// The end is queued or handed over.
+    Done,
+    Broken,
+}
+
+/// Whether the stream leaves HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tunnel {
+    Unasked,
+    /// By CONNECT; a 2xx opens it (RFC 9113 section 8.5).
+    Connect,
+    /// By an extended CONNECT (RFC 8441); the 101 of an HTTP/1.1 origin opens it.
+    Extended,
+    Open,
+}
+
+/// What the queue of messages has to tell with its next write.
+#[derive(Default)]
+struct Tasks {
+    end: bool,
+    error: Option<BError>,
+}
+
+impl HttpSession {
+    fn new(
+        request: Box<RequestHeader>,
+        promised: Option<u64>,
+        body: RecvStream,
+        respond: SendResponse<Bytes>,
+        digest: Arc<Digest>,
+    ) -> Self {
+        let state = match body.is_end_stream() {
+            true => ReadState::Done,
+            false => ReadState::Body,
+        };
+        let tunnel = match request.method == Method::CONNECT {
+            true if request.extensions.get::<Protocol>().is_some() => Tunnel::Extended,
+            true => Tunnel::Connect,
+            false => Tunnel::Unasked,
+        };
+        let inner = Box::new(Inner {
+            request,
+            body,
+            respond,
+            send: None,
+            response: None,
+            digest,
+            read_timeout: None,
+            drain_timeout: None,
+            reading: Reading {
+                state,
+                promised,
+                unreleased: 0,
+                held: None,
+            },
+            writing: Writing::Head,
+            out: Out::default(),
+            room: false,
+            alarm: Alarm::default(),
+            read_due: None,
+            write_due: None,
+            body_read: 0,
+            body_sent: 0,
+            retry: None,
+            request_trailers: None,
+            tunnel,
+            ignore_info_resp: false,
+            tasks: Tasks::default(),
+        });
+        HttpSession {
+            inner,
+            write_timeout: None,
+        }
+    }
+
+    /// The head of the request.
+    pub fn req_header(&self) -> &RequestHeader {
+        &self.inner.request
+    }
+
+    /// The head of the request, to change it.
+    pub fn req_header_mut(&mut self) -> &mut RequestHeader {
+        &mut self.inner.request
+    }
+
+    /// Method, target and Host in one line, for logs.
+    pub fn request_summary(&self) -> String {
+        format!(
+            "{} {}, Host: {}",
+            self.inner.request.method,
+            String::from_utf8_lossy(self.inner.request.raw_path()).escape_debug(),
+            String::from_utf8_lossy(self.host()).escape_debug(),
+        )
+    }
+
+    fn host(&self) -> &[u8] {
+        match self.inner.request.uri.authority() {
+            Some(authority) => authority.as_str().as_bytes(),
+            None => {
+                let host = self.inner.request.headers.get(http::header::HOST);
+                host.map_or(b"", |host| host.as_bytes())
+            }
+        }
+    }
+
+    /// The head of the request as HTTP/1.1 would write it, for logs and for tools that know no other form.
+    pub fn pseudo_raw_h1_request_header(&self) -> Bytes {
+        let mut raw = BytesMut::with_capacity(512);
+        raw.put_slice(self.inner.request.method.as_str().as_bytes());
+        raw.put_u8(b' ');
+        raw.put_slice(self.inner.request.raw_path());
+        raw.put_slice(b" HTTP/1.1\r\n");
+        if !self.inner.request.headers.contains_key(http::header::HOST) {
+            raw.put_slice(b"Host: ");
+            raw.put_slice(self.host());
+            raw.put_slice(b"\r\n");
+        }
+        self.inner.request.header_to_h1_wire(&mut raw);
+        raw.put_slice(b"\r\n");
+        raw.freeze()
+    }
+
+    /// The final response head that was written, if one was.
+    pub fn response_written(&self) -> Option<&ResponseHeader> {
+        self.inner.response.as_deref()
+    }
+
+    /// Bytes of request body read so far.
+    pub fn body_bytes_read(&self) -> usize {
+        self.inner.body_read
+    }
+
+    /// Bytes of response body written so far.
+    pub fn body_bytes_sent(&self) -> usize {
+        self.inner.body_sent
+    }
+
+    /// Whether the request has no body. What a client sends into a tunnel is none.
+    pub fn is_body_empty(&self) -> bool {
+        self.awaits_tunnel()
+            || (self.inner.body_read == 0 && self.inner.reading.state == ReadState::Done)
+    }
+
+    /// Whether the whole request body is read.
+    pub fn is_body_done(&self) -> bool {
+        self.awaits_tunnel()
+            || matches!(
+                self.inner.reading.state,
+                ReadState::Done | ReadState::Broken
+            )
+    }
+
+    fn awaits_tunnel(&self) -> bool {
+        matches!(self.inner.tunnel, Tunnel::Connect | Tunnel::Extended)
+    }
+
+    /// Whether the request asks to leave HTTP.
+    pub(crate) fn is_tunnel_req(&self) -> bool {
+        self.inner.tunnel != Tunnel::Unasked
+    }
+
+    /// Whether it did.
+    pub(crate) fn is_tunnel(&self) -> bool {
+        self.inner.tunnel == Tunnel::Open
+    }
+
+    pub(crate) fn is_extended_connect(&self) -> bool {
+        self.inner.tunnel == Tunnel::Extended
+    }
+
+    /// Whether a response with this status opens the tunnel that was asked for.
+    pub(crate) fn opens_tunnel(&self, status: StatusCode) -> bool {
+        match self.inner.tunnel {
+            Tunnel::Connect => status.is_success(),
+            Tunnel::Extended => status == StatusCode::SWITCHING_PROTOCOLS,
+            Tunnel::Unasked | Tunnel::Open => false,
+        }
+    }
+
+    /// Keeps a copy of the request body, up to 64 KiB, for a retry.
+    pub fn enable_retry_buffering(&mut self) {
+        self.inner
+            .retry
+            .get_or_insert_with(|| Box::new(FixedBuffer::new(RETRY_BUFFER)));
+    }
+
+    /// Whether more of the body was read than is kept, so that there can be no retry.
+    pub fn retry_buffer_truncated(&self) -> bool {
+        self.inner.retry.as_ref().is_some_and(|r| r.is_truncated())
+    }
+
+    /// The request body read so far; `None` when nothing or not all of it is kept.
+    pub fn get_retry_buffer(&self) -> Option<Bytes> {
+        let retry = self.inner.retry.as_ref()?;
+        match retry.is_truncated() {
+            true => None,
+            false => retry.get_buffer(),
+        }
+    }
+
+    /// How long a body may be silent between two pieces.
+    pub(crate) fn set_read_timeout(&mut self, timeout: Option<Duration>) {
+        self.inner.read_timeout = timeout;
+    }
+
+    pub(crate) fn get_read_timeout(&self) -> Option<Duration> {
+        self.inner.read_timeout
+    }
+
+    /// How long the client may take nothing of the response.
+    pub fn set_write_timeout(&mut self, timeout: Option<Duration>) {
+        self.write_timeout = timeout;
+    }
+
+    /// See [`HttpSession::set_write_timeout`]; `None` stands for 60 s.
+    pub fn get_write_timeout(&self) -> Option<Duration> {
+        self.write_timeout
+    }
+
+    /// How long, in all, [`HttpSession::drain_request_body`] may take.
+    pub fn set_total_drain_timeout(&mut self, timeout: Option<Duration>) {
+        self.inner.drain_timeout = timeout;
+    }
+
+    /// See [`HttpSession::set_total_drain_timeout`]; `None` stands for 5 s.
+    pub fn get_total_drain_timeout(&self) -> Option<Duration> {
+        self.inner.drain_timeout
+    }
+
+    pub(crate) fn set_ignore_info_resp(&mut self, ignore: bool) {
+        self.inner.ignore_info_resp = ignore;
+    }
+
+    /// What is known of the connection.
+    pub fn digest(&self) -> Option<&Digest> {
+        Some(&self.inner.digest)
+    }
+
+    /// What is known of the connection, to add to it for this stream: others do not see what is added.
+    pub fn digest_mut(&mut self) -> Option<&mut Digest> {
+        Some(Arc::make_mut(&mut self.inner.digest))
+    }
+
+    /// The client's address.
+    pub fn client_addr(&self) -> Option<&SocketAddr> {
+        self.inner.digest.socket_digest.as_ref()?.peer_addr()
+    }
+
+    /// The address at which the client was accepted.
+    pub fn server_addr(&self) -> Option<&SocketAddr> {
+        self.inner.digest.socket_digest.as_ref()?.local_addr()
+    }
+
+    /// Gives up the stream with INTERNAL_ERROR, unless its response is complete.
+    pub fn shutdown(&mut self) {
+        self.shutdown_with_reason(Reason::INTERNAL_ERROR);
+    }
+
+    /// Gives up the stream, unless its response is complete: then the client gets all of it, and a request
+    /// body that still flows is ended by NO_ERROR (RFC 9113 section 8.1).
+    pub fn shutdown_with_reason(&mut self, reason: Reason) {
+        if self.inner.writing == Writing::Done && self.inner.out.is_empty() {
+            return;
+        }
+        self.inner.out.clear();
+        self.inner.writing = Writing::Broken;
+        self.inner.reading.state = ReadState::Broken;
+        match &mut self.inner.send {
+            Some(send) => send.send_reset(reason),
+            None => self.inner.respond.send_reset(reason),
+        }
+    }
+}
+
+impl Drop for HttpSession {
+    fn drop(&mut self) {
+        if self.inner.writing != Writing::Broken {
+            self.shutdown();
+        }
+    }
+}

@@ -1,0 +1,390 @@
+//! Writing responses.
+
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use h2::{Reason, SendStream};
+use http::header::{
+    HeaderName, CONNECTION, CONTENT_LENGTH, DATE, SEC_WEBSOCKET_ACCEPT, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, Response, StatusCode, Version};
+use log::warn;
+use pingora_error::ErrorType::{InternalError, WriteError, WriteTimedout};
+use pingora_error::{Error, Result};
+use pingora_http::{Names, ResponseHeader};
+
+use super::super::out::Sent;
+use super::super::stream_error;
+use super::read::broken;
+use super::{HttpSession, Tunnel, Writing, WRITE_TIMEOUT};
+use crate::protocols::http::v1::due_in;
+use crate::protocols::http::v1::proto::framing::{self, Answered};
+use crate::protocols::http::{date, HttpTask};
+
+/// Fields that speak of a connection of HTTP/1.1 (RFC 9113 section 8.2.2).
+const OF_CONNECTION: Names = Names::CONNECTION
+    .or(Names::KEEP_ALIVE)
+    .or(Names::PROXY_CONNECTION)
+    .or(Names::TRANSFER_ENCODING)
+    .or(Names::UPGRADE);
+
+static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+impl HttpSession {
+    /// Writes a response head. A 1xx may be followed by further heads; `end` says that no body follows
+    /// this one.
+    ///
+    /// Date is added when it is missing, and fields that speak of a connection are removed. A 101 answers an
+    /// extended CONNECT, and is a 200 there (RFC 8441 section 5).
+    ///
+    /// # Errors
+    /// `H2Error` when the stream has ended; `InternalError` for a 101 to another request.
+    pub fn write_response_header(&mut self, header: Box<ResponseHeader>, end: bool) -> Result<()> {
+        let status = header.status;
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            if !self.opens_tunnel(status) {
+                return Error::e_explain(
+                    InternalError,
+                    "101 to a client that asked for no upgrade",
+                );
+            }
+        } else if status.is_informational() {
+            return self.write_informational(header);
+        }
+        match self.inner.writing {
+            Writing::Head => self.write_final(header, end),
+            Writing::Broken => Err(broken()),
+            Writing::Body(_) | Writing::Done => {
+                warn!("a second response head ({status}) is dropped");
+                Ok(())
+            }
+        }
+    }
+
+    /// [`HttpSession::write_response_header`] of a copy.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn write_response_header_ref(&mut self, header: &ResponseHeader, end: bool) -> Result<()> {
+        self.write_response_header(Box::new(header.clone()), end)
+    }
+
+    fn write_informational(&mut self, mut header: Box<ResponseHeader>) -> Result<()> {
+        if self.inner.writing != Writing::Head || self.inner.ignore_info_resp {
+            return Ok(());
+        }
+        strip(&mut header);
+        self.inner
+            .respond
+            .send_informational(message(&header))
+            .map_err(|e| stream_error("while writing an informational response", e))
+    }
+
+    fn write_final(&mut self, mut header: Box<ResponseHeader>, end: bool) -> Result<()> {
+        strip(&mut header);
+        let tunnel = self.opens_tunnel(header.status);
+        if tunnel {
+            self.open_tunnel(&mut header)?;
+        }
+        let answered = Answered::from(&self.inner.request.method);
+        let bodiless = !tunnel && framing::bodiless(answered, header.status);
+        // RFC 9110 section 8.6.
+        if header.status == StatusCode::NO_CONTENT {
+            header.remove_header(&CONTENT_LENGTH);
+        }
+        let promised = match bodiless {
+            true => None,
+            false => framing::content_length(&*header).ok().flatten(),
+        };
+        if !header.may_have(Names::DATE) || !header.headers.contains_key(DATE) {
+            header.insert_header(DATE, date::get_cached_date())?;
+        }
+        let end = end || bodiless;
+        if end && promised.is_some_and(|n| n > 0) {
+            self.shutdown_with_reason(Reason::INTERNAL_ERROR);
+            return Error::e_explain(WriteError, "a response without the body it promises");
+        }
+        let sent = self.inner.respond.send_response(message(&header), end);
+        match sent {
+            Ok(send) => self.inner.send = Some(send),
+            Err(e) => {
+                self.inner.writing = Writing::Broken;
+                return Err(stream_error("while writing a response head", e));
+            }
+        }
+        self.inner.writing = match end {
+            true => Writing::Done,
+            false => Writing::Body(promised),
+        };
+        self.inner.response = Some(header);
+        Ok(())
+    }
+
+    /// What follows is not HTTP, and has no length.
+    fn open_tunnel(&mut self, header: &mut ResponseHeader) -> Result<()> {
+        header.remove_header(&CONTENT_LENGTH);
+        if self.inner.tunnel == Tunnel::Extended {
+            header.set_status(StatusCode::OK)?;
+            // RFC 8441 section 5: the key and its answer are of HTTP/1.1.
+            header.remove_header(&SEC_WEBSOCKET_ACCEPT);
+        }
+        self.inner.tunnel = Tunnel::Open;
+        Ok(())
+    }
+
+    /// Writes a piece of the response body, and waits until flow control has let it go; `end` makes it the last.
+    ///
+    /// # Errors
+    /// `H2Error` when the stream has ended, `WriteTimedout`; `WriteError` when the body is shorter than its
+    /// head promised; `InternalError` before the head.
+    ///
+    /// # Cancel safety
+    /// The piece is queued whole, and leaves with the next write.
+    pub async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
+        self.queue_body(data)?;
+        if end {
+            self.queue_end(None)?;
+        }
+        self.flush().await
+    }
+
+    /// Ends the response with trailers. What of the body still waits for the client goes before them.
+    ///
+    /// # Errors
+    /// Those of [`HttpSession::write_body`].
+    pub fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
+        self.queue_end(Some(trailers))?;
+        self.send_now()
+    }
+
+    /// Ends the response.
+    ///
+    /// # Errors
+    /// Those of [`HttpSession::write_body`].
+    pub fn finish(&mut self) -> Result<()> {
+        if self.inner.writing == Writing::Broken {
+            return Ok(());
+        }
+        self.queue_end(None)?;
+        self.send_now()
+    }
+
+    /// Gives the writer of the body away, once the head of the response is out; what is queued goes before. The
+    /// rest of the response, and its end, are up to who takes it.
+    #[doc(hidden)]
+    pub fn take_response_body_writer(&mut self) -> Option<SendStream<Bytes>> {
+        let mut send = self.inner.send.take()?;
+        // It fails when the stream has ended, which its new owner sees with the next write.
+        let _ = self.inner.out.send_all(&mut send);
+        self.inner.writing = Writing::Done;
+        Some(send)
+    }
+
+    /// Writes the messages of a response, and says whether the last one ended it.
+    ///
+    /// # Errors
+    /// Those of the writes, and the one that a [`HttpTask::Failed`] carries.
+    pub async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
+        let mut end = false;
+        for task in tasks {
+            end |= self.queue_task(task)?;
+        }
+        self.flush().await?;
+        Ok(end)
+    }
+
+    /// Queues a message, and says whether it ends the response.
+    pub(crate) fn queue_task(&mut self, task: HttpTask) -> Result<bool> {
+        let end = match task {
+            HttpTask::Header(header, end) => {
+                self.write_response_header(header, end)?;
+                end
+            }
+            HttpTask::Body(data, end) | HttpTask::UpgradedBody(data, end) => {
+                if let Some(data) = data {
+                    self.queue_body(data)?;
+                }
+                end
+            }
+            HttpTask::Trailer(trailers) => {
+                self.queue_end(trailers.map(|t| *t))?;
+                true
+            }
+            HttpTask::Done => true,
+            HttpTask::Failed(e) => return Err(e),
+        };
+        if end {
+            self.queue_end(None)?;
+        }
+        Ok(end)
+    }
+
+    fn queue_body(&mut self, mut data: Bytes) -> Result<()> {
+        match &mut self.inner.writing {
+            Writing::Body(Some(left)) => {
+                let taken = data.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                if taken < data.len() {
+                    warn!(
+                        "{} bytes beyond the response body dropped",
+                        data.len() - taken
+                    );
+                    data.truncate(taken);
+                }
+                *left -= taken as u64;
+            }
+            Writing::Body(None) => {}
+            Writing::Done => return Ok(()),
+            Writing::Head => return Error::e_explain(InternalError, "a body before its head"),
+            Writing::Broken => return Err(broken()),
+        }
+        self.inner.body_sent += data.len();
+        self.inner.out.push(data);
+        Ok(())
+    }
+
+    fn queue_end(&mut self, trailers: Option<HeaderMap>) -> Result<()> {
+        match self.inner.writing {
+            Writing::Body(Some(missing)) if missing > 0 => {
+                self.shutdown_with_reason(Reason::INTERNAL_ERROR);
+                Error::e_explain(
+                    WriteError,
+                    format!("the response body ended {missing} bytes early"),
+                )
+            }
+            Writing::Body(_) => {
+                let mut trailers = trailers;
+                if let Some(trailers) = &mut trailers {
+                    for name in [&CONNECTION, &KEEP_ALIVE, &PROXY_CONNECTION] {
+                        trailers.remove(name);
+                    }
+                    trailers.remove(&TRANSFER_ENCODING);
+                    trailers.remove(&UPGRADE);
+                }
+                self.inner.out.end(trailers.filter(|t| !t.is_empty()));
+                self.inner.writing = Writing::Done;
+                Ok(())
+            }
+            Writing::Done | Writing::Head => Ok(()),
+            Writing::Broken => Err(broken()),
+        }
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        std::future::poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    /// Hands over everything, whatever flow control says: what it does not let go waits in the connection.
+    fn send_now(&mut self) -> Result<()> {
+        match &mut self.inner.send {
+            Some(send) => self.inner.out.send_all(send),
+            None => Ok(()),
+        }
+    }
+
+    /// Hands what is queued to the connection, as much as flow control lets.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.inner.room = true;
+        let Some(send) = &mut self.inner.send else {
+            return Poll::Ready(Ok(()));
+        };
+        while !self.inner.out.is_empty() {
+            match self.inner.out.poll_send(send, cx) {
+                Poll::Ready(Ok(Sent::All)) => break,
+                Poll::Ready(Ok(Sent::Part)) => self.inner.write_due = None,
+                Poll::Ready(Err(e)) => {
+                    self.inner.out.clear();
+                    self.inner.writing = Writing::Broken;
+                    return Poll::Ready(Err(e));
+                }
+                Poll::Pending => {
+                    self.inner.room = false;
+                    let timeout = self.write_timeout.unwrap_or(WRITE_TIMEOUT);
+                    let due = *self.inner.write_due.get_or_insert_with(|| due_in(timeout));
+                    if !self.inner.alarm.rings(cx, due) {
+                        return Poll::Pending;
+                    }
+                    self.shutdown_with_reason(Reason::CANCEL);
+                    return Poll::Ready(Error::e_explain(
+                        WriteTimedout,
+                        format!("nothing was taken for {timeout:?}"),
+                    ));
+                }
+            }
+        }
+        self.inner.write_due = None;
+        Poll::Ready(Ok(()))
+    }
+
+    /// How many bytes are queued and were not handed over.
+    pub(crate) fn queued(&self) -> usize {
+        self.inner.out.len()
+    }
+
+    /// Whether everything queued was handed over.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.inner.out.is_empty()
+    }
+
+    /// Whether the client takes what is written at once, as far as that is known.
+    pub(crate) fn has_room(&self) -> bool {
+        self.inner.room
+    }
+
+    /// Queues a message of the response for [`HttpSession::write_proxy_tasks`].
+    pub(crate) fn send_proxy_task(&mut self, task: HttpTask) {
+        match self.queue_task(task) {
+            Ok(end) => self.inner.tasks.end |= end,
+            Err(e) => {
+                self.inner.tasks.error.get_or_insert(e);
+            }
+        }
+    }
+
+    /// Writes the queued messages, and says whether the last one ended the response.
+    pub(crate) async fn write_proxy_tasks(&mut self) -> Result<bool> {
+        self.flush().await?;
+        if let Some(e) = self.inner.tasks.error.take() {
+            return Err(e);
+        }
+        Ok(self.inner.tasks.end)
+    }
+
+    pub(crate) fn has_pending_proxy_tasks(&self) -> bool {
+        !self.is_flushed() || self.inner.tasks.error.is_some()
+    }
+
+    /// Ends the response, and waits until flow control has let all of it go.
+    pub(crate) async fn finish_and_flush(&mut self) -> Result<()> {
+        if self.inner.writing == Writing::Broken {
+            return Ok(());
+        }
+        self.queue_end(None)?;
+        self.flush().await
+    }
+}
+
+/// Removes what HTTP/2 has no place for.
+fn strip(header: &mut ResponseHeader) {
+    if !header.may_have(OF_CONNECTION) {
+        return;
+    }
+    for name in [
+        &CONNECTION,
+        &KEEP_ALIVE,
+        &PROXY_CONNECTION,
+        &TRANSFER_ENCODING,
+        &UPGRADE,
+    ] {
+        header.remove_header(name);
+    }
+}
+
+/// The head as the h2 crate takes it.
+fn message(header: &ResponseHeader) -> Response<()> {
+    let mut message = Response::new(());
+    *message.status_mut() = header.status;
+    *message.version_mut() = Version::HTTP_2;
+    *message.headers_mut() = header.headers.clone();
+    message
+}

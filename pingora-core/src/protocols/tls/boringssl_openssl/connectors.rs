@@ -1,0 +1,317 @@
+//! The client's side.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
+use pingora_error::{
+    Error,
+    ErrorType::{InternalError, InvalidCert, TLSHandshakeFailure, TLSHandshakeTimedout},
+    OrErr, Result,
+};
+use pingora_openssl::ext;
+use pingora_openssl::ssl::{
+    ConnectConfiguration, SslConnector, SslConnectorBuilder, SslFiletype, SslMethod, SslVerifyMode,
+};
+use pingora_openssl::x509::store::X509StoreBuilder;
+use pingora_openssl::x509::verify::X509CheckFlags;
+use pingora_openssl::x509::X509;
+
+use super::errors::refused;
+use super::utils::CertKey;
+use super::{client, SslStream};
+use crate::connectors::ConnectorOptions;
+use crate::protocols::{ALPN, IO};
+use crate::upstreams::peer::Peer;
+
+/// Makes TLS connections.
+#[derive(Clone)]
+pub struct Connector {
+    /// What is configured once.
+    pub ctx: TlsConnector,
+}
+
+impl Connector {
+    /// A connector with these options. Files that cannot be read are told in the log, and by every connection
+    /// that would need them.
+    pub fn new(options: Option<ConnectorOptions>) -> Self {
+        let options = options.unwrap_or_else(|| ConnectorOptions::new(0));
+        let has_files = options.ca_file.is_some() || options.cert_key_file.is_some();
+        let ctx = TlsConnector {
+            shared: Arc::new(Shared {
+                options,
+                ready: OnceLock::new(),
+            }),
+        };
+        if has_files {
+            ctx.shared.ready();
+        }
+        Connector { ctx }
+    }
+}
+
+/// The client configuration of a connector, made once.
+#[derive(Clone)]
+pub struct TlsConnector {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    options: ConnectorOptions,
+    /// Made for the first connection: the system's certificates take a while to read.
+    ready: OnceLock<Ready>,
+}
+
+/// What there is to connect with; where it is missing, why.
+struct Ready {
+    ssl: Result<SslConnector, String>,
+    trust: Result<(), String>,
+    identity: Result<(), String>,
+}
+
+impl Shared {
+    fn ready(&self) -> &Ready {
+        self.ready.get_or_init(|| {
+            let tell = |e: Box<Error>| {
+                log::error!("TLS connections to peers will fail: {e}");
+                e.to_string()
+            };
+            let builder = SslConnector::builder(SslMethod::tls());
+            let mut builder = match builder.map_err(refused("preparing a TLS client")) {
+                Ok(builder) => builder,
+                Err(e) => {
+                    return Ready {
+                        ssl: Err(tell(e)),
+                        trust: Ok(()),
+                        identity: Ok(()),
+                    }
+                }
+            };
+            let trust = set_trust(&mut builder, self.options.ca_file.as_deref()).map_err(tell);
+            let identity = match &self.options.cert_key_file {
+                Some((cert, key)) => set_identity(&mut builder, cert, key).map_err(tell),
+                None => Ok(()),
+            };
+            if self.options.debug_ssl_keylog {
+                log_keys(&mut builder);
+            }
+            Ready {
+                ssl: Ok(builder.build()),
+                trust,
+                identity,
+            }
+        })
+    }
+
+    /// The session's configuration for `peer`.
+    fn configure<P: Peer>(&self, peer: &P, alpn: Option<&ALPN>) -> Result<ConnectConfiguration> {
+        let ready = self.ready();
+        let ssl = ready.ssl.as_ref().map_err(|why| unusable(why))?;
+        let mut config = ssl.configure().map_err(refused("preparing a session"))?;
+        match peer.get_client_cert_key() {
+            Some(pair) => show(&mut config, pair)?,
+            None => ready
+                .identity
+                .as_ref()
+                .map_err(|why| unusable(why))
+                .copied()?,
+        }
+        if let Some(curves) = peer.get_peer_options().and_then(|o| o.curves.as_deref()) {
+            ext::ssl_set_groups_list(&mut config, curves).or_err_with(InternalError, || {
+                format!("no key exchange groups {curves:?} in this backend")
+            })?;
+        }
+        ext::ssl_use_second_key_share(
+            &mut config,
+            peer.get_peer_options().is_some_and(|o| o.second_keyshare),
+        );
+        if let Some(alpn) = alpn {
+            let set = config.set_alpn_protos(&alpn.to_wire());
+            set.map_err(refused("offering application protocols"))?;
+        }
+        // The names to verify are set below: there may be two.
+        config.set_verify_hostname(false);
+        config.set_use_server_name_indication(!peer.sni().is_empty());
+        if !peer.verify_cert() {
+            config.set_verify(SslVerifyMode::NONE);
+            return Ok(config);
+        }
+        config.set_verify(SslVerifyMode::PEER);
+        match peer.get_ca() {
+            Some(ca) => trust_only(&mut config, ca)?,
+            None => ready.trust.as_ref().map_err(|why| unusable(why)).copied()?,
+        }
+        if peer.verify_hostname() {
+            verify_names(&mut config, peer)?;
+        }
+        Ok(config)
+    }
+}
+
+fn unusable(why: &str) -> Box<Error> {
+    Error::explain(InvalidCert, why.to_owned()).into_in()
+}
+
+fn set_trust(builder: &mut SslConnectorBuilder, file: Option<&str>) -> Result<()> {
+    if let Some(file) = file {
+        // In place of what the builder found by itself.
+        let empty = X509StoreBuilder::new().map_err(refused("making a store of certificates"))?;
+        builder.set_cert_store(empty.build());
+        return builder.set_ca_file(file).or_err_with(InvalidCert, || {
+            format!("reading the trusted certificates in {file}")
+        });
+    }
+    let system = openssl_probe::probe();
+    let (file, dir) = (system.cert_file.as_deref(), system.cert_dir.as_deref());
+    match (file, dir) {
+        (None, None) => Ok(()),
+        (Some(file), _) => builder.load_verify_locations(Some(file), None),
+        (None, dir) => builder.load_verify_locations(None, dir),
+    }
+    .map_err(refused("reading the certificates that the system trusts"))
+}
+
+fn set_identity(builder: &mut SslConnectorBuilder, cert: &str, key: &str) -> Result<()> {
+    builder
+        .set_certificate_chain_file(cert)
+        .or_err_with(InvalidCert, || format!("the client certificates in {cert}"))?;
+    builder
+        .set_private_key_file(key, SslFiletype::PEM)
+        .or_err_with(InvalidCert, || format!("the client key in {key}"))
+}
+
+/// Has the secrets of sessions appended to the file that `SSLKEYLOGFILE` names.
+fn log_keys(builder: &mut SslConnectorBuilder) {
+    let Some(path) = std::env::var_os("SSLKEYLOGFILE") else {
+        return;
+    };
+    let file: std::io::Result<File> = OpenOptions::new().append(true).create(true).open(&path);
+    match file {
+        Ok(file) => {
+            let file = Mutex::new(file);
+            builder.set_keylog_callback(move |_, line| {
+                if let Err(e) = file.lock().write_all(format!("{line}\n").as_bytes()) {
+                    log::warn!("writing TLS keys to SSLKEYLOGFILE: {e}");
+                }
+            });
+        }
+        Err(e) => log::warn!("opening {} for TLS keys: {e}", path.to_string_lossy()),
+    }
+}
+
+/// Shows the peer this certificate.
+fn show(config: &mut ConnectConfiguration, pair: &CertKey) -> Result<()> {
+    let failed = "the client certificate and its key cannot be used";
+    ext::ssl_use_certificate(config, pair.leaf()).map_err(refused(failed))?;
+    ext::ssl_use_private_key(config, pair.key()).map_err(refused(failed))?;
+    for issuer in pair.intermediates() {
+        ext::ssl_add_chain_cert(config, issuer).map_err(refused(failed))?;
+    }
+    Ok(())
+}
+
+fn trust_only(config: &mut ConnectConfiguration, ca: &[X509]) -> Result<()> {
+    let failed = "the certificates in the peer's `ca` cannot be used";
+    let mut store = X509StoreBuilder::new().map_err(refused(failed))?;
+    for cert in ca {
+        store.add_cert(cert.clone()).map_err(refused(failed))?;
+    }
+    ext::ssl_set_verify_cert_store(config, &store.build()).map_err(refused(failed))
+}
+
+fn verify_names<P: Peer>(config: &mut ConnectConfiguration, peer: &P) -> Result<()> {
+    let param = config.param_mut();
+    param.set_hostflags(X509CheckFlags::NO_PARTIAL_WILDCARDS);
+    let failed = "setting the name to verify";
+    let mut verifies = false;
+    let ip = match (peer.sni(), peer.address().as_inet(), peer.alternative_cn()) {
+        ("", Some(inet), None) => Some(inet.ip()),
+        (sni, ..) => sni.parse().ok(),
+    };
+    if let Some(ip) = ip {
+        param.set_ip(ip).map_err(refused(failed))?;
+        verifies = true;
+    } else if !peer.sni().is_empty() {
+        ext::add_host(param, peer.sni()).map_err(refused(failed))?;
+        // The library matches no wildcard with a name that has an underscore.
+        if let Some(name) = replace_leftmost_underscore(peer.sni()) {
+            ext::add_host(param, &name).map_err(refused(failed))?;
+        }
+        verifies = true;
+    }
+    if let Some(other) = peer.alternative_cn() {
+        ext::add_host(param, other).map_err(refused(failed))?;
+        verifies = true;
+    }
+    if verifies {
+        return Ok(());
+    }
+    Error::e_explain(
+        TLSHandshakeFailure,
+        "no name to verify: set the peer's SNI, or alternative_cn, or turn verify_hostname off",
+    )
+}
+
+/// The name with `-` in place of `_` in its first label, if it has one there and three labels.
+fn replace_leftmost_underscore(name: &str) -> Option<String> {
+    let (label, rest) = name.split_once('.')?;
+    let wildcard = label.contains('_') && rest.contains('.');
+    wildcard.then(|| format!("{}.{rest}", label.replace('_', "-")))
+}
+
+/// Makes a TLS connection to `peer` over `stream`, with `alpn_override` in place of the peer's protocols if given.
+///
+/// [`second_keyshare`](crate::upstreams::peer::PeerOptions::second_keyshare) has no effect with this backend, which
+/// sends one share, of the first group.
+///
+/// # Errors
+/// `InvalidCert` when the peer's certificate is refused, or ours cannot be used; `TLSHandshakeTimedout` when the
+/// handshake takes longer than the peer's connection timeout; `TLSHandshakeFailure` when anything else fails.
+///
+/// # Cancel safety
+/// Dropping the future closes the connection.
+pub async fn connect<T, P>(
+    stream: T,
+    peer: &P,
+    alpn_override: Option<ALPN>,
+    tls_ctx: &TlsConnector,
+) -> Result<SslStream<T>>
+where
+    T: IO,
+    P: Peer + Send + Sync,
+{
+    let alpn = alpn_override.as_ref().or(peer.get_alpn());
+    let config = tls_ctx.shared.configure(peer, alpn)?;
+    let hook = peer.upstream_tls_handshake_complete_hook().cloned();
+    let handshake = client::handshake(config, peer.sni(), stream, hook);
+    let Some(limit) = peer.connection_timeout() else {
+        return handshake.await;
+    };
+    match tokio::time::timeout(limit, handshake).await {
+        Ok(done) => done,
+        Err(_) => Error::e_explain(
+            TLSHandshakeTimedout,
+            format!("the TLS handshake took longer than {limit:?}"),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::replace_leftmost_underscore;
+
+    #[test]
+    fn underscores() {
+        for (name, replaced) in [
+            ("a_b.c.d", Some("a-b.c.d")),
+            ("a_b_c.d.e", Some("a-b-c.d.e")),
+            ("a_b.c", None),
+            ("a.b_c.d", None),
+            ("a_b", None),
+            ("", None),
+        ] {
+            assert_eq!(replace_leftmost_underscore(name).as_deref(), replaced);
+        }
+    }
+}

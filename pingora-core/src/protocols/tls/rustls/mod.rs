@@ -1,0 +1,35 @@
+//! The backend over rustls.
+
+mod errors;
+mod session;
+mod stream;
+mod verify;
+
+pub mod client;
+pub mod connectors;
+pub mod listeners;
+pub mod server;
+pub mod utils;
+
+use std::sync::Arc;
+
+use pingora_rustls::CryptoProvider;
+
+pub use session::TlsRef;
+pub use stream::{InnerStream, TlsStream};
+
+pub(crate) use stream::TlsStream as Layer;
+
+/// Trusted certificates of a peer.
+pub type CaType = [utils::WrappedX509];
+
+/// The cryptography of this process: what the program installed, else ring.
+fn provider() -> Arc<CryptoProvider> {
+    if CryptoProvider::get_default().is_none() {
+        pingora_rustls::install_default_crypto_provider();
+    }
+    match CryptoProvider::get_default() {
+        Some(provider) => provider.clone(),
+        None => Arc::new(rustls::crypto::ring::default_provider()),
+    }
+}

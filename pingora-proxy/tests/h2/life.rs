@@ -1,0 +1,152 @@
+//! How connections end.
+
+use super::common::*;
+use super::raw::*;
+use super::{h2_proxy, setup};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
+
+#[test]
+fn goodbye_in_two_steps_and_streams_finish() {
+    let (go, held) = std::sync::mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let origin = Origin::scripted({
+        let asked = asked.clone();
+        move |mut wire, _| {
+            while wire.has_more() {
+                wire.read_message();
+                if asked.fetch_add(1, Ordering::SeqCst) == 0 {
+                    held.lock().unwrap().recv().unwrap();
+                }
+                wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+            }
+        }
+    });
+    let proxy = h2_proxy(&origin);
+    let mut raw = Raw::new(&proxy);
+    raw.request(1, "GET", &[], true);
+    eventually("the request reaches the origin", || {
+        asked.load(Ordering::SeqCst) == 1
+    });
+    proxy.begin_shutdown();
+
+    let first = raw.read_until_goaway();
+    assert_eq!((first.code(), last_stream(&first)), (NO_ERROR, 0x7fff_ffff));
+    let ping = raw.read_until(PING, 0);
+    // A request that was under way when the first goodbye came is served.
+    raw.request(3, "GET", &[], true);
+    raw.read_until(DATA, 3);
+    raw.send(PING, ACK, 0, &ping.payload);
+    let second = raw.read_until_goaway();
+    assert_eq!((second.code(), last_stream(&second)), (NO_ERROR, 3));
+    go.send(()).unwrap();
+    raw.read_until(HEADERS, 1);
+    assert_eq!(raw.read_until(DATA, 1).payload, b"ok");
+    proxy.wait();
+}
+
+fn last_stream(goaway: &Frame) -> u32 {
+    u32::from_be_bytes(goaway.payload[..4].try_into().unwrap())
+}
+
+impl Raw {
+    #[track_caller]
+    fn read_until_goaway(&mut self) -> Frame {
+        loop {
+            let frame = self.read();
+            if frame.kind == GOAWAY {
+                return frame;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shutdown_under_load_loses_no_stream() {
+    let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let proxy = h2_proxy(&origin);
+    let done = Arc::new(AtomicUsize::new(0));
+    let told = Arc::new(AtomicBool::new(false));
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        let stream = tokio::net::UnixStream::connect(proxy.path()).await.unwrap();
+        let (client, connection) = h2::client::handshake(stream).await.unwrap();
+        tokio::spawn(async { drop(connection.await) });
+        let (done, told) = (done.clone(), told.clone());
+        clients.push(tokio::spawn(async move {
+            let mut client = client;
+            loop {
+                // Once the goodbye has come, h2 itself opens no further stream.
+                client = match client.ready().await {
+                    Ok(client) => client,
+                    Err(_) => return,
+                };
+                let request = http::Request::get("http://origin.test/").body(()).unwrap();
+                let response = match client.send_request(request, true) {
+                    Ok((response, _)) => response,
+                    Err(_) => return,
+                };
+                match response.await {
+                    Ok(response) => {
+                        assert_eq!(response.status(), 200);
+                        done.fetch_add(1, Ordering::SeqCst);
+                    }
+                    // Not processed: above the last stream of the second goodbye, and the client knows.
+                    Err(e) if e.is_go_away() => {
+                        assert!(told.load(Ordering::SeqCst), "{e}");
+                        return;
+                    }
+                    Err(e) => panic!("a stream was lost: {e}"),
+                }
+            }
+        }));
+    }
+    let end = std::time::Instant::now() + PATIENCE;
+    while done.load(Ordering::SeqCst) < 200 {
+        assert!(std::time::Instant::now() < end, "no load");
+        tokio::task::yield_now().await;
+    }
+    told.store(true, Ordering::SeqCst);
+    proxy.begin_shutdown();
+    for client in clients {
+        client.await.unwrap();
+    }
+    tokio::task::spawn_blocking(move || proxy.wait())
+        .await
+        .unwrap();
+}
+
+#[test]
+fn an_idle_connection_closes() {
+    let origin = Origin::answering("HTTP/1.1 204 No Content\r\n\r\n");
+    let mut setup = setup();
+    setup.options.h2_idle_timeout = Some(Duration::from_millis(50));
+    let proxy = Proxy::start_with(setup, forward_to(origin.path()));
+    let mut raw = Raw::new(&proxy);
+    raw.assert_alive(1);
+    assert_eq!(raw.read_goaway(), NO_ERROR);
+    let ping = raw.read_until(PING, 0);
+    raw.send(PING, ACK, 0, &ping.payload);
+    raw.wire.read_to_end();
+}
+
+#[test]
+fn a_client_that_answers_no_ping_is_closed() {
+    let origin = Origin::scripted(|mut wire, _| {
+        wire.read_to_end();
+    });
+    let mut setup = setup();
+    setup.options.h2_ping_interval = Some(Duration::from_millis(50));
+    let proxy = Proxy::start_with(setup, forward_to(origin.path()));
+    let mut raw = Raw::new(&proxy);
+    // A request that nobody answers keeps the connection busy.
+    raw.request(1, "GET", &[], true);
+    for _ in 0..3 {
+        let ping = raw.read_until(PING, 0);
+        raw.send(PING, ACK, 0, &ping.payload);
+    }
+    raw.read_until(PING, 0);
+    raw.wire.read_to_end();
+}

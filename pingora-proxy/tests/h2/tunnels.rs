@@ -1,0 +1,133 @@
+//! WebSockets over HTTP/2 (RFC 8441), and CONNECT.
+
+use super::common::*;
+use super::raw::*;
+use super::{h2_proxy, setup};
+
+const CONNECT_WEBSOCKET: [(&str, &str); 7] = [
+    (":method", "CONNECT"),
+    (":protocol", "websocket"),
+    (":scheme", "http"),
+    (":path", "/chat"),
+    (":authority", "origin.test"),
+    ("sec-websocket-version", "13"),
+    ("sec-websocket-protocol", "talk"),
+];
+
+#[test]
+fn a_websocket() {
+    let origin = Origin::scripted(|mut wire, _| {
+        let head = wire.read_head();
+        assert!(head.starts_with("GET /chat HTTP/1.1\r\n"), "{head}");
+        for line in [
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+            "Host: origin.test",
+            "sec-websocket-version: 13",
+            "sec-websocket-protocol: talk",
+        ] {
+            let found = head.split("\r\n").any(|l| l.eq_ignore_ascii_case(line));
+            assert!(found, "no {line} in {head}");
+        }
+        let key = head
+            .split("\r\n")
+            .find_map(|l| l.strip_prefix("Sec-WebSocket-Key: "));
+        assert_eq!(key.map(str::len), Some(24), "{head}");
+        wire.send(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: x\r\nSec-WebSocket-Protocol: talk\r\n\r\nhello",
+        );
+        assert_eq!(wire.read_exact(4), b"ping");
+        wire.send("pong");
+        assert_eq!(wire.read_to_end(), b"bye");
+        wire.send("farewell");
+    });
+    let proxy = h2_proxy(&origin);
+    let mut raw = Raw::new(&proxy);
+    raw.send(HEADERS, END_HEADERS, 1, &block(&CONNECT_WEBSOCKET));
+    // Sent ahead of the answer.
+    raw.send(DATA, 0, 1, b"ping");
+    let head = raw.read_until(HEADERS, 1);
+    assert!(!head.ends_stream());
+    assert_eq!(head.payload[0], 0x88, ":status 200");
+    let mut came: Vec<u8> = Vec::new();
+    while came.len() < 9 {
+        came.extend(raw.read_until(DATA, 1).payload);
+    }
+    assert_eq!(came, b"hellopong");
+    raw.send(DATA, END_STREAM, 1, b"bye");
+    let mut came: Vec<u8> = Vec::new();
+    loop {
+        let data = raw.read_until(DATA, 1);
+        came.extend(&data.payload);
+        if data.ends_stream() {
+            break;
+        }
+    }
+    assert_eq!(came, b"farewell");
+}
+
+#[test]
+fn an_origin_that_wants_no_websocket() {
+    let origin = Origin::scripted(|mut wire, n| {
+        wire.read_head();
+        let status = ["403 Forbidden", "200 OK"][n];
+        wire.send(format!(
+            "HTTP/1.1 {status}\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno"
+        ));
+    });
+    let proxy = h2_proxy(&origin);
+    let mut raw = Raw::new(&proxy);
+    raw.send(HEADERS, END_HEADERS, 1, &block(&CONNECT_WEBSOCKET));
+    let head = raw.read_until(HEADERS, 1);
+    assert!(head.payload.windows(3).any(|w| w == b"403") || head.payload[0] != 0x88);
+    assert_eq!(raw.read_until(DATA, 1).payload, b"no");
+    // A success that is none must not look like one.
+    let mut raw = Raw::new(&proxy);
+    raw.send(HEADERS, END_HEADERS, 1, &block(&CONNECT_WEBSOCKET));
+    let head = raw.read_until(HEADERS, 1);
+    assert_ne!(head.payload[0], 0x88, ":status 200");
+}
+
+#[test]
+fn protocols_that_no_origin_could_be_told_of() {
+    let origin = Origin::answering("");
+    let proxy = h2_proxy(&origin);
+    let mut raw = Raw::new(&proxy);
+    let mut other = CONNECT_WEBSOCKET;
+    other[1].1 = "connect-udp";
+    raw.send(HEADERS, END_HEADERS, 1, &block(&other));
+    let head = raw.read_until(HEADERS, 1);
+    assert_ne!(head.payload[0], 0x88, ":status 200");
+    assert_eq!(origin.accepted(), 0);
+}
+
+#[test]
+fn connect_is_refused_unless_allowed() {
+    let connect = [(":method", "CONNECT"), (":authority", "origin.test:443")];
+    let origin = Origin::scripted(|mut wire, _| {
+        let head = wire.read_head();
+        assert!(
+            head.starts_with("CONNECT origin.test:443 HTTP/1.1\r\n"),
+            "{head}"
+        );
+        wire.send("HTTP/1.1 200 OK\r\n\r\nhello");
+        assert_eq!(wire.read_to_end(), b"bye");
+    });
+    let proxy = h2_proxy(&origin);
+    let mut raw = Raw::new(&proxy);
+    raw.send(HEADERS, END_HEADERS, 1, &block(&connect));
+    assert_ne!(raw.read_until(HEADERS, 1).payload[0], 0x88);
+    assert_eq!(origin.accepted(), 0);
+
+    let mut setup = setup();
+    setup.options.allow_connect_method_proxying = true;
+    let proxy = Proxy::start_with(setup, forward_to(origin.path()));
+    let mut raw = Raw::new(&proxy);
+    raw.send(HEADERS, END_HEADERS, 1, &block(&connect));
+    let head = raw.read_until(HEADERS, 1);
+    assert_eq!((head.payload[0], head.ends_stream()), (0x88, false));
+    assert_eq!(raw.read_until(DATA, 1).payload, b"hello");
+    raw.send(DATA, END_STREAM, 1, b"bye");
+    raw.read_until(DATA, 1);
+}

@@ -1,0 +1,12 @@
+//! Clients of HTTP/1.1 and origins that speak HTTP/2 without TLS.
+
+#![allow(clippy::unwrap_used, unreachable_pub)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod connections;
+mod failures;
+mod forwarding;
+mod pairs;
+mod real;

@@ -1,8 +1,10 @@
 //! Every accept strategy, in processes that follow each other.
 
 use super::tools::*;
+use super::upgrade::build_upstream;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tempfile::TempDir;
 
@@ -18,32 +20,56 @@ fn ask(address: SocketAddr) -> std::io::Result<String> {
     Ok(answer)
 }
 
-fn no_connection_is_lost(strategy: &str) {
-    let (old_origin, new_origin) = (Origin::saying("old"), Origin::saying("new"));
-    let dir = TempDir::new().unwrap();
-    let path = |name: &str| dir.path().join(name);
-    let conf = path("conf.yaml");
-    let meet = path("meet");
-    let settings = format!(
-        "upgrade_sock: {}\naccept_mutex_delay_ms: 10\nshutdown_drain_seconds: 0\n",
-        meet.display()
-    );
-    std::fs::write(&conf, settings).unwrap();
-    let address = {
+/// Starts a new process at this address, which is to take over over this path, and to pass requests to this origin.
+type StartNew<'a> = &'a dyn Fn(&Scene, &Origin) -> Program;
+
+struct Scene {
+    dir: TempDir,
+    address: SocketAddr,
+    strategy: &'static str,
+    conf: String,
+}
+
+impl Scene {
+    fn new(strategy: &'static str) -> Self {
+        let dir = TempDir::new().unwrap();
+        let conf = dir.path().join("conf.yaml");
+        let settings = format!(
+            "upgrade_sock: {}\naccept_mutex_delay_ms: 10\nshutdown_drain_seconds: 0\n",
+            dir.path().join("meet").display()
+        );
+        std::fs::write(&conf, settings).unwrap();
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        free.local_addr().unwrap()
-    };
-    let (listen, conf) = (address.to_string(), conf.to_str().unwrap().to_owned());
-    let start = |origin: &Origin, socket: &str, more: &[&str]| {
-        let origin = origin.address();
+        Scene {
+            address: free.local_addr().unwrap(),
+            conf: conf.to_str().unwrap().to_owned(),
+            dir,
+            strategy,
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// A process of ours, which listens at a Unix socket of this name too.
+    fn ours(&self, origin: &Origin, socket: &str, more: &[&str]) -> Program {
+        let (origin, listen) = (origin.address(), self.address.to_string());
         let args = [
-            &["--conf", &conf, "--accept", strategy, "--threads", "3"][..],
-            &["--listen", &listen, "--upstream", &origin],
+            &["--conf", &self.conf, "--accept", self.strategy][..],
+            &["--threads", "3", "--listen", &listen],
+            &["--upstream", &origin],
             more,
         ];
-        Program::spawn(BINARY, &path(socket), &args.concat())
-    };
-    let mut old = start(&old_origin, "a", &[]);
+        Program::spawn(BINARY, &self.path(socket), &args.concat())
+    }
+}
+
+fn no_connection_is_lost(strategy: &'static str, start_new: StartNew) {
+    let (old_origin, new_origin) = (Origin::saying("old"), Origin::saying("new"));
+    let scene = Scene::new(strategy);
+    let address = scene.address;
+    let mut old = scene.ours(&old_origin, "a", &[]);
     old.wait_until_it_listens();
     let (by_old, by_new) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let end = AtomicBool::new(false);
@@ -70,9 +96,10 @@ fn no_connection_is_lost(strategy: &str) {
         eventually("the old process answers", || {
             by_old.load(Ordering::SeqCst) > 20
         });
-        // At a Unix socket of its own, the other one is the old process'.
-        let new = start(&new_origin, "b", &["--upgrade"]);
-        eventually("the new process waits for the sockets", || meet.exists());
+        let new = start_new(&scene, &new_origin);
+        eventually("the new process waits for the sockets", || {
+            scene.path("meet").exists()
+        });
         old.signal(libc::SIGQUIT);
         eventually("the old process ends", || old.has_ended());
         let before = by_new.load(Ordering::SeqCst);
@@ -88,12 +115,32 @@ fn no_connection_is_lost(strategy: &str) {
     assert_eq!(old.wait(), Some(0));
 }
 
-#[test]
-fn no_connection_is_lost_when_one_process_follows_another() {
+fn with_each(start_new: impl Fn(&Scene, &Origin) -> Program + Sync) {
     std::thread::scope(|threads| {
         for strategy in ["shared", "exclusive", "reuseport", "mutex"] {
-            threads.spawn(move || no_connection_is_lost(strategy));
+            let start_new = &start_new;
+            threads.spawn(move || no_connection_is_lost(strategy, start_new));
         }
+    });
+}
+
+#[test]
+fn no_connection_is_lost_when_one_process_follows_another() {
+    // At a Unix socket of its own: the other one stays the old process'.
+    with_each(|scene, origin| scene.ours(origin, "b", &["--upgrade"]));
+}
+
+/// It knows of one socket for each address. Builds upstream's crates, which takes minutes.
+#[test]
+#[ignore = "builds upstream's crates"]
+fn no_connection_is_lost_when_one_of_upstreams_own_follows() {
+    let binary = build_upstream();
+    with_each(|scene, origin| {
+        let (listen, meet) = (scene.address.to_string(), scene.path("meet"));
+        let origin = origin.address();
+        let origin = origin.trim_start_matches("unix:");
+        let args = [&listen, meet.to_str().unwrap(), origin, "--upgrade"];
+        Program::spawn_as_written(binary.to_str().unwrap(), &scene.path("b"), &args)
     });
 }
 

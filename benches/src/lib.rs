@@ -1,5 +1,7 @@
 //! What the benchmarks share: figures from many readings, and tables.
 
+pub mod plot;
+
 use std::time::{Duration, Instant};
 
 /// The value below which the share `p` (0 to 1) of the readings lies; zero without readings.

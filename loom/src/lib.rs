@@ -5,5 +5,11 @@
 #[allow(dead_code)]
 mod shutdown;
 
+#[path = "../../pingora-core/src/listeners/accept/word.rs"]
+#[allow(dead_code)]
+mod word;
+
+#[cfg(test)]
+mod accept_tests;
 #[cfg(test)]
 mod shutdown_tests;

@@ -6,6 +6,7 @@ use examples::address::Address;
 use examples::certificates::Certificates;
 use examples::{program, HAS_TLS, WITHOUT_TLS};
 use pingora_core::apps::HttpServerOptions;
+use pingora_core::listeners::AcceptStrategy;
 use pingora_core::server::configuration::{Opt, ServerConf};
 use pingora_core::server::Server;
 use pingora_core::services::background::GenBackgroundService;
@@ -48,6 +49,10 @@ struct Args {
     /// the worker that accepted it, which costs less
     #[arg(long)]
     work_stealing: bool,
+
+    /// How connections come to the workers: shared, exclusive, reuseport or mutex
+    #[arg(long, value_name = "STRATEGY")]
+    accept: Option<AcceptStrategy>,
 
     /// The certificate chain (PEM) to serve TLS with at every address, HTTP/2 and HTTP/1.1; it is
     /// read again when the file changes
@@ -129,6 +134,9 @@ impl Args {
             conf.threads = std::thread::available_parallelism().map_or(1, usize::from);
         }
         conf.work_stealing |= self.work_stealing;
+        if let Some(strategy) = self.accept {
+            conf.accept_strategy = strategy;
+        }
         match self.threads {
             Some(0) => return Err("--threads must be at least 1".into()),
             Some(threads) => conf.threads = threads,
@@ -368,6 +376,12 @@ mod tests {
                 .threads,
             5
         );
+        let accept = conf(&["--accept", "mutex"], "accept_strategy: reuseport\n");
+        assert_eq!(
+            accept.expect("good settings").accept_strategy,
+            AcceptStrategy::Mutex
+        );
+        assert!(conf(&["--accept", "best"], "").is_err_and(|e| e.contains("reuseport")));
         let stealing = conf(&["--work-stealing"], "work_stealing: false\n");
         assert!(stealing.expect("good settings").work_stealing);
     }

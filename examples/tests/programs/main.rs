@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
+mod accept;
 #[path = "../../../pingora-core/tests/tls_certs/mod.rs"]
 mod certs;
 mod reverse_proxy;

@@ -82,6 +82,47 @@ fn every_version_over_tls_on_both_sides() {
     }
 }
 
+/// Whoever accepts a connection, the handshake is the serving worker's.
+#[test]
+fn tls_with_each_accept_strategy() {
+    if !HAS_TLS {
+        return;
+    }
+    let authority = Authority::new();
+    let (pair, ca) = (pair(&authority), authority.file());
+    for strategy in ["shared", "exclusive", "reuseport", "mutex"] {
+        for more in [&[][..], &["--work-stealing"]] {
+            let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = free.local_addr().unwrap();
+            drop(free);
+            let listen = address.to_string();
+            let args = ["--listen", &listen, "--threads", "2", "--accept", strategy];
+            let tls = ["--tls-cert", &pair.cert, "--tls-key", &pair.key];
+            let chain = Chain::new(&[&args[..], &tls, more].concat(), &[]);
+            let at = format!("https://localhost:{}/", address.port());
+            for (flag, version) in VERSIONS {
+                let curl = ["-4", "-sS", "--max-time", "20", "-o", "/dev/null"];
+                let output = Command::new("curl")
+                    .args(curl)
+                    .args([
+                        "-w",
+                        "%{http_code} %{http_version}",
+                        "--cacert",
+                        &ca,
+                        flag,
+                        &at,
+                    ])
+                    .output()
+                    .expect("these tests need curl");
+                let answer = String::from_utf8_lossy(&output.stdout);
+                assert_eq!(answer, format!("200 {version}"), "{strategy} {more:?}");
+            }
+            let answer = chain.curl("https://localhost/", &["--cacert", &ca]);
+            assert!(answer.is_ok(), "{strategy} {more:?}: {answer:?}");
+        }
+    }
+}
+
 #[test]
 fn an_upstream_whom_nobody_vouches_for_is_a_502() {
     if !HAS_TLS {

@@ -40,7 +40,7 @@ fn a_new_process_takes_over_from_one_of_upstreams_own() {
     });
 }
 
-fn build_upstream() -> PathBuf {
+pub fn build_upstream() -> PathBuf {
     let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("upstream-0.9.1");
     // A folder of its own: these crates have the names of the ones under test.
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("upstream-0.9.1");

@@ -1,33 +1,46 @@
 //! Sockets that come by number from an old process.
 #![allow(unsafe_code)]
 
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::sys::socket::{getsockopt, sockopt};
 use socket2::Socket;
 
 use crate::server::ListenFds;
 
-/// The inherited socket for a bind string, if there is one that no listener has.
+/// The inherited sockets for a bind string that no listener has.
 ///
 /// # Errors
-/// One line, when that is no listening socket of the kind that is wanted.
-pub(super) fn claim(fds: &ListenFds, bind: &str, unix: bool) -> Result<Option<Socket>, String> {
-    let Some(fd) = fds.lock().claim(bind) else {
-        return Ok(None);
+/// One line, when one of them is no listening socket of the kind that is wanted.
+pub(super) fn claim(fds: &ListenFds, bind: &str, unix: bool) -> Result<Vec<Socket>, String> {
+    let claimed = fds.lock().claim(bind);
+    let own = |fd: RawFd| {
+        // SAFETY: the table has only sockets that this process was sent and that are open, and `claim`
+        // gives each of them away once.
+        unsafe { Socket::from_raw_fd(fd) }
     };
-    // SAFETY: the table has only sockets that this process was sent and that are open, and `claim`
-    // gives each of them away once.
-    let socket = unsafe { Socket::from_raw_fd(fd) };
-    let listens = getsockopt(&socket, sockopt::AcceptConn).unwrap_or(false);
-    let kind = socket
-        .local_addr()
-        .is_ok_and(|address| address.is_unix() == unix);
-    if listens && kind {
-        return Ok(Some(socket));
+    let sockets: Vec<Socket> = claimed.into_iter().map(own).collect();
+    let fits = |socket: &Socket| {
+        let listens = getsockopt(socket, sockopt::AcceptConn).unwrap_or(false);
+        let kind = socket
+            .local_addr()
+            .is_ok_and(|address| address.is_unix() == unix);
+        listens && kind
+    };
+    if sockets.iter().all(fits) {
+        return Ok(sockets);
     }
-    fds.lock().remove(bind, socket.as_raw_fd());
+    if let Some(first) = sockets.first() {
+        fds.lock().remove(bind, first.as_raw_fd());
+    }
     Err(format!(
         "cannot listen on {bind}: the old process handed over something else for it"
     ))
+}
+
+/// The inherited file that travels with the sockets of a bind string, if there is one.
+pub(super) fn claim_traveller(fds: &ListenFds, bind: &str) -> Option<OwnedFd> {
+    let fd = fds.lock().claim_traveller(bind)?;
+    // SAFETY: as above.
+    Some(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -3,14 +3,15 @@
 use std::fs::Permissions;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
+use super::accept::{steer, Steer};
 use super::inherited;
 use crate::protocols::l4::ext;
 use crate::protocols::TcpKeepalive;
@@ -63,11 +64,17 @@ pub struct TcpSocketOptions {
     pub tcp_recv_buf: Option<usize>,
 }
 
-/// A socket that listens; leaves the table of sockets when it closes.
+/// The sockets that listen at an address; they leave the table of sockets when they close.
 pub(super) struct Listening {
     pub(super) bind: String,
     pub(super) unix: bool,
+    /// The one that listened first.
     pub(super) socket: Arc<Socket>,
+    /// Those that share its address (`SO_REUSEPORT`), in the order in which they listened.
+    more: Vec<Arc<Socket>>,
+    inherited: bool,
+    /// The file for a lock between the processes that have these sockets.
+    traveller: OnceLock<OwnedFd>,
     fds: Option<ListenFds>,
 }
 
@@ -77,6 +84,110 @@ impl Drop for Listening {
             fds.lock().remove(&self.bind, self.socket.as_raw_fd());
         }
     }
+}
+
+impl Listening {
+    /// All sockets.
+    pub(super) fn sockets(&self) -> impl Iterator<Item = &Arc<Socket>> {
+        std::iter::once(&self.socket).chain(&self.more)
+    }
+
+    /// Those that no new process has.
+    pub(super) fn own(&self) -> impl Iterator<Item = &Arc<Socket>> {
+        let handed_on = |socket: &Socket| match &self.fds {
+            Some(fds) => fds.lock().was_handed_on(socket.as_raw_fd()),
+            None => false,
+        };
+        self.sockets().filter(move |socket| !handed_on(socket))
+    }
+
+    /// Whether another process can come to have these sockets.
+    pub(super) fn can_be_handed_on(&self) -> bool {
+        self.fds.is_some()
+    }
+
+    /// The file that travels with the sockets: an inherited one, or what `new` makes.
+    ///
+    /// # Errors
+    /// Those of `new`.
+    pub(super) fn traveller(
+        &self,
+        new: impl FnOnce() -> io::Result<OwnedFd>,
+    ) -> io::Result<&OwnedFd> {
+        if let Some(file) = self.traveller.get() {
+            return Ok(file);
+        }
+        let claim = |fds| inherited::claim_traveller(fds, &self.bind);
+        let file = match self.fds.as_ref().and_then(claim) {
+            Some(file) => file,
+            None => new()?,
+        };
+        let file = self.traveller.get_or_init(|| file);
+        if let Some(fds) = &self.fds {
+            let socket = self.socket.as_raw_fd();
+            fds.lock()
+                .add_traveller(&self.bind, socket, file.as_raw_fd());
+        }
+        Ok(file)
+    }
+
+    /// Listens on so many sockets in all, among which the kernel spreads new connections; there are
+    /// never fewer than were inherited.
+    ///
+    /// # Errors
+    /// One line, unless the sockets were inherited: then they are used as they are, and it is told in
+    /// the log.
+    pub(super) fn share(&mut self, address: &ServerAddress, sockets: usize) -> Result<(), String> {
+        let bind = &self.bind;
+        if let ServerAddress::Tcp(_, Some(options)) = address {
+            if options.so_reuseport == Some(false) {
+                return Err(format!(
+                    "cannot listen on {bind} by the accept strategy reuseport: its option so_reuseport is false"
+                ));
+            }
+        }
+        while self.more.len() + 1 < sockets {
+            match beside(&self.socket, address) {
+                Ok(socket) => {
+                    if let Some(fds) = &self.fds {
+                        let first = self.socket.as_raw_fd();
+                        fds.lock().add_more(bind, first, socket.as_raw_fd());
+                    }
+                    self.more.push(Arc::new(socket));
+                }
+                Err(e) if self.inherited => {
+                    log::warn!("{bind}: no further sockets for its workers: {e}");
+                    break;
+                }
+                Err(e) => return Err(format!("cannot listen on {bind} once more: {e}")),
+            }
+        }
+        // An old process may have steered them all to one socket, for a successor that knew of one only.
+        if !self.more.is_empty() {
+            if let Err(e) = steer(&self.socket, Steer::Spread) {
+                log::debug!("{bind}: {e}");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A socket that listens at the same address.
+fn beside(first: &Socket, address: &ServerAddress) -> io::Result<Socket> {
+    // The first one was bound without it, so that no other program could share its address by chance.
+    first.set_reuse_port(true)?;
+    let name = first.local_addr()?;
+    let socket = Socket::new(name.domain(), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    if name.is_ipv6() {
+        socket.set_only_v6(first.only_v6()?)?;
+    }
+    apply(address, &socket)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&name)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
 }
 
 /// Listens on an address: on the inherited socket if there is one, else on a new one.
@@ -97,12 +208,17 @@ pub(super) async fn listen(
         Some(fds) if fds.lock().is_upgrade() => RETRIES,
         _ => 0,
     };
-    let socket = loop {
+    let mut inherited = false;
+    let mut sockets = loop {
         if let Some(fds) = fds {
-            if let Some(socket) = inherited::claim(fds, bind, unix)? {
-                apply(address, &socket).map_err(failed)?;
+            let sockets = inherited::claim(fds, bind, unix)?;
+            if !sockets.is_empty() {
+                for socket in &sockets {
+                    apply(address, socket).map_err(failed)?;
+                }
                 log::info!("listening on {bind}, taken over");
-                break socket;
+                inherited = true;
+                break sockets;
             }
         }
         match new_socket(address).await {
@@ -111,7 +227,7 @@ pub(super) async fn listen(
                     fds.lock().add_owned(bind, socket.as_raw_fd());
                 }
                 log::info!("listening on {bind}");
-                break socket;
+                break vec![socket];
             }
             Err(e) if e.kind() == io::ErrorKind::AddrInUse && retries > 0 => {
                 log::warn!("{}; trying again", failed(e));
@@ -121,11 +237,17 @@ pub(super) async fn listen(
             Err(e) => return Err(failed(e)),
         }
     };
-    socket.set_nonblocking(true).map_err(failed)?;
+    for socket in &sockets {
+        socket.set_nonblocking(true).map_err(failed)?;
+    }
     Ok(Listening {
         bind: bind.to_owned(),
         unix,
-        socket: Arc::new(socket),
+        // Both ways out of the loop give at least one.
+        socket: Arc::new(sockets.remove(0)),
+        more: sockets.into_iter().map(Arc::new).collect(),
+        inherited,
+        traveller: OnceLock::new(),
         fds: fds.cloned(),
     })
 }

@@ -33,10 +33,15 @@ pub use crate::protocols::l4::stream::{
 };
 pub use crate::protocols::tls::listeners as tls;
 pub use crate::protocols::tls::ALPN;
+pub use accept::{AcceptCounts, AcceptStrategy, WorkerCounts};
 pub use connection_filter::{AcceptAllFilter, ConnectionFilter};
 pub use l4::{ServerAddress, TcpSocketOptions};
 
-pub(crate) use accept::{run as accept_connections, Accepted, Pool};
+pub(crate) use accept::{run as accept_connections, steer, Accepted, Pool, Steer};
+/// What the server says about accepting.
+pub(crate) mod accepting {
+    pub(crate) use super::accept::Settings;
+}
 use l4::Listening;
 use tls::{Acceptor, TlsSettings};
 
@@ -83,6 +88,7 @@ pub struct ListenerConfig {
     tls: Option<TlsSettings>,
     handshake_timeout: Duration,
     l4_buffer: L4BufferSettings,
+    accept: Option<AcceptStrategy>,
 }
 
 /// How long a client may take for a TLS handshake.
@@ -135,6 +141,12 @@ impl ListenerConfig {
         self.l4_buffer = settings;
         self
     }
+
+    /// Sets how connections come to the workers; otherwise the service's listeners or the server say it.
+    pub fn accept_strategy(mut self, strategy: AcceptStrategy) -> Self {
+        self.accept = Some(strategy);
+        self
+    }
 }
 
 impl From<ServerAddress> for ListenerConfig {
@@ -144,6 +156,7 @@ impl From<ServerAddress> for ListenerConfig {
             tls: None,
             handshake_timeout: HANDSHAKE_TIMEOUT,
             l4_buffer: L4BufferSettings::default(),
+            accept: None,
         }
     }
 }
@@ -154,6 +167,7 @@ pub struct Listeners {
     endpoints: Vec<ListenerConfig>,
     filter: Option<Arc<dyn ConnectionFilter>>,
     pre_tls: Option<PreTlsCallback>,
+    accept: Option<AcceptStrategy>,
 }
 
 impl Listeners {
@@ -238,6 +252,12 @@ impl Listeners {
         self.endpoints.push(endpoint);
     }
 
+    /// Sets how connections come to the workers, at all endpoints that do not say it themselves; otherwise the
+    /// server does.
+    pub fn set_accept_strategy(&mut self, strategy: AcceptStrategy) {
+        self.accept = Some(strategy);
+    }
+
     /// Sets what is done with connections before TLS, at all endpoints.
     pub fn set_pre_tls_callback(&mut self, callback: PreTlsCallback) {
         self.pre_tls = Some(callback);
@@ -260,13 +280,15 @@ impl Listeners {
     }
 
     /// Listens on all endpoints: on the sockets in `fds` where they are, on new ones elsewhere,
-    /// which are then added there. The TLS settings are used up by this.
+    /// which are then added there. The TLS settings are used up by this. Each of the workers gets a
+    /// socket where the strategy says so.
     ///
     /// # Errors
     /// One line that names the endpoint and what is in the way.
     pub(crate) async fn listen(
         &mut self,
         fds: Option<&ListenFds>,
+        workers: usize,
     ) -> std::result::Result<Vec<Endpoint>, String> {
         let mut endpoints = Vec::with_capacity(self.endpoints.len());
         for config in &mut self.endpoints {
@@ -276,8 +298,21 @@ impl Listeners {
                 let address = address.as_ref();
                 format!("cannot listen on {address} with TLS: {e}")
             })?;
+            let mut strategy = config
+                .accept
+                .or(self.accept)
+                .unwrap_or_else(|| accepting::Settings::current().strategy);
+            let mut listening = l4::listen(address, fds).await?;
+            if strategy == AcceptStrategy::Reuseport {
+                if listening.unix {
+                    strategy = AcceptStrategy::Shared;
+                } else {
+                    listening.share(address, workers)?;
+                }
+            }
             endpoints.push(Endpoint {
-                listening: l4::listen(address, fds).await?,
+                listening,
+                strategy,
                 entrance: Arc::new(Entrance {
                     filter: self.filter.clone(),
                     pre_tls: self.pre_tls.clone(),
@@ -294,6 +329,7 @@ impl Listeners {
 /// An endpoint that listens.
 pub(crate) struct Endpoint {
     listening: Listening,
+    strategy: AcceptStrategy,
     pub(crate) entrance: Arc<Entrance>,
 }
 

@@ -23,16 +23,16 @@ use crate::services::Service as _;
 use crate::worker::{self, Workers};
 
 /// A directory of the test's own, removed at its end.
-struct Dir(PathBuf);
+pub(super) struct Dir(PathBuf);
 
 impl Dir {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let dir = std::env::temp_dir().join(format!("listen-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         Dir(dir)
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(super) fn path(&self, name: &str) -> String {
         self.0.join(name).to_str().unwrap().to_owned()
     }
 }
@@ -44,14 +44,22 @@ impl Drop for Dir {
 }
 
 fn runtime() -> Runtime {
+    runtime_of(1)
+}
+
+pub(super) fn runtime_of(threads: usize) -> Runtime {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.worker_threads(1).enable_all().build().unwrap()
+    builder
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 /// Answers each byte with itself, says hello first, and counts connections by thread.
 #[derive(Default)]
-struct Echo {
-    threads: Mutex<BTreeMap<usize, usize>>,
+pub(super) struct Echo {
+    pub(super) threads: Mutex<BTreeMap<usize, usize>>,
     cleaned: Mutex<usize>,
 }
 
@@ -83,27 +91,40 @@ impl ServerApp for Echo {
 }
 
 /// A service that runs on workers of its own.
-struct Running {
-    workers: Vec<Runtime>,
+pub(super) struct Running {
+    pub(super) workers: Vec<Runtime>,
     shutdown: watch::Sender<bool>,
-    fds: ListenFds,
+    pub(super) fds: ListenFds,
     service: JoinHandle<()>,
+    pub(super) counts: AcceptCounts,
 }
 
 impl Running {
-    fn start(mut service: Service<Arc<Echo>>, workers: usize, tasks: usize) -> Self {
-        let workers: Vec<_> = (0..workers).map(|_| runtime()).collect();
+    fn start(service: Service<Arc<Echo>>, workers: usize, tasks: usize) -> Self {
+        let workers = (0..workers).map(|_| runtime()).collect();
+        let settings = accepting::Settings::default();
+        Running::with(service, workers, tasks, ListenFds::default(), settings)
+    }
+
+    pub(super) fn with(
+        mut service: Service<Arc<Echo>>,
+        workers: Vec<Runtime>,
+        tasks: usize,
+        fds: ListenFds,
+        settings: accepting::Settings,
+    ) -> Self {
         let (shutdown, watch) = watch::channel(false);
-        let fds = ListenFds::default();
+        let counts = service.accept_counts();
         let (sender, mut ready) = watch::channel(false);
         let notifier = crate::services::ServiceReadyNotifier::new(sender);
         let scope = Workers::new(workers.iter().map(|w| w.handle().clone()).collect());
         let table = Some(fds.clone());
-        let service = workers[0].spawn(scope.scope(async move {
+        let service = settings.scope(async move {
             service
                 .start_with_notifier(table, watch, tasks, notifier)
                 .await
-        }));
+        });
+        let service = workers[0].spawn(scope.scope(service));
         workers[0]
             .block_on(ready.wait_for(|ready| *ready))
             .map(drop)
@@ -113,11 +134,12 @@ impl Running {
             shutdown,
             fds,
             service,
+            counts,
         }
     }
 
     /// The address of the only TCP socket.
-    fn address(&self) -> SocketAddr {
+    pub(super) fn address(&self) -> SocketAddr {
         let (_, fds) = self.fds.lock().serialize();
         crate::protocols::l4::socket::SocketAddr::from_raw_fd(fds[0], false)
             .and_then(|address| address.as_inet().copied())
@@ -125,7 +147,7 @@ impl Running {
     }
 
     /// Stops the service and waits until its listeners have closed.
-    fn stop(self) -> Vec<Runtime> {
+    pub(super) fn stop(self) -> Vec<Runtime> {
         self.shutdown.send_replace(true);
         self.workers[0].block_on(self.service).unwrap();
         self.workers
@@ -147,11 +169,11 @@ impl ServerApp for Arc<Echo> {
     }
 }
 
-fn tcp_service(app: &Arc<Echo>) -> Service<Arc<Echo>> {
+pub(super) fn tcp_service(app: &Arc<Echo>) -> Service<Arc<Echo>> {
     Service::with_listeners("echo".into(), Listeners::tcp("127.0.0.1:0"), app.clone())
 }
 
-fn exchange(mut client: impl Read + Write, bytes: &[u8]) {
+pub(super) fn exchange(mut client: impl Read + Write, bytes: &[u8]) {
     for byte in bytes {
         client.write_all(&[*byte]).unwrap();
         let mut back = [0];
@@ -160,7 +182,7 @@ fn exchange(mut client: impl Read + Write, bytes: &[u8]) {
     }
 }
 
-fn is_closed(mut client: impl Read) -> bool {
+pub(super) fn is_closed(mut client: impl Read) -> bool {
     matches!(client.read(&mut [0]), Ok(0) | Err(_))
 }
 
@@ -241,7 +263,7 @@ fn what_waits_in_the_queue_is_served() {
             listeners.add_uds(&path, None);
             listeners
         };
-        let mut endpoints = listeners.listen(None).await.unwrap();
+        let mut endpoints = listeners.listen(None, 1).await.unwrap();
         let address = endpoints[0].listening.socket.local_addr().unwrap();
         let address = address.as_socket().unwrap();
         let mut tcp_clients: Vec<TcpStream> = (0..200)
@@ -518,7 +540,7 @@ async fn ipv6_sockets() {
 
 /// Turns away what comes from one address.
 #[derive(Debug)]
-struct NotFrom(std::net::IpAddr);
+pub(super) struct NotFrom(pub(super) std::net::IpAddr);
 
 #[cfg(not(feature = "connection_filter"))]
 impl ConnectionFilter for NotFrom {
@@ -536,7 +558,7 @@ impl ConnectionFilter for NotFrom {
     }
 }
 
-fn connect_from(ip: &str, to: SocketAddr) -> TcpStream {
+pub(super) fn connect_from(ip: &str, to: SocketAddr) -> TcpStream {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     let from = SocketAddr::new(ip.parse().unwrap(), 0);
     socket.bind(&from.into()).unwrap();
@@ -578,7 +600,7 @@ impl TcpAddress for crate::server::Fds {
 }
 
 /// Takes a byte off each connection, and refuses those that begin with an x.
-struct Greeting;
+pub(super) struct Greeting;
 
 #[async_trait]
 impl PreTlsProcess for Greeting {

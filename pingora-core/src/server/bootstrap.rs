@@ -97,9 +97,8 @@ impl Bootstrap {
         let wanted = received.serialize().0.into_iter();
         let wanted = wanted.filter(|bind| !bound.contains(bind)).collect();
         received.close_unclaimed(&wanted);
-        let (binds, sockets) = received.serialize();
-        log::info!("took over {}", binds.join(", "));
-        fds.deserialize(binds, sockets);
+        log::info!("took over {}", received.serialize().0.join(", "));
+        fds.adopt(received);
         // Set once: `begin` lets nobody come here twice.
         let _ = self.inherited.set(wanted);
     }

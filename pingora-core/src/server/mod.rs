@@ -371,10 +371,10 @@ impl Life<'_> {
         let path = self.conf.upgrade_sock.clone();
         let patience = Patience::new(self.conf.upgrade_sock_connect_accept_max_retries);
         let trust = Trust::new(self.conf.user.as_deref());
-        let send = move || fds.lock().send(path.as_str(), &patience, &trust);
+        let send = move || fds.lock().hand_on(path.as_str(), &patience, &trust);
         let path = &self.conf.upgrade_sock;
         match tokio::task::spawn_blocking(send).await {
-            Ok(Ok(_)) => {
+            Ok(Ok(())) => {
                 log::info!("handed the listening sockets over at {path}");
                 self.phases
                     .enter(ExecutionPhase::GracefulUpgradeCloseTimeout);

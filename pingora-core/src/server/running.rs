@@ -59,7 +59,8 @@ impl Services {
                     ready: ServiceReadyNotifier::new(sender),
                 };
                 let workers = Workers::new(runtime.handles().to_vec());
-                let root = runtime.handles()[0].spawn(workers.scope(start.run()));
+                let run = conf.accepting().scope(start.run());
+                let root = runtime.handles()[0].spawn(workers.scope(run));
                 Running {
                     name,
                     listens,

@@ -12,8 +12,8 @@ use super::{Service as ServiceTrait, ServiceReadyNotifier};
 use crate::apps::ServerApp;
 use crate::listeners::tls::TlsSettings;
 use crate::listeners::{
-    accept_connections, ConnectionFilter, ListenerConfig, Listeners, Pool, ServerAddress,
-    TcpSocketOptions,
+    accept_connections, AcceptCounts, AcceptStrategy, ConnectionFilter, ListenerConfig, Listeners,
+    Pool, ServerAddress, TcpSocketOptions,
 };
 use crate::protocols::Stream;
 use crate::server::{fatal, ListenFds, ShutdownWatch};
@@ -28,6 +28,7 @@ pub struct Service<A> {
     listeners: Listeners,
     app_logic: Option<A>,
     runtime_opts_override: Option<RuntimeOptsOverride>,
+    counts: AcceptCounts,
     /// Worker threads; the configuration's number when unset.
     pub threads: Option<usize>,
 }
@@ -45,6 +46,7 @@ impl<A> Service<A> {
             listeners,
             app_logic: Some(app_logic),
             runtime_opts_override: None,
+            counts: AcceptCounts::default(),
             threads: None,
         }
     }
@@ -98,6 +100,18 @@ impl<A> Service<A> {
         self.listeners.add_listener(endpoint);
     }
 
+    /// Sets how connections come to the workers, at all endpoints that do not say it themselves; otherwise the
+    /// server does.
+    pub fn set_accept_strategy(&mut self, strategy: AcceptStrategy) {
+        self.listeners.set_accept_strategy(strategy);
+    }
+
+    /// What the acceptors of the service do.
+    #[doc(hidden)]
+    pub fn accept_counts(&self) -> AcceptCounts {
+        self.counts.clone()
+    }
+
     /// Sets which connections are served, at all endpoints.
     pub fn set_connection_filter(&mut self, filter: Arc<dyn ConnectionFilter>) {
         self.listeners.filter_connections(filter);
@@ -144,7 +158,9 @@ impl<A: ServerApp + Send + Sync + 'static> Service<A> {
         };
         let app = Arc::new(app);
         let pool = Pool::new(Workers::current());
-        let endpoints = self.listeners.listen(fds.as_ref()).await?;
+        // Set once: the application is taken but once.
+        let _ = self.counts.0.set(pool.clone());
+        let endpoints = self.listeners.listen(fds.as_ref(), pool.len()).await?;
         drop(ready);
         let accepting = endpoints.into_iter().enumerate().map(|(index, endpoint)| {
             let (app, watch) = (app.clone(), shutdown.clone());

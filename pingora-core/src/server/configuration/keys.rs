@@ -85,6 +85,12 @@ const KEYS: &[(&str, Kind)] = &[
     ("shutdown_policy", Kind::Word(&["finish", "strict"])),
     ("shutdown_read_timeout_seconds", Kind::Number(0)),
     ("shutdown_drain_seconds", Kind::OptNumber(ANY)),
+    (
+        "accept_strategy",
+        Kind::Word(&["shared", "exclusive", "reuseport", "mutex"]),
+    ),
+    ("accept_mutex_delay_ms", Kind::Number(1)),
+    ("worker_connections", Kind::OptNumber(POSITIVE)),
 ];
 
 /// Checks the values of known keys, and warns of keys that look like a known one misspelt.

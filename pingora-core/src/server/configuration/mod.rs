@@ -20,6 +20,8 @@ use serde::{Deserialize, Serialize, Serializer};
 pub use pingora_runtime::RuntimeMetricsPollTimeHistogramScale;
 use pingora_runtime::{RuntimeMetricsOpts, RuntimeOpts};
 
+use crate::listeners::{accepting, AcceptStrategy};
+
 /// What happens to requests that reach the server while it shuts down.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -120,6 +122,14 @@ pub struct ServerConf {
     /// Seconds that idle connections stay open, for one more request each, after a shutdown
     /// began: when unset 0 for a stop and 5 for a graceful upgrade.
     pub shutdown_drain_seconds: Option<u64>,
+    /// How connections come to the workers, at endpoints that choose no strategy of their own.
+    pub accept_strategy: AcceptStrategy,
+    /// Milliseconds after which a worker tries for the accept mutex again, where workers accept by turns
+    /// (`mutex`).
+    pub accept_mutex_delay_ms: u64,
+    /// The connections of one worker at most where workers accept by turns (`mutex`): one with less than an
+    /// eighth of them free sits out. Half of its share of the open-file limit when unset.
+    pub worker_connections: Option<usize>,
 }
 
 impl Default for ServerConf {
@@ -163,6 +173,9 @@ impl Default for ServerConf {
             shutdown_policy: ShutdownPolicy::Finish,
             shutdown_read_timeout_seconds: 5,
             shutdown_drain_seconds: None,
+            accept_strategy: AcceptStrategy::default(),
+            accept_mutex_delay_ms: 500,
+            worker_connections: None,
         }
     }
 }
@@ -265,6 +278,15 @@ impl ServerConf {
         RuntimeOpts {
             enable_alt_timer: self.runtime_enable_alt_timer,
             metrics: histogram,
+        }
+    }
+
+    /// How the endpoints of services accept connections.
+    pub(crate) fn accepting(&self) -> accepting::Settings {
+        accepting::Settings {
+            strategy: self.accept_strategy,
+            mutex_delay: Duration::from_millis(self.accept_mutex_delay_ms),
+            worker_connections: self.worker_connections,
         }
     }
 

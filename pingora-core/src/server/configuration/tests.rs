@@ -47,6 +47,9 @@ fn what_is_written_reads_back() {
         daemon_ready_timeout_seconds: NonZeroU64::new(7),
         shutdown_policy: ShutdownPolicy::Strict,
         shutdown_drain_seconds: Some(3),
+        accept_strategy: AcceptStrategy::Mutex,
+        accept_mutex_delay_ms: 20,
+        worker_connections: Some(1000),
         ..Default::default()
     };
     assert_eq!(accepted(&conf.to_yaml()), conf);
@@ -89,6 +92,7 @@ fn whole_numbers_or_null() {
         ("daemon_ready_timeout_seconds", 1),
         ("daemon_notify_timeout_seconds", 1),
         ("shutdown_drain_seconds", 0),
+        ("worker_connections", 1),
     ] {
         accepted(&format!("{key}: null"));
         accepted(&format!("{key}: {least}"));
@@ -183,6 +187,16 @@ fn words() {
         text.contains("shutdown_policy: \"quick\": expected finish or strict"),
         "{text}"
     );
+    assert_eq!(
+        accepted("accept_strategy: reuseport").accept_strategy,
+        AcceptStrategy::Reuseport
+    );
+    let text = refused("accept_strategy: best");
+    let expected = "accept_strategy: \"best\": expected shared or exclusive or reuseport or mutex";
+    assert!(text.contains(expected), "{text}");
+    let text = refused("accept_mutex_delay_ms: 0");
+    let expected = "accept_mutex_delay_ms: 0: expected a whole number of at least 1";
+    assert!(text.contains(expected), "{text}");
     let key = "runtime_metrics_poll_time_histogram_scale";
     accepted(&format!("{key}: linear"));
     accepted(&format!("{key}: null"));

@@ -18,7 +18,7 @@ use nix::sys::stat::{fchmodat, lstat, FchmodatFlags, Mode, SFlag};
 use nix::NixPath;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::wire;
+use super::wire::{self, Message, Sent};
 use crate::server::users;
 
 /// How long the two processes try to meet.
@@ -141,9 +141,8 @@ pub(super) fn send(
     path: &Path,
     patience: &Patience,
     trust: &Trust,
-    binds: &[String],
-    fds: &[RawFd],
-) -> nix::Result<usize> {
+    messages: &[Message],
+) -> nix::Result<Sent> {
     let mut retries = patience.retries;
     let stream = loop {
         match connect(path, trust) {
@@ -159,7 +158,7 @@ pub(super) fn send(
         }
     };
     check_peer(&stream, trust)?;
-    wire::send(&stream, binds, fds)
+    wire::send(&stream, messages)
 }
 
 fn connect(path: &Path, trust: &Trust) -> nix::Result<UnixStream> {

@@ -7,11 +7,18 @@ mod wire;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Display;
-use std::os::fd::RawFd;
+use std::os::fd::{BorrowedFd, RawFd};
 
 use nix::NixPath;
 
+use crate::listeners::{steer, Steer};
+
 pub(crate) use meeting::{Patience, Trust};
+pub(crate) use wire::Sent;
+
+/// Begins the name under which a file travels that belongs to the sockets of the bind string that follows. No
+/// bind string has a NUL in it.
+const TRAVELLER: &str = "\0with:";
 
 /// The listening sockets of a process, each under the bind string that its listener was added
 /// with, such as `0.0.0.0:8080` or the path of a Unix socket.
@@ -20,7 +27,13 @@ pub(crate) use meeting::{Patience, Trust};
 /// ones that no listener has claimed.
 #[derive(Debug, Default)]
 pub struct Fds {
-    by_bind: BTreeMap<String, RawFd>,
+    ///
+    /// Of several sockets that share an address, the first is the one that listened first.
+    by_bind: BTreeMap<String, Vec<RawFd>>,
+    /// Files that go where the sockets go, by bind string.
+    travellers: BTreeMap<String, RawFd>,
+    /// What a new process has too.
+    handed_on: HashSet<RawFd>,
     /// Bind strings whose sockets a listener owns.
     owned: HashSet<String>,
     upgrade: bool,
@@ -34,12 +47,12 @@ impl Fds {
 
     /// Enters a socket; one that was there under the same bind string is forgotten.
     pub fn add(&mut self, bind: String, fd: RawFd) {
-        self.by_bind.insert(bind, fd);
+        self.by_bind.insert(bind, vec![fd]);
     }
 
     /// The socket that was entered under this bind string.
     pub fn get(&self, bind: &str) -> Option<&RawFd> {
-        self.by_bind.get(bind)
+        self.by_bind.get(bind)?.first()
     }
 
     /// Whether the table has no sockets.
@@ -47,14 +60,43 @@ impl Fds {
         self.by_bind.is_empty()
     }
 
-    /// Bind strings and sockets, in the same order.
+    /// Bind strings and sockets, in the same order. Of several sockets that share an address it is the first.
     pub fn serialize(&self) -> (Vec<String>, Vec<RawFd>) {
-        self.by_bind.iter().map(|(b, fd)| (b.clone(), *fd)).unzip()
+        self.firsts().unzip()
     }
 
-    /// Enters sockets under the bind strings in the same places.
+    /// Enters sockets under the bind strings in the same places; the sockets of a bind string that comes several
+    /// times share an address.
     pub fn deserialize(&mut self, binds: Vec<String>, fds: Vec<RawFd>) {
-        self.by_bind.extend(binds.into_iter().zip(fds));
+        let mut by_bind: BTreeMap<String, Vec<RawFd>> = BTreeMap::new();
+        for (name, fd) in binds.into_iter().zip(fds) {
+            match name.strip_prefix(TRAVELLER) {
+                Some(bind) => drop(self.travellers.insert(bind.to_owned(), fd)),
+                None => by_bind.entry(name).or_default().push(fd),
+            }
+        }
+        self.by_bind.extend(by_bind);
+    }
+
+    fn firsts(&self) -> impl Iterator<Item = (String, RawFd)> + '_ {
+        let first = |(bind, fds): (&String, &Vec<RawFd>)| Some((bind.clone(), *fds.first()?));
+        self.by_bind.iter().filter_map(first)
+    }
+
+    /// What a process of the original implementation knows nothing of: further sockets, and the files.
+    fn others(&self) -> impl Iterator<Item = (String, RawFd)> + '_ {
+        let sockets = self.by_bind.iter().flat_map(|(bind, fds)| {
+            let further = fds.iter().skip(1);
+            further.map(move |fd| (bind.clone(), *fd))
+        });
+        let files = self.travellers.iter();
+        sockets.chain(files.map(|(bind, fd)| (format!("{TRAVELLER}{bind}"), *fd)))
+    }
+
+    /// Takes over all that another table has.
+    pub(crate) fn adopt(&mut self, other: Fds) {
+        self.by_bind.extend(other.by_bind);
+        self.travellers.extend(other.travellers);
     }
 
     /// Closes and forgets the sockets whose bind strings are not in `keep` and that no listener
@@ -63,13 +105,24 @@ impl Fds {
     /// Left open, such a socket would go on queueing connections that nobody accepts.
     pub fn close_unclaimed(&mut self, keep: &HashSet<String>) -> Vec<String> {
         let mut closed = Vec::new();
-        self.by_bind.retain(|bind, fd| {
-            let kept = keep.contains(bind) || self.owned.contains(bind);
+        let kept = |bind: &String| keep.contains(bind) || self.owned.contains(bind);
+        let close = |bind: &str, fd: RawFd| {
+            if let Err(e) = nix::unistd::close(fd) {
+                log::warn!("cannot close what was inherited for {bind}: {e}");
+            }
+        };
+        self.by_bind.retain(|bind, fds| {
+            let kept = kept(bind);
             if !kept {
-                if let Err(e) = nix::unistd::close(*fd) {
-                    log::warn!("cannot close the inherited socket of {bind}: {e}");
-                }
+                fds.iter().for_each(|fd| close(bind, *fd));
                 closed.push(bind.clone());
+            }
+            kept
+        });
+        self.travellers.retain(|bind, fd| {
+            let kept = kept(bind);
+            if !kept {
+                close(bind, *fd);
             }
             kept
         });
@@ -106,7 +159,34 @@ impl Fds {
     where
         P: ?Sized + NixPath + Display,
     {
-        self.send(path, &Patience::default(), &Trust::default())
+        let sent = self.send(path, &Patience::default(), &Trust::default())?;
+        Ok(sent.bytes)
+    }
+
+    /// As [`Fds::send_to_sock`], for a process that is about to end: notes what the new process has, and where that
+    /// is one of several sockets that share an address, it gets all new connections.
+    pub(crate) fn hand_on<P>(
+        &mut self,
+        path: &P,
+        patience: &Patience,
+        trust: &Trust,
+    ) -> Result<(), nix::Error>
+    where
+        P: ?Sized + NixPath + Display,
+    {
+        let taken = self.send(path, patience, trust)?.taken;
+        for (bind, fds) in &self.by_bind {
+            match fds[..] {
+                [first, next, ..] if taken.contains(&first) && !taken.contains(&next) => {
+                    if let Err(e) = steer(socket(&first), Steer::First) {
+                        log::warn!("{bind}: connections may be lost to sockets that close: {e}");
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.handed_on = taken;
+        Ok(())
     }
 
     pub(crate) fn receive<P>(
@@ -128,33 +208,80 @@ impl Fds {
         path: &P,
         patience: &Patience,
         trust: &Trust,
-    ) -> Result<usize, nix::Error>
+    ) -> Result<Sent, nix::Error>
     where
         P: ?Sized + NixPath + Display,
     {
-        let (binds, fds) = self.serialize();
-        meeting::send(&meeting::to_path(path)?, patience, trust, &binds, &fds)
+        let (binds, fds) = self.firsts().unzip();
+        let (more_binds, more_fds) = self.others().unzip();
+        let mut messages = wire::messages(binds, fds);
+        messages.extend(wire::messages(more_binds, more_fds));
+        meeting::send(&meeting::to_path(path)?, patience, trust, &messages)
     }
 
-    /// Gives an inherited socket to the listener that owns it from now on; none when there is no
+    #[cfg(test)]
+    pub(crate) fn sockets(&self, bind: &str) -> usize {
+        self.by_bind.get(bind).map_or(0, Vec::len)
+    }
+
+    /// Waits at `path` as the original implementation does: it reads one message.
+    #[cfg(test)]
+    pub(crate) fn receive_as_original(&mut self, path: &str) {
+        let listener = std::os::unix::net::UnixListener::bind(path).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        let (binds, fds) = wire::receive_one(&stream).unwrap().unwrap();
+        self.deserialize(binds, fds);
+    }
+
+    /// Gives inherited sockets to the listener that owns them from now on; none when there is no
     /// such socket, or another listener has it.
-    pub(crate) fn claim(&mut self, bind: &str) -> Option<RawFd> {
-        let fd = *self.by_bind.get(bind)?;
-        self.owned.insert(bind.to_owned()).then_some(fd)
+    pub(crate) fn claim(&mut self, bind: &str) -> Vec<RawFd> {
+        match self.by_bind.get(bind) {
+            Some(fds) if !fds.is_empty() && self.owned.insert(bind.to_owned()) => fds.clone(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Gives the inherited file that goes with sockets to who owns it from now on.
+    pub(crate) fn claim_traveller(&mut self, bind: &str) -> Option<RawFd> {
+        self.travellers.remove(bind)
     }
 
     /// Enters a socket that its listener owns. Of several under one bind string, the first is the
     /// one that is handed on.
     pub(crate) fn add_owned(&mut self, bind: &str, fd: RawFd) {
         if self.owned.insert(bind.to_owned()) {
-            self.by_bind.insert(bind.to_owned(), fd);
+            self.by_bind.insert(bind.to_owned(), vec![fd]);
         }
     }
 
-    /// Forgets a socket that its listener is about to close.
-    pub(crate) fn remove(&mut self, bind: &str, fd: RawFd) {
-        if self.by_bind.get(bind) == Some(&fd) {
-            self.by_bind.remove(bind);
+    /// Enters a further socket of the listener that owns the first one.
+    pub(crate) fn add_more(&mut self, bind: &str, first: RawFd, fd: RawFd) {
+        match self.by_bind.get_mut(bind) {
+            Some(fds) if fds.first() == Some(&first) => fds.push(fd),
+            _ => {}
+        }
+    }
+
+    /// Enters a file that goes where the sockets go, of the listener that owns the first one.
+    pub(crate) fn add_traveller(&mut self, bind: &str, first: RawFd, fd: RawFd) {
+        if self.get(bind) == Some(&first) {
+            self.travellers.insert(bind.to_owned(), fd);
+        }
+    }
+
+    /// Whether a new process has this socket too.
+    pub(crate) fn was_handed_on(&self, fd: RawFd) -> bool {
+        self.handed_on.contains(&fd)
+    }
+
+    /// Forgets the sockets of a listener that is about to close them, by the first.
+    pub(crate) fn remove(&mut self, bind: &str, first: RawFd) {
+        if self.get(bind) == Some(&first) {
+            for fd in self.by_bind.remove(bind).unwrap_or_default() {
+                self.handed_on.remove(&fd);
+            }
+            self.travellers.remove(bind);
             self.owned.remove(bind);
         }
     }
@@ -168,4 +295,11 @@ impl Fds {
     pub(crate) fn is_upgrade(&self) -> bool {
         self.upgrade
     }
+}
+
+/// A socket of the table.
+#[allow(unsafe_code)] // The table has numbers.
+fn socket(fd: &RawFd) -> BorrowedFd<'_> {
+    // SAFETY: a listener takes its sockets out of the table before it closes them.
+    unsafe { BorrowedFd::borrow_raw(*fd) }
 }

@@ -59,7 +59,7 @@ fn owned(fds: &Fds) -> Vec<OwnedFd> {
 }
 
 /// Hands `fds` over a real socket at `path` to another table.
-fn hand_over(fds: &Fds, path: &str) -> (nix::Result<usize>, nix::Result<Fds>) {
+fn hand_over(fds: &Fds, path: &str) -> (nix::Result<Sent>, nix::Result<Fds>) {
     std::thread::scope(|threads| {
         let receiver = threads.spawn(|| {
             let mut received = Fds::new();
@@ -95,10 +95,10 @@ fn a_table_of_sockets() {
 #[test]
 fn a_socket_has_one_owner() {
     let mut fds = Fds::new();
-    assert_eq!(fds.claim("a"), None);
+    assert!(fds.claim("a").is_empty());
     fds.add("a".into(), 10);
-    assert_eq!(fds.claim("a"), Some(10));
-    assert_eq!(fds.claim("a"), None);
+    assert_eq!(fds.claim("a"), [10]);
+    assert!(fds.claim("a").is_empty());
     fds.add_owned("a", 11);
     assert_eq!(fds.get("a"), Some(&10));
     fds.remove("a", 11);
@@ -106,7 +106,7 @@ fn a_socket_has_one_owner() {
     fds.remove("a", 10);
     assert!(fds.is_empty());
     fds.add_owned("a", 12);
-    assert_eq!(fds.claim("a"), None);
+    assert!(fds.claim("a").is_empty());
     assert_eq!(fds.close_unclaimed(&HashSet::new()), Vec::<String>::new());
 }
 
@@ -115,7 +115,7 @@ fn unclaimed_sockets_are_closed() {
     let sockets = listeners(3);
     let addrs: Vec<_> = sockets.iter().map(|s| s.local_addr().unwrap()).collect();
     let mut fds = table(&sockets);
-    assert_eq!(fds.claim("127.0.0.3:80"), Some(sockets[2].as_raw_fd()));
+    assert_eq!(fds.claim("127.0.0.3:80"), [sockets[2].as_raw_fd()]);
     // Closed by the table from here on, as inherited ones are.
     let mut sockets = sockets.into_iter();
     let (kept, closed, claimed) = (sockets.next(), sockets.next(), sockets.next());
@@ -139,9 +139,9 @@ fn any_number_of_sockets_crosses() {
         let received = received.unwrap();
         let names = |fds: &Fds| fds.serialize().0;
         assert_eq!(names(&received), names(&fds));
-        assert!(sent.unwrap() >= n * "127.0.0.1:80".len());
-        for (bind, fd) in fds.by_bind.iter() {
-            assert_eq!(inode(*received.get(bind).unwrap()), inode(*fd), "{bind}");
+        assert!(sent.unwrap().bytes >= n * "127.0.0.1:80".len());
+        for (bind, fd) in fds.firsts() {
+            assert_eq!(inode(*received.get(&bind).unwrap()), inode(fd), "{bind}");
         }
         assert!(!Path::new(&dir.path("sock")).exists());
         drop(owned(&received));
@@ -156,7 +156,7 @@ fn what_has_no_wire_form_stays_behind() {
     fds.add("/run/a b.sock".into(), sockets[0].as_raw_fd());
     fds.add("0.0.0.0:80".into(), sockets[1].as_raw_fd());
     let (sent, received) = hand_over(&fds, &dir.path("sock"));
-    assert_eq!(sent, Ok(10));
+    assert_eq!(sent.unwrap().bytes, 10);
     let received = received.unwrap();
     assert_eq!(received.serialize().0, ["0.0.0.0:80"]);
     drop(owned(&received));
@@ -166,7 +166,7 @@ fn what_has_no_wire_form_stays_behind() {
 fn messages_keep_the_limits_of_the_original() {
     let split = |binds: &[String]| {
         let fds: Vec<RawFd> = (0..binds.len() as RawFd).collect();
-        let messages = wire::messages(binds, &fds);
+        let messages = wire::messages(binds.to_vec(), fds.clone());
         let all: Vec<RawFd> = messages.iter().flat_map(|(_, fds)| fds.clone()).collect();
         assert_eq!(all, fds);
         for (payload, fds) in &messages {
@@ -191,7 +191,7 @@ fn the_first_message_reads_like_the_originals() {
     let sockets = listeners(40);
     let (binds, raw) = table(&sockets).serialize();
     let (old, new) = UnixStream::pair().unwrap();
-    wire::send(&old, &binds, &raw).unwrap();
+    wire::send(&old, &wire::messages(binds.clone(), raw)).unwrap();
     let mut data = [0; 2048];
     let mut control = nix::cmsg_space!([RawFd; 32]);
     let mut into = [std::io::IoSliceMut::new(&mut data)];
@@ -219,9 +219,13 @@ fn an_original_receiver_takes_the_first_message() {
     let sockets = listeners(40);
     let (binds, raw) = table(&sockets).serialize();
     let (old, new) = UnixStream::pair().unwrap();
-    wire::send(&old, &binds[..1], &raw[..1]).unwrap();
+    let first = wire::messages(binds[..1].to_vec(), raw[..1].to_vec());
+    wire::send(&old, &first).unwrap();
     drop(new);
-    assert_eq!(wire::send(&old, &binds, &raw), Err(Errno::EPIPE));
+    assert_eq!(
+        wire::send(&old, &wire::messages(binds, raw)),
+        Err(Errno::EPIPE)
+    );
 }
 
 #[test]
@@ -327,4 +331,57 @@ fn who_is_believed() {
     assert!(!Trust::only(1000, None).covers(33));
     assert!(Trust::new(Some("root")).covers(0));
     assert!(Trust::new(Some("no-such-user")).covers(0));
+}
+
+/// A process of the original implementation must see one socket for each bind string, and nothing else.
+#[test]
+fn what_the_original_knows_nothing_of_comes_in_further_messages() {
+    let sockets = listeners(5);
+    let raw: Vec<RawFd> = sockets.iter().map(AsRawFd::as_raw_fd).collect();
+    let mut fds = Fds::new();
+    for (bind, first) in [("a", 0), ("b", 2)] {
+        fds.add_owned(bind, raw[first]);
+        fds.add_more(bind, raw[first], raw[first + 1]);
+        fds.add_more(bind, raw[4], raw[4]);
+    }
+    fds.add_traveller("b", raw[2], raw[4]);
+    fds.add_traveller("a", raw[4], raw[4]);
+    for original in [false, true] {
+        let dir = Dir::new(&format!("further-{original}"));
+        let path = dir.path("sock");
+        let received = std::thread::scope(|threads| {
+            let receiving = threads.spawn(|| {
+                let mut received = Fds::new();
+                if original {
+                    received.receive_as_original(&path);
+                } else {
+                    let trust = Trust::default();
+                    received
+                        .receive(path.as_str(), &patience(), &trust)
+                        .unwrap();
+                }
+                received
+            });
+            fds.hand_on(path.as_str(), &patience(), &Trust::default())
+                .unwrap();
+            receiving.join().unwrap()
+        });
+        assert_eq!(received.serialize().0, ["a", "b"]);
+        let of = |bind: &str| received.by_bind[bind].iter().map(|fd| inode(*fd)).collect();
+        let (a, b): (Vec<_>, Vec<_>) = (of("a"), of("b"));
+        let sent: Vec<_> = raw.iter().map(|fd| inode(*fd)).collect();
+        let all = if original { 1 } else { 2 };
+        assert_eq!((&a[..], &b[..]), (&sent[..all], &sent[2..2 + all]));
+        assert_eq!(received.travellers.len(), all - 1);
+        let handed_on: Vec<bool> = raw.iter().map(|fd| fds.was_handed_on(*fd)).collect();
+        assert_eq!(handed_on, [true, !original, true, !original, !original]);
+        let mut received = received;
+        if let Some(file) = received.claim_traveller("b") {
+            assert_eq!(inode(file), sent[4]);
+            nix::unistd::close(file).unwrap();
+        }
+        assert_eq!(received.close_unclaimed(&HashSet::new()), ["a", "b"]);
+    }
+    fds.remove("a", raw[0]);
+    assert!(!fds.was_handed_on(raw[0]) && fds.was_handed_on(raw[2]));
 }

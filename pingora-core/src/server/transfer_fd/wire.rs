@@ -5,7 +5,9 @@
 //! reads one. Here further messages of the same form follow on the connection until it ends, so
 //! that any number of sockets can pass; the kernel keeps messages with descriptors apart.
 
-use std::io::{IoSlice, IoSliceMut};
+use std::collections::HashSet;
+use std::io::{self, IoSlice, IoSliceMut, Read};
+use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -33,22 +35,55 @@ const SEND: MsgFlags = MsgFlags::MSG_NOSIGNAL;
 #[cfg(not(target_os = "linux"))]
 const SEND: MsgFlags = MsgFlags::empty();
 
-/// Sends sockets; returns the bytes of bind strings sent.
-pub(super) fn send(to: &UnixStream, binds: &[String], fds: &[RawFd]) -> nix::Result<usize> {
+/// A message: names joined by spaces, and the descriptors in the same order.
+pub(super) type Message = (String, Vec<RawFd>);
+
+/// What a new process has taken.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Sent {
+    /// Bytes of names.
+    pub(crate) bytes: usize,
+    /// The descriptors.
+    pub(crate) taken: HashSet<RawFd>,
+}
+
+/// Sends messages. A process that takes the first one only has no use for the others, which is no error.
+pub(super) fn send(to: &UnixStream, messages: &[Message]) -> nix::Result<Sent> {
     to.set_write_timeout(Some(FIRST))
         .map_err(super::meeting::errno)?;
-    let mut sent = 0;
-    for (i, (payload, fds)) in messages(binds, fds).iter().enumerate() {
+    let mut bytes = 0;
+    let mut all = true;
+    for (i, (payload, fds)) in messages.iter().enumerate() {
         match send_one(to, payload, fds) {
-            Ok(n) => sent += n,
+            Ok(n) => bytes += n,
             Err(Errno::EPIPE | Errno::ECONNRESET) if i > 0 => {
-                log::warn!("the new process took over {SOCKETS} sockets and wanted no more");
+                all = false;
                 break;
             }
             Err(e) => return Err(e),
         }
     }
-    Ok(sent)
+    let taken = if all && (messages.len() < 2 || has_read_all(to)) {
+        messages
+    } else {
+        log::warn!("the new process took one message of sockets and wanted no more");
+        &messages[..1]
+    };
+    let taken = taken.iter().flat_map(|(_, fds)| fds).copied().collect();
+    Ok(Sent { bytes, taken })
+}
+
+/// Whether the peer reads to the end before it closes: one that leaves something unread resets the connection.
+fn has_read_all(mut peer: &UnixStream) -> bool {
+    let end = peer
+        .shutdown(Shutdown::Write)
+        .and_then(|()| peer.set_read_timeout(Some(FIRST)))
+        .and_then(|()| peer.read(&mut [0]));
+    match end {
+        // Nobody sends anything here; who takes its time is busy with what it got.
+        Ok(_) => true,
+        Err(e) => e.kind() == io::ErrorKind::WouldBlock,
+    }
 }
 
 fn send_one(to: &UnixStream, payload: &str, fds: &[RawFd]) -> nix::Result<usize> {
@@ -90,7 +125,7 @@ pub(super) fn receive(from: &UnixStream) -> nix::Result<(Vec<String>, Vec<RawFd>
 }
 
 /// `None` at the end of the connection.
-fn receive_one(from: &UnixStream) -> nix::Result<Option<(Vec<String>, Vec<RawFd>)>> {
+pub(super) fn receive_one(from: &UnixStream) -> nix::Result<Option<(Vec<String>, Vec<RawFd>)>> {
     let mut data = [0u8; BYTES];
     let mut control = nix::cmsg_space!([RawFd; KERNEL_SOCKETS]);
     let mut fds: Vec<RawFd> = Vec::new();
@@ -141,9 +176,9 @@ fn retry<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
 }
 
 /// Splits sockets into messages; leaves out those whose bind strings have no form in one.
-pub(super) fn messages(binds: &[String], fds: &[RawFd]) -> Vec<(String, Vec<RawFd>)> {
-    let mut messages: Vec<(String, Vec<RawFd>)> = Vec::new();
-    for (bind, fd) in binds.iter().zip(fds) {
+pub(super) fn messages(binds: Vec<String>, fds: Vec<RawFd>) -> Vec<Message> {
+    let mut messages: Vec<Message> = Vec::new();
+    for (bind, fd) in binds.into_iter().zip(fds) {
         if bind.is_empty() || bind.contains(' ') || bind.len() > BYTES {
             log::warn!("the socket of {bind:?} cannot be handed over: its name has a space in it or is too long");
             continue;
@@ -153,10 +188,10 @@ pub(super) fn messages(binds: &[String], fds: &[RawFd]) -> Vec<(String, Vec<RawF
                 if fds.len() < SOCKETS && payload.len() + 1 + bind.len() <= BYTES =>
             {
                 payload.push(' ');
-                payload.push_str(bind);
-                fds.push(*fd);
+                payload.push_str(&bind);
+                fds.push(fd);
             }
-            _ => messages.push((bind.clone(), vec![*fd])),
+            _ => messages.push((bind, vec![fd])),
         }
     }
     messages

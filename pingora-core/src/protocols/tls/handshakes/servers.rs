@@ -31,7 +31,7 @@ async fn an_endpoint_without_a_certificate_does_not_listen() {
     let Some(settings) = settings else { return };
     let mut listeners = Listeners::new();
     listeners.add_tls_with_settings("127.0.0.1:0", None, settings);
-    let text = listeners.listen(None).await.err().unwrap();
+    let text = listeners.listen(None, 1).await.err().unwrap();
     assert!(text.contains("127.0.0.1:0 with TLS: "), "{text}");
     assert!(text.contains("no certificate is set"), "{text}");
 }
@@ -103,7 +103,7 @@ async fn half_open_handshakes() {
             .tls(settings)
             .tls_handshake_timeout(limit),
     );
-    let endpoints = listeners.listen(None).await.unwrap();
+    let endpoints = listeners.listen(None, 1).await.unwrap();
     let entrance = endpoints[0].entrance.clone();
     let address = endpoints[0].address();
     let mut clients = Vec::new();

@@ -28,7 +28,7 @@ async fn listening_is_refused() {
     assert!(Listeners::tls("127.0.0.1:0", "cert", "key").is_err());
     assert!(listeners.addresses().is_empty());
     listeners.add_tls_with_settings("127.0.0.1:0", None, TlsSettings);
-    let text = listeners.listen(None).await.err().unwrap();
+    let text = listeners.listen(None, 1).await.err().unwrap();
     assert!(text.contains("127.0.0.1:0 with TLS: "), "{text}");
     assert!(text.contains("no TLS backend"), "{text}");
 }

@@ -1,0 +1,192 @@
+//! The workers of a service, how many connections each of them has, and what accepting has cost.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use tokio::runtime::Handle;
+
+use crate::worker::Workers;
+
+/// The workers of a service, and how many connections each of them has.
+pub(crate) struct Pool {
+    slots: Box<[Slot]>,
+    /// Whether all slots stand for the same runtime, which spreads its tasks by itself.
+    one_runtime: bool,
+    turn: AtomicUsize,
+}
+
+/// A worker. On cache lines of its own (two, for the line that is fetched along): workers write theirs at the
+/// end of each connection.
+#[repr(align(128))]
+struct Slot {
+    handle: Handle,
+    live: AtomicUsize,
+    counts: Counts,
+}
+
+/// Who is to have a connection.
+#[derive(Clone, Copy)]
+pub(super) enum To {
+    /// The worker with the fewest.
+    LeastLoaded,
+    /// This one.
+    Slot(usize),
+}
+
+impl Pool {
+    pub(crate) fn new(workers: Workers) -> Arc<Self> {
+        let handles = workers.handles();
+        // Each thread of a work-stealing runtime counts as a worker.
+        let threads = match handles {
+            [only] => only.metrics().num_workers().max(1),
+            _ => 1,
+        };
+        let of_one = |handle: &Handle| Slot {
+            handle: handle.clone(),
+            live: AtomicUsize::new(0),
+            counts: Counts::default(),
+        };
+        let slots = handles.iter().cycle().take(handles.len() * threads);
+        Arc::new(Pool {
+            slots: slots.map(of_one).collect(),
+            one_runtime: handles.len() == 1,
+            turn: AtomicUsize::new(0),
+        })
+    }
+
+    /// How many workers there are.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(super) fn handle(&self, slot: usize) -> &Handle {
+        &self.slots[slot].handle
+    }
+
+    pub(super) fn counts(&self, slot: usize) -> &Counts {
+        &self.slots[slot].counts
+    }
+
+    fn live(&self, slot: usize) -> usize {
+        self.slots[slot].live.load(Ordering::Relaxed)
+    }
+
+    /// The worker with the fewest connections; of several, each in its turn.
+    fn least_loaded(&self) -> usize {
+        let n = self.slots.len();
+        let first = self.turn.fetch_add(1, Ordering::Relaxed);
+        (0..n)
+            .map(|i| first.wrapping_add(i) % n)
+            .min_by_key(|&i| self.live(i))
+            .unwrap_or(0)
+    }
+
+    /// How many connections a worker that may have so many can take.
+    pub(super) fn free(&self, slot: usize, limit: usize) -> usize {
+        limit.saturating_sub(self.live(slot))
+    }
+
+    /// Whether a worker that may have so many connections should accept one more: at least an eighth of them
+    /// is free, or at least one where no other worker has that much.
+    pub(super) fn has_room(&self, slot: usize, limit: usize) -> bool {
+        let free = |slot| self.free(slot, limit);
+        let enough = |slot| free(slot) >= limit.div_ceil(8);
+        enough(slot) || (free(slot) > 0 && !(0..self.len()).any(enough))
+    }
+
+    /// Runs a connection on a worker.
+    pub(super) fn hand_over(
+        self: &Arc<Self>,
+        to: To,
+        connection: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let worker = match to {
+            To::LeastLoaded if self.one_runtime => {
+                self.slots[0].handle.spawn(connection);
+                return;
+            }
+            To::LeastLoaded => self.least_loaded(),
+            To::Slot(slot) => slot,
+        };
+        let slot = &self.slots[worker];
+        slot.live.fetch_add(1, Ordering::Relaxed);
+        let place = Place(self.clone(), worker);
+        slot.handle.spawn(async move {
+            let _place = place;
+            connection.await
+        });
+    }
+}
+
+/// A connection's place at its worker; given up at its end, even by a panic.
+struct Place(Arc<Pool>, usize);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Place(pool, worker) = self;
+        pool.slots[*worker].live.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What the acceptors of a worker did.
+#[derive(Default)]
+pub(super) struct Counts {
+    woken: AtomicU64,
+    idle: AtomicU64,
+    accepted: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Counts {
+    /// An acceptor was woken, and found so many connections.
+    pub(super) fn woken(&self, accepted: usize) {
+        self.woken.fetch_add(1, Ordering::Relaxed);
+        if accepted == 0 {
+            self.idle.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.accepted.fetch_add(accepted as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// The system refused to accept.
+    pub(super) fn failed(&self) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// What the acceptors of one worker did since the service started.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WorkerCounts {
+    /// How often they were woken.
+    pub woken: u64,
+    /// How often of these they found no connection.
+    pub idle: u64,
+    /// Connections that they accepted.
+    pub accepted: u64,
+    /// How often the system refused to accept.
+    pub failed: u64,
+}
+
+/// The counts of a service, from when it starts.
+#[doc(hidden)]
+#[derive(Clone, Default)]
+pub struct AcceptCounts(pub(crate) Arc<OnceLock<Arc<Pool>>>);
+
+impl AcceptCounts {
+    /// One entry for each worker; none before the service has started.
+    pub fn per_worker(&self) -> Vec<WorkerCounts> {
+        let slots = self.0.get().map_or(&[][..], |pool| &pool.slots);
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        slots
+            .iter()
+            .map(|Slot { counts, .. }| WorkerCounts {
+                woken: read(&counts.woken),
+                idle: read(&counts.idle),
+                accepted: read(&counts.accepted),
+                failed: read(&counts.failed),
+            })
+            .collect()
+    }
+}

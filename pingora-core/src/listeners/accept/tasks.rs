@@ -1,0 +1,153 @@
+//! Acceptors that are tasks of a runtime: `shared`, and `reuseport`.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use socket2::Socket;
+use tokio::io::unix::AsyncFd;
+use tokio::io::Interest;
+use tokio::task::JoinSet;
+
+use super::pool::To;
+use super::{Acceptor, Connect, Ended, BATCH, PAUSE};
+use crate::server::ShutdownWatch;
+
+/// A socket that is registered with a reactor.
+pub(super) type Registered = AsyncFd<Arc<Socket>>;
+
+/// Registers a socket with the reactor of the calling task or of the runtime that is entered.
+// What stands in for the deprecated function is in the newest tokio only; it differs for types
+// whose descriptor may change.
+#[allow(deprecated)]
+pub(super) fn register(socket: Arc<Socket>) -> std::io::Result<Registered> {
+    AsyncFd::with_interest(socket, Interest::READABLE)
+}
+
+/// So many tasks for each socket, which give each connection to the least busy worker.
+///
+/// # Errors
+/// When a socket cannot be registered with a reactor.
+pub(super) async fn shared<F: Connect>(
+    acceptor: &Arc<Acceptor<F>>,
+    index: usize,
+    tasks: usize,
+    shutdown: &ShutdownWatch,
+) -> Result<(), String> {
+    let mut loops = Loops::new(acceptor, shutdown);
+    let workers = acceptor.pool.len();
+    for (n, socket) in acceptor.listening.sockets().enumerate() {
+        let mut registered: Vec<Option<Arc<Registered>>> = vec![None; workers];
+        for task in 0..tasks.max(1) {
+            let worker = (index + n + task) % workers;
+            let fd = match &registered[worker] {
+                Some(fd) => fd.clone(),
+                None => {
+                    let fd = loops.register(worker, socket)?;
+                    registered[worker].insert(fd).clone()
+                }
+            };
+            loops.spawn(worker, fd, To::LeastLoaded);
+        }
+    }
+    loops.ended().await;
+    Ok(())
+}
+
+/// A task for each socket, on the worker that it belongs to, which serves all that comes there.
+///
+/// # Errors
+/// When a socket cannot be registered with a reactor.
+pub(super) async fn reuseport<F: Connect>(
+    acceptor: &Arc<Acceptor<F>>,
+    shutdown: &ShutdownWatch,
+) -> Result<(), String> {
+    let mut loops = Loops::new(acceptor, shutdown);
+    let workers = acceptor.pool.len();
+    let sockets = acceptor.listening.sockets().count();
+    for (n, socket) in acceptor.listening.sockets().enumerate() {
+        let worker = n % workers;
+        let fd = loops.register(worker, socket)?;
+        // Inherited sockets to which none could be added: every worker must have its share of them.
+        let to = if sockets < workers {
+            To::LeastLoaded
+        } else {
+            To::Slot(worker)
+        };
+        loops.spawn(worker, fd, to);
+    }
+    loops.ended().await;
+    Ok(())
+}
+
+struct Loops<'a, F> {
+    acceptor: &'a Arc<Acceptor<F>>,
+    shutdown: &'a ShutdownWatch,
+    running: JoinSet<()>,
+}
+
+impl<'a, F: Connect> Loops<'a, F> {
+    fn new(acceptor: &'a Arc<Acceptor<F>>, shutdown: &'a ShutdownWatch) -> Self {
+        Loops {
+            acceptor,
+            shutdown,
+            running: JoinSet::new(),
+        }
+    }
+
+    fn register(&self, worker: usize, socket: &Arc<Socket>) -> Result<Arc<Registered>, String> {
+        let _there = self.acceptor.pool.handle(worker).enter();
+        register(socket.clone())
+            .map(Arc::new)
+            .map_err(|e| self.acceptor.cannot_listen(&e))
+    }
+
+    fn spawn(&mut self, worker: usize, fd: Arc<Registered>, to: To) {
+        let (acceptor, shutdown) = (self.acceptor.clone(), self.shutdown.clone());
+        let accepting = async move { accept_until(&acceptor, worker, &fd, to, shutdown).await };
+        let handle = self.acceptor.pool.handle(worker);
+        self.running.spawn_on(accepting, handle);
+    }
+
+    async fn ended(mut self) {
+        while let Some(ended) = self.running.join_next().await {
+            self.acceptor.check(ended);
+        }
+    }
+}
+
+async fn accept_until<F: Connect>(
+    acceptor: &Acceptor<F>,
+    worker: usize,
+    fd: &Registered,
+    to: To,
+    mut shutdown: ShutdownWatch,
+) {
+    // An error says that the server is gone.
+    let mut stop = pin!(shutdown.wait_for(|on| *on));
+    loop {
+        let ready = tokio::select! {
+            biased;
+            _ = &mut stop => return,
+            ready = fd.readable() => ready,
+        };
+        let mut ready = match ready {
+            Ok(ready) => ready,
+            // The runtime ends.
+            Err(_) => return,
+        };
+        let batch = acceptor.accept_some(worker, fd.get_ref(), to, BATCH);
+        if batch.ended == Ended::Empty {
+            ready.clear_ready();
+        }
+        drop(ready);
+        if batch.ended == Ended::Failed {
+            tokio::select! {
+                biased;
+                _ = &mut stop => return,
+                () = tokio::time::sleep(PAUSE) => {}
+            }
+        } else {
+            tokio::task::yield_now().await;
+        }
+    }
+}

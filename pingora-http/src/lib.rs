@@ -40,7 +40,7 @@ const DEFAULT_FIELDS: usize = 8;
 /// The most fields that room is made for up front: the number may come from a peer.
 const MAX_RESERVED_FIELDS: usize = 4096;
 
-/// An empty field map with room for about `size_hint` fields.
-fn field_map(size_hint: Option<usize>) -> HMap {
-    HMap::with_capacity(size_hint.unwrap_or(DEFAULT_FIELDS).min(MAX_RESERVED_FIELDS))
+/// Makes room for about `size_hint` fields.
+fn make_room(fields: &mut HMap, size_hint: Option<usize>) {
+    fields.reserve(size_hint.unwrap_or(DEFAULT_FIELDS).min(MAX_RESERVED_FIELDS));
 }

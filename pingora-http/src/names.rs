@@ -112,6 +112,12 @@ pub enum ConnectionOption {
 
 impl ConnectionOption {
     fn read(value: &[u8]) -> Option<Self> {
+        match value {
+            // As nearly all write them.
+            b"keep-alive" => return Some(ConnectionOption::KeepAlive),
+            b"close" => return Some(ConnectionOption::Close),
+            _ => {}
+        }
         if value.eq_ignore_ascii_case(b"keep-alive") {
             Some(ConnectionOption::KeepAlive)
         } else if value.eq_ignore_ascii_case(b"close") {
@@ -147,11 +153,6 @@ pub fn decimal(digits: &[u8]) -> Option<u64> {
         n.checked_mul(10)?.checked_add(u64::from(d))
     })
 }
-
-/// The names whose values are taken apart.
-const TAKEN_APART: Names = Names::CONNECTION
-    .or(Names::CONTENT_LENGTH)
-    .or(Names::TRANSFER_ENCODING);
 
 impl Index {
     /// Whether one of these names is among the fields.
@@ -193,18 +194,25 @@ impl Index {
         if names == Names::default() {
             return;
         }
-        if self.present.has_any(names) || is_list(names, value) {
-            self.lists = self.lists.or(names);
-        }
+        let mut lists = self.present.has_any(names);
         self.present = self.present.or(names);
+        let value = value.as_bytes();
         match names {
             Names::CONTENT_LENGTH => {
-                let length = decimal(value.as_bytes());
+                let length = decimal(value);
                 self.is_number = length.is_some();
                 self.length = length.unwrap_or(0);
+                lists |= length.is_none() && value.contains(&b',');
             }
-            Names::CONNECTION => self.connection = ConnectionOption::read(value.as_bytes()),
+            Names::CONNECTION => {
+                self.connection = ConnectionOption::read(value);
+                lists |= self.connection.is_none() && value.contains(&b',');
+            }
+            Names::TRANSFER_ENCODING => lists |= value.contains(&b','),
             _ => {}
+        }
+        if lists {
+            self.lists = self.lists.or(names);
         }
     }
 
@@ -233,10 +241,6 @@ impl Index {
             Some(name)
         })
     }
-}
-
-fn is_list(names: Names, value: &HeaderValue) -> bool {
-    TAKEN_APART.has_any(names) && value.as_bytes().contains(&b',')
 }
 
 fn present(headers: &HeaderMap) -> Names {

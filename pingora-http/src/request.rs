@@ -104,7 +104,7 @@ impl RequestHeader {
         let (mut parts, ()) = Request::new(()).into_parts();
         parts.method = method;
         parts.uri = target.uri;
-        parts.headers = crate::field_map(size_hint);
+        crate::make_room(&mut parts.headers, size_hint);
         RequestHeader {
             parts,
             index: Index::default(),

@@ -94,7 +94,7 @@ impl ResponseHeader {
         // The only way to make `Parts`; it allocates nothing.
         let (mut parts, ()) = Response::new(()).into_parts();
         parts.status = status;
-        parts.headers = crate::field_map(size_hint);
+        crate::make_room(&mut parts.headers, size_hint);
         ResponseHeader {
             parts,
             index: Index::default(),

@@ -38,12 +38,7 @@ pub(super) async fn serve<A>(app: &Arc<A>, stream: Stream, shutdown: &ShutdownWa
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
-    let digest = Arc::new(Digest {
-        socket_digest: stream.get_socket_digest(),
-        proxy_digest: stream.get_proxy_digest(),
-        timing_digest: stream.get_timing_digest(),
-        ssl_digest: stream.get_ssl_digest(),
-    });
+    let digest = Arc::new(Digest::of(&*stream));
     let begun = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(stream, app.h2_options())).await;
     let conn = match begun {
         Ok(Ok(conn)) => conn,

@@ -586,6 +586,10 @@ impl AsyncWrite for Stream {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        // After each write of a head: nothing is kept back, and sockets themselves have nothing to flush.
+        if this.unsent.is_empty() && this.write_waiting.since.is_none() && this.raw.is_socket() {
+            return Poll::Ready(Ok(()));
+        }
         let poll = match this.poll_send(cx) {
             Poll::Ready(Ok(())) => Pin::new(&mut this.raw).poll_flush(cx),
             other => other,

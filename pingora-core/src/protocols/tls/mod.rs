@@ -132,12 +132,15 @@ impl ALPN {
     /// The names of the protocols, the preferred one first.
     #[allow(dead_code)] // Not asked by the backend that never does a handshake.
     pub(crate) fn to_protocols(&self) -> Vec<Vec<u8>> {
-        match self {
-            ALPN::H1 => vec![HTTP1.to_vec()],
-            ALPN::H2 => vec![HTTP2.to_vec()],
-            ALPN::H2H1 => vec![HTTP2.to_vec(), HTTP1.to_vec()],
-            ALPN::Custom(custom) => vec![custom.protocol().to_vec()],
+        if let ALPN::Custom(custom) = self {
+            return vec![custom.protocol().to_vec()];
         }
+        let versions = self.get_min_http_version()..=self.get_max_http_version();
+        let name = |version| match version {
+            2 => HTTP2.to_vec(),
+            _ => HTTP1.to_vec(),
+        };
+        versions.rev().map(name).collect()
     }
 
     /// The names of the protocols, each behind one byte with its length.

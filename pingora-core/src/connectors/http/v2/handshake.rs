@@ -61,12 +61,7 @@ impl H2HandshakeSettings {
 /// # Cancel safety
 /// Dropping the future closes the transport.
 pub async fn handshake(stream: Stream, settings: H2HandshakeSettings) -> Result<ConnectionRef> {
-    let digest = Digest {
-        ssl_digest: stream.get_ssl_digest(),
-        timing_digest: stream.get_timing_digest(),
-        proxy_digest: stream.get_proxy_digest(),
-        socket_digest: stream.get_socket_digest(),
-    };
+    let digest = Digest::of(&*stream);
     let id = stream.id();
     let max_streams = settings.max_streams.max(1);
     let stream_window = settings.stream_window_size.unwrap_or(STREAM_WINDOW);

@@ -58,6 +58,10 @@ impl RawStream {
         Ok(true)
     }
 
+    pub(super) fn is_socket(&self) -> bool {
+        matches!(self, RawStream::Tcp(_) | RawStream::Unix(_))
+    }
+
     /// Waits until a read may bring something, for sockets; others have to be read to find out.
     pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self {

@@ -64,12 +64,7 @@ struct Exchange {
 impl HttpSession {
     /// A session for one exchange on `stream`.
     pub fn new(stream: Stream) -> Self {
-        let digest = Digest {
-            socket_digest: stream.get_socket_digest(),
-            proxy_digest: stream.get_proxy_digest(),
-            timing_digest: stream.get_timing_digest(),
-            ssl_digest: stream.get_ssl_digest(),
-        };
+        let digest = Digest::of(&*stream);
         HttpSession {
             inner: Box::new(Inner {
                 conn: Conn::new(stream),

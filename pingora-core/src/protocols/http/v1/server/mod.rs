@@ -131,12 +131,7 @@ enum Keepalive {
 impl HttpSession {
     /// A session for the first request of a connection.
     pub fn new(underlying_stream: Stream) -> Self {
-        let digest = Digest {
-            socket_digest: underlying_stream.get_socket_digest(),
-            proxy_digest: underlying_stream.get_proxy_digest(),
-            timing_digest: underlying_stream.get_timing_digest(),
-            ssl_digest: underlying_stream.get_ssl_digest(),
-        };
+        let digest = Digest::of(&*underlying_stream);
         HttpSession {
             inner: Box::new(Inner {
                 conn: Conn::new(underlying_stream),

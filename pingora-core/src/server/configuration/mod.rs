@@ -58,7 +58,7 @@ pub struct ServerConf {
     pub working_directory: Option<PathBuf>,
     /// Worker threads of each service that does not set its own number; 0 acts as 1.
     pub threads: usize,
-    /// Tasks that accept connections on one listening socket; 0 acts as 1.
+    /// Tasks that accept connections on one listening socket, where the workers share it (`shared`); 0 acts as 1.
     pub listener_tasks_per_fd: usize,
     /// Whether idle workers of a service take over tasks from busy ones. Without it every
     /// connection stays on one worker, and workers share nothing.

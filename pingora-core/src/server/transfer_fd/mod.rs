@@ -27,7 +27,6 @@ const TRAVELLER: &str = "\0with:";
 /// ones that no listener has claimed.
 #[derive(Debug, Default)]
 pub struct Fds {
-    ///
     /// Of several sockets that share an address, the first is the one that listened first.
     by_bind: BTreeMap<String, Vec<RawFd>>,
     /// Files that go where the sockets go, by bind string.

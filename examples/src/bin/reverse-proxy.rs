@@ -68,11 +68,11 @@ struct Args {
     h2c: bool,
 
     /// Connect to upstreams with TLS
-    #[arg(long, help_heading = TLS)]
+    #[arg(long, requires = "upstream", help_heading = TLS)]
     upstream_tls: bool,
 
     /// Speak HTTP/2 to upstreams: over TLS if they agree to it, without TLS in any case
-    #[arg(long, help_heading = TLS)]
+    #[arg(long, requires = "upstream", help_heading = TLS)]
     upstream_h2: bool,
 
     /// The certificates (PEM) to trust in upstreams, in place of the system's
@@ -294,6 +294,7 @@ fn run(args: &Args) -> Result<(), String> {
         if let Some(certificates) = &certificates {
             let mut settings = certificates.settings().map_err(|e| e.to_string())?;
             settings.enable_h2();
+            settings.set_offload_threadpool_from_server_conf(&server.configuration);
             listener = listener.tls(settings);
         }
         proxy.add_listener(listener);

@@ -169,7 +169,8 @@ where
 async fn read_request(session: &mut Session, shutdown: &ShutdownWatch) -> bool {
     match session.read_request().await {
         Ok(true) => {
-            let keepalive = (!shutting_down(shutdown, true)).then_some(KEEPALIVE);
+            let last = shutting_down(shutdown, !session.is_reused());
+            let keepalive = (!last).then_some(KEEPALIVE);
             session.set_keepalive(keepalive);
             true
         }

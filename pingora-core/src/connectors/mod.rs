@@ -261,6 +261,10 @@ fn adopt_here(stream: Stream) -> Result<Stream> {
 
 /// Whether the connection is known to lead to another address than the peer's.
 pub(in crate::connectors) fn leads_elsewhere<P: Peer>(stream: &Stream, peer: &P) -> bool {
+    // A key may leave out whether there is TLS, as that of a `BasicPeer` does.
+    if stream.get_ssl().is_some() != peer.tls() {
+        return true;
+    }
     let Some(socket) = transport(&**stream) else {
         return false;
     };

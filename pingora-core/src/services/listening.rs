@@ -4,7 +4,7 @@ use std::fs::Permissions;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures::future::join_all;
+use futures::future::try_join_all;
 use pingora_error::Result;
 use pingora_runtime::RuntimeOpts;
 
@@ -176,9 +176,10 @@ impl<A: ServerApp + Send + Sync + 'static> Service<A> {
             let (pool, shutdown) = (pool.clone(), shutdown.clone());
             accept_connections(endpoint, index, listeners_per_fd, pool, shutdown, connect)
         });
-        let ended = join_all(accepting).await;
+        // An endpoint that cannot accept is told of at once, not when the others end.
+        let ended = try_join_all(accepting).await;
         app.cleanup().await;
-        ended.into_iter().collect()
+        ended.map(|_| ())
     }
 }
 

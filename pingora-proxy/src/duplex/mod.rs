@@ -125,7 +125,8 @@ where
                 return Poll::Ready(event);
             }
         }
-        if !self.link.is_flushed() {
+        // Once the response is whole, what the upstream does not take is of no use (RFC 9113 section 8.1).
+        if !self.state.is_over() && !self.link.is_flushed() {
             if let Poll::Ready(Err(e)) = self.link.poll_flush(cx) {
                 self.write_failed(e)?;
                 wants = self.wants();
@@ -149,7 +150,9 @@ where
                 return Poll::Ready(event);
             }
         }
-        if wants.leave {
+        // A client of HTTP/2 can leave while its request is not read on; others are seen by a read only.
+        let unread = wants.request && !self.link.is_flushed() && self.session.is_http2();
+        if wants.leave || unread {
             if let Poll::Ready(e) = self.session.downstream_session.poll_abort(cx) {
                 return Poll::Ready(Err(e.into_down()));
             }

@@ -9,7 +9,7 @@ use pingora_error::{BError, Error, Result};
 use pingora_http::RequestHeader;
 
 use http::header::{HeaderValue, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::Version;
+use http::{Method, Version};
 
 use crate::duplex::Duplex;
 use crate::request_policy::{self, websocket};
@@ -37,7 +37,9 @@ where
                 return Ok(());
             };
             // What the client has seen cannot be taken back.
-            if !e.retry() || left == 0 || session.response_written().is_some() {
+            let answered = session.response_written().is_some();
+            // Of a body that is longer than what is kept, the beginning is gone.
+            if !e.retry() || left == 0 || answered || session.retry_buffer_truncated() {
                 return Err(e);
             }
             let context = ProxyWarnLogContext::UpstreamRetry;
@@ -54,7 +56,8 @@ where
 
     async fn attempt(&self, session: &mut Session, ctx: &mut SV::CTX) -> Result<()> {
         let mut peer = self.inner.upstream_peer(session, ctx).await?;
-        if session.is_upgrade_req() || session.is_extended_connect() {
+        let connect = session.req_header().method == Method::CONNECT;
+        if connect || session.is_upgrade_req() || session.is_extended_connect() {
             leave_h2(session, &mut peer)?;
         }
         let (mut upstream, reused) = match self.connector.get_http_session(&*peer).await {
@@ -152,21 +155,23 @@ fn prepare(session: &Session, peer: &HttpPeer, version: Version) -> Result<Box<R
     Ok(request)
 }
 
-/// A request to leave HTTP/1.1 goes to an upstream that takes HTTP/1.1: HTTP/2 has no Upgrade.
+/// A request to leave HTTP/1.1, or for a tunnel, goes to an upstream that takes HTTP/1.1: HTTP/2 has no Upgrade,
+/// and tunnels through its streams are not built yet.
 ///
 /// # Errors
-/// `HTTPStatus` 501 for a WebSocket handshake when the upstream takes HTTP/2 only: to be asked for a page in its
-/// place would help nobody. Other upgrades are offers that may be passed over (RFC 9110 section 7.8).
+/// `HTTPStatus` 501 for CONNECT and for a WebSocket handshake when the upstream takes HTTP/2 only: to be asked for a
+/// page in its place would help nobody. Other upgrades are offers that may be passed over (RFC 9110 section 7.8).
 fn leave_h2(session: &Session, peer: &mut HttpPeer) -> Result<()> {
     match peer.options.alpn {
         ALPN::H2H1 => peer.options.alpn = ALPN::H1,
         ALPN::H2
             if session.is_extended_connect()
+                || session.req_header().method == Method::CONNECT
                 || request_policy::is_websocket_handshake(session.req_header()) =>
         {
             return Error::e_explain(
                 HTTPStatus(501),
-                format!("a WebSocket to a peer that takes HTTP/2 only: {peer}"),
+                format!("a tunnel to a peer that takes HTTP/2 only: {peer}"),
             );
         }
         _ => {}

@@ -183,10 +183,13 @@ impl<F: Connect> Acceptor<F> {
 
     fn accept_batch(&self, worker: usize, socket: &Socket, to: To, most: usize) -> Batch {
         let mut accepted = 0;
+        let mut tried = 0;
         let ended = loop {
-            if accepted >= most {
+            // Others of the thread have their turn, whatever comes of the tries.
+            if accepted >= most || tried >= most.max(BATCH) {
                 break Ended::Full;
             }
+            tried += 1;
             match accept(socket) {
                 Ok(connection) => {
                     accepted += 1;
@@ -226,7 +229,7 @@ impl<F: Connect> Acceptor<F> {
                 // Nobody is in the middle of a handshake with a Unix socket. Elsewhere files may be closed
                 // by the next round.
                 let done = none && round > 0 && ended == Ended::Empty;
-                !(unix || done)
+                !(unix && ended == Ended::Empty || done)
             });
             if left.is_empty() {
                 return;

@@ -60,6 +60,14 @@ impl Pool {
         self.slots.len()
     }
 
+    /// The first slot that has the same reactor.
+    pub(super) fn reactor(&self, slot: usize) -> usize {
+        match self.one_runtime {
+            true => 0,
+            false => slot,
+        }
+    }
+
     pub(super) fn handle(&self, slot: usize) -> &Handle {
         &self.slots[slot].handle
     }

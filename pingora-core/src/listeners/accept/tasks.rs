@@ -39,11 +39,13 @@ pub(super) async fn shared<F: Connect>(
         let mut registered: Vec<Option<Arc<Registered>>> = vec![None; workers];
         for task in 0..tasks.max(1) {
             let worker = (index + n + task) % workers;
-            let fd = match &registered[worker] {
+            // A reactor takes a descriptor once.
+            let reactor = acceptor.pool.reactor(worker);
+            let fd = match &registered[reactor] {
                 Some(fd) => fd.clone(),
                 None => {
                     let fd = loops.register(worker, socket)?;
-                    registered[worker].insert(fd).clone()
+                    registered[reactor].insert(fd).clone()
                 }
             };
             loops.spawn(worker, fd, To::LeastLoaded);

@@ -52,6 +52,18 @@ fn each_way(test: impl Fn(AcceptStrategy, bool)) {
     }
 }
 
+/// A reactor takes a descriptor once, however many tasks wait for it.
+#[test]
+fn several_tasks_at_a_socket_in_one_runtime() {
+    let app = Arc::new(Echo::default());
+    let (runtimes, fds) = (workers(4, true), ListenFds::default());
+    let shared = settings(AcceptStrategy::Shared);
+    let running = Running::with(tcp_service(&app), runtimes, 2, fds, shared);
+    let client = TcpStream::connect(running.address()).unwrap();
+    exchange(&client, b"1");
+    running.stop();
+}
+
 fn accepted(running: &Running) -> Vec<u64> {
     let counts = running.counts.per_worker();
     counts.iter().map(|worker| worker.accepted).collect()

@@ -14,6 +14,16 @@ use super::stream_error;
 /// Bytes of connection window that are asked for at once, so that one stream does not hold back the others.
 const MOST_AT_ONCE: usize = 64 * 1024;
 
+/// Fields that speak of one connection.
+const NOT_IN_HTTP2: [&str; 6] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+];
+
 /// Pieces of a body, and perhaps its end.
 #[derive(Default)]
 pub(crate) struct Out {
@@ -45,8 +55,14 @@ impl Out {
         }
     }
 
-    /// Nothing follows but trailers.
-    pub(crate) fn end(&mut self, trailers: Option<HeaderMap>) {
+    /// Nothing follows but trailers, of which those that HTTP/2 has no place for are left out (RFC 9113 section 8.2.2).
+    pub(crate) fn end(&mut self, mut trailers: Option<HeaderMap>) {
+        if let Some(trailers) = &mut trailers {
+            for name in NOT_IN_HTTP2 {
+                trailers.remove(name);
+            }
+        }
+        let trailers = trailers.filter(|trailers| !trailers.is_empty());
         self.end = Some(trailers.map_or(End::Plain, End::Trailers));
     }
 
@@ -158,5 +174,24 @@ impl Out {
     /// Whether nothing but the end is queued, and no trailers.
     pub(crate) fn is_bare_end(&self) -> bool {
         self.len == 0 && matches!(self.end, Some(End::Plain))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_speaks_of_a_connection_is_no_trailer() {
+        let mut trailers = HeaderMap::new();
+        for name in NOT_IN_HTTP2 {
+            trailers.append(name, http::HeaderValue::from_static("x"));
+        }
+        let mut out = Out::default();
+        out.end(Some(trailers.clone()));
+        assert!(out.is_bare_end());
+        trailers.append("grpc-status", http::HeaderValue::from_static("0"));
+        out.end(Some(trailers));
+        assert!(matches!(&out.end, Some(End::Trailers(left)) if left.len() == 1));
     }
 }

@@ -45,8 +45,11 @@ impl HttpSession {
             }
             Poll::Pending => {
                 let timeout = match self.inner.read_timeout {
-                    // The two sides of a tunnel may be silent as long as they like.
-                    None if self.is_tunnel() => return Poll::Pending,
+                    // The two sides of a tunnel may be silent as long as they like, and so may a client that is
+                    // being answered already, as in a call of gRPC. Whether it is still there is asked by PING.
+                    None if self.is_tunnel() || self.response_written().is_some() => {
+                        return Poll::Pending;
+                    }
                     timeout => timeout.unwrap_or(READ_TIMEOUT),
                 };
                 let due = *self.inner.read_due.get_or_insert_with(|| due_in(timeout));

@@ -4,9 +4,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use h2::{Reason, SendStream};
-use http::header::{
-    HeaderName, CONNECTION, CONTENT_LENGTH, DATE, SEC_WEBSOCKET_ACCEPT, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{CONTENT_LENGTH, DATE, SEC_WEBSOCKET_ACCEPT};
 use http::{HeaderMap, Response, StatusCode, Version};
 use log::warn;
 use pingora_error::ErrorType::{InternalError, WriteError, WriteTimedout};
@@ -25,11 +23,9 @@ use crate::protocols::http::{date, HttpTask};
 const OF_CONNECTION: Names = Names::CONNECTION
     .or(Names::KEEP_ALIVE)
     .or(Names::PROXY_CONNECTION)
+    .or(Names::TE)
     .or(Names::TRANSFER_ENCODING)
     .or(Names::UPGRADE);
-
-static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 impl HttpSession {
     /// Writes a response head. A 1xx may be followed by further heads; `end` says that no body follows
@@ -74,7 +70,7 @@ impl HttpSession {
         if self.inner.writing != Writing::Head || self.inner.ignore_info_resp {
             return Ok(());
         }
-        strip(&mut header);
+        header.remove_any(OF_CONNECTION);
         self.inner
             .respond
             .send_informational(message(&header))
@@ -82,7 +78,7 @@ impl HttpSession {
     }
 
     fn write_final(&mut self, mut header: Box<ResponseHeader>, end: bool) -> Result<()> {
-        strip(&mut header);
+        header.remove_any(OF_CONNECTION);
         let tunnel = self.opens_tunnel(header.status);
         if tunnel {
             self.open_tunnel(&mut header)?;
@@ -253,15 +249,7 @@ impl HttpSession {
                 )
             }
             Writing::Body(_) => {
-                let mut trailers = trailers;
-                if let Some(trailers) = &mut trailers {
-                    for name in [&CONNECTION, &KEEP_ALIVE, &PROXY_CONNECTION] {
-                        trailers.remove(name);
-                    }
-                    trailers.remove(&TRANSFER_ENCODING);
-                    trailers.remove(&UPGRADE);
-                }
-                self.inner.out.end(trailers.filter(|t| !t.is_empty()));
+                self.inner.out.end(trailers);
                 self.inner.writing = Writing::Done;
                 Ok(())
             }
@@ -361,22 +349,6 @@ impl HttpSession {
         }
         self.queue_end(None)?;
         self.flush().await
-    }
-}
-
-/// Removes what HTTP/2 has no place for.
-fn strip(header: &mut ResponseHeader) {
-    if !header.may_have(OF_CONNECTION) {
-        return;
-    }
-    for name in [
-        &CONNECTION,
-        &KEEP_ALIVE,
-        &PROXY_CONNECTION,
-        &TRANSFER_ENCODING,
-        &UPGRADE,
-    ] {
-        header.remove_header(name);
     }
 }
 

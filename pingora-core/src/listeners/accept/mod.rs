@@ -193,6 +193,7 @@ impl<F: Connect> Acceptor<F> {
             match accept(socket) {
                 Ok(connection) => {
                     accepted += 1;
+                    self.pool.counts(worker).accepted();
                     self.pool.hand_over(to, self.connect.connect(connection));
                 }
                 Err(e) if concerns_one(&e) => {}

@@ -152,9 +152,12 @@ impl Counts {
         self.woken.fetch_add(1, Ordering::Relaxed);
         if accepted == 0 {
             self.idle.fetch_add(1, Ordering::Relaxed);
-        } else {
-            self.accepted.fetch_add(accepted as u64, Ordering::Relaxed);
         }
+    }
+
+    /// An acceptor has a connection, which nobody serves yet.
+    pub(super) fn accepted(&self) {
+        self.accepted.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The system refused to accept.

@@ -250,7 +250,11 @@ impl Conn {
     }
 
     /// Looks for the end of a head in what was received.
+    #[inline]
     pub(super) fn scan(&mut self, limits: &Limits) -> Result<Option<Found>, Refusal> {
+        if self.buf.is_empty() {
+            return Ok(None);
+        }
         self.scanner.scan(&self.buf, limits)
     }
 

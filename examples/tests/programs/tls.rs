@@ -176,10 +176,11 @@ fn what_cannot_be_done_with_tls_is_told_in_one_line() {
     let authority = Authority::new();
     let pair = pair(&authority);
     let other = authority.issue("other", &Leaf::default());
-    let missing = ["--tls-cert", "/no/such.pem", "--tls-key", &pair.key];
-    let mixed = ["--tls-cert", &pair.cert, "--tls-key", &other.key];
-    let no_ca = ["--upstream-tls", "--upstream-ca", "/no/ca", "-t"];
-    let no_name = ["--upstream-tls", "--upstream=unix:/x", "-t", "--h2c"];
+    let missing: &[&str] = &["--tls-cert", "/no/such.pem", "--tls-key", &pair.key];
+    let mixed: &[&str] = &["--tls-cert", &pair.cert, "--tls-key", &other.key];
+    let upstream = "--upstream=unix:/x";
+    let no_ca: &[&str] = &["--upstream-tls", upstream, "--upstream-ca", "/no/ca", "-t"];
+    let no_name: &[&str] = &["--upstream-tls", upstream, "-t", "--h2c"];
     for (args, names) in [
         (missing, "/no/such.pem"),
         (mixed, "--tls-cert"),
@@ -193,14 +194,19 @@ fn what_cannot_be_done_with_tls_is_told_in_one_line() {
             },
         ),
     ] {
-        let (code, stdout, stderr) = run(BINARY, &args);
+        let (code, stdout, stderr) = run(BINARY, args);
         assert_eq!(code, Some(1), "{args:?}: {stderr}");
         assert_eq!(stdout, "", "{args:?}");
         assert!(stderr.contains(names), "{args:?}: {stderr}");
         assert_eq!(stderr.lines().count(), 1, "{args:?}: {stderr}");
     }
     // One without the other is told by the reader of the command line.
-    let (code, _, stderr) = run(BINARY, &["--tls-cert", &pair.cert]);
-    assert_eq!(code, Some(2));
-    assert!(stderr.contains("--tls-key"), "{stderr}");
+    for (args, names) in [
+        (&["--tls-cert", &pair.cert], "--tls-key"),
+        (&["--upstream-tls", "-t"], "--upstream"),
+    ] {
+        let (code, _, stderr) = run(BINARY, args);
+        assert_eq!(code, Some(2));
+        assert!(stderr.contains(names), "{stderr}");
+    }
 }

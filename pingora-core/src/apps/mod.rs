@@ -113,12 +113,14 @@ where
         mut stream: Stream,
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
-        match preface::protocol(&mut stream, self.server_options(), shutdown).await? {
+        // What is over soon, or is for HTTP/2 only, is boxed: a connection that waits is as large as all it may await.
+        let protocol = preface::protocol(&mut stream, self.server_options(), shutdown);
+        match Box::pin(protocol).await? {
             Protocol::Custom => {
                 return self.clone().process_custom_session(stream, shutdown).await;
             }
             Protocol::Http2 => {
-                h2_conn::serve(self, stream, shutdown).await;
+                Box::pin(h2_conn::serve(self, stream, shutdown)).await;
                 return None;
             }
             Protocol::Http1 => {}

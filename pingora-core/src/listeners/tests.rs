@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use pingora_error::Error;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Runtime;
@@ -16,7 +17,8 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::apps::ServerApp;
-use crate::protocols::TcpKeepalive;
+use crate::protocols::l4::stream::Stream as L4Stream;
+use crate::protocols::{Stream, TcpKeepalive};
 use crate::server::ShutdownWatch;
 use crate::services::listening::Service;
 use crate::services::Service as _;

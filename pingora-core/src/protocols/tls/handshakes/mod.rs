@@ -6,6 +6,7 @@ mod backend;
 #[path = "../../../../tests/tls_certs/mod.rs"]
 pub(crate) mod certs;
 mod clients;
+mod ends;
 mod servers;
 
 use std::net::SocketAddr;

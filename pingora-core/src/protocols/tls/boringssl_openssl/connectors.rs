@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use pingora_error::{
     Error,
-    ErrorType::{InternalError, InvalidCert, TLSHandshakeFailure, TLSHandshakeTimedout},
+    ErrorType::{InternalError, InvalidCert, TLSHandshakeTimedout},
     OrErr, Result,
 };
 use pingora_openssl::ext;
@@ -15,10 +15,11 @@ use pingora_openssl::ssl::{
     ConnectConfiguration, SslConnector, SslConnectorBuilder, SslFiletype, SslMethod, SslVerifyMode,
 };
 use pingora_openssl::x509::store::X509StoreBuilder;
-use pingora_openssl::x509::verify::X509CheckFlags;
 use pingora_openssl::x509::X509;
 
 use super::errors::refused;
+use super::names::verify_names;
+use super::resume::{self, Sessions};
 use super::utils::CertKey;
 use super::{client, SslStream};
 use crate::connectors::ConnectorOptions;
@@ -42,6 +43,7 @@ impl Connector {
             shared: Arc::new(Shared {
                 options,
                 ready: OnceLock::new(),
+                sessions: Sessions::default(),
             }),
         };
         if has_files {
@@ -61,6 +63,7 @@ struct Shared {
     options: ConnectorOptions,
     /// Made for the first connection: the system's certificates take a while to read.
     ready: OnceLock<Ready>,
+    sessions: Sessions,
 }
 
 /// What there is to connect with; where it is missing, why.
@@ -88,6 +91,7 @@ impl Shared {
                     }
                 }
             };
+            resume::keep(&mut builder);
             let trust = set_trust(&mut builder, self.options.ca_file.as_deref()).map_err(tell);
             let identity = match &self.options.cert_key_file {
                 Some((cert, key)) => set_identity(&mut builder, cert, key).map_err(tell),
@@ -130,6 +134,7 @@ impl Shared {
             let set = config.set_alpn_protos(&alpn.to_wire());
             set.map_err(refused("offering application protocols"))?;
         }
+        self.sessions.offer(&mut config, peer);
         // The names to verify are set below: there may be two.
         config.set_verify_hostname(false);
         config.set_use_server_name_indication(!peer.sni().is_empty());
@@ -220,46 +225,6 @@ fn trust_only(config: &mut ConnectConfiguration, ca: &[X509]) -> Result<()> {
     ext::ssl_set_verify_cert_store(config, &store.build()).map_err(refused(failed))
 }
 
-fn verify_names<P: Peer>(config: &mut ConnectConfiguration, peer: &P) -> Result<()> {
-    let param = config.param_mut();
-    param.set_hostflags(X509CheckFlags::NO_PARTIAL_WILDCARDS);
-    let failed = "setting the name to verify";
-    let mut verifies = false;
-    let ip = match (peer.sni(), peer.address().as_inet(), peer.alternative_cn()) {
-        ("", Some(inet), None) => Some(inet.ip()),
-        (sni, ..) => sni.parse().ok(),
-    };
-    if let Some(ip) = ip {
-        param.set_ip(ip).map_err(refused(failed))?;
-        verifies = true;
-    } else if !peer.sni().is_empty() {
-        ext::add_host(param, peer.sni()).map_err(refused(failed))?;
-        // The library matches no wildcard with a name that has an underscore.
-        if let Some(name) = replace_leftmost_underscore(peer.sni()) {
-            ext::add_host(param, &name).map_err(refused(failed))?;
-        }
-        verifies = true;
-    }
-    if let Some(other) = peer.alternative_cn() {
-        ext::add_host(param, other).map_err(refused(failed))?;
-        verifies = true;
-    }
-    if verifies {
-        return Ok(());
-    }
-    Error::e_explain(
-        TLSHandshakeFailure,
-        "no name to verify: set the peer's SNI, or alternative_cn, or turn verify_hostname off",
-    )
-}
-
-/// The name with `-` in place of `_` in its first label, if it has one there and three labels.
-fn replace_leftmost_underscore(name: &str) -> Option<String> {
-    let (label, rest) = name.split_once('.')?;
-    let wildcard = label.contains('_') && rest.contains('.');
-    wildcard.then(|| format!("{}.{rest}", label.replace('_', "-")))
-}
-
 /// Makes a TLS connection to `peer` over `stream`, with `alpn_override` in place of the peer's protocols if given.
 ///
 /// [`second_keyshare`](crate::upstreams::peer::PeerOptions::second_keyshare) has no effect with this backend, which
@@ -294,24 +259,5 @@ where
             TLSHandshakeTimedout,
             format!("the TLS handshake took longer than {limit:?}"),
         ),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::replace_leftmost_underscore;
-
-    #[test]
-    fn underscores() {
-        for (name, replaced) in [
-            ("a_b.c.d", Some("a-b.c.d")),
-            ("a_b_c.d.e", Some("a-b-c.d.e")),
-            ("a_b.c", None),
-            ("a.b_c.d", None),
-            ("a_b", None),
-            ("", None),
-        ] {
-            assert_eq!(replace_leftmost_underscore(name).as_deref(), replaced);
-        }
     }
 }

@@ -40,12 +40,15 @@ fn explain(e: &ssl::Error, ssl: &SslRef) -> (ErrorType, &'static str) {
         .unwrap_or((TLSHandshakeFailure, "the handshake failed"))
 }
 
+/// X509_V_ERR_HOSTNAME_MISMATCH.
+pub(super) const ANOTHER_NAME: i32 = 62;
+
 fn certificate(result: X509VerifyResult) -> &'static str {
     // The numbers of X509_verify_cert(3), which are the same in every version.
     match result.as_raw() {
         10 => "the peer's certificate has expired",
         9 => "the peer's certificate is not valid yet",
-        62 | 64 => "the peer's certificate is for another name",
+        ANOTHER_NAME | 64 => "the peer's certificate is for another name",
         2 | 18 | 19 | 20 | 21 | 27 => {
             "unknown CA: the issuer of the peer's certificate is not trusted"
         }

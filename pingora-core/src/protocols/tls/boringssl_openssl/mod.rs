@@ -1,6 +1,8 @@
 //! The backend over OpenSSL.
 
 mod errors;
+mod names;
+mod resume;
 mod session;
 mod stream;
 

@@ -195,6 +195,47 @@ async fn a_peer_without_a_name_is_checked_by_its_address() {
     says(&e, &InvalidCert, "is for another name");
 }
 
+/// A certificate for either is good, and one for neither is not.
+#[tokio::test]
+async fn an_address_or_another_name() {
+    let authority = Authority::new();
+    let connector = trusting(&authority);
+    for sni in ["127.0.0.1", ""] {
+        for (names, good) in [
+            (&["127.0.0.1"][..], true),
+            (&["other.example"], true),
+            (&["127.0.0.1", "other.example"], true),
+            (&["name.example", "127.0.0.2"], false),
+        ] {
+            let leaf = Leaf {
+                names,
+                ..Leaf::default()
+            };
+            let server = Server::with(&authority.issue("either", &leaf)).await;
+            let mut peer = HttpPeer::new(server.address(), true, sni.into());
+            peer.options.alternative_cn = Some("other.example".into());
+            match good {
+                true => drop(server.agree(&connector, &peer).await),
+                false => {
+                    let e = refused(&server, &connector, &peer).await;
+                    says(&e, &InvalidCert, "is for another name");
+                }
+            }
+        }
+    }
+    // What else is wrong with it counts.
+    let expired = Leaf {
+        names: &["127.0.0.1"],
+        years: (2019, 2021),
+        ..Leaf::default()
+    };
+    let server = Server::with(&authority.issue("expired", &expired)).await;
+    let mut peer = HttpPeer::new(server.address(), true, "127.0.0.1".into());
+    peer.options.alternative_cn = Some("other.example".into());
+    let e = refused(&server, &connector, &peer).await;
+    says(&e, &InvalidCert, "has expired");
+}
+
 #[tokio::test]
 async fn what_is_no_tls_server() {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();

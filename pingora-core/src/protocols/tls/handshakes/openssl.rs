@@ -5,13 +5,17 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use pingora_openssl::ext;
 use pingora_openssl::pkey::PKey;
-use pingora_openssl::ssl::{NameType, SslVerifyMode};
+use pingora_openssl::ssl::{NameType, SslVerifyMode, SslVersion};
 use pingora_openssl::x509::X509;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::certs::{Authority, Pair};
+use super::{peer, trusting, Server};
+use crate::connectors::TransportConnector;
 use crate::listeners::tls::TlsSettings;
 use crate::listeners::{TlsAccept, TlsAcceptCallbacks};
 use crate::protocols::tls::{CaType, TlsRef};
+use crate::upstreams::peer::HttpPeer;
 use crate::utils::tls::CertKey;
 
 pub(super) fn ca(authority: &Authority) -> Arc<CaType> {
@@ -85,4 +89,49 @@ fn facts_of_certificates() {
         text.contains("name.example") && text.contains("2099"),
         "{text}"
     );
+}
+
+/// Connects, receives what the server sends, and says whether the session was one from before.
+async fn resumes(server: &Server, connector: &TransportConnector, peer: &HttpPeer) -> bool {
+    let (mut client, mut accepted) = server.agree(connector, peer).await;
+    accepted.write_all(b"a").await.unwrap();
+    accepted.flush().await.unwrap();
+    client.read_exact(&mut [0]).await.unwrap();
+    let ours = client.get_ssl().unwrap().session_reused();
+    assert_eq!(ours, accepted.get_ssl().unwrap().session_reused());
+    // Known from the session, when no certificate was shown.
+    let digest = client.get_ssl_digest().unwrap();
+    assert_eq!(digest.serial_number.as_deref(), Some("1A2B3C"));
+    ours
+}
+
+#[tokio::test]
+async fn sessions_with_servers_are_resumed() {
+    let authority = Authority::new();
+    let pair = authority.ordinary();
+    for version in [SslVersion::TLS1_2, SslVersion::TLS1_3] {
+        let mut settings = TlsSettings::intermediate(&pair.cert, &pair.key).unwrap();
+        settings.set_max_proto_version(Some(version)).unwrap();
+        let server = Server::new(settings).await;
+        let connector = trusting(&authority);
+        let peer = peer(&server);
+        assert!(!resumes(&server, &connector, &peer).await);
+        for _ in 0..3 {
+            assert!(resumes(&server, &connector, &peer).await);
+        }
+        // What was verified for one is not for another.
+        let mut other = peer.clone();
+        other.options.alternative_cn = Some("other.example".into());
+        assert!(!resumes(&server, &connector, &other).await);
+        let mut other = peer.clone();
+        other.options.ca = Some(ca(&authority));
+        assert!(!resumes(&server, &connector, &other).await);
+        assert!(resumes(&server, &connector, &other).await);
+        let mut other = peer.clone();
+        other.options.verify_hostname = false;
+        assert!(!resumes(&server, &connector, &other).await);
+        let other = HttpPeer::new(server.address(), true, "127.0.0.1".into());
+        assert!(!resumes(&server, &connector, &other).await);
+        assert!(!resumes(&server, &trusting(&authority), &peer).await);
+    }
 }

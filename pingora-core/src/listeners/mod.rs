@@ -34,7 +34,7 @@ pub use accept::{AcceptCounts, AcceptStrategy, WorkerCounts};
 pub use connection_filter::{AcceptAllFilter, ConnectionFilter};
 pub use l4::{ServerAddress, TcpSocketOptions};
 
-pub(crate) use accept::{run as accept_connections, steer, Accepted, Pool, Steer};
+pub(crate) use accept::{run as accept_connections, steer, Pool, Steer};
 /// What the server says about accepting.
 pub(crate) mod accepting {
     pub(crate) use super::accept::Settings;
@@ -350,7 +350,7 @@ impl Endpoint {
 
     /// A connection that waits in the queue.
     #[allow(dead_code)] // As above.
-    pub(crate) fn accept_one(&self) -> Option<Accepted> {
+    pub(crate) fn accept_one(&self) -> Option<accept::Accepted> {
         accept::accept(&self.listening.socket).ok()
     }
 }

@@ -1,6 +1,6 @@
 //! TLS on both sides of the proxy, with programs that people use: curl and openssl in front, nginx behind.
 
-#![cfg(any(feature = "rustls", feature = "openssl"))]
+#![cfg(feature = "any_tls")]
 #![allow(clippy::unwrap_used)]
 
 #[path = "../../../pingora-core/tests/tls_certs/mod.rs"]

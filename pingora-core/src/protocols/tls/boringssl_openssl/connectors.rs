@@ -4,18 +4,18 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::sync::{Arc, OnceLock};
 
+use super::library::ext;
+use super::library::ssl::{
+    ConnectConfiguration, SslConnector, SslConnectorBuilder, SslFiletype, SslMethod, SslVerifyMode,
+};
+use super::library::x509::store::X509StoreBuilder;
+use super::library::x509::X509;
 use parking_lot::Mutex;
 use pingora_error::{
     Error,
     ErrorType::{InternalError, InvalidCert, TLSHandshakeTimedout},
     OrErr, Result,
 };
-use pingora_openssl::ext;
-use pingora_openssl::ssl::{
-    ConnectConfiguration, SslConnector, SslConnectorBuilder, SslFiletype, SslMethod, SslVerifyMode,
-};
-use pingora_openssl::x509::store::X509StoreBuilder;
-use pingora_openssl::x509::X509;
 
 use super::errors::refused;
 use super::names::verify_names;
@@ -121,15 +121,7 @@ impl Shared {
                 .map_err(|why| unusable(why))
                 .copied()?,
         }
-        if let Some(curves) = peer.get_peer_options().and_then(|o| o.curves.as_deref()) {
-            ext::ssl_set_groups_list(&mut config, curves).or_err_with(InternalError, || {
-                format!("no key exchange groups {curves:?} in this backend")
-            })?;
-        }
-        ext::ssl_use_second_key_share(
-            &mut config,
-            peer.get_peer_options().is_some_and(|o| o.second_keyshare),
-        );
+        set_groups(&mut config, peer)?;
         if let Some(alpn) = alpn {
             let set = config.set_alpn_protos(&alpn.to_wire());
             set.map_err(refused("offering application protocols"))?;
@@ -205,6 +197,30 @@ fn log_keys(builder: &mut SslConnectorBuilder) {
     }
 }
 
+/// What OpenSSL offers by itself since 3.5, less the mark that sends a share of X25519 too.
+const ONE_SHARE: &str =
+    "?*X25519MLKEM768 / ?X25519:?secp256r1 / ?X448:?secp384r1:?secp521r1 / ?ffdhe2048:?ffdhe3072";
+
+/// Sets which key exchange groups to offer, and of which to send a share.
+fn set_groups<P: Peer>(config: &mut ConnectConfiguration, peer: &P) -> Result<()> {
+    let options = peer.get_peer_options();
+    let second = options.is_none_or(|o| o.second_keyshare);
+    ext::ssl_use_second_key_share(config, second);
+    match options.and_then(|o| o.curves.as_deref()) {
+        Some(curves) => ext::ssl_set_groups_list(config, curves).or_err_with(InternalError, || {
+            format!("no key exchange groups {curves:?} in this backend")
+        }),
+        None if second => Ok(()),
+        None => {
+            // A library that does not know this notation has no such group, and sends one share anyway.
+            if let Err(e) = ext::ssl_set_groups_list(config, ONE_SHARE) {
+                log::debug!("the library chooses the key shares: {e}");
+            }
+            Ok(())
+        }
+    }
+}
+
 /// Shows the peer this certificate.
 fn show(config: &mut ConnectConfiguration, pair: &CertKey) -> Result<()> {
     let failed = "the client certificate and its key cannot be used";
@@ -226,9 +242,6 @@ fn trust_only(config: &mut ConnectConfiguration, ca: &[X509]) -> Result<()> {
 }
 
 /// Makes a TLS connection to `peer` over `stream`, with `alpn_override` in place of the peer's protocols if given.
-///
-/// [`second_keyshare`](crate::upstreams::peer::PeerOptions::second_keyshare) has no effect with this backend, which
-/// sends one share, of the first group.
 ///
 /// # Errors
 /// `InvalidCert` when the peer's certificate is refused, or ours cannot be used; `TLSHandshakeTimedout` when the

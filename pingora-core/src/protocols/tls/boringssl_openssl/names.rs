@@ -2,13 +2,14 @@
 
 use std::net::IpAddr;
 
+use super::library::ext;
+use super::library::ssl::{ConnectConfiguration, SslVerifyMode};
+use super::library::x509::verify::X509CheckFlags;
+use super::library::x509::{X509Ref, X509StoreContextRef};
 use pingora_error::{Error, ErrorType::TLSHandshakeFailure, Result};
-use pingora_openssl::ext;
-use pingora_openssl::ssl::{ConnectConfiguration, SslVerifyMode};
-use pingora_openssl::x509::verify::X509CheckFlags;
-use pingora_openssl::x509::{X509Ref, X509StoreContextRef, X509VerifyResult};
 
-use super::errors::refused;
+use super::errors::{refused, ANOTHER_NAME};
+use super::library;
 use crate::upstreams::peer::Peer;
 
 /// The peer's SNI, or else its address, and its alternative name: the certificate has to be for one of them.
@@ -52,10 +53,10 @@ pub(super) fn verify_names<P: Peer>(config: &mut ConnectConfiguration, peer: &P)
 
 /// Whether all that is wrong with a certificate is its name, and it is for this address.
 fn forgive(context: &mut X509StoreContextRef, ip: IpAddr) -> bool {
-    let another_name = context.error().as_raw() == super::errors::ANOTHER_NAME;
+    let another_name = library::code_so_far(context) == ANOTHER_NAME;
     let good = another_name && context.current_cert().is_some_and(|cert| is_for(cert, ip));
     if good {
-        context.set_error(X509VerifyResult::OK);
+        library::accept(context);
     }
     good
 }

@@ -5,11 +5,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
-use openssl::ex_data::Index;
-use parking_lot::Mutex;
-use pingora_openssl::ssl::{
+use super::library::ex_data::Index;
+use super::library::ssl::{
     ConnectConfiguration, Ssl, SslConnectorBuilder, SslSession, SslSessionCacheMode, SslVersion,
 };
+use parking_lot::Mutex;
 
 use super::utils::CertKey;
 use super::CaType;

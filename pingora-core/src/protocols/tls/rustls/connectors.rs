@@ -305,9 +305,6 @@ fn with_groups(provider: &CryptoProvider, names: &str) -> Result<Arc<CryptoProvi
 
 /// Makes a TLS connection to `peer` over `stream`, with `alpn_override` in place of the peer's protocols if given.
 ///
-/// [`second_keyshare`](crate::upstreams::peer::PeerOptions::second_keyshare) has no effect with this backend, which
-/// sends one share, of the first group.
-///
 /// # Errors
 /// `InvalidCert` when the peer's certificate is refused, or ours cannot be used; `TLSHandshakeTimedout` when the
 /// handshake takes longer than the peer's connection timeout; `TLSHandshakeFailure` when anything else fails.

@@ -1,7 +1,7 @@
 //! TLS: one seam, a folder per backend.
 //!
-//! A feature chooses the backend, here and nowhere else. Every one has the modules `connectors`, `listeners` and
-//! `utils`, the types `TlsRef` and `CaType`, and a stream that is `Layer` to this crate.
+//! A feature chooses the backend, here and nowhere else but for `utils::tls`. Every one has the modules `connectors`,
+//! `listeners` and `utils`, the types `TlsRef` and `CaType`, and a stream that is `Layer` to this crate.
 
 pub mod digest;
 

@@ -17,12 +17,12 @@ use pingora_rustls::{
 
 use super::errors::refused;
 use super::stream::server_name;
-use super::utils::CertKey;
 use super::verify::{Check, Verifier};
 use super::{provider, CaType, TlsStream};
 use crate::connectors::ConnectorOptions;
 use crate::protocols::{ALPN, IO};
 use crate::upstreams::peer::Peer;
+use crate::utils::tls::CertKey;
 
 /// When so many configurations are kept, all are forgotten: peers whose options are made anew for each request
 /// would fill the memory.

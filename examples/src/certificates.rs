@@ -20,13 +20,19 @@
 //! ```
 
 #[cfg_attr(feature = "rustls", path = "certificates/rustls.rs")]
-#[cfg_attr(feature = "openssl", path = "certificates/openssl.rs")]
 #[cfg_attr(
-    not(any(feature = "rustls", feature = "openssl")),
+    any(feature = "openssl", feature = "boringssl"),
+    path = "certificates/openssl.rs"
+)]
+#[cfg_attr(
+    not(any(feature = "rustls", feature = "openssl", feature = "boringssl")),
     path = "certificates/none.rs"
 )]
 mod backend;
-#[cfg(all(test, any(feature = "rustls", feature = "openssl")))]
+#[cfg(all(
+    test,
+    any(feature = "rustls", feature = "openssl", feature = "boringssl")
+))]
 mod tests;
 
 use std::fs::Metadata;

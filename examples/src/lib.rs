@@ -7,11 +7,15 @@ pub mod origin;
 pub mod program;
 
 /// Whether a TLS backend is built in.
-pub const HAS_TLS: bool = cfg!(any(feature = "rustls", feature = "openssl"));
+pub const HAS_TLS: bool = cfg!(any(
+    feature = "rustls",
+    feature = "openssl",
+    feature = "boringssl"
+));
 
 /// Why TLS is refused where none is.
 pub const WITHOUT_TLS: &str =
-    "this program was built without TLS; build it with --features rustls or --features openssl";
+    "this program was built without TLS; build it with --features rustls, openssl or boringssl";
 
 /// Compiles what README.md shows.
 #[cfg(doctest)]

@@ -8,7 +8,6 @@ use crate::tls::ssl::{NameType, SslVerifyMode, SslVersion};
 use crate::tls::x509::X509;
 use async_trait::async_trait;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
 
 use super::certs::{Authority, Pair};
 use super::{peer, trusting, Server};
@@ -169,7 +168,7 @@ fn shares(hello: &[u8]) -> Vec<u16> {
 async fn a_second_key_share() {
     const X25519: u16 = 0x001D;
     const X25519_MLKEM768: u16 = 0x11EC;
-    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut peer = HttpPeer::new(socket.local_addr().unwrap(), true, "name.example".into());
     let connector = TransportConnector::new(None);
     for (second, curves, expected) in [

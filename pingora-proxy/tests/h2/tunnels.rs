@@ -3,6 +3,7 @@
 use super::common::*;
 use super::raw::*;
 use super::{h2_proxy, setup};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 const CONNECT_WEBSOCKET: [(&str, &str); 7] = [
     (":method", "CONNECT"),
@@ -32,11 +33,13 @@ fn a_websocket() {
         let key = head
             .split("\r\n")
             .find_map(|l| l.strip_prefix("Sec-WebSocket-Key: "));
-        assert_eq!(key.map(str::len), Some(24), "{head}");
-        wire.send(
+        let key = key.unwrap();
+        assert_eq!(key.len(), 24, "{head}");
+        let accept = derive_accept_key(key.as_bytes());
+        wire.send(format!(
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Accept: x\r\nSec-WebSocket-Protocol: talk\r\n\r\nhello",
-        );
+             Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: talk\r\n\r\nhello",
+        ));
         assert_eq!(wire.read_exact(4), b"ping");
         wire.send("pong");
         assert_eq!(wire.read_to_end(), b"bye");

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Buf;
 use h2::client::Connection;
 use h2::{Ping, PingPong};
 use log::{debug, warn};
@@ -28,10 +29,22 @@ pub async fn drive_connection<S>(
 ) where
     S: AsyncRead + AsyncWrite + Send + Unpin,
 {
-    let pings = ping_interval
-        .filter(|interval| !interval.is_zero())
-        .and_then(|interval| Some((interval, c.ping_pong()?)));
-    let ended = match pings {
+    let pings = ping_interval.and_then(|interval| Some((interval, c.ping_pong()?)));
+    drive(c, id, closed, pings, ping_timeout_occurred).await;
+}
+
+/// [`drive_connection`], with what it sends PING by.
+pub(crate) async fn drive<S, B>(
+    mut c: Connection<S, B>,
+    id: UniqueIDType,
+    closed: watch::Sender<bool>,
+    pings: Option<(Duration, PingPong)>,
+    ping_timeout_occurred: Arc<AtomicBool>,
+) where
+    S: AsyncRead + AsyncWrite + Send + Unpin,
+    B: Buf,
+{
+    let ended = match pings.filter(|(interval, _)| !interval.is_zero()) {
         None => (&mut c).await,
         Some((interval, pings)) => {
             tokio::select! {

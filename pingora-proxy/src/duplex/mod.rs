@@ -159,7 +159,9 @@ where
         }
         // A client of HTTP/2 can leave while its request is not read on; others are seen by a read only.
         let unread = wants.request && !self.link.is_flushed() && self.session.is_http2();
-        if wants.leave || unread {
+        // In a tunnel of HTTP/1.1 the end of what a client sends looks as if it had left, and it still reads.
+        let tells = self.session.is_http2() || !self.state.is_tunnel();
+        if (wants.leave && tells) || unread {
             if let Poll::Ready(e) = self.session.downstream_session.poll_abort(cx) {
                 return Poll::Ready(Err(e.into_down()));
             }

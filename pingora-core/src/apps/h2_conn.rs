@@ -366,7 +366,6 @@ mod tests {
         assert!(size <= 96, "{size} bytes");
         let conn = std::mem::size_of::<Connection<Stream, Bytes>>();
         let own = std::mem::size_of::<Driver<Nothing>>() - conn;
-        println!("{conn} {own} {size}");
         assert!(own <= 256, "{own} bytes besides the {conn} of h2");
     }
 }

@@ -147,7 +147,8 @@ where
         if flushed && self.state.is_over() && self.delayed.is_none() {
             return Poll::Ready(Ok(Event::Over));
         }
-        if flushed && wants.response {
+        // An origin's 1xx are taken from it also when the client takes nothing: no window holds them back in HTTP/2.
+        if wants.response && (flushed || self.state.awaits_head()) {
             if let Poll::Ready(event) = self.poll_response(cx) {
                 return Poll::Ready(event);
             }
@@ -208,6 +209,12 @@ where
     async fn response(&mut self, task: &mut HttpTask) -> Result<()> {
         if let HttpTask::Header(header, _) = &*task {
             self.check_handshake(header)?;
+            if header.status.is_informational()
+                && header.status != StatusCode::SWITCHING_PROTOCOLS
+                && !self.client_has_room()
+            {
+                return Ok(());
+            }
         }
         self.state.response(self.message(task));
         match self.filter_response(task).await? {

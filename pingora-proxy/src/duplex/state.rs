@@ -120,6 +120,11 @@ impl State {
         self.response == Response::Raw
     }
 
+    /// Whether nothing of the response came, but for 1xx.
+    pub(crate) fn awaits_head(&self) -> bool {
+        self.response == Response::Awaited
+    }
+
     /// What to wait for. After the response nothing is: the rest of the request is of no use then.
     pub(crate) fn wants(&self) -> Wants {
         let open = !self.is_over();

@@ -71,6 +71,8 @@ async fn direct(origin: &H2Origin) -> Vec<Outcome> {
         assert_eq!(code, case.code, "{}: {outcome}", case.name);
         outcomes.push(outcome);
     }
+    let echoed: usize = outcomes.iter().map(Outcome::bytes).sum();
+    assert!(echoed > 3 << 20, "the large messages come back");
     outcomes
 }
 
@@ -97,12 +99,21 @@ async fn cases_end_as_without_the_proxy_over_tls() {
     let pair = authority.ordinary();
     let (h1, h2) = (echo_h1(), echo_h2());
     let expected = direct(&h1).await;
-    for (behind, peer) in [("H1", h1_peer(h1.path())), ("H2", h2_peer(&h2.path()))] {
+    let serving = |behind: HttpPeer| {
         let mut tls = TlsSettings::intermediate(&pair.cert, &pair.key).unwrap();
         tls.enable_h2();
         let mut setup = setup();
         setup.tls = Some(tls);
-        let proxy = Proxy::start_with(setup, Forward { peer });
+        setup.conf.ca_file = Some(authority.file());
+        Proxy::start_with(setup, Forward { peer: behind })
+    };
+    // One of them is the origin of the third.
+    let to_h1 = serving(h1_peer(h1.path()));
+    let to_h2 = serving(h2_peer(&h2.path()));
+    let mut peer = HttpPeer::new(to_h2.tls(), true, "name.example".into());
+    peer.options.alpn = ALPN::H2;
+    let to_tls = serving(peer);
+    for (behind, proxy) in [("H1", &to_h1), ("H2", &to_h2), ("H2 over TLS", &to_tls)] {
         for (before, alpn) in [("H1", ALPN::H1), ("H2", ALPN::H2)] {
             let name = format!("{before} over TLS before, {behind} behind");
             let route = Route::tls(proxy.tls(), &authority.file(), alpn);

@@ -154,12 +154,21 @@ impl Route {
         }
     }
 
+    fn scheme(&self) -> &'static str {
+        match &self.to {
+            To::Unix(_) => "http",
+            #[cfg(any(feature = "rustls", feature = "openssl"))]
+            To::Tls(..) => "https",
+        }
+    }
+
     /// Sends a handshake, and returns its answer.
     pub async fn shake(&self) -> Response<hyper::body::Incoming> {
         let io = TokioIo::new(self.connect().await);
         let request = Request::builder()
             .version(hyper::Version::HTTP_11)
             .header("sec-websocket-version", "13");
+        let scheme = self.scheme();
         if self.h2 {
             let (mut requests, connection) =
                 hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
@@ -169,7 +178,7 @@ impl Route {
             let request = request
                 .method(Method::CONNECT)
                 .version(hyper::Version::HTTP_2)
-                .uri("http://origin.test/chat?a=b")
+                .uri(format!("{scheme}://origin.test/chat?a=b"))
                 .extension(Protocol::from_static("websocket"));
             let request = request.body(whole("")).unwrap();
             return requests.send_request(request).await.unwrap();
@@ -224,6 +233,11 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// How many bytes of messages came, and of what is no message.
+    pub fn bytes(&self) -> usize {
+        self.messages.iter().map(Message::len).sum()
+    }
+
     /// The code by which the origin closed.
     pub fn code(&self) -> Option<Code> {
         self.messages.iter().find_map(|message| match message {

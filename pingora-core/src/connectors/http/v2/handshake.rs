@@ -4,7 +4,6 @@ use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use h2::client::{Builder, Connection};
 use h2::{Ping, PingPong};
 use pingora_error::ErrorType::HandshakeError;
@@ -80,7 +79,8 @@ pub async fn handshake(stream: Stream, settings: H2HandshakeSettings) -> Result<
         .handshake(stream)
         .await
         .or_err(HandshakeError, "beginning HTTP/2")?;
-    let mut pings = connection.ping_pong();
+    let pinged = settings.settle || settings.ping_interval.is_some();
+    let mut pings = pinged.then(|| connection.ping_pong()).flatten();
     if let Some(pings) = pings.as_mut().filter(|_| settings.settle) {
         settled(&mut connection, pings).await?;
     }
@@ -97,7 +97,7 @@ pub async fn handshake(stream: Stream, settings: H2HandshakeSettings) -> Result<
 
 /// Waits until the peer's SETTINGS are known: nothing that it sends goes before them (RFC 9113 section 3.4), and
 /// it answers a PING.
-async fn settled(connection: &mut Connection<Stream, Bytes>, pings: &mut PingPong) -> Result<()> {
+async fn settled(connection: &mut Connection<Stream>, pings: &mut PingPong) -> Result<()> {
     tokio::select! {
         ended = connection => match ended {
             Ok(()) => Error::e_explain(HandshakeError, "the peer closed the connection"),

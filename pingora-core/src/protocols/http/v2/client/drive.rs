@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Buf;
 use h2::client::Connection;
 use h2::{Ping, PingPong};
 use log::{debug, warn};
@@ -34,15 +33,14 @@ pub async fn drive_connection<S>(
 }
 
 /// [`drive_connection`], with what it sends PING by.
-pub(crate) async fn drive<S, B>(
-    mut c: Connection<S, B>,
+pub(crate) async fn drive<S>(
+    mut c: Connection<S>,
     id: UniqueIDType,
     closed: watch::Sender<bool>,
     pings: Option<(Duration, PingPong)>,
     ping_timeout_occurred: Arc<AtomicBool>,
 ) where
     S: AsyncRead + AsyncWrite + Send + Unpin,
-    B: Buf,
 {
     let ended = match pings.filter(|(interval, _)| !interval.is_zero()) {
         None => (&mut c).await,

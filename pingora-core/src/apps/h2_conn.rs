@@ -362,10 +362,10 @@ mod tests {
         let (stream, _client) = tokio::io::duplex(64);
         let app = Arc::new(Nothing);
         let serving = serve(&app, Box::new(stream), &shutdown);
-        let size = std::mem::size_of_val(&serving);
+        let size = size_of_val(&serving);
         assert!(size <= 96, "{size} bytes");
-        let conn = std::mem::size_of::<Connection<Stream, Bytes>>();
-        let own = std::mem::size_of::<Driver<Nothing>>() - conn;
+        let conn = size_of::<Connection<Stream, Bytes>>();
+        let own = size_of::<Driver<Nothing>>() - conn;
         assert!(own <= 256, "{own} bytes besides the {conn} of h2");
     }
 }

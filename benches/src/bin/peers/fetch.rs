@@ -39,7 +39,10 @@ fn answer(stream: &mut TcpStream) -> Result<usize> {
     let mut buffer = [0; 16384];
     let mut more = |input: &mut Vec<u8>| match stream.read(&mut buffer)? {
         0 => Err(Error::from(ErrorKind::UnexpectedEof)),
-        n => Ok(input.extend_from_slice(&buffer[..n])),
+        n => {
+            input.extend_from_slice(&buffer[..n]);
+            Ok(())
+        }
     };
     let end = loop {
         if let Some(at) = input.windows(4).position(|four| four == b"\r\n\r\n") {

@@ -4,6 +4,8 @@
 //! the other cores. What counts is the processor time of the peer's processes for each request, which says the same
 //! whether or not the load generator keeps up.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod cores;
 mod evented;
 mod fetch;

@@ -126,7 +126,7 @@ impl Bench {
         ];
         for group in groups {
             let scenarios: Vec<usize> = (0..self.scenarios.len())
-                .filter(|s| group(self.scenarios[*s]) && peer.can(self.scenarios[*s].tls))
+                .filter(|s| group(self.scenarios[*s]) && peer.can(self.scenarios[*s]))
                 .collect();
             let Some(first) = scenarios.first() else {
                 continue;
@@ -288,11 +288,8 @@ impl Results {
             return;
         };
         let text = std::fs::read_to_string(place.dir.join(name)).unwrap_or_default();
-        let kind = if place.tls { " (TLS)" } else { "" };
-        let title = match place.workers {
-            1 => format!("{name}{kind}"),
-            n => format!("{name}{kind}, {n} workers"),
-        };
+        let kind = if place.tls { " with TLS" } else { "" };
+        let title = format!("{name}{kind}");
         self.files
             .entry(title)
             .or_insert_with(|| anonymous(&text, place));

@@ -1,13 +1,16 @@
 //! The proxies: where they are, and how each is started under the same conditions.
 //!
 //! One worker for each core, connections to the origin kept (up to 1,024 for each worker), no log of requests, no
-//! limit of requests for a connection, no resumption of TLS sessions; everything else as each comes.
+//! limit of requests for a connection; TLS 1.3 with the first cipher that the client offers, and no session resumed.
+//! Everything else is as each comes.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::files::program;
+use crate::load::Load;
+use crate::scenario::Scenario;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Kind {
@@ -90,7 +93,8 @@ impl Peer {
         }
         let version = match kind {
             Kind::Floor => "a bare pass-through on epoll, in this program".into(),
-            Kind::Ours => first_line(&program, "--version"),
+            Kind::Ours if built.ours.is_some() => first_line(&program, "--version"),
+            Kind::Ours => format!("{}{}", first_line(&program, "--version"), commit()),
             Kind::Nginx | Kind::Haproxy => first_line(&program, "-v"),
             Kind::Upstream => "pingora-proxy 0.9.1 as published, rustls".into(),
             Kind::UpstreamLocal => "the same with `work_stealing: false`".into(),
@@ -102,9 +106,11 @@ impl Peer {
         })
     }
 
-    /// Whether it has a way to do this at all.
-    pub(crate) fn can(&self, tls: bool) -> bool {
-        !tls || self.kind != Kind::Floor
+    /// Whether this can be asked of it. The pass-through has no TLS, and is no floor where others keep connections
+    /// to the origin of which it makes a new one.
+    pub(crate) fn can(&self, scenario: &Scenario) -> bool {
+        let connects = matches!(scenario.load, Some(Load::Connect(_)));
+        self.kind != Kind::Floor || !scenario.tls && !connects
     }
 
     /// The command that runs it there. What it needs is written into the folder.
@@ -180,7 +186,7 @@ fn nginx(at: &Place<'_>) -> String {
             " ssl http2",
             format!(
                 "\n    ssl_certificate {dir}/cert.pem;\n    ssl_certificate_key {dir}/key.pem;\n    \
-                 ssl_session_tickets off;\n    ssl_session_cache off;"
+                 ssl_protocols TLSv1.2 TLSv1.3;\n    ssl_session_tickets off;\n    ssl_session_cache off;"
             ),
         ),
         false => ("", String::new()),
@@ -230,7 +236,9 @@ fn haproxy(at: &Place<'_>) -> String {
     } = at;
     let dir = at.dir.display();
     let tls = match at.tls {
-        true => format!(" ssl crt {dir}/both.pem alpn h2,http/1.1 no-tls-tickets"),
+        true => {
+            format!(" ssl crt {dir}/both.pem alpn h2,http/1.1 prefer-client-ciphers no-tls-tickets")
+        }
         false => String::new(),
     };
     format!(
@@ -273,6 +281,17 @@ pub(crate) fn first_line(program: &Path, flag: &str) -> String {
 pub(crate) fn root() -> PathBuf {
     let benches = Path::new(env!("CARGO_MANIFEST_DIR"));
     benches.parent().unwrap_or(benches).to_owned()
+}
+
+/// Which state of the repository is built from it, if that is known.
+fn commit() -> String {
+    let mut git = Command::new("git");
+    git.arg("-C")
+        .arg(root())
+        .args(["describe", "--always", "--dirty"]);
+    let said = git.output().ok().filter(|output| output.status.success());
+    let name = said.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    name.map_or(String::new(), |name| format!(", commit {name}"))
 }
 
 fn build_ours() -> Result<PathBuf, String> {

@@ -255,7 +255,7 @@ mod tests {
         let dir = crate::files::Dir::new().unwrap();
         let cores = cores::usable().unwrap();
         let limit = Duration::from_secs(60);
-        let mut sh = |script: &str| {
+        let sh = |script: &str| {
             run(
                 Command::new("sh").args(["-c", script]),
                 &cores,

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::load::Tool;
 use crate::measure::{Bench, Results};
-use crate::peer::{first_line, root, Kind, Peer};
+use crate::peer::{first_line, Kind, Peer};
 use crate::scenario::{Reading, Scenario, Shares};
 
 pub(crate) struct Report<'a> {
@@ -79,10 +79,13 @@ const FOREIGN: f64 = 0.05;
 fn limit(of: Shares, shared: bool) -> Option<&'static str> {
     match of {
         Shares { load, origin, .. } if shared && load + origin > FULL => {
-            Some("the core that load generator and origin share")
+            Some("The bottleneck was the core that load generator and origin share")
         }
-        Shares { load, .. } if !shared && load > FULL => Some("the load generator"),
-        Shares { origin, .. } if !shared && origin > FULL => Some("the origin"),
+        Shares { load, .. } if !shared && load > FULL => {
+            Some("The bottleneck was the load generator")
+        }
+        Shares { origin, .. } if !shared && origin > FULL => Some("The bottleneck was the origin"),
+        Shares { peer, .. } if peer < FULL => Some("Nobody was busy all the time"),
         _ => None,
     }
 }
@@ -140,7 +143,7 @@ impl<'a> Report<'a> {
             self.divisions()
         );
         for Peer { kind, version, .. } in &bench.peers {
-            let _ = writeln!(text, "- `{}`: {version}{}", kind.name(), commit(*kind));
+            let _ = writeln!(text, "- `{}`: {version}", kind.name());
         }
         for tool in Tool::ALL {
             if let Some(program) = bench.tools.of(tool) {
@@ -225,8 +228,11 @@ impl<'a> Report<'a> {
             (self.floor, "floor"),
             (self.against, self.base().unwrap_or_default()),
         ];
+        // The pass-through has no memory of its connections worth a comparison.
+        let told = |name: &str| scenario.load.is_some() || name != Kind::Floor.name();
         let ratios: Vec<_> = ratios
             .into_iter()
+            .filter(|(_, name)| told(name))
             .filter(|(to, _)| to.is_some_and(|p| self.medians(w, s, p).is_some()))
             .collect();
         columns.extend(ratios.iter().map(|(_, name)| format!("× {name}")));
@@ -295,8 +301,8 @@ impl<'a> Report<'a> {
         for (by, names) in limited {
             let _ = writeln!(
                 text,
-                "\nThe bottleneck was {by}, and not the peer, for: {}. Their rates and latencies say nothing about \
-                 them and are not to be compared; the CPU time for each {} is.",
+                "\n{by}, with: {}. What these could do at most, and how fast, is not to be seen here; what a {} costs \
+                 them is.",
                 names.join(", "),
                 scenario.unit
             );
@@ -312,7 +318,8 @@ impl<'a> Report<'a> {
     }
 
     fn commands(&self) -> String {
-        let mut text = "\n### Commands\n\n`PEER` and `ORIGIN` are addresses, `DIR` a folder with the files below, \
+        let mut text = "\n### Commands\n\n`PEER` and `ORIGIN` are addresses, `DIR` a folder with the files below (for the first \
+                        number of workers), \
                         a certificate (ECDSA P-256) and its key.\n\n```sh\n"
             .to_owned();
         for command in &self.results.commands {
@@ -373,20 +380,6 @@ fn machine(cores: &[usize]) -> String {
     )
 }
 
-/// Which state of the repository ours was built from.
-fn commit(kind: Kind) -> String {
-    if kind != Kind::Ours {
-        return String::new();
-    }
-    let mut git = std::process::Command::new("git");
-    git.arg("-C")
-        .arg(root())
-        .args(["describe", "--always", "--dirty"]);
-    let said = git.output().ok().filter(|output| output.status.success());
-    let name = said.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
-    name.map_or(String::new(), |name| format!(", commit {name}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -428,17 +421,20 @@ mod tests {
 
     #[test]
     fn bottlenecks_are_named() {
-        let of = |load, origin| Shares {
-            peer: 0.5,
+        let of = |peer, load, origin| Shares {
+            peer,
             load,
             origin,
             foreign: 0.0,
         };
-        assert_eq!(limit(of(0.5, 0.4), true), None);
-        assert!(limit(of(0.6, 0.4), true).unwrap().contains("share"));
-        assert_eq!(limit(of(0.6, 0.6), false), None);
-        assert_eq!(limit(of(0.97, 0.6), false), Some("the load generator"));
-        assert_eq!(limit(of(0.6, 0.97), false), Some("the origin"));
+        let limit = |shares, shared| limit(shares, shared).unwrap_or_default();
+        assert_eq!(limit(of(0.99, 0.5, 0.4), true), "");
+        assert!(limit(of(0.99, 0.6, 0.4), true).contains("share"));
+        assert!(limit(of(0.5, 0.5, 0.4), true).starts_with("Nobody"));
+        assert_eq!(limit(of(0.99, 0.6, 0.6), false), "");
+        assert!(limit(of(0.99, 0.97, 0.6), false).contains("the load generator"));
+        assert!(limit(of(0.99, 0.6, 0.97), false).contains("the origin"));
+        assert!(limit(of(0.5, 0.6, 0.6), false).starts_with("Nobody"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::plot::{escape, COLOURS};
+use crate::plot::escape;
 
 /// Horizontal bars from zero, the shortest of which is the best.
 pub struct Bars<'a> {
@@ -17,6 +17,8 @@ const LEFT: f64 = 150.0;
 const RIGHT: f64 = 150.0;
 const TOP: f64 = 36.0;
 const STEP: f64 = 24.0;
+/// Seen on white as on black.
+const COLOUR: &str = "#2f7ed8";
 
 impl Bars<'_> {
     /// The bars as a document.
@@ -35,12 +37,11 @@ impl Bars<'_> {
             let part = if most > 0.0 { value / most } else { 0.0 };
             let length = (WIDTH - LEFT - RIGHT) * part.clamp(0.0, 1.0);
             let (name_end, label_begin, base) = (LEFT - 8.0, LEFT + length + 8.0, top + 13.0);
-            let colour = COLOURS[n % COLOURS.len()];
             // Writing to a string cannot fail.
             let _ = writeln!(
                 svg,
                 "<text x=\"{name_end}\" y=\"{base}\" text-anchor=\"end\">{}</text>\
-                 <rect x=\"{LEFT}\" y=\"{top}\" width=\"{length:.1}\" height=\"16\" fill=\"{colour}\"/>\
+                 <rect x=\"{LEFT}\" y=\"{top}\" width=\"{length:.1}\" height=\"16\" fill=\"{COLOUR}\"/>\
                  <text x=\"{label_begin:.1}\" y=\"{base}\">{}</text>",
                 escape(name),
                 escape(label)

@@ -22,7 +22,7 @@ const LEFT: f64 = 64.0;
 const RIGHT: f64 = 150.0;
 const TOP: f64 = 40.0;
 const BOTTOM: f64 = 48.0;
-pub(crate) const COLOURS: [&str; 8] = [
+const COLOURS: [&str; 8] = [
     "#888888", "#b07d2b", "#2f7ed8", "#2ca25f", "#d95f5f", "#8e5fd9", "#1aa3a3", "#c0509a",
 ];
 

@@ -101,6 +101,9 @@ fn run(args: &Args) -> Result<(), String> {
         (_, Some(at), Some(origin)) => return floor::main(at, origin, workers),
         _ => {}
     }
+    if let Some(doc) = &args.doc {
+        page::check(doc)?;
+    }
     let mut scenarios = chosen(&scenario::ALL, &args.scenario, |scenario| scenario.name)?;
     let mut notes = Vec::new();
     let tools = Tools::find();
@@ -136,6 +139,9 @@ fn run(args: &Args) -> Result<(), String> {
         }
     }
     notes.iter().for_each(|note| eprintln!("{note}"));
+    if scenarios.is_empty() || peers.is_empty() {
+        return Err("nothing is left to measure".into());
+    }
     let cores = cores::usable()?;
     let workers = match &args.workers[..] {
         [] => cores::workers(cores.len()),

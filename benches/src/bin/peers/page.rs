@@ -10,12 +10,28 @@ use crate::report::{number, Report};
 const BEGIN: &str = "<!-- figures -->\n";
 const END: &str = "<!-- end of figures -->";
 
+/// Whether the page can take the figures: to be asked before they are measured.
+pub(crate) fn check(doc: &Path) -> Result<(), String> {
+    read(doc).map(drop)
+}
+
+/// What stands before the figures, and after them.
+fn read(doc: &Path) -> Result<(String, String), String> {
+    let page = std::fs::read_to_string(doc).map_err(|e| format!("{}: {e}", doc.display()))?;
+    let (before, after) =
+        split(&page).ok_or_else(|| format!("{} has no marks for the figures", doc.display()))?;
+    Ok((before.to_owned(), after.to_owned()))
+}
+
+fn split(page: &str) -> Option<(&str, &str)> {
+    let (before, rest) = page.split_once(BEGIN)?;
+    Some((before, rest.split_once(END)?.1))
+}
+
 /// Puts the figures between the marks of the page, and the charts next to it.
 pub(crate) fn write(doc: &Path, report: &Report<'_>) -> Result<(), String> {
     let failed = |e: std::io::Error| format!("{}: {e}", doc.display());
-    let page = std::fs::read_to_string(doc).map_err(failed)?;
-    let (before, after) =
-        split(&page).ok_or_else(|| format!("{} has no marks for the figures", doc.display()))?;
+    let (before, after) = read(doc)?;
     let stem = doc.file_stem().unwrap_or_default().to_string_lossy();
     let mut images = String::new();
     for (name, title, svg) in charts(report) {
@@ -25,12 +41,6 @@ pub(crate) fn write(doc: &Path, report: &Report<'_>) -> Result<(), String> {
     }
     let page = format!("{before}{BEGIN}\n{images}\n{}\n{END}{after}", report.text());
     std::fs::write(doc, page).map_err(failed)
-}
-
-/// What stands before the figures, and after them.
-fn split(page: &str) -> Option<(&str, &str)> {
-    let (before, rest) = page.split_once(BEGIN)?;
-    Some((before, rest.split_once(END)?.1))
 }
 
 /// The costs of each scenario with the least workers, and the rates over workers if there are several numbers of them.

@@ -78,13 +78,13 @@ impl Peer {
         let program = match kind {
             Kind::Floor => std::env::current_exe().map_err(|e| e.to_string())?,
             Kind::Ours => match &built.ours {
-                Some(path) => path.clone(),
+                Some(path) => given(path)?,
                 None => build_ours()?,
             },
             Kind::Nginx => installed("nginx", "nginx-light")?,
             Kind::Haproxy => installed("haproxy", "haproxy")?,
             Kind::Upstream | Kind::UpstreamLocal => match &built.upstream {
-                Some(path) => path.clone(),
+                Some(path) => given(path)?,
                 None => build_upstream()?,
             },
         };
@@ -275,6 +275,11 @@ pub(crate) fn first_line(program: &Path, flag: &str) -> String {
         .unwrap_or("version unknown")
         .trim()
         .to_owned()
+}
+
+fn given(path: &Path) -> Result<PathBuf, String> {
+    path.canonicalize()
+        .map_err(|e| format!("{}: {e}", path.display()))
 }
 
 /// The root of this repository.

@@ -6,7 +6,7 @@ use pingora_error::Result;
 use super::super::conn::Conn;
 use super::super::gone::Gone;
 use super::super::proto::state::{self, Reading, Writing};
-use super::{common, Exchange, HttpSession, Inner, LINGER};
+use super::{common, HttpSession, Inner, LINGER};
 use crate::protocols::http::server::ReusableHttpStream;
 use crate::protocols::Stream;
 
@@ -69,6 +69,9 @@ impl HttpSession {
         let conn = &mut self.inner.conn;
         if cut_short {
             conn.reset_on_close();
+            // Its addresses are wanted until the session is dropped.
+            self.inner.digest();
+            let conn = &mut self.inner.conn;
             conn.stream = Box::new(Gone);
             self.mark_broken();
             return;
@@ -97,12 +100,7 @@ impl HttpSession {
 
 impl Inner {
     fn next_exchange(&mut self) {
-        self.exchange = Exchange {
-            read_timeout: self.exchange.read_timeout,
-            write_timeout: self.exchange.write_timeout,
-            drain_timeout: self.exchange.drain_timeout,
-            ..Exchange::default()
-        };
+        self.end_exchange();
         self.conn.next_exchange();
         self.reused = true;
         if let Some(left) = &mut self.reuses_remaining {

@@ -356,6 +356,11 @@ impl Stream {
         }
     }
 
+    /// Whether it is closed by being dropped.
+    pub(crate) fn is_socket(&self) -> bool {
+        self.raw.is_socket()
+    }
+
     fn poll_read_socket(
         &mut self,
         cx: &mut Context<'_>,

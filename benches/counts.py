@@ -3,6 +3,11 @@
 
     benches/counts.py [--top N] target/release/reverse-proxy
 
+Any other proxy can be counted too, without a budget: give its command, with {listen}, {upstream} and
+{threads} in place of two addresses and a number.
+
+    benches/counts.py --top 20 other-proxy --from {listen} --to {upstream} --workers {threads}
+
 Needs Linux on x86-64, Python 3.11, valgrind and nm. The proxy runs under valgrind, which writes down each
 instruction, each store, each system call and each change of thread. So the counts are of what the program
 does, and not of how long it takes: they hardly depend on the machine and not at all on its load.
@@ -10,7 +15,7 @@ does, and not of how long it takes: they hardly depend on the machine and not at
 A connection that the proxy accepts stands in that record, and parts it: one is opened and a pause follows, one
 more is opened and N requests follow, one more and 3N requests follow, and a last one. What happens once
 and what happens once a second drop out, since the parts differ in requests and in seconds only. The
-seconds make it an estimate, good to some 0.5 %.
+seconds make it an estimate, good to about 1 %.
 
 One worker: instructions, locked instructions, allocations, and system calls but for epoll_wait and
 clock_gettime (which is no system call outside valgrind). Two workers, each with a connection of its own,
@@ -45,6 +50,7 @@ RESPONSE = (
 )
 REQUESTS = 100
 PAUSE_SECONDS = 5
+OPTIONS = ["--listen", "{listen}", "--upstream", "{upstream}", "--threads", "{threads}", "--accept", "shared"]
 START_SECONDS = 120
 ANSWER_SECONDS = 60
 NOT_COUNTED = {"epoll_wait", "epoll_pwait", "clock_gettime"}
@@ -224,14 +230,15 @@ def free_port():
 
 
 @contextlib.contextmanager
-def traced(binary, origin, workers):
+def traced(proxy, origin, workers):
     """The proxy under valgrind: its process, its port, the record and the thread that reads it."""
     port = free_port()
     out, record = os.pipe()
     fcntl.fcntl(out, fcntl.F_SETPIPE_SZ, 1 << 20)
     command = ["valgrind", "--tool=lackey", "--trace-mem=yes", "--trace-sched=yes", "--trace-syscalls=yes"]
-    command += ["--basic-counts=no", f"--log-fd={record}", binary, "--listen", f"127.0.0.1:{port}"]
-    command += ["--upstream", origin.address, "--threads", str(workers), "--accept", "shared"]
+    command += ["--basic-counts=no", "--fair-sched=yes", f"--log-fd={record}"]
+    places = {"listen": f"127.0.0.1:{port}", "upstream": origin.address, "threads": workers}
+    command += [argument.format(**places) for argument in proxy]
     process = subprocess.Popen(command, pass_fds=[record], stdout=subprocess.DEVNULL)
     os.close(record)
     trace = Trace()
@@ -254,10 +261,10 @@ def connect(process, port):
     return fail("the proxy does not listen; what it said stands above")
 
 
-def run(binary, origin, workers, connections):
+def run(proxy, origin, workers, connections):
     """The parts with no request, with REQUESTS and with three times as many; and the code."""
     seconds = []
-    with traced(binary, origin, workers) as (process, port, trace):
+    with traced(proxy, origin, workers) as (process, port, trace):
         first = connect(process, port)
         code = Code(process.pid)
         trace.allocates = code.allocates()
@@ -287,15 +294,16 @@ def per_request(parts, what):
 
 
 def at_most(parts, what):
-    """The same, with what happens once a second left in. Whether a line is shared in a part depends on all that
-    happened in it, so these counts are no sum of requests and seconds.
+    """What `what` counts for a request where each of two workers has half of the requests. What happens once a
+    second is left in: whether a line is shared in a part depends on all that happened in it, so these counts are
+    no sum of requests and seconds.
     """
     _, one, three = map(what, parts)
-    return max(0.0, (three - one) / (2 * REQUESTS))
+    return max(0.0, (three - one) / REQUESTS)
 
 
-def cost_of_one_worker(binary, origin, top):
-    parts, code = run(binary, origin, workers=1, connections=4)
+def cost_of_one_worker(proxy, origin, top):
+    parts, code = run(proxy, origin, workers=1, connections=4)
     if not code.allocates():
         fail("no function that allocates is known in the program: is it stripped?")
 
@@ -323,8 +331,8 @@ def cost_of_one_worker(binary, origin, top):
     }
 
 
-def shared_writes(part):
-    """Writes to shared lines, by the address of the instruction."""
+def shared_writes(part, key=lambda line, at: at):
+    """Writes to shared lines, by the address of the instruction or by something else."""
     lines = collections.defaultdict(collections.Counter)
     for (thread, line, _), count in part.writes.items():
         lines[line][thread] += count
@@ -332,12 +340,12 @@ def shared_writes(part):
     shared = collections.Counter()
     for (thread, line, at), count in part.writes.items():
         if thread != main[line]:
-            shared[at] += count
+            shared[key(line, at)] += count
     return shared
 
 
-def cost_of_two_workers(binary, origin, top):
-    parts, code = run(binary, origin, workers=2, connections=2)
+def cost_of_two_workers(proxy, origin, top):
+    parts, code = run(proxy, origin, workers=2, connections=2)
     threads = collections.Counter()
     for (thread, _, _), count in parts[-1].writes.items():
         threads[thread] += count
@@ -348,8 +356,11 @@ def cost_of_two_workers(binary, origin, top):
         shared = shared_writes(part)
         part.atomic = filtered(shared, code.is_locked)
         part.plain = shared - part.atomic
-    show("atomic writes to shared lines", [part.atomic for part in parts], code.name, top)
-    show("plain writes to shared lines", [part.plain for part in parts], code.name, top)
+    # Half of the requests are the other worker's.
+    show("atomic writes to shared lines", [part.atomic for part in parts], code.name, top, REQUESTS)
+    show("plain writes to shared lines", [part.plain for part in parts], code.name, top, REQUESTS)
+    lines = [shared_writes(part, key=lambda line, at: line << 6) for part in parts]
+    show("writes to shared lines, by line", lines, "{:x}".format, top, REQUESTS)
     return {
         "shared-atomic-writes": at_most(parts, lambda part: part.atomic.total()),
         "shared-plain-writes": at_most(parts, lambda part: part.plain.total()),
@@ -360,7 +371,7 @@ def filtered(counts, keep):
     return collections.Counter({key: count for key, count in counts.items() if keep(key)})
 
 
-def show(title, counts, name, top):
+def show(title, counts, name, top, requests=2 * REQUESTS):
     """The largest of a count, by name; what happens once a second is in it."""
     by_name = collections.Counter()
     for sign, part in zip((-1, 1), counts[1:]):
@@ -369,25 +380,32 @@ def show(title, counts, name, top):
     if top:
         print(f"{title}, a request:")
     for key, count in by_name.most_common(top):
-        print(f"{count / (2 * REQUESTS):12.2f}  {key[:120]}")
+        print(f"{count / requests:12.2f}  {key[:120]}")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("binary", help="a release build of reverse-proxy")
     parser.add_argument("--top", type=int, default=0, help="show so many functions for each count")
+    parser.add_argument("proxy", nargs=argparse.REMAINDER, help="reverse-proxy, or the command of another proxy")
     args = parser.parse_args()
+    if not args.proxy:
+        parser.error("which proxy?")
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         fail("the counts are of x86-64 on Linux")
     for program, package in (("valgrind", "valgrind"), ("nm", "binutils")):
         if not shutil.which(program):
             fail(f"{program} is missing: apt-get install {package}")
-    if not os.access(args.binary, os.X_OK):
-        fail(f"{args.binary} is missing: cargo build --release -p examples --bin reverse-proxy")
+    if not shutil.which(args.proxy[0]):
+        fail(f"{args.proxy[0]} is missing: cargo build --release -p examples --bin reverse-proxy")
+    ours = len(args.proxy) == 1
+    proxy = args.proxy + OPTIONS if ours else args.proxy
     origin = Origin()
-    counts = cost_of_one_worker(args.binary, origin, args.top)
-    counts |= cost_of_two_workers(args.binary, origin, args.top)
-    return budget.check(counts)
+    counts = cost_of_one_worker(proxy, origin, args.top) | cost_of_two_workers(proxy, origin, args.top)
+    if ours:
+        return budget.check(counts)
+    for metric, count in counts.items():
+        print(f"{metric:24} {count:10.2f}")
+    return 0
 
 
 if __name__ == "__main__":

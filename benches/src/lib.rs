@@ -1,5 +1,6 @@
 //! What the benchmarks share: figures from many readings, and tables.
 
+pub mod bars;
 pub mod plot;
 
 use std::time::{Duration, Instant};

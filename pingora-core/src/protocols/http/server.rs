@@ -621,6 +621,15 @@ impl Session {
         h1!(self, s => Some(s.stream()), else None)
     }
 
+    /// [`Session::shutdown`] of a session that ends with it.
+    #[doc(hidden)]
+    pub async fn close(mut self) {
+        match self {
+            Session::H1(s) => s.close().await,
+            _ => self.shutdown().await,
+        }
+    }
+
     /// Closes the connection, or gives up the HTTP/2 stream unless its response is complete.
     pub async fn shutdown(&mut self) {
         match self {

@@ -32,6 +32,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -379,7 +380,8 @@ def show(title, counts, name, top, requests=2 * REQUESTS):
             by_name[name(key)] += sign * count
     if top:
         print(f"{title}, a request:")
-    for key, count in by_name.most_common(top):
+    rows = [row for row in by_name.most_common(top) if row[1] > 0]
+    for key, count in rows:
         print(f"{count / requests:12.2f}  {key[:120]}")
 
 
@@ -397,6 +399,8 @@ def main():
             fail(f"{program} is missing: apt-get install {package}")
     if not shutil.which(args.proxy[0]):
         fail(f"{args.proxy[0]} is missing: cargo build --release -p examples --bin reverse-proxy")
+    # So that the proxy is ended too.
+    signal.signal(signal.SIGTERM, lambda *_: fail("ended"))
     ours = len(args.proxy) == 1
     proxy = args.proxy + OPTIONS if ours else args.proxy
     origin = Origin()

@@ -11,7 +11,7 @@ use clap::Parser;
 #[command(about = "Says by a model how many requests a number of cores can serve.")]
 struct Args {
     /// Numbers of cores.
-    #[arg(long, value_delimiter = ',', default_values_t = [1usize, 16, 64, 128, 256])]
+    #[arg(long, value_delimiter = ',', default_values_t = [16usize, 32, 64, 128, 256])]
     cores: Vec<usize>,
     /// Cores in one socket.
     #[arg(long, default_value_t = 64)]
@@ -146,7 +146,7 @@ fn chart(args: &Args, machine: &Machine) -> String {
         x: "cores",
         steps: &steps,
         lines: &lines,
-        least: 0.01,
+        least: 0.1,
     };
     chart.svg()
 }

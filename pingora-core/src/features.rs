@@ -1,12 +1,13 @@
 //! Cargo features that exist for compatibility but are not built, and those that exclude each other: each
 //! refuses, and says so.
 
-#[cfg(all(feature = "rustls", feature = "openssl"))]
-compile_error!("pingora-core: two TLS backends are chosen; choose exactly one of the features `rustls` and `openssl`");
-#[cfg(feature = "boringssl")]
-compile_error!("pingora-core: the feature `boringssl` is not built in this implementation: its library needs a toolchain that few machines have; choose `openssl` or `rustls`");
+#[cfg(any(
+    all(feature = "rustls", feature = "openssl_derived"),
+    all(feature = "boringssl", feature = "openssl")
+))]
+compile_error!("pingora-core: two TLS backends are chosen; choose exactly one of the features `rustls`, `openssl` and `boringssl`");
 #[cfg(feature = "s2n")]
-compile_error!("pingora-core: the feature `s2n` is not built in this implementation: its library needs a toolchain that few machines have; choose `openssl` or `rustls`");
+compile_error!("pingora-core: the feature `s2n` is not built in this implementation: nobody has written a backend over that library yet; choose `rustls`, `openssl` or `boringssl`");
 #[cfg(feature = "sentry")]
 compile_error!(
     "pingora-core: the feature `sentry` is not built in this implementation; build without it"

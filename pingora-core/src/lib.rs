@@ -19,12 +19,14 @@ pub mod utils;
 #[doc(hidden)]
 pub mod worker;
 
+#[cfg(all(feature = "boringssl", not(feature = "openssl")))]
+pub use pingora_boringssl as tls;
 pub use pingora_error::{ErrorType::*, *};
 #[cfg(feature = "openssl")]
 pub use pingora_openssl as tls;
-#[cfg(all(feature = "rustls", not(feature = "openssl")))]
+#[cfg(all(feature = "rustls", not(feature = "openssl_derived")))]
 pub use pingora_rustls as tls;
-#[cfg(not(any(feature = "rustls", feature = "openssl")))]
+#[cfg(not(any(feature = "rustls", feature = "openssl_derived")))]
 pub use protocols::tls::noop_tls as tls;
 
 /// What most programs import.

@@ -142,6 +142,65 @@ fn an_upstream_whom_nobody_vouches_for_is_a_502() {
     assert_eq!(answer.as_deref(), Ok("502 1.1"));
 }
 
+/// Lines of the form that Wireshark reads: what a secret is for, the random number of the client, the secret.
+#[test]
+fn secrets_are_logged_where_the_settings_want_it() {
+    if !HAS_TLS {
+        return;
+    }
+    let authority = Authority::new();
+    let (pair, ca) = (pair(&authority), authority.file());
+    let dir = TempDir::new().unwrap();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (back_at, front_at) = (dir.path().join("back"), dir.path().join("front"));
+    let tls = ["--tls-cert", &pair.cert, "--tls-key", &pair.key];
+    let _back = Program::start(BINARY, &back_at, &tls);
+    for wanted in [false, true] {
+        let (keys, conf) = (at("keys"), at("conf.yaml"));
+        std::fs::write(&conf, format!("upstream_debug_ssl_keylog: {wanted}\n")).unwrap();
+        let env = format!("SSLKEYLOGFILE={keys}");
+        let listen = format!("unix:{}", front_at.display());
+        let upstream = format!("unix:{}", back_at.display());
+        let args = [&env, BINARY, "--listen", &listen, "--conf", &conf];
+        let to = [
+            "--upstream",
+            &upstream,
+            "--upstream-tls",
+            "--upstream-ca",
+            &ca,
+        ];
+        let name = ["--upstream-sni", "localhost"];
+        let args = [&args[..], &to, &name].concat();
+        let mut front = Program::spawn_as_written("env", &front_at, &args);
+        front.wait_until_it_listens();
+        assert_eq!(status(&front.get("/")), "200");
+        let logged = std::fs::read_to_string(&keys).ok();
+        if !wanted {
+            assert_eq!(logged, None);
+            continue;
+        }
+        let logged = logged.expect("there is a file");
+        let mut labels = Vec::new();
+        for line in logged.lines() {
+            let [label, random, secret] = line.split(' ').collect::<Vec<_>>()[..] else {
+                panic!("three words, not {line:?}");
+            };
+            let is_hex = |text: &str| text.bytes().all(|b| b.is_ascii_hexdigit());
+            assert!(random.len() == 64 && is_hex(random), "{line}");
+            assert!([64, 96].contains(&secret.len()) && is_hex(secret), "{line}");
+            labels.push(label);
+        }
+        for label in [
+            "CLIENT_HANDSHAKE_TRAFFIC_SECRET",
+            "SERVER_HANDSHAKE_TRAFFIC_SECRET",
+            "CLIENT_TRAFFIC_SECRET_0",
+            "SERVER_TRAFFIC_SECRET_0",
+        ] {
+            assert!(labels.contains(&label), "no {label}: {labels:?}");
+        }
+    }
+}
+
 #[test]
 fn a_renewed_certificate_is_used_without_a_restart() {
     if !HAS_TLS {

@@ -1,7 +1,8 @@
 //! One process takes over from another while requests come in.
 
 use super::tools::*;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{mpsc, Mutex};
@@ -137,4 +138,34 @@ fn take_over(start_old: impl FnOnce(&Scene) -> Program) {
     });
     assert_eq!(old.wait(), Some(0));
     assert!(new_answers(&old));
+}
+
+/// Left open, the socket would go on queueing connections that nobody accepts.
+#[test]
+fn a_socket_that_the_new_process_does_not_want_is_closed() {
+    const PROXY: &str = env!("CARGO_BIN_EXE_reverse-proxy");
+    let origin = Origin::saying("hello");
+    let dir = TempDir::new().unwrap();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let conf = at("conf.yaml");
+    let settings = format!("upgrade_sock: {}\nshutdown_drain_seconds: 0\n", at("meet"));
+    std::fs::write(&conf, settings).unwrap();
+    let (kept, dropped) = (dir.path().join("kept"), dir.path().join("dropped"));
+    let more = format!("unix:{}", dropped.display());
+    let args = ["--conf", &conf, "--upstream", &origin.address()];
+    let mut old = Program::start(PROXY, &kept, &[&args[..], &["--listen", &more]].concat());
+    connect(&dropped);
+    let mut new = Program::spawn(PROXY, &kept, &[&args[..], &["--upgrade"]].concat());
+    eventually("the new process waits for the sockets", || {
+        Path::new(&at("meet")).exists()
+    });
+    old.signal(libc::SIGQUIT);
+    let unused = dropped.display();
+    new.wait_for_log(&format!(
+        "closed inherited sockets that no service uses: {unused}"
+    ));
+    assert_eq!(old.wait(), Some(0));
+    let e = UnixStream::connect(&dropped).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::ConnectionRefused);
+    assert!(new.get("/").ends_with("hello"));
 }

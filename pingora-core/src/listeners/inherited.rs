@@ -1,7 +1,6 @@
 //! Sockets that come by number from an old process.
-#![allow(unsafe_code)]
 
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::sys::socket::{getsockopt, sockopt};
 use socket2::Socket;
@@ -14,12 +13,8 @@ use crate::server::ListenFds;
 /// One line, when one of them is no listening socket of the kind that is wanted.
 pub(super) fn claim(fds: &ListenFds, bind: &str, unix: bool) -> Result<Vec<Socket>, String> {
     let claimed = fds.lock().claim(bind);
-    let own = |fd: RawFd| {
-        // SAFETY: the table has only sockets that this process was sent and that are open, and `claim`
-        // gives each of them away once.
-        unsafe { Socket::from_raw_fd(fd) }
-    };
-    let sockets: Vec<Socket> = claimed.into_iter().map(own).collect();
+    let claimed = claimed.map_err(|e| format!("cannot listen on {bind}: {e}"))?;
+    let sockets: Vec<Socket> = claimed.into_iter().map(Socket::from).collect();
     let fits = |socket: &Socket| {
         let listens = getsockopt(socket, sockopt::AcceptConn).unwrap_or(false);
         let kind = socket
@@ -40,7 +35,5 @@ pub(super) fn claim(fds: &ListenFds, bind: &str, unix: bool) -> Result<Vec<Socke
 
 /// The inherited file that travels with the sockets of a bind string, if there is one.
 pub(super) fn claim_traveller(fds: &ListenFds, bind: &str) -> Option<OwnedFd> {
-    let fd = fds.lock().claim_traveller(bind)?;
-    // SAFETY: as above.
-    Some(unsafe { OwnedFd::from_raw_fd(fd) })
+    fds.lock().claim_traveller(bind)
 }

@@ -6,6 +6,7 @@ pub mod connection_filter;
 #[cfg(not(feature = "connection_filter"))]
 #[path = "connection_filter_sync.rs"]
 mod connection_filter;
+mod entrance;
 mod inherited;
 mod l4;
 #[cfg(test)]
@@ -17,16 +18,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pingora_error::{
-    Error,
-    ErrorType::{TLSHandshakeFailure, TLSHandshakeTimedout},
-    OrErr, Result,
-};
+use pingora_error::Result;
 
 use crate::protocols::l4::stream::Stream as L4Stream;
 use crate::protocols::tls::TlsRef;
-use crate::protocols::Stream;
 use crate::server::ListenFds;
+use crate::shutdown::Registry;
 
 pub use crate::protocols::l4::stream::{
     L4BufferSettings, DEFAULT_L4_READ_BUFFER_SIZE, DEFAULT_L4_WRITE_BUFFER_SIZE,
@@ -37,13 +34,14 @@ pub use accept::{AcceptCounts, AcceptStrategy, WorkerCounts};
 pub use connection_filter::{AcceptAllFilter, ConnectionFilter};
 pub use l4::{ServerAddress, TcpSocketOptions};
 
-pub(crate) use accept::{run as accept_connections, steer, Accepted, Pool, Steer};
+pub(crate) use accept::{run as accept_connections, steer, Pool, Steer};
 /// What the server says about accepting.
 pub(crate) mod accepting {
     pub(crate) use super::accept::Settings;
 }
+pub(crate) use entrance::Entrance;
 use l4::Listening;
-use tls::{Acceptor, TlsSettings};
+use tls::TlsSettings;
 
 /// What to do in the course of a TLS handshake with a client.
 #[async_trait]
@@ -73,6 +71,9 @@ pub type TlsAcceptCallbacks = Box<dyn TlsAccept + Send + Sync>;
 #[async_trait]
 pub trait PreTlsProcess: Send + Sync {
     /// Works on a connection that was just accepted.
+    ///
+    /// It may take as long as a handshake may ([`ListenerConfig::tls_handshake_timeout`]), also where there is no
+    /// TLS; then the connection is closed.
     ///
     /// # Errors
     /// With any error the connection is closed.
@@ -130,7 +131,11 @@ impl ListenerConfig {
         self
     }
 
-    /// Sets how long a client may take for the TLS handshake, 60 s otherwise; then it is disconnected.
+    /// Sets how long a client may take for the TLS handshake, and before that for what a [`PreTlsProcess`] waits
+    /// for, 60 s each otherwise; then it is disconnected.
+    ///
+    /// At a shutdown a client that has sent nothing yet is disconnected with the idle ones, and the others may
+    /// take `shutdown_read_timeout_seconds` more.
     pub fn tls_handshake_timeout(mut self, limit: Duration) -> Self {
         self.handshake_timeout = limit;
         self
@@ -318,6 +323,8 @@ impl Listeners {
                     pre_tls: self.pre_tls.clone(),
                     tls,
                     handshake_timeout: config.handshake_timeout,
+                    shutdown_timeout: accepting::Settings::current().shutdown_timeout,
+                    closing: Registry::new(workers),
                     l4_buffer: config.l4_buffer,
                 }),
             });
@@ -343,102 +350,7 @@ impl Endpoint {
 
     /// A connection that waits in the queue.
     #[allow(dead_code)] // As above.
-    pub(crate) fn accept_one(&self) -> Option<Accepted> {
+    pub(crate) fn accept_one(&self) -> Option<accept::Accepted> {
         accept::accept(&self.listening.socket).ok()
     }
 }
-
-/// What connections of an endpoint go through before they reach the application.
-pub(crate) struct Entrance {
-    filter: Option<Arc<dyn ConnectionFilter>>,
-    pre_tls: Option<PreTlsCallback>,
-    tls: Option<Acceptor>,
-    handshake_timeout: Duration,
-    l4_buffer: L4BufferSettings,
-}
-
-impl Entrance {
-    /// Makes an accepted connection a stream of the calling task's reactor, with TLS where the endpoint has
-    /// it; none when it is not to be served.
-    pub(crate) async fn pass(&self, accepted: Accepted) -> Option<Stream> {
-        if let Some(filter) = &self.filter {
-            if !connection_filter::admits(&**filter, accepted.peer.as_ref()).await {
-                log::debug!("connection from {:?} turned away", accepted.peer);
-                return None;
-            }
-        }
-        let mut stream = self.register(accepted)?;
-        if let Some(pre_tls) = &self.pre_tls {
-            if let Err(e) = pre_tls.process(&mut stream).await {
-                log::warn!("connection closed before it was served: {e}");
-                return None;
-            }
-        }
-        match &self.tls {
-            None => Some(stream),
-            // Boxed: the state of a handshake is large, and over soon.
-            Some(acceptor) => Box::pin(self.handshake(acceptor, *stream)).await,
-        }
-    }
-
-    /// Whether all that connections need is to be registered.
-    pub(crate) fn is_plain(&self) -> bool {
-        self.filter.is_none() && self.pre_tls.is_none() && self.tls.is_none()
-    }
-
-    /// The first step of [`Entrance::pass`]: makes the connection one of the calling task's reactor.
-    pub(crate) fn register(&self, accepted: Accepted) -> Option<Box<L4Stream>> {
-        match accepted.into_stream() {
-            Ok(mut stream) => {
-                stream.set_buffer_settings(self.l4_buffer);
-                Some(Box::new(stream))
-            }
-            Err(e) => {
-                log::error!("cannot serve an accepted connection: {e}");
-                None
-            }
-        }
-    }
-
-    async fn handshake(&self, acceptor: &Acceptor, mut stream: L4Stream) -> Option<Stream> {
-        let peer = stream.known_peer().copied();
-        let handshake = async {
-            hello(&mut stream).await?;
-            acceptor.tls_handshake(stream).await
-        };
-        let failure = match tokio::time::timeout(self.handshake_timeout, handshake).await {
-            Ok(Ok(tls)) => return Some(Box::new(tls)),
-            Ok(Err(e)) => e.into_down(),
-            Err(_) => Error::explain(
-                TLSHandshakeTimedout,
-                format!("not complete within {:?}", self.handshake_timeout),
-            )
-            .into_down(),
-        };
-        match peer {
-            Some(peer) => log::info!("TLS handshake with client {peer}: {failure}"),
-            None => log::info!("TLS handshake with a client: {failure}"),
-        }
-        None
-    }
-}
-
-/// Waits until the first record of a handshake is there: until then there is no TLS session, so that those who
-/// only begin a handshake cost little more than their socket.
-async fn hello(stream: &mut L4Stream) -> Result<()> {
-    const HANDSHAKE: u8 = 22;
-    const HEADER: usize = 5;
-    let failed = "the client did not send its first message";
-    let header = stream.wait_for(HEADER).await;
-    let header = header.or_err(TLSHandshakeFailure, failed)?;
-    if header[0] == HANDSHAKE {
-        let length = usize::from(u16::from_be_bytes([header[3], header[4]]));
-        // One that is too long is for the library to refuse.
-        let record = stream.wait_for(HEADER + length.min(MAX_RECORD)).await;
-        record.or_err(TLSHandshakeFailure, failed)?;
-    }
-    Ok(())
-}
-
-/// The longest content of a record that is not encrypted (RFC 8446 section 5.1).
-const MAX_RECORD: usize = 16 * 1024;

@@ -1,13 +1,14 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, IntoRawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use pingora_error::Error;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Runtime;
@@ -16,7 +17,8 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::apps::ServerApp;
-use crate::protocols::TcpKeepalive;
+use crate::protocols::l4::stream::Stream as L4Stream;
+use crate::protocols::{Stream, TcpKeepalive};
 use crate::server::ShutdownWatch;
 use crate::services::listening::Service;
 use crate::services::Service as _;
@@ -387,10 +389,10 @@ async fn inherited_sockets_are_used() {
     let unix = std::os::unix::net::UnixListener::bind(&path).unwrap();
     let address = old.local_addr().unwrap();
     let fds = ListenFds::default();
-    fds.lock().add(address.to_string(), old.as_raw_fd());
-    fds.lock().add(path.clone(), unix.as_raw_fd());
-    // Owned by the table, as if an old process had sent them.
-    std::mem::forget((old, unix));
+    let binds = vec![address.to_string(), path.clone()];
+    // As if an old process had sent them.
+    let sent = vec![old.into_raw_fd(), unix.into_raw_fd()];
+    fds.lock().deserialize(binds, sent);
     let options = TcpSocketOptions {
         tcp_recv_buf: Some(70_000),
         ..Default::default()
@@ -409,15 +411,49 @@ async fn inherited_sockets_are_used() {
     assert!(fds.lock().is_empty());
 }
 
+/// A socket that somebody else has too is not closed by a listener that uses it.
+#[tokio::test]
+async fn sockets_that_are_lent_stay_open() {
+    let own = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = own.local_addr().unwrap();
+    let fds = ListenFds::default();
+    fds.lock().add(address.to_string(), own.as_raw_fd());
+    assert_eq!(fds.lock().get(&address.to_string()), Some(&own.as_raw_fd()));
+    let listening = l4::listen(&tcp(&address.to_string()), Some(&fds))
+        .await
+        .unwrap();
+    assert_ne!(listening.socket.as_raw_fd(), own.as_raw_fd());
+    TcpStream::connect(address).unwrap();
+    drop(listening);
+    assert!(fds.lock().is_empty());
+    TcpStream::connect(address).unwrap();
+    // The duplicate made it non-blocking, for both.
+    own.set_nonblocking(false).unwrap();
+    own.accept().unwrap();
+    own.accept().unwrap();
+    // Nor by who clears the table.
+    fds.lock().add(address.to_string(), own.as_raw_fd());
+    let closed = fds.lock().close_unclaimed(&Default::default());
+    assert_eq!(closed, [address.to_string()]);
+    assert!(fds.lock().is_empty());
+    TcpStream::connect(address).unwrap();
+    own.accept().unwrap();
+    // A number that is none is an error.
+    for number in [-1, i32::MAX] {
+        fds.lock().add(address.to_string(), number);
+        let text = listen_error(tcp(&address.to_string()), Some(&fds)).await;
+        assert!(text.contains("ad file "), "{text}");
+    }
+}
+
 #[tokio::test]
 async fn what_was_inherited_must_fit() {
     let fds = ListenFds::default();
     let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    fds.lock().add("127.0.0.1:1".into(), udp.as_raw_fd());
-    std::mem::forget(udp);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    fds.lock().add("/run/sock".into(), listener.as_raw_fd());
-    std::mem::forget(listener);
+    let binds = vec!["127.0.0.1:1".into(), "/run/sock".into()];
+    let sent = vec![udp.into_raw_fd(), listener.into_raw_fd()];
+    fds.lock().deserialize(binds, sent);
     let text = listen_error(tcp("127.0.0.1:1"), Some(&fds)).await;
     assert!(text.contains("something else"), "{text}");
     let text = listen_error(ServerAddress::Uds("/run/sock".into(), None), Some(&fds)).await;

@@ -12,8 +12,8 @@ use super::{Service as ServiceTrait, ServiceReadyNotifier};
 use crate::apps::ServerApp;
 use crate::listeners::tls::TlsSettings;
 use crate::listeners::{
-    accept_connections, AcceptCounts, AcceptStrategy, ConnectionFilter, ListenerConfig, Listeners,
-    Pool, ServerAddress, TcpSocketOptions,
+    accept_connections, AcceptCounts, AcceptStrategy, ConnectionFilter, Endpoint, ListenerConfig,
+    Listeners, Pool, ServerAddress, TcpSocketOptions,
 };
 use crate::protocols::Stream;
 use crate::server::{fatal, ListenFds, ShutdownWatch};
@@ -162,6 +162,8 @@ impl<A: ServerApp + Send + Sync + 'static> Service<A> {
         let _ = self.counts.0.set(pool.clone());
         let endpoints = self.listeners.listen(fds.as_ref(), pool.len()).await?;
         drop(ready);
+        let entrance = |endpoint: &Endpoint| endpoint.entrance.clone();
+        let entrances: Vec<_> = endpoints.iter().map(entrance).collect();
         let accepting = endpoints.into_iter().enumerate().map(|(index, endpoint)| {
             let (app, watch) = (app.clone(), shutdown.clone());
             let entrance = endpoint.entrance.clone();
@@ -185,6 +187,8 @@ impl<A: ServerApp + Send + Sync + 'static> Service<A> {
         // An endpoint that cannot accept is told of at once, not when the others end.
         let ended = try_join_all(accepting).await;
         app.cleanup().await;
+        // Not before: as long as the application keeps idle connections, those that have said nothing are kept.
+        entrances.iter().for_each(|entrance| entrance.close());
         ended.map(|_| ())
     }
 }

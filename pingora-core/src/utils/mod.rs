@@ -6,7 +6,11 @@ pub(crate) mod offload;
 #[doc(hidden)]
 pub mod ready;
 
+// A backend's own module, or, for the path that is in the signatures of what a macro generates there, a module here.
+#[cfg(not(all(feature = "rustls", not(feature = "openssl_derived"))))]
 pub use crate::protocols::tls::utils as tls;
+#[cfg(all(feature = "rustls", not(feature = "openssl_derived")))]
+pub mod tls;
 
 /// A range of a buffer, by its start and its length: what a parser keeps in place of a slice.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! TLS on both sides of the proxy, with programs that people use: curl and openssl in front, nginx behind.
 
-#![cfg(any(feature = "rustls", feature = "openssl"))]
+#![cfg(feature = "any_tls")]
 #![allow(clippy::unwrap_used)]
 
 #[path = "../../../pingora-core/tests/tls_certs/mod.rs"]
@@ -11,7 +11,7 @@ mod crowds;
 mod nginx;
 
 use std::io::{Read, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -271,4 +271,23 @@ fn a_shutdown_ends_idle_connections_and_answers_what_is_asked() {
     proxy.begin_shutdown();
     assert_eq!(idle.read_to_end(), "");
     proxy.wait();
+}
+
+#[test]
+fn a_shutdown_does_not_wait_for_clients_that_never_began() {
+    let authority = Authority::new();
+    let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+    let proxy = Proxy::start_with(setup(&authority), common::forward_to(origin.path()));
+    let silent: Vec<TcpStream> = (0..20)
+        .map(|_| TcpStream::connect(proxy.tls()).unwrap())
+        .collect();
+    // Accepted after them: who is served says that they are being waited for.
+    let mut done = Pipe::connect(&proxy, &authority);
+    done.send("GET / HTTP/1.1\r\nHost: name.example\r\nConnection: close\r\n\r\n");
+    assert!(done.read_to_end().ends_with("hi"));
+    proxy.begin_shutdown();
+    proxy.wait();
+    for mut client in silent {
+        assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    }
 }

@@ -80,6 +80,8 @@ pub(crate) struct Settings {
     pub(crate) mutex_delay: Duration,
     /// The connections of one worker at most where it accepts by turns.
     pub(crate) worker_connections: Option<usize>,
+    /// How long a handshake that has begun may take at a shutdown.
+    pub(crate) shutdown_timeout: Duration,
 }
 
 impl Default for Settings {
@@ -88,6 +90,7 @@ impl Default for Settings {
             strategy: AcceptStrategy::default(),
             mutex_delay: Duration::from_millis(500),
             worker_connections: None,
+            shutdown_timeout: Duration::from_secs(5),
         }
     }
 }

@@ -25,7 +25,7 @@ fn settings(strategy: AcceptStrategy) -> Settings {
         strategy,
         // The tests of turns take as many of these as there are turns.
         mutex_delay: Duration::from_millis(1),
-        worker_connections: None,
+        ..Settings::default()
     }
 }
 

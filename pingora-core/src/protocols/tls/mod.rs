@@ -1,30 +1,30 @@
 //! TLS: one seam, a folder per backend.
 //!
-//! A feature chooses the backend, here and nowhere else. Every one has the modules `connectors`, `listeners` and
-//! `utils`, the types `TlsRef` and `CaType`, and a stream that is `Layer` to this crate.
+//! A feature chooses the backend, here and nowhere else but for `utils::tls`. Every one has the modules `connectors`,
+//! `listeners` and `utils`, the types `TlsRef` and `CaType`, and a stream that is `Layer` to this crate.
 
 pub mod digest;
 
-#[cfg(all(feature = "rustls", not(feature = "openssl")))]
+#[cfg(all(feature = "rustls", not(feature = "openssl_derived")))]
 mod rustls;
-#[cfg(all(feature = "rustls", not(feature = "openssl")))]
+#[cfg(all(feature = "rustls", not(feature = "openssl_derived")))]
 use self::rustls as backend;
 
-#[cfg(feature = "openssl")]
+#[cfg(feature = "openssl_derived")]
 mod boringssl_openssl;
-#[cfg(feature = "openssl")]
+#[cfg(feature = "openssl_derived")]
 use self::boringssl_openssl as backend;
 
-#[cfg(not(any(feature = "rustls", feature = "openssl")))]
+#[cfg(not(any(feature = "rustls", feature = "openssl_derived")))]
 pub mod noop_tls;
-#[cfg(not(any(feature = "rustls", feature = "openssl")))]
+#[cfg(not(any(feature = "rustls", feature = "openssl_derived")))]
 use self::noop_tls as backend;
 
-#[cfg(all(test, any(feature = "rustls", feature = "openssl")))]
+#[cfg(all(test, any(feature = "rustls", feature = "openssl_derived")))]
 mod handshakes;
-#[cfg(all(test, any(feature = "rustls", feature = "openssl")))]
+#[cfg(all(test, any(feature = "rustls", feature = "openssl_derived")))]
 pub(crate) use handshakes::{no_ca, some_cert_key};
-#[cfg(all(test, not(any(feature = "rustls", feature = "openssl"))))]
+#[cfg(all(test, not(any(feature = "rustls", feature = "openssl_derived"))))]
 pub(crate) use noop_tls::{no_ca, some_cert_key};
 
 use std::any::Any;

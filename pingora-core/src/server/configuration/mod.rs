@@ -116,8 +116,8 @@ pub struct ServerConf {
     pub daemon_notify_timeout_seconds: Option<NonZeroU64>,
     /// What happens to requests that arrive while the server shuts down.
     pub shutdown_policy: ShutdownPolicy,
-    /// Seconds that a client gets, once a shutdown began, to complete a request head of which a
-    /// part had arrived.
+    /// Seconds that a client gets, once a shutdown began, to complete a request head, or a TLS
+    /// handshake, of which a part had arrived.
     pub shutdown_read_timeout_seconds: u64,
     /// Seconds that idle connections stay open, for one more request each, after a shutdown
     /// began: when unset 0 for a stop and 5 for a graceful upgrade.
@@ -287,6 +287,7 @@ impl ServerConf {
             strategy: self.accept_strategy,
             mutex_delay: Duration::from_millis(self.accept_mutex_delay_ms),
             worker_connections: self.worker_connections,
+            shutdown_timeout: Duration::from_secs(self.shutdown_read_timeout_seconds),
         }
     }
 

@@ -7,7 +7,7 @@ mod wire;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Display;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::NixPath;
 
@@ -23,8 +23,8 @@ const TRAVELLER: &str = "\0with:";
 /// The listening sockets of a process, each under the bind string that its listener was added
 /// with, such as `0.0.0.0:8080` or the path of a Unix socket.
 ///
-/// Descriptors in the table are borrowed from the listeners that own them, except for inherited
-/// ones that no listener has claimed.
+/// Descriptors in the table are borrowed, from the listeners that own them or from who [added](Fds::add) them,
+/// except for inherited ones that no listener has claimed.
 #[derive(Debug, Default)]
 pub struct Fds {
     /// Of several sockets that share an address, the first is the one that listened first.
@@ -35,6 +35,8 @@ pub struct Fds {
     handed_on: HashSet<RawFd>,
     /// Bind strings whose sockets a listener owns.
     owned: HashSet<String>,
+    /// Bind strings whose sockets are somebody else's, and are never closed by who claims them.
+    lent: HashSet<String>,
     upgrade: bool,
 }
 
@@ -45,7 +47,12 @@ impl Fds {
     }
 
     /// Enters a socket; one that was there under the same bind string is forgotten.
+    ///
+    /// The descriptor stays the caller's, who keeps it open while it is in the table and closes it: a listener
+    /// with this bind string listens on a duplicate of it. To give a descriptor away, [`Fds::deserialize`] it.
     pub fn add(&mut self, bind: String, fd: RawFd) {
+        self.owned.remove(&bind);
+        self.lent.insert(bind.clone());
         self.by_bind.insert(bind, vec![fd]);
     }
 
@@ -66,6 +73,9 @@ impl Fds {
 
     /// Enters sockets under the bind strings in the same places; the sockets of a bind string that comes several
     /// times share an address.
+    ///
+    /// The descriptors are the table's from then on: they belong to nobody else, and who claims a bind string
+    /// closes them.
     pub fn deserialize(&mut self, binds: Vec<String>, fds: Vec<RawFd>) {
         let mut by_bind: BTreeMap<String, Vec<RawFd>> = BTreeMap::new();
         for (name, fd) in binds.into_iter().zip(fds) {
@@ -74,6 +84,7 @@ impl Fds {
                 None => by_bind.entry(name).or_default().push(fd),
             }
         }
+        self.lent.retain(|bind| !by_bind.contains_key(bind));
         self.by_bind.extend(by_bind);
     }
 
@@ -94,12 +105,14 @@ impl Fds {
 
     /// Takes over all that another table has.
     pub(crate) fn adopt(&mut self, other: Fds) {
+        self.lent.retain(|bind| !other.by_bind.contains_key(bind));
+        self.lent.extend(other.lent);
         self.by_bind.extend(other.by_bind);
         self.travellers.extend(other.travellers);
     }
 
     /// Closes and forgets the sockets whose bind strings are not in `keep` and that no listener
-    /// owns; returns those strings.
+    /// owns; returns those strings. Those that were [added](Fds::add) are forgotten only.
     ///
     /// Left open, such a socket would go on queueing connections that nobody accepts.
     pub fn close_unclaimed(&mut self, keep: &HashSet<String>) -> Vec<String> {
@@ -113,7 +126,9 @@ impl Fds {
         self.by_bind.retain(|bind, fds| {
             let kept = kept(bind);
             if !kept {
-                fds.iter().for_each(|fd| close(bind, *fd));
+                if !self.lent.remove(bind) {
+                    fds.iter().for_each(|fd| close(bind, *fd));
+                }
                 closed.push(bind.clone());
             }
             kept
@@ -233,17 +248,42 @@ impl Fds {
     }
 
     /// Gives inherited sockets to the listener that owns them from now on; none when there is no
-    /// such socket, or another listener has it.
-    pub(crate) fn claim(&mut self, bind: &str) -> Vec<RawFd> {
-        match self.by_bind.get(bind) {
-            Some(fds) if !fds.is_empty() && self.owned.insert(bind.to_owned()) => fds.clone(),
-            _ => Vec::new(),
+    /// such socket, or another listener has it. Of those that are somebody else's it gets duplicates.
+    ///
+    /// # Errors
+    /// What the system says, when they cannot be duplicated.
+    #[allow(unsafe_code)] // The table has numbers.
+    pub(crate) fn claim(&mut self, bind: &str) -> std::io::Result<Vec<OwnedFd>> {
+        let Some(fds) = self.by_bind.get_mut(bind) else {
+            return Ok(Vec::new());
+        };
+        if fds.is_empty() || self.owned.contains(bind) {
+            return Ok(Vec::new());
         }
+        let claimed = if self.lent.contains(bind) {
+            let duplicate = |fd: &RawFd| match *fd < 0 {
+                true => Err(nix::Error::EBADF.into()),
+                false => socket(fd).try_clone_to_owned(),
+            };
+            let own = fds.iter().map(duplicate).collect::<Result<Vec<_>, _>>()?;
+            *fds = own.iter().map(AsRawFd::as_raw_fd).collect();
+            self.lent.remove(bind);
+            own
+        } else {
+            // SAFETY: inherited ones belong to the table, which gives each of them away once.
+            let own = |fd: &RawFd| unsafe { OwnedFd::from_raw_fd(*fd) };
+            fds.iter().map(own).collect()
+        };
+        self.owned.insert(bind.to_owned());
+        Ok(claimed)
     }
 
     /// Gives the inherited file that goes with sockets to who owns it from now on.
-    pub(crate) fn claim_traveller(&mut self, bind: &str) -> Option<RawFd> {
-        self.travellers.remove(bind)
+    #[allow(unsafe_code)] // As above.
+    pub(crate) fn claim_traveller(&mut self, bind: &str) -> Option<OwnedFd> {
+        let fd = self.travellers.remove(bind)?;
+        // SAFETY: it was inherited, and is in the table no more.
+        Some(unsafe { OwnedFd::from_raw_fd(fd) })
     }
 
     /// Enters a socket that its listener owns. Of several under one bind string, the first is the
@@ -282,6 +322,7 @@ impl Fds {
             }
             self.travellers.remove(bind);
             self.owned.remove(bind);
+            self.lent.remove(bind);
         }
     }
 
@@ -299,6 +340,6 @@ impl Fds {
 /// A socket of the table.
 #[allow(unsafe_code)] // The table has numbers.
 fn socket(fd: &RawFd) -> BorrowedFd<'_> {
-    // SAFETY: a listener takes its sockets out of the table before it closes them.
+    // SAFETY: a listener takes its sockets out of the table before it closes them, and so does who adds them.
     unsafe { BorrowedFd::borrow_raw(*fd) }
 }

@@ -1,5 +1,5 @@
 use std::net::TcpListener;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -95,18 +95,21 @@ fn a_table_of_sockets() {
 #[test]
 fn a_socket_has_one_owner() {
     let mut fds = Fds::new();
-    assert!(fds.claim("a").is_empty());
-    fds.add("a".into(), 10);
-    assert_eq!(fds.claim("a"), [10]);
-    assert!(fds.claim("a").is_empty());
-    fds.add_owned("a", 11);
-    assert_eq!(fds.get("a"), Some(&10));
-    fds.remove("a", 11);
-    assert_eq!(fds.get("a"), Some(&10));
-    fds.remove("a", 10);
+    assert!(fds.claim("a").unwrap().is_empty());
+    let raw = listeners(1).remove(0).into_raw_fd();
+    fds.deserialize(vec!["a".into()], vec![raw]);
+    let owner = fds.claim("a").unwrap();
+    assert_eq!(owner[0].as_raw_fd(), raw);
+    assert!(fds.claim("a").unwrap().is_empty());
+    let other = raw + 1;
+    fds.add_owned("a", other);
+    assert_eq!(fds.get("a"), Some(&raw));
+    fds.remove("a", other);
+    assert_eq!(fds.get("a"), Some(&raw));
+    fds.remove("a", raw);
     assert!(fds.is_empty());
-    fds.add_owned("a", 12);
-    assert!(fds.claim("a").is_empty());
+    fds.add_owned("a", other);
+    assert!(fds.claim("a").unwrap().is_empty());
     assert_eq!(fds.close_unclaimed(&HashSet::new()), Vec::<String>::new());
 }
 
@@ -114,19 +117,19 @@ fn a_socket_has_one_owner() {
 fn unclaimed_sockets_are_closed() {
     let sockets = listeners(3);
     let addrs: Vec<_> = sockets.iter().map(|s| s.local_addr().unwrap()).collect();
-    let mut fds = table(&sockets);
-    assert_eq!(fds.claim("127.0.0.3:80"), [sockets[2].as_raw_fd()]);
-    // Closed by the table from here on, as inherited ones are.
-    let mut sockets = sockets.into_iter();
-    let (kept, closed, claimed) = (sockets.next(), sockets.next(), sockets.next());
-    std::mem::forget(closed);
-    let keep = HashSet::from(["127.0.0.1:80".to_owned()]);
-    assert_eq!(fds.close_unclaimed(&keep), ["127.0.0.2:80"]);
+    let mut fds = Fds::new();
+    let raw = sockets.into_iter().map(IntoRawFd::into_raw_fd).collect();
+    fds.deserialize(["a", "b", "c"].map(String::from).to_vec(), raw);
+    let claimed = fds.claim("c").unwrap();
+    assert_eq!(claimed.len(), 1);
+    let keep = HashSet::from(["a".to_owned()]);
+    assert_eq!(fds.close_unclaimed(&keep), ["b"]);
     assert!(std::net::TcpStream::connect(addrs[0]).is_ok());
     let error = std::net::TcpStream::connect(addrs[1]).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
     assert!(std::net::TcpStream::connect(addrs[2]).is_ok());
-    drop((kept, claimed));
+    // So that the first is closed too.
+    assert_eq!(fds.claim("a").unwrap().len(), 1);
 }
 
 #[test]
@@ -377,8 +380,7 @@ fn what_the_original_knows_nothing_of_comes_in_further_messages() {
         assert_eq!(handed_on, [true, !original, true, !original, !original]);
         let mut received = received;
         if let Some(file) = received.claim_traveller("b") {
-            assert_eq!(inode(file), sent[4]);
-            nix::unistd::close(file).unwrap();
+            assert_eq!(inode(file.as_raw_fd()), sent[4]);
         }
         assert_eq!(received.close_unclaimed(&HashSet::new()), ["a", "b"]);
     }

@@ -68,7 +68,13 @@ pub struct PeerOptions {
     pub extra_proxy_headers: BTreeMap<String, Vec<u8>>,
     /// The key exchange groups to offer in the TLS handshake, in the backend's notation.
     pub curves: Option<Cow<'static, str>>,
-    /// Send a second key share when the first is of a post-quantum group.
+    /// Send a second key share when the first is of a post-quantum group, so that a server that lacks the group
+    /// need not ask for another.
+    ///
+    /// With OpenSSL this is so where `curves` is unset; a list of groups says by itself of which to send a share
+    /// (`*`), and sends one of the first alone if it does not. Without effect with BoringSSL, which sends
+    /// both, and with rustls, which has no such group unless the program installs a provider of cryptography that does,
+    /// and then sends both.
     pub second_keyshare: bool,
     /// Send the first data with the SYN where possible (RFC 7413).
     pub tcp_fast_open: bool,

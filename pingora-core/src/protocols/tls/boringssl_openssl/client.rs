@@ -3,8 +3,8 @@
 use std::any::Any;
 use std::sync::Arc;
 
+use super::library::ssl::{ConnectConfiguration, SslRef};
 use pingora_error::Result;
-use pingora_openssl::ssl::{ConnectConfiguration, SslRef};
 
 use super::errors::{failed, refused};
 use super::SslStream;

@@ -4,21 +4,22 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::sync::{Arc, OnceLock};
 
+use super::library::ext;
+use super::library::ssl::{
+    ConnectConfiguration, SslConnector, SslConnectorBuilder, SslFiletype, SslMethod, SslVerifyMode,
+};
+use super::library::x509::store::X509StoreBuilder;
+use super::library::x509::X509;
 use parking_lot::Mutex;
 use pingora_error::{
     Error,
-    ErrorType::{InternalError, InvalidCert, TLSHandshakeFailure, TLSHandshakeTimedout},
+    ErrorType::{InternalError, InvalidCert, TLSHandshakeTimedout},
     OrErr, Result,
 };
-use pingora_openssl::ext;
-use pingora_openssl::ssl::{
-    ConnectConfiguration, SslConnector, SslConnectorBuilder, SslFiletype, SslMethod, SslVerifyMode,
-};
-use pingora_openssl::x509::store::X509StoreBuilder;
-use pingora_openssl::x509::verify::X509CheckFlags;
-use pingora_openssl::x509::X509;
 
 use super::errors::refused;
+use super::names::verify_names;
+use super::resume::{self, Sessions};
 use super::utils::CertKey;
 use super::{client, SslStream};
 use crate::connectors::ConnectorOptions;
@@ -42,6 +43,7 @@ impl Connector {
             shared: Arc::new(Shared {
                 options,
                 ready: OnceLock::new(),
+                sessions: Sessions::default(),
             }),
         };
         if has_files {
@@ -61,6 +63,7 @@ struct Shared {
     options: ConnectorOptions,
     /// Made for the first connection: the system's certificates take a while to read.
     ready: OnceLock<Ready>,
+    sessions: Sessions,
 }
 
 /// What there is to connect with; where it is missing, why.
@@ -88,6 +91,7 @@ impl Shared {
                     }
                 }
             };
+            resume::keep(&mut builder);
             let trust = set_trust(&mut builder, self.options.ca_file.as_deref()).map_err(tell);
             let identity = match &self.options.cert_key_file {
                 Some((cert, key)) => set_identity(&mut builder, cert, key).map_err(tell),
@@ -117,19 +121,12 @@ impl Shared {
                 .map_err(|why| unusable(why))
                 .copied()?,
         }
-        if let Some(curves) = peer.get_peer_options().and_then(|o| o.curves.as_deref()) {
-            ext::ssl_set_groups_list(&mut config, curves).or_err_with(InternalError, || {
-                format!("no key exchange groups {curves:?} in this backend")
-            })?;
-        }
-        ext::ssl_use_second_key_share(
-            &mut config,
-            peer.get_peer_options().is_some_and(|o| o.second_keyshare),
-        );
+        set_groups(&mut config, peer)?;
         if let Some(alpn) = alpn {
             let set = config.set_alpn_protos(&alpn.to_wire());
             set.map_err(refused("offering application protocols"))?;
         }
+        self.sessions.offer(&mut config, peer);
         // The names to verify are set below: there may be two.
         config.set_verify_hostname(false);
         config.set_use_server_name_indication(!peer.sni().is_empty());
@@ -200,6 +197,30 @@ fn log_keys(builder: &mut SslConnectorBuilder) {
     }
 }
 
+/// What OpenSSL offers by itself since 3.5, less the mark that sends a share of X25519 too.
+const ONE_SHARE: &str =
+    "?*X25519MLKEM768 / ?X25519:?secp256r1 / ?X448:?secp384r1:?secp521r1 / ?ffdhe2048:?ffdhe3072";
+
+/// Sets which key exchange groups to offer, and of which to send a share.
+fn set_groups<P: Peer>(config: &mut ConnectConfiguration, peer: &P) -> Result<()> {
+    let options = peer.get_peer_options();
+    let second = options.is_none_or(|o| o.second_keyshare);
+    ext::ssl_use_second_key_share(config, second);
+    match options.and_then(|o| o.curves.as_deref()) {
+        Some(curves) => ext::ssl_set_groups_list(config, curves).or_err_with(InternalError, || {
+            format!("no key exchange groups {curves:?} in this backend")
+        }),
+        None if second => Ok(()),
+        None => {
+            // A library that does not know this notation has no such group, and sends one share anyway.
+            if let Err(e) = ext::ssl_set_groups_list(config, ONE_SHARE) {
+                log::debug!("the library chooses the key shares: {e}");
+            }
+            Ok(())
+        }
+    }
+}
+
 /// Shows the peer this certificate.
 fn show(config: &mut ConnectConfiguration, pair: &CertKey) -> Result<()> {
     let failed = "the client certificate and its key cannot be used";
@@ -220,50 +241,7 @@ fn trust_only(config: &mut ConnectConfiguration, ca: &[X509]) -> Result<()> {
     ext::ssl_set_verify_cert_store(config, &store.build()).map_err(refused(failed))
 }
 
-fn verify_names<P: Peer>(config: &mut ConnectConfiguration, peer: &P) -> Result<()> {
-    let param = config.param_mut();
-    param.set_hostflags(X509CheckFlags::NO_PARTIAL_WILDCARDS);
-    let failed = "setting the name to verify";
-    let mut verifies = false;
-    let ip = match (peer.sni(), peer.address().as_inet(), peer.alternative_cn()) {
-        ("", Some(inet), None) => Some(inet.ip()),
-        (sni, ..) => sni.parse().ok(),
-    };
-    if let Some(ip) = ip {
-        param.set_ip(ip).map_err(refused(failed))?;
-        verifies = true;
-    } else if !peer.sni().is_empty() {
-        ext::add_host(param, peer.sni()).map_err(refused(failed))?;
-        // The library matches no wildcard with a name that has an underscore.
-        if let Some(name) = replace_leftmost_underscore(peer.sni()) {
-            ext::add_host(param, &name).map_err(refused(failed))?;
-        }
-        verifies = true;
-    }
-    if let Some(other) = peer.alternative_cn() {
-        ext::add_host(param, other).map_err(refused(failed))?;
-        verifies = true;
-    }
-    if verifies {
-        return Ok(());
-    }
-    Error::e_explain(
-        TLSHandshakeFailure,
-        "no name to verify: set the peer's SNI, or alternative_cn, or turn verify_hostname off",
-    )
-}
-
-/// The name with `-` in place of `_` in its first label, if it has one there and three labels.
-fn replace_leftmost_underscore(name: &str) -> Option<String> {
-    let (label, rest) = name.split_once('.')?;
-    let wildcard = label.contains('_') && rest.contains('.');
-    wildcard.then(|| format!("{}.{rest}", label.replace('_', "-")))
-}
-
 /// Makes a TLS connection to `peer` over `stream`, with `alpn_override` in place of the peer's protocols if given.
-///
-/// [`second_keyshare`](crate::upstreams::peer::PeerOptions::second_keyshare) has no effect with this backend, which
-/// sends one share, of the first group.
 ///
 /// # Errors
 /// `InvalidCert` when the peer's certificate is refused, or ours cannot be used; `TLSHandshakeTimedout` when the
@@ -294,24 +272,5 @@ where
             TLSHandshakeTimedout,
             format!("the TLS handshake took longer than {limit:?}"),
         ),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::replace_leftmost_underscore;
-
-    #[test]
-    fn underscores() {
-        for (name, replaced) in [
-            ("a_b.c.d", Some("a-b.c.d")),
-            ("a_b_c.d.e", Some("a-b-c.d.e")),
-            ("a_b.c", None),
-            ("a.b_c.d", None),
-            ("a_b", None),
-            ("", None),
-        ] {
-            assert_eq!(replace_leftmost_underscore(name).as_deref(), replaced);
-        }
     }
 }

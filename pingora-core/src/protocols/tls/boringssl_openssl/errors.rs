@@ -1,12 +1,13 @@
 //! What went wrong in a handshake, in words.
 
+use super::library;
+use super::library::error::ErrorStack;
+use super::library::ssl::{self, ErrorCode, SslRef};
+use super::library::x509::X509VerifyResult;
 use pingora_error::{
     BError, Error, ErrorType,
     ErrorType::{InvalidCert, TLSHandshakeFailure, TLSWantX509Lookup},
 };
-use pingora_openssl::error::ErrorStack;
-use pingora_openssl::ssl::{self, ErrorCode, SslRef};
-use pingora_openssl::x509::X509VerifyResult;
 
 /// The error of a handshake of `ssl` that ended with `e`.
 pub(super) fn failed(e: ssl::Error, ssl: &SslRef) -> BError {
@@ -20,7 +21,7 @@ pub(super) fn refused(what: &'static str) -> impl FnOnce(ErrorStack) -> BError {
 }
 
 fn explain(e: &ssl::Error, ssl: &SslRef) -> (ErrorType, &'static str) {
-    if pingora_openssl::ext::is_suspended_for_cert(e) {
+    if library::ext::is_suspended_for_cert(e) {
         return (TLSWantX509Lookup, "the handshake waits for a certificate");
     }
     let closed = "the peer closed the connection during the handshake";
@@ -31,21 +32,31 @@ fn explain(e: &ssl::Error, ssl: &SslRef) -> (ErrorType, &'static str) {
             Some(_) => (TLSHandshakeFailure, "the connection failed"),
         };
     };
-    let reasons = || stack.errors().iter().filter_map(|e| e.reason());
-    if reasons().any(|reason| reason == "certificate verify failed") {
+    // BoringSSL writes them LIKE_THIS.
+    let words = |reason: &str| reason.to_lowercase().replace('_', " ");
+    let reasons = stack.errors().iter().filter_map(|e| e.reason().map(words));
+    let reasons: Vec<String> = reasons.collect();
+    if reasons
+        .iter()
+        .any(|reason| reason == "certificate verify failed")
+    {
         return (InvalidCert, certificate(ssl.verify_result()));
     }
-    reasons()
-        .find_map(reason)
+    reasons
+        .iter()
+        .find_map(|words| reason(words))
         .unwrap_or((TLSHandshakeFailure, "the handshake failed"))
 }
 
+/// X509_V_ERR_HOSTNAME_MISMATCH.
+pub(super) const ANOTHER_NAME: i32 = 62;
+
 fn certificate(result: X509VerifyResult) -> &'static str {
     // The numbers of X509_verify_cert(3), which are the same in every version.
-    match result.as_raw() {
+    match library::code(result) {
         10 => "the peer's certificate has expired",
         9 => "the peer's certificate is not valid yet",
-        62 | 64 => "the peer's certificate is for another name",
+        ANOTHER_NAME | 64 => "the peer's certificate is for another name",
         2 | 18 | 19 | 20 | 21 | 27 => {
             "unknown CA: the issuer of the peer's certificate is not trusted"
         }

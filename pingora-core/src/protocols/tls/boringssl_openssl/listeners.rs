@@ -4,11 +4,11 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Instant;
 
-use pingora_error::{ErrorType, OrErr, Result};
-use pingora_openssl::ssl::{
+use super::library::ssl::{
     select_next_proto, AlpnError, SslAcceptor, SslAcceptorBuilder, SslFiletype, SslMethod,
     SslSessionCacheMode,
 };
+use pingora_error::{ErrorType, OrErr, Result};
 
 use super::{server, SslStream};
 use crate::listeners::{TlsAccept, TlsAcceptCallbacks};

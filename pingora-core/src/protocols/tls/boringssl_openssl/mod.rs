@@ -1,6 +1,15 @@
 //! The backend over OpenSSL.
 
 mod errors;
+// Two libraries with one interface, but for little.
+#[cfg(all(feature = "boringssl", not(feature = "openssl")))]
+#[path = "library_boringssl.rs"]
+mod library;
+#[cfg(feature = "openssl")]
+#[path = "library_openssl.rs"]
+mod library;
+mod names;
+mod resume;
 mod session;
 mod stream;
 
@@ -10,8 +19,8 @@ pub mod listeners;
 pub mod server;
 pub mod utils;
 
-use pingora_openssl::ssl::SslRef;
-use pingora_openssl::x509::X509;
+use library::ssl::SslRef;
+use library::x509::X509;
 
 pub use stream::SslStream;
 

@@ -2,10 +2,10 @@
 
 use std::pin::Pin;
 
+use super::library::ext;
+use super::library::ssl::{self, SslAcceptor};
 use async_trait::async_trait;
 use pingora_error::{Error, Result};
-use pingora_openssl::ext;
-use pingora_openssl::ssl::{self, SslAcceptor};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::errors::{failed, refused};

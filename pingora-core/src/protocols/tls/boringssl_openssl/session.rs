@@ -1,7 +1,7 @@
 //! What is known of a TLS session.
 
-use pingora_openssl::hash::MessageDigest;
-use pingora_openssl::ssl::SslRef;
+use super::library::hash::MessageDigest;
+use super::library::ssl::SslRef;
 
 use super::utils::{get_organization, get_serial};
 use crate::protocols::tls::SslDigest;

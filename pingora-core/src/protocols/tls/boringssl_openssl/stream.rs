@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::library::ext;
+use super::library::ssl::{self, Ssl as RawSsl, SslRef};
+use super::library::tokio_ssl::SslStream as RawSslStream;
 use async_trait::async_trait;
 use pingora_error::Result;
-use pingora_openssl::ext;
-use pingora_openssl::ssl::{self, Ssl as RawSsl, SslRef};
-use pingora_openssl::tokio_ssl::SslStream as RawSslStream;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::errors::refused;

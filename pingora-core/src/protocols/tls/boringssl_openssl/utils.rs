@@ -3,11 +3,12 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
+use super::library;
+use super::library::hash::MessageDigest;
+use super::library::nid::Nid;
+use super::library::pkey::{PKey, Private};
+use super::library::x509::X509;
 use pingora_error::{ErrorType::InvalidCert, OrErr, Result};
-use pingora_openssl::hash::MessageDigest;
-use pingora_openssl::nid::Nid;
-use pingora_openssl::pkey::{PKey, Private};
-use pingora_openssl::x509::X509;
 
 /// A certificate chain with its private key.
 #[derive(Clone)]
@@ -109,7 +110,7 @@ pub fn get_common_name(cert: &X509) -> Option<String> {
 
 fn entry(cert: &X509, nid: Nid) -> Option<String> {
     let entry = cert.subject_name().entries_by_nid(nid).next()?;
-    entry.data().to_string().ok()
+    library::text(entry.data())
 }
 
 /// The serial number of a certificate, in hexadecimal.

@@ -7,8 +7,18 @@ use pingora_error::{Error, ErrorSource, ErrorType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
+use crate::protocols::tls::SslDigest;
 use crate::protocols::ALPN;
 use crate::upstreams::peer::Peer;
+
+/// In the letters of the backends that write it in capitals.
+fn serial(digest: &SslDigest) -> String {
+    digest
+        .serial_number
+        .as_deref()
+        .unwrap_or("none")
+        .to_uppercase()
+}
 
 #[tokio::test]
 async fn a_connection_and_what_is_known_of_it() {
@@ -20,7 +30,7 @@ async fn a_connection_and_what_is_known_of_it() {
     assert_eq!(digest.version, "TLSv1.3");
     assert!(digest.cipher.contains("AES"), "{}", digest.cipher);
     assert_eq!(digest.organization.as_deref(), Some("Test Organization"));
-    assert_eq!(digest.serial_number.as_deref(), Some("1A2B3C"));
+    assert_eq!(serial(&digest), "1A2B3C");
     assert_eq!(digest.cert_digest.len(), 32);
     let theirs = accepted.get_ssl_digest().unwrap();
     assert_eq!(theirs.version, "TLSv1.3");
@@ -193,6 +203,47 @@ async fn a_peer_without_a_name_is_checked_by_its_address() {
     let nameless = HttpPeer::new(server.address(), true, String::new());
     let e = refused(&server, &trusting(&authority), &nameless).await;
     says(&e, &InvalidCert, "is for another name");
+}
+
+/// A certificate for either is good, and one for neither is not.
+#[tokio::test]
+async fn an_address_or_another_name() {
+    let authority = Authority::new();
+    let connector = trusting(&authority);
+    for sni in ["127.0.0.1", ""] {
+        for (names, good) in [
+            (&["127.0.0.1"][..], true),
+            (&["other.example"], true),
+            (&["127.0.0.1", "other.example"], true),
+            (&["name.example", "127.0.0.2"], false),
+        ] {
+            let leaf = Leaf {
+                names,
+                ..Leaf::default()
+            };
+            let server = Server::with(&authority.issue("either", &leaf)).await;
+            let mut peer = HttpPeer::new(server.address(), true, sni.into());
+            peer.options.alternative_cn = Some("other.example".into());
+            match good {
+                true => drop(server.agree(&connector, &peer).await),
+                false => {
+                    let e = refused(&server, &connector, &peer).await;
+                    says(&e, &InvalidCert, "is for another name");
+                }
+            }
+        }
+    }
+    // What else is wrong with it counts.
+    let expired = Leaf {
+        names: &["127.0.0.1"],
+        years: (2019, 2021),
+        ..Leaf::default()
+    };
+    let server = Server::with(&authority.issue("expired", &expired)).await;
+    let mut peer = HttpPeer::new(server.address(), true, "127.0.0.1".into());
+    peer.options.alternative_cn = Some("other.example".into());
+    let e = refused(&server, &connector, &peer).await;
+    says(&e, &InvalidCert, "has expired");
 }
 
 #[tokio::test]

@@ -1,11 +1,12 @@
 //! Tests of both ends of a handshake, which hold for every backend.
 
 #[cfg_attr(feature = "rustls", path = "rustls.rs")]
-#[cfg_attr(feature = "openssl", path = "openssl.rs")]
+#[cfg_attr(feature = "openssl_derived", path = "openssl.rs")]
 mod backend;
 #[path = "../../../../tests/tls_certs/mod.rs"]
 pub(crate) mod certs;
 mod clients;
+mod ends;
 mod servers;
 
 use std::net::SocketAddr;

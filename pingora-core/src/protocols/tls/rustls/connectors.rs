@@ -17,12 +17,12 @@ use pingora_rustls::{
 
 use super::errors::refused;
 use super::stream::server_name;
-use super::utils::CertKey;
 use super::verify::{Check, Verifier};
 use super::{provider, CaType, TlsStream};
 use crate::connectors::ConnectorOptions;
 use crate::protocols::{ALPN, IO};
 use crate::upstreams::peer::Peer;
+use crate::utils::tls::CertKey;
 
 /// When so many configurations are kept, all are forgotten: peers whose options are made anew for each request
 /// would fill the memory.
@@ -304,9 +304,6 @@ fn with_groups(provider: &CryptoProvider, names: &str) -> Result<Arc<CryptoProvi
 }
 
 /// Makes a TLS connection to `peer` over `stream`, with `alpn_override` in place of the peer's protocols if given.
-///
-/// [`second_keyshare`](crate::upstreams::peer::PeerOptions::second_keyshare) has no effect with this backend, which
-/// sends one share, of the first group.
 ///
 /// # Errors
 /// `InvalidCert` when the peer's certificate is refused, or ours cannot be used; `TLSHandshakeTimedout` when the

@@ -9,11 +9,12 @@ pub mod client;
 pub mod connectors;
 pub mod listeners;
 pub mod server;
-pub mod utils;
 
 use std::sync::Arc;
 
 use pingora_rustls::CryptoProvider;
+
+use crate::utils::tls::WrappedX509;
 
 pub use session::TlsRef;
 pub use stream::{InnerStream, TlsStream};
@@ -21,7 +22,7 @@ pub use stream::{InnerStream, TlsStream};
 pub(crate) use stream::TlsStream as Layer;
 
 /// Trusted certificates of a peer.
-pub type CaType = [utils::WrappedX509];
+pub type CaType = [WrappedX509];
 
 /// The cryptography of this process: what the program installed, else ring.
 fn provider() -> Arc<CryptoProvider> {

@@ -3,8 +3,8 @@
 use pingora_rustls::{hash_certificate, CertificateDer};
 use rustls::{CommonState, ProtocolVersion};
 
-use super::utils::get_organization_serial_bytes;
 use crate::protocols::tls::SslDigest;
+use crate::utils::tls::get_organization_serial_bytes;
 
 /// What a handshake has agreed on so far.
 #[derive(Debug, Default)]

@@ -1,4 +1,6 @@
-//! Certificates and keys.
+//! Certificates and keys, with rustls.
+
+mod rustls;
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -8,24 +10,7 @@ use pingora_error::{ErrorType::InvalidCert, OrErr, Result};
 use pingora_rustls::CertificateDer;
 use x509_parser::prelude::{AttributeTypeAndValue, FromDer, X509Certificate};
 
-pub use wrapped::*;
-
-/// What a macro generates has no docs of its own, and its helpers are named as it likes.
-#[allow(missing_docs, unreachable_pub)]
-mod wrapped {
-    use ouroboros::self_referencing;
-    use x509_parser::prelude::X509Certificate;
-
-    /// A certificate in DER together with what was read from it.
-    #[self_referencing(pub_extras)]
-    #[derive(Debug)]
-    pub struct WrappedX509 {
-        pub raw_cert: Vec<u8>,
-        #[borrows(raw_cert)]
-        #[covariant]
-        pub cert: X509Certificate<'this>,
-    }
-}
+pub use self::rustls::*;
 
 impl WrappedX509 {
     /// The end of the certificate's validity, such as `Jan  1 00:00:00 2030 +00:00`.
@@ -86,7 +71,7 @@ impl CertKey {
         serial(self.leaf().borrow_cert())
     }
 
-    pub(super) fn chain(&self) -> Vec<CertificateDer<'static>> {
+    pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
         self.certificates
             .iter()
             .map(|cert| (&**cert).into())

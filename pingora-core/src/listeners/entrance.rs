@@ -1,0 +1,170 @@
+//! What a connection goes through before it reaches the application.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use pingora_error::{
+    Error,
+    ErrorType::{ConnectionClosed, ReadTimedout, TLSHandshakeFailure, TLSHandshakeTimedout},
+    OrErr, Result,
+};
+
+use super::accept::Accepted;
+use super::tls::Acceptor;
+use super::{connection_filter, ConnectionFilter, L4BufferSettings, PreTlsCallback};
+use crate::protocols::l4::ext::has_unread;
+use crate::protocols::l4::stream::Stream as L4Stream;
+use crate::protocols::{Stream, UniqueID};
+use crate::shutdown::{Registry, Stage};
+use crate::worker;
+
+/// The way from an endpoint to the application.
+pub(crate) struct Entrance {
+    pub(super) filter: Option<Arc<dyn ConnectionFilter>>,
+    pub(super) pre_tls: Option<PreTlsCallback>,
+    pub(super) tls: Option<Acceptor>,
+    pub(super) handshake_timeout: Duration,
+    /// For what clients have begun when the entrance closes.
+    pub(super) shutdown_timeout: Duration,
+    pub(super) closing: Arc<Registry>,
+    pub(super) l4_buffer: L4BufferSettings,
+}
+
+impl Entrance {
+    /// Sends away those that have not begun to say something, and has the others hurry.
+    pub(crate) fn close(&self) {
+        self.closing.advance(Stage::Closing);
+    }
+
+    /// Makes an accepted connection a stream of the calling task's reactor, with TLS where the endpoint has
+    /// it; none when it is not to be served.
+    pub(crate) async fn pass(&self, accepted: Accepted) -> Option<Stream> {
+        if let Some(filter) = &self.filter {
+            if !connection_filter::admits(&**filter, accepted.peer.as_ref()).await {
+                log::debug!("connection from {:?} turned away", accepted.peer);
+                return None;
+            }
+        }
+        let mut stream = self.register(accepted)?;
+        if let Some(pre_tls) = &self.pre_tls {
+            let socket = stream.id();
+            // What it has read is its own affair: it gets the time of those that have begun.
+            let begun = AtomicBool::new(true);
+            let process = pre_tls.process(&mut stream);
+            // Boxed: not there in the most services, and over soon.
+            if let Err(e) = Box::pin(self.in_time(socket, &begun, process)).await {
+                log::warn!("connection closed before it was served: {e}");
+                return None;
+            }
+        }
+        match &self.tls {
+            None => Some(stream),
+            // Boxed: the state of a handshake is large, and over soon.
+            Some(acceptor) => Box::pin(self.handshake(acceptor, *stream)).await,
+        }
+    }
+
+    /// Whether all that connections need is to be registered.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.filter.is_none() && self.pre_tls.is_none() && self.tls.is_none()
+    }
+
+    /// The first step of [`Entrance::pass`]: makes the connection one of the calling task's reactor.
+    pub(crate) fn register(&self, accepted: Accepted) -> Option<Box<L4Stream>> {
+        match accepted.into_stream() {
+            Ok(mut stream) => {
+                stream.set_buffer_settings(self.l4_buffer);
+                Some(Box::new(stream))
+            }
+            Err(e) => {
+                log::error!("cannot serve an accepted connection: {e}");
+                None
+            }
+        }
+    }
+
+    async fn handshake(&self, acceptor: &Acceptor, mut stream: L4Stream) -> Option<Stream> {
+        let peer = stream.known_peer().copied();
+        let socket = stream.id();
+        let begun = AtomicBool::new(false);
+        let handshake = async {
+            hello(&mut stream, &begun).await?;
+            acceptor.tls_handshake(stream).await
+        };
+        let failure = match self.in_time(socket, &begun, handshake).await {
+            Ok(tls) => return Some(Box::new(tls)),
+            Err(e) => e.into_down(),
+        };
+        match peer {
+            Some(peer) => log::info!("TLS handshake with client {peer}: {failure}"),
+            None => log::info!("TLS handshake with a client: {failure}"),
+        }
+        None
+    }
+
+    /// Runs a step that waits for the client of `socket`, for no longer than it may. `begun` says that it has read
+    /// something.
+    async fn in_time<T>(
+        &self,
+        socket: i32,
+        begun: &AtomicBool,
+        step: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let too_late = async {
+            let since = Instant::now();
+            let mut place = self.closing.register(worker::current());
+            let closing = std::future::poll_fn(|cx| match place.park(cx.waker()) {
+                Stage::Closing => Poll::Ready(()),
+                Stage::Running | Stage::Draining => Poll::Pending,
+            });
+            if tokio::time::timeout(self.handshake_timeout, closing)
+                .await
+                .is_ok()
+            {
+                // What has come counts, even if no reactor has reported it yet.
+                if !begun.load(Ordering::Relaxed) && !has_unread(socket) {
+                    return Error::explain(ConnectionClosed, "nothing came before the shutdown");
+                }
+                let left = self.handshake_timeout.saturating_sub(since.elapsed());
+                tokio::time::sleep(left.min(self.shutdown_timeout)).await;
+            }
+            let etype = match self.tls {
+                Some(_) => TLSHandshakeTimedout,
+                None => ReadTimedout,
+            };
+            Error::explain(etype, format!("not complete after {:?}", since.elapsed()))
+        };
+        tokio::select! {
+            // The step first: it takes what is there before it is asked whether something is.
+            biased;
+            done = step => done,
+            e = too_late => Err(e),
+        }
+    }
+}
+
+/// Waits until the first record of a handshake is there: until then there is no TLS session, so that those who
+/// only begin a handshake cost little more than their socket.
+async fn hello(stream: &mut L4Stream, begun: &AtomicBool) -> Result<()> {
+    const HANDSHAKE: u8 = 22;
+    const HEADER: usize = 5;
+    let failed = "the client did not send its first message";
+    let first = stream.wait_for(1).await;
+    first.or_err(TLSHandshakeFailure, failed)?;
+    begun.store(true, Ordering::Relaxed);
+    let header = stream.wait_for(HEADER).await;
+    let header = header.or_err(TLSHandshakeFailure, failed)?;
+    if header[0] == HANDSHAKE {
+        let length = usize::from(u16::from_be_bytes([header[3], header[4]]));
+        // One that is too long is for the library to refuse.
+        let record = stream.wait_for(HEADER + length.min(MAX_RECORD)).await;
+        record.or_err(TLSHandshakeFailure, failed)?;
+    }
+    Ok(())
+}
+
+/// The longest content of a record that is not encrypted (RFC 8446 section 5.1).
+const MAX_RECORD: usize = 16 * 1024;

@@ -18,7 +18,7 @@ def check(counts):
     for metric, count in counts.items():
         print(f"{metric:24} {count:10.2f}  of {limits.get(metric, 'no limit')}")
     for metric, count in counts.items():
-        if metric in limits and count * SLACK < limits[metric] - 0.3:
+        if metric in limits and count * SLACK < limits[metric] - 0.5:
             print(f"{metric}: {count:.2f} is well below its budget of {limits[metric]}, which may be lowered")
     for line in bad:
         print(f"counts: {line}")

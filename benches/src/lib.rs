@@ -1,5 +1,7 @@
 //! What the benchmarks share: figures from many readings, and tables.
 
+pub mod bars;
+pub mod model;
 pub mod plot;
 
 use std::time::{Duration, Instant};

@@ -13,6 +13,7 @@ pub mod server;
 pub mod services;
 #[doc(hidden)]
 pub mod shutdown;
+mod spare;
 pub mod upstreams;
 pub mod utils;
 #[doc(hidden)]

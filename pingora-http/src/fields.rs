@@ -36,6 +36,10 @@ pub(crate) struct CaseMap {
 }
 
 impl CaseMap {
+    pub(crate) fn clear(&mut self) {
+        *self = CaseMap::default();
+    }
+
     /// Whether a name of this length may be listed.
     fn may_list(&self, name: &[u8]) -> bool {
         self.lengths & length_bit(name) != 0

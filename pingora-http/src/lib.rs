@@ -40,7 +40,25 @@ const DEFAULT_FIELDS: usize = 8;
 /// The most fields that room is made for up front: the number may come from a peer.
 const MAX_RESERVED_FIELDS: usize = 4096;
 
+/// The most fields whose memory a blank header keeps.
+const MAX_KEPT_FIELDS: usize = 64;
+
 /// Makes room for about `size_hint` fields.
 fn make_room(fields: &mut HMap, size_hint: Option<usize>) {
-    fields.reserve(size_hint.unwrap_or(DEFAULT_FIELDS).min(MAX_RESERVED_FIELDS));
+    let wanted = size_hint.unwrap_or(DEFAULT_FIELDS).min(MAX_RESERVED_FIELDS);
+    if fields.capacity() < wanted {
+        fields.reserve(wanted);
+    }
+}
+
+/// Drops all fields, and has the spelling of names kept.
+fn forget_fields(fields: &mut HMap, cases: &mut Option<fields::CaseMap>) {
+    match fields.capacity() <= MAX_KEPT_FIELDS {
+        true => fields.clear(),
+        false => *fields = HMap::new(),
+    }
+    match cases {
+        Some(cases) => cases.clear(),
+        none => *none = Some(fields::CaseMap::default()),
+    }
 }

@@ -75,23 +75,49 @@ impl RequestHeader {
         Ok(Self::from_target(method, target, None, size_hint))
     }
 
-    /// Makes the header of a request received over HTTP/1, whose fields then follow by
+    /// A header to [`start`](Self::start).
+    #[doc(hidden)]
+    pub fn blank() -> Self {
+        let target = Target {
+            uri: Uri::default(),
+            raw: None,
+        };
+        Self::from_target(Method::GET, target, Some(CaseMap::default()), Some(0))
+    }
+
+    /// Makes a blank header that of a request received over HTTP/1, whose fields then follow by
     /// [`append_raw`](Self::append_raw). The path is a slice of `target`, not a copy.
     ///
     /// # Errors
     ///
     /// `InvalidHTTPHeader` when the target is not valid.
     #[doc(hidden)]
-    pub fn from_h1_parts(
+    pub fn start(
+        &mut self,
         method: Method,
         target: Bytes,
         version: Version,
         fields: usize,
-    ) -> Result<Self> {
+    ) -> Result<()> {
         let target = Target::parse(target)?;
-        let mut header = Self::from_target(method, target, Some(CaseMap::default()), Some(fields));
-        header.parts.version = version;
-        Ok(header)
+        self.parts.method = method;
+        self.parts.version = version;
+        self.parts.uri = target.uri;
+        self.raw_target = target.raw;
+        crate::make_room(&mut self.parts.headers, Some(fields));
+        Ok(())
+    }
+
+    /// Makes the header a blank one again, which keeps the memory for its fields.
+    #[doc(hidden)]
+    pub fn forget(&mut self) {
+        crate::forget_fields(&mut self.parts.headers, &mut self.cases);
+        self.parts.method = Method::GET;
+        self.parts.uri = Uri::default();
+        self.parts.extensions.clear();
+        self.index = Index::default();
+        self.raw_target = None;
+        self.send_end_stream = true;
     }
 
     fn from_target(

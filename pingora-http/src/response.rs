@@ -61,22 +61,32 @@ impl ResponseHeader {
         Ok(Self::from_status(status, None, size_hint))
     }
 
-    /// Makes the header of a response received over HTTP/1, whose fields then follow by
+    /// A header to [`start`](Self::start).
+    #[doc(hidden)]
+    pub fn blank() -> Self {
+        Self::from_status(StatusCode::OK, Some(CaseMap::default()), Some(0))
+    }
+
+    /// Makes a blank header that of a response received over HTTP/1, whose fields then follow by
     /// [`append_raw`](Self::append_raw).
     ///
     /// `reason` is kept only if it is text that [`set_reason_phrase`](Self::set_reason_phrase) takes: an
     /// origin may send any bytes there, and RFC 9112 section 4 wants them ignored.
     #[doc(hidden)]
-    pub fn from_h1_parts(
-        status: StatusCode,
-        reason: &[u8],
-        version: Version,
-        fields: usize,
-    ) -> Self {
-        let mut header = Self::from_status(status, Some(CaseMap::default()), Some(fields));
-        header.parts.version = version;
-        header.receive_reason_phrase(reason);
-        header
+    pub fn start(&mut self, status: StatusCode, reason: &[u8], version: Version, fields: usize) {
+        self.parts.status = status;
+        self.parts.version = version;
+        self.receive_reason_phrase(reason);
+        crate::make_room(&mut self.parts.headers, Some(fields));
+    }
+
+    /// Makes the header a blank one again, which keeps the memory for its fields.
+    #[doc(hidden)]
+    pub fn forget(&mut self) {
+        crate::forget_fields(&mut self.parts.headers, &mut self.cases);
+        self.parts.extensions.clear();
+        self.index = Index::default();
+        self.reason_phrase = None;
     }
 
     fn receive_reason_phrase(&mut self, reason: &[u8]) {

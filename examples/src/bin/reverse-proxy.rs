@@ -337,9 +337,19 @@ fn list(addresses: &[Address]) -> String {
         .join(", ")
 }
 
+/// Has memory come in pages of the ordinary size. With large ones, buffers of idle connections take up all the
+/// memory that is set aside for them, and not only what they use.
+fn small_pages() {
+    #[cfg(target_os = "linux")]
+    if let Err(e) = nix::sys::prctl::set_thp_disable(true) {
+        log::debug!("transparent huge pages stay as they are: {e}");
+    }
+}
+
 fn main() -> ExitCode {
     let args = Args::parse();
     program::log_to_stderr();
+    small_pages();
     program::exit("reverse-proxy", run(&args))
 }
 

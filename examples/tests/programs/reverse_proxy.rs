@@ -147,6 +147,17 @@ fn help_names_every_flag_and_its_default() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn it_takes_no_huge_pages() {
+    let dir = TempDir::new().unwrap();
+    let proxy = Program::start(BINARY, &dir.path().join("s"), &[]);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.pid())).unwrap();
+    // Kernels before 5.0 do not tell.
+    let told = status.lines().find_map(|l| l.strip_prefix("THP_enabled:"));
+    assert_eq!(told.map_or("0", str::trim), "0");
+}
+
+#[test]
 fn sigterm_ends_it_well() {
     let origin = Origin::saying("hello");
     let dir = TempDir::new().unwrap();

@@ -6,6 +6,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -38,18 +39,39 @@ pub(super) async fn serve<A>(app: &Arc<A>, stream: Stream, shutdown: &ShutdownWa
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
+    // Boxed: what a connection awaits once would take its place in memory for as long as it lasts.
+    let Some(driver) = Box::pin(begin(app, stream, shutdown)).await else {
+        return;
+    };
+    driver.await;
+}
+
+async fn begin<A>(
+    app: &Arc<A>,
+    stream: Stream,
+    shutdown: &ShutdownWatch,
+) -> Option<Pin<Box<Driver<A>>>>
+where
+    A: HttpServerApp + Send + Sync + 'static,
+{
     let digest = Arc::new(Digest::of(&*stream));
     let begun = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(stream, app.h2_options())).await;
     let conn = match begun {
         Ok(Ok(conn)) => conn,
-        Ok(Err(e)) => return debug!("no HTTP/2 connection: {e}"),
-        Err(_) => return debug!("no HTTP/2 connection: the client takes too long"),
+        Ok(Err(e)) => {
+            debug!("no HTTP/2 connection: {e}");
+            return None;
+        }
+        Err(_) => {
+            debug!("no HTTP/2 connection: the client takes too long");
+            return None;
+        }
     };
     let shared = Arc::new(Shared {
         app: app.clone(),
         shutdown: shutdown.clone(),
     });
-    Box::pin(Driver::new(conn, digest, shared)).await;
+    Some(Box::pin(Driver::new(conn, digest, shared)))
 }
 
 /// What the streams of a connection share. It belongs to the connection, so that to count who uses it touches
@@ -65,6 +87,8 @@ struct Driver<A> {
     digest: Arc<Digest>,
     shared: Arc<Shared<A>>,
     goodbye: Goodbye,
+    /// Whether the server stops, as the streams are told.
+    leaving: Arc<AtomicBool>,
     malformed: u32,
     alarm: Alarm,
     idle: Idle,
@@ -130,6 +154,7 @@ where
             conn,
             digest,
             goodbye,
+            leaving: Arc::default(),
             malformed: 0,
             alarm: Alarm::default(),
             idle: Idle {
@@ -144,7 +169,12 @@ where
 
     fn accepted(&mut self, accepted: H2Accept) {
         match accepted {
-            H2Accept::Session(session) => {
+            H2Accept::Session(mut session) => {
+                if matches!(&self.goodbye, Goodbye::Place(place) if place.stage() != Stage::Running)
+                {
+                    self.leaving.store(true, Ordering::Relaxed);
+                }
+                session.set_leaving(self.leaving.clone());
                 let shared = self.shared.clone();
                 // The one task that a request costs: a stream is served beside the others.
                 tokio::spawn(async move {
@@ -184,6 +214,7 @@ where
         };
         if now {
             self.goodbye = Goodbye::Said;
+            self.leaving.store(true, Ordering::Relaxed);
             self.leave();
         }
         now
@@ -303,5 +334,38 @@ impl Pings {
             // The connection is at its end, and says so itself.
             Poll::Ready(Err(_)) | Poll::Pending => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apps::ReusedHttpStream;
+
+    struct Nothing;
+
+    #[async_trait::async_trait]
+    impl HttpServerApp for Nothing {
+        async fn process_new_http(
+            self: &Arc<Self>,
+            _: Session,
+            _: &ShutdownWatch,
+        ) -> Option<ReusedHttpStream> {
+            None
+        }
+    }
+
+    /// An idle connection keeps both for as long as it lasts.
+    #[tokio::test]
+    async fn what_waits_is_small() {
+        let (_stops, shutdown) = tokio::sync::watch::channel(false);
+        let (stream, _client) = tokio::io::duplex(64);
+        let app = Arc::new(Nothing);
+        let serving = serve(&app, Box::new(stream), &shutdown);
+        let size = size_of_val(&serving);
+        assert!(size <= 96, "{size} bytes");
+        let conn = size_of::<Connection<Stream, Bytes>>();
+        let own = size_of::<Driver<Nothing>>() - conn;
+        assert!(own <= 256, "{own} bytes besides the {conn} of h2");
     }
 }

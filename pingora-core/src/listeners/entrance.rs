@@ -48,14 +48,7 @@ impl Entrance {
                 return None;
             }
         }
-        let mut stream = match accepted.into_stream() {
-            Ok(stream) => stream,
-            Err(e) => {
-                log::error!("cannot serve an accepted connection: {e}");
-                return None;
-            }
-        };
-        stream.set_buffer_settings(self.l4_buffer);
+        let mut stream = self.register(accepted)?;
         if let Some(pre_tls) = &self.pre_tls {
             let socket = stream.id();
             // What it has read is its own affair: it gets the time of those that have begun.
@@ -68,9 +61,28 @@ impl Entrance {
             }
         }
         match &self.tls {
-            None => Some(Box::new(stream)),
+            None => Some(stream),
             // Boxed: the state of a handshake is large, and over soon.
-            Some(acceptor) => Box::pin(self.handshake(acceptor, stream)).await,
+            Some(acceptor) => Box::pin(self.handshake(acceptor, *stream)).await,
+        }
+    }
+
+    /// Whether all that connections need is to be registered.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.filter.is_none() && self.pre_tls.is_none() && self.tls.is_none()
+    }
+
+    /// The first step of [`Entrance::pass`]: makes the connection one of the calling task's reactor.
+    pub(crate) fn register(&self, accepted: Accepted) -> Option<Box<L4Stream>> {
+        match accepted.into_stream() {
+            Ok(mut stream) => {
+                stream.set_buffer_settings(self.l4_buffer);
+                Some(Box::new(stream))
+            }
+            Err(e) => {
+                log::error!("cannot serve an accepted connection: {e}");
+                None
+            }
         }
     }
 

@@ -170,8 +170,14 @@ impl<A: ServerApp + Send + Sync + 'static> Service<A> {
             let connect = move |accepted| {
                 let (entrance, app, watch) = (entrance.clone(), app.clone(), watch.clone());
                 async move {
-                    if let Some(stream) = entrance.pass(accepted).await {
-                        Self::handle_event(stream, app, watch).await;
+                    // What is not needed while the connection waits is boxed, or inlined here: this future is a
+                    // part of each idle connection.
+                    let mut open: Option<Stream> = match entrance.is_plain() {
+                        true => entrance.register(accepted).map(|plain| plain as Stream),
+                        false => Box::pin(entrance.pass(accepted)).await,
+                    };
+                    while let Some(stream) = open {
+                        open = app.process_new(stream, &watch).await;
                     }
                 }
             };

@@ -181,11 +181,46 @@ fn room_is_bounded() {
     }
 }
 
+fn started(target: Bytes, fields: usize) -> Result<RequestHeader> {
+    let mut request = RequestHeader::blank();
+    request.start(Method::GET, target, Version::HTTP_10, fields)?;
+    Ok(request)
+}
+
+#[test]
+fn a_header_that_forgets_is_as_a_blank_one() {
+    let mut used = started(Bytes::from_static(b"/a?\xff"), 3).unwrap();
+    used.append_raw(b"HOST", HeaderValue::from_static("a"))
+        .unwrap();
+    used.append_raw(b"Content-length", HeaderValue::from_static("1"))
+        .unwrap();
+    used.set_method(Method::PUT);
+    used.set_send_end_stream(false);
+    used.extensions_mut().insert(1u8);
+    let room = used.headers.capacity();
+    used.forget();
+    assert!(used.extensions_mut().is_empty());
+    assert_eq!(used.headers.capacity(), room);
+    used.start(Method::GET, Bytes::from_static(b"/b"), Version::HTTP_11, 1)
+        .unwrap();
+    let mut blank = RequestHeader::blank();
+    blank
+        .start(Method::GET, Bytes::from_static(b"/b"), Version::HTTP_11, 1)
+        .unwrap();
+    assert_eq!(format!("{used:?}"), format!("{blank:?}"));
+}
+
+#[test]
+fn what_forgets_keeps_no_large_map() {
+    let mut used = started(Bytes::from_static(b"/"), 200).unwrap();
+    used.forget();
+    assert_eq!(used.headers.capacity(), 0);
+}
+
 #[test]
 fn received_heads() {
     let head = Bytes::from_static(b"GET /path HTTP/1.0\r\nx-A: 1\r\n\r\n");
-    let mut request =
-        RequestHeader::from_h1_parts(Method::GET, head.slice(4..9), Version::HTTP_10, 1).unwrap();
+    let mut request = started(head.slice(4..9), 1).unwrap();
     request
         .append_raw(
             &head[20..23],
@@ -202,7 +237,7 @@ fn received_heads() {
     let mut wire = Vec::new();
     request.header_to_h1_wire(&mut wire);
     assert_eq!(wire, b"x-A: 1\r\n");
-    let bad = RequestHeader::from_h1_parts(Method::GET, Bytes::from("/ "), Version::HTTP_10, 0);
+    let bad = started(Bytes::from("/ "), 0);
     assert!(bad.is_err());
 }
 

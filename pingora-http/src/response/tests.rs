@@ -69,6 +69,19 @@ fn the_usual_phrase_follows_the_status() {
 }
 
 #[test]
+fn a_header_that_forgets_is_as_a_blank_one() {
+    let mut used = ResponseHeader::blank();
+    used.start(StatusCode::CREATED, b"Yes", Version::HTTP_10, 2);
+    used.append_raw(b"TE", HeaderValue::from_static("a"))
+        .unwrap();
+    used.forget();
+    used.start(StatusCode::OK, b"OK", Version::HTTP_11, 1);
+    let mut blank = ResponseHeader::blank();
+    blank.start(StatusCode::OK, b"OK", Version::HTTP_11, 1);
+    assert_eq!(format!("{used:?}"), format!("{blank:?}"));
+}
+
+#[test]
 fn received_heads() {
     for (reason, expected) in [
         (&b"OK"[..], Some("OK")),
@@ -77,7 +90,8 @@ fn received_heads() {
         (b"\xff", Some("OK")),
         (b"a\rb", Some("OK")),
     ] {
-        let response = ResponseHeader::from_h1_parts(StatusCode::OK, reason, Version::HTTP_10, 3);
+        let mut response = ResponseHeader::blank();
+        response.start(StatusCode::OK, reason, Version::HTTP_10, 3);
         assert_eq!(
             response.get_reason_phrase(),
             expected,

@@ -11,14 +11,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use pingora_core::connectors::http::custom;
 use pingora_core::protocols::http::HttpTask;
 use pingora_error::ErrorType::InvalidHTTPHeader;
 use pingora_error::{BError, Error, Result};
-use pingora_http::RequestHeader;
+use pingora_http::{RequestHeader, ResponseHeader};
 use tokio::time::Sleep;
 
+use crate::request_policy::websocket;
 use crate::upstream::Link;
 use crate::{HttpProxy, ProxyHttp, Session};
 use state::{Message, State, Wants};
@@ -32,6 +33,8 @@ pub(crate) struct Duplex<'a, SV: ProxyHttp, C: custom::Connector, L> {
     state: State,
     /// A message that a filter wants to be sent later.
     delayed: Option<Box<(Pin<Box<Sleep>>, HttpTask)>>,
+    /// By what the upstream shows that it has understood a handshake that the client did not make itself.
+    accept: Option<Box<HeaderValue>>,
     /// Why the upstream takes no more of the request.
     write_error: Option<BError>,
 }
@@ -66,6 +69,7 @@ where
             link,
             state: State::new(),
             delayed: None,
+            accept: None,
             write_error: None,
         }
     }
@@ -75,6 +79,9 @@ where
     /// # Errors
     /// Whose fault it is, is said by the error's source.
     pub(crate) async fn run(&mut self, request: Box<RequestHeader>) -> Result<()> {
+        if self.session.is_extended_connect() {
+            self.accept = websocket::accept(&request).map(Box::new);
+        }
         self.link.queue_header(request).map_err(Error::into_up)?;
         self.begin_body().await?;
         loop {
@@ -140,7 +147,8 @@ where
         if flushed && self.state.is_over() && self.delayed.is_none() {
             return Poll::Ready(Ok(Event::Over));
         }
-        if flushed && wants.response {
+        // An origin's 1xx are taken from it also when the client takes nothing: no window holds them back in HTTP/2.
+        if wants.response && (flushed || self.state.awaits_head()) {
             if let Poll::Ready(event) = self.poll_response(cx) {
                 return Poll::Ready(event);
             }
@@ -152,7 +160,9 @@ where
         }
         // A client of HTTP/2 can leave while its request is not read on; others are seen by a read only.
         let unread = wants.request && !self.link.is_flushed() && self.session.is_http2();
-        if wants.leave || unread {
+        // In a tunnel of HTTP/1.1 the end of what a client sends looks as if it had left, and it still reads.
+        let tells = self.session.is_http2() || !self.state.is_tunnel();
+        if (wants.leave && tells) || unread {
             if let Poll::Ready(e) = self.session.downstream_session.poll_abort(cx) {
                 return Poll::Ready(Err(e.into_down()));
             }
@@ -198,10 +208,12 @@ where
     /// A message of the response: filtered by the application, then written or delayed.
     async fn response(&mut self, task: &mut HttpTask) -> Result<()> {
         if let HttpTask::Header(header, _) = &*task {
-            if self.session.is_extended_connect() && header.status.is_success() {
-                // RFC 8441 section 5: a 2xx would tell the client that the tunnel is open.
-                let why = "a success that is no upgrade, for a WebSocket";
-                return Err(Error::explain(InvalidHTTPHeader, why).into_up());
+            self.check_handshake(header)?;
+            if header.status.is_informational()
+                && header.status != StatusCode::SWITCHING_PROTOCOLS
+                && !self.client_has_room()
+            {
+                return Ok(());
             }
         }
         self.state.response(self.message(task));
@@ -213,6 +225,25 @@ where
                 Ok(())
             }
         }
+    }
+
+    /// A client of HTTP/2 sees nothing of the handshake, which it could check itself in HTTP/1.1.
+    fn check_handshake(&self, header: &ResponseHeader) -> Result<()> {
+        if !self.session.is_extended_connect() {
+            return Ok(());
+        }
+        let why = match (header.status, &self.accept) {
+            // RFC 6455 section 4.1.
+            (StatusCode::SWITCHING_PROTOCOLS, Some(accept))
+                if !websocket::is_accepted(header, accept) =>
+            {
+                "an answer to another handshake, for a WebSocket"
+            }
+            // RFC 8441 section 5: a 2xx would tell the client that the tunnel is open.
+            (status, _) if status.is_success() => "a success that is no upgrade, for a WebSocket",
+            _ => return Ok(()),
+        };
+        Err(Error::explain(InvalidHTTPHeader, why).into_up())
     }
 
     fn message(&self, task: &HttpTask) -> Message {

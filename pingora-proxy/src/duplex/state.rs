@@ -115,13 +115,23 @@ impl State {
         self.response == Response::Ended
     }
 
+    /// Whether the exchange has left HTTP.
+    pub(crate) fn is_tunnel(&self) -> bool {
+        self.response == Response::Raw
+    }
+
+    /// Whether nothing of the response came, but for 1xx.
+    pub(crate) fn awaits_head(&self) -> bool {
+        self.response == Response::Awaited
+    }
+
     /// What to wait for. After the response nothing is: the rest of the request is of no use then.
     pub(crate) fn wants(&self) -> Wants {
         let open = !self.is_over();
         Wants {
             request: open && self.request == Request::Flowing,
             response: open,
-            leave: open && self.request != Request::Flowing && self.response != Response::Raw,
+            leave: open && self.request != Request::Flowing,
         }
     }
 }
@@ -182,7 +192,8 @@ mod tests {
         assert_eq!(s.wants(), wants(true, true, false));
         s.request_piece(true);
         // A client that has sent its last byte still reads.
-        assert_eq!(s.wants(), wants(false, true, false));
+        assert_eq!(s.wants(), wants(false, true, true));
+        assert!(s.is_tunnel());
         s.response(Message::Rest { end: true });
         assert!(s.is_over());
     }

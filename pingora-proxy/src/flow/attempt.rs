@@ -3,7 +3,7 @@
 use log::warn;
 use pingora_core::connectors::http::custom;
 use pingora_core::protocols::http::client::HttpSession;
-use pingora_core::upstreams::peer::{HttpPeer, Peer, ALPN};
+use pingora_core::upstreams::peer::{H1UpgradePolicy, HttpPeer, Peer, ALPN};
 use pingora_error::ErrorType::{H2Downgrade, HTTPStatus, InternalError, InvalidH2};
 use pingora_error::{BError, Error, Result};
 use pingora_http::RequestHeader;
@@ -13,7 +13,7 @@ use http::{Method, Version};
 
 use crate::duplex::Duplex;
 use crate::request_policy::{self, websocket};
-use crate::upstream::Link;
+use crate::upstream::{H2Link, Link};
 use crate::{HttpProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 impl<SV, C> HttpProxy<SV, C>
@@ -56,18 +56,23 @@ where
 
     async fn attempt(&self, session: &mut Session, ctx: &mut SV::CTX) -> Result<()> {
         let mut peer = self.inner.upstream_peer(session, ctx).await?;
-        let connect = session.req_header().method == Method::CONNECT;
-        if connect || session.is_upgrade_req() || session.is_extended_connect() {
-            leave_h2(session, &mut peer)?;
-        }
-        let (mut upstream, reused) = match self.connector.get_http_session(&*peer).await {
+        let tunnel = session.is_upgrade_req() || session.req_header().method == Method::CONNECT;
+        let extended = tunnel && leave_h2(session, &mut peer)?;
+        let connected = match extended {
+            false => self.connector.get_http_session(&*peer).await,
+            true => Box::pin(self.extended_session(&peer)).await,
+        };
+        let (mut upstream, reused) = match connected {
             Ok(connected) => connected,
             Err(e) => return Err(self.inner.fail_to_connect(session, &peer, ctx, e.into_up())),
         };
         let done = match &mut upstream {
             HttpSession::H1(h1) => self.exchange(session, ctx, h1, &peer, reused).await,
             // Boxed: a request to HTTP/1.1 shall not be larger for it.
-            HttpSession::H2(h2) => Box::pin(self.exchange(session, ctx, h2, &peer, reused)).await,
+            HttpSession::H2(h2) => {
+                let mut h2 = H2Link::new(h2, extended);
+                Box::pin(self.exchange(session, ctx, &mut h2, &peer, reused)).await
+            }
             HttpSession::Custom(_) => Error::e_explain(
                 InternalError,
                 "custom sessions to an upstream are not built yet in this implementation",
@@ -85,6 +90,12 @@ where
             e.retry.decide_reuse(reused);
             self.other_version(&peer, e)
         })
+    }
+
+    /// A session for an extended CONNECT.
+    async fn extended_session(&self, peer: &HttpPeer) -> Result<(HttpSession<C::Session>, bool)> {
+        let connected = self.connector.get_websocket_session(peer).await?;
+        connected.ok_or_else(|| no_tunnel(peer))
     }
 
     async fn exchange<L: Link>(
@@ -138,13 +149,19 @@ where
 fn prepare(session: &Session, peer: &HttpPeer, version: Version) -> Result<Box<RequestHeader>> {
     let received = session.req_header();
     let mut request = Box::new(received.clone());
-    request.set_version(version);
     let policy = &peer.options.http_upstream_request_policy;
     let websocket = session.is_extended_connect();
+    // A handshake of WebSockets keeps the form that it has in HTTP/1.1 until it is sent.
+    let handshake = session.is_upgrade_req() && request_policy::is_websocket_handshake(received);
+    request.set_version(match handshake {
+        true => Version::HTTP_11,
+        false => version,
+    });
     if websocket {
         websocket::begin(&mut request);
     }
     request_policy::apply(&mut request, policy, received.version).map_err(downstream)?;
+    request.set_version(version);
     if received.version == Version::HTTP_2 {
         request_policy::from_h2(&mut request).map_err(downstream)?;
     }
@@ -155,28 +172,35 @@ fn prepare(session: &Session, peer: &HttpPeer, version: Version) -> Result<Box<R
     Ok(request)
 }
 
-/// A request to leave HTTP/1.1, or for a tunnel, goes to an upstream that takes HTTP/1.1: HTTP/2 has no Upgrade,
-/// and tunnels through its streams are not built yet.
+/// A request to leave HTTP/1.1 goes to an upstream that takes HTTP/1.1, as HTTP/2 has no Upgrade; of one that takes
+/// HTTP/2 only a WebSocket can be asked for all the same, by the extended CONNECT that this says is needed.
 ///
 /// # Errors
-/// `HTTPStatus` 501 for CONNECT and for a WebSocket handshake when the upstream takes HTTP/2 only: to be asked for a
-/// page in its place would help nobody. Other upgrades are offers that may be passed over (RFC 9110 section 7.8).
-fn leave_h2(session: &Session, peer: &mut HttpPeer) -> Result<()> {
+/// `HTTPStatus` 501 when the peer's policy lets no WebSocket through to such an upstream: to be asked for a page in its
+/// place would help nobody. Other upgrades are offers that may be passed over (RFC 9110 section 7.8).
+fn leave_h2(session: &Session, peer: &mut HttpPeer) -> Result<bool> {
     match peer.options.alpn {
         ALPN::H2H1 => peer.options.alpn = ALPN::H1,
         ALPN::H2
             if session.is_extended_connect()
-                || session.req_header().method == Method::CONNECT
                 || request_policy::is_websocket_handshake(session.req_header()) =>
         {
-            return Error::e_explain(
-                HTTPStatus(501),
-                format!("a tunnel to a peer that takes HTTP/2 only: {peer}"),
-            );
+            let policy = &peer.options.http_upstream_request_policy;
+            return match policy.h1_upgrade {
+                H1UpgradePolicy::Deny => Err(no_tunnel(peer)),
+                _ => Ok(true),
+            };
         }
         _ => {}
     }
-    Ok(())
+    Ok(false)
+}
+
+fn no_tunnel(peer: &HttpPeer) -> BError {
+    Error::explain(
+        HTTPStatus(501),
+        format!("a WebSocket to a peer that takes HTTP/2 only, and none there: {peer}"),
+    )
 }
 
 /// What the upstream's version demands of the request that the application has made of the copy.

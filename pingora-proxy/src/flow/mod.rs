@@ -124,11 +124,11 @@ where
 
 /// Ends the exchange with the client: with settings the connection may serve another request.
 async fn end(
-    mut downstream: Box<ServerSession>,
+    downstream: Box<ServerSession>,
     settings: Option<HttpPersistentSettings>,
 ) -> Option<ReusedHttpStream> {
     let Some(settings) = settings else {
-        Box::pin(downstream.shutdown()).await;
+        Box::pin(downstream.close()).await;
         return None;
     };
     match downstream.finish().await {

@@ -127,7 +127,7 @@ where
     }
 }
 
-async fn close(mut session: ServerSession) -> Option<Box<ServerSession>> {
-    session.shutdown().await;
+async fn close(session: ServerSession) -> Option<Box<ServerSession>> {
+    session.close().await;
     None
 }

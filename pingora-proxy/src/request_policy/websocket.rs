@@ -1,11 +1,16 @@
-//! WebSockets of HTTP/2 (RFC 8441), told to an origin that speaks HTTP/1.1 (RFC 6455).
+//! WebSockets of HTTP/1.1 (RFC 6455) and of HTTP/2 (RFC 8441), told by the one to the other.
+//!
+//! Between the client's session and the link to the origin a handshake has the form of HTTP/1.1, whatever the two sides
+//! speak: filters see one form of it.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-use http::{header, Method};
+use base64::prelude::{Engine as _, BASE64_STANDARD};
+use http::{header, HeaderValue, Method, StatusCode};
 use pingora_core::upstreams::peer::H1UpgradePolicy;
 use pingora_error::{Error, ErrorType, Result};
-use pingora_http::RequestHeader;
+use pingora_http::{RequestHeader, ResponseHeader};
+use sha1::{Digest, Sha1};
 
 /// The protocol that an extended CONNECT asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,18 +56,53 @@ pub(crate) fn complete(req: &mut RequestHeader, policy: H1UpgradePolicy) -> Resu
 /// Sixteen bytes that differ from request to request, in base64. They keep no secret: they show that the origin
 /// has understood the handshake.
 fn key() -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let random = || u128::from(RandomState::new().build_hasher().finish());
-    let mut bits = random() << 64 | random();
-    let mut key = String::with_capacity(24);
-    for _ in 0..21 {
-        key.push(char::from(ALPHABET[(bits & 63) as usize]));
-        bits >>= 6;
+    let bits = random() << 64 | random();
+    BASE64_STANDARD.encode(bits.to_ne_bytes())
+}
+
+/// What Sec-WebSocket-Accept has to be in the answer to a handshake (RFC 6455 section 4.2.2); `None` for a request
+/// that has no key.
+pub(crate) fn accept(req: &RequestHeader) -> Option<HeaderValue> {
+    let key = req.headers.get(header::SEC_WEBSOCKET_KEY)?;
+    let mut hash = Sha1::new();
+    hash.update(key.as_bytes().trim_ascii());
+    hash.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    HeaderValue::try_from(BASE64_STANDARD.encode(hash.finalize())).ok()
+}
+
+/// Whether an origin has understood the handshake whose answer has to be `accept`.
+pub(crate) fn is_accepted(resp: &ResponseHeader, accept: &HeaderValue) -> bool {
+    let mut accepts = resp.headers.get_all(header::SEC_WEBSOCKET_ACCEPT).iter();
+    let first = accepts.next().map(|value| value.as_bytes().trim_ascii());
+    first == Some(accept.as_bytes()) && accepts.next().is_none()
+}
+
+/// Makes a handshake the extended CONNECT of RFC 8441 section 5, for an origin that speaks HTTP/2.
+pub(crate) fn extend(req: &mut RequestHeader) {
+    req.set_method(Method::CONNECT);
+    req.extensions_mut()
+        .insert(h2::ext::Protocol::from_static("websocket"));
+    for of_http1 in [
+        header::UPGRADE,
+        header::CONNECTION,
+        header::SEC_WEBSOCKET_KEY,
+        header::CONTENT_LENGTH,
+    ] {
+        req.remove_header(&of_http1);
     }
-    // Two bits are left for the last digit, whose others are zero.
-    key.push(char::from(ALPHABET[((bits & 3) << 4) as usize]));
-    key.push_str("==");
-    key
+}
+
+/// Makes an origin's success at it the answer of HTTP/1.1.
+///
+/// # Errors
+/// Those of setting fields.
+pub(crate) fn switched(resp: &mut ResponseHeader, accept: &HeaderValue) -> Result<()> {
+    resp.set_status(StatusCode::SWITCHING_PROTOCOLS)?;
+    resp.remove_header(&header::CONTENT_LENGTH);
+    resp.insert_header("Upgrade", "websocket")?;
+    resp.insert_header("Connection", "Upgrade")?;
+    resp.insert_header("Sec-WebSocket-Accept", accept.clone())
 }
 
 #[cfg(test)]
@@ -78,5 +118,24 @@ mod tests {
             assert!(key.ends_with("=="), "{key}");
             assert!("AQgw".contains(&key[21..22]), "{key}");
         }
+    }
+
+    /// The example of RFC 6455 section 1.3.
+    #[test]
+    fn an_answer_fits_one_key() {
+        let mut req = RequestHeader::build("GET", b"/", None).unwrap();
+        assert_eq!(accept(&req), None);
+        req.insert_header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
+            .unwrap();
+        let expected = accept(&req).unwrap();
+        assert_eq!(expected, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        let mut resp = ResponseHeader::build(101, None).unwrap();
+        assert!(!is_accepted(&resp, &expected));
+        resp.append_header("Sec-WebSocket-Accept", expected.clone())
+            .unwrap();
+        assert!(is_accepted(&resp, &expected));
+        resp.append_header("Sec-WebSocket-Accept", expected.clone())
+            .unwrap();
+        assert!(!is_accepted(&resp, &expected));
     }
 }

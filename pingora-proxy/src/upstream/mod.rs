@@ -13,6 +13,8 @@ use pingora_http::RequestHeader;
 mod h1;
 mod h2;
 
+pub(crate) use h2::H2Link;
+
 /// An exchange with an upstream, as the duplex loop drives it: what is queued leaves by
 /// [`poll_flush`](Link::poll_flush), what comes arrives by [`poll_task`](Link::poll_task), and neither waits for
 /// the other.

@@ -2,7 +2,11 @@
 
 use super::common::*;
 use super::raw::*;
-use super::{h2_proxy, setup};
+use super::{h2_proxy, h2_proxy_of, setup};
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::Result;
+use pingora_http::ResponseHeader;
+use pingora_proxy::{ProxyHttp, Session};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +49,69 @@ fn goodbye_in_two_steps_and_streams_finish() {
     raw.read_until(HEADERS, 1);
     assert_eq!(raw.read_until(DATA, 1).payload, b"ok");
     proxy.wait();
+}
+
+/// Notes what a stream is told of a shutdown, when its request and when its answer comes.
+struct Asking {
+    forward: Forward,
+    told: std::sync::mpsc::Sender<(&'static str, bool)>,
+}
+
+#[async_trait::async_trait]
+impl ProxyHttp for Asking {
+    type CTX = ();
+
+    fn new_ctx(&self) {}
+
+    async fn request_filter(&self, session: &mut Session, _: &mut ()) -> Result<bool> {
+        let told = session.is_process_shutting_down();
+        self.told.send(("request", told)).unwrap();
+        Ok(false)
+    }
+
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut ()) -> Result<Box<HttpPeer>> {
+        self.forward.upstream_peer(session, ctx).await
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        _: &mut ResponseHeader,
+        _: &mut (),
+    ) -> Result<()> {
+        let told = session.is_process_shutting_down();
+        self.told.send(("response", told)).unwrap();
+        Ok(())
+    }
+}
+
+#[test]
+fn streams_know_of_a_shutdown() {
+    let (go, held) = std::sync::mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    let origin = Origin::scripted(move |mut wire, n| {
+        wire.read_message();
+        if n == 0 {
+            held.lock().unwrap().recv().unwrap();
+        }
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
+    });
+    let (told, tells) = std::sync::mpsc::channel();
+    let forward = forward_to(origin.path());
+    let proxy = h2_proxy_of(Asking { forward, told });
+    let mut raw = Raw::new(&proxy);
+    raw.request(1, "GET", &[], true);
+    assert_eq!(tells.recv_timeout(PATIENCE), Ok(("request", false)));
+    eventually("the request reaches the origin", || origin.accepted() == 1);
+    proxy.begin_shutdown();
+    raw.read_until_goaway();
+    raw.request(3, "GET", &[], true);
+    raw.read_until(DATA, 3);
+    assert_eq!(tells.recv_timeout(PATIENCE), Ok(("request", true)));
+    assert_eq!(tells.recv_timeout(PATIENCE), Ok(("response", true)));
+    go.send(()).unwrap();
+    raw.read_until(DATA, 1);
+    assert_eq!(tells.recv_timeout(PATIENCE), Ok(("response", true)));
 }
 
 fn last_stream(goaway: &Frame) -> u32 {

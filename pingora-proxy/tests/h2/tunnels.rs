@@ -2,7 +2,11 @@
 
 use super::common::*;
 use super::raw::*;
-use super::{h2_proxy, setup};
+use super::{h2_proxy, h2_proxy_of, setup};
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error, Result};
+use pingora_proxy::{ProxyHttp, Session};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 const CONNECT_WEBSOCKET: [(&str, &str); 7] = [
     (":method", "CONNECT"),
@@ -32,11 +36,13 @@ fn a_websocket() {
         let key = head
             .split("\r\n")
             .find_map(|l| l.strip_prefix("Sec-WebSocket-Key: "));
-        assert_eq!(key.map(str::len), Some(24), "{head}");
-        wire.send(
+        let key = key.unwrap();
+        assert_eq!(key.len(), 24, "{head}");
+        let accept = derive_accept_key(key.as_bytes());
+        wire.send(format!(
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Accept: x\r\nSec-WebSocket-Protocol: talk\r\n\r\nhello",
-        );
+             Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: talk\r\n\r\nhello",
+        ));
         assert_eq!(wire.read_exact(4), b"ping");
         wire.send("pong");
         assert_eq!(wire.read_to_end(), b"bye");
@@ -130,4 +136,64 @@ fn connect_is_refused_unless_allowed() {
     assert_eq!(raw.read_until(DATA, 1).payload, b"hello");
     raw.send(DATA, END_STREAM, 1, b"bye");
     raw.read_until(DATA, 1);
+}
+
+/// Says when an exchange is over, and whether it failed.
+struct Telling {
+    forward: Forward,
+    over: std::sync::mpsc::Sender<bool>,
+}
+
+#[async_trait::async_trait]
+impl ProxyHttp for Telling {
+    type CTX = ();
+
+    fn new_ctx(&self) {}
+
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut ()) -> Result<Box<HttpPeer>> {
+        self.forward.upstream_peer(session, ctx).await
+    }
+
+    async fn logging(&self, _: &mut Session, e: Option<&Error>, _: &mut ()) {
+        self.over.send(e.is_some()).unwrap();
+    }
+}
+
+/// Answers the handshake of a WebSocket.
+fn switch(wire: &mut Wire) {
+    let head = wire.read_head();
+    let key = head
+        .split("\r\n")
+        .find_map(|l| l.strip_prefix("Sec-WebSocket-Key: "));
+    let accept = derive_accept_key(key.unwrap().as_bytes());
+    wire.send(format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {accept}\r\n\r\n",
+    ));
+}
+
+#[test]
+fn a_client_that_ends_its_side_and_then_resets_ends_the_tunnel() {
+    for ends in [false, true] {
+        let (gone, told) = std::sync::mpsc::channel::<()>();
+        let told = std::sync::Mutex::new(told);
+        let origin = Origin::scripted(move |mut wire, _| {
+            switch(&mut wire);
+            assert_eq!(wire.read_exact(3), b"bye");
+            wire.send("seen");
+            // It neither writes nor closes until the proxy has noticed.
+            told.lock().unwrap().recv().unwrap();
+        });
+        let (over, overs) = std::sync::mpsc::channel();
+        let forward = forward_to(origin.path());
+        let proxy = h2_proxy_of(Telling { forward, over });
+        let mut raw = Raw::new(&proxy);
+        raw.send(HEADERS, END_HEADERS, 1, &block(&CONNECT_WEBSOCKET));
+        raw.read_until(HEADERS, 1);
+        raw.send(DATA, u8::from(ends) * END_STREAM, 1, b"bye");
+        assert_eq!(raw.read_until(DATA, 1).payload, b"seen");
+        raw.send(RST_STREAM, 0, 1, &CANCEL.to_be_bytes());
+        assert_eq!(overs.recv_timeout(PATIENCE), Ok(true), "{ends}");
+        gone.send(()).unwrap();
+    }
 }

@@ -164,14 +164,43 @@ fn informational_responses_pass() {
 }
 
 #[test]
-fn a_websocket_is_refused_by_a_peer_that_takes_http2_only() {
+fn a_websocket_is_refused_by_an_origin_that_takes_no_extended_connect() {
     let origin = H2Origin::hyper(|_| async { HyperResponse::new(whole("a page")) });
     let proxy = h2_proxy(&origin.path());
     let mut client = proxy.connect();
     client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n");
     client.send("Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
     assert_eq!(client.read_response().status(), 501);
-    assert_eq!(origin.accepted(), 0);
+    // Its SETTINGS say so.
+    assert_eq!(origin.accepted(), 1);
+}
+
+#[test]
+fn a_tunnel_leads_through_a_stream() {
+    let origin = H2Origin::streams(|request, mut respond, _| async move {
+        assert_eq!(request.method(), "CONNECT");
+        assert_eq!(request.uri().to_string(), "b.test:443");
+        let mut body = request.into_body();
+        let mut stream = respond.send_response(status(200), false).unwrap();
+        stream.send_data("hello".into(), false).unwrap();
+        let mut received = Vec::new();
+        while let Some(data) = body.data().await {
+            received.extend_from_slice(&data.unwrap());
+        }
+        stream.send_data(received.into(), true).unwrap();
+    });
+    let mut setup = Setup::default();
+    setup.options.allow_connect_method_proxying = true;
+    let peer = h2_peer(&origin.path());
+    let proxy = Proxy::start_with(setup, Forward { peer });
+    let mut client = proxy.connect();
+    client.send("CONNECT b.test:443 HTTP/1.1\r\nHost: b.test:443\r\n\r\n");
+    let head = client.read_head();
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    assert_eq!(client.read_exact(5), b"hello");
+    client.send("ping");
+    client.finish_sending();
+    assert_eq!(client.read_to_end(), b"ping");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -89,6 +89,25 @@ where
         Ok((HttpSession::H1(session), reused))
     }
 
+    /// As [`Connector::get_http_session`], for a WebSocket. A session of HTTP/2 takes an extended CONNECT (RFC 8441);
+    /// `None` when the peer is to be spoken to in HTTP/2 only, and takes none.
+    ///
+    /// # Errors
+    /// As [`Connector::get_http_session`].
+    #[doc(hidden)]
+    pub async fn get_websocket_session<P: Peer + Send + Sync + 'static>(
+        &self,
+        peer: &P,
+    ) -> Result<Option<(HttpSession<C::Session>, bool)>> {
+        match peer.get_alpn() {
+            Some(ALPN::H2) => {
+                let extended = self.h2.extended_session(peer).await?;
+                Ok(extended.map(|(session, reused)| (HttpSession::H2(session), reused)))
+            }
+            _ => self.get_http_session(peer).await.map(Some),
+        }
+    }
+
     async fn h2_session<P: Peer + Send + Sync + 'static>(
         &self,
         peer: &P,

@@ -1,13 +1,11 @@
 //! An HTTP session as its server sees it, of any version.
 
-use std::any::Any;
 use std::fmt;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::AsHeaderName;
 use http::{HeaderMap, HeaderValue};
-use log::{debug, error};
+use log::debug;
 use pingora_error::{Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 
@@ -16,8 +14,7 @@ use super::v1::proto::Refusal;
 use super::v1::server::{HttpSession as SessionV1, Inner};
 use super::v2::server::{HttpSession as SessionV2, Idle};
 use super::{error_resp, HttpTask};
-use crate::protocols::l4::socket::SocketAddr;
-use crate::protocols::{Digest, Stream};
+use crate::protocols::Stream;
 
 /// An exchange with a client.
 pub enum Session {
@@ -50,7 +47,8 @@ macro_rules! h1 {
     };
 }
 
-// After the macros, which it uses.
+// After the macros, which they use.
+mod connection;
 mod hooks;
 
 impl Session {
@@ -481,160 +479,6 @@ impl Session {
         debug!("request refused with {status}: {e}");
         if let Err(e) = self.respond_error(status).await {
             debug!("cannot tell the client: {e}");
-        }
-    }
-
-    /// How long the connection is kept for another request; see [`SessionV1::set_server_keepalive`].
-    pub fn set_keepalive(&mut self, duration: Option<u64>) {
-        h1!(self, s => s.set_server_keepalive(duration), else ())
-    }
-
-    /// See [`Session::set_keepalive`].
-    pub fn get_keepalive(&self) -> Option<u64> {
-        h1!(self, s => s.get_keepalive_timeout(), else None)
-    }
-
-    /// How many more requests the connection may serve after this one.
-    pub fn set_keepalive_reuses_remaining(&mut self, reuses: Option<u32>) {
-        h1!(self, s => s.set_keepalive_reuses_remaining(reuses), else ())
-    }
-
-    /// See [`Session::set_keepalive_reuses_remaining`].
-    pub fn get_keepalive_reuses_remaining(&self) -> Option<u32> {
-        h1!(self, s => s.get_keepalive_reuses_remaining(), else None)
-    }
-
-    /// How long a head may take, and a body between two pieces.
-    pub fn set_read_timeout(&mut self, timeout: Option<Duration>) {
-        each!(self, s => s.set_read_timeout(timeout))
-    }
-
-    /// See [`Session::set_read_timeout`].
-    pub fn get_read_timeout(&self) -> Option<Duration> {
-        each!(self, s => s.get_read_timeout())
-    }
-
-    /// How long the client may take nothing of the response.
-    pub fn set_write_timeout(&mut self, timeout: Option<Duration>) {
-        each!(self, s => s.set_write_timeout(timeout))
-    }
-
-    /// See [`Session::set_write_timeout`].
-    pub fn get_write_timeout(&self) -> Option<Duration> {
-        each!(self, s => s.get_write_timeout())
-    }
-
-    /// How long the rest of a request body is awaited once the response is complete.
-    pub fn set_total_drain_timeout(&mut self, timeout: Option<Duration>) {
-        each!(self, s => s.set_total_drain_timeout(timeout))
-    }
-
-    /// See [`Session::set_total_drain_timeout`].
-    pub fn get_total_drain_timeout(&self) -> Option<Duration> {
-        each!(self, s => s.get_total_drain_timeout())
-    }
-
-    /// The least bytes a second that the client has to take.
-    pub fn set_min_send_rate(&mut self, rate: Option<usize>) {
-        h1!(self, s => s.set_min_send_rate(rate), else ())
-    }
-
-    /// Whether 1xx responses, a 101 aside, are dropped instead of written.
-    pub fn set_ignore_info_resp(&mut self, ignore: bool) {
-        match self {
-            Session::H1(s) => s.set_ignore_info_resp(ignore),
-            Session::H2(s) => s.set_ignore_info_resp(ignore),
-            Session::Custom(_) => {}
-        }
-    }
-
-    /// See [`SessionV1::set_abort_on_close`].
-    pub fn set_abort_on_close(&mut self, abort: bool) {
-        h1!(self, s => s.set_abort_on_close(abort), else ())
-    }
-
-    /// See [`SessionV1::set_close_on_response_before_downstream_finish`].
-    pub fn set_close_on_response_before_downstream_finish(&mut self, close: bool) {
-        h1!(self, s => s.set_close_on_response_before_downstream_finish(close), else ())
-    }
-
-    /// See [`SessionV1::set_pipelining_enabled`].
-    pub fn set_pipelining_enabled(&mut self, enabled: bool) {
-        h1!(self, s => s.set_pipelining_enabled(enabled), else ())
-    }
-
-    /// See [`SessionV1::set_pipelining_enabled`].
-    pub fn pipelining_enabled(&self) -> bool {
-        h1!(self, s => s.pipelining_enabled(), else false)
-    }
-
-    /// Puts bytes in front of what the connection delivers next.
-    pub fn set_pipelined_prefix(&mut self, prefix: BytesMut) {
-        h1!(self, s => s.set_pipelined_prefix(prefix), else ())
-    }
-
-    /// A value of the application that goes with the connection to its next request.
-    pub fn set_connection_user_context(&mut self, ctx: Option<Box<dyn Any + Send + Sync>>) {
-        h1!(self, s => s.set_connection_user_context(ctx), else ())
-    }
-
-    /// Takes the value that the previous request left.
-    pub fn take_connection_user_context(&mut self) -> Option<Box<dyn Any + Send + Sync>> {
-        h1!(self, s => s.take_connection_user_context(), else None)
-    }
-
-    /// Notes that the proxy has given up on the request. Who asked for it sees its connection end.
-    pub fn on_proxy_failure(&mut self, e: Box<Error>) {
-        error!("proxy failure: {e}");
-    }
-
-    /// What is known of the connection.
-    pub fn digest(&self) -> Option<&Digest> {
-        match self {
-            Session::H1(s) => Some(s.digest()),
-            Session::H2(s) => s.digest(),
-            Session::Custom(s) => s.digest(),
-        }
-    }
-
-    /// What is known of the connection, to add to it.
-    pub fn digest_mut(&mut self) -> Option<&mut Digest> {
-        match self {
-            Session::H1(s) => Some(s.digest_mut()),
-            Session::H2(s) => s.digest_mut(),
-            Session::Custom(s) => s.digest_mut(),
-        }
-    }
-
-    /// The client's address.
-    pub fn client_addr(&self) -> Option<&SocketAddr> {
-        each!(self, s => s.client_addr())
-    }
-
-    /// The address at which the client was accepted.
-    pub fn server_addr(&self) -> Option<&SocketAddr> {
-        each!(self, s => s.server_addr())
-    }
-
-    /// The transport, where one belongs to the session alone.
-    pub fn stream(&self) -> Option<&Stream> {
-        h1!(self, s => Some(s.stream()), else None)
-    }
-
-    /// Closes the connection, or gives up the HTTP/2 stream unless its response is complete.
-    pub async fn shutdown(&mut self) {
-        match self {
-            Session::H1(s) => s.shutdown().await,
-            Session::H2(s) => s.shutdown(),
-            Session::Custom(s) => s.shutdown(1, "shutdown").await,
-        }
-    }
-
-    /// Gives up an HTTP/2 stream for `reason`, unless its response is complete; other sessions have no place
-    /// for one, and nothing happens.
-    pub fn shutdown_with_reason(&mut self, reason: h2::Reason) {
-        if let Session::H2(s) = self {
-            s.shutdown_with_reason(reason);
         }
     }
 }

@@ -520,13 +520,13 @@ fn with_socket<T>(fd: RawFd, f: impl FnOnce(SockRef<'_>) -> io::Result<T>) -> Op
 #[cfg(test)]
 mod tests;
 
-/// The time since some moment in the past, by a clock that never goes back.
-pub(super) fn uptime() -> Duration {
+/// Nanoseconds since some moment in the past, by a clock that never goes back; never 0.
+pub(super) fn uptime() -> u64 {
     let mut now = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
     // SAFETY: the pointer is to a timespec of ours that lives through the call, which cannot fail for this clock.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
-    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+    (now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64).max(1)
 }

@@ -92,53 +92,82 @@ impl L4BufferSettings {
     }
 }
 
-/// Bytes in memory, consumed from the front; without an allocation while there are none.
+/// Bytes in memory, consumed from the front; a pointer that is null while there are none.
 #[derive(Debug, Default)]
-struct Pending {
+struct Pending(Option<Box<Held>>);
+
+#[derive(Debug, Default)]
+struct Held {
     data: Vec<u8>,
-    pos: u32,
+    pos: usize,
 }
 
 impl Pending {
     fn bytes(&self) -> &[u8] {
-        &self.data[self.pos as usize..]
+        match &self.0 {
+            Some(held) => &held.data[held.pos..],
+            None => &[],
+        }
     }
 
     fn is_empty(&self) -> bool {
-        self.data.is_empty()
+        self.0.is_none()
     }
 
     fn consume(&mut self, n: usize) {
-        self.pos += n as u32;
-        if self.pos as usize >= self.data.len() {
-            *self = Pending::default();
+        if let Some(held) = &mut self.0 {
+            held.pos += n;
+            if held.pos >= held.data.len() {
+                self.0 = None;
+            }
         }
     }
 
     fn prepend(&mut self, front: &[u8]) {
         let data = [front, self.bytes()].concat();
-        *self = Pending { data, pos: 0 };
+        self.0 = (!data.is_empty()).then(|| Box::new(Held { data, pos: 0 }));
+    }
+
+    /// Appends `back`, after making room for `capacity` bytes if there are none yet.
+    fn append(&mut self, back: &[u8], capacity: usize) {
+        if back.is_empty() {
+            return;
+        }
+        let data = &mut self.0.get_or_insert_default().data;
+        if data.is_empty() {
+            data.reserve_exact(capacity.max(back.len()));
+        }
+        data.extend_from_slice(back);
     }
 }
 
-/// How long one direction has waited; looks at the clock only when it begins or ends to wait.
+/// How long one direction has waited, in nanoseconds; looks at the clock only when it begins or ends to wait.
 #[derive(Debug, Default)]
 struct Waiting {
-    /// On the clock of [`uptime`], whose readings are subtracted without a conversion.
-    since: Option<Duration>,
-    total: Duration,
+    /// On the clock of [`uptime`]; 0 while it does not wait.
+    since: u64,
+    total: u64,
 }
 
 impl Waiting {
     #[inline]
     fn note<T>(&mut self, poll: Poll<T>) -> Poll<T> {
-        if self.since.is_some() != poll.is_pending() {
-            match self.since.take() {
-                None => self.since = Some(uptime()),
-                Some(since) => self.total += uptime().saturating_sub(since),
+        if self.waits() != poll.is_pending() {
+            let now = uptime();
+            match std::mem::take(&mut self.since) {
+                0 => self.since = now,
+                since => self.total += now.saturating_sub(since),
             }
         }
         poll
+    }
+
+    fn waits(&self) -> bool {
+        self.since != 0
+    }
+
+    fn total(&self) -> Duration {
+        Duration::from_nanos(self.total)
     }
 }
 
@@ -327,6 +356,11 @@ impl Stream {
         }
     }
 
+    /// Whether it is closed by being dropped.
+    pub(crate) fn is_socket(&self) -> bool {
+        self.raw.is_socket()
+    }
+
     fn poll_read_socket(
         &mut self,
         cx: &mut Context<'_>,
@@ -352,10 +386,8 @@ impl Stream {
                 .filled()
                 .split_at(ahead.filled().len().min(buf.remaining()));
             buf.put_slice(now);
-            self.unread = Pending {
-                data: later.to_vec(),
-                pos: 0,
-            };
+            self.unread = Pending::default();
+            self.unread.append(later, 0);
         }
         SCRATCH.set(scratch);
         poll
@@ -380,8 +412,8 @@ impl Stream {
             let mut buf = ReadBuf::new(&mut more);
             let poll = self.poll_read_socket(cx, &mut buf);
             let poll = self.read_waiting.note(poll);
-            kept.data.extend_from_slice(buf.filled());
-            kept.data.extend_from_slice(self.unread.bytes());
+            kept.append(buf.filled(), 0);
+            kept.append(self.unread.bytes(), 0);
             self.unread = kept;
             ready!(poll)?;
             if self.unread.bytes().len() == have {
@@ -407,16 +439,13 @@ impl Stream {
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
         let capacity = self.write_capacity as usize;
-        if self.unsent.data.len() + data.len() > capacity {
+        if self.unsent.bytes().len() + data.len() > capacity {
             ready!(self.poll_send(cx))?;
         }
         if data.len() >= capacity {
             return Pin::new(&mut self.raw).poll_write(cx, data);
         }
-        if self.unsent.is_empty() {
-            self.unsent.data.reserve_exact(capacity);
-        }
-        self.unsent.data.extend_from_slice(data);
+        self.unsent.append(data, capacity);
         Poll::Ready(Ok(data.len()))
     }
 }
@@ -484,11 +513,11 @@ impl GetTimingDigest for Stream {
     }
 
     fn get_read_pending_time(&self) -> Duration {
-        self.read_waiting.total
+        self.read_waiting.total()
     }
 
     fn get_write_pending_time(&self) -> Duration {
-        self.write_waiting.total
+        self.write_waiting.total()
     }
 }
 
@@ -587,7 +616,7 @@ impl AsyncWrite for Stream {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         // After each write of a head: nothing is kept back, and sockets themselves have nothing to flush.
-        if this.unsent.is_empty() && this.write_waiting.since.is_none() && this.raw.is_socket() {
+        if this.unsent.is_empty() && !this.write_waiting.waits() && this.raw.is_socket() {
             return Poll::Ready(Ok(()));
         }
         let poll = match this.poll_send(cx) {

@@ -31,6 +31,10 @@ struct Inner {
     streams: AtomicUsize,
     /// No further streams are to be made.
     shutting_down: AtomicBool,
+    /// The head of a response came on it.
+    answered: AtomicBool,
+    /// The peer's first SETTINGS came.
+    settled: AtomicBool,
     /// One more than the worker among whose connections in use this is, or zero.
     listed: AtomicUsize,
 }
@@ -58,6 +62,8 @@ impl ConnectionRef {
             digest,
             streams: AtomicUsize::new(0),
             shutting_down: AtomicBool::new(false),
+            answered: AtomicBool::new(false),
+            settled: AtomicBool::new(false),
             listed: AtomicUsize::new(0),
         }))
     }
@@ -144,6 +150,33 @@ impl ConnectionRef {
     /// Whether no further streams are made, because the peer or this side said so.
     pub fn is_shutting_down(&self) -> bool {
         self.0.shutting_down.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the peer has answered a request. From the second time on that only reads.
+    pub(crate) fn mark_answered(&self) {
+        if !self.has_answered() {
+            self.0.answered.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the peer has answered a request on this connection.
+    pub(crate) fn has_answered(&self) -> bool {
+        self.0.answered.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the peer's first SETTINGS came.
+    pub(super) fn mark_settled(&self) {
+        self.0.settled.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the peer takes an extended CONNECT (RFC 8441 section 3); `None` while that is not known, because
+    /// its SETTINGS, which are the first that it sends, may still be on their way.
+    pub(super) fn takes_extended_connect(&self) -> Option<bool> {
+        if self.0.send.is_extended_connect_protocol_enabled() {
+            return Some(true);
+        }
+        let settled = self.0.settled.load(Ordering::Relaxed) || self.has_answered();
+        settled.then_some(false)
     }
 
     /// A new stream; `None` when the connection takes no more at the moment, or none ever.

@@ -4,13 +4,14 @@ use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 use std::time::Duration;
 
-use h2::client::Builder;
+use h2::client::{Builder, Connection};
+use h2::{Ping, PingPong};
 use pingora_error::ErrorType::HandshakeError;
-use pingora_error::{OrErr, Result};
+use pingora_error::{Error, OrErr, Result};
 use tokio::sync::watch;
 
 use super::ConnectionRef;
-use crate::protocols::http::v2::client::drive_connection;
+use crate::protocols::http::v2::client::drive;
 use crate::protocols::{Digest, Stream};
 use crate::worker;
 
@@ -39,6 +40,8 @@ pub struct H2HandshakeSettings {
     pub stream_window_size: Option<u32>,
     /// The flow-control window of the connection in bytes; `None` for 8 MiB.
     pub connection_window_size: Option<u32>,
+    /// Whether to wait for the SETTINGS of the peer.
+    pub(super) settle: bool,
 }
 
 impl H2HandshakeSettings {
@@ -66,7 +69,7 @@ pub async fn handshake(stream: Stream, settings: H2HandshakeSettings) -> Result<
     let max_streams = settings.max_streams.max(1);
     let stream_window = settings.stream_window_size.unwrap_or(STREAM_WINDOW);
     let connection_window = settings.connection_window_size.unwrap_or(CONNECTION_WINDOW);
-    let (send, connection) = Builder::new()
+    let (send, mut connection) = Builder::new()
         .enable_push(false)
         .initial_window_size(stream_window.min(MAX_WINDOW))
         .initial_connection_window_size(connection_window.min(MAX_WINDOW))
@@ -76,15 +79,30 @@ pub async fn handshake(stream: Stream, settings: H2HandshakeSettings) -> Result<
         .handshake(stream)
         .await
         .or_err(HandshakeError, "beginning HTTP/2")?;
+    let pinged = settings.settle || settings.ping_interval.is_some();
+    let mut pings = pinged.then(|| connection.ping_pong()).flatten();
+    if let Some(pings) = pings.as_mut().filter(|_| settings.settle) {
+        settled(&mut connection, pings).await?;
+    }
+    let pings = settings.ping_interval.zip(pings);
     let (closed, is_closed) = watch::channel(false);
     let ping_timedout = Arc::new(AtomicBool::new(false));
-    worker::spawn_housekeeping(drive_connection(
-        connection,
-        id,
-        closed,
-        settings.ping_interval,
-        ping_timedout.clone(),
-    ));
+    worker::spawn_housekeeping(drive(connection, id, closed, pings, ping_timedout.clone()));
     let conn = ConnectionRef::new(send, is_closed, ping_timedout, id, max_streams, digest);
+    if settings.settle {
+        conn.mark_settled();
+    }
     Ok(conn)
+}
+
+/// Waits until the peer's SETTINGS are known: nothing that it sends goes before them (RFC 9113 section 3.4), and
+/// it answers a PING.
+async fn settled(connection: &mut Connection<Stream>, pings: &mut PingPong) -> Result<()> {
+    tokio::select! {
+        ended = connection => match ended {
+            Ok(()) => Error::e_explain(HandshakeError, "the peer closed the connection"),
+            Err(e) => Error::e_because(HandshakeError, "beginning HTTP/2", e),
+        },
+        pong = pings.ping(Ping::opaque()) => pong.map(|_| ()).or_err(HandshakeError, "beginning HTTP/2"),
+    }
 }

@@ -21,7 +21,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use pingora_error::ErrorType::{ConnectTimedout, H2Downgrade, H2Error};
-use pingora_error::{Context as _, Error, Result};
+use pingora_error::{BError, Context as _, Error, Result};
 use pingora_pool::{ConnectionMeta, ConnectionPool};
 use tokio::runtime::Handle;
 
@@ -44,6 +44,8 @@ use dials::Dials;
 
 /// Idle connections that are kept when no options say how many.
 const DEFAULT_POOL_SIZE: usize = 128;
+/// How long the SETTINGS of a peer are awaited, where they matter, unless it says how long connecting to it may take.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Hands out HTTP/2 sessions: streams on kept connections, and on new ones.
 pub struct Connector {
@@ -129,24 +131,59 @@ impl Connector {
                 session.set_key(peer.reuse_hash());
                 return Ok(HttpSession::H1(session));
             }
-            selected => {
-                let selected = selected.map_or("none".to_string(), |alpn| alpn.to_string());
-                let mut e = Error::explain(
-                    H2Downgrade,
-                    format!("peer {peer} was to select HTTP/2, and selected {selected}"),
-                );
-                e.set_retry(false);
-                return Err(e.into_up());
+            selected => return Err(not_selected(peer, selected)),
+        }
+        let session = self.first_session(stream, peer, false).await?;
+        Ok(HttpSession::H2(session))
+    }
+
+    /// A session for an extended CONNECT (RFC 8441) to a peer that takes HTTP/2 alone, and whether its connection was
+    /// used before; `None` when the peer takes no such request, by its SETTINGS.
+    ///
+    /// # Errors
+    /// As [`Connector::new_http_session`].
+    pub(super) async fn extended_session<P: Peer + Send + Sync + 'static>(
+        &self,
+        peer: &P,
+    ) -> Result<Option<(Http2Session, bool)>> {
+        if let Some(session) = self.kept_session(peer) {
+            match session.conn.takes_extended_connect() {
+                Some(true) => return Ok(Some((session, true))),
+                taken => {
+                    self.release_http_session(session, peer, peer.idle_timeout());
+                    if taken == Some(false) {
+                        return Ok(None);
+                    }
+                }
             }
         }
-        let conn = begin(stream, peer).await?;
+        let stream = self.transport.new_stream(peer).await?;
+        if peer.tls() && stream.selected_alpn_proto() != Some(ALPN::H2) {
+            return Err(not_selected(peer, stream.selected_alpn_proto()));
+        }
+        let session = self.first_session(stream, peer, true).await?;
+        if session.conn.takes_extended_connect() == Some(true) {
+            return Ok(Some((session, false)));
+        }
+        self.release_http_session(session, peer, peer.idle_timeout());
+        Ok(None)
+    }
+
+    /// The first session of a new connection; with `settle` the SETTINGS of the peer are known.
+    async fn first_session<P: Peer>(
+        &self,
+        stream: Stream,
+        peer: &P,
+        settle: bool,
+    ) -> Result<Http2Session> {
+        let conn = begin(stream, peer, settle).await?;
         let session = conn.spawn_stream().await?.ok_or_else(|| {
             Error::explain(H2Error, format!("no stream on a new connection to {peer}")).into_up()
         })?;
         if conn.more_streams_allowed() {
             self.in_use.insert(peer.reuse_hash(), conn);
         }
-        Ok(HttpSession::H2(prepared(session, peer)))
+        Ok(prepared(session, peer))
     }
 
     /// A session on a connection that is being made already, or on one of its own; and whether the connection
@@ -251,8 +288,9 @@ impl Connector {
 }
 
 /// HTTP/2 on a new transport, within the time that the peer has to be connected to.
-async fn begin<P: Peer>(stream: Stream, peer: &P) -> Result<ConnectionRef> {
+async fn begin<P: Peer>(stream: Stream, peer: &P, settle: bool) -> Result<ConnectionRef> {
     let mut settings = H2HandshakeSettings::new();
+    settings.settle = settle;
     settings.ping_interval = peer.h2_ping_interval();
     if let Some(options) = peer.get_peer_options() {
         settings.max_streams = options.max_h2_streams;
@@ -260,15 +298,27 @@ async fn begin<P: Peer>(stream: Stream, peer: &P) -> Result<ConnectionRef> {
         settings.connection_window_size = options.h2_connection_window_size;
     }
     let beginning = handshake(stream, settings);
-    let begun = match peer.total_connection_timeout() {
+    let limit = peer.total_connection_timeout();
+    let begun = match limit.or(settle.then_some(SETTLE_TIMEOUT)) {
         None => beginning.await,
         Some(limit) => tokio::time::timeout(limit, beginning)
             .await
-            .unwrap_or_else(|_| Error::e_explain(ConnectTimedout, "no HTTP/2 preface was taken")),
+            .unwrap_or_else(|_| Error::e_explain(ConnectTimedout, "while beginning HTTP/2")),
     };
     begun
         .err_context(|| format!("HTTP/2 with peer: {peer}"))
         .map_err(Error::into_up)
+}
+
+/// A peer that is to be spoken to in HTTP/2 only has selected another protocol.
+fn not_selected<P: Peer>(peer: &P, selected: Option<ALPN>) -> BError {
+    let selected = selected.map_or("none".to_string(), |alpn| alpn.to_string());
+    let mut e = Error::explain(
+        H2Downgrade,
+        format!("peer {peer} was to select HTTP/2, and selected {selected}"),
+    );
+    e.set_retry(false);
+    e.into_up()
 }
 
 /// A session with the options of its peer.

@@ -28,7 +28,11 @@ impl Session {
     /// Whether the server of this connection is shutting down.
     #[doc(hidden)]
     pub fn is_shutting_down(&self) -> bool {
-        h1!(self, s => s.shutdown_stage() != Stage::Running, else false)
+        match self {
+            Session::H1(s) => s.shutdown_stage() != Stage::Running,
+            Session::H2(s) => s.is_shutting_down(),
+            Session::Custom(_) => false,
+        }
     }
 
     /// Whether an earlier request was served on this connection, or is told of a shutdown by its connection.

@@ -236,10 +236,11 @@ impl Conn {
             let mut into = ReadBuf::new(&mut lent[..most]);
             ready!(Pin::new(&mut self.stream).poll_read(cx, &mut into))?;
             let filled = into.filled();
-            if self.buf.capacity() - self.buf.len() < filled.len() && self.buf.is_empty() {
-                self.buf = BytesMut::with_capacity(filled.len());
+            if self.buf.is_empty() && self.buf.capacity() < filled.len() {
+                self.buf = piece(filled);
+            } else {
+                self.buf.extend_from_slice(filled);
             }
-            self.buf.extend_from_slice(filled);
             Poll::Ready(Ok(filled.len()))
         })
     }
@@ -460,6 +461,26 @@ impl Conn {
         })
         .await;
     }
+}
+
+/// Bytes that are cut from a block of the worker: many heads share one, so that a head is no allocation of its own.
+/// Who keeps a slice of a head for long keeps its block.
+fn piece(bytes: &[u8]) -> BytesMut {
+    const BLOCK: usize = 4096;
+    thread_local! {
+        static REST: RefCell<BytesMut> = RefCell::default();
+    }
+    if bytes.len() > BLOCK / 4 {
+        return BytesMut::from(bytes);
+    }
+    REST.with(|rest| {
+        let mut rest = rest.borrow_mut();
+        if rest.capacity() < bytes.len() {
+            *rest = BytesMut::with_capacity(BLOCK);
+        }
+        rest.extend_from_slice(bytes);
+        rest.split()
+    })
 }
 
 /// An error that has the refusal as its cause.

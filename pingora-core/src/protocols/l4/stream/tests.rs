@@ -30,7 +30,7 @@ async fn received(stream: &Stream, n: usize) {
 }
 
 fn holds_no_buffer(stream: &Stream) -> bool {
-    stream.unread.data.capacity() == 0 && stream.unsent.data.capacity() == 0
+    stream.unread.0.is_none() && stream.unsent.0.is_none()
 }
 
 #[test]

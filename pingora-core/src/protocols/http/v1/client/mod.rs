@@ -13,7 +13,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::conn::Conn;
 use super::gone::Gone;
-use super::proto::head::Limits;
+use super::proto::head::{self, Limits};
 use super::proto::state::{self, Reading, Writing};
 use crate::protocols::l4::socket::SocketAddr;
 use crate::protocols::l4::stream::Stream as L4Stream;
@@ -224,7 +224,9 @@ impl HttpSession {
     pub(crate) fn next_exchange(&mut self) {
         self.inner.conn.next_exchange();
         self.inner.conn.rest();
-        self.inner.exchange = Exchange::default();
+        let ended = std::mem::take(&mut self.inner.exchange);
+        head::recycle_request(ended.request);
+        head::recycle_response(ended.response);
     }
 
     pub(crate) fn key(&self) -> Option<u64> {

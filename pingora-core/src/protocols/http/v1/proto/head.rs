@@ -15,6 +15,7 @@ use pingora_http::{header_name_from_raw, RequestHeader, ResponseHeader};
 
 use super::{framing, Refusal};
 use crate::protocols::http::authority::is_valid_host;
+use crate::spare::{self, Spare};
 
 /// How much of a head is accepted.
 #[derive(Clone, Copy, Debug)]
@@ -294,8 +295,9 @@ fn request(
     if !limits.lenient_line_ends && !lines_end_well(head, fields) {
         return Err(Refusal::BareLineEnd);
     }
-    let request = RequestHeader::from_h1_parts(method, target, version, fields.len());
-    let mut request = Box::new(request.map_err(|_| Refusal::RequestLine)?);
+    let mut request = blank_request();
+    let started = request.start(method, target, version, fields.len());
+    started.map_err(|_| Refusal::RequestLine)?;
     let mut host = Hosts::None;
     for field in fields {
         host.note(field);
@@ -337,6 +339,35 @@ pub fn parse_response(head: &Bytes) -> Result<Box<ResponseHeader>, Refusal> {
     })
 }
 
+thread_local! {
+    static REQUESTS: Spare<Box<RequestHeader>> = const { Spare::new() };
+    static RESPONSES: Spare<Box<ResponseHeader>> = const { Spare::new() };
+}
+
+fn blank_request() -> Box<RequestHeader> {
+    spare::take(&REQUESTS).unwrap_or_else(|| Box::new(RequestHeader::blank()))
+}
+
+fn blank_response() -> Box<ResponseHeader> {
+    spare::take(&RESPONSES).unwrap_or_else(|| Box::new(ResponseHeader::blank()))
+}
+
+/// Has the next request's head take the place of this one.
+pub(crate) fn recycle_request(request: Option<Box<RequestHeader>>) {
+    if let Some(mut request) = request {
+        request.forget();
+        spare::give(&REQUESTS, request);
+    }
+}
+
+/// Has the next response's head take the place of this one.
+pub(crate) fn recycle_response(response: Option<Box<ResponseHeader>>) {
+    if let Some(mut response) = response {
+        response.forget();
+        spare::give(&RESPONSES, response);
+    }
+}
+
 /// Whether a line begins with white space.
 fn has_fold(head: &[u8]) -> bool {
     memchr::memchr_iter(b'\n', head).any(|lf| matches!(head.get(lf + 1), Some(b' ' | b'\t')))
@@ -364,9 +395,8 @@ fn read_response(
     let reason = parsed.reason.unwrap_or_default().as_bytes();
     let version = version(minor);
     let count = parsed.headers.len();
-    let mut response = Box::new(ResponseHeader::from_h1_parts(
-        status, reason, version, count,
-    ));
+    let mut response = blank_response();
+    response.start(status, reason, version, count);
     for field in parsed.headers.iter() {
         response
             .append_raw(field.name.as_bytes(), value(field)?)

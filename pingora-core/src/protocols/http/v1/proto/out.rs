@@ -1,22 +1,27 @@
 //! Bytes on their way out, gathered so that one system call takes them: a head with the first bytes
 //! of its body, the tail of a body with its terminator.
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
 use bytes::{Buf, Bytes};
+
+use crate::spare::{self, Spare};
 
 /// A piece up to this size is copied behind what is there; a larger one is kept as it is.
 const COPY_UP_TO: usize = 1024;
 /// Slices of one system call.
 const MAX_SLICES: usize = 8;
 
-/// A queue of bytes in four parts: `front`, `middle`, `back`, and whatever is queued after that.
+/// A queue of bytes. It holds no memory while everything is sent.
+#[derive(Debug, Default)]
+pub struct Out(Option<Box<Parts>>);
+
+/// A queue in four parts: `front`, `middle`, `back`, and whatever is queued after that.
 ///
 /// The usual answer is a head (`front`), one large piece (`middle`) and a terminator (`back`).
 #[derive(Debug, Default)]
-pub struct Out {
+struct Parts {
     front: Vec<u8>,
     /// How much of `front` is sent.
     sent: usize,
@@ -28,41 +33,82 @@ pub struct Out {
 impl Out {
     /// Whether everything is sent.
     pub fn is_empty(&self) -> bool {
+        self.0.as_ref().is_none_or(|parts| parts.is_empty())
+    }
+
+    /// How many bytes are not sent yet.
+    pub fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |parts| parts.len())
+    }
+
+    /// Queues what `f` appends to the buffer it is given.
+    pub fn write(&mut self, f: impl FnOnce(&mut Vec<u8>)) {
+        self.parts().write(f);
+    }
+
+    /// Queues `data`.
+    pub fn push(&mut self, data: Bytes) {
+        if !data.is_empty() {
+            self.parts().push(data);
+        }
+    }
+
+    fn parts(&mut self) -> &mut Parts {
+        self.0.get_or_insert_with(spare_parts)
+    }
+
+    /// What to write next, in order. Empty when everything is sent.
+    pub fn slices(&self) -> Slices<'_> {
+        match &self.0 {
+            Some(parts) => parts.slices(),
+            None => Slices::default(),
+        }
+    }
+
+    /// `n` bytes were written.
+    pub fn advance(&mut self, n: usize) {
+        if let Some(mut parts) = self.0.take() {
+            parts.advance(n);
+            match parts.is_empty() {
+                true => give_back(parts),
+                false => self.0 = Some(parts),
+            }
+        }
+    }
+
+    /// Drops what is not sent.
+    pub fn clear(&mut self) {
+        self.advance(self.len());
+    }
+}
+
+impl Parts {
+    fn is_empty(&self) -> bool {
         self.front.is_empty()
             && self.middle.is_empty()
             && self.back.is_empty()
             && self.rest.is_empty()
     }
 
-    /// How many bytes are not sent yet.
-    pub fn len(&self) -> usize {
+    fn len(&self) -> usize {
         let rest: usize = self.rest.iter().map(Bytes::len).sum();
         self.front.len() - self.sent + self.middle.len() + self.back.len() + rest
     }
 
-    /// Queues what `f` appends to the buffer it is given.
-    pub fn write(&mut self, f: impl FnOnce(&mut Vec<u8>)) {
+    fn write(&mut self, f: impl FnOnce(&mut Vec<u8>)) {
         if !self.rest.is_empty() {
             let mut piece = Vec::new();
             f(&mut piece);
             self.rest.push_back(piece.into());
         } else if !self.middle.is_empty() || !self.back.is_empty() {
-            if self.back.capacity() == 0 {
-                self.back = spare::take();
-            }
             f(&mut self.back);
         } else {
-            if self.front.capacity() == 0 {
-                self.front = spare::take();
-            }
             f(&mut self.front);
         }
     }
 
-    /// Queues `data`.
-    pub fn push(&mut self, data: Bytes) {
-        if data.is_empty() {
-        } else if data.len() <= COPY_UP_TO {
+    fn push(&mut self, data: Bytes) {
+        if data.len() <= COPY_UP_TO {
             self.write(|buf| buf.extend_from_slice(&data));
         } else if self.rest.is_empty() && self.middle.is_empty() && self.back.is_empty() {
             self.middle = data;
@@ -71,12 +117,8 @@ impl Out {
         }
     }
 
-    /// What to write next, in order. Empty when everything is sent.
-    pub fn slices(&self) -> Slices<'_> {
-        let mut slices = Slices {
-            slices: [IoSlice::new(&[]); MAX_SLICES],
-            n: 0,
-        };
+    fn slices(&self) -> Slices<'_> {
+        let mut slices = Slices::default();
         let parts = [&self.front[self.sent..], &self.middle, &self.back];
         for part in parts.into_iter().filter(|part| !part.is_empty()) {
             slices.slices[slices.n] = IoSlice::new(part);
@@ -89,21 +131,16 @@ impl Out {
         slices
     }
 
-    /// `n` bytes were written.
-    pub fn advance(&mut self, mut n: usize) {
-        let only_front =
-            self.middle.is_empty() && self.back.capacity() == 0 && self.rest.capacity() == 0;
-        if only_front && n == self.front.len() - self.sent {
-            self.sent = 0;
-            spare::give(std::mem::take(&mut self.front));
-            return;
-        }
+    fn advance(&mut self, mut n: usize) {
         let front = n.min(self.front.len() - self.sent);
         self.sent += front;
         n -= front;
         if self.sent == self.front.len() {
             self.sent = 0;
-            spare::give(std::mem::take(&mut self.front));
+            self.front.clear();
+        }
+        if n == 0 {
+            return;
         }
         let middle = n.min(self.middle.len());
         if middle == self.middle.len() {
@@ -114,9 +151,6 @@ impl Out {
         n -= middle;
         let back = n.min(self.back.len());
         self.back.drain(..back);
-        if self.back.is_empty() {
-            spare::give(std::mem::take(&mut self.back));
-        }
         n -= back;
         while n > 0 {
             let Some(first) = self.rest.front_mut() else {
@@ -129,14 +163,32 @@ impl Out {
                 self.rest.pop_front();
             }
         }
-        if self.rest.is_empty() {
-            self.rest = VecDeque::new();
-        }
     }
+}
 
-    /// Drops what is not sent.
-    pub fn clear(&mut self) {
-        self.advance(self.len());
+/// Room for an ordinary head.
+const CAPACITY: usize = 4096;
+/// A buffer that has grown larger is not kept.
+const LARGEST: usize = 64 * 1024;
+
+thread_local! {
+    /// A worker has a few, and a connection borrows one while it writes.
+    static SPARE: Spare<Box<Parts>> = const { Spare::new() };
+}
+
+fn spare_parts() -> Box<Parts> {
+    spare::take(&SPARE).unwrap_or_else(|| {
+        Box::new(Parts {
+            front: Vec::with_capacity(CAPACITY),
+            ..Parts::default()
+        })
+    })
+}
+
+fn give_back(parts: Box<Parts>) {
+    let kept = parts.front.capacity() + parts.back.capacity() + 32 * parts.rest.capacity();
+    if kept <= LARGEST {
+        spare::give(&SPARE, parts);
     }
 }
 
@@ -147,43 +199,20 @@ pub struct Slices<'a> {
     n: usize,
 }
 
+impl Default for Slices<'_> {
+    fn default() -> Self {
+        Slices {
+            slices: [IoSlice::new(&[]); MAX_SLICES],
+            n: 0,
+        }
+    }
+}
+
 impl<'a> std::ops::Deref for Slices<'a> {
     type Target = [IoSlice<'a>];
 
     fn deref(&self) -> &Self::Target {
         &self.slices[..self.n]
-    }
-}
-
-/// Buffers for heads: a worker has a few, and a connection borrows one while it writes.
-mod spare {
-    use super::*;
-
-    const KEEP: usize = 16;
-    const CAPACITY: usize = 4096;
-    const LARGEST: usize = 64 * 1024;
-
-    thread_local! {
-        static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
-    }
-
-    pub(super) fn take() -> Vec<u8> {
-        let spare = SPARE.try_with(|s| s.borrow_mut().pop()).ok().flatten();
-        spare.unwrap_or_else(|| Vec::with_capacity(CAPACITY))
-    }
-
-    pub(super) fn give(mut buf: Vec<u8>) {
-        if buf.capacity() == 0 || buf.capacity() > LARGEST {
-            return;
-        }
-        buf.clear();
-        // A thread that is ending has no use for it.
-        let _ = SPARE.try_with(|s| {
-            let mut spare = s.borrow_mut();
-            if spare.len() < KEEP {
-                spare.push(buf);
-            }
-        });
     }
 }
 
@@ -235,15 +264,10 @@ mod tests {
             out.push(vec![b'x'; size].into());
         }
         out.write(|buf| buf.extend_from_slice(b"end"));
-        assert!(out.front.capacity() > 0 && out.back.capacity() > 0 && out.rest.capacity() > 0);
+        assert!(out.0.is_some());
         out.advance(out.len());
         assert!(out.is_empty());
-        let held = (
-            out.front.capacity(),
-            out.back.capacity(),
-            out.rest.capacity(),
-        );
-        assert_eq!(held, (0, 0, 0));
+        assert!(out.0.is_none());
     }
 
     #[test]

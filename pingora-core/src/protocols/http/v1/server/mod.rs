@@ -4,12 +4,13 @@
 //! the shutdown registry) lies in one box that travels from exchange to exchange.
 
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::AsHeaderName;
 use http::HeaderMap;
+use once_cell::sync::OnceCell;
 use pingora_error::{BError, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 
@@ -17,12 +18,13 @@ use super::common;
 use super::conn::{Conn, Patience};
 use super::gone::Gone;
 use super::proto::encode::Encoder;
-use super::proto::head::{Limits, Scanner};
+use super::proto::head::{self, Limits, Scanner};
 use super::proto::state::{Reading, Writing};
 use crate::protocols::http::body_buffer::FixedBuffer;
 use crate::protocols::l4::socket::SocketAddr;
 use crate::protocols::{Digest, SocketDigest, Stream};
 use crate::shutdown::{Registration, Registry, Stage};
+use crate::spare::{self, Spare};
 
 mod read;
 mod reuse;
@@ -49,12 +51,14 @@ pub struct HttpSession {
 /// The connection, and the exchange on it.
 pub(crate) struct Inner {
     conn: Conn,
-    digest: Digest,
+    /// What the connection tells of itself, once it was asked.
+    digest: OnceCell<Box<Digest>>,
     /// Where the connection waits for a shutdown.
     place: Option<Registration>,
     shutdown_read_timeout: Duration,
-    limits: Limits,
-    exchange: Exchange,
+    lenient_line_ends: bool,
+    exchange: Option<Box<Exchange>>,
+    timeouts: Option<Box<Timeouts>>,
     keepalive: Keepalive,
     reuses_remaining: Option<u32>,
     user_context: Option<Box<dyn Any + Send + Sync>>,
@@ -62,7 +66,15 @@ pub(crate) struct Inner {
     reused: bool,
 }
 
-/// What is known of the current request and response.
+/// What the application has set, and `None` where it has not; from request to request.
+#[derive(Clone, Copy, Debug, Default)]
+struct Timeouts {
+    read: Option<Duration>,
+    write: Option<Duration>,
+    drain: Option<Duration>,
+}
+
+/// What is known of the current request and response. A connection that waits for a request has none.
 #[derive(Default)]
 struct Exchange {
     request: Option<Box<RequestHeader>>,
@@ -72,9 +84,6 @@ struct Exchange {
     retry: Option<FixedBuffer>,
     body_read: usize,
     body_sent: usize,
-    read_timeout: Option<Duration>,
-    write_timeout: Option<Duration>,
-    drain_timeout: Option<Duration>,
     min_send_rate: Option<usize>,
     upgrade: Upgrade,
     /// Whether the request lets another one follow on the connection.
@@ -128,18 +137,63 @@ enum Keepalive {
     For(Duration),
 }
 
+thread_local! {
+    static SPARE: Spare<Box<Exchange>> = const { Spare::new() };
+}
+
+impl Inner {
+    fn digest(&self) -> &Digest {
+        let known = || Box::new(Digest::of(&*self.conn.stream));
+        self.digest.get_or_init(known)
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            lenient_line_ends: self.lenient_line_ends,
+            ..Limits::default()
+        }
+    }
+
+    fn timeouts(&self) -> Timeouts {
+        self.timeouts.as_deref().copied().unwrap_or_default()
+    }
+
+    fn timeouts_mut(&mut self) -> &mut Timeouts {
+        self.timeouts.get_or_insert_default()
+    }
+
+    fn exchange(&self) -> &Exchange {
+        static NONE: LazyLock<Exchange> = LazyLock::new(Exchange::default);
+        self.exchange.as_deref().unwrap_or_else(|| &NONE)
+    }
+
+    fn exchange_mut(&mut self) -> &mut Exchange {
+        let spare = || spare::take(&SPARE).unwrap_or_default();
+        self.exchange.get_or_insert_with(spare)
+    }
+
+    fn end_exchange(&mut self) {
+        if let Some(mut exchange) = self.exchange.take() {
+            head::recycle_request(exchange.request.take());
+            head::recycle_response(exchange.response.take());
+            *exchange = Exchange::default();
+            spare::give(&SPARE, exchange);
+        }
+    }
+}
+
 impl HttpSession {
     /// A session for the first request of a connection.
     pub fn new(underlying_stream: Stream) -> Self {
-        let digest = Digest::of(&*underlying_stream);
         HttpSession {
             inner: Box::new(Inner {
                 conn: Conn::new(underlying_stream),
-                digest,
+                digest: OnceCell::new(),
                 place: None,
                 shutdown_read_timeout: Duration::from_secs(5),
-                limits: Limits::default(),
-                exchange: Exchange::default(),
+                lenient_line_ends: false,
+                exchange: None,
+                timeouts: None,
                 keepalive: Keepalive::Off,
                 reuses_remaining: None,
                 user_context: None,
@@ -149,11 +203,11 @@ impl HttpSession {
     }
 
     fn x(&self) -> &Exchange {
-        &self.inner.exchange
+        self.inner.exchange()
     }
 
     fn x_mut(&mut self) -> &mut Exchange {
-        &mut self.inner.exchange
+        self.inner.exchange_mut()
     }
 
     /// The head of the request; before it is read, that of an empty `GET /`.
@@ -271,32 +325,32 @@ impl HttpSession {
 
     /// How long a head may take, and a body between two pieces.
     pub fn set_read_timeout(&mut self, timeout: Option<Duration>) {
-        self.x_mut().read_timeout = timeout;
+        self.inner.timeouts_mut().read = timeout;
     }
 
     /// See [`HttpSession::set_read_timeout`]; `None` stands for 60 s.
     pub fn get_read_timeout(&self) -> Option<Duration> {
-        self.x().read_timeout
+        self.inner.timeouts().read
     }
 
     /// How long the client may take nothing of the response.
     pub fn set_write_timeout(&mut self, timeout: Option<Duration>) {
-        self.x_mut().write_timeout = timeout;
+        self.inner.timeouts_mut().write = timeout;
     }
 
     /// See [`HttpSession::set_write_timeout`]; `None` stands for 60 s.
     pub fn get_write_timeout(&self) -> Option<Duration> {
-        self.x().write_timeout
+        self.inner.timeouts().write
     }
 
     /// How long, in all, the rest of a request body is awaited once the response is complete.
     pub fn set_total_drain_timeout(&mut self, timeout: Option<Duration>) {
-        self.x_mut().drain_timeout = timeout;
+        self.inner.timeouts_mut().drain = timeout;
     }
 
     /// See [`HttpSession::set_total_drain_timeout`]; `None` stands for 5 s.
     pub fn get_total_drain_timeout(&self) -> Option<Duration> {
-        self.x().drain_timeout
+        self.inner.timeouts().drain
     }
 
     /// The least bytes a second that the client has to take; it goes before the write timeout. 0 or
@@ -369,16 +423,18 @@ impl HttpSession {
 
     /// What is known of the connection.
     pub fn digest(&self) -> &Digest {
-        &self.inner.digest
+        self.inner.digest()
     }
 
     /// What is known of the connection, to add to it.
     pub fn digest_mut(&mut self) -> &mut Digest {
-        &mut self.inner.digest
+        self.inner.digest();
+        // It is there: that was what the line above is for.
+        self.inner.digest.get_mut().expect("a digest")
     }
 
     fn socket_digest(&self) -> Option<&Arc<SocketDigest>> {
-        self.inner.digest.socket_digest.as_ref()
+        self.digest().socket_digest.as_ref()
     }
 
     /// The client's address.
@@ -425,7 +481,7 @@ impl HttpSession {
     /// Whether lines of request heads on this connection may end in LF alone.
     #[doc(hidden)]
     pub fn set_lenient_line_ends(&mut self, lenient: bool) {
-        self.inner.limits.lenient_line_ends = lenient;
+        self.inner.lenient_line_ends = lenient;
     }
 
     /// How far the shutdown is that this connection waits for.
@@ -459,7 +515,7 @@ impl HttpSession {
         let x = self.x();
         match x.min_send_rate {
             Some(rate) => Patience::Rate(rate),
-            None => Patience::Silence(x.write_timeout.unwrap_or(WRITE_TIMEOUT)),
+            None => Patience::Silence(self.inner.timeouts().write.unwrap_or(WRITE_TIMEOUT)),
         }
     }
 

@@ -49,7 +49,7 @@ impl HttpSession {
         }
         loop {
             let inner = &mut *self.inner;
-            match inner.conn.scan(&inner.limits) {
+            match inner.conn.scan(&inner.limits()) {
                 Ok(Some(found)) => return Poll::Ready(self.take_request(found).map(Some)),
                 Ok(None) => {}
                 Err(refusal) => {
@@ -106,7 +106,7 @@ impl HttpSession {
                 Keepalive::Endless if inner.reused && !begun => {}
                 _ => inner
                     .conn
-                    .read_by(inner.exchange.read_timeout.unwrap_or(READ_TIMEOUT)),
+                    .read_by(inner.timeouts().read.unwrap_or(READ_TIMEOUT)),
             }
         }
         if let Some(place) = &mut inner.place {
@@ -133,21 +133,21 @@ impl HttpSession {
         let inner = &mut *self.inner;
         inner.conn.stop_read_deadline();
         let raw = inner.conn.take_head(found);
-        let (request, framing) = head::parse_request(&raw, &inner.limits).map_err(|refusal| {
+        let (request, framing) = head::parse_request(&raw, &inner.limits()).map_err(|refusal| {
             inner.conn.reading = Reading::Broken;
             refused_head(refusal)
         })?;
         let length = raw.len();
         inner.conn.reading = Reading::body(framing, false);
         let asked = common::is_upgrade_req(&request) || request.method == Method::CONNECT;
-        inner.exchange.upgrade = match asked {
+        let exchange = inner.exchange_mut();
+        exchange.upgrade = match asked {
             true => Upgrade::Asked,
             false => Upgrade::Unasked,
         };
-        inner.exchange.persistent =
-            persistence(request.version, &*request) == Persistence::KeepAlive;
-        inner.exchange.raw_head = raw;
-        inner.exchange.request = Some(request);
+        exchange.persistent = persistence(request.version, &*request) == Persistence::KeepAlive;
+        exchange.raw_head = raw;
+        exchange.request = Some(request);
         self.respect_keepalive();
         Ok(length)
     }
@@ -169,8 +169,8 @@ impl HttpSession {
         self.make_raw_after_upgrade();
         let timeout = match self.was_upgraded() {
             // The two sides of an upgraded connection may be silent as long as they like.
-            true => self.x().read_timeout,
-            false => Some(self.x().read_timeout.unwrap_or(READ_TIMEOUT)),
+            true => self.inner.timeouts().read,
+            false => Some(self.inner.timeouts().read.unwrap_or(READ_TIMEOUT)),
         };
         match ready!(self.inner.conn.poll_body(cx, timeout))? {
             Piece::Data(data) => {
@@ -259,7 +259,7 @@ impl HttpSession {
         if self.is_body_done() {
             return Ok(());
         }
-        let within = self.x().drain_timeout.unwrap_or(DRAIN_TIMEOUT);
+        let within = self.inner.timeouts().drain.unwrap_or(DRAIN_TIMEOUT);
         match tokio::time::timeout(within, self.drain(DRAIN_LIMIT)).await {
             Ok(drained) => drained,
             Err(_) => {

@@ -6,8 +6,9 @@ use pingora_error::Result;
 use super::super::conn::Conn;
 use super::super::gone::Gone;
 use super::super::proto::state::{self, Reading, Writing};
-use super::{common, Exchange, HttpSession, Inner, LINGER};
+use super::{common, HttpSession, Inner, LINGER};
 use crate::protocols::http::server::ReusableHttpStream;
+use crate::protocols::l4::stream::Stream as L4Stream;
 use crate::protocols::Stream;
 
 impl HttpSession {
@@ -18,11 +19,11 @@ impl HttpSession {
     /// Those of [`HttpSession::finish_body`].
     pub async fn reuse(mut self) -> Result<Option<ReusableHttpStream>> {
         if let Err(e) = self.finish_body().await {
-            Box::pin(self.shutdown()).await;
+            Box::pin(self.close()).await;
             return Err(e);
         }
         if !self.can_serve_another().await {
-            Box::pin(self.shutdown()).await;
+            Box::pin(self.close()).await;
             return Ok(None);
         }
         self.inner.next_exchange();
@@ -66,23 +67,39 @@ impl HttpSession {
         // What was promised and is there leaves, also when the rest will not follow.
         let _ = std::future::poll_fn(|cx| self.poll_flush(cx)).await;
         let cut_short = self.inner.ends_by_closing();
-        let conn = &mut self.inner.conn;
         if cut_short {
-            conn.reset_on_close();
+            self.inner.conn.reset_on_close();
+            // Its addresses are wanted until the session is dropped.
+            self.inner.digest();
+            let conn = &mut self.inner.conn;
             conn.stream = Box::new(Gone);
             self.mark_broken();
             return;
         }
-        let more_may_come = !matches!(conn.reading, Reading::Done | Reading::Ended)
-            || !conn.buf.is_empty()
-            || !self.client_forbids_reuse();
-        if !more_may_come {
-            let conn = &mut self.inner.conn;
-            conn.stream.shutdown().await;
-        } else {
-            self.inner.conn.close(LINGER).await;
+        match self.more_may_come() {
+            false => self.inner.conn.stream.shutdown().await,
+            true => self.inner.conn.close(LINGER).await,
         }
         self.mark_broken();
+    }
+
+    /// [`HttpSession::shutdown`] of a session that ends with it. A socket is simply closed when its peer has sent
+    /// everything: what the kernel does then is the same.
+    pub(crate) async fn close(mut self) {
+        let sent = std::future::poll_fn(|cx| self.poll_flush(cx)).await.is_ok();
+        let socket = self.stream().as_any().downcast_ref::<L4Stream>();
+        let closes_by_itself = socket.is_some_and(L4Stream::is_socket);
+        if !sent || !closes_by_itself || self.inner.ends_by_closing() || self.more_may_come() {
+            self.shutdown().await;
+        }
+    }
+
+    /// Whether the client may send more, of this request or of another one.
+    fn more_may_come(&self) -> bool {
+        let conn = &self.inner.conn;
+        !matches!(conn.reading, Reading::Done | Reading::Ended)
+            || !conn.buf.is_empty()
+            || !self.client_forbids_reuse()
     }
 }
 
@@ -97,12 +114,7 @@ impl HttpSession {
 
 impl Inner {
     fn next_exchange(&mut self) {
-        self.exchange = Exchange {
-            read_timeout: self.exchange.read_timeout,
-            write_timeout: self.exchange.write_timeout,
-            drain_timeout: self.exchange.drain_timeout,
-            ..Exchange::default()
-        };
+        self.end_exchange();
         self.conn.next_exchange();
         self.reused = true;
         if let Some(left) = &mut self.reuses_remaining {

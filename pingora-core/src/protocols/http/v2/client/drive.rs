@@ -28,10 +28,21 @@ pub async fn drive_connection<S>(
 ) where
     S: AsyncRead + AsyncWrite + Send + Unpin,
 {
-    let pings = ping_interval
-        .filter(|interval| !interval.is_zero())
-        .and_then(|interval| Some((interval, c.ping_pong()?)));
-    let ended = match pings {
+    let pings = ping_interval.and_then(|interval| Some((interval, c.ping_pong()?)));
+    drive(c, id, closed, pings, ping_timeout_occurred).await;
+}
+
+/// [`drive_connection`], with what it sends PING by.
+pub(crate) async fn drive<S>(
+    mut c: Connection<S>,
+    id: UniqueIDType,
+    closed: watch::Sender<bool>,
+    pings: Option<(Duration, PingPong)>,
+    ping_timeout_occurred: Arc<AtomicBool>,
+) where
+    S: AsyncRead + AsyncWrite + Send + Unpin,
+{
+    let ended = match pings.filter(|(interval, _)| !interval.is_zero()) {
         None => (&mut c).await,
         Some((interval, pings)) => {
             tokio::select! {

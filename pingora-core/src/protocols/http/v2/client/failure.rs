@@ -10,7 +10,9 @@ pub const PING_TIMEDOUT: ErrorType = ErrorType::new("PingTimedout");
 /// When a stream failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum When {
-    /// Nothing of the response had come.
+    /// Nothing of the response had come, nor of any other one on the connection.
+    Unproven,
+    /// Nothing of the response had come, over a connection that has carried others.
     Unanswered,
     /// A head had come, and maybe more.
     Answered,
@@ -38,7 +40,7 @@ pub(super) fn refined(mut error: BError, when: When) -> BError {
 }
 
 fn judge(e: &h2::Error, when: When) -> (ErrorType, RetryType) {
-    let unanswered = when == When::Unanswered;
+    let unanswered = when != When::Answered;
     let always = RetryType::Decided(unanswered);
     if e.is_io() {
         // An idle connection that the peer closed shows it only when it is used.
@@ -53,9 +55,9 @@ fn judge(e: &h2::Error, when: When) -> (ErrorType, RetryType) {
     }
     match e.reason() {
         Some(Reason::HTTP_1_1_REQUIRED) => (H2Downgrade, always),
-        // What came is not HTTP/2: a peer that takes HTTP/1.1 may do better with it.
+        // What came is not HTTP/2, and never was: a peer that takes HTTP/1.1 may do better with it.
         Some(Reason::PROTOCOL_ERROR | Reason::FRAME_SIZE_ERROR)
-            if e.is_go_away() && e.is_library() =>
+            if e.is_go_away() && e.is_library() && when == When::Unproven =>
         {
             (InvalidH2, always)
         }

@@ -33,6 +33,7 @@ mod request;
 mod timer;
 mod write;
 
+pub(crate) use drive::drive;
 pub use drive::drive_connection;
 pub use failure::{was_not_processed, PING_TIMEDOUT};
 
@@ -134,7 +135,8 @@ impl Http2Session {
 
     fn when(&self) -> When {
         match self.inner.receiving {
-            Receiving::Unsent | Receiving::Head(_) => When::Unanswered,
+            Receiving::Unsent | Receiving::Head(_) if self.conn.has_answered() => When::Unanswered,
+            Receiving::Unsent | Receiving::Head(_) => When::Unproven,
             _ => When::Answered,
         }
     }
@@ -156,6 +158,12 @@ impl Http2Session {
     pub fn shutdown(&mut self) {
         self.reset(Reason::CANCEL);
         self.inner.receiving = Receiving::Broken;
+    }
+
+    /// Whether a tunnel was asked for that is not open yet: until it is, the request has no end.
+    #[doc(hidden)]
+    pub fn awaits_tunnel(&self) -> bool {
+        self.inner.asked == Asked::Connect
     }
 
     fn reset(&mut self, reason: Reason) {

@@ -54,6 +54,7 @@ impl Http2Session {
                 return Err(e);
             }
         };
+        self.conn.mark_answered();
         let ends = body.is_end_stream();
         if self.inner.asked == Asked::Connect && parts.status.is_success() {
             self.inner.asked = Asked::Tunnel;
@@ -192,6 +193,7 @@ impl Http2Session {
             Receiving::Head(response) => {
                 if let Poll::Ready(Some(informational)) = response.poll_informational(cx) {
                     let (parts, ()) = informational?.into_parts();
+                    self.conn.mark_answered();
                     // RFC 9113 section 8.6: HTTP/2 knows no 101.
                     if parts.status == http::StatusCode::SWITCHING_PROTOCOLS {
                         return Poll::Ready(Err(Reason::PROTOCOL_ERROR.into()));

@@ -4,7 +4,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Uri, Version};
 use pingora_error::ErrorType::InvalidHTTPHeader;
-use pingora_error::{OrErr, Result};
+use pingora_error::{Error, OrErr, Result};
 use pingora_http::{Names, RequestHeader};
 
 /// Fields that speak of a connection, which HTTP/2 does not allow.
@@ -23,7 +23,7 @@ static OF_CONNECTION: [HeaderName; 6] = [
 /// `InvalidHTTPHeader` when the target or the authority has no form in HTTP/2.
 pub(super) fn translate(req: RequestHeader, tls: bool) -> Result<Request<()>> {
     if !req.raw_path_is_utf8() {
-        return pingora_error::Error::e_explain(InvalidHTTPHeader, "a target that is not UTF-8");
+        return Error::e_explain(InvalidHTTPHeader, "a target that is not UTF-8");
     }
     let of_connection = req.may_have(
         Names::CONNECTION
@@ -64,6 +64,9 @@ pub(super) fn translate(req: RequestHeader, tls: bool) -> Result<Request<()>> {
                 false => Scheme::HTTP,
             });
             parts.uri = Uri::from_parts(uri).or_err(InvalidHTTPHeader, "request target")?;
+        }
+        None if extended => {
+            return Error::e_explain(InvalidHTTPHeader, "an extended CONNECT to no authority")
         }
         // h2 takes a request without an authority for one of HTTP/1.1 alone.
         None => parts.version = Version::HTTP_11,

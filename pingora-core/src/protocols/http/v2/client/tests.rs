@@ -335,3 +335,53 @@ async fn what_a_failure_means_is_said() {
         }
     }
 }
+
+/// Reads what a client begins with, up to the head of its first request.
+async fn until_headers(origin: &mut DuplexStream) {
+    const HEADERS: u8 = 1;
+    origin.read_exact(&mut [0; 24]).await.unwrap();
+    loop {
+        let mut head = [0; 9];
+        origin.read_exact(&mut head).await.unwrap();
+        let length = usize::from(head[1]) * 256 + usize::from(head[2]);
+        origin.read_exact(&mut vec![0; length]).await.unwrap();
+        if head[3] == HEADERS {
+            return;
+        }
+    }
+}
+
+/// Whether a peer speaks HTTP/2 is known by what it has answered before.
+#[tokio::test]
+async fn a_protocol_error_tells_of_the_version_only_before_any_answer() {
+    for answered in [false, true] {
+        let settings = H2HandshakeSettings::new();
+        let (conn, mut origin) = connect(settings).await;
+        // SETTINGS, and an answer of 200 to the first stream.
+        origin
+            .write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0])
+            .await
+            .unwrap();
+        if answered {
+            let mut session = conn.spawn_stream().await.unwrap().unwrap();
+            session.write_request_header(post(&[]), true).unwrap();
+            until_headers(&mut origin).await;
+            let answer = [0, 0, 1, 1, 5, 0, 0, 0, 1, 0x88];
+            origin.write_all(&answer).await.unwrap();
+            session.read_response_header().await.unwrap();
+        }
+        let mut session = conn.spawn_stream().await.unwrap().unwrap();
+        session.write_request_header(post(&[]), true).unwrap();
+        // A PING of the wrong length, or on a stream, is an error of the connection.
+        origin
+            .write_all(&[0, 0, 1, 6, 0, 0, 0, 0, 0, 1])
+            .await
+            .unwrap();
+        let e = session.read_response_header().await.unwrap_err();
+        let (etype, retry) = match answered {
+            true => (ErrorType::H2Error, false),
+            false => (ErrorType::InvalidH2, true),
+        };
+        assert_eq!((&e.etype, e.retry()), (&etype, retry), "{e}");
+    }
+}

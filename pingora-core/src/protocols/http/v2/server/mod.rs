@@ -3,6 +3,7 @@
 //! An [`HttpSession`] is one stream: a request and its response. The connection is driven by whoever calls
 //! [`HttpSession::from_h2_conn`] again and again; a stream makes no progress without that.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of request body that are read for nothing.
 const DRAIN_LIMIT: usize = 1 << 20;
+/// Bytes of informational responses to one request: the connection keeps those that the client does not take.
+const INFORMATIONAL: usize = 64 * 1024;
 /// Bytes of request body kept for a retry.
 const RETRY_BUFFER: usize = 64 * 1024;
 
@@ -76,6 +79,10 @@ struct Inner {
     request_trailers: Option<Box<HeaderMap>>,
     tunnel: Tunnel,
     ignore_info_resp: bool,
+    /// Bytes of informational responses that were handed over.
+    informed: usize,
+    /// Set when the server shuts down; the connection's own.
+    leaving: Option<Arc<AtomicBool>>,
     tasks: Tasks,
 }
 
@@ -172,6 +179,8 @@ impl HttpSession {
             request_trailers: None,
             tunnel,
             ignore_info_resp: false,
+            informed: 0,
+            leaving: None,
             tasks: Tasks::default(),
         });
         HttpSession {
@@ -332,6 +341,17 @@ impl HttpSession {
     /// See [`HttpSession::set_total_drain_timeout`]; `None` stands for 5 s.
     pub fn get_total_drain_timeout(&self) -> Option<Duration> {
         self.inner.drain_timeout
+    }
+
+    /// By what the connection tells its streams that the server shuts down.
+    pub(crate) fn set_leaving(&mut self, leaving: Arc<AtomicBool>) {
+        self.inner.leaving = Some(leaving);
+    }
+
+    /// Whether the server of the connection shuts down.
+    pub(crate) fn is_shutting_down(&self) -> bool {
+        let leaving = self.inner.leaving.as_ref();
+        leaving.is_some_and(|leaving| leaving.load(Ordering::Relaxed))
     }
 
     pub(crate) fn set_ignore_info_resp(&mut self, ignore: bool) {

@@ -14,7 +14,7 @@ use pingora_http::{Names, ResponseHeader};
 use super::super::out::Sent;
 use super::super::stream_error;
 use super::read::broken;
-use super::{HttpSession, Tunnel, Writing, WRITE_TIMEOUT};
+use super::{HttpSession, Tunnel, Writing, INFORMATIONAL, WRITE_TIMEOUT};
 use crate::protocols::http::v1::due_in;
 use crate::protocols::http::v1::proto::framing::{self, Answered};
 use crate::protocols::http::{date, HttpTask};
@@ -71,6 +71,11 @@ impl HttpSession {
             return Ok(());
         }
         header.remove_any(OF_CONNECTION);
+        self.inner.informed += size(&header);
+        if self.inner.informed > INFORMATIONAL {
+            // No window holds them back, and a client does without.
+            return Ok(());
+        }
         self.inner
             .respond
             .send_informational(message(&header))
@@ -350,6 +355,14 @@ impl HttpSession {
         self.queue_end(None)?;
         self.flush().await
     }
+}
+
+/// What a head takes in memory, by the reckoning of RFC 9113 section 6.5.2.
+fn size(header: &ResponseHeader) -> usize {
+    let fields = header.headers.iter();
+    fields.fold(32, |size, (name, value)| {
+        size + name.as_str().len() + value.len() + 32
+    })
 }
 
 /// The head as the h2 crate takes it.

@@ -1,0 +1,58 @@
+//! Things that are used again on the thread that is done with them, so that a request takes them from its worker
+//! and not from the allocator.
+
+use std::cell::RefCell;
+use std::thread::LocalKey;
+
+/// So many of a kind are kept by a thread.
+const KEEP: usize = 64;
+
+/// What a thread keeps of one kind.
+#[derive(Debug)]
+pub(crate) struct Spare<T>(RefCell<Vec<T>>);
+
+impl<T> Spare<T> {
+    /// None yet.
+    pub(crate) const fn new() -> Self {
+        Spare(RefCell::new(Vec::new()))
+    }
+}
+
+/// One of those that the thread keeps.
+pub(crate) fn take<T>(spare: &'static LocalKey<Spare<T>>) -> Option<T> {
+    spare.try_with(|s| s.0.borrow_mut().pop()).ok().flatten()
+}
+
+/// Keeps `thing`, unless there are enough, or the thread is about to end.
+pub(crate) fn give<T>(spare: &'static LocalKey<Spare<T>>, thing: T) {
+    let left = spare.try_with(|s| {
+        let mut kept = s.0.borrow_mut();
+        match kept.len() < KEEP {
+            true => {
+                kept.push(thing);
+                None
+            }
+            false => Some(thing),
+        }
+    });
+    // Dropped when nothing is borrowed any more: to drop it may run any code.
+    drop(left);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    thread_local! {
+        static NUMBERS: Spare<usize> = const { Spare::new() };
+    }
+
+    #[test]
+    fn what_was_given_is_taken_up_to_a_number() {
+        assert_eq!(take(&NUMBERS), None);
+        (0..2 * KEEP).for_each(|n| give(&NUMBERS, n));
+        let taken = std::iter::from_fn(|| take(&NUMBERS)).count();
+        assert_eq!(taken, KEEP);
+        assert_eq!(take(&NUMBERS), None);
+    }
+}

@@ -40,8 +40,6 @@ pub struct H2HandshakeSettings {
     pub stream_window_size: Option<u32>,
     /// The flow-control window of the connection in bytes; `None` for 8 MiB.
     pub connection_window_size: Option<u32>,
-    /// Whether to wait for the SETTINGS of the peer.
-    pub(super) settle: bool,
 }
 
 impl H2HandshakeSettings {
@@ -64,6 +62,15 @@ impl H2HandshakeSettings {
 /// # Cancel safety
 /// Dropping the future closes the transport.
 pub async fn handshake(stream: Stream, settings: H2HandshakeSettings) -> Result<ConnectionRef> {
+    begin(stream, settings, false).await
+}
+
+/// [`handshake`]; with `settle` it waits for the SETTINGS of the peer.
+pub(super) async fn begin(
+    stream: Stream,
+    settings: H2HandshakeSettings,
+    settle: bool,
+) -> Result<ConnectionRef> {
     let digest = Digest::of(&*stream);
     let id = stream.id();
     let max_streams = settings.max_streams.max(1);
@@ -79,9 +86,9 @@ pub async fn handshake(stream: Stream, settings: H2HandshakeSettings) -> Result<
         .handshake(stream)
         .await
         .or_err(HandshakeError, "beginning HTTP/2")?;
-    let pinged = settings.settle || settings.ping_interval.is_some();
+    let pinged = settle || settings.ping_interval.is_some();
     let mut pings = pinged.then(|| connection.ping_pong()).flatten();
-    if let Some(pings) = pings.as_mut().filter(|_| settings.settle) {
+    if let Some(pings) = pings.as_mut().filter(|_| settle) {
         settled(&mut connection, pings).await?;
     }
     let pings = settings.ping_interval.zip(pings);
@@ -89,7 +96,7 @@ pub async fn handshake(stream: Stream, settings: H2HandshakeSettings) -> Result<
     let ping_timedout = Arc::new(AtomicBool::new(false));
     worker::spawn_housekeeping(drive(connection, id, closed, pings, ping_timedout.clone()));
     let conn = ConnectionRef::new(send, is_closed, ping_timedout, id, max_streams, digest);
-    if settings.settle {
+    if settle {
         conn.mark_settled();
     }
     Ok(conn)

@@ -290,14 +290,13 @@ impl Connector {
 /// HTTP/2 on a new transport, within the time that the peer has to be connected to.
 async fn begin<P: Peer>(stream: Stream, peer: &P, settle: bool) -> Result<ConnectionRef> {
     let mut settings = H2HandshakeSettings::new();
-    settings.settle = settle;
     settings.ping_interval = peer.h2_ping_interval();
     if let Some(options) = peer.get_peer_options() {
         settings.max_streams = options.max_h2_streams;
         settings.stream_window_size = options.h2_stream_window_size;
         settings.connection_window_size = options.h2_connection_window_size;
     }
-    let beginning = handshake(stream, settings);
+    let beginning = handshake::begin(stream, settings, settle);
     let limit = peer.total_connection_timeout();
     let begun = match limit.or(settle.then_some(SETTLE_TIMEOUT)) {
         None => beginning.await,

@@ -63,9 +63,10 @@ async fn no_connection_has_more_streams_than_it_may() {
         gate.add_permits(40);
     };
     tokio::join!(all, opened);
-    // Eight hold 40 requests. Who waited for a connection may find it full, and makes another.
+    // Eight hold 40 requests. Who waited for a connection may find it full, and makes another: how many do is up to
+    // the scheduler, but the four that share the first one need none.
     let made = origin.accepted();
-    assert!((8..=16).contains(&made), "{made} connections");
+    assert!((8..=36).contains(&made), "{made} connections");
     // All are kept, and one is enough for one request at a time.
     let before = origin.accepted();
     for _ in 0..10 {

@@ -169,7 +169,7 @@ impl Parts {
 /// Room for an ordinary head.
 const CAPACITY: usize = 4096;
 /// A buffer that has grown larger is not kept.
-const LARGEST: usize = 64 * 1024;
+const LARGEST: usize = 16 * 1024;
 
 thread_local! {
     /// A worker has a few, and a connection borrows one while it writes.

@@ -40,7 +40,7 @@ impl Entrance {
     }
 
     /// Makes an accepted connection a stream of the calling task's reactor, with TLS where the endpoint has
-    /// it; none when it is not to be served.
+    /// it; none when it is not to be served. The future is large, and over soon: who lives on after it boxes it.
     pub(crate) async fn pass(&self, accepted: Accepted) -> Option<Stream> {
         if let Some(filter) = &self.filter {
             if !connection_filter::admits(&**filter, accepted.peer.as_ref()).await {
@@ -54,16 +54,14 @@ impl Entrance {
             // What it has read is its own affair: it gets the time of those that have begun.
             let begun = AtomicBool::new(true);
             let process = pre_tls.process(&mut stream);
-            // Boxed: not there in the most services, and over soon.
-            if let Err(e) = Box::pin(self.in_time(socket, &begun, process)).await {
+            if let Err(e) = self.in_time(socket, &begun, process).await {
                 log::warn!("connection closed before it was served: {e}");
                 return None;
             }
         }
         match &self.tls {
             None => Some(stream),
-            // Boxed: the state of a handshake is large, and over soon.
-            Some(acceptor) => Box::pin(self.handshake(acceptor, *stream)).await,
+            Some(acceptor) => self.handshake(acceptor, *stream).await,
         }
     }
 

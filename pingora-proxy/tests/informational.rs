@@ -23,14 +23,6 @@ const ANSWERS: usize = 16 * 1024;
 const FIELD: usize = 4096;
 const LIMIT: usize = 4 << 20;
 
-/// Bytes of this process that are in memory.
-fn resident() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
-    let kib = line.unwrap().trim().trim_end_matches("kB").trim();
-    kib.parse::<usize>().unwrap() * 1024
-}
-
 fn h1_origin(sent: &Arc<AtomicBool>) -> Origin {
     let sent = sent.clone();
     Origin::scripted(move |mut wire, _| {

@@ -17,14 +17,6 @@ const UNDER_WAY: usize = 16 * 1024 * 1024;
 /// By how much this process may grow meanwhile.
 const GROWTH: usize = 64 * 1024 * 1024;
 
-/// Bytes of this process that are in memory.
-fn resident() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
-    let kib = line.unwrap().trim().trim_end_matches("kB").trim();
-    kib.parse::<usize>().unwrap() * 1024
-}
-
 fn send_body(wire: &mut Wire, sent: &AtomicUsize) {
     let piece = vec![b'a'; PIECE];
     for _ in 0..BODY / PIECE {

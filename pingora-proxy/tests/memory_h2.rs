@@ -16,14 +16,6 @@ use raw::*;
 const STREAMS: u32 = 100;
 const LIMIT: usize = 4 << 20;
 
-/// Bytes of this process that are in memory.
-fn resident() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
-    let kib = line.unwrap().trim().trim_end_matches("kB").trim();
-    kib.parse::<usize>().unwrap() * 1024
-}
-
 /// A client that asks for much and takes nothing.
 fn hold(proxy: &Proxy) -> Raw {
     const INITIAL_WINDOW_SIZE: u16 = 4;

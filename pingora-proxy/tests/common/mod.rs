@@ -20,12 +20,14 @@ mod hyper_peers;
 mod nginx;
 mod origin;
 mod proxy;
+mod resident;
 mod wire;
 
 pub use hyper_peers::{request, whole, HyperClient, HyperOrigin, Stub};
 pub use nginx::Nginx;
 pub use origin::Origin;
 pub use proxy::{forward_to, Forward, Proxy, Setup};
+pub use resident::resident;
 pub use wire::{Response, Wire};
 
 use std::time::{Duration, Instant};

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+use crate::common::resident;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -12,14 +13,6 @@ use super::*;
 const HALF_OPEN: usize = 5_000;
 /// What one may cost: the socket's and the task's state, and what TLS has read.
 const BYTES_EACH: usize = 16 * 1024;
-
-/// Bytes of this process that are in memory.
-fn resident() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
-    let kib = line.unwrap().trim().trim_end_matches("kB").trim();
-    kib.parse::<usize>().unwrap() * 1024
-}
 
 /// How many files this process may have open, after asking for as many as it may ask for.
 fn open_files() -> usize {

@@ -2,6 +2,7 @@
 //! program starts or says in one line why it does not.
 
 pub mod address;
+pub mod allocator;
 pub mod certificates;
 pub mod origin;
 pub mod program;

@@ -46,6 +46,7 @@ impl CaseMap {
     }
 
     /// Notes the spelling of a name that had no value before.
+    #[inline(always)]
     fn start<S>(&mut self, is_usual: bool, spelling: S)
     where
         S: AsRef<[u8]> + Into<CaseHeaderName>,
@@ -151,6 +152,7 @@ where
 }
 
 /// Adds a received field; see [`append`].
+#[inline]
 pub(crate) fn append_raw(
     headers: &mut HMap,
     index: &mut Index,

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use clap::Parser;
 use examples::address::Address;
+use examples::allocator::Allocator;
 use examples::certificates::Certificates;
 use examples::{program, HAS_TLS, WITHOUT_TLS};
 use pingora_core::apps::HttpServerOptions;
@@ -18,7 +19,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Allocator = Allocator;
 
 /// A reverse proxy: takes HTTP requests, passes them to upstream servers, and brings the answers
 /// back.

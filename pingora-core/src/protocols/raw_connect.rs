@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::fmt;
 
+use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue, HOST};
 use http::request::Parts;
 use http::uri::Uri;
@@ -15,13 +16,12 @@ use pingora_error::{
 use pingora_http::ResponseHeader;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::http::v1::proto::head;
 use super::Stream;
 use crate::upstreams::peer::Peer;
 
 /// The longest head that a proxy may answer with, in bytes.
 const MAX_HEAD: usize = 64 * 1024;
-/// The most fields that a proxy may answer with.
-const MAX_FIELDS: usize = 128;
 
 /// The proxy's answer to CONNECT.
 #[derive(Debug)]
@@ -192,28 +192,9 @@ async fn read_response(stream: &mut Stream) -> Result<Box<ResponseHeader>> {
     parse(&head)
 }
 
-fn parse(head: &[u8]) -> Result<Box<ResponseHeader>> {
-    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
-    let mut parsed = httparse::Response::new(&mut fields);
-    const WHAT: &str = "the proxy's answer is not HTTP/1";
-    let (Ok(httparse::Status::Complete(_)), Some(code)) = (parsed.parse(head), parsed.code) else {
-        return Error::e_explain(ConnectProxyFailure, WHAT);
-    };
-    let mut response = ResponseHeader::build(code, Some(parsed.headers.len()))
-        .or_err(ConnectProxyFailure, WHAT)?;
-    response.set_version(match parsed.version {
-        Some(0) => Version::HTTP_10,
-        _ => Version::HTTP_11,
-    });
-    response
-        .set_reason_phrase(parsed.reason)
-        .or_err(ConnectProxyFailure, WHAT)?;
-    for field in parsed.headers.iter() {
-        response
-            .append_header(field.name.to_owned(), field.value)
-            .or_err(ConnectProxyFailure, WHAT)?;
-    }
-    Ok(Box::new(response))
+fn parse(answer: &[u8]) -> Result<Box<ResponseHeader>> {
+    head::parse_response(&Bytes::copy_from_slice(answer))
+        .or_err(ConnectProxyFailure, "the proxy's answer is not HTTP/1")
 }
 
 #[cfg(test)]

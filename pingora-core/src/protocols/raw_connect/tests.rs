@@ -118,7 +118,7 @@ async fn what_is_no_answer() {
     let long = format!("HTTP/1.1 200 OK\r\nx: {}", "x".repeat(MAX_HEAD));
     let many = format!(
         "HTTP/1.1 200 OK\r\n{}\r\n",
-        "x: y\r\n".repeat(MAX_FIELDS + 1)
+        "x: y\r\n".repeat(head::MAX_FIELDS + 1)
     );
     let table = [
         ("", ConnectionClosed),

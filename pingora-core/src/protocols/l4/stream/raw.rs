@@ -1,5 +1,7 @@
 //! The kinds of connection under a [`Stream`](super::Stream), as one.
 
+mod socket;
+
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
@@ -158,8 +160,8 @@ impl AsyncRead for RawStream {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match &mut *self {
-            RawStream::Tcp(s) => Pin::new(s).poll_read(cx, buf),
-            RawStream::Unix(s) => Pin::new(s).poll_read(cx, buf),
+            RawStream::Tcp(s) => socket::poll_read(s, cx, buf),
+            RawStream::Unix(s) => socket::poll_read(s, cx, buf),
             RawStream::Virtual(s) => Pin::new(s).poll_read(cx, buf),
             RawStream::Closed => Poll::Ready(Err(closed())),
         }
@@ -174,8 +176,8 @@ impl AsyncWrite for RawStream {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         match &mut *self {
-            RawStream::Tcp(s) => Pin::new(s).poll_write(cx, buf),
-            RawStream::Unix(s) => Pin::new(s).poll_write(cx, buf),
+            RawStream::Tcp(s) => socket::poll_write(s, cx, buf),
+            RawStream::Unix(s) => socket::poll_write(s, cx, buf),
             RawStream::Virtual(s) => Pin::new(s).poll_write(cx, buf),
             RawStream::Closed => Poll::Ready(Err(closed())),
         }
@@ -188,8 +190,8 @@ impl AsyncWrite for RawStream {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut *self {
-            RawStream::Tcp(s) => Pin::new(s).poll_write_vectored(cx, bufs),
-            RawStream::Unix(s) => Pin::new(s).poll_write_vectored(cx, bufs),
+            RawStream::Tcp(s) => socket::poll_write_vectored(s, cx, bufs),
+            RawStream::Unix(s) => socket::poll_write_vectored(s, cx, bufs),
             RawStream::Virtual(s) => Pin::new(s).poll_write_vectored(cx, bufs),
             RawStream::Closed => Poll::Ready(Err(closed())),
         }

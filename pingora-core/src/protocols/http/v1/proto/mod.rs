@@ -6,6 +6,7 @@
 //! | module | decides |
 //! |---|---|
 //! | [`head`] | where a head ends, and what it says |
+//! | `grammar` | what may stand on the lines of a head |
 //! | [`framing`] | how long the body is, and whether the connection may persist |
 //! | [`decode`] | bytes to body |
 //! | [`encode`] | body to bytes |
@@ -16,6 +17,7 @@
 pub mod decode;
 pub mod encode;
 pub mod framing;
+mod grammar;
 pub mod head;
 pub mod out;
 pub mod refusal;

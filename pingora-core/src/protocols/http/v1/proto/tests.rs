@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::decode::{Decoded, Decoder};
 use super::encode::Encoder;
 use super::framing::{self, Framing};
+use super::grammar::{self, Leniency};
 use super::head::{self, has_bare_line_end, Limits, Scanner};
 use super::out::Out;
 use crate::protocols::http::v1::client::http_req_header_to_wire;
@@ -157,6 +158,82 @@ fn check_accepted(head: &Bytes) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// A first line, and the fields behind it.
+type Parts<'a, Line> = (Line, Vec<(&'a [u8], &'a [u8])>);
+
+/// Method, target and version.
+type RequestLine<'a> = (&'a [u8], &'a [u8], Version);
+
+/// The fields from `at` to the end of a head; `None` when it is malformed.
+fn fields_of(head: &[u8], mut at: usize, lenient: Leniency) -> Option<Vec<(&[u8], &[u8])>> {
+    let mut fields = Vec::new();
+    while let Some(line) = grammar::field_line(head, at, lenient).ok()? {
+        let name = &head[line.name];
+        http::HeaderName::from_bytes(name).ok()?;
+        // Where a folded value begins is a matter of taste, until it is joined.
+        fields.push((name, head[line.value].trim_ascii()));
+        at = line.next;
+    }
+    Some(fields)
+}
+
+fn request_parts(head: &[u8], lenient: Leniency) -> Option<Parts<'_, RequestLine<'_>>> {
+    let line = grammar::request_line(head, lenient).ok()?;
+    let method = &head[line.method];
+    http::Method::from_bytes(method).ok()?;
+    let fields = fields_of(head, line.next, lenient)?;
+    Some(((method, &head[line.target], line.version), fields))
+}
+
+fn response_parts(head: &[u8], lenient: Leniency) -> Option<Parts<'_, (u16, Version)>> {
+    let line = grammar::status_line(head, lenient).ok()?;
+    let fields = fields_of(head, line.next, lenient)?;
+    Some(((line.code, line.version), fields))
+}
+
+fn version(minor: u8) -> Version {
+    match minor {
+        0 => Version::HTTP_10,
+        _ => Version::HTTP_11,
+    }
+}
+
+fn fields_of_httparse<'a>(fields: &[httparse::Header<'a>]) -> Vec<(&'a [u8], &'a [u8])> {
+    let parts = fields.iter();
+    parts
+        .map(|field| (field.name.as_bytes(), field.value))
+        .collect()
+}
+
+fn request_parts_of_httparse(head: &[u8]) -> Option<Parts<'_, RequestLine<'_>>> {
+    let mut fields = [httparse::EMPTY_HEADER; 300];
+    let mut parsed = httparse::Request::new(&mut fields);
+    match parsed.parse(head) {
+        Ok(httparse::Status::Complete(n)) if n == head.len() => {}
+        _ => return None,
+    }
+    let line = (
+        parsed.method?.as_bytes(),
+        parsed.path?.as_bytes(),
+        version(parsed.version?),
+    );
+    Some((line, fields_of_httparse(parsed.headers)))
+}
+
+fn response_parts_of_httparse(head: &[u8]) -> Option<Parts<'_, (u16, Version)>> {
+    let mut config = httparse::ParserConfig::default();
+    config.allow_spaces_after_header_name_in_responses(true);
+    config.allow_obsolete_multiline_headers_in_responses(true);
+    let mut fields = [httparse::EMPTY_HEADER; 300];
+    let mut parsed = httparse::Response::new(&mut fields);
+    match config.parse_response(&mut parsed, head) {
+        Ok(httparse::Status::Complete(n)) if n == head.len() => {}
+        _ => return None,
+    }
+    let line = (parsed.code?, version(parsed.version?));
+    Some((line, fields_of_httparse(parsed.headers)))
+}
+
 /// Where a head ends, looked for in the plainest way.
 fn naive_end(input: &[u8], lenient: bool) -> Option<Result<(usize, usize), ()>> {
     let (mut start, mut at) = (0, 0);
@@ -287,6 +364,32 @@ proptest! {
     #[test]
     fn nearly_valid_heads(head in mutated_head()) {
         check_accepted(&head.into())?;
+    }
+
+    /// The grammar takes the requests that httparse takes, which lets lines end in LF alone, and sees the same in them.
+    #[test]
+    fn requests_are_read_as_by_another_parser(head in mutated_head()) {
+        let lenient = Leniency { line_ends: true, ..Leniency::default() };
+        let ours = request_parts(&head, lenient);
+        // It refuses targets that are not UTF-8, and empty lines before the first it passes over.
+        let is_text = ours.as_ref().is_none_or(|((_, target, _), _)| std::str::from_utf8(target).is_ok());
+        if is_text && !matches!(head.first(), Some(b'\r' | b'\n')) {
+            prop_assert_eq!(&ours, &request_parts_of_httparse(&head));
+        }
+        let strict = request_parts(&head, Leniency::default());
+        prop_assert_eq!(strict, ours.filter(|_| !has_bare_line_end(&head)));
+    }
+
+    /// The same for responses.
+    #[test]
+    fn responses_are_read_as_by_another_parser(head in mutated_head()) {
+        let lenient = Leniency { line_ends: true, fields: true };
+        let ours = response_parts(&head, lenient);
+        if !matches!(head.first(), Some(b'\r' | b'\n')) {
+            prop_assert_eq!(&ours, &response_parts_of_httparse(&head));
+        }
+        let strict = response_parts(&head, Leniency { line_ends: false, ..lenient });
+        prop_assert_eq!(strict, ours.filter(|_| !has_bare_line_end(&head)));
     }
 
     /// Framing of a response is decided for any fields, in one way only.

@@ -1,0 +1,326 @@
+//! The lines of a head, and what may stand on them (RFC 9112 sections 2 to 5).
+//!
+//! Each function reads one line of a head and says where its parts are; nothing is copied. Bytes of a message are
+//! looked at nowhere else before they are known to be what they should, but for the names of fields: most are known
+//! ones, which it is quicker to recognize than to check.
+
+use std::ops::Range;
+
+use http::Version;
+
+use super::Refusal;
+
+/// What is accepted beside what must be.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Leniency {
+    /// Lines that end in LF alone (RFC 9112 section 2.2).
+    pub(super) line_ends: bool,
+    /// White space before a colon and values that go on in the next line: what an origin is forgiven, and a client
+    /// is not (RFC 9112 sections 5.1 and 5.2).
+    pub(super) fields: bool,
+}
+
+/// The parts of a request line (RFC 9112 section 3).
+pub(super) struct RequestLine {
+    /// Not checked to be a token.
+    pub(super) method: Range<usize>,
+    /// Anything but white space and control characters; bytes of 0x80 and above are left to the origin.
+    pub(super) target: Range<usize>,
+    pub(super) version: Version,
+    /// Where the next line begins.
+    pub(super) next: usize,
+}
+
+/// The parts of a status line (RFC 9112 section 4).
+pub(super) struct StatusLine {
+    pub(super) version: Version,
+    pub(super) code: u16,
+    pub(super) reason: Range<usize>,
+    /// Where the next line begins.
+    pub(super) next: usize,
+}
+
+/// The parts of a field line (RFC 9112 section 5).
+pub(super) struct FieldLine {
+    /// Not checked to be a token.
+    pub(super) name: Range<usize>,
+    /// Without white space around it: HTAB, SP to `~` and 0x80 to 0xff, but for the line breaks of a folded one.
+    pub(super) value: Range<usize>,
+    /// Whether the value stands on several lines.
+    pub(super) folded: bool,
+    /// Where the next line begins.
+    pub(super) next: usize,
+}
+
+/// Reads a request line.
+#[inline]
+pub(super) fn request_line(head: &[u8], lenient: Leniency) -> Result<RequestLine, Refusal> {
+    let refused = || not_a_request_line(head);
+    let method = find(head, 0, b' ').ok_or_else(refused)?;
+    let target = method + 1;
+    let target_end = stop::<b'!'>(head, target);
+    let version = target_end + 1;
+    if target == target_end || head.get(target_end) != Some(&b' ') {
+        return Err(refused());
+    }
+    let Some(spoken) = version_at(head, version) else {
+        return Err(refused());
+    };
+    let next = line_end(head, version + VERSION, lenient)?.ok_or(Refusal::RequestLine)?;
+    Ok(RequestLine {
+        method: 0..method,
+        target: target..target_end,
+        version: spoken,
+        next,
+    })
+}
+
+/// Reads a status line. The reason, and the space before it, may be missing.
+#[inline]
+pub(super) fn status_line(head: &[u8], lenient: Leniency) -> Result<StatusLine, Refusal> {
+    let version = version_at(head, 0).ok_or(Refusal::Version)?;
+    let digits = match head.get(VERSION..VERSION + 4) {
+        Some([b' ', digits @ ..]) => digits,
+        _ => return Err(Refusal::StatusLine),
+    };
+    let mut code = 0;
+    for digit in digits {
+        match digit.wrapping_sub(b'0') {
+            digit @ 0..=9 => code = code * 10 + u16::from(digit),
+            _ => return Err(Refusal::StatusLine),
+        }
+    }
+    let end = VERSION + 4;
+    let reason = match head.get(end) {
+        Some(b' ') => end + 1..text_end(head, end + 1),
+        _ => end..end,
+    };
+    let next = match head.get(reason.end..) {
+        Some([b'\r', b'\n', ..] | [b'\n', ..]) => line_end(head, reason.end, lenient)?,
+        _ => None,
+    };
+    Ok(StatusLine {
+        version,
+        code,
+        reason,
+        next: next.ok_or(Refusal::StatusLine)?,
+    })
+}
+
+/// Reads the field line at `at`; `None` where the empty line is that ends the head, and the head with it.
+#[inline(always)]
+pub(super) fn field_line(
+    head: &[u8],
+    at: usize,
+    lenient: Leniency,
+) -> Result<Option<FieldLine>, Refusal> {
+    if let Some(b'\r' | b'\n') = head.get(at) {
+        return match line_end(head, at, lenient)? {
+            Some(end) if end == head.len() => Ok(None),
+            _ => Err(Refusal::FieldName),
+        };
+    }
+    let colon = find(head, at, b':').ok_or(Refusal::FieldName)?;
+    let mut name = at..colon;
+    while lenient.fields && name.end > at && is_space(head.get(name.end - 1)) {
+        name.end -= 1;
+    }
+    let mut start = colon + 1;
+    while is_space(head.get(start)) {
+        start += 1;
+    }
+    let (mut end, mut next) = value_line(head, start, lenient)?;
+    let mut folded = false;
+    while lenient.fields && is_space(head.get(next)) {
+        folded = true;
+        (end, next) = value_line(head, next, lenient)?;
+    }
+    while end > start && is_space(head.get(end - 1)) {
+        end -= 1;
+    }
+    Ok(Some(FieldLine {
+        name,
+        value: start..end,
+        folded,
+        next,
+    }))
+}
+
+/// Where the text from `at` ends, and where the next line begins.
+#[inline(always)]
+fn value_line(head: &[u8], at: usize, lenient: Leniency) -> Result<(usize, usize), Refusal> {
+    let end = text_end(head, at);
+    match head.get(end..) {
+        Some([b'\r', b'\n', ..]) => Ok((end, end + 2)),
+        Some([b'\n', ..]) if lenient.line_ends => Ok((end, end + 1)),
+        Some([b'\n', ..]) => Err(Refusal::BareLineEnd),
+        _ => Err(Refusal::FieldValue),
+    }
+}
+
+/// One past the line end at `at`; `None` where there is something else.
+///
+/// # Errors
+/// `BareLineEnd` for LF alone, unless that is allowed, and for CR alone.
+#[inline]
+fn line_end(head: &[u8], at: usize, lenient: Leniency) -> Result<Option<usize>, Refusal> {
+    match head.get(at..) {
+        Some([b'\r', b'\n', ..]) => Ok(Some(at + 2)),
+        Some([b'\n', ..]) if lenient.line_ends => Ok(Some(at + 1)),
+        Some([b'\r' | b'\n', ..]) => Err(Refusal::BareLineEnd),
+        _ => Ok(None),
+    }
+}
+
+/// SP and HTAB (RFC 9110 section 5.6.3).
+#[inline(always)]
+fn is_space(b: Option<&u8>) -> bool {
+    matches!(b, Some(b' ' | b'\t'))
+}
+
+/// Bytes of a version.
+const VERSION: usize = "HTTP/1.1".len();
+
+#[inline]
+fn version_at(head: &[u8], at: usize) -> Option<Version> {
+    match head.get(at..at + VERSION)? {
+        b"HTTP/1.1" => Some(Version::HTTP_11),
+        b"HTTP/1.0" => Some(Version::HTTP_10),
+        _ => None,
+    }
+}
+
+/// Why a request line is none: it may be well-formed but for a version that is not spoken here.
+#[cold]
+fn not_a_request_line(head: &[u8]) -> Refusal {
+    let line = head.split(|b| *b == b'\n').next().unwrap_or_default();
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let mut parts = line.split(|b| *b == b' ');
+    let (Some(_), Some(_), Some(version), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Refusal::RequestLine;
+    };
+    match version.strip_prefix(b"HTTP/") {
+        Some(b"1.0" | b"1.1") => Refusal::RequestLine,
+        Some([major, b'.', minor]) if major.is_ascii_digit() && minor.is_ascii_digit() => {
+            Refusal::Version
+        }
+        _ => Refusal::RequestLine,
+    }
+}
+
+/// Where the text of a field value, or of a reason phrase, that begins at `at` ends.
+#[inline(always)]
+fn text_end(head: &[u8], at: usize) -> usize {
+    let mut end = stop::<b' '>(head, at);
+    while head.get(end) == Some(&b'\t') {
+        end = stop::<b' '>(head, end + 1);
+    }
+    end
+}
+
+const ONES: u64 = u64::MAX / 255;
+const TOPS: u64 = ONES << 7;
+
+/// The place of the first of eight bytes whose top bit is set.
+#[inline]
+fn first(found: u64) -> usize {
+    found.trailing_zeros() as usize / 8
+}
+
+/// The first place from `at` on of a byte less than `LEAST`, or of DEL: the end if there is none. Eight bytes at a step,
+/// since what is looked through is short.
+#[inline(always)]
+fn stop<const LEAST: u8>(head: &[u8], at: usize) -> usize {
+    let mut rest = head.get(at..).unwrap_or_default();
+    while let Some((step, behind)) = rest.split_first_chunk() {
+        let step = u64::from_le_bytes(*step);
+        let less = step.wrapping_sub(ONES * u64::from(LEAST)) & !step;
+        let del = step ^ (ONES * 0x7f);
+        let del = del.wrapping_sub(ONES) & !del;
+        // A byte behind the first that is found may be taken for one wrongly, but none before it.
+        let found = (less | del) & TOPS;
+        if found != 0 {
+            return head.len() - rest.len() + first(found);
+        }
+        rest = behind;
+    }
+    let is_end = |b: &u8| *b < LEAST || *b == 0x7f;
+    let left = rest.iter().position(is_end).unwrap_or(rest.len());
+    head.len() - rest.len() + left
+}
+
+/// The first place of a byte from `at` on, looked for in the same way.
+#[inline]
+pub(super) fn find(head: &[u8], at: usize, byte: u8) -> Option<usize> {
+    let mut rest = head.get(at..)?;
+    while let Some((step, behind)) = rest.split_first_chunk() {
+        let zeros = u64::from_le_bytes(*step) ^ (ONES * u64::from(byte));
+        let found = zeros.wrapping_sub(ONES) & !zeros & TOPS;
+        if found != 0 {
+            return Some(head.len() - rest.len() + first(found));
+        }
+        rest = behind;
+    }
+    let left = rest.iter().position(|b| *b == byte)?;
+    Some(head.len() - rest.len() + left)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every byte at every place of a step, with the bytes around it that carry into it or out of it.
+    #[test]
+    fn steps_find_what_single_bytes_do() {
+        for byte in 0..=u8::MAX {
+            for other in [0x20, 0x21, 0x7e, 0x80, 0xa0, 0xff] {
+                for place in 0..20 {
+                    let mut text = [other; 20];
+                    text[place] = byte;
+                    for at in 0..=20 {
+                        let rest = &text[at..];
+                        let plain = |least: u8| {
+                            let is_end = |b: &u8| *b < least || *b == 0x7f;
+                            at + rest.iter().position(is_end).unwrap_or(rest.len())
+                        };
+                        assert_eq!(stop::<b' '>(&text, at), plain(b' '), "{byte:#x}");
+                        assert_eq!(stop::<b'!'>(&text, at), plain(b'!'), "{byte:#x}");
+                        let found = rest.iter().position(|b| *b == byte).map(|n| at + n);
+                        assert_eq!(find(&text, at, byte), found, "{byte:#x}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn parts_of_lines() {
+        let strict = Leniency::default();
+        let head = b"PUT /a HTTP/1.0\r\nX-A:\t b c \r\n\r\n";
+        let line = request_line(head, strict).unwrap();
+        assert_eq!(&head[line.method], b"PUT");
+        assert_eq!(&head[line.target], b"/a");
+        assert_eq!(line.version, Version::HTTP_10);
+        let field = field_line(head, line.next, strict).unwrap().unwrap();
+        assert_eq!(&head[field.name], b"X-A");
+        assert_eq!(&head[field.value], b"b c");
+        assert!(!field.folded);
+        assert!(field_line(head, field.next, strict).unwrap().is_none());
+
+        let head = b"HTTP/1.1 204 No thing\r\nX \t:\r\n a\r\n\tb \r\n\r\n";
+        let forgiving = Leniency {
+            fields: true,
+            ..strict
+        };
+        let line = status_line(head, strict).unwrap();
+        assert_eq!((line.version, line.code), (Version::HTTP_11, 204));
+        assert_eq!(&head[line.reason], b"No thing");
+        let field = field_line(head, line.next, forgiving).unwrap().unwrap();
+        assert_eq!(&head[field.name], b"X");
+        assert_eq!(&head[field.value], b"\r\n a\r\n\tb");
+        assert!(field.folded);
+        assert!(field_line(head, field.next, forgiving).unwrap().is_none());
+    }
+}

@@ -113,14 +113,14 @@ where
         mut stream: Stream,
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
-        // What is over soon, or is for HTTP/2 only, is boxed: a connection that waits is as large as all it may await.
+        // What is over soon is boxed: a connection that waits is as large as all it may await.
         let protocol = preface::protocol(&mut stream, self.server_options(), shutdown);
         match Box::pin(protocol).await? {
             Protocol::Custom => {
                 return self.clone().process_custom_session(stream, shutdown).await;
             }
             Protocol::Http2 => {
-                Box::pin(h2_conn::serve(self, stream, shutdown)).await;
+                h2_conn::serve(self, stream, shutdown).await;
                 return None;
             }
             Protocol::Http1 => {}

@@ -224,8 +224,8 @@ impl HttpSession {
     pub(crate) fn next_exchange(&mut self) {
         self.inner.conn.next_exchange();
         self.inner.conn.rest();
+        // The request is a copy of one that was received: the worker keeps that, and would have one more each time.
         let ended = std::mem::take(&mut self.inner.exchange);
-        head::recycle_request(ended.request);
         head::recycle_response(ended.response);
     }
 

@@ -139,6 +139,42 @@ async fn unbuffered_writes_go_out_at_once() {
     assert_eq!(other.read_u8().await.unwrap(), b'x');
 }
 
+/// Neither a read nor a write may be all that a worker does, however much the other end gives or takes.
+#[tokio::test]
+async fn a_busy_connection_makes_room_for_other_tasks() {
+    let (mut writer, peer) = pair().await;
+    writer.set_buffer_settings(L4BufferSettings::unbuffered());
+    let others = Arc::new(AtomicUsize::new(0));
+    let other = tokio::spawn({
+        let others = others.clone();
+        async move { others.fetch_add(1, Ordering::Relaxed) }
+    });
+    // The kernel takes more single bytes than this before it has the writer wait.
+    let mut written = 0;
+    while others.load(Ordering::Relaxed) == 0 {
+        writer.write_all(b"x").await.unwrap();
+        written += 1;
+        assert!(written < 1000, "nobody else had a turn");
+    }
+    other.await.unwrap();
+
+    let mut reader = Stream::from(peer);
+    reader.set_buffer_settings(L4BufferSettings::unbuffered());
+    writer.write_all(&[b'y'; 1000]).await.unwrap();
+    received(&reader, 1000 + written).await;
+    let other = tokio::spawn({
+        let others = others.clone();
+        async move { others.fetch_add(1, Ordering::Relaxed) }
+    });
+    let mut read = 0;
+    while others.load(Ordering::Relaxed) == 1 {
+        reader.read_u8().await.unwrap();
+        read += 1;
+        assert!(read < 1000, "nobody else had a turn");
+    }
+    other.await.unwrap();
+}
+
 #[tokio::test]
 async fn rewinding() {
     let (mut stream, mut other) = pair().await;

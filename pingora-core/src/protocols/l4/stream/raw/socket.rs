@@ -11,6 +11,7 @@ use bytes::BufMut;
 use rustix::net::SendFlags;
 use tokio::io::{Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::coop;
 
 /// What the reactor offers for each kind of socket.
 pub(super) trait Socket: AsFd {
@@ -137,9 +138,12 @@ fn poll_send(
     room: usize,
     send: impl Fn() -> io::Result<usize>,
 ) -> Poll<io::Result<usize>> {
+    // As when the reactor is asked first: a task whose socket takes everything makes room for others.
+    let budget = ready!(coop::poll_proceed(cx));
     loop {
         let sent = transfer(socket, Interest::WRITABLE, room, &send);
         if !would_block(&sent) {
+            budget.made_progress();
             return Poll::Ready(sent);
         }
         ready!(socket.poll_write_ready(cx))?;

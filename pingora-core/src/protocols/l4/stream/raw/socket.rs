@@ -51,8 +51,36 @@ macro_rules! socket {
 socket!(TcpStream);
 socket!(UnixStream);
 
-/// Does `io`, which moves at most `room` bytes. Less than that tells, without another call, that the socket has
-/// no more to give or to take: reactors that report changes, as all on Unix do, will report the next one.
+/// Does `io`, which moves at most `room` bytes, once the socket lets it.
+///
+/// Sockets mostly do: the reactor is asked to wait for them only when they do not.
+#[inline]
+fn poll_io(
+    socket: &impl Socket,
+    cx: &mut Context<'_>,
+    interest: Interest,
+    room: usize,
+    mut io: impl FnMut() -> io::Result<usize>,
+) -> Poll<io::Result<usize>> {
+    // A task whose socket always has something to give, or takes everything, makes room for others.
+    let budget = ready!(coop::poll_proceed(cx));
+    loop {
+        match transfer(socket, interest, room, &mut io) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            done => {
+                budget.made_progress();
+                return Poll::Ready(done);
+            }
+        }
+        ready!(match interest.is_readable() {
+            true => socket.poll_read_ready(cx),
+            false => socket.poll_write_ready(cx),
+        })?;
+    }
+}
+
+/// Less than `room` tells, without another call, that the socket has no more to give or to take: reactors that report
+/// changes, as all on Unix do, will report the next one.
 #[inline]
 fn transfer(
     socket: &impl Socket,
@@ -75,25 +103,17 @@ fn transfer(
     }
 }
 
-fn would_block(done: &io::Result<usize>) -> bool {
-    matches!(done, Err(e) if e.kind() == io::ErrorKind::WouldBlock)
-}
-
 #[inline]
 pub(super) fn poll_read(
     socket: &impl Socket,
     cx: &mut Context<'_>,
     buf: &mut ReadBuf<'_>,
 ) -> Poll<io::Result<()>> {
-    loop {
-        // Asked first, because this is where a task that always finds something to read makes room for others.
-        ready!(socket.poll_read_ready(cx))?;
-        let room = buf.remaining();
-        let read = transfer(socket, Interest::READABLE, room, || receive(socket, buf));
-        if !would_block(&read) {
-            return Poll::Ready(read.map(|_| ()));
-        }
-    }
+    let room = buf.remaining();
+    let read = poll_io(socket, cx, Interest::READABLE, room, || {
+        receive(socket, buf)
+    });
+    read.map_ok(|_| ())
 }
 
 #[allow(unsafe_code)]
@@ -115,7 +135,7 @@ pub(super) fn poll_write(
     cx: &mut Context<'_>,
     buf: &[u8],
 ) -> Poll<io::Result<usize>> {
-    poll_send(socket, cx, buf.len(), || {
+    poll_io(socket, cx, Interest::WRITABLE, buf.len(), || {
         Ok(rustix::net::send(socket, buf, SendFlags::NOSIGNAL)?)
     })
 }
@@ -127,25 +147,7 @@ pub(super) fn poll_write_vectored(
     bufs: &[io::IoSlice<'_>],
 ) -> Poll<io::Result<usize>> {
     let room = bufs.iter().map(|buf| buf.len()).sum();
-    poll_send(socket, cx, room, || Ok(rustix::io::writev(socket, bufs)?))
-}
-
-/// A socket mostly takes what it is given: the reactor is asked to wait for it only when it does not.
-#[inline]
-fn poll_send(
-    socket: &impl Socket,
-    cx: &mut Context<'_>,
-    room: usize,
-    send: impl Fn() -> io::Result<usize>,
-) -> Poll<io::Result<usize>> {
-    // As when the reactor is asked first: a task whose socket takes everything makes room for others.
-    let budget = ready!(coop::poll_proceed(cx));
-    loop {
-        let sent = transfer(socket, Interest::WRITABLE, room, &send);
-        if !would_block(&sent) {
-            budget.made_progress();
-            return Poll::Ready(sent);
-        }
-        ready!(socket.poll_write_ready(cx))?;
-    }
+    poll_io(socket, cx, Interest::WRITABLE, room, || {
+        Ok(rustix::io::writev(socket, bufs)?)
+    })
 }

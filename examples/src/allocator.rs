@@ -10,8 +10,8 @@ use libmimalloc_sys::{
 
 /// mimalloc, asked for an alignment only where it has to be.
 ///
-/// The `mimalloc` crate asks for one always. What is larger than a kibibyte is then allocated larger than needed and
-/// aligned within that, on a path three times as long.
+/// The `mimalloc` crate asks for one always. What is no power of two is then often allocated larger than needed and
+/// aligned within that, on a longer path.
 pub struct Allocator;
 
 /// Whether every block of mimalloc is aligned as it should be.

@@ -90,8 +90,6 @@ struct Driver<A> {
     /// Whether the server stops, as the streams are told.
     leaving: Arc<AtomicBool>,
     malformed: u32,
-    /// How many requests may follow.
-    reuses_remaining: Option<u32>,
     alarm: Alarm,
     idle: Idle,
     pings: Pings,
@@ -158,10 +156,6 @@ where
             goodbye,
             leaving: Arc::default(),
             malformed: 0,
-            // The first one is no reuse.
-            reuses_remaining: options
-                .and_then(|o| o.keepalive_request_limit)
-                .map(|limit| limit.saturating_add(1)),
             alarm: Alarm::default(),
             idle: Idle {
                 timeout: options.and_then(|o| o.h2_idle_timeout),
@@ -181,7 +175,6 @@ where
                     self.leaving.store(true, Ordering::Relaxed);
                 }
                 session.set_leaving(self.leaving.clone());
-                self.count_request();
                 let shared = self.shared.clone();
                 // The one task that a request costs: a stream is served beside the others.
                 tokio::spawn(async move {
@@ -195,16 +188,6 @@ where
                 if self.malformed > MALFORMED {
                     self.end_now(Reason::ENHANCE_YOUR_CALM);
                 }
-            }
-        }
-    }
-
-    /// Ends the connection after as many requests as it may have.
-    fn count_request(&mut self) {
-        if let Some(left) = &mut self.reuses_remaining {
-            *left = left.saturating_sub(1);
-            if *left == 0 {
-                self.leave();
             }
         }
     }

@@ -200,32 +200,6 @@ fn an_idle_connection_closes() {
 }
 
 #[test]
-fn a_connection_serves_as_many_requests_as_it_may() {
-    let origin = Origin::answering("HTTP/1.1 204 No Content\r\n\r\n");
-    let mut setup = setup();
-    setup.options.keepalive_request_limit = Some(1);
-    let proxy = Proxy::start_with(setup, forward_to(origin.path()));
-    let mut raw = Raw::new(&proxy);
-    raw.assert_alive(1);
-    raw.request(3, "GET", &[], true);
-    let (mut goodbye, mut ping, mut answered) = (None, None, false);
-    while goodbye.is_none() || ping.is_none() || !answered {
-        let frame = raw.read();
-        match frame.kind {
-            GOAWAY => goodbye = Some(frame.code()),
-            PING => ping = Some(frame.payload),
-            kind => answered |= (kind, frame.id) == (HEADERS, 3),
-        }
-    }
-    assert_eq!(goodbye, Some(NO_ERROR));
-    // Sent before the client could know.
-    raw.assert_alive(5);
-    raw.send(PING, ACK, 0, &ping.unwrap());
-    assert_eq!(raw.read_goaway(), NO_ERROR);
-    raw.wire.read_to_end();
-}
-
-#[test]
 fn a_client_that_answers_no_ping_is_closed() {
     let origin = Origin::scripted(|mut wire, _| {
         wire.read_to_end();

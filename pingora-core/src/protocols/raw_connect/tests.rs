@@ -125,6 +125,8 @@ async fn what_is_no_answer() {
         ("HTTP/1.1 200 OK\r\nx: y\r\n", ConnectionClosed),
         ("SSH-2.0-OpenSSH\r\n\r\n", ConnectProxyFailure),
         ("HTTP/1.1 20 OK\r\n\r\n", ConnectProxyFailure),
+        ("HTTP/1.1 200 OK\nVia: p\r\n\r\n", ConnectProxyFailure),
+        ("HTTP/1.1 200 OK\r\nVia: \0\r\n\r\n", ConnectProxyFailure),
         ("HTTP/1.1 200 OK\r\na b\r\n\r\n", ConnectProxyFailure),
         (&long, ConnectProxyFailure),
         (&many, ConnectProxyFailure),

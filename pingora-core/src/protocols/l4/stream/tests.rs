@@ -175,6 +175,86 @@ async fn a_busy_connection_makes_room_for_other_tasks() {
     other.await.unwrap();
 }
 
+/// Both kinds of socket, each with its other end.
+async fn pairs() -> Vec<(Stream, Stream)> {
+    let (tcp, peer) = pair().await;
+    let (a, b) = UnixStream::pair().unwrap();
+    vec![(tcp, peer.into()), (a.into(), b.into())]
+}
+
+#[tokio::test]
+async fn more_slices_than_the_system_takes_at_once() {
+    for (mut writer, mut reader) in pairs().await {
+        let slices = vec![IoSlice::new(b"0123456789"); 1500];
+        let mut written = 0;
+        while written < 15_000 {
+            let slices = &slices[written / 10..];
+            let n = writer.write_vectored(slices).await.unwrap();
+            // Whole slices are asked for, and taken while there is room.
+            assert_eq!(n % 10, 0);
+            written += n;
+            // What is written next has room, and must not wait for a change that does not come.
+            let mut got = vec![0; n];
+            reader.read_exact(&mut got).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_writer_that_waited_goes_on_when_there_is_room() {
+    for (mut writer, mut reader) in pairs().await {
+        let all = vec![b'x'; 20 << 20];
+        let sent = async {
+            let mut rest = &all[..];
+            while !rest.is_empty() {
+                let halves = rest.split_at(rest.len() / 2);
+                let slices = [IoSlice::new(halves.0), IoSlice::new(halves.1)];
+                let n = writer.write_vectored(&slices).await.unwrap();
+                rest = &rest[n..];
+                let n = writer.write(rest).await.unwrap();
+                rest = &rest[n..];
+            }
+            writer.flush().await.unwrap();
+        };
+        let mut got = vec![0; all.len()];
+        let (_, read) = tokio::join!(sent, reader.read_exact(&mut got));
+        read.unwrap();
+        assert_eq!(got, all);
+    }
+}
+
+#[tokio::test]
+async fn the_end_is_seen_behind_a_read_that_had_room() {
+    for (mut writer, mut reader) in pairs().await {
+        writer.write_all(b"ab").await.unwrap();
+        writer.flush().await.unwrap();
+        let mut got = [0; 100];
+        assert_eq!(reader.read(&mut got).await.unwrap(), 2);
+        drop(writer);
+        assert_eq!(reader.read(&mut got).await.unwrap(), 0);
+    }
+    for (mut writer, mut reader) in pairs().await {
+        writer.write_all(b"ab").await.unwrap();
+        writer.flush().await.unwrap();
+        drop(writer);
+        let mut got = [0; 100];
+        assert_eq!(reader.read(&mut got).await.unwrap(), 2);
+        assert_eq!(reader.read(&mut got).await.unwrap(), 0);
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_moved_at_once() {
+    for (mut writer, mut reader) in pairs().await {
+        writer.set_buffer_settings(L4BufferSettings::unbuffered());
+        assert_eq!(writer.write(b"").await.unwrap(), 0);
+        let empty = [IoSlice::new(b""), IoSlice::new(b"")];
+        assert_eq!(writer.write_vectored(&empty).await.unwrap(), 0);
+        writer.write_all(b"a").await.unwrap();
+        assert_eq!(reader.read_u8().await.unwrap(), b'a');
+    }
+}
+
 #[tokio::test]
 async fn rewinding() {
     let (mut stream, mut other) = pair().await;

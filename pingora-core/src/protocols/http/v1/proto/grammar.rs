@@ -1,8 +1,8 @@
 //! The lines of a head, and what may stand on them (RFC 9112 sections 2 to 5).
 //!
 //! Each function reads one line of a head and says where its parts are; nothing is copied. Bytes of a message are
-//! looked at nowhere else before they are known to be what they should, but for the names of fields: most are known
-//! ones, which it is quicker to recognize than to check.
+//! looked at nowhere else before they are known to be what they should, but for methods and the names of fields, which
+//! may hold anything here, line ends included: most are known ones, which it is quicker to recognize than to check.
 
 use std::ops::Range;
 
@@ -22,7 +22,7 @@ pub(super) struct Leniency {
 
 /// The parts of a request line (RFC 9112 section 3).
 pub(super) struct RequestLine {
-    /// Not checked to be a token.
+    /// Not checked to be a token, and without SP only.
     pub(super) method: Range<usize>,
     /// Anything but white space and control characters; bytes of 0x80 and above are left to the origin.
     pub(super) target: Range<usize>,
@@ -42,7 +42,7 @@ pub(super) struct StatusLine {
 
 /// The parts of a field line (RFC 9112 section 5).
 pub(super) struct FieldLine {
-    /// Not checked to be a token.
+    /// Not checked to be a token, and without a colon only.
     pub(super) name: Range<usize>,
     /// Without white space around it: HTAB, SP to `~` and 0x80 to 0xff, but for the line breaks of a folded one.
     pub(super) value: Range<usize>,

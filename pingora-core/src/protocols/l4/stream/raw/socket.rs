@@ -79,8 +79,8 @@ fn poll_io(
     }
 }
 
-/// Less than `room` tells, without another call, that the socket has no more to give or to take: reactors that report
-/// changes, as all on Unix do, will report the next one.
+/// Less than `room` tells, without another call, that the socket has no more to give or to take. The reactor is told so
+/// by `WouldBlock`, as it would be after that call: it then waits for the next change, or asks for it anew, as it has to.
 #[inline]
 fn transfer(
     socket: &impl Socket,
@@ -140,12 +140,19 @@ pub(super) fn poll_write(
     })
 }
 
+/// How many slices one call may write (`IOV_MAX`).
+const MOST_SLICES: usize = 1024;
+
+/// A peer that is gone is told by an error: as all of Rust's own vectored writes, this relies on the process to ignore
+/// SIGPIPE, which every Rust program does.
 #[inline]
 pub(super) fn poll_write_vectored(
     socket: &impl Socket,
     cx: &mut Context<'_>,
     bufs: &[io::IoSlice<'_>],
 ) -> Poll<io::Result<usize>> {
+    // The system takes no more at a time, which must not look as if the socket took no more.
+    let bufs = &bufs[..bufs.len().min(MOST_SLICES)];
     let room = bufs.iter().map(|buf| buf.len()).sum();
     poll_io(socket, cx, Interest::WRITABLE, room, || {
         Ok(rustix::io::writev(socket, bufs)?)

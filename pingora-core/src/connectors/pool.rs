@@ -17,12 +17,15 @@
 mod shelf;
 mod slots;
 
+use std::ops::DerefMut;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use spin::mutex::SpinMutex;
+use spin::Yield;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
@@ -75,7 +78,9 @@ pub(crate) struct Pool<T> {
 
 /// The shelf of one worker.
 struct Own<T> {
-    shelf: Mutex<Shelf<T>>,
+    /// Nobody waits for it but where tasks move between threads, and then for moments: a lock that is given back by a
+    /// plain write, since nobody has to be woken.
+    shelf: SpinMutex<Shelf<T>, Yield>,
     /// The length of the shelf, to be read by others.
     len: AtomicUsize,
 }
@@ -83,7 +88,7 @@ struct Own<T> {
 impl<T> Default for Own<T> {
     fn default() -> Self {
         Own {
-            shelf: Mutex::default(),
+            shelf: SpinMutex::new(Shelf::default()),
             len: AtomicUsize::new(0),
         }
     }
@@ -255,9 +260,9 @@ impl<T: Idle> Pool<T> {
         let Some(own) = self.shelves.get(index) else {
             return false;
         };
-        self.sweep_shelf(&own.shelf, &own.len);
+        self.sweep_shelf(|| own.shelf.lock(), &own.len);
         if self.shared_len.load(Ordering::Relaxed) > 0 {
-            self.sweep_shelf(&self.shared, &self.shared_len);
+            self.sweep_shelf(|| self.shared.lock(), &self.shared_len);
         }
         let mut shelf = own.shelf.lock();
         let left = shelf.len() > 0 || self.shared_len.load(Ordering::Relaxed) > 0;
@@ -265,14 +270,14 @@ impl<T: Idle> Pool<T> {
         left
     }
 
-    fn sweep_shelf(&self, shelf: &Mutex<Shelf<T>>, len: &AtomicUsize) {
+    fn sweep_shelf<G: DerefMut<Target = Shelf<T>>>(&self, lock: impl Fn() -> G, len: &AtomicUsize) {
         let now = Instant::now();
         // What is looked at is off the shelf meanwhile, so that it can be dropped without a lock.
-        let mut taken = shelf.lock().take_all();
+        let mut taken = lock().take_all();
         taken.retain(|entry| {
             entry.expires.is_none_or(|at| at > now) && !self.has_ended(&mut entry.conn)
         });
-        let mut shelf = shelf.lock();
+        let mut shelf = lock();
         shelf.put_back(taken);
         len.store(shelf.len(), Ordering::Relaxed);
     }

@@ -194,7 +194,7 @@ impl Conn {
 
     /// One read of a peer of which nothing is expected.
     pub(super) fn poll_unexpected(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if let Some(socket) = self.stream.as_any().downcast_ref::<L4Stream>() {
+        if let Some(socket) = self.stream.as_any_mut().downcast_mut::<L4Stream>() {
             ready!(socket.poll_readable(cx));
         }
         self.poll_read(cx)
@@ -468,16 +468,15 @@ impl Conn {
 fn piece(bytes: &[u8]) -> BytesMut {
     const BLOCK: usize = 4096;
     thread_local! {
-        static REST: RefCell<BytesMut> = RefCell::default();
+        static REST: RefCell<BytesMut> = RefCell::new(BytesMut::with_capacity(BLOCK));
     }
     if bytes.len() > BLOCK / 4 {
         return BytesMut::from(bytes);
     }
     REST.with(|rest| {
         let mut rest = rest.borrow_mut();
-        if rest.capacity() < bytes.len() {
-            *rest = BytesMut::with_capacity(BLOCK);
-        }
+        // The same block from its beginning, if nothing of it is kept; else another one.
+        rest.reserve(bytes.len());
         rest.extend_from_slice(bytes);
         rest.split()
     })

@@ -455,6 +455,100 @@ fn moving_to_another_runtime() {
     });
 }
 
+/// A waker that counts how often it is used.
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl std::task::Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Woken {
+    fn poll(self: &Arc<Self>, stream: &mut Stream) -> Poll<()> {
+        stream.poll_readable(&mut Context::from_waker(&self.clone().into()))
+    }
+
+    fn poll_read(self: &Arc<Self>, stream: &mut Stream) -> Poll<u8> {
+        let mut byte = [0];
+        let waker = self.clone().into();
+        let mut buf = ReadBuf::new(&mut byte);
+        let read = Pin::new(stream).poll_read(&mut Context::from_waker(&waker), &mut buf);
+        read.map(|read| {
+            read.unwrap();
+            byte[0]
+        })
+    }
+
+    async fn times(&self, times: usize) {
+        while self.0.load(Ordering::Relaxed) < times {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Whoever waits is woken each time, however often it asked, by whichever way, and whoever asked before.
+#[tokio::test]
+async fn who_waits_is_woken() {
+    for (mut stream, mut other) in pairs().await {
+        let (first, second) = (Arc::<Woken>::default(), Arc::<Woken>::default());
+        for round in 1..4 {
+            for _ in 0..3 {
+                assert!(first.poll_read(&mut stream).is_pending());
+                assert!(first.poll(&mut stream).is_pending());
+            }
+            other.write_all(b"ab").await.unwrap();
+            other.flush().await.unwrap();
+            first.times(2 * round - 1).await;
+            assert!(first.poll(&mut stream).is_ready());
+            for expected in *b"ab" {
+                assert_eq!(first.poll_read(&mut stream), Poll::Ready(expected));
+            }
+            // What was told and read is no wait any more.
+            assert!(first.poll_read(&mut stream).is_pending());
+            assert!(second.poll_read(&mut stream).is_pending());
+            assert!(first.poll(&mut stream).is_pending());
+            assert_eq!(stream.probe().map(|probed| probed.is_pending()), Some(true));
+            other.write_all(b"c").await.unwrap();
+            other.flush().await.unwrap();
+            first.times(2 * round).await;
+            assert_eq!(first.poll_read(&mut stream), Poll::Ready(b'c'));
+            assert_eq!(second.0.load(Ordering::Relaxed), 0);
+        }
+        assert!(first.poll(&mut stream).is_pending());
+        drop(other);
+        first.times(7).await;
+        assert!(matches!(stream.probe(), Some(Poll::Ready(Ok(0)))));
+    }
+}
+
+/// A task whose turn is over when it begins to wait is not registered, and asks again.
+#[tokio::test]
+async fn who_waits_after_its_turn_is_woken() {
+    for (mut stream, mut other) in pairs().await {
+        // A socket counts as ready until it was read.
+        assert!(Arc::<Woken>::default().poll_read(&mut stream).is_pending());
+        std::future::poll_fn(|cx| {
+            while tokio::task::coop::has_budget_remaining() {
+                ready!(tokio::task::coop::poll_proceed(cx)).made_progress();
+            }
+            assert!(stream.poll_readable(cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        tokio::task::yield_now().await;
+        let write = async {
+            tokio::task::yield_now().await;
+            other.write_all(b"x").await.unwrap();
+            other.flush().await.unwrap();
+        };
+        let both = async { tokio::join!(stream.read_u8(), write).0 };
+        let read = tokio::time::timeout(Duration::from_secs(30), both).await;
+        assert_eq!(read.expect("woken").unwrap(), b'x');
+    }
+}
+
 #[derive(Debug, Clone, Default)]
 struct Counts(Arc<[AtomicUsize; 2]>);
 

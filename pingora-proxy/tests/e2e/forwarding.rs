@@ -173,6 +173,26 @@ fn trailers_of_a_chunked_request_are_passed_on() {
 }
 
 #[test]
+fn trailers_that_belong_into_the_head_are_not_passed_on() {
+    const TRAILERS: &str =
+        "0\r\nContent-Length: 5\r\nHost: b\r\nTransfer-Encoding: chunked\r\nCookie: a=b\r\n\
+         Set-Cookie: a=b\r\nX-Sum: 42\r\nX-Forwarded-For: 127.0.0.9\r\n\r\n";
+    let origin = Origin::scripted(|mut wire, _| {
+        let request = wire.read_message();
+        assert_eq!(request.trailers.to_ascii_lowercase(), "x-sum: 42\r\n");
+        wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+        wire.send(TRAILERS);
+    });
+    let proxy = Proxy::to(&origin);
+    let mut client = proxy.connect();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+    client.send(TRAILERS);
+    let response = client.read_response();
+    assert_eq!(response.text(), "hello");
+    assert_eq!(response.trailers.to_ascii_lowercase(), "x-sum: 42\r\n");
+}
+
+#[test]
 fn fields_of_one_connection_are_not_passed_on() {
     let origin = Origin::scripted(|mut wire, _| {
         let request = wire.read_message();

@@ -10,19 +10,10 @@ use pingora_error::ErrorType::H2Error;
 use pingora_error::{Error, Result};
 
 use super::stream_error;
+use crate::protocols::http::trailers;
 
 /// Bytes of connection window that are asked for at once, so that one stream does not hold back the others.
 const MOST_AT_ONCE: usize = 64 * 1024;
-
-/// Fields that speak of one connection.
-const NOT_IN_HTTP2: [&str; 6] = [
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "transfer-encoding",
-    "upgrade",
-];
 
 /// Pieces of a body, and perhaps its end.
 #[derive(Default)]
@@ -55,13 +46,9 @@ impl Out {
         }
     }
 
-    /// Nothing follows but trailers, of which those that HTTP/2 has no place for are left out (RFC 9113 section 8.2.2).
-    pub(crate) fn end(&mut self, mut trailers: Option<HeaderMap>) {
-        if let Some(trailers) = &mut trailers {
-            for name in NOT_IN_HTTP2 {
-                trailers.remove(name);
-            }
-        }
+    /// Nothing follows but trailers, of which those that belong into a head are left out.
+    pub(crate) fn end(&mut self, trailers: Option<HeaderMap>) {
+        let trailers = trailers.map(trailers::only_passed_on);
         let trailers = trailers.filter(|trailers| !trailers.is_empty());
         self.end = Some(trailers.map_or(End::Plain, End::Trailers));
     }
@@ -182,10 +169,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_speaks_of_a_connection_is_no_trailer() {
+    fn what_belongs_into_a_head_is_no_trailer() {
         let mut trailers = HeaderMap::new();
-        for name in NOT_IN_HTTP2 {
+        for name in ["connection", "content-length", "set-cookie"] {
             trailers.append(name, http::HeaderValue::from_static("x"));
+            trailers.append(name, http::HeaderValue::from_static("y"));
         }
         let mut out = Out::default();
         out.end(Some(trailers.clone()));

@@ -5,6 +5,7 @@ use http::HeaderMap;
 
 use super::framing::Framing;
 use super::out::Out;
+use crate::protocols::http::trailers;
 
 /// Puts a body on the wire as its head promised it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +74,8 @@ impl Encoder {
         }
     }
 
-    /// Ends the body. Trailers are written where the framing has room for them, and dropped elsewhere.
+    /// Ends the body. Trailers are written where the framing has room for them, and dropped elsewhere; so are those that
+    /// belong into a head.
     ///
     /// # Errors
     /// Fewer bytes were written than promised; the connection must be closed so that the peer sees it.
@@ -87,7 +89,8 @@ impl Encoder {
             Encoder::Chunked => {
                 out.write(|buf| {
                     buf.extend_from_slice(b"0\r\n");
-                    for (name, value) in trailers.into_iter().flatten() {
+                    let all = trailers.into_iter().flatten();
+                    for (name, value) in all.filter(|(name, _)| trailers::is_passed_on(name)) {
                         buf.extend_from_slice(name.as_str().as_bytes());
                         buf.extend_from_slice(b": ");
                         buf.extend_from_slice(value.as_bytes());
@@ -121,10 +124,11 @@ mod tests {
 
     #[test]
     fn each_framing_on_the_wire() {
-        let trailers = HeaderMap::from_iter([(
-            http::HeaderName::from_static("x-sum"),
-            http::HeaderValue::from_static("1"),
-        )]);
+        let trailers = ["content-length", "x-sum", "host"].map(|name| {
+            let one = http::HeaderValue::from_static("1");
+            (http::HeaderName::from_static(name), one)
+        });
+        let trailers = HeaderMap::from_iter(trailers);
         let rows: [(Framing, &[u8]); 5] = [
             (Framing::Empty, b""),
             (Framing::Length(5), b"hello"),

@@ -10,10 +10,12 @@ use http::request::Parts;
 use http::{Extensions, Method, Request, Uri, Version};
 use pingora_error::{ErrorType::InvalidHTTPHeader, OrErr, Result};
 use std::ops::Deref;
+use triomphe::Arc;
 
 /// The header of an HTTP request: request line and fields.
 ///
-/// Reads as [`http::request::Parts`]; changes go through methods.
+/// Reads as [`http::request::Parts`]; changes go through methods. A clone shares everything with the header it was made
+/// of until one of the two is changed, which copies it then.
 ///
 /// ```
 /// use pingora_http::RequestHeader;
@@ -30,12 +32,30 @@ use std::ops::Deref;
 /// ```
 #[derive(Clone, Debug)]
 pub struct RequestHeader {
+    head: Arc<Head>,
+    send_end_stream: bool,
+}
+
+/// What clones share. The copy for the upstream is mostly sent as the client sent it, so none is made until it is known
+/// to differ.
+#[derive(Clone, Debug)]
+struct Head {
     parts: Parts,
     index: Index,
     cases: Option<CaseMap>,
     /// The request target where `parts.uri` does not give it back.
     raw_target: Option<Box<[u8]>>,
-    send_end_stream: bool,
+}
+
+impl Head {
+    fn forget(&mut self) {
+        crate::forget_fields(&mut self.parts.headers, &mut self.cases);
+        self.parts.method = Method::GET;
+        self.parts.uri = Uri::default();
+        self.parts.extensions.clear();
+        self.index = Index::default();
+        self.raw_target = None;
+    }
 }
 
 impl RequestHeader {
@@ -52,9 +72,7 @@ impl RequestHeader {
         path: &[u8],
         size_hint: Option<usize>,
     ) -> Result<Self> {
-        let mut header = Self::build_no_case(method, path, size_hint)?;
-        header.cases = Some(CaseMap::default());
-        Ok(header)
+        Self::built(method, path, Some(CaseMap::default()), size_hint)
     }
 
     /// Makes a header like [`build`](Self::build), except that names lose their spelling: what HTTP/2 needs,
@@ -68,11 +86,20 @@ impl RequestHeader {
         path: &[u8],
         size_hint: Option<usize>,
     ) -> Result<Self> {
+        Self::built(method, path, None, size_hint)
+    }
+
+    fn built(
+        method: impl TryInto<Method>,
+        path: &[u8],
+        cases: Option<CaseMap>,
+        size_hint: Option<usize>,
+    ) -> Result<Self> {
         let method = method
             .try_into()
             .explain_err(InvalidHTTPHeader, |_| "invalid method")?;
         let target = Target::parse(Bytes::copy_from_slice(path))?;
-        Ok(Self::from_target(method, target, None, size_hint))
+        Ok(Self::from_target(method, target, cases, size_hint))
     }
 
     /// A header to [`start`](Self::start).
@@ -100,23 +127,22 @@ impl RequestHeader {
         fields: usize,
     ) -> Result<()> {
         let target = Target::parse(target)?;
-        self.parts.method = method;
-        self.parts.version = version;
-        self.parts.uri = target.uri;
-        self.raw_target = target.raw;
-        crate::make_room(&mut self.parts.headers, Some(fields));
+        let head = self.change();
+        head.parts.method = method;
+        head.parts.version = version;
+        head.parts.uri = target.uri;
+        head.raw_target = target.raw;
+        crate::make_room(&mut head.parts.headers, Some(fields));
         Ok(())
     }
 
     /// Makes the header a blank one again, which keeps the memory for its fields.
     #[doc(hidden)]
     pub fn forget(&mut self) {
-        crate::forget_fields(&mut self.parts.headers, &mut self.cases);
-        self.parts.method = Method::GET;
-        self.parts.uri = Uri::default();
-        self.parts.extensions.clear();
-        self.index = Index::default();
-        self.raw_target = None;
+        match Arc::get_mut(&mut self.head) {
+            Some(head) => head.forget(),
+            None => *self = RequestHeader::blank(),
+        }
         self.send_end_stream = true;
     }
 
@@ -131,13 +157,18 @@ impl RequestHeader {
         parts.method = method;
         parts.uri = target.uri;
         crate::make_room(&mut parts.headers, size_hint);
-        RequestHeader {
+        RequestHeader::from(Head {
             parts,
             index: Index::default(),
             cases,
             raw_target: target.raw,
-            send_end_stream: true,
-        }
+        })
+    }
+
+    /// What is to be changed, copied if somebody else has it too.
+    #[inline]
+    fn change(&mut self) -> &mut Head {
+        Arc::make_mut(&mut self.head)
     }
 
     /// Adds a field behind those that have the same name, and tells whether there were any.
@@ -150,10 +181,11 @@ impl RequestHeader {
         name: impl IntoCaseHeaderName,
         value: impl TryInto<HeaderValue>,
     ) -> Result<bool> {
+        let head = self.change();
         fields::append(
-            &mut self.parts.headers,
-            &mut self.index,
-            &mut self.cases,
+            &mut head.parts.headers,
+            &mut head.index,
+            &mut head.cases,
             name,
             value,
         )
@@ -167,10 +199,11 @@ impl RequestHeader {
     /// `InvalidHTTPHeader` when the name is not valid, or when there are too many fields.
     #[doc(hidden)]
     pub fn append_raw(&mut self, name: &[u8], value: HeaderValue) -> Result<bool> {
+        let head = self.change();
         fields::append_raw(
-            &mut self.parts.headers,
-            &mut self.index,
-            &mut self.cases,
+            &mut head.parts.headers,
+            &mut head.index,
+            &mut head.cases,
             name,
             value,
         )
@@ -186,10 +219,11 @@ impl RequestHeader {
         name: impl IntoCaseHeaderName,
         value: impl TryInto<HeaderValue>,
     ) -> Result<()> {
+        let head = self.change();
         fields::insert(
-            &mut self.parts.headers,
-            &mut self.index,
-            &mut self.cases,
+            &mut head.parts.headers,
+            &mut head.index,
+            &mut head.cases,
             name,
             value,
         )
@@ -198,22 +232,26 @@ impl RequestHeader {
     /// Whether one of these names is among the fields.
     #[doc(hidden)]
     pub fn may_have(&self, any: Names) -> bool {
-        self.index.has_any(any)
+        self.head.index.has_any(any)
     }
 
     /// What is known of the fields without a look-up.
     #[doc(hidden)]
     pub fn index(&self) -> &Index {
-        &self.index
+        &self.head.index
     }
 
     /// Removes every field of these names.
     #[doc(hidden)]
     pub fn remove_any(&mut self, names: Names) {
+        if !self.may_have(names) {
+            return;
+        }
+        let head = self.change();
         fields::remove_any(
-            &mut self.parts.headers,
-            &mut self.index,
-            &mut self.cases,
+            &mut head.parts.headers,
+            &mut head.index,
+            &mut head.cases,
             names,
         );
     }
@@ -223,10 +261,13 @@ impl RequestHeader {
     where
         &'a N: 'a + AsHeaderName,
     {
+        // Nothing to remove is no reason to copy.
+        self.headers.get(name)?;
+        let head = self.change();
         fields::remove(
-            &mut self.parts.headers,
-            &mut self.index,
-            &mut self.cases,
+            &mut head.parts.headers,
+            &mut head.index,
+            &mut head.cases,
             name,
         )
     }
@@ -237,7 +278,7 @@ impl RequestHeader {
     /// Names are spelled as they were given. Where that is not kept, see [`has_case`](Self::has_case),
     /// standard names are written like "Content-Type" and all others in lower case.
     pub fn header_to_h1_wire(&self, buf: &mut impl BufMut) {
-        fields::write_h1(&self.parts.headers, self.cases.as_ref(), buf);
+        fields::write_h1(&self.head.parts.headers, self.head.cases.as_ref(), buf);
     }
 
     /// Calls `f` with each field; the values of one name come in their order.
@@ -249,33 +290,36 @@ impl RequestHeader {
         &self,
         f: F,
     ) -> Result<()> {
-        fields::map(&self.parts.headers, self.cases.as_ref(), f)
+        fields::map(&self.head.parts.headers, self.head.cases.as_ref(), f)
     }
 
     /// Each field with the spelling of its name; yields nothing when spellings are not kept.
     pub fn case_header_iter(&self) -> impl Iterator<Item = (&CaseHeaderName, &HeaderValue)> + '_ {
-        fields::case_iter(&self.parts.headers, self.cases.as_ref())
+        fields::case_iter(&self.head.parts.headers, self.head.cases.as_ref())
     }
 
     /// Whether the header keeps the spelling of its field names.
     pub fn has_case(&self) -> bool {
-        self.cases.is_some()
+        self.head.cases.is_some()
     }
 
     /// Sets the method.
     pub fn set_method(&mut self, method: Method) {
-        self.parts.method = method;
+        self.change().parts.method = method;
     }
 
     /// Sets the URI, in place of the request target there was.
     pub fn set_uri(&mut self, uri: Uri) {
-        self.parts.uri = uri;
-        self.raw_target = None;
+        let head = self.change();
+        head.parts.uri = uri;
+        head.raw_target = None;
     }
 
     /// Sets the version.
     pub fn set_version(&mut self, version: Version) {
-        self.parts.version = version;
+        if self.head.parts.version != version {
+            self.change().parts.version = version;
+        }
     }
 
     /// Sets the request target from the bytes of a request line.
@@ -290,8 +334,9 @@ impl RequestHeader {
     /// [`http::Uri`] does not take.
     pub fn set_raw_path(&mut self, path: &[u8]) -> Result<()> {
         let target = Target::parse(Bytes::copy_from_slice(path))?;
-        self.parts.uri = target.uri;
-        self.raw_target = target.raw;
+        let head = self.change();
+        head.parts.uri = target.uri;
+        head.raw_target = target.raw;
         Ok(())
     }
 
@@ -300,10 +345,10 @@ impl RequestHeader {
     /// It is what was received (without a fragment) or set last. After [`set_uri`](Self::set_uri) it is path
     /// and query of that URI, or its authority when it has neither.
     pub fn raw_path(&self) -> &[u8] {
-        if let Some(raw) = &self.raw_target {
+        if let Some(raw) = &self.head.raw_target {
             return raw;
         }
-        let uri = &self.parts.uri;
+        let uri = &self.head.parts.uri;
         match (uri.path_and_query(), uri.authority()) {
             (Some(path), _) => path.as_str().as_bytes(),
             (None, Some(authority)) => authority.as_str().as_bytes(),
@@ -313,7 +358,7 @@ impl RequestHeader {
 
     /// Whether [`raw_path`](Self::raw_path) is UTF-8.
     pub fn raw_path_is_utf8(&self) -> bool {
-        match &self.raw_target {
+        match &self.head.raw_target {
             Some(raw) => std::str::from_utf8(raw).is_ok(),
             None => true,
         }
@@ -321,14 +366,14 @@ impl RequestHeader {
 
     /// What follows the last dot in the last segment of the path; `None` when it has no dot.
     pub fn uri_file_extension(&self) -> Option<&str> {
-        let path = self.parts.uri.path();
+        let path = self.head.parts.uri.path();
         let file = path.rsplit_once('/').map_or(path, |(_, file)| file);
         file.rsplit_once('.').map(|(_, extension)| extension)
     }
 
     /// The extensions, for changing them.
     pub fn extensions_mut(&mut self) -> &mut Extensions {
-        &mut self.parts.extensions
+        &mut self.change().parts.extensions
     }
 
     /// Sets whether a request without body ends its HTTP/2 stream with the header (the default), or with
@@ -340,18 +385,18 @@ impl RequestHeader {
     /// Whether a request without body ends its stream with the header; `None` for other versions than
     /// HTTP/2, where the question does not arise.
     pub fn send_end_stream(&self) -> Option<bool> {
-        (self.parts.version == Version::HTTP_2).then_some(self.send_end_stream)
+        (self.head.parts.version == Version::HTTP_2).then_some(self.send_end_stream)
     }
 
     /// A copy of the `http` parts; it has no spellings, and a path that is not UTF-8 is changed in it.
     pub fn as_owned_parts(&self) -> Parts {
-        self.parts.clone()
+        self.head.parts.clone()
     }
 }
 
 impl AsRef<Parts> for RequestHeader {
     fn as_ref(&self) -> &Parts {
-        &self.parts
+        &self.head.parts
     }
 }
 
@@ -359,26 +404,34 @@ impl Deref for RequestHeader {
     type Target = Parts;
 
     fn deref(&self) -> &Parts {
-        &self.parts
+        &self.head.parts
+    }
+}
+
+impl From<Head> for RequestHeader {
+    fn from(head: Head) -> Self {
+        RequestHeader {
+            head: Arc::new(head),
+            send_end_stream: true,
+        }
     }
 }
 
 impl From<Parts> for RequestHeader {
     /// Makes a header that keeps no spellings.
     fn from(parts: Parts) -> Self {
-        RequestHeader {
+        RequestHeader::from(Head {
             index: Index::from(&parts.headers),
             parts,
             cases: None,
             raw_target: None,
-            send_end_stream: true,
-        }
+        })
     }
 }
 
 impl From<RequestHeader> for Parts {
     fn from(header: RequestHeader) -> Parts {
-        header.parts
+        Arc::unwrap_or_clone(header.head).parts
     }
 }
 

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 impl RequestHeader {
     /// The spellings that a header stores.
     pub(crate) fn cases(&self) -> &CaseMap {
-        self.cases.as_ref().unwrap()
+        self.head.cases.as_ref().unwrap()
     }
 }
 
@@ -285,4 +285,73 @@ proptest! {
             prop_assert_eq!([scheme, b"://", authority, path_and_query].concat(), target);
         }
     }
+}
+
+/// Every change of a clone, or of what it was made of, is a change of that one alone.
+#[test]
+fn clones_change_by_themselves() {
+    let changes: [(&str, fn(&mut RequestHeader)); 12] = [
+        ("append", |r| drop(r.append_header("a", "2").unwrap())),
+        ("append raw", |r| {
+            r.append_raw(b"b", HeaderValue::from_static("2"))
+                .map(drop)
+                .unwrap()
+        }),
+        ("insert", |r| r.insert_header("a", "2").unwrap()),
+        ("remove", |r| drop(r.remove_header("a").unwrap())),
+        ("remove any", |r| r.remove_any(Names::HOST)),
+        ("method", |r| r.set_method(Method::PUT)),
+        ("version", |r| r.set_version(Version::HTTP_2)),
+        ("uri", |r| r.set_uri(Uri::from_static("/other"))),
+        ("raw path", |r| r.set_raw_path(b"/\xff").unwrap()),
+        ("extensions", |r| {
+            r.extensions_mut().insert(1_u8);
+        }),
+        ("start", |r| {
+            r.start(Method::PUT, Bytes::new(), Version::HTTP_10, 1)
+                .unwrap_or_default();
+            r.start(Method::PUT, "/".into(), Version::HTTP_10, 1)
+                .unwrap();
+        }),
+        ("forget", RequestHeader::forget),
+    ];
+    let said = |r: &RequestHeader| {
+        let mut wire = Vec::new();
+        r.header_to_h1_wire(&mut wire);
+        let extension = r.extensions.get::<u8>().copied();
+        let names = r.may_have(Names::HOST);
+        let line = format!("{} {:?} {} {:?}", r.method, r.raw_path(), r.uri, r.version);
+        (line, wire, extension, names)
+    };
+    for (what, change) in changes {
+        let mut header = RequestHeader::build("GET", b"/x", None).unwrap();
+        header.append_header("Host", "h").unwrap();
+        header.append_header("A", "1").unwrap();
+        let before = said(&header);
+        let mut clone = header.clone();
+        change(&mut clone);
+        assert_eq!(said(&header), before, "{what}");
+        assert_ne!(said(&clone), before, "{what}");
+        let clone = header.clone();
+        change(&mut header);
+        assert_eq!(said(&clone), before, "{what}");
+        assert_ne!(said(&header), before, "{what}");
+        let parts = Parts::from(clone.clone());
+        assert_eq!(parts.headers, clone.headers);
+    }
+}
+
+/// What changes nothing copies nothing.
+#[test]
+fn clones_are_shared_until_one_is_changed() {
+    let mut header = RequestHeader::build("GET", b"/x", None).unwrap();
+    header.append_header("Host", "h").unwrap();
+    let clone = header.clone();
+    header.set_version(Version::HTTP_11);
+    header.remove_any(Names::CONNECTION);
+    assert_eq!(header.remove_header("absent"), None);
+    header.set_send_end_stream(false);
+    assert!(std::ptr::eq(&header.headers, &clone.headers));
+    header.insert_header("a", "b").unwrap();
+    assert!(!std::ptr::eq(&header.headers, &clone.headers));
 }

@@ -33,6 +33,8 @@ const PING_INTERVAL: Duration = Duration::from_secs(60);
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Malformed requests on one connection.
 const MALFORMED: u32 = 32;
+/// Requests on a connection whose client was told that it ends: more than any can have sent before it knew.
+const LATE: u32 = 1000;
 
 /// Serves the streams of a connection until it ends.
 pub(super) async fn serve<A>(app: &Arc<A>, stream: Stream, shutdown: &ShutdownWatch)
@@ -90,11 +92,24 @@ struct Driver<A> {
     /// Whether the server stops, as the streams are told.
     leaving: Arc<AtomicBool>,
     malformed: u32,
+    /// How many requests may still come before the client is told to come anew; `None` for no limit.
+    requests_left: Option<u32>,
+    /// How many came after it was told.
+    late: u32,
     alarm: Alarm,
     idle: Idle,
     pings: Pings,
-    /// By when the connection, which was told to end, has to have ended; later when streams are not done then.
-    over: Option<Instant>,
+    /// How the connection ends, once it does.
+    end: Option<End>,
+}
+
+/// The end of a connection.
+#[derive(Clone, Copy)]
+struct End {
+    /// When it is looked at whether the client has done its part.
+    due: Instant,
+    /// Whether the last word was said, so that nothing is waited for but that it goes out.
+    last: bool,
 }
 
 /// What tells the connection that the server stops.
@@ -156,13 +171,18 @@ where
             goodbye,
             leaving: Arc::default(),
             malformed: 0,
+            // The first one is no reuse.
+            requests_left: options
+                .and_then(|o| o.keepalive_request_limit)
+                .map(|limit| limit.saturating_add(1)),
+            late: 0,
             alarm: Alarm::default(),
             idle: Idle {
                 timeout: options.and_then(|o| o.h2_idle_timeout),
                 since: None,
             },
             pings,
-            over: None,
+            end: None,
             shared,
         }
     }
@@ -170,6 +190,12 @@ where
     fn accepted(&mut self, accepted: H2Accept) {
         match accepted {
             H2Accept::Session(mut session) => {
+                if self.end.is_some() {
+                    self.late += 1;
+                    if self.late > LATE {
+                        return self.end_now(Reason::ENHANCE_YOUR_CALM);
+                    }
+                }
                 if matches!(&self.goodbye, Goodbye::Place(place) if place.stage() != Stage::Running)
                 {
                     self.leaving.store(true, Ordering::Relaxed);
@@ -182,6 +208,7 @@ where
                     let Shared { app, shutdown } = &*shared;
                     app.process_new_http(session, shutdown).await;
                 });
+                self.count_request();
             }
             H2Accept::Rejected => {
                 self.malformed += 1;
@@ -192,18 +219,35 @@ where
         }
     }
 
-    /// Ends the connection when its streams are done: GOAWAY in two steps (RFC 9113 section 6.8).
+    /// Has a connection that served as many requests as it may end.
+    fn count_request(&mut self) {
+        if let Some(left) = &mut self.requests_left {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                self.leave();
+            }
+        }
+    }
+
+    /// Ends the connection when its streams are done: GOAWAY in two steps (RFC 9113 section 6.8), of which the second
+    /// follows when the client has answered the first.
     fn leave(&mut self) {
-        if self.over.is_none() {
+        if self.end.is_none() {
             self.conn.graceful_shutdown();
-            self.over = Some(due_in(LAST_WORDS));
+            self.end = Some(End {
+                due: due_in(LAST_WORDS),
+                last: false,
+            });
         }
     }
 
     /// Ends the connection with its streams.
     fn end_now(&mut self, reason: Reason) {
         self.conn.abrupt_shutdown(reason);
-        self.over = Some(due_in(LAST_WORDS));
+        self.end = Some(End {
+            due: due_in(LAST_WORDS),
+            last: true,
+        });
     }
 
     fn poll_goodbye(&mut self, cx: &mut Context<'_>) -> bool {
@@ -222,24 +266,24 @@ where
 
     /// What time brings. `Ready`: the connection is to be polled again.
     fn poll_time(&mut self, cx: &mut Context<'_>) -> Poll<Time> {
-        if let Some(over) = self.over {
-            return match self.alarm.rings(cx, over) {
-                true if self.conn.has_streams() => {
-                    self.over = Some(due_in(LAST_WORDS));
-                    Poll::Ready(Time::Again)
-                }
-                true => Poll::Ready(Time::Up),
-                false => Poll::Pending,
-            };
-        }
         let ponged = self.pings.poll(cx);
-        let idle_due = self.idle.due(self.conn.has_streams());
-        let due = [self.pings.due(), idle_due].into_iter().flatten().min();
+        let has_streams = self.conn.has_streams();
+        let end_due = match self.end {
+            Some(end) => Some(end.due),
+            None => self.idle.due(has_streams),
+        };
+        let due = [self.pings.due(), end_due].into_iter().flatten().min();
         match due {
             _ if ponged => Poll::Ready(Time::Again),
             Some(due) if self.alarm.rings(cx, due) => {
-                if idle_due.is_some_and(|at| at <= due) {
-                    self.leave();
+                if end_due.is_some_and(|at| at <= due) {
+                    match &mut self.end {
+                        None => self.leave(),
+                        Some(End { last: true, .. }) => return Poll::Ready(Time::Up),
+                        Some(end) if has_streams => end.due = due_in(LAST_WORDS),
+                        // The client did not answer: it learns all the same which requests were served.
+                        Some(_) => self.end_now(Reason::NO_ERROR),
+                    }
                 } else if self.pings.asked {
                     debug!("an HTTP/2 client does not answer");
                     return Poll::Ready(Time::Up);
@@ -339,6 +383,8 @@ impl Pings {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
     use crate::apps::ReusedHttpStream;
 
@@ -353,6 +399,63 @@ mod tests {
         ) -> Option<ReusedHttpStream> {
             None
         }
+    }
+
+    /// Serves nothing, and ends connections without streams after a second.
+    struct Impatient(crate::apps::HttpServerOptions);
+
+    #[async_trait::async_trait]
+    impl HttpServerApp for Impatient {
+        async fn process_new_http(
+            self: &Arc<Self>,
+            _: Session,
+            _: &ShutdownWatch,
+        ) -> Option<ReusedHttpStream> {
+            None
+        }
+
+        fn server_options(&self) -> Option<&crate::apps::HttpServerOptions> {
+            Some(&self.0)
+        }
+    }
+
+    /// It knows then which of its requests were served, and the connection does not wait for it.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_answers_no_goodbye_gets_the_last_one() {
+        let (_stops, shutdown) = tokio::sync::watch::channel(false);
+        let (stream, mut client) = tokio::io::duplex(1024);
+        let app = Arc::new(Impatient(crate::apps::HttpServerOptions {
+            h2_idle_timeout: Some(Duration::from_secs(1)),
+            ..Default::default()
+        }));
+        let started = Instant::now();
+        let heard = async {
+            let hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+            client.write_all(hello).await.unwrap();
+            let mut heard = Vec::new();
+            client.read_to_end(&mut heard).await.unwrap();
+            (heard, started.elapsed().as_secs())
+        };
+        let ((heard, took), ()) = tokio::join!(heard, serve(&app, Box::new(stream), &shutdown));
+        let mut goodbyes = Vec::new();
+        let mut rest = &heard[..];
+        while let [a, b, c, kind, _, _, _, _, _, behind @ ..] = rest {
+            let (payload, next) = behind.split_at(u32::from_be_bytes([0, *a, *b, *c]) as usize);
+            if *kind == 7 {
+                goodbyes.push(payload.to_vec());
+            }
+            rest = next;
+        }
+        let [first, last] = &goodbyes[..] else {
+            panic!("{goodbyes:?}");
+        };
+        assert_eq!(first[..], [0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
+        assert_eq!(
+            last[..],
+            [0; 8],
+            "no stream was served, and nothing is wrong"
+        );
+        assert_eq!(took, 1 + LAST_WORDS.as_secs());
     }
 
     /// An idle connection keeps both for as long as it lasts.

@@ -49,7 +49,8 @@ pub struct HttpServerOptions {
     /// Hand every connection to [`HttpServerApp::process_custom_session`].
     #[doc(hidden)]
     pub force_custom: bool,
-    /// How many requests may follow the first one on a connection of HTTP/1.x; `None` for no limit.
+    /// How many requests may follow the first one on a connection; `None` for no limit. A client of HTTP/2 is told by
+    /// GOAWAY after the last one, and what it had sent before it could know is served.
     pub keepalive_request_limit: Option<u32>,
     /// How long an HTTP/2 connection without streams is kept; `None` for no limit.
     pub h2_idle_timeout: Option<std::time::Duration>,

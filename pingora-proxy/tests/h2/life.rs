@@ -217,3 +217,142 @@ fn a_client_that_answers_no_ping_is_closed() {
     raw.read_until(PING, 0);
     raw.wire.read_to_end();
 }
+
+/// `:status: 204` as HPACK has it (RFC 7541 appendix A).
+const STATUS_204: u8 = 0x80 | 9;
+
+/// A proxy whose connections serve so many requests after the first, before an origin that answers whole requests.
+fn serving(reuses: u32) -> (Origin, Proxy) {
+    let origin = Origin::scripted(|mut wire, _| {
+        while wire.has_more() {
+            wire.read_message();
+            wire.send("HTTP/1.1 204 No Content\r\n\r\n");
+        }
+    });
+    let mut setup = setup();
+    setup.options.keepalive_request_limit = Some(reuses);
+    let proxy = Proxy::start_with(setup, forward_to(origin.path()));
+    (origin, proxy)
+}
+
+/// Reads the first goodbye and the answer on `id`, whichever is first, and the PING that asks whether the goodbye came.
+fn read_first_goodbye(raw: &mut Raw, id: u32) -> Vec<u8> {
+    let (mut told, mut ping, mut answered) = (false, None, false);
+    while !told || ping.is_none() || !answered {
+        let frame = raw.read();
+        match frame.kind {
+            GOAWAY => {
+                assert_eq!(frame.code(), NO_ERROR);
+                assert_eq!(frame.payload[..4], [0x7f, 0xff, 0xff, 0xff]);
+                told = true;
+            }
+            PING => ping = Some(frame.payload),
+            HEADERS => {
+                assert_eq!(frame.id, id);
+                assert_eq!(frame.payload[0], STATUS_204, "{frame:?}");
+                answered = true;
+            }
+            _ => {}
+        }
+    }
+    ping.unwrap()
+}
+
+/// The last stream that the second goodbye names.
+fn read_last_goodbye(raw: &mut Raw) -> u32 {
+    loop {
+        let frame = raw.read();
+        if frame.kind == GOAWAY {
+            assert_eq!(frame.code(), NO_ERROR);
+            return u32::from_be_bytes(frame.payload[..4].try_into().unwrap());
+        }
+    }
+}
+
+#[test]
+fn a_connection_serves_as_many_requests_as_it_may() {
+    for reuses in [0, 1, 3] {
+        let (_origin, proxy) = serving(reuses);
+        let mut raw = Raw::new(&proxy);
+        let last = 1 + 2 * reuses;
+        for id in (1..last).step_by(2) {
+            raw.assert_alive(id);
+        }
+        raw.request(last, "GET", &[], true);
+        let ping = read_first_goodbye(&mut raw, last);
+        // Sent before the client could know.
+        raw.assert_alive(last + 2);
+        raw.send(PING, ACK, 0, &ping);
+        assert_eq!(read_last_goodbye(&mut raw), last + 2);
+        raw.wire.read_to_end();
+    }
+}
+
+#[test]
+fn a_stream_outlasts_the_last_request() {
+    let (_origin, proxy) = serving(1);
+    let mut raw = Raw::new(&proxy);
+    raw.request(1, "POST", &[], false);
+    raw.request(3, "GET", &[], true);
+    let ping = read_first_goodbye(&mut raw, 3);
+    raw.send(PING, ACK, 0, &ping);
+    assert_eq!(read_last_goodbye(&mut raw), 3);
+    // Above the last stream: neither served nor an error.
+    raw.request(5, "GET", &[], true);
+    raw.send(DATA, END_STREAM, 1, b"done");
+    assert_eq!(raw.read_until(HEADERS, 1).payload[0], STATUS_204);
+    raw.wire.read_to_end();
+}
+
+/// A client that does not say that it was told to go is not served for good.
+#[test]
+fn a_goodbye_that_is_not_heard_is_said_louder() {
+    let (_origin, proxy) = serving(0);
+    let mut raw = Raw::new(&proxy);
+    raw.request(1, "GET", &[], true);
+    read_first_goodbye(&mut raw, 1);
+    let mut served = 0;
+    let code = 'served: loop {
+        raw.request(3 + 2 * served, "GET", &[], true);
+        loop {
+            let frame = raw.read();
+            match frame.kind {
+                GOAWAY => break 'served frame.code(),
+                HEADERS => break,
+                _ => {}
+            }
+        }
+        served += 1;
+        assert!(served < 5000, "and so on for ever");
+    };
+    assert_eq!(code, ENHANCE_YOUR_CALM);
+    assert!(served >= 1000, "{served}");
+    raw.wire.read_to_end();
+}
+
+/// Whether a client is there is asked after its last request as well.
+#[test]
+fn a_client_that_vanishes_behind_its_last_request_is_closed() {
+    let origin = Origin::scripted(|mut wire, _| {
+        wire.read_to_end();
+    });
+    let mut setup = setup();
+    setup.options.keepalive_request_limit = Some(0);
+    setup.options.h2_ping_interval = Some(Duration::from_millis(50));
+    let proxy = Proxy::start_with(setup, forward_to(origin.path()));
+    let mut raw = Raw::new(&proxy);
+    raw.request(1, "GET", &[], true);
+    let mut pings = Vec::new();
+    while pings.len() < 4 {
+        let frame = raw.read();
+        if frame.kind == PING {
+            raw.send(PING, ACK, 0, &frame.payload);
+            pings.push(frame.payload);
+        }
+    }
+    assert!(
+        pings.windows(2).any(|two| two[0] != two[1]),
+        "the one of the goodbye is another"
+    );
+    raw.wire.read_to_end();
+}

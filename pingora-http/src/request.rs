@@ -15,7 +15,7 @@ use triomphe::Arc;
 /// The header of an HTTP request: request line and fields.
 ///
 /// Reads as [`http::request::Parts`]; changes go through methods. A clone shares everything with the header it was made
-/// of until one of the two is changed, which copies it then.
+/// of until one of the two is changed, which copies it then: extensions too are cloned no earlier.
 ///
 /// ```
 /// use pingora_http::RequestHeader;

@@ -33,6 +33,7 @@ mod host;
 mod http2;
 #[cfg(test)]
 mod tests;
+mod trailers;
 pub(crate) mod websocket;
 
 use http::header::{self, HeaderMap, HeaderName};
@@ -43,6 +44,7 @@ use pingora_http::{Names, RequestHeader, ResponseHeader};
 
 pub(crate) use host::{origin_form, reconcile_host};
 pub(crate) use http2::{check_for_h2, from_h2};
+pub(crate) use trailers::strip_trailers;
 
 /// More elements in Connection than any client needs; each costs work and may name a field.
 const MAX_CONNECTION_OPTIONS: usize = 10;

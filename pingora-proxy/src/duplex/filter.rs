@@ -8,7 +8,7 @@ use pingora_core::protocols::http::HttpTask;
 use pingora_error::{Error, Result};
 
 use super::Duplex;
-use crate::request_policy::strip_response;
+use crate::request_policy::{strip_response, strip_trailers};
 use crate::upstream::Link;
 use crate::ProxyHttp;
 
@@ -37,7 +37,10 @@ where
             self.link.queue_body(body).map_err(Error::into_up)?;
         }
         if end {
-            let trailers = self.session.take_request_trailers();
+            let mut trailers = self.session.take_request_trailers();
+            if let Some(trailers) = &mut trailers {
+                strip_trailers(trailers);
+            }
             self.link
                 .queue_end(trailers.as_deref())
                 .map_err(Error::into_up)?;

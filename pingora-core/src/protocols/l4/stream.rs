@@ -227,7 +227,7 @@ impl Stream {
 
     /// A TCP connection whose remote address is known; small packets are not held back.
     pub(crate) fn with_peer(tcp: TcpStream, peer: InetAddr) -> Self {
-        Stream::over(tcp.into(), Some(peer))
+        Stream::over(RawStream::Tcp(tcp), Some(peer))
     }
 
     /// A TCP connection that was just accepted.
@@ -340,7 +340,7 @@ impl Stream {
 
     /// Whether bytes came, or the end, while nobody was reading: by what the reactor knows, without a lock or
     /// a waker, and without a system call while it knows of nothing. `None` where only a read can tell.
-    pub(crate) fn probe(&mut self) -> Option<Poll<io::Result<usize>>> {
+    pub(crate) fn probe(&self) -> Option<Poll<io::Result<usize>>> {
         if !self.unread.is_empty() {
             return Some(Poll::Ready(Ok(self.unread.bytes().len())));
         }
@@ -349,7 +349,7 @@ impl Stream {
 
     /// Waits until a read may bring something or fail. This is no wait for data in the sense of
     /// [`get_read_pending_time`](GetTimingDigest::get_read_pending_time), since nothing is expected.
-    pub(crate) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self.unread.is_empty() {
             true => self.raw.poll_readable(cx),
             false => Poll::Ready(()),
@@ -452,13 +452,13 @@ impl Stream {
 
 impl From<TcpStream> for Stream {
     fn from(s: TcpStream) -> Self {
-        Stream::over(s.into(), None)
+        Stream::over(RawStream::Tcp(s), None)
     }
 }
 
 impl From<UnixStream> for Stream {
     fn from(s: UnixStream) -> Self {
-        Stream::over(s.into(), None)
+        Stream::over(RawStream::Unix(s), None)
     }
 }
 

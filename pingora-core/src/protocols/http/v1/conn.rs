@@ -194,7 +194,7 @@ impl Conn {
 
     /// One read of a peer of which nothing is expected.
     pub(super) fn poll_unexpected(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if let Some(socket) = self.stream.as_any_mut().downcast_mut::<L4Stream>() {
+        if let Some(socket) = self.stream.as_any().downcast_ref::<L4Stream>() {
             ready!(socket.poll_readable(cx));
         }
         self.poll_read(cx)

@@ -12,36 +12,23 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::protocols::l4::virt::VirtualSocketStream;
-use socket::Watched;
 
 #[derive(Debug)]
 pub(super) enum RawStream {
-    Tcp(Watched<TcpStream>),
-    Unix(Watched<UnixStream>),
+    Tcp(TcpStream),
+    Unix(UnixStream),
     Virtual(VirtualSocketStream),
     /// What is left when a connection could not be registered anew.
     Closed,
 }
 
-impl From<TcpStream> for RawStream {
-    fn from(tcp: TcpStream) -> Self {
-        RawStream::Tcp(tcp.into())
-    }
-}
-
-impl From<UnixStream> for RawStream {
-    fn from(unix: UnixStream) -> Self {
-        RawStream::Unix(unix.into())
-    }
-}
-
 impl RawStream {
     /// One byte, if the reactor knows that there is something to read.
-    pub(super) fn probe(&mut self) -> Option<Poll<io::Result<usize>>> {
+    pub(super) fn probe(&self) -> Option<Poll<io::Result<usize>>> {
         let mut byte = [0];
         let read = match self {
-            RawStream::Tcp(s) => s.try_read(|s| Ok(rustix::io::read(s, &mut byte)?)),
-            RawStream::Unix(s) => s.try_read(|s| Ok(rustix::io::read(s, &mut byte)?)),
+            RawStream::Tcp(s) => s.try_read(&mut byte),
+            RawStream::Unix(s) => s.try_read(&mut byte),
             RawStream::Virtual(_) => return None,
             RawStream::Closed => Ok(0),
         };
@@ -53,8 +40,8 @@ impl RawStream {
 
     pub(super) fn reregister(&mut self) -> io::Result<()> {
         *self = match std::mem::replace(self, RawStream::Closed) {
-            RawStream::Tcp(tcp) => TcpStream::from_std(tcp.into_inner().into_std()?)?.into(),
-            RawStream::Unix(unix) => UnixStream::from_std(unix.into_inner().into_std()?)?.into(),
+            RawStream::Tcp(tcp) => RawStream::Tcp(TcpStream::from_std(tcp.into_std()?)?),
+            RawStream::Unix(unix) => RawStream::Unix(UnixStream::from_std(unix.into_std()?)?),
             other => other,
         };
         Ok(())
@@ -69,7 +56,7 @@ impl RawStream {
         };
         let software = TimestampingFlag::SOF_TIMESTAMPING_RX_SOFTWARE
             | TimestampingFlag::SOF_TIMESTAMPING_SOFTWARE;
-        setsockopt(&**tcp, sockopt::Timestamping, &software)?;
+        setsockopt(tcp, sockopt::Timestamping, &software)?;
         Ok(true)
     }
 
@@ -78,10 +65,10 @@ impl RawStream {
     }
 
     /// Waits until a read may bring something, for sockets; others have to be read to find out.
-    pub(super) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
-            RawStream::Tcp(s) => s.poll_readable(cx).map(|_| ()),
-            RawStream::Unix(s) => s.poll_readable(cx).map(|_| ()),
+            RawStream::Tcp(s) => s.poll_read_ready(cx).map(|_| ()),
+            RawStream::Unix(s) => s.poll_read_ready(cx).map(|_| ()),
             RawStream::Virtual(_) | RawStream::Closed => Poll::Ready(()),
         }
     }
@@ -103,8 +90,10 @@ impl RawStream {
             return Pin::new(self).poll_read(cx, buf).map_ok(|()| None);
         };
         loop {
-            std::task::ready!(tcp.poll_readable(cx))?;
-            let read = tcp.try_read(|tcp| receive(tcp, buf.initialize_unfilled()));
+            std::task::ready!(tcp.poll_read_ready(cx))?;
+            let read = tcp.try_io(tokio::io::Interest::READABLE, || {
+                receive(tcp, buf.initialize_unfilled())
+            });
             match read {
                 Ok((n, ts)) => {
                     buf.advance(n);
@@ -187,8 +176,8 @@ impl AsyncWrite for RawStream {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         match &mut *self {
-            RawStream::Tcp(s) => socket::poll_write(&**s, cx, buf),
-            RawStream::Unix(s) => socket::poll_write(&**s, cx, buf),
+            RawStream::Tcp(s) => socket::poll_write(s, cx, buf),
+            RawStream::Unix(s) => socket::poll_write(s, cx, buf),
             RawStream::Virtual(s) => Pin::new(s).poll_write(cx, buf),
             RawStream::Closed => Poll::Ready(Err(closed())),
         }
@@ -201,8 +190,8 @@ impl AsyncWrite for RawStream {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut *self {
-            RawStream::Tcp(s) => socket::poll_write_vectored(&**s, cx, bufs),
-            RawStream::Unix(s) => socket::poll_write_vectored(&**s, cx, bufs),
+            RawStream::Tcp(s) => socket::poll_write_vectored(s, cx, bufs),
+            RawStream::Unix(s) => socket::poll_write_vectored(s, cx, bufs),
             RawStream::Virtual(s) => Pin::new(s).poll_write_vectored(cx, bufs),
             RawStream::Closed => Poll::Ready(Err(closed())),
         }
@@ -225,8 +214,8 @@ impl AsyncWrite for RawStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self {
-            RawStream::Tcp(s) => s.poll_shutdown(cx),
-            RawStream::Unix(s) => s.poll_shutdown(cx),
+            RawStream::Tcp(s) => Pin::new(s).poll_shutdown(cx),
+            RawStream::Unix(s) => Pin::new(s).poll_shutdown(cx),
             RawStream::Virtual(s) => Pin::new(s).poll_shutdown(cx),
             RawStream::Closed => Poll::Ready(Ok(())),
         }

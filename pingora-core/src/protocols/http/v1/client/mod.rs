@@ -244,7 +244,7 @@ impl HttpSession {
     ) -> std::task::Poll<std::io::Result<usize>> {
         let conn = &mut self.inner.conn;
         // Under TLS, what came may be of the protocol alone, and has to be read.
-        let plain = conn.stream.as_any_mut().downcast_mut::<L4Stream>();
+        let plain = conn.stream.as_any().downcast_ref::<L4Stream>();
         if let Some(probed) = plain.and_then(L4Stream::probe) {
             return probed;
         }

@@ -74,8 +74,8 @@ impl Encoder {
         }
     }
 
-    /// Ends the body. Trailers are written where the framing has room for them, and dropped elsewhere; so are those that
-    /// belong into a head.
+    /// Ends the body. Trailers are written where the framing has room for them, and dropped elsewhere; so are those
+    /// that can be none.
     ///
     /// # Errors
     /// Fewer bytes were written than promised; the connection must be closed so that the peer sees it.
@@ -90,7 +90,7 @@ impl Encoder {
                 out.write(|buf| {
                     buf.extend_from_slice(b"0\r\n");
                     let all = trailers.into_iter().flatten();
-                    for (name, value) in all.filter(|(name, _)| trailers::is_passed_on(name)) {
+                    for (name, value) in all.filter(|(name, _)| trailers::may_be_sent(name)) {
                         buf.extend_from_slice(name.as_str().as_bytes());
                         buf.extend_from_slice(b": ");
                         buf.extend_from_slice(value.as_bytes());

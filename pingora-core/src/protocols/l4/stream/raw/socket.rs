@@ -4,19 +4,17 @@
 //! a thread may be cancelled: in a process of several threads each of them costs two locked instructions.
 
 use std::io;
-use std::ops::Deref;
 use std::os::fd::AsFd;
-use std::pin::Pin;
 use std::task::{ready, Context, Poll};
 
 use bytes::BufMut;
 use rustix::net::SendFlags;
-use tokio::io::{AsyncWrite, Interest, ReadBuf};
+use tokio::io::{Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::coop;
 
 /// What the reactor offers for each kind of socket.
-pub(in super::super) trait Socket: AsFd + AsyncWrite + Unpin {
+pub(super) trait Socket: AsFd {
     fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
     fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
@@ -53,120 +51,36 @@ macro_rules! socket {
 socket!(TcpStream);
 socket!(UnixStream);
 
-/// A socket, and whom it wakes when there is something to read.
-#[derive(Debug)]
-pub(in super::super) struct Watched<S> {
-    socket: S,
-    /// The waker that the reactor has. It keeps what the waker points to alive, so that no other one is mistaken for
-    /// it; and it keeps the waker until it has told that the socket is ready, after which it is forgotten here before
-    /// the socket can cease to be so.
-    reader: Option<WakerId>,
-}
-
-/// A waker as [`Waker::will_wake`](std::task::Waker::will_wake) knows it again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct WakerId {
-    data: usize,
-    vtable: usize,
-}
-
-impl WakerId {
-    fn of(cx: &Context<'_>) -> WakerId {
-        WakerId {
-            data: cx.waker().data() as usize,
-            vtable: std::ptr::from_ref(cx.waker().vtable()) as usize,
-        }
-    }
-}
-
-impl<S> From<S> for Watched<S> {
-    fn from(socket: S) -> Self {
-        Watched {
-            socket,
-            reader: None,
-        }
-    }
-}
-
-impl<S> Watched<S> {
-    pub(super) fn into_inner(self) -> S {
-        self.socket
-    }
-}
-
-impl<S> Deref for Watched<S> {
-    type Target = S;
-
-    fn deref(&self) -> &S {
-        &self.socket
-    }
-}
-
-impl<S: Socket> Watched<S> {
-    /// Does `io` if there may be something to read, else says `WouldBlock`. Every read goes this way.
-    #[inline]
-    pub(super) fn try_read<R>(&mut self, io: impl FnOnce(&S) -> io::Result<R>) -> io::Result<R> {
-        let Watched { socket, reader } = self;
-        socket.try_io(Interest::READABLE, || {
-            *reader = None;
-            io(socket)
-        })
-    }
-
-    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
-    }
-
-    /// Waits until there may be something to read.
-    pub(super) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.socket.try_io(Interest::READABLE, || Ok(())) {
-            Ok(()) => Poll::Ready(Ok(())),
-            Err(_) => self.poll_unready(cx),
-        }
-    }
-
-    /// Waits as [`poll_readable`](Self::poll_readable) does, once there was nothing to read. Who waits already need not
-    /// tell the reactor again: so does a worker that watched for a client to leave, and now waits for its next request.
-    #[inline]
-    fn poll_unready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let waker = Some(WakerId::of(cx));
-        if self.reader == waker {
-            return Poll::Pending;
-        }
-        // A task that used up its turn waits without being registered.
-        let registers = coop::has_budget_remaining();
-        let ready = self.socket.poll_read_ready(cx);
-        self.reader = waker.filter(|_| registers && ready.is_pending());
-        ready
-    }
-}
-
-/// Does `io` once the socket lets it.
+/// Does `io`, which moves at most `room` bytes, once the socket lets it.
 ///
-/// Sockets mostly do: the reactor is asked to wait for them only when they do not.
+/// Sockets mostly do: the reactor is asked to wait for them only when they do not. Then it is asked each time, even by
+/// who has waited already: another thread that drives the reactor says first that a socket is ready and wakes later, by
+/// when the waker that it takes may be one that came to wait for the next time.
 #[inline]
-fn poll_io<S, R>(
-    socket: &mut S,
+fn poll_io(
+    socket: &impl Socket,
     cx: &mut Context<'_>,
-    mut io: impl FnMut(&mut S) -> io::Result<R>,
-    mut wait: impl FnMut(&mut S, &mut Context<'_>) -> Poll<io::Result<()>>,
-) -> Poll<io::Result<R>> {
+    interest: Interest,
+    room: usize,
+    mut io: impl FnMut() -> io::Result<usize>,
+) -> Poll<io::Result<usize>> {
     // A task whose socket always has something to give, or takes everything, makes room for others.
     let budget = ready!(coop::poll_proceed(cx));
     loop {
-        match io(socket) {
+        match transfer(socket, interest, room, &mut io) {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             done => {
                 budget.made_progress();
                 return Poll::Ready(done);
             }
         }
-        ready!(wait(socket, cx))?;
+        ready!(match interest.is_readable() {
+            true => socket.poll_read_ready(cx),
+            false => socket.poll_write_ready(cx),
+        })?;
     }
 }
 
-/// What `io` moves, which is done if the socket is ready and moves at most `room` bytes.
-///
 /// Less than `room` tells, without another call, that the socket has no more to give or to take. The reactor is told so
 /// by `WouldBlock`, as it would be after that call: it then waits for the next change, or asks for it anew, as it has to.
 #[inline]
@@ -193,19 +107,15 @@ fn transfer(
 
 #[inline]
 pub(super) fn poll_read(
-    socket: &mut Watched<impl Socket>,
+    socket: &impl Socket,
     cx: &mut Context<'_>,
     buf: &mut ReadBuf<'_>,
 ) -> Poll<io::Result<()>> {
     let room = buf.remaining();
-    let read = |watched: &mut Watched<_>| {
-        let Watched { socket, reader } = watched;
-        transfer(socket, Interest::READABLE, room, || {
-            *reader = None;
-            receive(socket, buf)
-        })
-    };
-    poll_io(socket, cx, read, Watched::poll_unready).map_ok(|_| ())
+    let read = poll_io(socket, cx, Interest::READABLE, room, || {
+        receive(socket, buf)
+    });
+    read.map_ok(|_| ())
 }
 
 #[allow(unsafe_code)]
@@ -222,27 +132,12 @@ fn receive(socket: &impl Socket, buf: &mut ReadBuf<'_>) -> io::Result<usize> {
 }
 
 #[inline]
-fn poll_send(
-    mut socket: &impl Socket,
-    cx: &mut Context<'_>,
-    room: usize,
-    mut io: impl FnMut() -> io::Result<usize>,
-) -> Poll<io::Result<usize>> {
-    poll_io(
-        &mut socket,
-        cx,
-        |socket| transfer(*socket, Interest::WRITABLE, room, &mut io),
-        |socket, cx| socket.poll_write_ready(cx),
-    )
-}
-
-#[inline]
 pub(super) fn poll_write(
     socket: &impl Socket,
     cx: &mut Context<'_>,
     buf: &[u8],
 ) -> Poll<io::Result<usize>> {
-    poll_send(socket, cx, buf.len(), || {
+    poll_io(socket, cx, Interest::WRITABLE, buf.len(), || {
         Ok(rustix::net::send(socket, buf, SendFlags::NOSIGNAL)?)
     })
 }
@@ -261,5 +156,7 @@ pub(super) fn poll_write_vectored(
     // The system takes no more at a time, which must not look as if the socket took no more.
     let bufs = &bufs[..bufs.len().min(MOST_SLICES)];
     let room = bufs.iter().map(|buf| buf.len()).sum();
-    poll_send(socket, cx, room, || Ok(rustix::io::writev(socket, bufs)?))
+    poll_io(socket, cx, Interest::WRITABLE, room, || {
+        Ok(rustix::io::writev(socket, bufs)?)
+    })
 }

@@ -523,6 +523,27 @@ async fn who_waits_is_woken() {
     }
 }
 
+/// The reactor wakes a waker once, and another thread that drives it may take it at any time: who asks again has to be
+/// known again, whatever became of the waker that it left before.
+#[tokio::test]
+async fn who_asks_again_is_woken_again() {
+    let (mut stream, mut other) = pair().await;
+    let waiting = Arc::<Woken>::default();
+    assert!(waiting.poll_read(&mut stream).is_pending());
+    let RawStream::Tcp(tcp) = &stream.raw else {
+        panic!("not TCP");
+    };
+    let noop = std::task::Waker::noop();
+    assert!(tcp
+        .poll_read_ready(&mut Context::from_waker(noop))
+        .is_pending());
+    assert!(waiting.poll_read(&mut stream).is_pending());
+    other.write_all(b"x").await.unwrap();
+    let woken = tokio::time::timeout(Duration::from_secs(30), waiting.times(1)).await;
+    woken.expect("woken");
+    assert_eq!(waiting.poll_read(&mut stream), Poll::Ready(b'x'));
+}
+
 /// A task whose turn is over when it begins to wait is not registered, and asks again.
 #[tokio::test]
 async fn who_waits_after_its_turn_is_woken() {

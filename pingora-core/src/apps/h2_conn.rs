@@ -386,9 +386,11 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
-    use crate::apps::ReusedHttpStream;
+    use crate::apps::{HttpServerOptions, ReusedHttpStream};
 
-    struct Nothing;
+    /// Serves nothing.
+    #[derive(Default)]
+    struct Nothing(HttpServerOptions);
 
     #[async_trait::async_trait]
     impl HttpServerApp for Nothing {
@@ -399,22 +401,8 @@ mod tests {
         ) -> Option<ReusedHttpStream> {
             None
         }
-    }
 
-    /// Serves nothing, and ends connections without streams after a second.
-    struct Impatient(crate::apps::HttpServerOptions);
-
-    #[async_trait::async_trait]
-    impl HttpServerApp for Impatient {
-        async fn process_new_http(
-            self: &Arc<Self>,
-            _: Session,
-            _: &ShutdownWatch,
-        ) -> Option<ReusedHttpStream> {
-            None
-        }
-
-        fn server_options(&self) -> Option<&crate::apps::HttpServerOptions> {
+        fn server_options(&self) -> Option<&HttpServerOptions> {
             Some(&self.0)
         }
     }
@@ -424,7 +412,7 @@ mod tests {
     async fn a_client_that_answers_no_goodbye_gets_the_last_one() {
         let (_stops, shutdown) = tokio::sync::watch::channel(false);
         let (stream, mut client) = tokio::io::duplex(1024);
-        let app = Arc::new(Impatient(crate::apps::HttpServerOptions {
+        let app = Arc::new(Nothing(HttpServerOptions {
             h2_idle_timeout: Some(Duration::from_secs(1)),
             ..Default::default()
         }));
@@ -463,7 +451,7 @@ mod tests {
     async fn what_waits_is_small() {
         let (_stops, shutdown) = tokio::sync::watch::channel(false);
         let (stream, _client) = tokio::io::duplex(64);
-        let app = Arc::new(Nothing);
+        let app = Arc::new(Nothing::default());
         let serving = serve(&app, Box::new(stream), &shutdown);
         let size = size_of_val(&serving);
         assert!(size <= 96, "{size} bytes");

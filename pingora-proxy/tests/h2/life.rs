@@ -260,13 +260,9 @@ fn read_first_goodbye(raw: &mut Raw, id: u32) -> Vec<u8> {
 
 /// The last stream that the second goodbye names.
 fn read_last_goodbye(raw: &mut Raw) -> u32 {
-    loop {
-        let frame = raw.read();
-        if frame.kind == GOAWAY {
-            assert_eq!(frame.code(), NO_ERROR);
-            return u32::from_be_bytes(frame.payload[..4].try_into().unwrap());
-        }
-    }
+    let goodbye = raw.read_goodbye();
+    assert_eq!(goodbye.code(), NO_ERROR);
+    u32::from_be_bytes(goodbye.payload[..4].try_into().unwrap())
 }
 
 #[test]

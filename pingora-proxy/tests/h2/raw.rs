@@ -174,15 +174,21 @@ impl Raw {
         self.read_until(RST_STREAM, id).code()
     }
 
-    /// Reads on until the server says goodbye, and gives its reason.
+    /// Reads on until the server says goodbye.
     #[track_caller]
-    pub(crate) fn read_goaway(&mut self) -> u32 {
+    pub(crate) fn read_goodbye(&mut self) -> Frame {
         loop {
             let frame = self.read();
             if frame.kind == GOAWAY {
-                return frame.code();
+                return frame;
             }
         }
+    }
+
+    /// Reads on until the server says goodbye, and gives its reason.
+    #[track_caller]
+    pub(crate) fn read_goaway(&mut self) -> u32 {
+        self.read_goodbye().code()
     }
 
     /// Whether the connection still serves a request.

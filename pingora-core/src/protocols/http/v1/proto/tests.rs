@@ -422,3 +422,80 @@ proptest! {
         }
     }
 }
+
+/// Heads that are made to be read over and over, or to be taken for others. Each is looked at once or twice: a parser
+/// that began anew at each byte would not end here.
+#[test]
+fn hostile_heads() {
+    use super::Refusal::*;
+    let long = 1 << 20;
+    let request = |fields: &str| format!("GET / HTTP/1.1\r\nHost: h\r\n{fields}\r\n\r\n");
+    let requests = [
+        (request("X\r\nY: z"), FieldName),
+        (request("X\r\n\r\nY: z"), FieldName),
+        (request("X\nY: z"), BareLineEnd),
+        (request(&"x".repeat(long)), FieldName),
+        (request(&"x\r\n".repeat(long / 4)), FieldName),
+        (request(&format!("X{}: z", " ".repeat(long))), FieldName),
+        (
+            request(&format!("X: a{}", "\r\n b".repeat(long / 4))),
+            FieldName,
+        ),
+        (request(&format!("X: {}\0", "\t".repeat(long))), FieldValue),
+        ("GET\r\nA: b / HTTP/1.1\r\n\r\n".to_owned(), RequestLine),
+        (
+            format!("GET{}/ HTTP/1.1\r\n\r\n", " ".repeat(long)),
+            RequestLine,
+        ),
+        ("x".repeat(long), RequestLine),
+        ("\r\n".repeat(long), RequestLine),
+        (
+            format!("GET / HTTP/1.1\r\n{}", "x:".repeat(long)),
+            FieldValue,
+        ),
+    ];
+    for (head, refusal) in requests {
+        let start = head[..head.len().min(60)].to_owned();
+        let limits = Limits {
+            target: usize::MAX,
+            ..Limits::default()
+        };
+        let parsed = head::parse_request(&Bytes::from(head), &limits);
+        assert_eq!(parsed.err(), Some(refusal), "{start:?}");
+    }
+    let response = |fields: &str| Bytes::from(format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n"));
+    let refused = [
+        (response("X\r\nY: z"), FieldName),
+        (response("X\nY: z"), BareLineEnd),
+        (response(&"x".repeat(long)), FieldName),
+        (response(&format!("{}: z", " ".repeat(long))), FieldName),
+        (response(&format!("X: {}\0", "\t".repeat(long))), FieldValue),
+        (
+            response(&format!("X: a{}\0", "\r\n b".repeat(long / 4))),
+            FieldValue,
+        ),
+        (Bytes::from("HTTP/1.1 ".repeat(long)), StatusLine),
+    ];
+    for (head, refusal) in refused {
+        assert_eq!(
+            head::parse_response(&head).err(),
+            Some(refusal),
+            "{:?}",
+            head.slice(..50)
+        );
+    }
+    let folds = 100_000;
+    let accepted = [
+        (format!("X{}: z", " ".repeat(long)), "z".to_owned()),
+        (format!("X:{}z{0}", "\t ".repeat(long)), "z".to_owned()),
+        (format!("X: a{}", "\r\n \t".repeat(folds)), "a".to_owned()),
+        (
+            format!("X:{}", "\r\n b ".repeat(folds)),
+            vec!["b"; folds].join(" "),
+        ),
+    ];
+    for (field, value) in accepted {
+        let parsed = head::parse_response(&response(&field)).unwrap();
+        assert!(parsed.headers["x"] == value, "{:?}", &field[..20]);
+    }
+}

@@ -36,8 +36,11 @@ pub(crate) struct CaseMap {
 }
 
 impl CaseMap {
+    #[inline]
     pub(crate) fn clear(&mut self) {
-        *self = CaseMap::default();
+        if self.lengths != 0 {
+            *self = CaseMap::default();
+        }
     }
 
     /// Whether a name of this length may be listed.
@@ -105,20 +108,33 @@ enum Spelling<'a> {
 /// Finds the spellings of a header's names, met in the order of its map.
 struct Lookup<'a> {
     cases: Option<&'a CaseMap>,
+    index: &'a Index,
+    /// How many fields were met.
+    met: usize,
     next: usize,
 }
 
 impl<'a> Lookup<'a> {
-    fn new(cases: Option<&'a CaseMap>) -> Self {
-        Lookup { cases, next: 0 }
+    fn new(cases: Option<&'a CaseMap>, index: &'a Index) -> Self {
+        Lookup {
+            cases: cases.filter(|cases| !cases.listed.is_empty()),
+            index,
+            met: 0,
+            next: 0,
+        }
     }
 
     fn spelling(&mut self, name: &HeaderName) -> Spelling<'a> {
-        let text = name.as_str();
-        match self.listed(text.as_bytes()) {
-            Some(spelling) => Spelling::Listed(spelling),
-            None => Known::of_text(name, text).map_or(Spelling::Lower, Spelling::Usual),
+        let place = self.met;
+        self.met += 1;
+        if self.cases.is_some() {
+            if let Some(spelling) = self.listed(name.as_str().as_bytes()) {
+                return Spelling::Listed(spelling);
+            }
         }
+        let known = self.index.known_at(place, name);
+        let known = known.or_else(|| Known::of(name));
+        known.map_or(Spelling::Lower, Spelling::Usual)
     }
 
     fn listed(&mut self, name: &[u8]) -> Option<&'a CaseHeaderName> {
@@ -151,17 +167,45 @@ where
     append_named(headers, index, cases, name, spelling, value)
 }
 
-/// Adds a received field; see [`append`].
-#[inline]
-pub(crate) fn append_raw(
-    headers: &mut HMap,
-    index: &mut Index,
-    cases: &mut Option<CaseMap>,
-    spelling: &[u8],
-    value: HeaderValue,
-) -> Result<bool> {
-    let name = Name::parse(spelling).or_err(InvalidHTTPHeader, "invalid header name")?;
-    append_named(headers, index, cases, name, spelling, value)
+/// The fields of a header, to which received ones are added.
+#[doc(hidden)]
+pub struct RawFields<'a> {
+    pub(crate) headers: &'a mut HMap,
+    pub(crate) index: &'a mut Index,
+    pub(crate) cases: &'a mut Option<CaseMap>,
+}
+
+impl RawFields<'_> {
+    /// Adds a field as it was received: a name in any letter case, and a checked value, which may be a slice of the
+    /// received head. Tells whether there were others of its name.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidHTTPHeader` when the name is not valid, or when there are too many fields.
+    #[inline]
+    pub fn append(&mut self, spelling: &[u8], value: HeaderValue) -> Result<bool> {
+        let RawFields {
+            headers,
+            index,
+            cases,
+        } = self;
+        // As nearly all fields are: nothing about the name has to be made or kept.
+        if let Some((known, true)) = Known::find(spelling) {
+            if known.is_indexed() {
+                index.append(known, &value);
+            }
+            let more = headers
+                .try_append(&known.name, value)
+                .or_err(InvalidHTTPHeader, TOO_MANY)?;
+            match more {
+                true => note_more(headers, cases, Some(known), true, spelling),
+                false => index.place(headers.len() - 1, known),
+            }
+            return Ok(more);
+        }
+        let name = Name::parse(spelling).or_err(InvalidHTTPHeader, "invalid header name")?;
+        append_named(headers, index, cases, name, spelling, value)
+    }
 }
 
 fn append_named<S>(
@@ -186,15 +230,30 @@ where
     let more = headers
         .try_append(name, value)
         .or_err(InvalidHTTPHeader, TOO_MANY)?;
-    match (cases, more) {
-        (None, _) => {}
-        (Some(cases), false) => cases.start(is_usual, spelling),
-        (Some(cases), true) => cases.extend(known, is_usual, spelling, || {
-            let values = known.map(|known| headers.get_all(&known.name).iter().count());
-            values.unwrap_or(1) - 1
-        }),
+    match cases {
+        _ if more => note_more(headers, cases, known, is_usual, spelling),
+        Some(cases) => cases.start(is_usual, spelling),
+        None => {}
     }
     Ok(more)
+}
+
+/// Notes the spelling of one more value of a name, which is in `headers` already.
+fn note_more<S>(
+    headers: &HMap,
+    cases: &mut Option<CaseMap>,
+    known: Option<&Known>,
+    is_usual: bool,
+    spelling: S,
+) where
+    S: AsRef<[u8]> + Into<CaseHeaderName>,
+{
+    if let Some(cases) = cases {
+        cases.extend(known, is_usual, spelling, || {
+            let values = known.map(|known| headers.get_all(&known.name).iter().count());
+            values.unwrap_or(1) - 1
+        });
+    }
 }
 
 /// Sets a field in place of all those of the same name.
@@ -278,11 +337,11 @@ pub(crate) fn remove_any(
 }
 
 /// Calls `f` for each field.
-pub(crate) fn map<F>(headers: &HMap, cases: Option<&CaseMap>, mut f: F) -> Result<()>
+pub(crate) fn map<F>(headers: &HMap, index: &Index, cases: Option<&CaseMap>, mut f: F) -> Result<()>
 where
     F: FnMut(HeaderNameVariant<'_>, &HeaderValue) -> Result<()>,
 {
-    let mut lookup = Lookup::new(cases);
+    let mut lookup = Lookup::new(cases, index);
     for (name, value) in headers {
         let name = match lookup.spelling(name) {
             Spelling::Listed(spelling) => HeaderNameVariant::Case(spelling),
@@ -298,10 +357,11 @@ where
 /// Each field with its spelling; nothing when spellings are not kept.
 pub(crate) fn case_iter<'a>(
     headers: &'a HMap,
+    index: &'a Index,
     cases: Option<&'a CaseMap>,
 ) -> impl Iterator<Item = (&'a CaseHeaderName, &'a HeaderValue)> + 'a {
     cases.into_iter().flat_map(|cases| {
-        let mut lookup = Lookup::new(Some(cases));
+        let mut lookup = Lookup::new(Some(cases), index);
         let fields = headers.iter();
         fields.filter_map(move |(name, value)| match lookup.spelling(name) {
             Spelling::Listed(spelling) => Some((spelling, value)),
@@ -312,8 +372,13 @@ pub(crate) fn case_iter<'a>(
 }
 
 /// Writes each field as `Name: value` and CRLF.
-pub(crate) fn write_h1(headers: &HMap, cases: Option<&CaseMap>, buf: &mut impl BufMut) {
-    let mut lookup = Lookup::new(cases);
+pub(crate) fn write_h1(
+    headers: &HMap,
+    index: &Index,
+    cases: Option<&CaseMap>,
+    buf: &mut impl BufMut,
+) {
+    let mut lookup = Lookup::new(cases, index);
     for (name, value) in headers {
         match lookup.spelling(name) {
             Spelling::Usual(known) => buf.put_slice(known.line.as_bytes()),

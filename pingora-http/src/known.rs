@@ -1,7 +1,7 @@
 //! Names that this crate knows: their spelling, and a way to them that parses and allocates nothing.
 
 use crate::case_header_name::{is_same_name, CaseHeaderName};
-use crate::names::Names;
+use crate::names::{is_equal, Names};
 use http::header::{HeaderName, InvalidHeaderName};
 
 /// A name this crate knows.
@@ -16,6 +16,8 @@ pub(crate) struct Known {
     title: &'static str,
     /// The set of this name alone, if it belongs to those that proxies ask for.
     pub(crate) names: Names,
+    /// Its place in the table.
+    pub(crate) number: u8,
 }
 
 /// Makes the table of known names from pairs of lower case and usual spelling.
@@ -28,7 +30,9 @@ macro_rules! known_names {
             spelling: CaseHeaderName::in_place($spelling.as_bytes()),
             title: $spelling,
             names: Names::of($lower),
+            number: number_of($lower),
         }),*];
+        const LOWER: &[&str] = &[$($lower),*];
         const SPELLINGS: &[&str] = &[$($spelling),*];
     };
 }
@@ -147,6 +151,14 @@ known_names! {
     ("x-requested-with", "x-requested-with"),
 }
 
+const fn number_of(lower: &str) -> u8 {
+    let mut number = 0;
+    while !is_equal(LOWER[number].as_bytes(), lower.as_bytes()) {
+        number += 1;
+    }
+    number as u8
+}
+
 /// Marks a free slot; the table of names is shorter than this.
 const FREE: u8 = u8::MAX;
 
@@ -186,10 +198,11 @@ const fn slot_of(name: &[u8]) -> u8 {
 
 impl Known {
     /// The known name that `raw` spells, and whether that is its usual spelling.
-    fn find(raw: &[u8]) -> Option<(&'static Known, bool)> {
+    #[inline]
+    pub(crate) fn find(raw: &[u8]) -> Option<(&'static Known, bool)> {
         find_by(raw, |known| {
             // The usual spelling comes first: it is what arrives, and comparing bytes is quicker.
-            if known.title.as_bytes() == raw {
+            if is_same(known.title.as_bytes(), raw) {
                 return Some((known, true));
             }
             is_same_name(known.lower.as_bytes(), raw).then_some((known, false))
@@ -211,9 +224,34 @@ impl Known {
         })
     }
 
+    /// The name at a place of the table.
+    #[inline]
+    pub(crate) fn numbered(number: u8) -> Option<&'static Known> {
+        KNOWN.get(usize::from(number))
+    }
+
+    /// Whether an [`Index`](crate::names::Index) notes the name.
+    #[inline(always)]
+    pub(crate) fn is_indexed(&self) -> bool {
+        self.names != Names::default()
+    }
+
     /// The usual spelling.
     pub(crate) fn title(&self) -> &'static str {
         self.title
+    }
+}
+
+/// `==` for short texts, in place of a call that finds out how short they are.
+#[inline(always)]
+fn is_same(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    match a.len() {
+        8..=16 => a.first_chunk::<8>() == b.first_chunk() && a.last_chunk::<8>() == b.last_chunk(),
+        4..=7 => a.first_chunk::<4>() == b.first_chunk() && a.last_chunk::<4>() == b.last_chunk(),
+        _ => a == b,
     }
 }
 
@@ -322,6 +360,7 @@ mod tests {
                 assert_eq!(is_usual, raw == known.title(), "{raw}");
             }
             assert_eq!(Known::of(&known.name).unwrap().lower, known.lower);
+            assert_eq!(Known::numbered(known.number).unwrap().lower, known.lower);
         }
     }
 
@@ -338,6 +377,19 @@ mod tests {
             b"content\rtype",
         ] {
             assert!(Known::find(raw).is_none(), "{}", raw.escape_ascii());
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn short_texts_compare_as_slices_do(a in "[ab]{0,20}", b in "[ab]{0,20}", at: usize) {
+            proptest::prop_assert_eq!(is_same(a.as_bytes(), b.as_bytes()), a == b);
+            proptest::prop_assert!(is_same(a.as_bytes(), a.clone().as_bytes()));
+            let mut other = a.clone().into_bytes();
+            if let Some(at) = at.checked_rem(other.len()) {
+                other[at] = b'c';
+                proptest::prop_assert!(!is_same(a.as_bytes(), &other));
+            }
         }
     }
 

@@ -21,10 +21,14 @@ mod target;
 mod value;
 
 pub mod authority;
+#[doc(hidden)]
+pub mod host;
 pub mod prelude;
 
 pub use case_header_name::IntoCaseHeaderName;
 pub use fields::HeaderNameVariant;
+#[doc(hidden)]
+pub use fields::RawFields;
 #[doc(hidden)]
 pub use known::header_name_from_raw;
 #[doc(hidden)]
@@ -44,6 +48,7 @@ const MAX_RESERVED_FIELDS: usize = 4096;
 const MAX_KEPT_FIELDS: usize = 64;
 
 /// Makes room for about `size_hint` fields.
+#[inline]
 fn make_room(fields: &mut HMap, size_hint: Option<usize>) {
     let wanted = size_hint.unwrap_or(DEFAULT_FIELDS).min(MAX_RESERVED_FIELDS);
     if fields.capacity() < wanted {

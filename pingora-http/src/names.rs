@@ -1,5 +1,6 @@
 //! Which of a few field names a header has.
 
+use crate::host::is_valid_host;
 use crate::known::Known;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
@@ -67,7 +68,7 @@ impl Names {
     pub(crate) const fn of(name: &str) -> Names {
         let mut place = 0;
         while place < LOWER.len() {
-            if is_same(LOWER[place].as_bytes(), name.as_bytes()) {
+            if is_equal(LOWER[place].as_bytes(), name.as_bytes()) {
                 return Names(1 << place);
             }
             place += 1;
@@ -77,7 +78,7 @@ impl Names {
 }
 
 /// `==`, which constants do not have yet.
-const fn is_same(a: &[u8], b: &[u8]) -> bool {
+pub(crate) const fn is_equal(a: &[u8], b: &[u8]) -> bool {
     let mut at = 0;
     while at < a.len() && at < b.len() && a[at] == b[at] {
         at += 1;
@@ -98,6 +99,10 @@ pub struct Index {
     is_number: bool,
     /// Which one.
     length: u64,
+    /// Whether the last Host was well-formed.
+    is_host: bool,
+    /// The numbers of the first fields' names as they were received: where to look first, not what is there.
+    places: [u8; 16],
 }
 
 /// The options of Connection that messages mostly have.
@@ -183,17 +188,37 @@ impl Index {
         }
     }
 
+    /// Whether there is one Host, and it is well-formed.
+    pub fn has_valid_host(&self) -> bool {
+        self.plain(Names::HOST) && self.is_host
+    }
+
     fn plain(&self, names: Names) -> bool {
         self.present.has_any(names) && !self.lists.has_any(names)
+    }
+
+    /// Notes at which place of the map a name was put.
+    #[inline]
+    pub(crate) fn place(&mut self, place: usize, known: &'static Known) {
+        if let Some(slot) = self.places.get_mut(place) {
+            *slot = known.number;
+        }
+    }
+
+    /// What is known of a name that may have been put at this place. `None`: it has to be looked up.
+    #[inline]
+    pub(crate) fn known_at(&self, place: usize, name: &HeaderName) -> Option<&'static Known> {
+        let known = Known::numbered(*self.places.get(place)?)?;
+        (known.name == *name).then_some(known)
     }
 
     /// Notes a field that is added behind those of its name.
     #[inline]
     pub(crate) fn append(&mut self, known: &Known, value: &HeaderValue) {
-        let names = known.names;
-        if names == Names::default() {
+        if !known.is_indexed() {
             return;
         }
+        let names = known.names;
         let mut lists = self.present.has_any(names);
         self.present = self.present.or(names);
         let value = value.as_bytes();
@@ -208,6 +233,7 @@ impl Index {
                 self.connection = ConnectionOption::read(value);
                 lists |= self.connection.is_none() && value.contains(&b',');
             }
+            Names::HOST => self.is_host = is_valid_host(value),
             Names::TRANSFER_ENCODING => lists |= value.contains(&b','),
             _ => {}
         }
@@ -274,7 +300,10 @@ mod tests {
         header.insert_header("connection", "TE").unwrap();
         assert!(header.may_have(Names::CONNECTION.or(Names::DATE)));
         let value = HeaderValue::from_static("3");
-        header.append_raw(b"CONTENT-length", value).unwrap();
+        header
+            .raw_fields()
+            .append(b"CONTENT-length", value)
+            .unwrap();
         assert!(header.may_have(Names::CONTENT_LENGTH));
         assert!(!header.may_have(Names::TRANSFER_ENCODING));
         let parts: http::request::Parts = header.into();
@@ -337,6 +366,76 @@ mod tests {
         header.remove_header("connection");
         assert_eq!(header.index().content_length(), None);
         assert_eq!(header.index().connection(), None);
+    }
+
+    #[test]
+    fn one_host_is_noticed() {
+        let mut header = RequestHeader::build("GET", b"/", None).unwrap();
+        assert!(!header.index().has_valid_host());
+        header.append_header("Host", "a:1").unwrap();
+        assert!(header.index().has_valid_host());
+        header.append_header("Host", "a:1").unwrap();
+        assert!(!header.index().has_valid_host());
+        for malformed in ["", "a:b", "a/"] {
+            header.insert_header("host", malformed).unwrap();
+            assert!(!header.index().has_valid_host(), "{malformed}");
+        }
+        header.insert_header("HOST", "b").unwrap();
+        assert!(header.index().has_valid_host());
+        // Of fields that were not added one by one, nobody knows.
+        let parts: http::request::Parts = header.clone().into();
+        assert!(!RequestHeader::from(parts).index().has_valid_host());
+        header.remove_header("host");
+        assert!(!header.index().has_valid_host());
+    }
+
+    /// What stands at another place than it was put is looked up, and found.
+    #[test]
+    fn places_are_only_where_to_look_first() {
+        let mut header = ResponseHeader::build(200, None).unwrap();
+        let names: [&[u8]; 15] = [
+            b"Server",
+            b"Date",
+            b"x-a",
+            b"Content-Type",
+            b"Vary",
+            b"Via",
+            b"Age",
+            b"Allow",
+            b"ETag",
+            b"Expires",
+            b"Link",
+            b"Warning",
+            b"Location",
+            b"Connection",
+            b"Accept-Ranges",
+        ];
+        for name in names {
+            let value = HeaderValue::from_bytes(name).unwrap();
+            header.raw_fields().append(name, value).unwrap();
+        }
+        header
+            .raw_fields()
+            .append(b"Via", HeaderValue::from_static("Via"))
+            .unwrap();
+        let written = |header: &ResponseHeader| {
+            let mut wire = Vec::new();
+            header.header_to_h1_wire(&mut wire);
+            let text = String::from_utf8(wire).unwrap();
+            let lines = text.lines().map(|line| {
+                let (name, value) = line.split_once(": ").unwrap();
+                assert_eq!(name, value, "the spelling that it came with");
+            });
+            lines.count()
+        };
+        assert_eq!(written(&header), 16);
+        // The last one takes the place of one that goes.
+        header.remove_any(Names::CONNECTION.or(Names::DATE));
+        header.remove_header("Server");
+        assert_eq!(written(&header), 13);
+        header.insert_header("Date", "Date").unwrap();
+        assert_eq!(written(&header), 14);
+        assert_eq!(written(&header.clone()), 14);
     }
 
     #[test]

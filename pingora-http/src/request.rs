@@ -1,7 +1,7 @@
 //! The header of a request.
 
 use crate::case_header_name::{CaseHeaderName, IntoCaseHeaderName};
-use crate::fields::{self, CaseMap, HeaderNameVariant};
+use crate::fields::{self, CaseMap, HeaderNameVariant, RawFields};
 use crate::names::{Index, Names};
 use crate::target::Target;
 use bytes::{BufMut, Bytes};
@@ -113,7 +113,7 @@ impl RequestHeader {
     }
 
     /// Makes a blank header that of a request received over HTTP/1, whose fields then follow by
-    /// [`append_raw`](Self::append_raw). The path is a slice of `target`, not a copy.
+    /// [`raw_fields`](Self::raw_fields). The path is a slice of `target`, not a copy.
     ///
     /// # Errors
     ///
@@ -191,22 +191,15 @@ impl RequestHeader {
         )
     }
 
-    /// Adds a field as it was received: a name in any letter case, and a checked value, which may be a
-    /// slice of the received head.
-    ///
-    /// # Errors
-    ///
-    /// `InvalidHTTPHeader` when the name is not valid, or when there are too many fields.
+    /// The fields, to add received ones.
     #[doc(hidden)]
-    pub fn append_raw(&mut self, name: &[u8], value: HeaderValue) -> Result<bool> {
+    pub fn raw_fields(&mut self) -> RawFields<'_> {
         let head = self.change();
-        fields::append_raw(
-            &mut head.parts.headers,
-            &mut head.index,
-            &mut head.cases,
-            name,
-            value,
-        )
+        RawFields {
+            headers: &mut head.parts.headers,
+            index: &mut head.index,
+            cases: &mut head.cases,
+        }
     }
 
     /// Sets a field: every other field of this name goes, and its spelling too.
@@ -227,6 +220,13 @@ impl RequestHeader {
             name,
             value,
         )
+    }
+
+    /// Whether this is a copy of the other, and neither was changed since it was made. `false` does not say that they
+    /// differ.
+    #[doc(hidden)]
+    pub fn is_same_as(&self, other: &RequestHeader) -> bool {
+        Arc::ptr_eq(&self.head, &other.head)
     }
 
     /// Whether one of these names is among the fields.
@@ -278,7 +278,12 @@ impl RequestHeader {
     /// Names are spelled as they were given. Where that is not kept, see [`has_case`](Self::has_case),
     /// standard names are written like "Content-Type" and all others in lower case.
     pub fn header_to_h1_wire(&self, buf: &mut impl BufMut) {
-        fields::write_h1(&self.head.parts.headers, self.head.cases.as_ref(), buf);
+        fields::write_h1(
+            &self.head.parts.headers,
+            &self.head.index,
+            self.head.cases.as_ref(),
+            buf,
+        );
     }
 
     /// Calls `f` with each field; the values of one name come in their order.
@@ -290,12 +295,21 @@ impl RequestHeader {
         &self,
         f: F,
     ) -> Result<()> {
-        fields::map(&self.head.parts.headers, self.head.cases.as_ref(), f)
+        fields::map(
+            &self.head.parts.headers,
+            &self.head.index,
+            self.head.cases.as_ref(),
+            f,
+        )
     }
 
     /// Each field with the spelling of its name; yields nothing when spellings are not kept.
     pub fn case_header_iter(&self) -> impl Iterator<Item = (&CaseHeaderName, &HeaderValue)> + '_ {
-        fields::case_iter(&self.head.parts.headers, self.head.cases.as_ref())
+        fields::case_iter(
+            &self.head.parts.headers,
+            &self.head.index,
+            self.head.cases.as_ref(),
+        )
     }
 
     /// Whether the header keeps the spelling of its field names.
@@ -316,6 +330,7 @@ impl RequestHeader {
     }
 
     /// Sets the version.
+    #[inline]
     pub fn set_version(&mut self, version: Version) {
         if self.head.parts.version != version {
             self.change().parts.version = version;

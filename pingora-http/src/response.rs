@@ -1,7 +1,7 @@
 //! The header of a response.
 
 use crate::case_header_name::{CaseHeaderName, IntoCaseHeaderName};
-use crate::fields::{self, CaseMap, HeaderNameVariant};
+use crate::fields::{self, CaseMap, HeaderNameVariant, RawFields};
 use crate::names::{Index, Names};
 use bytes::BufMut;
 use http::header::{AsHeaderName, HeaderValue, CONTENT_LENGTH};
@@ -68,7 +68,7 @@ impl ResponseHeader {
     }
 
     /// Makes a blank header that of a response received over HTTP/1, whose fields then follow by
-    /// [`append_raw`](Self::append_raw).
+    /// [`raw_fields`](Self::raw_fields).
     ///
     /// `reason` is kept only if it is text that [`set_reason_phrase`](Self::set_reason_phrase) takes: an
     /// origin may send any bytes there, and RFC 9112 section 4 wants them ignored.
@@ -90,6 +90,9 @@ impl ResponseHeader {
     }
 
     fn receive_reason_phrase(&mut self, reason: &[u8]) {
+        if self.parts.status == StatusCode::OK && reason == b"OK" {
+            return; // As most are.
+        }
         if self.parts.status.canonical_reason().map(str::as_bytes) == Some(reason) {
             return;
         }
@@ -132,21 +135,14 @@ impl ResponseHeader {
         )
     }
 
-    /// Adds a field as it was received: a name in any letter case, and a checked value, which may be a
-    /// slice of the received head.
-    ///
-    /// # Errors
-    ///
-    /// `InvalidHTTPHeader` when the name is not valid, or when there are too many fields.
+    /// The fields, to add received ones.
     #[doc(hidden)]
-    pub fn append_raw(&mut self, name: &[u8], value: HeaderValue) -> Result<bool> {
-        fields::append_raw(
-            &mut self.parts.headers,
-            &mut self.index,
-            &mut self.cases,
-            name,
-            value,
-        )
+    pub fn raw_fields(&mut self) -> RawFields<'_> {
+        RawFields {
+            headers: &mut self.parts.headers,
+            index: &mut self.index,
+            cases: &mut self.cases,
+        }
     }
 
     /// Sets a field: every other field of this name goes, and its spelling too.
@@ -182,13 +178,16 @@ impl ResponseHeader {
 
     /// Removes every field of these names.
     #[doc(hidden)]
+    #[inline]
     pub fn remove_any(&mut self, names: Names) {
-        fields::remove_any(
-            &mut self.parts.headers,
-            &mut self.index,
-            &mut self.cases,
-            names,
-        );
+        if self.may_have(names) {
+            fields::remove_any(
+                &mut self.parts.headers,
+                &mut self.index,
+                &mut self.cases,
+                names,
+            );
+        }
     }
 
     /// Removes every field of a name and returns the value of the first, `None` when there is none.
@@ -210,7 +209,7 @@ impl ResponseHeader {
     /// Names are spelled as they were given. Where that is not kept, see [`has_case`](Self::has_case),
     /// standard names are written like "Content-Type" and all others in lower case.
     pub fn header_to_h1_wire(&self, buf: &mut impl BufMut) {
-        fields::write_h1(&self.parts.headers, self.cases.as_ref(), buf);
+        fields::write_h1(&self.parts.headers, &self.index, self.cases.as_ref(), buf);
     }
 
     /// Calls `f` with each field; the values of one name come in their order.
@@ -222,12 +221,12 @@ impl ResponseHeader {
         &self,
         f: F,
     ) -> Result<()> {
-        fields::map(&self.parts.headers, self.cases.as_ref(), f)
+        fields::map(&self.parts.headers, &self.index, self.cases.as_ref(), f)
     }
 
     /// Each field with the spelling of its name; yields nothing when spellings are not kept.
     pub fn case_header_iter(&self) -> impl Iterator<Item = (&CaseHeaderName, &HeaderValue)> + '_ {
-        fields::case_iter(&self.parts.headers, self.cases.as_ref())
+        fields::case_iter(&self.parts.headers, &self.index, self.cases.as_ref())
     }
 
     /// Whether the header keeps the spelling of its field names.

@@ -190,9 +190,11 @@ fn started(target: Bytes, fields: usize) -> Result<RequestHeader> {
 #[test]
 fn a_header_that_forgets_is_as_a_blank_one() {
     let mut used = started(Bytes::from_static(b"/a?\xff"), 3).unwrap();
-    used.append_raw(b"HOST", HeaderValue::from_static("a"))
+    used.raw_fields()
+        .append(b"HOST", HeaderValue::from_static("a"))
         .unwrap();
-    used.append_raw(b"Content-length", HeaderValue::from_static("1"))
+    used.raw_fields()
+        .append(b"Content-length", HeaderValue::from_static("1"))
         .unwrap();
     used.set_method(Method::PUT);
     used.set_send_end_stream(false);
@@ -222,7 +224,8 @@ fn received_heads() {
     let head = Bytes::from_static(b"GET /path HTTP/1.0\r\nx-A: 1\r\n\r\n");
     let mut request = started(head.slice(4..9), 1).unwrap();
     request
-        .append_raw(
+        .raw_fields()
+        .append(
             &head[20..23],
             crate::header_value_from_raw(head.slice(25..26)),
         )
@@ -297,7 +300,7 @@ fn clones_change_by_themselves() {
         }),
         ("append raw", |r| {
             let two = HeaderValue::from_static("2");
-            r.append_raw(b"b", two).unwrap();
+            r.raw_fields().append(b"b", two).unwrap();
         }),
         ("insert", |r| r.insert_header("a", "2").unwrap()),
         ("remove", |r| drop(r.remove_header("a").unwrap())),

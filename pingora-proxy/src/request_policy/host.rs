@@ -25,7 +25,18 @@ use super::refusal;
 /// `InvalidHTTPHeader` of the downstream when the target is in none of the forms of RFC 9112
 /// section 3.2, its scheme is not of the HTTP family, or its authority is empty, malformed or has
 /// user information (RFC 9110 section 4.2.4).
+#[inline]
 pub(crate) fn origin_form(req: &mut RequestHeader) -> Result<()> {
+    let is_there = req.raw_path().starts_with(b"/")
+        && req.uri.authority().is_none()
+        && req.method != Method::CONNECT;
+    match is_there {
+        true => Ok(()),
+        false => into_origin_form(req),
+    }
+}
+
+fn into_origin_form(req: &mut RequestHeader) -> Result<()> {
     if req.method == Method::CONNECT {
         return connect_host(req);
     }
@@ -90,6 +101,9 @@ pub(crate) fn reconcile_host(req: &mut RequestHeader) -> Result<()> {
 
 /// Whether there is a Host; an error unless it is the only one and well-formed.
 fn check_host(req: &RequestHeader) -> Result<bool> {
+    if req.index().has_valid_host() {
+        return Ok(true);
+    }
     let Some(host) = req.headers.get(header::HOST) else {
         return Ok(false);
     };

@@ -3,15 +3,16 @@
 //! Parties that choose different ones of several authorities can be played against each other
 //! (request smuggling, cache poisoning), so a request that leaves a choice is refused.
 
-use std::net::Ipv6Addr;
-
 use http::{header, Method, Version};
 use pingora_error::{Error, ErrorType, Result};
+use pingora_http::host::split_port;
 use pingora_http::RequestHeader;
 
 pub use pingora_http::authority::{
     is_http_family_scheme, raw_target_authority, RawTargetAuthority,
 };
+#[doc(hidden)]
+pub use pingora_http::host::is_valid_host;
 
 /// Checks that a request names exactly one authority.
 ///
@@ -108,96 +109,6 @@ fn default_port(scheme: &[u8]) -> Option<&'static [u8]> {
     } else {
         None
     }
-}
-
-/// The host and the port, which is empty if there is none.
-fn split_port(authority: &[u8]) -> (&[u8], &[u8]) {
-    // The colons of an IP literal stand before its bracket.
-    let name_end = authority.iter().rposition(|&byte| byte == b']');
-    let from = name_end.map_or(0, |end| end + 1);
-    match authority[from..].iter().position(|&byte| byte == b':') {
-        Some(colon) => (&authority[..from + colon], &authority[from + colon + 1..]),
-        None => (authority, b""),
-    }
-}
-
-/// Whether `host` is a `uri-host [":" port]` (RFC 9112 3.2, RFC 3986 3.2.2) with a host that is
-/// not empty, as the http and https schemes ask (RFC 9110 4.2.1), and a port that exists.
-#[doc(hidden)]
-pub fn is_valid_host(host: &[u8]) -> bool {
-    // Most hosts are a plain name without a port.
-    if !host.is_empty() && host.iter().all(|&byte| is_name_byte(byte)) {
-        return true;
-    }
-    let (name, port) = split_port(host);
-    is_valid_port(port)
-        && match name {
-            [b'[', literal @ .., b']'] => is_ip_literal(literal),
-            name => !name.is_empty() && is_reg_name(name),
-        }
-}
-
-fn is_valid_port(port: &[u8]) -> bool {
-    port.iter().all(u8::is_ascii_digit)
-        && port
-            .iter()
-            .try_fold(0u16, |value, digit| {
-                value.checked_mul(10)?.checked_add(u16::from(digit - b'0'))
-            })
-            .is_some()
-}
-
-fn is_ip_literal(literal: &[u8]) -> bool {
-    match literal {
-        // IPvFuture
-        [b'v' | b'V', rest @ ..] => {
-            let Some(dot) = rest.iter().position(|&byte| byte == b'.') else {
-                return false;
-            };
-            let (version, address) = (&rest[..dot], &rest[dot + 1..]);
-            !version.is_empty()
-                && version.iter().all(u8::is_ascii_hexdigit)
-                && !address.is_empty()
-                && address
-                    .iter()
-                    .all(|&byte| is_name_byte(byte) || byte == b':')
-        }
-        _ => std::str::from_utf8(literal).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok()),
-    }
-}
-
-/// IPv4 addresses are registered names by grammar.
-fn is_reg_name(mut name: &[u8]) -> bool {
-    loop {
-        name = match name {
-            [] => return true,
-            [b'%', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
-                rest
-            }
-            [byte, rest @ ..] if is_name_byte(*byte) => rest,
-            _ => return false,
-        }
-    }
-}
-
-/// `unreserved / sub-delims`
-fn is_name_byte(byte: u8) -> bool {
-    static IS_NAME_BYTE: [bool; 256] = {
-        let mut is = [false; 256];
-        let mut byte = 0;
-        while byte < 256 {
-            is[byte] = (byte as u8).is_ascii_alphanumeric();
-            byte += 1;
-        }
-        let others = b"-._~!$&'()*+,;=";
-        let mut at = 0;
-        while at < others.len() {
-            is[others[at] as usize] = true;
-            at += 1;
-        }
-        is
-    };
-    IS_NAME_BYTE[usize::from(byte)]
 }
 
 #[cfg(test)]

@@ -73,21 +73,26 @@ pub enum Framing {
 }
 
 /// The framing of a request that was received.
+#[inline]
 pub fn request(version: Version, message: &impl Fields) -> Result<Framing, Refusal> {
-    if is_coded(message) {
-        if version < Version::HTTP_11 {
-            return Err(Refusal::CodingInHttp10);
-        }
-        if message.fields().contains_key(CONTENT_LENGTH) {
-            return Err(Refusal::LengthAndCoding);
-        }
-        return match coding(message.fields()) {
-            Coding::Chunked => Ok(Framing::Chunked),
-            Coding::Unknown => Err(Refusal::UnknownCoding),
-            Coding::NotFinal | Coding::Malformed => Err(Refusal::CodingOrder),
-        };
+    match is_coded(message) {
+        true => coded_request(version, message.fields()),
+        false => Ok(Framing::Length(content_length(message)?.unwrap_or(0))),
     }
-    Ok(Framing::Length(content_length(message)?.unwrap_or(0)))
+}
+
+fn coded_request(version: Version, headers: &HeaderMap) -> Result<Framing, Refusal> {
+    if version < Version::HTTP_11 {
+        return Err(Refusal::CodingInHttp10);
+    }
+    if headers.contains_key(CONTENT_LENGTH) {
+        return Err(Refusal::LengthAndCoding);
+    }
+    match coding(headers) {
+        Coding::Chunked => Ok(Framing::Chunked),
+        Coding::Unknown => Err(Refusal::UnknownCoding),
+        Coding::NotFinal | Coding::Malformed => Err(Refusal::CodingOrder),
+    }
 }
 
 /// What a response answers, as far as its framing depends on it.
@@ -207,6 +212,7 @@ fn coding(headers: &HeaderMap) -> Coding {
 const REGISTERED: [&[u8]; 5] = [b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress"];
 
 /// The one Content-Length of a message; identical repeats count as one.
+#[inline]
 pub fn content_length(message: &impl Fields) -> Result<Option<u64>, Refusal> {
     if let Some(index) = message.index() {
         let plain = index.content_length();
@@ -214,8 +220,12 @@ pub fn content_length(message: &impl Fields) -> Result<Option<u64>, Refusal> {
             return Ok(plain);
         }
     }
+    stated_length(message.fields())
+}
+
+fn stated_length(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
     let mut length = None;
-    for value in members(message.fields(), CONTENT_LENGTH) {
+    for value in members(headers, CONTENT_LENGTH) {
         let n = decimal(value).ok_or(Refusal::ContentLength)?;
         if *length.get_or_insert(n) != n {
             return Err(Refusal::ContentLengthDiffers);
@@ -242,20 +252,25 @@ pub enum Persistence {
 }
 
 /// RFC 9112 section 9.3: HTTP/1.1 persists unless told not to, HTTP/1.0 only when told to.
+#[inline]
 pub fn persistence(version: Version, message: &impl Fields) -> Persistence {
-    let mut keep = version >= Version::HTTP_11;
     match message.index().and_then(Index::connection) {
-        Some(ConnectionOption::Close) => return Persistence::Close,
-        Some(ConnectionOption::KeepAlive) => return Persistence::KeepAlive,
-        None if !may_have(message, Names::CONNECTION) => {}
-        None => {
-            for option in members(message.fields(), CONNECTION) {
-                if option.eq_ignore_ascii_case(b"close") {
-                    return Persistence::Close;
-                }
-                keep |= option.eq_ignore_ascii_case(b"keep-alive");
-            }
+        Some(ConnectionOption::Close) => Persistence::Close,
+        Some(ConnectionOption::KeepAlive) => Persistence::KeepAlive,
+        None if version >= Version::HTTP_11 && !may_have(message, Names::CONNECTION) => {
+            Persistence::KeepAlive
         }
+        None => asked_persistence(version, message.fields()),
+    }
+}
+
+fn asked_persistence(version: Version, headers: &HeaderMap) -> Persistence {
+    let mut keep = version >= Version::HTTP_11;
+    for option in members(headers, CONNECTION) {
+        if option.eq_ignore_ascii_case(b"close") {
+            return Persistence::Close;
+        }
+        keep |= option.eq_ignore_ascii_case(b"keep-alive");
     }
     match keep {
         true => Persistence::KeepAlive,

@@ -122,21 +122,26 @@ pub(super) fn field_line(
     }
     let colon = find(head, at, b':').ok_or(Refusal::FieldName)?;
     let mut name = at..colon;
-    while lenient.fields && name.end > at && is_space(head.get(name.end - 1)) {
-        name.end -= 1;
+    if lenient.fields && may_be_space(head, colon.wrapping_sub(1)) {
+        name.end = trimmed(head, at, colon);
     }
     let mut start = colon + 1;
-    while is_space(head.get(start)) {
+    if head.get(start) == Some(&b' ') {
         start += 1;
+    }
+    if may_be_space(head, start) {
+        start = behind_spaces(head, start);
     }
     let (mut end, mut next) = value_line(head, start, lenient)?;
     let mut folded = false;
-    while lenient.fields && is_space(head.get(next)) {
-        folded = true;
-        (end, next) = value_line(head, next, lenient)?;
+    if lenient.fields && may_be_space(head, next) {
+        while is_space(head.get(next)) {
+            folded = true;
+            (end, next) = value_line(head, next, lenient)?;
+        }
     }
-    while end > start && is_space(head.get(end - 1)) {
-        end -= 1;
+    if may_be_space(head, end.wrapping_sub(1)) {
+        end = trimmed(head, start, end);
     }
     Ok(Some(FieldLine {
         name,
@@ -178,14 +183,41 @@ fn is_space(b: Option<&u8>) -> bool {
     matches!(b, Some(b' ' | b'\t'))
 }
 
+/// Whether a closer look at a byte is worth it, as there seldom is white space: SP or a control character.
+#[inline(always)]
+fn may_be_space(head: &[u8], at: usize) -> bool {
+    head.get(at).is_some_and(|b| *b <= b' ')
+}
+
+/// Where the white space from `at` on ends.
+#[cold]
+fn behind_spaces(head: &[u8], mut at: usize) -> usize {
+    while is_space(head.get(at)) {
+        at += 1;
+    }
+    at
+}
+
+/// Where the white space that reaches to `end` begins, at `start` at the earliest.
+#[cold]
+fn trimmed(head: &[u8], start: usize, mut end: usize) -> usize {
+    while end > start && is_space(head.get(end - 1)) {
+        end -= 1;
+    }
+    end
+}
+
 /// Bytes of a version.
 const VERSION: usize = "HTTP/1.1".len();
 
 #[inline]
 fn version_at(head: &[u8], at: usize) -> Option<Version> {
-    match head.get(at..at + VERSION)? {
-        b"HTTP/1.1" => Some(Version::HTTP_11),
-        b"HTTP/1.0" => Some(Version::HTTP_10),
+    // As one number, which one instruction compares.
+    const HTTP_11: u64 = u64::from_be_bytes(*b"HTTP/1.1");
+    const HTTP_10: u64 = u64::from_be_bytes(*b"HTTP/1.0");
+    match u64::from_be_bytes(*head.get(at..)?.first_chunk::<VERSION>()?) {
+        HTTP_11 => Some(Version::HTTP_11),
+        HTTP_10 => Some(Version::HTTP_10),
         _ => None,
     }
 }

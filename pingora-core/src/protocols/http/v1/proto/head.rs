@@ -5,17 +5,15 @@
 
 mod usual;
 
-use std::sync::LazyLock;
+use std::ops::Range;
 
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderValue, CONTENT_LENGTH};
 use http::{Method, StatusCode, Version};
-use memchr::memmem::Finder;
-use pingora_http::{header_name_from_raw, RequestHeader, ResponseHeader};
+use pingora_http::{header_name_from_raw, Names, RequestHeader, ResponseHeader};
 
-use super::grammar::{self, FieldLine, Leniency};
-use super::{framing, Refusal};
-use crate::protocols::http::authority::is_valid_host;
+use super::grammar::{self, Leniency};
+use super::{empty_line, framing, Refusal};
 use crate::spare::{self, Spare};
 
 /// How much of a head is accepted.
@@ -69,9 +67,6 @@ pub struct Scanner {
     /// Where the first line that is not empty begins.
     start: usize,
 }
-
-/// The end of a last line and the empty line behind it.
-static END: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
 
 /// Where a head stands in the bytes that were scanned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,7 +148,7 @@ fn whole(buf: &[u8], limits: &Limits) -> Option<usize> {
     if limits.lenient_line_ends || matches!(buf.first()?, b'\r' | b'\n') {
         return None;
     }
-    let end = END.find(buf)? + 4;
+    let end = empty_line::end(buf)?;
     (end <= limits.target.min(limits.head)).then_some(end)
 }
 
@@ -182,6 +177,7 @@ fn line_end_first(head: &[u8], limits: &Limits, refusal: Refusal) -> Refusal {
     }
 }
 
+#[inline(never)] // Else registers are short in what it is called from, and in it.
 fn read_request(
     head: &Bytes,
     limits: &Limits,
@@ -195,7 +191,10 @@ fn read_request(
         return Err(Refusal::TargetTooLong);
     }
     let version = line.version;
-    let method = Method::from_bytes(&head[line.method]).map_err(|_| Refusal::RequestLine)?;
+    let method = match &head[line.method] {
+        b"GET" => Method::GET,
+        method => Method::from_bytes(method).map_err(|_| Refusal::RequestLine)?,
+    };
     let target = match &head[line.target.clone()] {
         // The most usual one: no slice of the head, and so nothing to count.
         b"/" => Bytes::from_static(b"/"),
@@ -204,16 +203,13 @@ fn read_request(
     let mut request = blank_request();
     let started = request.start(method, target, version, EXPECTED_FIELDS);
     started.map_err(|_| Refusal::RequestLine)?;
-    let mut host = Hosts::None;
+    let mut fields = request.raw_fields();
     read_fields(head, line.next, lenient, |name, value| {
-        if name.eq_ignore_ascii_case(b"host") {
-            host.note(&value);
-        }
-        let added = request.append_raw(name, value);
+        let added = fields.append(name, value);
         added.map(|_| ()).map_err(|_| Refusal::FieldName)
     })?;
     let framing = framing::request(version, &*request)?;
-    host.check(version)?;
+    check_host(&request)?;
     if let framing::Framing::Length(n) = framing {
         if framing::length_is_repeated(&*request) {
             request
@@ -245,8 +241,9 @@ fn read_response(head: &Bytes) -> Result<Box<ResponseHeader>, Refusal> {
     let mut response = blank_response();
     let reason = &head[line.reason];
     response.start(status, reason, line.version, EXPECTED_FIELDS);
+    let mut fields = response.raw_fields();
     read_fields(head, line.next, lenient, |name, value| {
-        let added = response.append_raw(name, value);
+        let added = fields.append(name, value);
         added.map(|_| ()).map_err(|_| Refusal::FieldName)
     })?;
     Ok(response)
@@ -278,27 +275,32 @@ fn read_fields(
             return Err(Refusal::TooManyFields);
         }
         at = line.next;
-        let name = &head[line.name.clone()];
-        add(name, value(head, line)?)?;
+        let name = &head[line.name];
+        let bytes = &head[line.value.clone()];
+        // No `Result` on the way: a value or a refusal would be put together and taken apart again.
+        let value = match usual::value(bytes) {
+            Some(usual) => usual,
+            None if line.folded => unfolded(bytes).ok_or(Refusal::FieldValue)?,
+            None => slice(head, line.value),
+        };
+        add(name, value)?;
     }
     Ok(())
 }
 
-/// The value of a field: a slice of the head, unless it is a usual one, or one that has to be made.
+/// A value that is a slice of the head.
 #[inline(always)]
 #[allow(unsafe_code)]
-fn value(head: &Bytes, line: FieldLine) -> Result<HeaderValue, Refusal> {
-    let bytes = &head[line.value.clone()];
-    if let Some(usual) = usual::value(bytes) {
-        return Ok(usual);
-    }
-    if line.folded {
-        return HeaderValue::from_bytes(&unfold(bytes)).map_err(|_| Refusal::FieldValue);
-    }
+fn slice(head: &Bytes, value: Range<usize>) -> HeaderValue {
     // SAFETY: the grammar lets only HTAB, SP to `~` and 0x80 to 0xff be bytes of a value that is not folded. These
     // are the bytes that a `HeaderValue` may have. To look at each of them a second time would cost more than all
     // else that is done here; debug builds do.
-    Ok(unsafe { HeaderValue::from_maybe_shared_unchecked(head.slice(line.value)) })
+    unsafe { HeaderValue::from_maybe_shared_unchecked(head.slice(value)) }
+}
+
+#[cold]
+fn unfolded(value: &[u8]) -> Option<HeaderValue> {
+    HeaderValue::from_bytes(&unfold(value)).ok()
 }
 
 /// A folded value on one line: each fold becomes one SP.
@@ -342,28 +344,13 @@ pub(crate) fn recycle_response(response: Option<Box<ResponseHeader>>) {
     }
 }
 
-/// What a request says of its host (RFC 9112 section 3.2).
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Hosts {
-    None,
-    One,
-    Bad,
-}
-
-impl Hosts {
-    fn note(&mut self, host: &HeaderValue) {
-        *self = match *self {
-            Hosts::None if is_valid_host(host.as_bytes()) => Hosts::One,
-            _ => Hosts::Bad,
-        };
-    }
-
-    fn check(self, version: Version) -> Result<(), Refusal> {
-        match self {
-            Hosts::One => Ok(()),
-            Hosts::None if version < Version::HTTP_11 => Ok(()),
-            _ => Err(Refusal::Host),
-        }
+/// RFC 9112 section 3.2: one Host, and a well-formed one; in HTTP/1.0 there may be none.
+fn check_host(request: &RequestHeader) -> Result<(), Refusal> {
+    let fields = request.index();
+    let may_miss = request.version < Version::HTTP_11;
+    match fields.has_valid_host() || may_miss && !fields.has_any(Names::HOST) {
+        true => Ok(()),
+        false => Err(Refusal::Host),
     }
 }
 

@@ -6,6 +6,7 @@
 //! | module | decides |
 //! |---|---|
 //! | [`head`] | where a head ends, and what it says |
+//! | `empty_line` | where CR LF CR LF is |
 //! | `grammar` | what may stand on the lines of a head |
 //! | [`framing`] | how long the body is, and whether the connection may persist |
 //! | [`decode`] | bytes to body |
@@ -15,6 +16,7 @@
 //! | [`out`] | bytes on their way out, gathered for one system call |
 
 pub mod decode;
+mod empty_line;
 pub mod encode;
 pub mod framing;
 mod grammar;

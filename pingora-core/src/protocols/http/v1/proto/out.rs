@@ -32,6 +32,7 @@ struct Parts {
 
 impl Out {
     /// Whether everything is sent.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.0.as_ref().is_none_or(|parts| parts.is_empty())
     }
@@ -53,8 +54,17 @@ impl Out {
         }
     }
 
+    #[inline]
     fn parts(&mut self) -> &mut Parts {
         self.0.get_or_insert_with(spare_parts)
+    }
+
+    /// All there is to write, when it lies in one piece, as it does when a message is small.
+    #[inline]
+    pub fn single(&self) -> Option<&[u8]> {
+        let parts = self.0.as_deref()?;
+        let single = parts.middle.is_empty() && parts.back.is_empty() && parts.rest.is_empty();
+        single.then(|| &parts.front[parts.sent..])
     }
 
     /// What to write next, in order. Empty when everything is sent.
@@ -67,7 +77,14 @@ impl Out {
 
     /// `n` bytes were written.
     pub fn advance(&mut self, n: usize) {
-        if let Some(mut parts) = self.0.take() {
+        // The usual write takes everything.
+        if self.single().is_some_and(|all| all.len() == n) {
+            if let Some(mut parts) = self.0.take() {
+                parts.sent = 0;
+                parts.front.clear();
+                give_back(parts);
+            }
+        } else if let Some(mut parts) = self.0.take() {
             parts.advance(n);
             match parts.is_empty() {
                 true => give_back(parts),

@@ -89,7 +89,7 @@ impl fmt::Display for Proxy {
 }
 
 /// A peer that speaks HTTP.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct HttpPeer {
     /// The address to connect to.
     pub _address: SocketAddr,
@@ -105,6 +105,22 @@ pub struct HttpPeer {
     pub group_key: u64,
     /// How to connect.
     pub options: PeerOptions,
+}
+
+/// As for [`PeerOptions`].
+impl Clone for HttpPeer {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        HttpPeer {
+            sni: self.sni.clone(),
+            proxy: self.proxy.clone(),
+            client_cert_key: self.client_cert_key.clone(),
+            options: self.options.clone(),
+            _address: self._address.clone(),
+            scheme: self.scheme.clone(),
+            group_key: self.group_key,
+        }
+    }
 }
 
 impl HttpPeer {
@@ -190,22 +206,27 @@ impl HttpPeer {
 impl Hash for HttpPeer {
     /// Covers what a connection, once made, cannot change: where it leads, and its TLS session.
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let own = (
-            &self._address,
-            &self.scheme,
-            &self.sni,
-            &self.proxy,
-            self.group_key,
-        );
         let options = &self.options;
-        let name = (options.verify_hostname, &options.alternative_cn);
-        let tls = (
+        let own = (&self._address, &self.sni, self.group_key);
+        (own, options.max_h2_streams).hash(state);
+        // Most peers have none of these, which the bits below say at once.
+        let (proxy, cert) = (&self.proxy, &self.client_cert_key);
+        let (name, curves) = (&options.alternative_cn, &options.curves);
+        let bits = [
+            self.is_tls(),
             options.verify_cert,
-            &self.client_cert_key,
-            &options.curves,
+            options.verify_hostname,
             options.second_keyshare,
-        );
-        (own, name, tls, options.max_h2_streams).hash(state);
+            proxy.is_some(),
+            cert.is_some(),
+            name.is_some(),
+            curves.is_some(),
+        ];
+        let bits = bits.iter().fold(0, |bits, bit| bits << 1 | u8::from(*bit));
+        bits.hash(state);
+        if bits & 0b1111 != 0 {
+            (proxy, cert, name, curves).hash(state);
+        }
     }
 }
 

@@ -15,6 +15,7 @@ pub(super) fn leads_to(fd: &impl AsRawFd, addr: &SocketAddr) -> bool {
 /// Whether a connection to `addr` may have the remote address `remote`.
 pub(crate) fn is_at(remote: &SocketAddr, addr: &SocketAddr) -> bool {
     match (remote, addr) {
+        (SocketAddr::Inet(remote), SocketAddr::Inet(addr)) if remote == addr => true,
         (SocketAddr::Inet(remote), SocketAddr::Inet(addr)) => {
             remote.port() == addr.port()
                 // Connecting to the unspecified address leads to the local host.

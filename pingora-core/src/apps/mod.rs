@@ -157,7 +157,8 @@ pub struct HttpPersistentSettings {
     keepalive: Option<u64>,
     reuses_remaining: Option<u32>,
     user_context: Option<Box<dyn Any + Send + Sync>>,
-    prefix: Option<BytesMut>,
+    /// Boxed, as there seldom is one, and this is handed on with each request.
+    prefix: Option<Box<BytesMut>>,
     /// The connection's box, while its stream is apart.
     kept: Option<Box<Inner>>,
 }
@@ -185,13 +186,13 @@ impl HttpPersistentSettings {
         session.set_keepalive_reuses_remaining(self.reuses_remaining);
         session.set_connection_user_context(self.user_context);
         if let Some(prefix) = self.prefix {
-            session.set_pipelined_prefix(prefix);
+            session.set_pipelined_prefix(*prefix);
         }
     }
 
     /// Bytes of the next request that were received already.
     pub fn set_pipelined_prefix(&mut self, prefix: BytesMut) {
-        self.prefix = Some(prefix);
+        self.prefix = Some(Box::new(prefix));
     }
 
     /// A value of the application for the next request.
@@ -257,7 +258,7 @@ impl ReusedHttpStream {
                 let mut inner = reusable.into_inner();
                 let (stream, prefix) = inner.take_stream();
                 let settings = self.settings.map(|mut settings| {
-                    settings.prefix = prefix.or(settings.prefix);
+                    settings.prefix = prefix.map(Box::new).or(settings.prefix);
                     settings.kept = Some(inner);
                     settings
                 });

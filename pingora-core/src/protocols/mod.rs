@@ -92,6 +92,10 @@ pub trait IO:
     /// The connection as [`Any`], to look at its concrete type.
     fn as_any(&self) -> &dyn Any;
 
+    /// The connection as [`Any`], to use it by its concrete type.
+    #[doc(hidden)]
+    fn as_any_mut(&mut self) -> &mut dyn Any;
+
     /// The boxed connection as [`Any`], to get its concrete type back.
     fn into_any(self: Box<Self>) -> Box<dyn Any>;
 }
@@ -104,6 +108,10 @@ where
         + Peek + Unpin + Debug + Send + Sync,
 {
     fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
         self
     }
 

@@ -89,6 +89,18 @@ where
         Ok((HttpSession::H1(session), reused))
     }
 
+    /// What [`Connector::get_http_session`] finds without waiting, for a peer that takes HTTP/1.1 only.
+    #[doc(hidden)]
+    pub fn kept_http_session<P: Peer>(&self, peer: &P) -> Option<HttpSession<C::Session>> {
+        match peer.get_alpn() {
+            None | Some(ALPN::H1) => {
+                let session = self.h1.kept_session(peer, peer.reuse_hash())?;
+                Some(HttpSession::H1(session))
+            }
+            _ => None,
+        }
+    }
+
     /// As [`Connector::get_http_session`], for a WebSocket. A session of HTTP/2 takes an extended CONNECT (RFC 8441);
     /// `None` when the peer is to be spoken to in HTTP/2 only, and takes none.
     ///
@@ -160,6 +172,23 @@ where
                     .release_http_session(session, peer, idle_timeout)
                     .await
             }
+        }
+    }
+
+    /// [`Connector::release_http_session`] of a session over HTTP/1.x that is kept; others come back.
+    #[doc(hidden)]
+    pub fn keep_http_session<P: Peer>(
+        &self,
+        session: HttpSession<C::Session>,
+        peer: &P,
+        idle_timeout: Option<Duration>,
+    ) -> Option<HttpSession<C::Session>> {
+        match session {
+            HttpSession::H1(session) => {
+                let back = self.h1.keep_session(session, peer, idle_timeout);
+                back.map(HttpSession::H1)
+            }
+            other => Some(other),
         }
     }
 

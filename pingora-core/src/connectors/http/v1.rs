@@ -82,19 +82,31 @@ impl Connector {
     /// Ends a session's exchange: its connection is kept when it can carry another one, else closed.
     pub async fn release_http_session<P: Peer + Send + Sync + 'static>(
         &self,
-        mut session: HttpSession,
+        session: HttpSession,
         peer: &P,
         idle_timeout: Option<Duration>,
     ) {
-        if session.is_reusable() {
-            let key = session.key().unwrap_or_else(|| peer.reuse_hash());
-            session.set_key(key);
-            session.next_exchange();
-            // A connection for which there is no room closes.
-            drop(self.pool.put(key, session, idle_timeout));
-        } else {
+        if let Some(mut session) = self.keep_session(session, peer, idle_timeout) {
             Box::pin(async move { session.shutdown().await }).await;
         }
+    }
+
+    /// Keeps the connection of a session when it can carry another exchange; else the session comes back.
+    pub(super) fn keep_session<P: Peer>(
+        &self,
+        mut session: HttpSession,
+        peer: &P,
+        idle_timeout: Option<Duration>,
+    ) -> Option<HttpSession> {
+        if !session.is_reusable() {
+            return Some(session);
+        }
+        let key = session.key().unwrap_or_else(|| peer.reuse_hash());
+        session.set_key(key);
+        session.next_exchange();
+        // A connection for which there is no room closes.
+        drop(self.pool.put(key, session, idle_timeout));
+        None
     }
 
     /// How many idle connections were dropped because they received data that nobody asked for.

@@ -207,6 +207,13 @@ impl HttpModuleCtx {
         }
     }
 
+    /// Whether all modules are dormant, so that no filter does anything.
+    #[doc(hidden)]
+    #[inline]
+    pub fn is_dormant(&mut self) -> bool {
+        self.awake().is_empty()
+    }
+
     /// The modules, of which none is dormant any longer.
     fn modules(&self) -> &[Module] {
         match &self.modules {

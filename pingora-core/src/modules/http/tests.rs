@@ -314,13 +314,14 @@ fn a_module_that_is_off_sleeps_until_it_is_asked_for() {
     let mut modules = HttpModules::new();
     modules.add_module(ResponseCompressionBuilder::enable(0));
     let mut ctx = modules.build_ctx();
-    assert!(ctx.awake().is_empty());
+    assert!(ctx.is_dormant());
     assert!(!ctx.get::<ResponseCompression>().unwrap().is_enabled());
     ctx.get_mut::<ResponseCompression>()
         .unwrap()
         .adjust_level(6);
     assert!(ctx.get::<ResponseCompression>().unwrap().is_enabled());
     assert_eq!(ctx.awake().len(), 1);
+    assert!(!ctx.is_dormant());
 
     let mut fresh = modules.build_ctx();
     fresh

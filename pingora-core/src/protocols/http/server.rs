@@ -145,6 +145,7 @@ impl Session {
     }
 
     /// The head of the request.
+    #[inline]
     pub fn req_header(&self) -> &RequestHeader {
         each!(self, s => s.req_header())
     }
@@ -218,6 +219,7 @@ impl Session {
     }
 
     /// Whether the request has no body.
+    #[inline]
     pub fn is_body_empty(&mut self) -> bool {
         each!(self, s => s.is_body_empty())
     }

@@ -356,12 +356,32 @@ impl Stream {
         }
     }
 
+    /// Waits until a read may bring something or fail, as the beginning of that read.
+    pub(crate) fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let poll = self.poll_readable(cx);
+        self.read_waiting.note(poll)
+    }
+
     /// Whether it is closed by being dropped.
     pub(crate) fn is_socket(&self) -> bool {
         self.raw.is_socket()
     }
 
+    #[inline(always)]
     fn poll_read_socket(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let capacity = self.read_capacity as usize;
+        match !self.rx_ts_wanted && buf.remaining() >= capacity.min(DIRECT_READ) {
+            true => Pin::new(&mut self.raw).poll_read(cx, buf),
+            false => self.poll_read_otherwise(cx, buf),
+        }
+    }
+
+    /// A read that is to tell when the kernel received what it brings, or one that reads ahead.
+    fn poll_read_otherwise(
         &mut self,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
@@ -372,9 +392,6 @@ impl Stream {
             return Poll::Ready(Ok(()));
         }
         let capacity = self.read_capacity as usize;
-        if buf.remaining() >= capacity.min(DIRECT_READ) {
-            return Pin::new(&mut self.raw).poll_read(cx, buf);
-        }
         let mut scratch = SCRATCH.take();
         if scratch.len() < capacity {
             scratch.resize(capacity, 0);
@@ -423,7 +440,16 @@ impl Stream {
         Poll::Ready(Ok(()))
     }
 
+    /// Sends what is kept back.
+    #[inline]
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.unsent.is_empty() {
+            true => Poll::Ready(Ok(())),
+            false => self.poll_send_kept(cx),
+        }
+    }
+
+    fn poll_send_kept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.unsent.is_empty() {
             match ready!(Pin::new(&mut self.raw).poll_write(cx, self.unsent.bytes()))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),

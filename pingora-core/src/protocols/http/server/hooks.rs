@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use pingora_error::{Error, Result};
 
-use super::Session;
+use super::{ReusableHttpStream, Session};
 use crate::protocols::http::HttpTask;
 use crate::shutdown::{Registry, Stage};
 
@@ -95,11 +95,29 @@ impl Session {
         }
     }
 
+    /// [`Session::finish`] of an HTTP/1.x session that has nothing left to read or to write, and whose connection may
+    /// serve another request; others come back.
+    #[doc(hidden)]
+    pub fn finish_at_once(self) -> std::result::Result<ReusableHttpStream, Self> {
+        match self {
+            Session::H1(s) => s.reuse_at_once().map_err(Session::H1),
+            other => Err(other),
+        }
+    }
+
     /// Writes what is queued.
     #[doc(hidden)]
+    #[inline(always)]
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         match self {
             Session::H1(s) => s.poll_flush(cx),
+            _ => self.poll_flush_other(cx),
+        }
+    }
+
+    fn poll_flush_other(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        match self {
+            Session::H1(_) => Poll::Ready(Ok(())),
             Session::H2(s) => s.poll_flush(cx),
             Session::Custom(s) if !s.has_pending_proxy_tasks() => Poll::Ready(Ok(())),
             Session::Custom(s) => s.write_proxy_tasks().as_mut().poll(cx).map_ok(|_| ()),
@@ -108,6 +126,7 @@ impl Session {
 
     /// How many bytes are queued and have not left, as far as that is known.
     #[doc(hidden)]
+    #[inline]
     pub fn queued(&self) -> usize {
         match self {
             Session::H1(s) => s.queued(),

@@ -1,7 +1,7 @@
 //! A connection that speaks HTTP/1.x: the I/O around [`proto`](super::proto), for both roles.
 
 use std::cell::RefCell;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::RawFd;
 use std::pin::{pin, Pin};
 use std::task::{ready, Context, Poll, Waker};
@@ -63,6 +63,8 @@ pub(super) struct Conn {
     pub(super) scanner: Scanner,
     /// Whether reads bring little, because what they bring would have to be kept.
     pub(super) little: bool,
+    /// The last read took all there was: the next one has to wait, most likely.
+    drained: bool,
     /// So many bytes were written that a flush has not followed yet.
     unflushed: usize,
     /// Nothing is written after what is queued: a FIN follows it.
@@ -107,6 +109,7 @@ impl Conn {
             eof: false,
             scanner: Scanner::default(),
             little: false,
+            drained: false,
             unflushed: 0,
             fin: false,
             alarm: Alarm::default(),
@@ -134,6 +137,7 @@ impl Conn {
     /// # Errors
     /// `ReadError`; `ReadTimedout` when nothing came for `timeout`, counted from the first poll that
     /// had to wait.
+    #[inline]
     pub(super) fn poll_fill(
         &mut self,
         cx: &mut Context<'_>,
@@ -201,7 +205,18 @@ impl Conn {
     }
 
     /// One read, without a deadline.
+    #[inline]
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if std::mem::take(&mut self.drained) {
+            // To wait needs no buffer.
+            if let Some(socket) = self.stream.as_any_mut().downcast_mut::<L4Stream>() {
+                ready!(socket.poll_read_ready(cx));
+            }
+        }
+        self.poll_read_now(cx)
+    }
+
+    fn poll_read_now(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let long = match &self.reading {
             Reading::Body(decoder) => decoder.remaining() > LONG_BODY,
             Reading::Raw => true,
@@ -236,6 +251,7 @@ impl Conn {
             let mut into = ReadBuf::new(&mut lent[..most]);
             ready!(Pin::new(&mut self.stream).poll_read(cx, &mut into))?;
             let filled = into.filled();
+            self.drained = filled.len() < most;
             if self.buf.is_empty() && self.buf.capacity() < filled.len() {
                 self.buf = piece(filled);
             } else {
@@ -376,10 +392,12 @@ impl Conn {
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.out.is_empty() {
-            let slices = self.out.slices();
             let stream = Pin::new(&mut self.stream);
             // Also for a single slice: a plain write may be buffered, which all this is gathered for already.
-            let n = ready!(stream.poll_write_vectored(cx, &slices))?;
+            let n = ready!(match self.out.single() {
+                Some(all) => stream.poll_write_vectored(cx, &[IoSlice::new(all)]),
+                None => stream.poll_write_vectored(cx, &self.out.slices()),
+            })?;
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -413,6 +431,7 @@ impl Conn {
     }
 
     /// Whether everything queued has left.
+    #[inline]
     pub(super) fn is_flushed(&self) -> bool {
         self.out.is_empty() && self.unflushed == 0 && !self.fin
     }

@@ -315,6 +315,17 @@ async fn pending_time_is_that_of_waiting() {
     assert!(stream.get_read_pending_time() > Duration::ZERO);
     assert_eq!(stream.get_write_pending_time(), Duration::ZERO);
 
+    // Also of a wait that is the beginning of a read.
+    let waited = stream.get_read_pending_time();
+    let ready = std::future::poll_fn(|cx| stream.poll_read_ready(cx));
+    let ((), sent) = tokio::join!(ready, async {
+        tokio::task::yield_now().await;
+        other.write_all(b"z").await
+    });
+    sent.unwrap();
+    assert!(stream.get_read_pending_time() > waited);
+    assert_eq!(stream.read_u8().await.unwrap(), b'z');
+
     // Fill the kernel's buffers.
     stream.set_buffer_settings(L4BufferSettings::unbuffered());
     let block = vec![0; 1 << 20];

@@ -141,6 +141,10 @@ thread_local! {
     static SPARE: Spare<Box<Exchange>> = const { Spare::new() };
 }
 
+fn blank_exchange() -> Box<Exchange> {
+    spare::take(&SPARE).unwrap_or_default()
+}
+
 impl Inner {
     fn digest(&self) -> &Digest {
         let known = || Box::new(Digest::of(&*self.conn.stream));
@@ -167,9 +171,9 @@ impl Inner {
         self.exchange.as_deref().unwrap_or_else(|| &NONE)
     }
 
+    #[inline]
     fn exchange_mut(&mut self) -> &mut Exchange {
-        let spare = || spare::take(&SPARE).unwrap_or_default();
-        self.exchange.get_or_insert_with(spare)
+        self.exchange.get_or_insert_with(blank_exchange)
     }
 
     fn end_exchange(&mut self) {
@@ -211,6 +215,7 @@ impl HttpSession {
     }
 
     /// The head of the request; before it is read, that of an empty `GET /`.
+    #[inline]
     pub fn req_header(&self) -> &RequestHeader {
         match &self.x().request {
             Some(request) => request,

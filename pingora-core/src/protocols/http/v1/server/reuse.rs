@@ -18,16 +18,39 @@ impl HttpSession {
     /// # Errors
     /// Those of [`HttpSession::finish_body`].
     pub async fn reuse(mut self) -> Result<Option<ReusableHttpStream>> {
-        if let Err(e) = self.finish_body().await {
-            Box::pin(self.close()).await;
-            return Err(e);
+        if !self.has_answered() {
+            if let Err(e) = self.finish_body().await {
+                Box::pin(self.close()).await;
+                return Err(e);
+            }
         }
         if !self.can_serve_another().await {
             Box::pin(self.close()).await;
             return Ok(None);
         }
+        Ok(Some(self.into_reusable()))
+    }
+
+    /// [`HttpSession::reuse`] of a session that has nothing left to read or to write, as most have; others come back.
+    pub(crate) fn reuse_at_once(mut self) -> Result<ReusableHttpStream, Self> {
+        let ends = self.has_answered()
+            && self.will_keepalive()
+            && self.is_body_done()
+            && self.another_may_follow();
+        match ends {
+            true => Ok(self.into_reusable()),
+            false => Err(self),
+        }
+    }
+
+    fn into_reusable(mut self) -> ReusableHttpStream {
         self.inner.next_exchange();
-        Ok(Some(ReusableHttpStream::new(self.inner)))
+        ReusableHttpStream::new(self.inner)
+    }
+
+    /// Whether the response is complete, and has left.
+    fn has_answered(&self) -> bool {
+        matches!(self.inner.conn.writing, Writing::Done) && self.inner.conn.is_flushed()
     }
 
     async fn can_serve_another(&mut self) -> bool {
@@ -43,6 +66,11 @@ impl HttpSession {
                 return false;
             }
         }
+        self.another_may_follow()
+    }
+
+    /// Whether what was received lets another request follow.
+    fn another_may_follow(&self) -> bool {
         let conn = &self.inner.conn;
         // An empty line that follows a body is no request (RFC 9112 section 2.2).
         let goes_on = match conn.scanner.begun(&conn.buf) {
@@ -54,10 +82,11 @@ impl HttpSession {
 
     /// Whether the client may be waiting for a 100. It then sends its body or does not: nobody can tell what
     /// comes next on the connection.
+    #[inline]
     pub(super) fn awaits_continue(&self) -> bool {
-        !self.x().options.continued
+        matches!(self.inner.conn.reading, Reading::Body(_))
+            && !self.x().options.continued
             && self.x().body_read == 0
-            && matches!(self.inner.conn.reading, Reading::Body(_))
             && common::is_expect_continue_req(self.req_header())
     }
 

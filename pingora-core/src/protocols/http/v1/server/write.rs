@@ -143,10 +143,15 @@ impl HttpSession {
 
     /// Writes what is queued.
     #[doc(hidden)]
+    #[inline]
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        if self.inner.conn.is_flushed() {
-            return Poll::Ready(Ok(()));
+        match self.inner.conn.is_flushed() {
+            true => Poll::Ready(Ok(())),
+            false => self.poll_flush_queued(cx),
         }
+    }
+
+    fn poll_flush_queued(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let patience = self.patience();
         self.inner.conn.poll_flush(cx, Some(patience))
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use h2::server::Builder as H2Options;
-use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
+use pingora_core::apps::{shutting_down, HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora_core::connectors::http::custom;
 use pingora_core::connectors::http::Connector;
 use pingora_core::connectors::ConnectorOptions;
@@ -130,8 +130,9 @@ where
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
         let session = self.handle_new_request(session).await?;
+        let ends = shutting_down(shutdown, !session.is_reused());
         // Boxed for its own: while a connection waits for a request, this is all it does not hold.
-        Box::pin(self.serve(session, shutdown)).await
+        Box::pin(self.serve(session, ends)).await
     }
 
     fn h2_options(&self) -> Option<H2Options> {

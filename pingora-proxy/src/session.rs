@@ -14,6 +14,7 @@ use pingora_error::{Error, Result};
 use pingora_http::ResponseHeader;
 
 use crate::subrequest;
+use crate::upstream::Link;
 
 /// The client's side of a proxied request, and what the proxy knows about the rest of it.
 ///
@@ -73,6 +74,12 @@ impl Session {
     pub fn new_h1_with_modules(stream: Stream, downstream_modules: &HttpModules) -> Self {
         let downstream = Box::new(ServerSession::new_http1(stream));
         Session::new(downstream, downstream_modules)
+    }
+
+    /// Notes what went to the upstream.
+    pub(crate) fn note_sent(&mut self, link: &impl Link) {
+        self.upstream.body_sent = Some(link.body_bytes_sent());
+        self.upstream.write_pending = link.write_pending_time();
     }
 
     /// The exchange with the client.

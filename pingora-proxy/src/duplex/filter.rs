@@ -25,10 +25,10 @@ where
         body: &mut Option<Bytes>,
         end: bool,
     ) -> Result<()> {
-        self.session
-            .downstream_modules_ctx
-            .request_body_filter(body, end)
-            .await?;
+        let modules = &mut self.session.downstream_modules_ctx;
+        if !modules.is_dormant() {
+            modules.request_body_filter(body, end).await?;
+        }
         self.proxy
             .inner
             .request_body_filter(self.session, body, end, self.ctx)
@@ -112,6 +112,11 @@ where
     /// A message of the response: through the downstream modules into the queue to the client.
     pub(super) async fn emit(&mut self, task: &mut HttpTask) -> Result<()> {
         self.session.filter_task(task).await?;
+        self.queue(task)
+    }
+
+    /// A message of the response, when the downstream modules are dormant.
+    pub(super) fn queue(&mut self, task: &mut HttpTask) -> Result<()> {
         self.session
             .downstream_session
             .queue_task(std::mem::replace(task, HttpTask::Done))

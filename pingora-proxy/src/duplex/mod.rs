@@ -83,7 +83,16 @@ where
             self.accept = websocket::accept(&request).map(Box::new);
         }
         self.link.queue_header(request).map_err(Error::into_up)?;
-        self.begin_body().await?;
+        if self.session.is_body_empty() {
+            self.request_piece(&mut None, true).await?;
+        } else {
+            // What an earlier try has read.
+            let mut read = self.session.get_retry_buffer();
+            if read.as_ref().is_some_and(|read| !read.is_empty()) {
+                let end = self.session.is_body_done();
+                self.request_piece(&mut read, end).await?;
+            }
+        }
         loop {
             // What passes is lent to those that look at it: a future holds all that it is given.
             let mut event = std::future::poll_fn(|cx| self.poll_event(cx)).await?;
@@ -97,19 +106,6 @@ where
                 Event::Over => return Ok(()),
             }
         }
-    }
-
-    /// What there is of the body before the first read: nothing at all, or what an earlier try has read.
-    async fn begin_body(&mut self) -> Result<()> {
-        if self.session.is_body_empty() {
-            return self.request_piece(&mut None, true).await;
-        }
-        let mut read = self.session.get_retry_buffer();
-        if read.as_ref().is_none_or(Bytes::is_empty) {
-            return Ok(());
-        }
-        let end = self.session.is_body_done();
-        self.request_piece(&mut read, end).await
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event>> {
@@ -218,6 +214,9 @@ where
         }
         self.state.response(self.message(task));
         match self.filter_response(task).await? {
+            None | Some(Duration::ZERO) if self.session.downstream_modules_ctx.is_dormant() => {
+                self.queue(task)
+            }
             None | Some(Duration::ZERO) => self.emit(task).await,
             Some(delay) => {
                 let task = std::mem::replace(task, HttpTask::Done);

@@ -58,20 +58,25 @@ where
         let mut peer = self.inner.upstream_peer(session, ctx).await?;
         let tunnel = session.is_upgrade_req() || session.req_header().method == Method::CONNECT;
         let extended = tunnel && leave_h2(session, &mut peer)?;
-        let connected = match extended {
-            false => self.connector.get_http_session(&*peer).await,
-            true => Box::pin(self.extended_session(&peer)).await,
-        };
-        let (mut upstream, reused) = match connected {
-            Ok(connected) => connected,
-            Err(e) => return Err(self.inner.fail_to_connect(session, &peer, ctx, e.into_up())),
+        let (mut upstream, reused) = match self.connector.kept_http_session(&*peer) {
+            Some(kept) => (kept, true),
+            None => match self.connect(&peer, extended).await {
+                Ok(connected) => connected,
+                Err(e) => return Err(self.inner.fail_to_connect(session, &peer, ctx, e.into_up())),
+            },
         };
         let done = match &mut upstream {
-            HttpSession::H1(h1) => self.exchange(session, ctx, h1, &peer, reused).await,
+            HttpSession::H1(h1) => {
+                let done = self.exchange(session, ctx, h1, &peer, reused).await;
+                session.note_sent(h1);
+                done
+            }
             // Boxed: a request to HTTP/1.1 shall not be larger for it.
             HttpSession::H2(h2) => {
                 let mut h2 = H2Link::new(h2, extended);
-                Box::pin(self.exchange(session, ctx, &mut h2, &peer, reused)).await
+                let done = Box::pin(self.exchange(session, ctx, &mut h2, &peer, reused)).await;
+                session.note_sent(&h2);
+                done
             }
             HttpSession::Custom(_) => Error::e_explain(
                 InternalError,
@@ -81,9 +86,10 @@ where
         if done.is_err() {
             Box::pin(upstream.shutdown()).await;
         }
-        self.connector
-            .release_http_session(upstream, &*peer, peer.idle_timeout())
-            .await;
+        let (connector, idle) = (&self.connector, peer.idle_timeout());
+        if let Some(upstream) = connector.keep_http_session(upstream, &*peer, idle) {
+            connector.release_http_session(upstream, &*peer, idle).await;
+        }
         done.map_err(|e| {
             let mut e = self.inner.error_while_proxy(&peer, session, e, ctx, reused);
             // An application may leave it open, and an open question may not be asked.
@@ -92,27 +98,20 @@ where
         })
     }
 
-    /// A session for an extended CONNECT.
-    async fn extended_session(&self, peer: &HttpPeer) -> Result<(HttpSession<C::Session>, bool)> {
-        let connected = self.connector.get_websocket_session(peer).await?;
+    /// A session, for an `extended` CONNECT if so, and whether its connection was used before.
+    async fn connect(
+        &self,
+        peer: &HttpPeer,
+        extended: bool,
+    ) -> Result<(HttpSession<C::Session>, bool)> {
+        if !extended {
+            return self.connector.get_http_session(peer).await;
+        }
+        let connected = Box::pin(self.connector.get_websocket_session(peer)).await?;
         connected.ok_or_else(|| no_tunnel(peer))
     }
 
     async fn exchange<L: Link>(
-        &self,
-        session: &mut Session,
-        ctx: &mut SV::CTX,
-        upstream: &mut L,
-        peer: &HttpPeer,
-        reused: bool,
-    ) -> Result<()> {
-        let result = self.drive(session, ctx, upstream, peer, reused).await;
-        session.upstream.body_sent = Some(upstream.body_bytes_sent());
-        session.upstream.write_pending = upstream.write_pending_time();
-        result
-    }
-
-    async fn drive<L: Link>(
         &self,
         session: &mut Session,
         ctx: &mut SV::CTX,
@@ -205,7 +204,11 @@ fn no_tunnel(peer: &HttpPeer) -> BError {
 
 /// What the upstream's version demands of the request that the application has made of the copy.
 fn complete(session: &mut Session, request: &mut RequestHeader) -> Result<()> {
-    request_policy::reconcile_host(request).map_err(downstream)?;
+    let as_received = request.is_same_as(session.req_header());
+    // Nobody has touched it since its target was looked at, and its Host is fine.
+    if !as_received || !request.index().has_valid_host() {
+        request_policy::reconcile_host(request).map_err(downstream)?;
+    }
     if request.version == Version::HTTP_2 {
         return request_policy::check_for_h2(request).map_err(downstream);
     }

@@ -17,28 +17,30 @@ where
     SV::CTX: Send + Sync,
     C: custom::Connector,
 {
-    /// The last phases. With what is returned the connection may serve another request; without it closes.
-    pub(super) async fn conclude(
+    /// The last phases of a request that failed. Tells whether the connection may serve another one.
+    pub(super) async fn conclude_failed(
         &self,
         session: &mut Session,
         ctx: &mut SV::CTX,
-        outcome: Result<(), (BError, When)>,
-    ) -> Option<HttpPersistentSettings> {
-        match outcome {
-            Ok(()) => self.inner.logging(session, None, ctx).await,
-            Err((e, when)) => {
-                let failed = Box::pin(self.report(session, ctx, &e)).await;
-                self.inner.logging(session, Some(&e), ctx).await;
-                if when == When::Late || !failed.can_reuse_downstream {
-                    return None;
-                }
-            }
-        }
+        e: BError,
+        when: When,
+    ) -> bool {
+        let failed = self.report(session, ctx, &e).await;
+        self.inner.logging(session, Some(&e), ctx).await;
+        when == When::Early && failed.can_reuse_downstream
+    }
+
+    /// What goes with the connection to its next request.
+    pub(super) fn settings(
+        &self,
+        session: &mut Session,
+        ctx: &mut SV::CTX,
+    ) -> HttpPersistentSettings {
         let mut settings = HttpPersistentSettings::for_session(session);
         if let Some(kept) = self.inner.persist_connection_context(session, ctx) {
             settings.set_user_context(kept);
         }
-        Some(settings)
+        settings
     }
 
     async fn report(&self, session: &mut Session, ctx: &mut SV::CTX, e: &BError) -> FailToProxy {

@@ -11,10 +11,12 @@ mod shutdown;
 #[cfg(test)]
 mod tests;
 
-use pingora_core::apps::{shutting_down, HttpPersistentSettings, ReusedHttpStream};
+use std::future::Future;
+use std::pin::Pin;
+
+use pingora_core::apps::{HttpPersistentSettings, ReusedHttpStream};
 use pingora_core::connectors::http::custom;
 use pingora_core::protocols::http::ServerSession;
-use pingora_core::server::ShutdownWatch;
 use pingora_error::ErrorType::InternalError;
 use pingora_error::{BError, Error, Result};
 
@@ -46,39 +48,53 @@ where
     SV::CTX: Send + Sync,
     C: custom::Connector,
 {
-    /// Serves a request whose head is read.
+    /// Serves a request whose head is read; after it the connection closes, when the server `ends`.
     pub(crate) async fn serve(
         &self,
         downstream: Box<ServerSession>,
-        shutdown: &ShutdownWatch,
+        ends: bool,
     ) -> Option<ReusedHttpStream> {
         let mut session = Session::new(downstream, &self.downstream_modules);
         #[cfg(feature = "upstream_modules")]
         {
             session.upstream_modules_ctx = self.upstream_modules.build_ctx();
         }
-        let last = session.is_process_shutting_down()
-            || shutting_down(shutdown, !session.downstream_session.is_reused());
+        let last = ends || session.is_process_shutting_down();
         session.set_keepalive((!last).then_some(KEEPALIVE));
         let mut ctx = self.inner.new_ctx();
         if let Some(previous) = session.take_connection_user_context() {
             self.inner
                 .on_connection_reuse(&mut session, &mut ctx, previous);
         }
-        let outcome = match self.before_upstream(&mut session, &mut ctx).await {
-            Ok(Early::Answered) => Ok(()),
-            Ok(Early::Proceed) => match self.proxy_upstream(&mut session, &mut ctx).await {
-                Ok(()) => Ok(()),
-                Err(e) => Err((e, When::Late)),
-            },
-            Err(e) => Err((e, When::Early)),
+        let mut outcome = Ok(());
+        let proceeds = match self.before_upstream(&mut session, &mut ctx).await {
+            Ok(Early::Proceed) => true,
+            Ok(Early::Answered) => false,
+            Err(e) => {
+                outcome = Err((e, When::Early));
+                false
+            }
         };
-        let settings = self.conclude(&mut session, &mut ctx, outcome).await;
-        // Taken apart, and ended elsewhere, so that this future does not hold both at once.
+        if proceeds {
+            if let Err(e) = self.proxy_upstream(&mut session, &mut ctx).await {
+                outcome = Err((e, When::Late));
+            }
+        }
+        let reusable = match outcome {
+            Ok(()) => {
+                self.inner.logging(&mut session, None, &mut ctx).await;
+                true
+            }
+            Err((e, when)) => Box::pin(self.conclude_failed(&mut session, &mut ctx, e, when)).await,
+        };
+        let settings = reusable.then(|| self.settings(&mut session, &mut ctx));
         let Session {
             downstream_session, ..
         } = session;
-        end(downstream_session, settings).await
+        match end(downstream_session, settings) {
+            Ok(next) => Some(next),
+            Err(rest) => rest.await,
+        }
     }
 
     async fn before_upstream(&self, session: &mut Session, ctx: &mut SV::CTX) -> Result<Early> {
@@ -92,9 +108,12 @@ where
             downstream_modules_ctx,
             ..
         } = session;
-        downstream_modules_ctx
-            .request_header_filter(downstream_session.req_header_mut())
-            .await?;
+        if !downstream_modules_ctx.is_dormant() {
+            let request = downstream_session.req_header_mut();
+            downstream_modules_ctx
+                .request_header_filter(request)
+                .await?;
+        }
         if self.inner.request_filter(session, ctx).await? {
             return Ok(Early::Answered);
         }
@@ -122,15 +141,32 @@ where
     }
 }
 
-/// Ends the exchange with the client: with settings the connection may serve another request.
-async fn end(
+/// What is left to do for the end of an exchange.
+type Rest = Pin<Box<dyn Future<Output = Option<ReusedHttpStream>> + Send>>;
+
+/// Ends the exchange with the client: with settings the connection may serve another request. Mostly nothing is left
+/// to wait for.
+fn end(
     downstream: Box<ServerSession>,
     settings: Option<HttpPersistentSettings>,
-) -> Option<ReusedHttpStream> {
+) -> std::result::Result<ReusedHttpStream, Rest> {
     let Some(settings) = settings else {
-        Box::pin(downstream.close()).await;
-        return None;
+        return Err(Box::pin(async {
+            downstream.close().await;
+            None
+        }));
     };
+    match downstream.finish_at_once() {
+        Ok(reusable) => Ok(ReusedHttpStream::from_reusable_stream(reusable, settings)),
+        Err(unfinished) => Err(Box::pin(finish(unfinished, settings))),
+    }
+}
+
+/// Reads and writes what is left of the exchange.
+async fn finish(
+    downstream: ServerSession,
+    settings: HttpPersistentSettings,
+) -> Option<ReusedHttpStream> {
     match downstream.finish().await {
         Ok(reusable) => Some(ReusedHttpStream::from_reusable_stream(reusable?, settings)),
         Err(e) => {

@@ -33,9 +33,10 @@ fn session() -> ServerSession {
 #[test]
 fn a_waiting_connection_and_a_request_are_small() {
     let proxy = Arc::new(http_proxy(&Arc::new(ServerConf::default()), Nowhere));
-    let (_, shutdown) = tokio::sync::watch::channel(false);
     let waiting = size_of_val(&proxy.handle_new_request(session()));
-    let request = size_of_val(&proxy.serve(Box::new(session()), &shutdown));
+    let request = size_of_val(&proxy.serve(Box::new(session()), false));
     assert!(waiting <= 256, "{waiting} bytes while a connection waits");
-    assert!(request <= 1536, "{request} bytes while a request is served");
+    // Allocators have blocks of up to 1,024 bytes at hand; with two sets of modules it is more.
+    let most = 1024 + 64 * usize::from(cfg!(feature = "upstream_modules"));
+    assert!(request <= most, "{request} bytes while a request is served");
 }

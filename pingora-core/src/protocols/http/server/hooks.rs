@@ -117,7 +117,7 @@ impl Session {
 
     fn poll_flush_other(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         match self {
-            Session::H1(_) => Poll::Ready(Ok(())),
+            Session::H1(s) => s.poll_flush(cx),
             Session::H2(s) => s.poll_flush(cx),
             Session::Custom(s) if !s.has_pending_proxy_tasks() => Poll::Ready(Ok(())),
             Session::Custom(s) => s.write_proxy_tasks().as_mut().poll(cx).map_ok(|_| ()),

@@ -125,6 +125,7 @@ known_names! {
     ("cf-ipcountry", "cf-ipcountry"),
     ("cf-ray", "cf-ray"),
     ("cf-visitor", "cf-visitor"),
+    ("http2-settings", "http2-settings"),
     ("keep-alive", "keep-alive"),
     ("priority", "priority"),
     ("proxy-connection", "proxy-connection"),

@@ -42,9 +42,26 @@ names! {
     TE = 8: "te",
     /// Host.
     HOST = 9: "host",
+    /// Trailer.
+    TRAILER = 10: "trailer",
+    /// HTTP2-Settings.
+    HTTP2_SETTINGS = 11: "http2-settings",
 }
 
 impl Names {
+    /// Those that speak of a connection in every message, and that HTTP/2 therefore has no place for (RFC 9113
+    /// section 8.2.2).
+    pub const OF_CONNECTION: Names = Names::CONNECTION
+        .or(Names::KEEP_ALIVE)
+        .or(Names::PROXY_CONNECTION)
+        .or(Names::TRANSFER_ENCODING)
+        .or(Names::UPGRADE);
+
+    /// The set of this name alone: empty for most names.
+    pub fn only(name: &HeaderName) -> Names {
+        Known::of(name).map_or(Names::default(), |known| known.names)
+    }
+
     /// Both sets.
     pub const fn or(self, other: Names) -> Names {
         Names(self.0 | other.0)
@@ -60,7 +77,8 @@ impl Names {
         Names(self.0 & others.0)
     }
 
-    const fn without(self, others: Names) -> Names {
+    /// This set without the names of the other.
+    pub const fn without(self, others: Names) -> Names {
         Names(self.0 & !others.0)
     }
 
@@ -270,9 +288,8 @@ impl Index {
 }
 
 fn present(headers: &HeaderMap) -> Names {
-    headers.keys().fold(Names::default(), |names, name| {
-        Known::of(name).map_or(names, |known| names.or(known.names))
-    })
+    let all = headers.keys().map(Names::only);
+    all.fold(Names::default(), Names::or)
 }
 
 impl From<&HeaderMap> for Index {

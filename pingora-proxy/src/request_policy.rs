@@ -49,74 +49,10 @@ pub(crate) use trailers::strip_trailers;
 /// More elements in Connection than any client needs; each costs work and may name a field.
 const MAX_CONNECTION_OPTIONS: usize = 10;
 
-/// Which hop-by-hop fields a header has, one bit each.
-#[derive(Clone, Copy)]
-struct Found(u8);
-
-const CONNECTION: u8 = 1;
-const KEEP_ALIVE: u8 = 1 << 1;
-const PROXY_CONNECTION: u8 = 1 << 2;
-const PROXY_AUTHORIZATION: u8 = 1 << 3;
-const TE: u8 = 1 << 4;
-const TRANSFER_ENCODING: u8 = 1 << 5;
-const UPGRADE: u8 = 1 << 6;
-
-/// All that describe the connection and not the message, whatever the direction.
-const OF_CONNECTION: u8 = CONNECTION | KEEP_ALIVE | PROXY_CONNECTION;
-
-static FIELDS: [(u8, HeaderName); 7] = [
-    (CONNECTION, header::CONNECTION),
-    (KEEP_ALIVE, HeaderName::from_static("keep-alive")),
-    (
-        PROXY_CONNECTION,
-        HeaderName::from_static("proxy-connection"),
-    ),
-    (PROXY_AUTHORIZATION, header::PROXY_AUTHORIZATION),
-    (TE, header::TE),
-    (TRANSFER_ENCODING, header::TRANSFER_ENCODING),
-    (UPGRADE, header::UPGRADE),
-];
-
-/// The same fields, as a header knows of them without a look.
-const HOP_BY_HOP: Names = Names::CONNECTION
-    .or(Names::KEEP_ALIVE)
-    .or(Names::PROXY_CONNECTION)
+/// All that a proxy deals with by name.
+const HOP_BY_HOP: Names = Names::OF_CONNECTION
     .or(Names::PROXY_AUTHORIZATION)
-    .or(Names::TE)
-    .or(Names::TRANSFER_ENCODING)
-    .or(Names::UPGRADE);
-
-impl Found {
-    /// One pass over the names costs less than seven look-ups.
-    fn scan(headers: &HeaderMap) -> Self {
-        Found(headers.keys().fold(0, |found, name| found | bit(name)))
-    }
-
-    fn has(self, field: u8) -> bool {
-        self.0 & field != 0
-    }
-
-    /// The names of those found that are among `fields`.
-    fn among(self, fields: u8) -> impl Iterator<Item = &'static HeaderName> {
-        FIELDS
-            .iter()
-            .filter(move |(field, _)| self.0 & fields & field != 0)
-            .map(|(_, name)| name)
-    }
-}
-
-fn bit(name: &HeaderName) -> u8 {
-    match name.as_str().as_bytes() {
-        b"connection" => CONNECTION,
-        b"keep-alive" => KEEP_ALIVE,
-        b"proxy-connection" => PROXY_CONNECTION,
-        b"proxy-authorization" => PROXY_AUTHORIZATION,
-        b"te" => TE,
-        b"transfer-encoding" => TRANSFER_ENCODING,
-        b"upgrade" => UPGRADE,
-        _ => 0,
-    }
-}
+    .or(Names::TE);
 
 /// Makes `req` fit for the next hop: removes, keeps or refuses hop-by-hop fields.
 ///
@@ -135,36 +71,31 @@ pub(crate) fn apply(
     if !req.may_have(HOP_BY_HOP) {
         return Ok(());
     }
-    let found = Found::scan(&req.headers);
-    if policy.strip_connection_nominated && found.has(CONNECTION) {
+    if policy.strip_connection_nominated && req.may_have(Names::CONNECTION) {
         for name in nominated(&req.headers, policy.reject_malformed_connection_nominations)? {
             req.remove_header(&name);
         }
     }
     // Decided after the removal: a handshake of which Connection named a part is no longer one.
-    let upgrade = found.has(UPGRADE) && keeps_upgrade(req, policy.h1_upgrade, received);
+    let upgrade = req.may_have(Names::UPGRADE) && keeps_upgrade(req, policy.h1_upgrade, received);
     let to_h2 = req.version == Version::HTTP_2;
     if !policy.strip_hop_by_hop && !to_h2 {
         return match policy.h1_upgrade {
             H1UpgradePolicy::Preserve => Ok(()),
             _ if upgrade => Ok(()),
-            _ => withdraw_upgrade(req, found),
+            _ => withdraw_upgrade(req),
         };
     }
 
-    let trailers = found.has(TE)
+    let trailers = req.may_have(Names::TE)
         && !upgrade
         && (accepts_trailers(&req.headers, received) || (to_h2 && http2::is_grpc(&req.headers)));
-    let kept = if to_h2 {
-        0
-    } else if upgrade {
-        UPGRADE | TRANSFER_ENCODING
-    } else {
-        TRANSFER_ENCODING
+    let kept = match (to_h2, upgrade) {
+        (true, _) => Names::default(),
+        (false, true) => Names::UPGRADE.or(Names::TRANSFER_ENCODING),
+        (false, false) => Names::TRANSFER_ENCODING,
     };
-    for name in found.among(!kept) {
-        req.remove_header(name);
-    }
+    req.remove_any(HOP_BY_HOP.without(kept));
     if upgrade {
         req.insert_header("Connection", "Upgrade")?;
     } else if trailers {
@@ -192,8 +123,7 @@ pub(crate) fn strip_response(resp: &mut ResponseHeader, to: Version) {
         resp.remove_any(Names::CONNECTION);
         return;
     }
-    let found = Found::scan(&resp.headers);
-    if found.has(CONNECTION) {
+    if resp.may_have(Names::CONNECTION) {
         let named: Vec<HeaderName> = elements(&resp.headers, header::CONNECTION)
             .filter_map(extension)
             .filter(|name| name != header::CONTENT_LENGTH)
@@ -202,15 +132,15 @@ pub(crate) fn strip_response(resp: &mut ResponseHeader, to: Version) {
             resp.remove_header(&name);
         }
     }
-    let gone = match resp.status {
-        _ if to == Version::HTTP_2 => OF_CONNECTION | TRANSFER_ENCODING | UPGRADE,
-        StatusCode::SWITCHING_PROTOCOLS => KEEP_ALIVE | PROXY_CONNECTION,
-        StatusCode::UPGRADE_REQUIRED => OF_CONNECTION,
-        _ => OF_CONNECTION | UPGRADE,
+    let kept = match resp.status {
+        _ if to == Version::HTTP_2 => Names::default(),
+        StatusCode::SWITCHING_PROTOCOLS => Names::CONNECTION
+            .or(Names::UPGRADE)
+            .or(Names::TRANSFER_ENCODING),
+        StatusCode::UPGRADE_REQUIRED => Names::UPGRADE.or(Names::TRANSFER_ENCODING),
+        _ => Names::TRANSFER_ENCODING,
     };
-    for name in found.among(gone) {
-        resp.remove_header(name);
-    }
+    resp.remove_any(Names::OF_CONNECTION.without(kept));
 }
 
 /// The extension fields that Connection names, after the checks that [`apply`] documents.
@@ -246,7 +176,7 @@ fn extension(option: &[u8]) -> Option<HeaderName> {
         return None;
     }
     let name = HeaderName::from_bytes(option).ok()?;
-    (bit(&name) == 0).then_some(name)
+    (!Names::only(&name).has_any(HOP_BY_HOP)).then_some(name)
 }
 
 /// Fields that tell an origin how long a request is, which site it is for and where it came from.
@@ -299,12 +229,12 @@ pub(crate) fn is_websocket_handshake(req: &RequestHeader) -> bool {
 }
 
 /// Takes Upgrade out of a header of which all else is left alone.
-fn withdraw_upgrade(req: &mut RequestHeader, found: Found) -> Result<()> {
-    if !found.has(UPGRADE) {
+fn withdraw_upgrade(req: &mut RequestHeader) -> Result<()> {
+    if !req.may_have(Names::UPGRADE) {
         return Ok(());
     }
-    req.remove_header(&header::UPGRADE);
-    if !found.has(CONNECTION) {
+    req.remove_any(Names::UPGRADE);
+    if !req.may_have(Names::CONNECTION) {
         return Ok(());
     }
     let rest: Vec<&[u8]> = elements(&req.headers, header::CONNECTION)
@@ -312,7 +242,7 @@ fn withdraw_upgrade(req: &mut RequestHeader, found: Found) -> Result<()> {
         .collect();
     let rest = rest.join(&b", "[..]);
     if rest.is_empty() {
-        req.remove_header(&header::CONNECTION);
+        req.remove_any(Names::CONNECTION);
         return Ok(());
     }
     req.insert_header("Connection", rest)

@@ -48,7 +48,7 @@ fn may_have(message: &impl Fields, names: Names) -> bool {
 }
 
 /// The members of a field that is a list, white space around them removed (RFC 9110 section 5.6.1).
-fn members(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn members(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
     let lines = headers.get_all(name).into_iter();
     lines
         .flat_map(|line| line.as_bytes().split(|b| *b == b','))

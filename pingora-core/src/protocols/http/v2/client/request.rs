@@ -1,44 +1,26 @@
 //! A request head in the form that HTTP/2 wants (RFC 9113 sections 8.2.2 and 8.3.1).
 
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Uri, Version};
 use pingora_error::ErrorType::InvalidHTTPHeader;
 use pingora_error::{Error, OrErr, Result};
 use pingora_http::{Names, RequestHeader};
 
-/// Fields that speak of a connection, which HTTP/2 does not allow.
-static OF_CONNECTION: [HeaderName; 6] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    HeaderName::from_static("http2-settings"),
-];
+use crate::protocols::http::v1::proto::framing;
 
 /// Translates a head: Host becomes `:authority`, and fields of the connection go.
 ///
 /// # Errors
 /// `InvalidHTTPHeader` when the target or the authority has no form in HTTP/2.
-pub(super) fn translate(req: RequestHeader, tls: bool) -> Result<Request<()>> {
+pub(super) fn translate(mut req: RequestHeader, tls: bool) -> Result<Request<()>> {
     if !req.raw_path_is_utf8() {
         return Error::e_explain(InvalidHTTPHeader, "a target that is not UTF-8");
     }
-    let of_connection = req.may_have(
-        Names::CONNECTION
-            .or(Names::KEEP_ALIVE)
-            .or(Names::PROXY_CONNECTION)
-            .or(Names::TRANSFER_ENCODING)
-            .or(Names::UPGRADE)
-            .or(Names::TE),
-    );
+    strip(&mut req)?;
     let connect = req.method == Method::CONNECT;
     let target = connect.then(|| req.raw_path().to_vec());
     let mut parts = http::request::Parts::from(req);
-    if of_connection {
-        strip(&mut parts.headers);
-    }
     let host = parts.headers.remove(header::HOST);
     let authority = match (parts.uri.authority(), host, target) {
         (Some(authority), _, _) => Some(authority.clone()),
@@ -78,17 +60,46 @@ fn authority(bytes: &[u8]) -> Result<Authority> {
     Authority::try_from(bytes).or_err(InvalidHTTPHeader, "Host is no authority")
 }
 
-fn strip(headers: &mut HeaderMap) {
-    for name in &OF_CONNECTION {
-        headers.remove(name);
+/// Takes out what speaks of the connection; of TE, `trailers` stays.
+fn strip(req: &mut RequestHeader) -> Result<()> {
+    // RFC 7540 section 3.2.1: HTTP2-Settings is of a connection that was to become one of HTTP/2.
+    req.remove_any(Names::OF_CONNECTION.or(Names::HTTP2_SETTINGS));
+    if req.may_have(Names::TE) {
+        let trailers = framing::members(&req.headers, header::TE)
+            .any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
+        req.remove_any(Names::TE);
+        if trailers {
+            req.insert_header(header::TE, HeaderValue::from_static("trailers"))?;
+        }
     }
-    let trailers = headers
-        .get_all(header::TE)
-        .iter()
-        .flat_map(|te| te.as_bytes().split(|b| *b == b','))
-        .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"));
-    if headers.remove(header::TE).is_some() && trailers {
-        // It takes the place of the one that went.
-        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_of_the_connection_go() {
+        for (field, value, left) in [
+            ("Connection", "close, x-mine", None),
+            ("Keep-Alive", "timeout=5", None),
+            ("Proxy-Connection", "keep-alive", None),
+            ("Transfer-Encoding", "chunked", None),
+            ("Upgrade", "h2c", None),
+            ("HTTP2-Settings", "AAMAAABkAAQAAP__", None),
+            ("TE", "deflate;q=0.5", None),
+            ("TE", "gzip , Trailers", Some("trailers")),
+            ("Trailer", "x-sum", Some("x-sum")),
+            ("Proxy-Authorization", "Basic eDp5", Some("Basic eDp5")),
+        ] {
+            let mut request = RequestHeader::build(Method::GET, b"/", None).unwrap();
+            request.append_header("Host", "a").unwrap();
+            request.append_header(field, value).unwrap();
+            let sent = translate(request, false).unwrap();
+            let value = sent.headers().get(field).map(|v| v.to_str().unwrap());
+            assert_eq!(value, left, "{field}");
+            assert_eq!(sent.headers().len(), usize::from(left.is_some()), "{field}");
+        }
     }
 }

@@ -1,21 +1,12 @@
 //! What a request has to keep to at the border (RFC 9113 section 8), also where the `h2` crate looks at it.
 
 use h2::Reason;
-use http::header::{HeaderMap, HeaderName, CONNECTION, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{HeaderMap, HOST, TE};
 use http::Method;
 use pingora_http::{Names, RequestHeader};
 
 use crate::protocols::http::authority::validate_request_authority;
 use crate::protocols::http::v1::proto::framing;
-
-/// Names that HTTP/2 has no place for (RFC 9113 section 8.2.2).
-fn is_of_connection(name: &HeaderName) -> bool {
-    name == CONNECTION
-        || name == TRANSFER_ENCODING
-        || name == UPGRADE
-        || name == "keep-alive"
-        || name == "proxy-connection"
-}
 
 /// Whether a malformed string stood here before it came past the guard of the transport.
 fn is_replaced(string: &str) -> bool {
@@ -72,7 +63,7 @@ fn fields(fields: &HeaderMap) -> Result<(), Reason> {
         let padded = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
         // RFC 9113 section 8.2.1. The `http` crate's types have neither upper case nor CR, LF or NUL; the
         // check does not depend on it.
-        is_of_connection(name)
+        Names::only(name).has_any(Names::OF_CONNECTION)
             || is_replaced(name.as_str())
             || name
                 .as_str()

@@ -19,13 +19,8 @@ use crate::protocols::http::v1::due_in;
 use crate::protocols::http::v1::proto::framing::{self, Answered};
 use crate::protocols::http::{date, HttpTask};
 
-/// Fields that speak of a connection of HTTP/1.1 (RFC 9113 section 8.2.2).
-const OF_CONNECTION: Names = Names::CONNECTION
-    .or(Names::KEEP_ALIVE)
-    .or(Names::PROXY_CONNECTION)
-    .or(Names::TE)
-    .or(Names::TRANSFER_ENCODING)
-    .or(Names::UPGRADE);
+/// What a response cannot say in HTTP/2. TE is a request's.
+const NEVER: Names = Names::OF_CONNECTION.or(Names::TE);
 
 impl HttpSession {
     /// Writes a response head. A 1xx may be followed by further heads; `end` says that no body follows
@@ -70,7 +65,7 @@ impl HttpSession {
         if self.inner.writing != Writing::Head || self.inner.ignore_info_resp {
             return Ok(());
         }
-        header.remove_any(OF_CONNECTION);
+        header.remove_any(NEVER);
         self.inner.informed += size(&header);
         if self.inner.informed > INFORMATIONAL {
             // No window holds them back, and a client does without.
@@ -83,7 +78,7 @@ impl HttpSession {
     }
 
     fn write_final(&mut self, mut header: Box<ResponseHeader>, end: bool) -> Result<()> {
-        header.remove_any(OF_CONNECTION);
+        header.remove_any(NEVER);
         let tunnel = self.opens_tunnel(header.status);
         if tunnel {
             self.open_tunnel(&mut header)?;

@@ -37,7 +37,7 @@ use crate::protocols::{Stream, IO};
 pub use backend::*;
 pub use digest::*;
 
-pub(crate) use backend::Layer;
+pub(crate) use backend::{hash_ca, Layer};
 
 /// Called with the session when a handshake is complete; what it returns is kept in the
 /// [`SslDigest`]'s extension.

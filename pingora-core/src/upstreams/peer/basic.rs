@@ -6,12 +6,12 @@ use std::path::Path;
 
 use pingora_error::{ErrorType::SocketError, OrErr, Result};
 
-use super::reuse::stable_hash;
+use super::reuse::{stable_hash, trust_hash};
 use super::{Peer, PeerOptions};
 use crate::connectors::l4::BindTo;
 use crate::protocols::l4::socket::SocketAddr;
 
-/// An address with options; connections are told apart by the address alone.
+/// An address with options; connections are told apart by the address, and with TLS by what was verified.
 #[derive(Clone, Debug)]
 pub struct BasicPeer {
     /// The address to connect to.
@@ -78,7 +78,15 @@ impl Peer for BasicPeer {
     }
 
     fn reuse_hash(&self) -> u64 {
-        stable_hash(&self._address)
+        if !self.tls() {
+            return stable_hash(&self._address);
+        }
+        let options = &self.options;
+        let checks = (options.verify_cert, options.verify_hostname);
+        let ca = options.ca.as_ref().map(trust_hash);
+        let offered = (&options.curves, options.second_keyshare);
+        let name = (&self.sni, &options.alternative_cn);
+        stable_hash((&self._address, name, checks, ca, offered))
     }
 
     fn get_peer_options(&self) -> Option<&PeerOptions> {

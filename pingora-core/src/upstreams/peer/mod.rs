@@ -24,7 +24,7 @@ use pingora_error::{ErrorType::SocketError, OrErr, Result};
 
 use crate::protocols::l4::socket::SocketAddr;
 use crate::utils::tls::CertKey;
-use reuse::{leads_to, stable_hash};
+use reuse::{leads_to, stable_hash, trust_hash};
 
 pub use crate::protocols::tls::ALPN;
 pub use basic::BasicPeer;
@@ -101,7 +101,8 @@ pub struct HttpPeer {
     pub proxy: Option<Proxy>,
     /// The certificate and key to show to the peer.
     pub client_cert_key: Option<Arc<CertKey>>,
-    /// Peers of different groups do not share connections, for a reason that the other fields do not tell.
+    /// Peers of different groups do not share connections, for a reason that the key of connections does not cover,
+    /// such as a `custom_l4` of their own.
     pub group_key: u64,
     /// How to connect.
     pub options: PeerOptions,
@@ -212,6 +213,7 @@ impl Hash for HttpPeer {
         // Most peers have none of these, which the bits below say at once.
         let (proxy, cert) = (&self.proxy, &self.client_cert_key);
         let (name, curves) = (&options.alternative_cn, &options.curves);
+        let ca = options.ca.as_ref();
         let bits = [
             self.is_tls(),
             options.verify_cert,
@@ -220,12 +222,18 @@ impl Hash for HttpPeer {
             proxy.is_some(),
             cert.is_some(),
             name.is_some(),
-            curves.is_some(),
+            curves.is_some() | ca.is_some(),
         ];
         let bits = bits.iter().fold(0, |bits, bit| bits << 1 | u8::from(*bit));
         bits.hash(state);
         if bits & 0b1111 != 0 {
             (proxy, cert, name, curves).hash(state);
+            // A connection that was verified under one CA, or opened with the credentials of one tenant, is not
+            // for a peer with others.
+            ca.map(trust_hash).hash(state);
+            if proxy.is_some() {
+                options.extra_proxy_headers.hash(state);
+            }
         }
     }
 }

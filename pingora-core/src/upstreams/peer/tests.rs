@@ -41,7 +41,7 @@ fn display() {
 #[test]
 fn the_key_covers_what_a_connection_cannot_change() {
     type Change = fn(&mut HttpPeer);
-    let changes: [Change; 12] = [
+    let changes: [Change; 13] = [
         |_| (),
         |p| p._address.set_port(81),
         |p| p.scheme = Scheme::HTTPS,
@@ -61,6 +61,7 @@ fn the_key_covers_what_a_connection_cannot_change() {
         |p| p.options.alternative_cn = Some("x".into()),
         |p| p.options.max_h2_streams = 2,
         |p| p.options.curves = Some("X25519".into()),
+        |p| p.options.ca = Some(no_ca()),
     ];
     let mut keys: Vec<u64> = changes
         .iter()
@@ -84,11 +85,10 @@ fn the_key_covers_what_a_connection_cannot_change() {
 #[test]
 fn the_key_leaves_out_what_may_differ() {
     type Change = fn(&mut PeerOptions);
-    let changes: [Change; 7] = [
+    let changes: [Change; 6] = [
         |o| o.set_http_version(2, 1),
         |o| o.connection_timeout = Some(Duration::from_secs(1)),
         |o| o.bind_to = Some(BindTo::default()),
-        |o| o.ca = Some(no_ca()),
         |o| o.h2_stream_window_size = Some(1),
         |o| o.tcp_recv_buf = Some(1),
         |o| o.dscp = Some(1),
@@ -98,12 +98,57 @@ fn the_key_leaves_out_what_may_differ() {
         change(&mut peer.options);
         assert_eq!(peer.reuse_hash(), http().reuse_hash(), "change {i}");
     }
-    let mut basic = BasicPeer::new("127.0.0.1:80");
-    let key = basic.reuse_hash();
-    basic.sni = "x".into();
-    assert!(basic.tls());
-    assert_eq!(basic.reuse_hash(), key);
-    assert_ne!(BasicPeer::new("127.0.0.1:81").reuse_hash(), key);
+    // Nobody is sent the fields for a proxy where there is none.
+    let mut direct = http();
+    let extra = BTreeMap::from([("Proxy-Authorization".to_string(), b"x".to_vec())]);
+    direct.options.extra_proxy_headers = extra;
+    assert_eq!(direct.reuse_hash(), http().reuse_hash());
+}
+
+#[test]
+fn the_key_covers_what_a_proxy_was_told() {
+    let proxied = |by_peer: &[u8], by_options: &[u8]| {
+        let headers = |value: &[u8]| BTreeMap::from([("x".to_string(), value.to_vec())]);
+        let ip = IpAddr::from([10, 0, 0, 1]);
+        let mut peer = HttpPeer::new_proxy("/hop", ip, 443, true, "b", headers(by_peer));
+        peer.options.extra_proxy_headers = headers(by_options);
+        peer.reuse_hash()
+    };
+    assert_eq!(proxied(b"a", b"b"), proxied(b"a", b"b"));
+    assert_ne!(proxied(b"a", b"b"), proxied(b"a", b"c"));
+    assert_ne!(proxied(b"a", b"b"), proxied(b"c", b"b"));
+}
+
+#[test]
+fn the_key_of_a_basic_peer() {
+    type Change = fn(&mut BasicPeer);
+    let basic = || BasicPeer::new("127.0.0.1:80");
+    let mut plain = basic();
+    plain.options.verify_cert = false;
+    plain.options.ca = Some(no_ca());
+    assert_eq!(plain.reuse_hash(), basic().reuse_hash());
+    let changes: [Change; 8] = [
+        |_| (),
+        |p| p._address.set_port(81),
+        |p| p.sni = "y".into(),
+        |p| p.options.alternative_cn = Some("y".into()),
+        |p| p.options.verify_cert = false,
+        |p| p.options.verify_hostname = false,
+        |p| p.options.ca = Some(no_ca()),
+        |p| p.options.curves = Some("X25519".into()),
+    ];
+    let changed = changes.iter().map(|change| {
+        let mut peer = basic();
+        peer.sni = "x".into();
+        change(&mut peer);
+        assert!(peer.tls());
+        peer.reuse_hash()
+    });
+    let keys: Vec<u64> = changed.chain([basic().reuse_hash()]).collect();
+    assert!(keys
+        .iter()
+        .enumerate()
+        .all(|(n, key)| !keys[..n].contains(key)));
 }
 
 #[test]

@@ -19,6 +19,8 @@ pub mod listeners;
 pub mod server;
 pub mod utils;
 
+use std::hash::{Hash, Hasher};
+
 use library::ssl::SslRef;
 use library::x509::X509;
 
@@ -31,3 +33,15 @@ pub type TlsRef = SslRef;
 
 /// Trusted certificates of a peer.
 pub type CaType = Box<[X509]>;
+
+/// Hashes what is in the certificates.
+pub(crate) fn hash_ca(ca: &CaType, state: &mut impl Hasher) {
+    ca.len().hash(state);
+    for cert in ca.iter() {
+        match cert.to_der() {
+            Ok(der) => der.hash(state),
+            // Without memory for it, a certificate is like no other.
+            Err(_) => std::ptr::from_ref(cert).addr().hash(state),
+        }
+    }
+}

@@ -130,7 +130,7 @@ async fn refused(server: &Server, connector: &TransportConnector, peer: &HttpPee
 }
 
 #[track_caller]
-fn says(e: &Error, etype: &ErrorType, part: &str) {
+pub(super) fn says(e: &Error, etype: &ErrorType, part: &str) {
     assert_eq!(e.root_etype(), etype, "{e}");
     let text = e.to_string();
     assert!(text.contains(part), "not {part:?}: {text}");

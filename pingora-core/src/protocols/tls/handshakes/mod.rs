@@ -7,6 +7,7 @@ mod backend;
 pub(crate) mod certs;
 mod clients;
 mod ends;
+mod kept;
 mod servers;
 
 use std::net::SocketAddr;

@@ -7,6 +7,8 @@ pub mod stream;
 mod tests;
 pub mod utils;
 
+use std::hash::{Hash, Hasher};
+
 pub(crate) use stream::SslStream as Layer;
 
 /// Stands for a TLS session; there never is one.
@@ -14,6 +16,11 @@ pub struct TlsRef;
 
 /// Trusted certificates of a peer.
 pub type CaType = [CertWrapper];
+
+/// Hashes how many certificates there are, as nothing else is known of them.
+pub(crate) fn hash_ca(ca: &CaType, state: &mut impl Hasher) {
+    ca.len().hash(state);
+}
 
 /// Stands for a certificate.
 #[derive(Debug)]

@@ -10,6 +10,7 @@ pub mod connectors;
 pub mod listeners;
 pub mod server;
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use pingora_rustls::CryptoProvider;
@@ -23,6 +24,14 @@ pub(crate) use stream::TlsStream as Layer;
 
 /// Trusted certificates of a peer.
 pub type CaType = [WrappedX509];
+
+/// Hashes what is in the certificates.
+pub(crate) fn hash_ca(ca: &CaType, state: &mut impl Hasher) {
+    ca.len().hash(state);
+    for cert in ca {
+        cert.borrow_raw_cert().hash(state);
+    }
+}
 
 /// The cryptography of this process: what the program installed, else ring.
 fn provider() -> Arc<CryptoProvider> {

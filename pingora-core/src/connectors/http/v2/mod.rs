@@ -24,6 +24,7 @@ use pingora_error::ErrorType::{ConnectTimedout, H2Downgrade, H2Error};
 use pingora_error::{BError, Context as _, Error, Result};
 use pingora_pool::{ConnectionMeta, ConnectionPool};
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use crate::connectors::pool::Pool;
 use crate::connectors::preference::H1Only;
@@ -40,7 +41,7 @@ pub use conn::ConnectionRef;
 pub use handshake::{handshake, H2HandshakeSettings};
 pub use in_use::InUsePool;
 
-use dials::Dials;
+use dials::{Dials, Ended, Manner};
 
 /// Idle connections that are kept when no options say how many.
 const DEFAULT_POOL_SIZE: usize = 128;
@@ -192,18 +193,75 @@ impl Connector {
         &self,
         peer: &P,
     ) -> Result<(HttpSession<C>, bool)> {
+        let Some(limit) = peer.total_connection_timeout() else {
+            return self.join_or_dial(peer).await;
+        };
+        // Of all of it: waiting for the connection of another request is a part of being connected.
+        match tokio::time::timeout(limit, self.join_or_dial(peer)).await {
+            Ok(done) => done,
+            Err(_) => Err(not_in_time(peer, limit)),
+        }
+    }
+
+    async fn join_or_dial<P: Peer + Send + Sync + 'static, C: Session>(
+        &self,
+        peer: &P,
+    ) -> Result<(HttpSession<C>, bool)> {
         let streams = peer.get_peer_options().map_or(1, |o| o.max_h2_streams);
-        let key = peer.reuse_hash();
         // A connection of HTTP/1.1 is nothing to wait for.
-        let shared = streams > 1 && self.selected_h1.alpn_for(peer).is_none();
-        // Waiting once is enough: what comes of it may be a connection that is full, or none.
-        if shared && self.dials.join(key).await {
+        if streams <= 1 || self.selected_h1.alpn_for(peer).is_some() {
+            return Ok((self.new_http_session(peer).await?, false));
+        }
+        let (key, manner) = (peer.reuse_hash(), Manner::of(peer));
+        if let Some(session) = self.joined(peer, key, &manner).await? {
+            return Ok((HttpSession::H2(session), true));
+        }
+        let dialed = self.dials.begin(key, streams - 1);
+        let made = self.new_http_session(peer).await;
+        dialed.end(&made, manner);
+        made.map(|session| (session, false))
+    }
+
+    /// A session on a connection that is being made for another request; `None` when this one is to make one.
+    ///
+    /// # Errors
+    /// That of the other request, where connecting for this one would have ended alike; `ConnectTimedout` when
+    /// connecting for this one would have taken so long.
+    async fn joined<P: Peer>(
+        &self,
+        peer: &P,
+        key: u64,
+        manner: &Manner,
+    ) -> Result<Option<Http2Session>> {
+        // As long as connecting may take: once for the transport, and once for the TLS handshake.
+        let steps = 1 + u32::from(peer.tls());
+        let limit = peer.connection_timeout();
+        let limit = limit.map(|limit| limit.saturating_mul(steps));
+        let since = Instant::now();
+        while let Some(mut place) = self.dials.join(key) {
+            let ended = match limit {
+                None => place.ended().await,
+                Some(limit) => {
+                    let left = limit.saturating_sub(since.elapsed());
+                    tokio::time::timeout(left, place.ended())
+                        .await
+                        .map_err(|_| not_in_time(peer, limit))?
+                }
+            };
             if let Some(session) = self.kept_session(peer) {
-                return Ok((HttpSession::H2(session), true));
+                return Ok(Some(session));
+            }
+            match ended {
+                // It is full, or of HTTP/1.1: waiting once more would bring the same.
+                Ended::Made => return Ok(None),
+                Ended::Failed(failure) => match failure.for_manner(manner) {
+                    Some(e) => return Err(e),
+                    None => continue,
+                },
+                Ended::GivenUp => continue,
             }
         }
-        let _dialed = self.dials.begin(key, streams.saturating_sub(1));
-        Ok((self.new_http_session(peer).await?, false))
+        Ok(None)
     }
 
     /// A session on a kept connection to `peer`, if there is one that takes a further stream.
@@ -307,6 +365,12 @@ async fn begin<P: Peer>(stream: Stream, peer: &P, settle: bool) -> Result<Connec
     begun
         .err_context(|| format!("HTTP/2 with peer: {peer}"))
         .map_err(Error::into_up)
+}
+
+/// A peer could not be connected to in the time that it has for that.
+fn not_in_time<P: Peer>(peer: &P, limit: Duration) -> BError {
+    let why = format!("not connected within {limit:?} in total, peer: {peer}");
+    Error::explain(ConnectTimedout, why).into_up()
 }
 
 /// A peer that is to be spoken to in HTTP/2 only has selected another protocol.

@@ -4,6 +4,8 @@ use tokio::net::UnixListener;
 use super::*;
 use crate::upstreams::peer::HttpPeer;
 
+mod dials;
+
 /// An origin that answers nothing.
 struct Origin {
     dir: TempDir,
@@ -167,24 +169,6 @@ async fn requests_wait_for_a_connection_that_is_being_made() {
     );
     let reused = [a, b, c, d].map(|made| made.map(|(_, reused)| reused).unwrap());
     assert_eq!(reused, [false, true, true, false]);
-}
-
-#[tokio::test]
-async fn a_failure_to_connect_is_everyones_own() {
-    let origin = Origin::start();
-    let mut peer = origin.peer(3);
-    let nowhere = origin.dir.path().join("nowhere");
-    peer._address = HttpPeer::new_uds(nowhere.to_str().unwrap(), false, String::new())
-        .unwrap()
-        ._address;
-    let connector = Connector::new(None);
-    let (a, b) = tokio::join!(
-        connector.soon::<_, ()>(&peer),
-        connector.soon::<_, ()>(&peer)
-    );
-    assert!(a.is_err() && b.is_err());
-    // Nobody is taken to be connecting still.
-    assert!(connector.soon::<_, ()>(&peer).await.is_err());
 }
 
 #[tokio::test]

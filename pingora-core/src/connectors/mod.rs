@@ -25,6 +25,7 @@ use crate::protocols::{Stream, ALPN};
 use crate::server::configuration::ServerConf;
 use crate::upstreams::peer::{is_at, Peer};
 use crate::utils::offload::Offload;
+pub(crate) use pool::Slots;
 use pool::{Ended, Idle, Pool};
 use preference::H1Only;
 

@@ -34,7 +34,7 @@ use crate::worker;
 use shelf::{Entry, Shelf};
 
 pub(in crate::connectors) use shelf::KeyHasher;
-pub(in crate::connectors) use slots::Slots;
+pub(crate) use slots::Slots;
 
 /// How often a worker looks after its idle connections.
 const SWEEP_PERIOD: Duration = Duration::from_secs(1);

@@ -1,3 +1,4 @@
 //! Upstream peers.
 
 pub mod peer;
+pub mod resolve;

@@ -12,7 +12,7 @@ const SEGMENTS: usize = 28;
 struct Slot<V>(OnceLock<V>);
 
 /// See the module.
-pub(in crate::connectors) struct Slots<V> {
+pub(crate) struct Slots<V> {
     segments: [OnceLock<Box<[Slot<V>]>>; SEGMENTS],
 }
 
@@ -24,18 +24,18 @@ fn place(index: usize) -> (usize, usize) {
 }
 
 impl<V> Slots<V> {
-    pub(in crate::connectors) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Slots {
             segments: [const { OnceLock::new() }; SEGMENTS],
         }
     }
 
-    pub(in crate::connectors) fn get(&self, index: usize) -> Option<&V> {
+    pub(crate) fn get(&self, index: usize) -> Option<&V> {
         let (segment, offset) = place(index);
         self.segments.get(segment)?.get()?[offset].0.get()
     }
 
-    pub(in crate::connectors) fn get_or_init(&self, index: usize, init: impl FnOnce() -> V) -> &V {
+    pub(crate) fn get_or_init(&self, index: usize, init: impl FnOnce() -> V) -> &V {
         let (segment, offset) = place(index);
         let slots = self.segments[segment].get_or_init(|| {
             (0..FIRST << segment)
@@ -45,7 +45,7 @@ impl<V> Slots<V> {
         slots[offset].0.get_or_init(init)
     }
 
-    pub(in crate::connectors) fn iter(&self) -> impl Iterator<Item = &V> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &V> {
         self.segments
             .iter()
             .filter_map(OnceLock::get)

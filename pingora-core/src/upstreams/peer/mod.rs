@@ -20,8 +20,13 @@ use std::os::unix::net::SocketAddr as UnixAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pingora_error::{ErrorType::SocketError, OrErr, Result};
+use pingora_error::{
+    Error,
+    ErrorType::{ConnectError, SocketError},
+    OrErr, Result,
+};
 
+use super::resolve::Resolver;
 use crate::protocols::l4::socket::SocketAddr;
 use crate::utils::tls::CertKey;
 use reuse::{leads_to, stable_hash, trust_hash};
@@ -139,17 +144,48 @@ impl HttpPeer {
 
     /// A peer at `address`, over TLS with the server name `sni` if `tls`.
     ///
-    /// A name is looked up by the system at once, which blocks the thread; the first answer is taken.
+    /// A name is looked up by the system at once, which blocks the thread; the first answer is taken. That is for
+    /// addresses and for names that are known to resolve. In a request, a name is better looked up by a
+    /// [`Resolver`](super::resolve::Resolver), which does not block and keeps the answer, or by
+    /// [`HttpPeer::resolve`]; outside of one, [`HttpPeer::try_new`] returns an error in place of a panic.
     ///
     /// # Panics
-    /// When a name cannot be resolved or has no address.
+    /// When a name cannot be resolved or has no address; never with a [`SocketAddr`](InetAddr).
     pub fn new<A: ToSocketAddrs>(address: A, tls: bool, sni: String) -> Self {
+        match Self::try_new(address, tls, sni) {
+            Ok(peer) => peer,
+            Err(e) => panic!("HttpPeer::new: {e}"),
+        }
+    }
+
+    /// A peer at `address`, over TLS with the server name `sni` if `tls`. A name is looked up by the system at once,
+    /// which blocks the thread; the first answer is taken.
+    ///
+    /// # Errors
+    /// `ConnectError` when a name cannot be resolved or has no address.
+    pub fn try_new<A: ToSocketAddrs>(address: A, tls: bool, sni: String) -> Result<Self> {
         let first = address.to_socket_addrs().map(|mut addrs| addrs.next());
         match first {
-            Ok(Some(addr)) => Self::at(addr.into(), tls, sni),
-            Ok(None) => panic!("HttpPeer::new: the name has no address"),
-            Err(e) => panic!("HttpPeer::new: resolving the address: {e}"),
+            Ok(Some(addr)) => Ok(Self::at(addr.into(), tls, sni)),
+            Ok(None) => Error::e_explain(ConnectError, "the name has no address"),
+            Err(e) => Error::e_because(ConnectError, "resolving the address", e),
         }
+    }
+
+    /// A peer at `name`, which is `host:port`, over TLS with the server name `sni` if `tls`. The name is looked up by
+    /// the system on a thread where that may block; the first answer is taken.
+    ///
+    /// This asks the system each time. A [`Resolver`](super::resolve::Resolver) keeps the answer.
+    ///
+    /// # Errors
+    /// `SocketError` when `name` is not of this form, `ConnectError` when it cannot be resolved, has no address, or
+    /// ten seconds brought no answer.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing but the answer.
+    pub async fn resolve(name: &str, tls: bool, sni: String) -> Result<Self> {
+        let addr = Resolver::new(name)?.pick(0).await?;
+        Ok(Self::at(addr.into(), tls, sni))
     }
 
     /// A peer at the Unix socket `path`, over TLS with the server name `sni` if `tls`.

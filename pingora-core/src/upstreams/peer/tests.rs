@@ -241,6 +241,26 @@ fn an_address_that_does_not_resolve() {
     HttpPeer::new("not an address", false, String::new());
 }
 
+#[tokio::test]
+async fn a_name_without_a_panic() {
+    let e = HttpPeer::try_new("not an address", false, String::new()).unwrap_err();
+    assert_eq!(e.etype(), &ConnectError);
+    let none: &[InetAddr] = &[];
+    let e = HttpPeer::try_new(none, false, String::new()).unwrap_err();
+    assert!(e.to_string().contains("no address"), "{e}");
+    let peer = HttpPeer::try_new("127.0.0.1:80", true, "a".into()).unwrap();
+    assert_eq!((peer.is_tls(), peer.sni.as_str()), (true, "a"));
+
+    let peer = HttpPeer::resolve("localhost:80", true, "a".into())
+        .await
+        .unwrap();
+    let address = peer.address().as_inet().unwrap();
+    assert!(address.ip().is_loopback() && address.port() == 80);
+    assert_eq!((peer.is_tls(), peer.sni.as_str()), (true, "a"));
+    let e = HttpPeer::resolve("localhost", false, String::new()).await;
+    assert_eq!(e.unwrap_err().etype(), &SocketError);
+}
+
 #[test]
 #[should_panic(expected = "BasicPeer::new")]
 fn a_bad_address() {

@@ -42,12 +42,26 @@ impl SslDigest {
             extension: SslDigestExtension::default(),
         }
     }
+
+    /// The server name that the client asked for (SNI, RFC 6066 section 3), if it did: on a connection from a client
+    /// its own wish, on one to an upstream ours.
+    pub fn server_name(&self) -> Option<&str> {
+        self.extension.server_name.as_deref()
+    }
+
+    #[allow(dead_code)] // Not called by the backend that never does a handshake.
+    pub(crate) fn with_server_name(mut self, server_name: Option<&str>) -> Self {
+        self.extension.server_name = server_name.map(Box::from);
+        self
+    }
 }
 
 /// A value of any type that the user's handshake callback left with the connection.
 #[derive(Clone, Debug, Default)]
 pub struct SslDigestExtension {
     value: Option<Arc<dyn Any + Send + Sync>>,
+    /// Here because users build a digest from its public fields.
+    server_name: Option<Box<str>>,
 }
 
 impl SslDigestExtension {
@@ -68,6 +82,15 @@ impl SslDigestExtension {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_server_name_stays_when_the_user_leaves_something() {
+        let digest = SslDigest::new("TLS_X", "TLSv1.3", None, None, vec![]);
+        assert_eq!(digest.server_name(), None);
+        let mut digest = digest.with_server_name(Some("a.example"));
+        digest.extension.set(Some(Arc::new(5u32)));
+        assert_eq!(digest.clone().server_name(), Some("a.example"));
+    }
 
     #[test]
     fn the_extension_is_found_by_type() {

@@ -1,7 +1,7 @@
 //! What is known of a TLS session.
 
 use super::library::hash::MessageDigest;
-use super::library::ssl::SslRef;
+use super::library::ssl::{NameType, SslRef};
 
 use super::utils::{get_organization, get_serial};
 use crate::protocols::tls::SslDigest;
@@ -25,5 +25,6 @@ impl SslDigest {
             leaf.as_ref().and_then(|leaf| get_serial(leaf).ok()),
             hash,
         )
+        .with_server_name(ssl.servername(NameType::HOST_NAME))
     }
 }

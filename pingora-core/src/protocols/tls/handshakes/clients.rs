@@ -38,6 +38,9 @@ async fn a_connection_and_what_is_known_of_it() {
     assert!(theirs.cert_digest.is_empty());
     let session = accepted.get_ssl().unwrap();
     assert_eq!(backend::server_name(session), Some("name.example"));
+    for digest in [digest, theirs] {
+        assert_eq!(digest.server_name(), Some("name.example"));
+    }
     let layers = client.get_timing_digest();
     assert_eq!(layers.len(), 2);
     assert!(layers[1].as_ref().unwrap().establishment_duration.is_some());
@@ -193,8 +196,11 @@ async fn a_peer_without_a_name_is_checked_by_its_address() {
     let authority = Authority::new();
     let server = Server::with(&authority.ordinary()).await;
     let nameless = HttpPeer::new(server.address(), true, String::new());
-    let (_client, accepted) = server.agree(&trusting(&authority), &nameless).await;
+    let (client, accepted) = server.agree(&trusting(&authority), &nameless).await;
     assert_eq!(backend::server_name(accepted.get_ssl().unwrap()), None);
+    for stream in [client, accepted] {
+        assert_eq!(stream.get_ssl_digest().unwrap().server_name(), None);
+    }
     let named_only = Leaf {
         names: &["name.example"],
         ..Leaf::default()

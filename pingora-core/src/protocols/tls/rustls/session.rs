@@ -78,6 +78,7 @@ impl TlsRef {
             serial,
             leaf.map(hash_certificate).unwrap_or_default(),
         )
+        .with_server_name(self.server_name())
     }
 }
 

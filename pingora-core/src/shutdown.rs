@@ -30,6 +30,8 @@ pub enum Stage {
     Running,
     /// Requests are still answered, each the last of its connection; idle connections are kept.
     Draining,
+    /// Idle connections are kept until the shutdown read timeout is over.
+    Expiring,
     /// Idle connections close.
     Closing,
 }
@@ -66,6 +68,7 @@ impl Registry {
         match self.stage.load(Ordering::Acquire) {
             0 => Stage::Running,
             1 => Stage::Draining,
+            2 => Stage::Expiring,
             _ => Stage::Closing,
         }
     }

@@ -147,6 +147,10 @@ where
         Some(&self.registry)
     }
 
+    fn shutdown_read_timeout(&self) -> Duration {
+        self.drain.read_timeout
+    }
+
     async fn http_cleanup(&self) {
         self.begin_shutdown().await;
     }

@@ -9,6 +9,9 @@
 
 #[path = "common/mod.rs"]
 mod common;
+#[allow(dead_code)] // Of all that a client can say, little is said here.
+#[path = "h2/raw.rs"]
+mod raw;
 
 #[path = "shutdown/by_hand.rs"]
 mod by_hand;

@@ -4,8 +4,8 @@
 //! thread they stay there. A callback that panics ends its stream's task, whose session resets the stream
 //! with INTERNAL_ERROR when it is dropped; the connection goes on.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{poll_fn, Future};
+use std::pin::{pin, Pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -17,11 +17,15 @@ use h2::{Ping, PingPong, Reason};
 use log::debug;
 use tokio::time::Instant;
 
+use super::first_bytes::in_time;
 use super::HttpServerApp;
 use crate::protocols::http::server::Session;
 use crate::protocols::http::v1::{due_in, Alarm};
+use crate::protocols::http::v2::guard;
 use crate::protocols::http::v2::server::{handshake, H2Accept, HttpSession};
-use crate::protocols::{Digest, Stream};
+use crate::protocols::l4::ext::has_unread;
+use crate::protocols::tls::transport;
+use crate::protocols::{Digest, Stream, UniqueID};
 use crate::server::ShutdownWatch;
 use crate::shutdown::{Registration, Stage};
 
@@ -57,15 +61,23 @@ where
     A: HttpServerApp + Send + Sync + 'static,
 {
     let digest = Arc::new(Digest::of(&*stream));
-    let begun = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(stream, app.h2_options())).await;
-    let conn = match begun {
-        Ok(Ok(conn)) => conn,
-        Ok(Err(e)) => {
+    let socket = transport(&*stream).map(UniqueID::id);
+    let seen = AtomicBool::new(false);
+    let begun = || seen.load(Ordering::Relaxed) || socket.is_some_and(has_unread);
+    let mut handshake = pin!(handshake(stream, app.h2_options()));
+    let handshake = poll_fn(|cx| {
+        let polled = handshake.as_mut().poll(cx);
+        seen.fetch_or(guard::has_begun(), Ordering::Relaxed);
+        polled
+    });
+    let conn = match in_time(&**app, shutdown, HANDSHAKE_TIMEOUT, begun, handshake).await {
+        Some(Ok(conn)) => conn,
+        Some(Err(e)) => {
             debug!("no HTTP/2 connection: {e}");
             return None;
         }
-        Err(_) => {
-            debug!("no HTTP/2 connection: the client takes too long");
+        None => {
+            debug!("no HTTP/2 connection: the preface did not come in time");
             return None;
         }
     };

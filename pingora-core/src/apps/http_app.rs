@@ -1,7 +1,6 @@
 //! A plain HTTP server as an application: a function from request to response.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,6 +12,7 @@ use pingora_http::ResponseHeader;
 
 use super::{
     shutting_down, HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream,
+    SHUTDOWN_READ_TIMEOUT,
 };
 use crate::modules::http::{HttpModules, ModuleBuilder};
 use crate::protocols::http::server::Session;
@@ -22,8 +22,6 @@ use crate::shutdown::{Registry, Stage};
 
 /// Seconds for which an idle connection is kept.
 const KEEPALIVE: u64 = 60;
-/// How long a request head that is on its way may still take once the server shuts down.
-const SHUTDOWN_READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// Lists of waiting connections.
 const LISTS: usize = 64;
 

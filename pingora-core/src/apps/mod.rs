@@ -15,9 +15,13 @@ use crate::server::ShutdownWatch;
 use crate::shutdown::Registry;
 use preface::Protocol;
 
+mod first_bytes;
 mod h2_conn;
 pub mod http_app;
 mod preface;
+
+/// How long what a client has begun to send may still take once the server shuts down, unless configured.
+const SHUTDOWN_READ_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// An application that serves connections.
 #[async_trait]
@@ -93,6 +97,12 @@ pub trait HttpServerApp {
         None
     }
 
+    /// How long a client that has begun to send something may take for the rest of it once the server shuts down.
+    #[doc(hidden)]
+    fn shutdown_read_timeout(&self) -> std::time::Duration {
+        SHUTDOWN_READ_TIMEOUT
+    }
+
     /// Serves a connection that speaks a protocol of the user's own. Unless overridden it closes it.
     #[doc(hidden)]
     async fn process_custom_session(
@@ -115,7 +125,7 @@ where
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
         // What is over soon is boxed: a connection that waits is as large as all it may await.
-        let protocol = preface::protocol(&mut stream, self.server_options(), shutdown);
+        let protocol = preface::protocol(&**self, &mut stream, shutdown);
         match Box::pin(protocol).await? {
             Protocol::Custom => {
                 return self.clone().process_custom_session(stream, shutdown).await;

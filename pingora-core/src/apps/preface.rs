@@ -1,17 +1,23 @@
 //! Which protocol a client begins with.
 
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::HttpServerOptions;
-use crate::protocols::{Stream, ALPN};
+use super::first_bytes::in_time;
+use super::HttpServerApp;
+use crate::protocols::l4::ext::has_unread;
+use crate::protocols::tls::transport;
+use crate::protocols::{Stream, UniqueID, ALPN};
 use crate::server::ShutdownWatch;
 
 /// How long a client may take for what tells the protocol; as long as for a request head.
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// What an HTTP/2 client sends first (RFC 9113 section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// As much of it as no request can be shorter than; no method that is in use begins like this.
-const FIRST: usize = 4;
+/// Lengths at which a client that does not speak HTTP/2 is found out: most by their first byte, POST and PUT by
+/// the fourth, which no request can be shorter than.
+const LOOKS: [usize; 3] = [1, 4, PREFACE.len()];
 
 /// What is spoken on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,11 +30,15 @@ pub(super) enum Protocol {
 
 /// What the client speaks: by the options, by what the TLS handshake agreed on, or by how it begins, which is
 /// looked at without taking a byte. `None` when it is gone or does not begin.
-pub(super) async fn protocol(
+pub(super) async fn protocol<A>(
+    app: &A,
     stream: &mut Stream,
-    options: Option<&HttpServerOptions>,
     shutdown: &ShutdownWatch,
-) -> Option<Protocol> {
+) -> Option<Protocol>
+where
+    A: HttpServerApp + Send + Sync,
+{
+    let options = app.server_options();
     if options.is_some_and(|o| o.force_custom) {
         return Some(Protocol::Custom);
     }
@@ -42,30 +52,35 @@ pub(super) async fn protocol(
         return Some(Protocol::Http1);
     }
     // Boxed: only while it waits does a connection hold it.
-    Box::pin(look(stream, shutdown)).await
+    Box::pin(look(app, stream, shutdown)).await
 }
 
-async fn look(stream: &mut Stream, shutdown: &ShutdownWatch) -> Option<Protocol> {
-    let mut shutdown = shutdown.clone();
-    tokio::select! {
-        looked = tokio::time::timeout(TIMEOUT, begins_http2(stream)) => match looked {
-            Ok(Ok(true)) => Some(Protocol::Http2),
-            // What came of a short head, or an end before one, is judged where heads are.
-            Ok(_) => Some(Protocol::Http1),
-            Err(_) => None,
-        },
-        // Who has not begun when the server stops waits, or closes, as HTTP/1.x does.
-        _ = shutdown.wait_for(|stops| *stops) => Some(Protocol::Http1),
+async fn look<A>(app: &A, stream: &mut Stream, shutdown: &ShutdownWatch) -> Option<Protocol>
+where
+    A: HttpServerApp + Send + Sync,
+{
+    let socket = transport(&**stream).map(UniqueID::id);
+    let seen = AtomicBool::new(false);
+    let begun = || seen.load(Ordering::Relaxed) || socket.is_some_and(has_unread);
+    let looked = in_time(app, shutdown, TIMEOUT, begun, begins_http2(stream, &seen));
+    match looked.await? {
+        Ok(true) => Some(Protocol::Http2),
+        // What came of a short head, or an end before one, is judged where heads are.
+        Ok(false) | Err(_) => Some(Protocol::Http1),
     }
 }
 
-async fn begins_http2(stream: &mut Stream) -> std::io::Result<bool> {
-    let mut begin = [0; FIRST];
-    if !stream.try_peek(&mut begin).await? || begin != PREFACE[..FIRST] {
-        return Ok(false);
-    }
+/// Whether the client begins with the preface; notes when its first byte is there.
+async fn begins_http2(stream: &mut Stream, seen: &AtomicBool) -> io::Result<bool> {
     let mut begin = [0; PREFACE.len()];
-    Ok(stream.try_peek(&mut begin).await? && begin == *PREFACE)
+    for length in LOOKS {
+        let begin = &mut begin[..length];
+        if !stream.try_peek(begin).await? || *begin != PREFACE[..length] {
+            return Ok(false);
+        }
+        seen.store(true, Ordering::Relaxed);
+    }
+    Ok(true)
 }
 
 #[cfg(test)]

@@ -116,7 +116,7 @@ impl Entrance {
             let mut place = self.closing.register(worker::current());
             let closing = std::future::poll_fn(|cx| match place.park(cx.waker()) {
                 Stage::Closing => Poll::Ready(()),
-                Stage::Running | Stage::Draining => Poll::Pending,
+                Stage::Running | Stage::Draining | Stage::Expiring => Poll::Pending,
             });
             if tokio::time::timeout(self.handshake_timeout, closing)
                 .await

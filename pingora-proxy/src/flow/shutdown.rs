@@ -3,8 +3,8 @@
 //! | the connection is | with the flag set, under `finish` | under `strict` |
 //! |---|---|---|
 //! | about to read | a byte of a request is there: served, the last one; none: closed | dropped |
-//! | waiting, nothing read | closed at once, or kept while idle connections are kept | stays until its timeout |
-//! | in the middle of a head | may finish it within the shutdown read timeout | dropped when it is complete |
+//! | waiting, nothing read | closed at once, or kept while idle connections are kept | closed after the shutdown read timeout |
+//! | in the middle of a head | may finish it within the shutdown read timeout | dropped when it is complete, or after that timeout |
 //! | at the end of a head | answered with `Connection: close` | dropped |
 //! | HTTP/2 | GOAWAY in two steps; streams finish, and the connection closes | the same |
 
@@ -83,7 +83,7 @@ where
         }
         match (self.drain.policy, self.registry.stage()) {
             (ShutdownPolicy::Strict, _) => false,
-            (ShutdownPolicy::Finish, Stage::Running | Stage::Draining) => true,
+            (ShutdownPolicy::Finish, Stage::Running | Stage::Draining | Stage::Expiring) => true,
             (ShutdownPolicy::Finish, Stage::Closing) => {
                 let there = |cx: &mut std::task::Context<'_>| session.poll_has_request(cx).into();
                 std::future::poll_fn(there).await
@@ -111,10 +111,11 @@ where
     /// Sets the flag, then wakes who waits. When idle connections are to be kept for a while, those that are
     /// still idle then are woken again, to close.
     pub(crate) async fn begin_shutdown(&self) {
-        self.registry.advance(Stage::Draining);
         if self.drain.policy == ShutdownPolicy::Strict {
+            self.registry.advance(Stage::Expiring);
             return;
         }
+        self.registry.advance(Stage::Draining);
         let keep_idle = match (self.drain.keep_idle, upgrading()) {
             (Some(keep), _) => keep,
             (None, true) => KEEP_IDLE_UPGRADE,

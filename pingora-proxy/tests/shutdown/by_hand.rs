@@ -2,9 +2,10 @@
 //! moment that the test picks.
 
 use super::common::{forward_to, Forward, Origin};
+use super::raw::{frame, head, Raw, DATA, END_HEADERS, END_STREAM, HEADERS, SETTINGS};
 use super::*;
 use async_trait::async_trait;
-use pingora_core::apps::{HttpServerApp, ServerApp};
+use pingora_core::apps::{HttpServerApp, HttpServerOptions, ServerApp};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::l4::stream::Stream;
 use pingora_core::server::configuration::{ServerConf, ShutdownPolicy};
@@ -56,7 +57,7 @@ where
     }
 
     /// A connection on which these bytes were sent before the proxy got it.
-    fn connect_with(&self, bytes: &str) -> Client {
+    fn connect_with(&self, bytes: impl AsRef<[u8]>) -> Client {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let mut client = Client::over(ours);
         client.wire.send(bytes);
@@ -228,6 +229,53 @@ fn requests_in_the_receive_queue_are_answered() {
     hand.expect_ended(14);
 }
 
+/// A client of HTTP/2 without TLS is known by its first bytes alone.
+#[test]
+fn http2_requests_in_the_receive_queue_are_answered() {
+    let origin = Origin::answering(HELLO);
+    let (blocks, is_blocked) = mpsc::channel();
+    let (go, may_go) = mpsc::channel();
+    let app = Block {
+        forward: forward_to(origin.path()),
+        blocks: Mutex::new(blocks),
+        may_go: Mutex::new(may_go),
+    };
+    let mut proxy = http_proxy(&Arc::new(finish()), app);
+    let mut options = HttpServerOptions::default();
+    options.h2c = true;
+    proxy.server_options = Some(options);
+    let hand = Hand::of(Arc::new(proxy));
+    let mut blocked = hand.connect_with("GET /block HTTP/1.1\r\nHost: a\r\n\r\n");
+    is_blocked.recv().unwrap();
+    let request = [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+        frame(SETTINGS, 0, 0, &[]),
+        frame(HEADERS, END_HEADERS | END_STREAM, 1, &head("GET", &[])),
+    ]
+    .concat();
+    // The only worker is busy, so that nobody looks at these before the flag is set.
+    let mut asking: Vec<Client> = (0..10).map(|_| hand.connect_with(&request)).collect();
+    let mut by_half = hand.connect_with(&request[..10]);
+    let mut of_http1 = hand.connect_with(GET);
+    let mut silent = hand.connect_with("");
+    shut_down(&hand.proxy);
+    go.send(()).unwrap();
+    blocked.expect_last();
+    of_http1.expect_last();
+    silent.expect_fin();
+    by_half.wire.send(&request[10..]);
+    asking.push(by_half);
+    for client in asking {
+        let mut client = Raw { wire: client.wire };
+        let of_the_stream = std::iter::repeat_with(|| client.read()).filter(|frame| frame.id == 1);
+        let answer: Vec<_> = of_the_stream.take(2).collect();
+        assert_eq!((answer[0].kind, answer[1].kind), (HEADERS, DATA));
+        assert_eq!(answer[1].payload, b"hello");
+    }
+    drop((of_http1, silent, blocked));
+    hand.expect_ended(14);
+}
+
 #[test]
 fn a_request_behind_another_is_answered() {
     let (arrived, has_arrived) = mpsc::channel();
@@ -331,4 +379,24 @@ fn strict_is_the_check_of_the_flag_alone() {
     by_half.expect_fin();
     drop((idle, by_half, blocked));
     hand.expect_ended(5);
+}
+
+/// The read that waits is what lasts longest.
+#[test]
+fn under_strict_reads_end_with_the_shutdown_read_timeout() {
+    let origin = Origin::answering(HELLO);
+    let mut conf = strict();
+    conf.shutdown_read_timeout_seconds = 1;
+    let hand = Hand::of(proxy(conf, forward_to(origin.path())));
+    let (mut idle, mut by_half, mut fresh) = (hand.idle(), hand.idle(), hand.connect_with(""));
+    by_half.wire.send("GET / HTTP/1.1\r\nHo");
+    shut_down(&hand.proxy);
+    idle.expect_fin();
+    fresh.expect_fin();
+    if by_half.wire.has_more() {
+        assert_eq!(by_half.wire.read_response().status(), 408);
+    }
+    by_half.expect_fin();
+    drop((idle, by_half, fresh));
+    hand.expect_ended(3);
 }

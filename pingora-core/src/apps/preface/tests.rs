@@ -1,4 +1,5 @@
 use super::*;
+use crate::apps::first_bytes::tests::App;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
@@ -9,12 +10,8 @@ async fn spoken(begin: &[u8], h2c: bool) -> Option<Protocol> {
     client.shutdown().await.unwrap();
     let server: crate::protocols::l4::stream::Stream = server.into();
     let mut stream: Stream = Box::new(server);
-    let options = HttpServerOptions {
-        h2c,
-        ..HttpServerOptions::default()
-    };
     let (_tell, shutdown) = tokio::sync::watch::channel(false);
-    protocol(&mut stream, Some(&options), &shutdown).await
+    protocol(&App::new(h2c), &mut stream, &shutdown).await
 }
 
 #[tokio::test]
@@ -31,19 +28,4 @@ async fn by_how_a_client_begins() {
         assert_eq!(spoken(begin, true).await, expected, "{begin:?}");
         assert_eq!(spoken(begin, false).await, http1, "{begin:?}");
     }
-}
-
-#[tokio::test]
-async fn a_shutdown_ends_the_wait() {
-    let (_client, server) = UnixStream::pair().unwrap();
-    let server: crate::protocols::l4::stream::Stream = server.into();
-    let mut stream: Stream = Box::new(server);
-    let options = HttpServerOptions {
-        h2c: true,
-        ..HttpServerOptions::default()
-    };
-    let (tell, shutdown) = tokio::sync::watch::channel(false);
-    tell.send_replace(true);
-    let begun = protocol(&mut stream, Some(&options), &shutdown).await;
-    assert_eq!(begun, Some(Protocol::Http1));
 }

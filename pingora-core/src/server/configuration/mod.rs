@@ -29,7 +29,8 @@ pub enum ShutdownPolicy {
     /// A request of which a byte has arrived is served, the last one on its connection.
     #[default]
     Finish,
-    /// Connections are dropped where they would begin a request; requests under way finish.
+    /// Connections are dropped where they would begin a request; requests under way finish. A connection that
+    /// waits for a request closes when the shutdown read timeout is over.
     Strict,
 }
 
@@ -117,7 +118,7 @@ pub struct ServerConf {
     /// What happens to requests that arrive while the server shuts down.
     pub shutdown_policy: ShutdownPolicy,
     /// Seconds that a client gets, once a shutdown began, to complete a request head, or a TLS
-    /// handshake, of which a part had arrived.
+    /// handshake, of which a part had arrived; under the policy `strict` an idle connection is kept for as long.
     pub shutdown_read_timeout_seconds: u64,
     /// Seconds that idle connections stay open, for one more request each, after a shutdown
     /// began: when unset 0 for a stop and 5 for a graceful upgrade.

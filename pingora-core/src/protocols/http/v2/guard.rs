@@ -37,11 +37,18 @@ thread_local! {
     /// Why the connection that this thread polls right now is to be ended: the way from the transport, which
     /// the `h2` crate owns, to whoever polls that.
     static VERDICT: Cell<Option<Reason>> = const { Cell::new(None) };
+    /// Whether the connection that this thread polls right now has received a part of its preface.
+    static BEGUN: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Why the connection that was just polled, and failed, is to be ended; `None` when it failed by itself.
 pub(crate) fn verdict() -> Option<Reason> {
     VERDICT.take()
+}
+
+/// Whether the connection that was just polled has received a part of its preface.
+pub(crate) fn has_begun() -> bool {
+    BEGUN.take()
 }
 
 /// A transport whose frames are watched.
@@ -91,7 +98,12 @@ impl AsyncRead for Guard {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buf.filled().len();
-        ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+        let awaits_preface = this.frames.awaits_preface();
+        let read = Pin::new(&mut this.io).poll_read(cx, buf);
+        if awaits_preface && read.is_ready() {
+            BEGUN.set(true);
+        }
+        ready!(read)?;
         if let Err(reason) = this.frames.received(&mut buf.filled_mut()[before..]) {
             VERDICT.set(Some(reason));
             return Poll::Ready(Err(io::Error::other("the client is sent away")));

@@ -110,9 +110,11 @@ impl HttpSession {
             }
         }
         if let Some(place) = &mut inner.place {
-            if place.park(cx.waker()) == Stage::Closing {
+            let stage = place.park(cx.waker());
+            if stage >= Stage::Expiring {
                 // A request that lies in the receive queue has reached us: its readiness is on the way.
-                if !begun && !inner.conn.socket().is_some_and(ext::has_unread) {
+                let closes = stage == Stage::Closing && !begun;
+                if closes && !inner.conn.socket().is_some_and(ext::has_unread) {
                     inner.conn.reading = Reading::Broken;
                     return Poll::Ready(Ok(None));
                 }

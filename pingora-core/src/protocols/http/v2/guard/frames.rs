@@ -94,6 +94,11 @@ impl Frames {
         }
     }
 
+    /// Whether the client has not sent all of its preface.
+    pub(super) fn awaits_preface(&self) -> bool {
+        self.preface > 0
+    }
+
     /// Follows what was received. It changes a frame that is to be refused so that it will be.
     ///
     /// # Errors

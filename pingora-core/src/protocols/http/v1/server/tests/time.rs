@@ -290,6 +290,23 @@ async fn shutdown_of_an_idle_connection() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_shutdown_that_lets_reads_end_by_themselves() {
+    for sent in ["", "GET "] {
+        let registry = Registry::new(1);
+        let (mut client, mut session) = connect(100);
+        session.wait_in(&registry, Duration::from_secs(5));
+        client.sends(sent).await;
+        let (read, ()) = tokio::join!(timed(session.read_request()), async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            registry.advance(Stage::Expiring);
+        });
+        let expected = (!sent.is_empty()).then_some(ErrorType::ReadTimedout);
+        assert_eq!(etype(read.0), expected);
+        assert_eq!(read.1, Duration::from_secs(6));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn shutdown_in_the_middle_of_a_head() {
     let registry = Registry::new(1);
     let (mut client, mut session) = connect(1000);

@@ -11,6 +11,7 @@ use pingora_error::{
     ErrorType::{ConnectionClosed, ReadTimedout, TLSHandshakeFailure, TLSHandshakeTimedout},
     OrErr, Result,
 };
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::accept::Accepted;
 use super::tls::Acceptor;
@@ -89,7 +90,11 @@ impl Entrance {
         let socket = stream.id();
         let begun = AtomicBool::new(false);
         let handshake = async {
-            hello(&mut stream, &begun).await?;
+            if let First::Http = hello(&mut stream, &begun).await? {
+                // Boxed: it is rare, and its state would be a part of every handshake's.
+                Box::pin(refuse_plain_http(stream)).await;
+                return Error::e_explain(TLSHandshakeFailure, "the client sent plain HTTP");
+            }
             acceptor.tls_handshake(stream).await
         };
         let failure = match self.in_time(socket, &begun, handshake).await {
@@ -144,9 +149,17 @@ impl Entrance {
     }
 }
 
+/// The beginning of what a client of TLS says.
+enum First {
+    /// A record, or nothing that is known.
+    Record,
+    /// The method of an HTTP request.
+    Http,
+}
+
 /// Waits until the first record of a handshake is there: until then there is no TLS session, so that those who
 /// only begin a handshake cost little more than their socket.
-async fn hello(stream: &mut L4Stream, begun: &AtomicBool) -> Result<()> {
+async fn hello(stream: &mut L4Stream, begun: &AtomicBool) -> Result<First> {
     const HANDSHAKE: u8 = 22;
     const HEADER: usize = 5;
     let failed = "the client did not send its first message";
@@ -160,9 +173,36 @@ async fn hello(stream: &mut L4Stream, begun: &AtomicBool) -> Result<()> {
         // One that is too long is for the library to refuse.
         let record = stream.wait_for(HEADER + length.min(MAX_RECORD)).await;
         record.or_err(TLSHandshakeFailure, failed)?;
+    } else if header[..3].iter().all(u8::is_ascii_uppercase) {
+        // No record and no message of an older version begins so.
+        return Ok(First::Http);
     }
-    Ok(())
+    Ok(First::Record)
 }
+
+/// Answers a client that spoke plain HTTP to a TLS port, in words that it understands.
+async fn refuse_plain_http(mut stream: L4Stream) {
+    const ANSWER: &str = "HTTP/1.1 400 Bad Request\r\n\
+        Content-Type: text/plain\r\n\
+        Content-Length: 35\r\n\
+        Connection: close\r\n\r\n\
+        plain HTTP was sent to a TLS port\r\n";
+    let answer = async {
+        stream.write_all(ANSWER.as_bytes()).await?;
+        stream.shutdown().await?;
+        // What the client has sent is read, or else the system would take the answer back by a reset.
+        let mut rest = stream.take(MAX_REFUSED);
+        tokio::io::copy(&mut rest, &mut tokio::io::sink()).await
+    };
+    match tokio::time::timeout(REFUSAL_TIMEOUT, answer).await {
+        Ok(Ok(_)) | Err(_) => {}
+        Ok(Err(e)) => log::debug!("refusing plain HTTP at a TLS port: {e}"),
+    }
+}
+
+/// Bytes and time for the request of a client that spoke plain HTTP.
+const MAX_REFUSED: u64 = 64 * 1024;
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The longest content of a record that is not encrypted (RFC 8446 section 5.1).
 const MAX_RECORD: usize = 16 * 1024;

@@ -140,6 +140,52 @@ async fn a_client_that_began_has_a_limit() {
     }
 }
 
+#[tokio::test]
+async fn a_client_of_plain_http_is_told() {
+    let authority = Authority::new();
+    let pair = authority.ordinary();
+    let long = format!("POST / HTTP/1.1\r\nHost: a\r\n\r\n{:20000}", "x");
+    let requests = ["GET / HTTP/1.1\r\nHost: a\r\n\r\n", "PUT /", &long];
+    for request in requests {
+        let endpoint = endpoint(Some(&pair), None, [NEVER, NEVER]).await;
+        let (mut client, served) = silent(&endpoint).await;
+        let asking = async {
+            client.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            drop(client);
+            answer
+        };
+        let (served, answer) = tokio::join!(served, asking);
+        assert!(served.is_none());
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{head}");
+        assert!(head.contains("Connection: close"), "{head}");
+        let length = format!("Content-Length: {}\r\n", body.len());
+        assert!(head.contains(&length), "{head}");
+        assert_eq!(body, "plain HTTP was sent to a TLS port\r\n");
+    }
+    // Others are not: what they send is for the library to refuse.
+    for other in [
+        &b"SS\x00\x00\x00"[..],
+        b"get / HTTP/1.1\r\n\r\n",
+        b"\x80\x2e\x01\x00\x02",
+    ] {
+        let endpoint = endpoint(Some(&pair), None, [NEVER, NEVER]).await;
+        let (mut client, served) = silent(&endpoint).await;
+        let asking = async {
+            client.write_all(other).await.unwrap();
+            client.shutdown().await.unwrap();
+            let mut answer = Vec::new();
+            let _ = client.read_to_end(&mut answer).await;
+            answer
+        };
+        let (served, answer) = tokio::join!(served, asking);
+        assert!(served.is_none());
+        assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
+    }
+}
+
 /// Waits for ever, where a hook might wait for a header that does not come.
 struct Stuck;
 

@@ -1,6 +1,7 @@
 //! Where a service listens: endpoints, their socket options, and how connections are accepted.
 
 mod accept;
+mod bound;
 #[cfg(feature = "connection_filter")]
 pub mod connection_filter;
 #[cfg(not(feature = "connection_filter"))]
@@ -14,12 +15,14 @@ mod tests;
 
 use std::any::Any;
 use std::fs::Permissions;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora_error::Result;
 
+use crate::protocols::l4::socket::SocketAddr;
 use crate::protocols::l4::stream::Stream as L4Stream;
 use crate::protocols::tls::TlsRef;
 use crate::server::ListenFds;
@@ -31,6 +34,7 @@ pub use crate::protocols::l4::stream::{
 pub use crate::protocols::tls::listeners as tls;
 pub use crate::protocols::tls::ALPN;
 pub use accept::{AcceptCounts, AcceptStrategy, WorkerCounts};
+pub use bound::BoundAddresses;
 pub use connection_filter::{AcceptAllFilter, ConnectionFilter};
 pub use l4::{ServerAddress, TcpSocketOptions};
 
@@ -173,6 +177,7 @@ pub struct Listeners {
     filter: Option<Arc<dyn ConnectionFilter>>,
     pre_tls: Option<PreTlsCallback>,
     accept: Option<AcceptStrategy>,
+    bound: bound::Telling,
 }
 
 impl Listeners {
@@ -284,6 +289,11 @@ impl Listeners {
         self.endpoints.iter().map(address).collect()
     }
 
+    /// What tells the addresses that the endpoints are bound to, once they are listened on.
+    pub fn bound_addresses(&self) -> BoundAddresses {
+        self.bound.addresses()
+    }
+
     /// Listens on all endpoints: on the sockets in `fds` where they are, on new ones elsewhere,
     /// which are then added there. The TLS settings are used up by this. Each of the workers gets a
     /// socket where the strategy says so.
@@ -329,6 +339,13 @@ impl Listeners {
                 }),
             });
         }
+        let address = |endpoint: &Endpoint| {
+            let socket = endpoint.listening.socket.as_raw_fd();
+            SocketAddr::from_raw_fd(socket, false)
+        };
+        // The system knows the address of a socket that listens.
+        self.bound
+            .tell(endpoints.iter().filter_map(address).collect());
         Ok(endpoints)
     }
 }

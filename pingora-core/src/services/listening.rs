@@ -12,8 +12,8 @@ use super::{Service as ServiceTrait, ServiceReadyNotifier};
 use crate::apps::ServerApp;
 use crate::listeners::tls::TlsSettings;
 use crate::listeners::{
-    accept_connections, AcceptCounts, AcceptStrategy, ConnectionFilter, Endpoint, ListenerConfig,
-    Listeners, Pool, ServerAddress, TcpSocketOptions,
+    accept_connections, AcceptCounts, AcceptStrategy, BoundAddresses, ConnectionFilter, Endpoint,
+    ListenerConfig, Listeners, Pool, ServerAddress, TcpSocketOptions,
 };
 use crate::protocols::Stream;
 use crate::server::{fatal, ListenFds, ShutdownWatch};
@@ -104,6 +104,29 @@ impl<A> Service<A> {
     /// server does.
     pub fn set_accept_strategy(&mut self, strategy: AcceptStrategy) {
         self.listeners.set_accept_strategy(strategy);
+    }
+
+    /// What tells the addresses that the endpoints are bound to, once the service listens: with port 0, the port that
+    /// the system chose.
+    ///
+    /// ```no_run
+    /// # use pingora_core::{apps::ServerApp, server::Server, services::listening::Service};
+    /// # fn start(mut server: Server, mut service: Service<impl ServerApp + Send + Sync + 'static>) {
+    /// service.add_tcp("127.0.0.1:0");
+    /// let mut bound = service.bound_addresses();
+    /// server.add_service(service);
+    /// std::thread::spawn(move || {
+    ///     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    ///     if let Some(addresses) = runtime.block_on(bound.wait()) {
+    ///         println!("listening on {}", addresses[0]);
+    ///     }
+    ///     std::io::Result::Ok(())
+    /// });
+    /// server.run_forever();
+    /// # }
+    /// ```
+    pub fn bound_addresses(&self) -> BoundAddresses {
+        self.listeners.bound_addresses()
     }
 
     /// What the acceptors of the service do.

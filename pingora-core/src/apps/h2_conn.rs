@@ -8,7 +8,7 @@ use std::future::{poll_fn, Future};
 use std::pin::{pin, Pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,8 +21,9 @@ use super::first_bytes::in_time;
 use super::HttpServerApp;
 use crate::protocols::http::server::Session;
 use crate::protocols::http::v1::{due_in, Alarm};
+use crate::protocols::http::v2::conn_state::{ConnState, SEND_BUFFER};
 use crate::protocols::http::v2::guard;
-use crate::protocols::http::v2::server::{handshake, H2Accept, HttpSession};
+use crate::protocols::http::v2::server::{self, H2Accept, HttpSession};
 use crate::protocols::l4::ext::has_unread;
 use crate::protocols::tls::transport;
 use crate::protocols::{Digest, Stream, UniqueID};
@@ -35,6 +36,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
 const PING_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a connection that is to end at once may take for its last words.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How long a client may take from the first byte of a request's header fields to the last.
+const FIELD_BLOCK_TIMEOUT: Duration = Duration::from_secs(60);
 /// Malformed requests on one connection.
 const MALFORMED: u32 = 32;
 /// Requests on a connection whose client was told that it ends: more than any can have sent before it knew.
@@ -61,10 +64,14 @@ where
     A: HttpServerApp + Send + Sync + 'static,
 {
     let digest = Arc::new(Digest::of(&*stream));
+    let limit = app
+        .server_options()
+        .and_then(|o| o.h2_connection_send_buffer);
+    let state = Arc::new(ConnState::new(limit.unwrap_or(SEND_BUFFER)));
     let socket = transport(&*stream).map(UniqueID::id);
     let seen = AtomicBool::new(false);
     let begun = || seen.load(Ordering::Relaxed) || socket.is_some_and(has_unread);
-    let mut handshake = pin!(handshake(stream, app.h2_options()));
+    let mut handshake = pin!(server::begin(stream, app.h2_options(), Some(state.clone())));
     let handshake = poll_fn(|cx| {
         let polled = handshake.as_mut().poll(cx);
         seen.fetch_or(guard::has_begun(), Ordering::Relaxed);
@@ -85,7 +92,7 @@ where
         app: app.clone(),
         shutdown: shutdown.clone(),
     });
-    Some(Box::pin(Driver::new(conn, digest, shared)))
+    Some(Box::pin(Driver::new(conn, state, digest, shared)))
 }
 
 /// What the streams of a connection share. It belongs to the connection, so that to count who uses it touches
@@ -101,8 +108,11 @@ struct Driver<A> {
     digest: Arc<Digest>,
     shared: Arc<Shared<A>>,
     goodbye: Goodbye,
-    /// Whether the server stops, as the streams are told.
-    leaving: Arc<AtomicBool>,
+    /// What the streams and the transport are told, and tell.
+    state: Arc<ConnState>,
+    /// The task that the state wakes.
+    waker: Option<Waker>,
+    field_block: FieldBlock,
     malformed: u32,
     /// How many requests may still come before the client is told to come anew; `None` for no limit.
     requests_left: Option<u32>,
@@ -140,6 +150,13 @@ struct Idle {
     since: Option<Instant>,
 }
 
+/// For how long the client has been sending one field block, by its number.
+#[derive(Default)]
+struct FieldBlock {
+    number: u32,
+    since: Option<Instant>,
+}
+
 /// Whether the client is still there.
 struct Pings {
     interval: Duration,
@@ -155,6 +172,7 @@ where
 {
     fn new(
         mut conn: Connection<Stream, Bytes>,
+        state: Arc<ConnState>,
         digest: Arc<Digest>,
         shared: Arc<Shared<A>>,
     ) -> Self {
@@ -181,7 +199,9 @@ where
             conn,
             digest,
             goodbye,
-            leaving: Arc::default(),
+            state,
+            waker: None,
+            field_block: FieldBlock::default(),
             malformed: 0,
             // The first one is no reuse.
             requests_left: options
@@ -210,9 +230,9 @@ where
                 }
                 if matches!(&self.goodbye, Goodbye::Place(place) if place.stage() != Stage::Running)
                 {
-                    self.leaving.store(true, Ordering::Relaxed);
+                    self.state.set_leaving();
                 }
-                session.set_leaving(self.leaving.clone());
+                session.set_conn_state(self.state.clone());
                 let shared = self.shared.clone();
                 // The one task that a request costs: a stream is served beside the others.
                 tokio::spawn(async move {
@@ -270,7 +290,7 @@ where
         };
         if now {
             self.goodbye = Goodbye::Said;
-            self.leaving.store(true, Ordering::Relaxed);
+            self.state.set_leaving();
             self.leave();
         }
         now
@@ -284,11 +304,21 @@ where
             Some(end) => Some(end.due),
             None => self.idle.due(has_streams),
         };
-        let due = [self.pings.due(), end_due].into_iter().flatten().min();
+        let block_due = match self.end {
+            Some(_) => None,
+            None => self.field_block.due(self.state.field_block()),
+        };
+        let due = [self.pings.due(), end_due, block_due]
+            .into_iter()
+            .flatten()
+            .min();
         match due {
             _ if ponged => Poll::Ready(Time::Again),
             Some(due) if self.alarm.rings(cx, due) => {
-                if end_due.is_some_and(|at| at <= due) {
+                if block_due.is_some_and(|at| at <= due) {
+                    debug!("an HTTP/2 client does not end its header fields");
+                    self.end_now(Reason::ENHANCE_YOUR_CALM);
+                } else if end_due.is_some_and(|at| at <= due) {
                     match &mut self.end {
                         None => self.leave(),
                         Some(End { last: true, .. }) => return Poll::Ready(Time::Up),
@@ -325,6 +355,10 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
+        if !this.waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+            this.state.set_driver(cx.waker());
+            this.waker = Some(cx.waker().clone());
+        }
         loop {
             match HttpSession::poll_from_h2_conn(&mut this.conn, &this.digest, cx) {
                 Poll::Ready(Ok(Some(accepted))) => {
@@ -336,7 +370,7 @@ where
                     debug!("an HTTP/2 connection ended: {e}");
                     return Poll::Ready(());
                 }
-                Poll::Pending => {}
+                Poll::Pending => this.state.settle(),
             }
             if this.poll_goodbye(cx) {
                 continue;
@@ -360,6 +394,16 @@ impl Idle {
         }
         let since = *self.since.get_or_insert_with(Instant::now);
         since.checked_add(timeout)
+    }
+}
+
+impl FieldBlock {
+    /// When the client has been sending the field block with this number for too long; 0 stands for none.
+    fn due(&mut self, number: u32) -> Option<Instant> {
+        if number != std::mem::replace(&mut self.number, number) {
+            self.since = (number != 0).then(Instant::now);
+        }
+        self.since?.checked_add(FIELD_BLOCK_TIMEOUT)
     }
 }
 
@@ -430,8 +474,7 @@ mod tests {
         }));
         let started = Instant::now();
         let heard = async {
-            let hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-            client.write_all(hello).await.unwrap();
+            client.write_all(HELLO).await.unwrap();
             let mut heard = Vec::new();
             client.read_to_end(&mut heard).await.unwrap();
             (heard, started.elapsed().as_secs())
@@ -458,6 +501,79 @@ mod tests {
         assert_eq!(took, 1 + LAST_WORDS.as_secs());
     }
 
+    const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+    /// Reads frames until the connection ends, answers PINGs, and gives the error codes of the GOAWAYs.
+    async fn goodbyes(client: &mut tokio::io::DuplexStream) -> Vec<u8> {
+        let mut codes = Vec::new();
+        let mut head = [0; 9];
+        while client.read_exact(&mut head).await.is_ok() {
+            let mut payload = vec![0; usize::from(u16::from_be_bytes([head[1], head[2]]))];
+            client.read_exact(&mut payload).await.unwrap();
+            match (head[3], head[4]) {
+                (6, 0) => {
+                    let answer = [&[0, 0, 8, 6, 1, 0, 0, 0, 0], &payload[..]].concat();
+                    client.write_all(&answer).await.unwrap();
+                }
+                (7, _) => codes.push(payload[7]),
+                _ => {}
+            }
+        }
+        codes
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_client_that_answers_is_let_go_all_the_same() {
+        let (_stops, shutdown) = tokio::sync::watch::channel(false);
+        let (stream, mut client) = tokio::io::duplex(1024);
+        let app = Arc::new(Nothing(HttpServerOptions {
+            h2_idle_timeout: Some(super::super::H2_IDLE_TIMEOUT),
+            h2_ping_interval: Some(Duration::from_secs(7)),
+            ..Default::default()
+        }));
+        let started = Instant::now();
+        let heard = async {
+            client.write_all(HELLO).await.unwrap();
+            (goodbyes(&mut client).await, started.elapsed().as_secs())
+        };
+        let ((codes, took), ()) = tokio::join!(heard, serve(&app, Box::new(stream), &shutdown));
+        assert_eq!(codes, [0, 0]);
+        assert_eq!(took, 60);
+    }
+
+    /// A head that goes on and on, a byte now and then, is no sign of life.
+    #[tokio::test(start_paused = true)]
+    async fn a_field_block_without_an_end_ends_the_connection() {
+        let (_stops, shutdown) = tokio::sync::watch::channel(false);
+        let (stream, client) = tokio::io::duplex(1024);
+        let app = Arc::new(Nothing::default());
+        let started = Instant::now();
+        let (mut reader, mut writer) = tokio::io::split(client);
+        let trickle = async {
+            writer.write_all(HELLO).await.unwrap();
+            // HEADERS with room for a hundred bytes, and without END_HEADERS.
+            let head = [0, 0, 100, 1, 0, 0, 0, 0, 1];
+            writer.write_all(&head).await.unwrap();
+            while writer.write_all(&[0x82]).await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(5)).await;
+            }
+        };
+        let heard = async {
+            let mut heard = Vec::new();
+            reader.read_to_end(&mut heard).await.unwrap();
+            (heard, started.elapsed().as_secs())
+        };
+        let served = async { tokio::join!(heard, serve(&app, Box::new(stream), &shutdown)).0 };
+        let (heard, took) = tokio::select! {
+            served = served => served,
+            () = trickle => unreachable!("the connection ends first"),
+        };
+        let calm = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11];
+        assert_eq!(heard[heard.len() - calm.len()..], calm);
+        // Its end, and the time in which the client can still read.
+        assert!((60..=62).contains(&took), "{took} s");
+    }
+
     /// An idle connection keeps both for as long as it lasts.
     #[tokio::test]
     async fn what_waits_is_small() {
@@ -469,6 +585,6 @@ mod tests {
         assert!(size <= 96, "{size} bytes");
         let conn = size_of::<Connection<Stream, Bytes>>();
         let own = size_of::<Driver<Nothing>>() - conn;
-        assert!(own <= 256, "{own} bytes besides the {conn} of h2");
+        assert!(own <= 304, "{own} bytes besides the {conn} of h2");
     }
 }

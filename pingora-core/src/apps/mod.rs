@@ -56,15 +56,22 @@ pub struct HttpServerOptions {
     /// How many requests may follow the first one on a connection; `None` for no limit. A client of HTTP/2 is told by
     /// GOAWAY after the last one, and what it had sent before it could know is served.
     pub keepalive_request_limit: Option<u32>,
-    /// How long an HTTP/2 connection without streams is kept; `None` for no limit.
+    /// How long an HTTP/2 connection without streams is kept; `None` for no limit. A server that faces the Internet sets
+    /// [`H2_IDLE_TIMEOUT`] or less: a client that answers PINGs keeps its connection for ever otherwise.
     pub h2_idle_timeout: Option<std::time::Duration>,
     /// After how long an HTTP/2 client is asked whether it is still there, and how long it has to answer before
     /// the connection is closed: 60 s for `None`, never for zero.
     pub h2_ping_interval: Option<std::time::Duration>,
+    /// Bytes of responses that may stand between the origins and the socket of an HTTP/2 connection, over all its
+    /// streams: 1 MiB for `None`. While the client takes nothing and there are more, no stream takes further ones.
+    pub h2_connection_send_buffer: Option<usize>,
     /// Let lines of a request head end in LF alone, as some old health checks send them. Off, since what two
     /// parsers may read in two ways can smuggle a request past one of them.
     pub lenient_line_ends: bool,
 }
+
+/// The time that an idle connection of HTTP/1.1 is kept, for [`HttpServerOptions::h2_idle_timeout`].
+pub const H2_IDLE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// An application that serves HTTP.
 #[async_trait]

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode, Version};
 use pingora_core::connectors::http::custom;
 use pingora_core::protocols::http::HttpTask;
 use pingora_error::ErrorType::InvalidHTTPHeader;
@@ -144,7 +144,7 @@ where
             return Poll::Ready(Ok(Event::Over));
         }
         // An origin's 1xx are taken from it also when the client takes nothing: no window holds them back in HTTP/2.
-        if wants.response && (flushed || self.state.awaits_head()) {
+        if wants.response && (flushed || self.state.awaits_head()) && self.may_read_on(cx)? {
             if let Poll::Ready(event) = self.poll_response(cx) {
                 return Poll::Ready(event);
             }
@@ -164,6 +164,21 @@ where
             }
         }
         Poll::Pending
+    }
+
+    /// Whether the client's connection has room for the beginning of a body, which may come with its head.
+    fn may_read_on(&mut self, cx: &mut Context<'_>) -> Result<bool> {
+        // What an origin of HTTP/2 sends before the head would be kept all the same.
+        if !self.session.is_http2()
+            || !self.state.awaits_head()
+            || self.link.version() == Version::HTTP_2
+        {
+            return Ok(true);
+        }
+        match self.session.downstream_session.poll_room(cx) {
+            Poll::Ready(room) => room.map(|()| true).map_err(Error::into_down),
+            Poll::Pending => Ok(false),
+        }
     }
 
     fn wants(&self) -> Wants {

@@ -103,9 +103,7 @@ async fn a_preface_in_pieces() {
     let origin = Origin::answering("HTTP/1.1 204 No Content\r\n\r\n");
     let proxy = h2_proxy(&origin);
     tokio::task::spawn_blocking(move || {
-        let mut raw = Raw {
-            wire: proxy.connect(),
-        };
+        let mut raw = Raw::over(proxy.connect());
         let mut begin = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
         begin.extend(frame(SETTINGS, 0, 0, &[]));
         begin.extend(frame(

@@ -25,6 +25,8 @@ pub(crate) const ENHANCE_YOUR_CALM: u32 = 11;
 /// A connection of HTTP/2 of which the test says every byte.
 pub(crate) struct Raw {
     pub(crate) wire: Wire,
+    /// The window of each stream to the server, as its SETTINGS say.
+    pub(crate) stream_window: u32,
 }
 
 /// A frame that came.
@@ -99,11 +101,17 @@ pub(crate) fn head(method: &str, fields: &[(&str, &str)]) -> Vec<u8> {
 }
 
 impl Raw {
+    /// Before the preface.
+    pub(crate) fn over(wire: Wire) -> Self {
+        Raw {
+            wire,
+            stream_window: 65_535,
+        }
+    }
+
     /// Begins HTTP/2 with these settings, and takes the server's.
     pub(crate) fn with_settings(proxy: &Proxy, settings: &[(u16, u32)]) -> Self {
-        let mut raw = Raw {
-            wire: proxy.connect(),
-        };
+        let mut raw = Raw::over(proxy.connect());
         raw.wire.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
         let mut payload = Vec::new();
         for (id, value) in settings {
@@ -113,6 +121,11 @@ impl Raw {
         raw.send(SETTINGS, 0, 0, &payload);
         let first = raw.read();
         assert_eq!((first.kind, first.flags & ACK), (SETTINGS, 0), "{first:?}");
+        for setting in first.payload.chunks(6) {
+            if setting[..2] == [0, 4] {
+                raw.stream_window = u32::from_be_bytes(setting[2..].try_into().unwrap());
+            }
+        }
         raw.send(SETTINGS, ACK, 0, &[]);
         raw
     }

@@ -266,7 +266,7 @@ fn http2_requests_in_the_receive_queue_are_answered() {
     by_half.wire.send(&request[10..]);
     asking.push(by_half);
     for client in asking {
-        let mut client = Raw { wire: client.wire };
+        let mut client = Raw::over(client.wire);
         let of_the_stream = std::iter::repeat_with(|| client.read()).filter(|frame| frame.id == 1);
         let answer: Vec<_> = of_the_stream.take(2).collect();
         assert_eq!((answer[0].kind, answer[1].kind), (HEADERS, DATA));

@@ -23,8 +23,9 @@ const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
 const MAX_WINDOW: u32 = (1 << 31) - 1;
 /// Streams made before the peer has said how many it takes.
 const FIRST_STREAMS: usize = 100;
-/// Bytes of a request that wait for their turn on the connection, for each stream.
-const SEND_BUFFER: usize = 256 * 1024;
+/// Bytes of a request that wait for their turn on the connection, for each stream. Two full frames keep the connection
+/// busy while the stream's task gets the next ones.
+const SEND_BUFFER: usize = 32 * 1024;
 /// Bytes of a response's head or trailers.
 const MAX_HEADER_LIST: u32 = 256 * 1024;
 

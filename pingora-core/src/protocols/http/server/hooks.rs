@@ -144,6 +144,15 @@ impl Session {
         }
     }
 
+    /// Waits until there is room for more of a response, which a connection of HTTP/2 may not have for all its streams.
+    #[doc(hidden)]
+    pub fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        match self {
+            Session::H2(s) => s.poll_room(cx),
+            Session::H1(_) | Session::Custom(_) => Poll::Ready(Ok(())),
+        }
+    }
+
     /// Whether the request is an extended CONNECT of HTTP/2 (RFC 8441).
     #[doc(hidden)]
     pub fn is_extended_connect(&self) -> bool {

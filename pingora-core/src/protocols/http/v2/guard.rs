@@ -13,6 +13,7 @@ use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use super::conn_state::ConnState;
 use crate::protocols::raw_connect::ProxyDigest;
 use crate::protocols::tls::{SslDigest, TlsRef};
 use crate::protocols::{
@@ -55,14 +56,17 @@ pub(crate) fn has_begun() -> bool {
 pub(crate) struct Guard {
     io: Stream,
     frames: Frames,
+    state: Option<Arc<ConnState>>,
     linger: Option<(Pin<Box<Sleep>>, usize)>,
 }
 
 impl Guard {
-    pub(crate) fn new(io: Stream) -> Self {
+    /// With `state`, what is seen here that concerns others is noted there.
+    pub(crate) fn new(io: Stream, state: Option<Arc<ConnState>>) -> Self {
         Guard {
             io,
             frames: Frames::new(),
+            state,
             linger: None,
         }
     }
@@ -108,6 +112,9 @@ impl AsyncRead for Guard {
             VERDICT.set(Some(reason));
             return Poll::Ready(Err(io::Error::other("the client is sent away")));
         }
+        if let Some(state) = &this.state {
+            state.set_field_block(this.frames.open_block().unwrap_or(0));
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -136,7 +143,11 @@ impl AsyncWrite for Guard {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        if let Some(state) = &self.state {
+            state.set_blocked(flushed.is_pending());
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -151,6 +162,12 @@ impl Guard {
     fn note(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(n)) = &written {
             self.frames.sent(*n);
+        }
+        if let Some(state) = &self.state {
+            state.set_blocked(written.is_pending());
+            if let Poll::Ready(Ok(n)) = &written {
+                state.written(*n);
+            }
         }
         written
     }

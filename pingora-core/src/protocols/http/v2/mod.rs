@@ -8,6 +8,7 @@ use pingora_error::ErrorType::{H2Error, WriteTimedout};
 use pingora_error::{BError, Error, Result};
 
 pub mod client;
+pub(crate) mod conn_state;
 pub(crate) mod guard;
 mod out;
 pub mod server;

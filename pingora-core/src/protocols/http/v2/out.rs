@@ -1,6 +1,7 @@
 //! What is to be sent on a stream and has not been handed over yet.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::task::{ready, Context, Poll};
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use http::HeaderMap;
 use pingora_error::ErrorType::H2Error;
 use pingora_error::{Error, Result};
 
+use super::conn_state::{ConnState, Place};
 use super::stream_error;
 use crate::protocols::http::trailers;
 
@@ -21,6 +23,16 @@ pub(crate) struct Out {
     pieces: VecDeque<Bytes>,
     len: usize,
     end: Option<End>,
+    /// The connection, which counts what its streams hold.
+    state: Option<Arc<ConnState>>,
+    /// The place among those that wait for room there.
+    place: Option<Place>,
+}
+
+impl Drop for Out {
+    fn drop(&mut self) {
+        self.clear();
+    }
 }
 
 /// How a stream ends.
@@ -38,10 +50,23 @@ pub(crate) enum Sent {
 }
 
 impl Out {
+    /// Has the connection count what is held from now on.
+    pub(crate) fn set_state(&mut self, state: Arc<ConnState>) {
+        self.state = Some(state);
+    }
+
+    /// The connection, where it counts.
+    pub(crate) fn state(&self) -> Option<&ConnState> {
+        self.state.as_deref()
+    }
+
     /// Appends a piece.
     pub(crate) fn push(&mut self, data: Bytes) {
         if !data.is_empty() {
             self.len += data.len();
+            if let Some(state) = &self.state {
+                state.queued(data.len());
+            }
             self.pieces.push_back(data);
         }
     }
@@ -65,7 +90,28 @@ impl Out {
 
     /// Forgets everything.
     pub(crate) fn clear(&mut self) {
-        *self = Out::default();
+        self.pieces = VecDeque::new();
+        self.end = None;
+        let len = std::mem::take(&mut self.len);
+        if let Some(state) = &self.state {
+            state.dropped(len);
+            state.leave(&mut self.place);
+        }
+    }
+
+    /// Ready when the connection has room for more. One that has ended makes none.
+    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &self.state {
+            Some(state) => state.poll_room(&mut self.place, cx),
+            None => Poll::Ready(()),
+        }
+    }
+
+    fn handed_over(&mut self, bytes: usize) {
+        self.len -= bytes;
+        if let Some(state) = &self.state {
+            state.handed_over(bytes);
+        }
     }
 
     /// Hands over as much as the windows of the stream and the connection let, in one step of at most one
@@ -94,7 +140,7 @@ impl Out {
             if piece.is_empty() {
                 self.pieces.pop_front();
             }
-            self.len -= n;
+            self.handed_over(n);
             let last = self.len == 0 && matches!(self.end, Some(End::Plain));
             stream.send_data(data, last).map_err(failed)?;
             if last {
@@ -113,7 +159,7 @@ impl Out {
     /// # Errors
     /// As [`Out::poll_send`].
     pub(crate) fn send_all(&mut self, stream: &mut SendStream<Bytes>) -> Result<()> {
-        self.len = 0;
+        self.handed_over(self.len);
         for piece in std::mem::take(&mut self.pieces) {
             stream.send_data(piece, false).map_err(failed)?;
         }

@@ -66,6 +66,8 @@ pub(super) struct Frames {
     padding: usize,
     /// Whether a field block is not complete.
     block_open: bool,
+    /// How many field blocks began, to tell them apart.
+    block: u32,
     /// Whether the current field block is trailers.
     trailers: bool,
     setting: [u8; SETTING],
@@ -86,6 +88,7 @@ impl Frames {
             before: 0,
             padding: 0,
             block_open: false,
+            block: 0,
             trailers: false,
             setting: [0; SETTING],
             budget: Budget::new(),
@@ -144,6 +147,11 @@ impl Frames {
         self.budget.sent(bytes);
     }
 
+    /// The number of the field block that is not complete, never 0.
+    pub(super) fn open_block(&self) -> Option<u32> {
+        self.block_open.then_some(self.block)
+    }
+
     /// A frame begins.
     fn begin(&mut self) -> Result<(), Reason> {
         let [a, b, c, kind, flags, id @ ..] = self.head;
@@ -171,6 +179,7 @@ impl Frames {
         match kind {
             HEADERS => {
                 self.block_open = true;
+                self.block = self.block.wrapping_add(1).max(1);
                 self.before = match flags & PADDED {
                     0 => 0,
                     _ => 1,

@@ -12,6 +12,7 @@ use pingora_error::ErrorType::HandshakeError;
 use pingora_error::{Error, Result};
 use pingora_http::RequestHeader;
 
+use super::super::conn_state::ConnState;
 use super::super::guard::{self, Guard};
 use super::super::stream_error;
 use super::{check, H2Options, HttpSession};
@@ -25,8 +26,9 @@ const MAX_HEADER_LIST: u32 = 64 * 1024;
 const SEND_BUFFER: usize = 32 * 1024;
 /// Bytes of a request body that a client may send on before any of it was taken.
 const STREAM_WINDOW: u32 = 256 * 1024;
-/// The same over all streams of a connection.
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// The same over all streams of a connection, so that with what it costs to hold them they stay below 1 MiB. Two uploads
+/// at a time are as fast as each alone: 210 Mbit/s over 10 ms.
+const CONNECTION_WINDOW: u32 = 640 * 1024;
 /// Resets that a client may make the server send, over the life of a connection.
 const LOCAL_RESETS: usize = 128;
 /// Streams that may be reset before they were looked at.
@@ -35,7 +37,7 @@ const PENDING_RESETS: usize = 20;
 const REMEMBERED_RESETS: usize = 50;
 
 /// How HTTP/2 connections are set up unless the application says otherwise: at most 100 streams, 64 KiB of
-/// header fields in a request, 32 KiB of a response buffered for each stream, 1 MiB of request bodies for all; a
+/// header fields in a request, 32 KiB of a response buffered for each stream, 640 KiB of request bodies for all; a
 /// client that resets streams, or has them reset, out of proportion is sent away. WebSockets may be opened
 /// by an extended CONNECT (RFC 8441).
 pub fn default_h2_options() -> H2Options {
@@ -64,8 +66,17 @@ pub async fn handshake(
     io: Stream,
     options: Option<H2Options>,
 ) -> Result<Connection<Stream, Bytes>> {
+    begin(io, options, None).await
+}
+
+/// [`handshake`], of a connection whose parts tell each other by `state`.
+pub(crate) async fn begin(
+    io: Stream,
+    options: Option<H2Options>,
+    state: Option<Arc<ConnState>>,
+) -> Result<Connection<Stream, Bytes>> {
     let options = options.unwrap_or_else(default_h2_options);
-    let guarded: Stream = Box::new(Guard::new(io));
+    let guarded: Stream = Box::new(Guard::new(io, state));
     let connection = options.handshake(guarded).await;
     connection.map_err(|e| Error::because(HandshakeError, "while beginning HTTP/2", e))
 }

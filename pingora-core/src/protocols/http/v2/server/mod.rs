@@ -3,7 +3,6 @@
 //! An [`HttpSession`] is one stream: a request and its response. The connection is driven by whoever calls
 //! [`HttpSession::from_h2_conn`] again and again; a stream makes no progress without that.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use pingora_error::BError;
 use pingora_http::{RequestHeader, ResponseHeader};
 use tokio::time::Instant;
 
+use super::conn_state::ConnState;
 use super::out::Out;
 use crate::protocols::http::body_buffer::FixedBuffer;
 use crate::protocols::http::v1::Alarm;
@@ -27,6 +27,7 @@ mod connect;
 mod read;
 mod write;
 
+pub(crate) use connect::begin;
 pub use connect::{default_h2_options, handshake, H2Accept};
 pub use h2::server::Builder as H2Options;
 pub use read::Idle;
@@ -81,8 +82,6 @@ struct Inner {
     ignore_info_resp: bool,
     /// Bytes of informational responses that were handed over.
     informed: usize,
-    /// Set when the server shuts down; the connection's own.
-    leaving: Option<Arc<AtomicBool>>,
     tasks: Tasks,
 }
 
@@ -180,7 +179,6 @@ impl HttpSession {
             tunnel,
             ignore_info_resp: false,
             informed: 0,
-            leaving: None,
             tasks: Tasks::default(),
         });
         HttpSession {
@@ -343,15 +341,14 @@ impl HttpSession {
         self.inner.drain_timeout
     }
 
-    /// By what the connection tells its streams that the server shuts down.
-    pub(crate) fn set_leaving(&mut self, leaving: Arc<AtomicBool>) {
-        self.inner.leaving = Some(leaving);
+    /// Ties the stream to the state of its connection.
+    pub(crate) fn set_conn_state(&mut self, state: Arc<ConnState>) {
+        self.inner.out.set_state(state);
     }
 
     /// Whether the server of the connection shuts down.
     pub(crate) fn is_shutting_down(&self) -> bool {
-        let leaving = self.inner.leaving.as_ref();
-        leaving.is_some_and(|leaving| leaving.load(Ordering::Relaxed))
+        self.inner.out.state().is_some_and(ConnState::is_leaving)
     }
 
     pub(crate) fn set_ignore_info_resp(&mut self, ignore: bool) {

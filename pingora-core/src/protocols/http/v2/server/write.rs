@@ -1,6 +1,6 @@
 //! Writing responses.
 
-use std::task::{Context, Poll};
+use std::task::{ready, Context, Poll};
 
 use bytes::Bytes;
 use h2::{Reason, SendStream};
@@ -11,6 +11,7 @@ use pingora_error::ErrorType::{InternalError, WriteError, WriteTimedout};
 use pingora_error::{Error, Result};
 use pingora_http::{Names, ResponseHeader};
 
+use super::super::conn_state::ConnState;
 use super::super::out::Sent;
 use super::super::stream_error;
 use super::read::broken;
@@ -272,36 +273,75 @@ impl HttpSession {
 
     /// Hands what is queued to the connection, as much as flow control lets.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        self.inner.room = true;
-        let Some(send) = &mut self.inner.send else {
-            return Poll::Ready(Ok(()));
-        };
-        while !self.inner.out.is_empty() {
-            match self.inner.out.poll_send(send, cx) {
-                Poll::Ready(Ok(Sent::All)) => break,
-                Poll::Ready(Ok(Sent::Part)) => self.inner.write_due = None,
-                Poll::Ready(Err(e)) => {
-                    self.inner.out.clear();
-                    self.inner.writing = Writing::Broken;
-                    return Poll::Ready(Err(e));
-                }
-                Poll::Pending => {
-                    self.inner.room = false;
-                    let timeout = self.write_timeout.unwrap_or(WRITE_TIMEOUT);
-                    let due = *self.inner.write_due.get_or_insert_with(|| due_in(timeout));
-                    if !self.inner.alarm.rings(cx, due) {
-                        return Poll::Pending;
-                    }
-                    self.shutdown_with_reason(Reason::CANCEL);
-                    return Poll::Ready(Error::e_explain(
-                        WriteTimedout,
-                        format!("nothing was taken for {timeout:?}"),
-                    ));
-                }
+        match self.poll_hand_over(cx) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(e)) => {
+                self.inner.out.clear();
+                self.inner.writing = Writing::Broken;
+                return Poll::Ready(Err(e));
+            }
+            Poll::Pending => {
+                self.inner.room = false;
+                return self.poll_overdue(cx);
             }
         }
-        self.inner.write_due = None;
+        // With its head may come the beginning of a body, for which nobody has asked yet.
+        self.inner.room = self.inner.writing != Writing::Head
+            || !self.inner.out.state().is_some_and(ConnState::is_crowded);
+        match self.inner.writing {
+            // More of it stays with its origin until there is room for it.
+            Writing::Body(_) => self.poll_room(cx),
+            Writing::Head | Writing::Done | Writing::Broken => {
+                self.inner.write_due = None;
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    fn poll_hand_over(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let inner = &mut *self.inner;
+        let Some(send) = &mut inner.send else {
+            return Poll::Ready(Ok(()));
+        };
+        while !inner.out.is_empty() {
+            match ready!(inner.out.poll_send(send, cx))? {
+                Sent::All => break,
+                Sent::Part => inner.write_due = None,
+            }
+        }
         Poll::Ready(Ok(()))
+    }
+
+    /// Waits until the connection has room for more of the response: while its client takes nothing, its streams
+    /// together hold a limited number of bytes.
+    ///
+    /// # Errors
+    /// `H2Error` when the client gives up the stream, `WriteTimedout` when it takes nothing for too long.
+    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        if self.inner.out.poll_room(cx).is_ready() {
+            self.inner.write_due = None;
+            return Poll::Ready(Ok(()));
+        }
+        self.inner.room = false;
+        // Nobody makes room in a connection that has ended.
+        match self.poll_abort(cx) {
+            Poll::Ready(e) => Poll::Ready(Err(e)),
+            Poll::Pending => self.poll_overdue(cx),
+        }
+    }
+
+    /// Fails when the client has taken nothing for too long.
+    fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let timeout = self.write_timeout.unwrap_or(WRITE_TIMEOUT);
+        let due = *self.inner.write_due.get_or_insert_with(|| due_in(timeout));
+        if !self.inner.alarm.rings(cx, due) {
+            return Poll::Pending;
+        }
+        self.shutdown_with_reason(Reason::CANCEL);
+        Poll::Ready(Error::e_explain(
+            WriteTimedout,
+            format!("nothing was taken for {timeout:?}"),
+        ))
     }
 
     /// How many bytes are queued and were not handed over.

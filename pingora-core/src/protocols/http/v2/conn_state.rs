@@ -1,0 +1,205 @@
+//! What the parts of one connection tell each other: the guard of its transport, the task that drives it, and its
+//! streams.
+//!
+//! ```text
+//!  origin ---> Out of a stream ---> h2 ---> Guard ---> socket
+//!                  queued         handed      |
+//!                                             +--- blocked: the socket takes nothing
+//! ```
+//!
+//! `h2` bounds what it holds for each stream, not what it holds for all of them. Here the bytes of all streams are
+//! counted, and while the socket is blocked and there are more of them than the limit, no stream takes more from its
+//! origin. A socket that takes bytes lets every stream go on, so that streams whose windows their client has closed
+//! cannot hold up the others, however much of them is queued.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll, Waker};
+
+use parking_lot::Mutex;
+
+/// Bytes of responses that stand between the origins and the socket of a connection, unless configured.
+pub(crate) const SEND_BUFFER: usize = 1024 * 1024;
+
+/// The state of one connection. Whatever is counted belongs to its worker: no other thread writes it, unless the runtime
+/// moves the connection and its streams between threads. Then a count may be off by one piece for a moment.
+#[derive(Debug, Default)]
+pub(crate) struct ConnState {
+    limit: usize,
+    /// Bytes that streams have taken from their origins and have not handed to `h2`.
+    queued: AtomicUsize,
+    /// Bytes handed to `h2` and not written yet; of streams that were reset also those that never will be, until the
+    /// next time that everything is written.
+    handed: AtomicUsize,
+    /// Whether the socket took less than it was given, the last time.
+    blocked: AtomicBool,
+    /// Whether anybody waits.
+    awaited: AtomicBool,
+    waiting: Mutex<Waiting>,
+    /// The field block that the client has begun and not ended, as a number other than that of the one before; or 0.
+    field_block: AtomicU32,
+    leaving: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// Goes up each time that all are woken.
+    round: u64,
+    streams: Vec<Option<Waker>>,
+    driver: Option<Waker>,
+}
+
+/// The place of a stream among those that wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    round: u64,
+    at: usize,
+}
+
+impl ConnState {
+    /// `limit`: bytes that may stand between the origins and the socket.
+    pub(crate) fn new(limit: usize) -> Self {
+        ConnState {
+            limit,
+            ..ConnState::default()
+        }
+    }
+
+    /// Counts bytes that a stream has taken from its origin.
+    pub(super) fn queued(&self, bytes: usize) {
+        self.queued.fetch_add(bytes, Relaxed);
+    }
+
+    /// Counts bytes of those that a stream has handed to `h2`.
+    pub(super) fn handed_over(&self, bytes: usize) {
+        self.queued.fetch_sub(bytes, Relaxed);
+        self.handed.fetch_add(bytes, Relaxed);
+    }
+
+    /// Counts bytes of those that a stream has given up.
+    pub(super) fn dropped(&self, bytes: usize) {
+        self.queued.fetch_sub(bytes, Relaxed);
+    }
+
+    /// Counts bytes that the socket took, of data and of all else.
+    pub(super) fn written(&self, bytes: usize) {
+        let handed = self.handed.load(Relaxed);
+        self.handed.store(handed.saturating_sub(bytes), Relaxed);
+    }
+
+    /// Notes whether the socket took all that it was given.
+    pub(super) fn set_blocked(&self, blocked: bool) {
+        self.blocked.store(blocked, Relaxed);
+    }
+
+    fn held(&self) -> usize {
+        self.queued
+            .load(Relaxed)
+            .saturating_add(self.handed.load(Relaxed))
+    }
+
+    /// Whether no stream may take more from its origin. What was handed over leaves before long if the socket takes
+    /// it; what is queued may wait for windows, and must not stop the others.
+    fn is_full(&self) -> bool {
+        let leaving = match self.blocked.load(Relaxed) {
+            true => self.held(),
+            false => self.handed.load(Relaxed),
+        };
+        leaving >= self.limit
+    }
+
+    /// Whether streams had better take little at a time.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.held() >= self.limit / 2
+    }
+
+    /// Waits until a stream may take more from its origin. `place` is its own, and kept between the polls.
+    pub(super) fn poll_room(&self, place: &mut Option<Place>, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.is_full() {
+            self.leave(place);
+            return Poll::Ready(());
+        }
+        let mut waiting = self.waiting.lock();
+        // Whoever makes room wakes under the lock: what it has changed before is seen here, or it finds the waker.
+        if !self.is_full() {
+            return Poll::Ready(());
+        }
+        match place {
+            Some(Place { round, at }) if *round == waiting.round => {
+                waiting.streams[*at] = Some(cx.waker().clone());
+            }
+            _ => {
+                *place = Some(Place {
+                    round: waiting.round,
+                    at: waiting.streams.len(),
+                });
+                waiting.streams.push(Some(cx.waker().clone()));
+                self.awaited.store(true, Relaxed);
+                // On another thread it may have looked a moment ago, and not have seen this one.
+                if let Some(driver) = &waiting.driver {
+                    driver.wake_by_ref();
+                }
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Ends a stream's wait.
+    pub(super) fn leave(&self, place: &mut Option<Place>) {
+        if let Some(Place { round, at }) = place.take() {
+            let mut waiting = self.waiting.lock();
+            if waiting.round == round {
+                waiting.streams[at] = None;
+            }
+        }
+    }
+
+    /// Says whom to wake when a stream begins to wait.
+    pub(crate) fn set_driver(&self, driver: &Waker) {
+        self.waiting.lock().driver = Some(driver.clone());
+    }
+
+    /// After a poll of the connection that has to wait: `h2` has written all that it can, unless the socket is blocked.
+    pub(crate) fn settle(&self) {
+        let blocked = self.blocked.load(Relaxed);
+        if !blocked {
+            self.handed.store(0, Relaxed);
+        }
+        if self.awaited.load(Relaxed) && (!blocked || self.held() <= self.limit / 2) {
+            self.wake_all();
+        }
+    }
+
+    fn wake_all(&self) {
+        let mut waiting = self.waiting.lock();
+        self.awaited.store(false, Relaxed);
+        waiting.round += 1;
+        let streams = std::mem::take(&mut waiting.streams);
+        drop(waiting);
+        for stream in streams.into_iter().flatten() {
+            stream.wake();
+        }
+    }
+
+    /// Notes the field block that is open; 0 stands for none.
+    pub(super) fn set_field_block(&self, number: u32) {
+        self.field_block.store(number, Relaxed);
+    }
+
+    /// The field block that the client has begun and not ended.
+    pub(crate) fn field_block(&self) -> u32 {
+        self.field_block.load(Relaxed)
+    }
+
+    /// Tells the streams that the server shuts down.
+    pub(crate) fn set_leaving(&self) {
+        self.leaving.store(true, Relaxed);
+    }
+
+    /// Whether the server shuts down.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests;

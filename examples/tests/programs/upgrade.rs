@@ -169,3 +169,32 @@ fn a_socket_that_the_new_process_does_not_want_is_closed() {
     assert_eq!(e.kind(), ErrorKind::ConnectionRefused);
     assert!(new.get("/").ends_with("hello"));
 }
+
+/// An operator who sends the signals in the wrong order, or those of another server, must not cause an outage.
+#[test]
+fn signals_that_cannot_be_acted_upon_do_not_end_the_service() {
+    const PROXY: &str = env!("CARGO_BIN_EXE_reverse-proxy");
+    let origin = Origin::saying("hello");
+    let dir = TempDir::new().unwrap();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let conf = at("conf.yaml");
+    let settings = format!(
+        "upgrade_sock: {}\nupgrade_sock_connect_accept_max_retries: 0\n",
+        at("meet")
+    );
+    std::fs::write(&conf, settings).unwrap();
+    let args = ["--conf", &conf, "--upstream", &origin.address()];
+    let mut proxy = Program::start(PROXY, &dir.path().join("socket"), &args);
+    for (signal, log) in [
+        (libc::SIGHUP, "SIGHUP"),
+        (libc::SIGUSR1, "SIGUSR1"),
+        (libc::SIGQUIT, "goes on serving"),
+        (libc::SIGQUIT, "goes on serving"),
+    ] {
+        proxy.signal(signal);
+        proxy.wait_for_log(log);
+        assert!(proxy.get("/").ends_with("hello"), "after {log}");
+    }
+    proxy.signal(libc::SIGTERM);
+    assert_eq!(proxy.wait(), Some(0));
+}

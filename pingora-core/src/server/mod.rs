@@ -24,10 +24,11 @@ pub(crate) mod transfer_fd;
 mod users;
 
 use std::collections::HashSet;
+use std::fmt::Display;
 use std::future::Future;
-use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -278,47 +279,90 @@ struct Life<'a> {
 impl Life<'_> {
     /// Returns how long the runtimes may take to end.
     async fn live(&self, watch: Box<dyn ShutdownSignalWatch>) -> Duration {
-        let mut signal = pin!(watch.recv());
+        if !watch.is_process_signals() {
+            return self.serve(&*watch).await;
+        }
+        // Listened for as long as the server lives: by default they end the process.
+        let unhandled = signals::unhandled();
+        tokio::select! {
+            timeout = self.serve(&*watch) => timeout,
+            never = unhandled => match never {},
+        }
+    }
+
+    async fn serve(&self, watch: &dyn ShutdownSignalWatch) -> Duration {
+        let mut signal = watch.recv();
         // Polled first, so that it listens for signals before anybody hears that the server runs.
-        let first = match futures::poll!(&mut signal) {
-            std::task::Poll::Ready(signal) => signal,
-            std::task::Poll::Pending => {
-                self.phases.enter(ExecutionPhase::Running);
-                tokio::select! {
-                    signal = &mut signal => signal,
-                    never = self.tell_parent() => match never {},
+        let mut polled = futures::poll!(&mut signal);
+        loop {
+            let stop = match polled {
+                Poll::Ready(stop) => stop,
+                Poll::Pending => {
+                    self.phases.enter(ExecutionPhase::Running);
+                    tokio::select! {
+                        stop = &mut signal => stop,
+                        never = self.tell_parent() => match never {},
+                    }
                 }
+            };
+            log::info!("stopping: {stop:?}");
+            polled = Poll::Pending;
+            if watch.is_process_signals() {
+                // From now on another signal is to be heard, whatever becomes of this one.
+                signal = watch.recv();
+                polled = futures::poll!(&mut signal);
             }
-        };
-        log::info!("stopping: {first:?}");
-        let hurry = watch
-            .is_process_signals()
-            .then(|| signals::second_thoughts(&first));
-        match first {
+            if let Some(timeout) = self.stop(stop, watch.is_process_signals()).await {
+                return timeout;
+            }
+        }
+    }
+
+    /// Stops the server; `None` when it goes on, since nobody took its sockets.
+    async fn stop(&self, stop: ShutdownSignal, process_signals: bool) -> Option<Duration> {
+        let hurry = process_signals.then(|| signals::second_thoughts(&stop));
+        match stop {
             ShutdownSignal::FastShutdown => {
                 self.start_shutdown();
-                Duration::ZERO
+                Some(Duration::ZERO)
             }
             ShutdownSignal::GracefulTerminate => {
                 self.phases.enter(ExecutionPhase::GracefulTerminate);
-                self.unless(hurry, self.wind_down()).await
+                let graceful = async {
+                    self.wind_down().await;
+                    Some(self.runtime_timeout())
+                };
+                self.unless(hurry, graceful).await
             }
             ShutdownSignal::GracefulUpgrade => {
-                self.unless(hurry, async {
-                    self.hand_over().await;
+                let graceful = async {
+                    if let Err(why) = self.hand_over().await {
+                        if process_signals {
+                            log::error!("{why}: the server goes on serving");
+                            return None;
+                        }
+                        log::error!("{why}");
+                    }
                     self.wind_down().await;
-                })
-                .await
+                    Some(self.runtime_timeout())
+                };
+                self.unless(hurry, graceful).await
             }
         }
+    }
+
+    fn runtime_timeout(&self) -> Duration {
+        self.conf
+            .graceful_shutdown_timeout_seconds
+            .map_or(RUNTIME_TIMEOUT, Duration::from_secs)
     }
 
     /// Ends a graceful stop early when `hurry` says so.
     async fn unless(
         &self,
         hurry: Option<impl Future<Output = ()>>,
-        graceful: impl Future<Output = ()>,
-    ) -> Duration {
+        graceful: impl Future<Output = Option<Duration>>,
+    ) -> Option<Duration> {
         let hurry = async {
             match hurry {
                 Some(hurry) => hurry.await,
@@ -326,14 +370,11 @@ impl Life<'_> {
             }
         };
         tokio::select! {
-            () = graceful => self
-                .conf
-                .graceful_shutdown_timeout_seconds
-                .map_or(RUNTIME_TIMEOUT, Duration::from_secs),
+            timeout = graceful => timeout,
             () = hurry => {
                 log::warn!("stopping at once: a second signal came");
                 self.shutdown.send_replace(true);
-                Duration::ZERO
+                Some(Duration::ZERO)
             }
         }
     }
@@ -360,12 +401,15 @@ impl Life<'_> {
 
     /// Hands the listening sockets to the new process, if there are any, and lets both accept for
     /// a while.
-    async fn hand_over(&self) {
+    ///
+    /// # Errors
+    /// One line that says why nobody took them.
+    async fn hand_over(&self) -> Result<(), String> {
         self.phases
             .enter(ExecutionPhase::GracefulUpgradeTransferringFds);
         if self.fds.lock().is_empty() {
             log::info!("there are no sockets to hand over");
-            return;
+            return Ok(());
         }
         let fds = self.fds.clone();
         let path = self.conf.upgrade_sock.clone();
@@ -373,6 +417,11 @@ impl Life<'_> {
         let trust = Trust::new(self.conf.user.as_deref());
         let send = move || fds.lock().hand_on(path.as_str(), &patience, &trust);
         let path = &self.conf.upgrade_sock;
+        let failed = |why: &dyn Display| {
+            Err(format!(
+                "no new process took the sockets over at {path}: {why}"
+            ))
+        };
         match tokio::task::spawn_blocking(send).await {
             Ok(Ok(())) => {
                 log::info!("handed the listening sockets over at {path}");
@@ -380,9 +429,14 @@ impl Life<'_> {
                     .enter(ExecutionPhase::GracefulUpgradeCloseTimeout);
                 tokio::time::sleep(CLOSE_TIMEOUT).await;
                 UPGRADING.store(true, Ordering::Release);
+                Ok(())
             }
-            Ok(Err(e)) => log::error!("no new process took the sockets over at {path}: {e}"),
-            Err(e) => log::error!("no new process took the sockets over at {path}: {e}"),
+            Ok(Err(nix::Error::ENOENT)) => failed(&"none waits there"),
+            Ok(Err(nix::Error::ECONNREFUSED)) => failed(&"none waits there, or it refuses them"),
+            Ok(Err(nix::Error::EPERM)) => failed(&"another user's process is there"),
+            Ok(Err(nix::Error::ETIMEDOUT)) => failed(&"the one that waits does not read them"),
+            Ok(Err(e)) => failed(&e),
+            Err(e) => failed(&e),
         }
     }
 

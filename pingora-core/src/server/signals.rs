@@ -17,7 +17,8 @@ pub enum ShutdownSignal {
 /// What a server waits for before it stops.
 #[async_trait]
 pub trait ShutdownSignalWatch {
-    /// Waits for the signal. It is asked once.
+    /// Waits for the signal. It is asked once: a server that could not hand its sockets over ends all the same,
+    /// unless the signals of the process stop it, as [`UnixShutdownSignalWatch`] says.
     async fn recv(&self) -> ShutdownSignal;
 
     /// Whether the signals of the process mean what they mean to [`UnixShutdownSignalWatch`], so
@@ -29,6 +30,9 @@ pub trait ShutdownSignalWatch {
 }
 
 /// Waits for SIGQUIT (graceful upgrade), SIGTERM (graceful stop) or SIGINT (stop at once).
+///
+/// When no new process takes the sockets of the server that got SIGQUIT, that goes on serving, and waits for the
+/// next signal. SIGHUP and SIGUSR1 do nothing but a line in the log.
 pub struct UnixShutdownSignalWatch;
 
 #[async_trait]
@@ -41,9 +45,11 @@ impl ShutdownSignalWatch for UnixShutdownSignalWatch {
         ]
         .map(listen);
         tokio::select! {
-            _ = quit.recv() => ShutdownSignal::GracefulUpgrade,
-            _ = terminate.recv() => ShutdownSignal::GracefulTerminate,
+            // Of several that came during a hand-over, the last word first.
+            biased;
             _ = interrupt.recv() => ShutdownSignal::FastShutdown,
+            _ = terminate.recv() => ShutdownSignal::GracefulTerminate,
+            _ = quit.recv() => ShutdownSignal::GracefulUpgrade,
         }
     }
 
@@ -70,6 +76,23 @@ pub(super) fn second_thoughts(first: &ShutdownSignal) -> impl std::future::Futur
                     None => return,
                 },
             }
+        }
+    }
+}
+
+/// Keeps signals that mean something to other servers from ending the process, as they do by default.
+///
+/// Listens from the call on, not only when it is polled.
+pub(super) fn unhandled() -> impl std::future::Future<Output = std::convert::Infallible> {
+    let mut hangup = listen(SignalKind::hangup());
+    let mut user = listen(SignalKind::user_defined1());
+    async move {
+        loop {
+            let signal = tokio::select! {
+                _ = hangup.recv() => "SIGHUP (reload the settings)",
+                _ = user.recv() => "SIGUSR1 (open the logs anew)",
+            };
+            log::warn!("the signal {signal} is not handled yet: ignored");
         }
     }
 }

@@ -1,3 +1,5 @@
+use std::collections::VecDeque;
+use std::os::fd::AsRawFd;
 use std::sync::atomic::AtomicUsize;
 
 use async_trait::async_trait;
@@ -234,6 +236,70 @@ async fn phases_of_other_stops() {
         "Terminated",
     ];
     assert!(phases.ends_with(&tail.map(String::from)), "{phases:?}");
+    assert!(!upgrading());
+}
+
+/// Stops the server as the signals of the process would.
+struct Signals(Lock<VecDeque<ShutdownSignal>>);
+
+#[async_trait]
+impl ShutdownSignalWatch for Signals {
+    async fn recv(&self) -> ShutdownSignal {
+        let next = self.0.lock().pop_front();
+        match next {
+            Some(signal) => signal,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn is_process_signals(&self) -> bool {
+        true
+    }
+}
+
+/// The phases of a server with a socket that nobody takes.
+fn phases_of_a_refused_upgrade(watch: impl ShutdownSignalWatch + Send + 'static) -> Vec<String> {
+    let nowhere = std::env::temp_dir().join(format!("nobody-waits-{}", std::process::id()));
+    let server = server(ServerConf {
+        upgrade_sock: nowhere.to_str().unwrap().to_owned(),
+        upgrade_sock_connect_accept_max_retries: Some(0),
+        ..no_steal(1)
+    });
+    let mut phases = server.watch_execution_phase();
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    server.fds.lock().add("here".into(), socket.as_raw_fd());
+    server.run(RunArgs {
+        shutdown_signal: Box::new(watch),
+    });
+    let mut seen = Vec::new();
+    while let Ok(phase) = phases.try_recv() {
+        seen.push(format!("{phase:?}"));
+    }
+    seen
+}
+
+#[test]
+fn a_server_whose_sockets_nobody_takes_goes_on() {
+    let handing_over = "GracefulUpgradeTransferringFds";
+    let end = [
+        "ShutdownStarted",
+        "ShutdownGracePeriod",
+        "ShutdownRuntimes",
+        "Terminated",
+    ];
+    let signals = [
+        ShutdownSignal::GracefulUpgrade,
+        ShutdownSignal::GracefulUpgrade,
+        ShutdownSignal::GracefulTerminate,
+    ];
+    let phases = phases_of_a_refused_upgrade(Signals(Lock::new(signals.into())));
+    let expected = [&[handing_over, handing_over, "GracefulTerminate"], &end[..]].concat();
+    assert_eq!(phases[2..], expected);
+    // Whoever watches by means of their own is asked once, and then it ends.
+    let (stop, told) = oneshot::channel();
+    stop.send(ShutdownSignal::GracefulUpgrade).unwrap();
+    let phases = phases_of_a_refused_upgrade(Told(Lock::new(Some(told))));
+    assert_eq!(phases[2..], [&[handing_over], &end[..]].concat());
     assert!(!upgrading());
 }
 

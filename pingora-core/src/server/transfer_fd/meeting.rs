@@ -114,9 +114,15 @@ fn receive_on(
     loop {
         match listener.accept() {
             Ok((stream, _)) => match receive_from(&stream, trust) {
-                // Whoever it was, the old process may still come.
-                Err(Errno::EPERM | Errno::EAGAIN | Errno::EPROTO) => {}
-                result => return result,
+                Ok(received) => return Ok(received),
+                Err(e) => {
+                    wire::refuse(&stream);
+                    match e {
+                        // Whoever it was, the old process may still come.
+                        Errno::EPERM | Errno::EAGAIN | Errno::EPROTO => {}
+                        e => return Err(e),
+                    }
+                }
             },
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                 if deadline.is_some_and(|deadline| Instant::now() >= deadline) {

@@ -167,8 +167,8 @@ impl Fds {
     /// reads the first one only.
     ///
     /// # Errors
-    /// `ENOENT` or `ECONNREFUSED` when no process waits there, `EPERM` when it is another user's,
-    /// or what the system says.
+    /// `ENOENT` or `ECONNREFUSED` when no process waits there, or when it refuses them, `EPERM` when it is another
+    /// user's, `ETIMEDOUT` when it does not read them, or what the system says.
     pub fn send_to_sock<P>(&self, path: &P) -> Result<usize, nix::Error>
     where
         P: ?Sized + NixPath + Display,

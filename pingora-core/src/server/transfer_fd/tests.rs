@@ -194,13 +194,17 @@ fn the_first_message_reads_like_the_originals() {
     let sockets = listeners(40);
     let (binds, raw) = table(&sockets).serialize();
     let (old, new) = UnixStream::pair().unwrap();
-    wire::send(&old, &wire::messages(binds.clone(), raw)).unwrap();
+    let messages = wire::messages(binds.clone(), raw);
+    let sending = std::thread::spawn(move || wire::send(&old, &messages));
     let mut data = [0; 2048];
     let mut control = nix::cmsg_space!([RawFd; 32]);
     let mut into = [std::io::IoSliceMut::new(&mut data)];
     let flags = MsgFlags::MSG_CMSG_CLOEXEC;
     let message =
         recvmsg::<UnixAddr>(new.as_raw_fd(), &mut into, Some(&mut control), flags).unwrap();
+    drop(new);
+    let taken = sending.join().unwrap().unwrap().taken;
+    assert_eq!(taken.len(), 32);
     let parts: Vec<_> = message.cmsgs().unwrap().collect();
     let n = message.bytes;
     let [ControlMessageOwned::ScmRights(fds)] = &parts[..] else {
@@ -216,19 +220,53 @@ fn the_first_message_reads_like_the_originals() {
     );
 }
 
-/// The original closes after one message: the sender must take that for an end, not an error.
+/// Neither is an end of the service: the old process has to know, and to go on.
 #[test]
-fn an_original_receiver_takes_the_first_message() {
+fn a_new_process_that_does_not_take_the_sockets() {
     let sockets = listeners(40);
     let (binds, raw) = table(&sockets).serialize();
-    let (old, new) = UnixStream::pair().unwrap();
+    let all = wire::messages(binds.clone(), raw.clone());
     let first = wire::messages(binds[..1].to_vec(), raw[..1].to_vec());
-    wire::send(&old, &first).unwrap();
-    drop(new);
-    assert_eq!(
-        wire::send(&old, &wire::messages(binds, raw)),
-        Err(Errno::EPIPE)
-    );
+    for messages in [&all, &first] {
+        // It has ended.
+        let (old, new) = UnixStream::pair().unwrap();
+        drop(new);
+        assert_eq!(wire::send(&old, messages), Err(Errno::EPIPE));
+        // It ends, and has read nothing.
+        let (old, new) = UnixStream::pair().unwrap();
+        let sent = std::thread::scope(|threads| {
+            let sending = threads.spawn(|| wire::send(&old, messages));
+            let mut peeked = [0];
+            let there = nix::sys::socket::MsgFlags::MSG_PEEK;
+            nix::sys::socket::recv(new.as_raw_fd(), &mut peeked, there).unwrap();
+            drop(new);
+            sending.join().unwrap()
+        });
+        assert_eq!(sent, Err(Errno::ECONNREFUSED));
+    }
+}
+
+#[test]
+fn sockets_that_are_refused_may_come_again() {
+    let dir = Dir::new("refused");
+    let path = dir.path("sock");
+    let sockets = listeners(40);
+    let fds = table(&sockets);
+    std::thread::scope(|threads| {
+        let receiver = threads.spawn(|| {
+            let mut received = Fds::new();
+            received
+                .receive(path.as_str(), &patience(), &Trust::default())
+                .map(|()| drop(owned(&received)))
+        });
+        let malformed = [("two names".to_owned(), vec![sockets[0].as_raw_fd()])];
+        let to = Path::new(&path);
+        let sent = meeting::send(to, &patience(), &Trust::default(), &malformed);
+        assert_eq!(sent, Err(Errno::ECONNREFUSED));
+        let sent = fds.send(path.as_str(), &patience(), &Trust::default());
+        assert_eq!(sent.unwrap().taken.len(), 40);
+        receiver.join().unwrap().unwrap();
+    });
 }
 
 #[test]

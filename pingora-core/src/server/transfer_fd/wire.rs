@@ -6,14 +6,16 @@
 //! that any number of sockets can pass; the kernel keeps messages with descriptors apart.
 
 use std::collections::HashSet;
-use std::io::{self, IoSlice, IoSliceMut, Read};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::socket::{recvmsg, sendmsg, ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr};
+use nix::sys::socket::{
+    recv, recvmsg, sendmsg, ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr,
+};
 
 const SOCKETS: usize = 32;
 const BYTES: usize = 2048;
@@ -25,6 +27,10 @@ const FIRST: Duration = Duration::from_secs(5);
 /// How long to wait for a further one, or for the end: a process of the original implementation
 /// need not end its side at once.
 const NEXT: Duration = Duration::from_secs(1);
+/// How often to look whether a message was read.
+const LOOK: Duration = Duration::from_millis(5);
+/// What a new process says to sockets that it cannot take.
+const REFUSAL: u8 = b'!';
 
 #[cfg(target_os = "linux")]
 const RECV: MsgFlags = MsgFlags::MSG_CMSG_CLOEXEC;
@@ -39,7 +45,7 @@ const SEND: MsgFlags = MsgFlags::empty();
 pub(super) type Message = (String, Vec<RawFd>);
 
 /// What a new process has taken.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sent {
     /// Bytes of names.
     pub(crate) bytes: usize,
@@ -48,41 +54,100 @@ pub(crate) struct Sent {
 }
 
 /// Sends messages. A process that takes the first one only has no use for the others, which is no error.
+///
+/// # Errors
+/// `ECONNREFUSED` when the new process refuses them, `ETIMEDOUT` when it does not read them, or what the system says.
 pub(super) fn send(to: &UnixStream, messages: &[Message]) -> nix::Result<Sent> {
     to.set_write_timeout(Some(FIRST))
         .map_err(super::meeting::errno)?;
-    let mut bytes = 0;
+    let Some(((payload, fds), others)) = messages.split_first() else {
+        return Ok(Sent::default());
+    };
+    let mut bytes = send_one(to, payload, fds)?;
+    await_reader(to)?;
     let mut all = true;
-    for (i, (payload, fds)) in messages.iter().enumerate() {
+    for (payload, fds) in others {
         match send_one(to, payload, fds) {
             Ok(n) => bytes += n,
-            Err(Errno::EPIPE | Errno::ECONNRESET) if i > 0 => {
+            Err(e) => {
+                log::debug!("the new process reads no further message: {e}");
                 all = false;
                 break;
             }
-            Err(e) => return Err(e),
         }
     }
-    let taken = if all && (messages.len() < 2 || has_read_all(to)) {
-        messages
-    } else {
-        log::warn!("the new process took one message of sockets and wanted no more");
-        &messages[..1]
+    all &= has_read_all(to)?;
+    let taken = match all {
+        true => messages,
+        false if others.is_empty() => return Err(Errno::ECONNREFUSED),
+        false => {
+            log::warn!("the new process took one message of sockets and wanted no more");
+            &messages[..1]
+        }
     };
     let taken = taken.iter().flat_map(|(_, fds)| fds).copied().collect();
     Ok(Sent { bytes, taken })
 }
 
+/// Says that what was received, or is about to be, is of no use: a process that reads none of it, or that closes the
+/// connection when it has, may also be one that took it.
+pub(super) fn refuse(mut from: &UnixStream) {
+    // An error says that it has not waited for an answer.
+    let _ = from
+        .set_nonblocking(true)
+        .and_then(|()| from.write_all(&[REFUSAL]));
+}
+
+/// Waits until what was sent is read.
+///
+/// # Errors
+/// As [`send`].
+fn await_reader(to: &UnixStream) -> nix::Result<()> {
+    let deadline = Instant::now() + FIRST;
+    while is_unread(to)? {
+        if Instant::now() >= deadline {
+            return Err(Errno::ETIMEDOUT);
+        }
+        std::thread::sleep(LOOK);
+    }
+    let peek = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+    match retry(|| recv(to.as_raw_fd(), &mut [0], peek)) {
+        // Nothing was said; or it has read, and closed.
+        Err(Errno::EAGAIN) | Ok(0) => Ok(()),
+        // A byte is a refusal, an error is a connection that was closed with something unread.
+        Ok(_) | Err(_) => Err(Errno::ECONNREFUSED),
+    }
+}
+
+/// Whether the peer has not read everything; where the system does not tell, that is no.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)]
+fn is_unread(to: &UnixStream) -> nix::Result<bool> {
+    let mut unread: libc::c_int = 0;
+    // SAFETY: the descriptor is open, and this request writes one int to where its argument points.
+    let done = unsafe { libc::ioctl(to.as_raw_fd(), libc::TIOCOUTQ, &mut unread) };
+    Errno::result(done).map(|_| unread > 0)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_unread(_to: &UnixStream) -> nix::Result<bool> {
+    Ok(false)
+}
+
 /// Whether the peer reads to the end before it closes: one that leaves something unread resets the connection.
-fn has_read_all(mut peer: &UnixStream) -> bool {
+///
+/// # Errors
+/// `ECONNREFUSED` when it says that it has no use for what it read.
+fn has_read_all(mut peer: &UnixStream) -> nix::Result<bool> {
     let end = peer
         .shutdown(Shutdown::Write)
         .and_then(|()| peer.set_read_timeout(Some(FIRST)))
         .and_then(|()| peer.read(&mut [0]));
     match end {
-        // Nobody sends anything here; who takes its time is busy with what it got.
-        Ok(_) => true,
-        Err(e) => e.kind() == io::ErrorKind::WouldBlock,
+        Ok(0) => Ok(true),
+        Ok(_) => Err(Errno::ECONNREFUSED),
+        // Who takes its time is busy with what it got.
+        Err(e) => Ok(e.kind() == io::ErrorKind::WouldBlock),
     }
 }
 

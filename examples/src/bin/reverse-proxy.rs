@@ -120,20 +120,18 @@ impl Args {
             }
             None => String::new(),
         };
-        let named = settings_named_in(&text);
-        let mut conf = match &self.conf {
-            Some(file) => ServerConf::from_yaml(&text).map_err(|e| format!("{file}: {e}"))?,
-            None => ServerConf::default(),
+        let defaults = ServerConf {
+            work_stealing: false,
+            upstream_keepalive_pool_size: POOLED_CONNECTIONS,
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            ..ServerConf::default()
         };
-        if !named("work_stealing") {
-            conf.work_stealing = false;
-        }
-        if !named("upstream_keepalive_pool_size") {
-            conf.upstream_keepalive_pool_size = POOLED_CONNECTIONS;
-        }
-        if !named("threads") {
-            conf.threads = std::thread::available_parallelism().map_or(1, usize::from);
-        }
+        let mut conf = ServerConf::from_yaml_with_defaults(&text, &defaults).map_err(|e| {
+            match &self.conf {
+                Some(file) => format!("{file}: {e}"),
+                None => e.to_string(),
+            }
+        })?;
         conf.work_stealing |= self.work_stealing;
         if let Some(strategy) = self.accept {
             conf.accept_strategy = strategy;
@@ -196,12 +194,6 @@ impl Args {
             ..Opt::default()
         }
     }
-}
-
-/// Which settings a file names, whatever their value.
-fn settings_named_in(yaml: &str) -> impl Fn(&str) -> bool {
-    let settings = serde_yaml_ng::from_str::<serde_yaml_ng::Value>(yaml).unwrap_or_default();
-    move |key| settings.get(key).is_some()
 }
 
 struct ReverseProxy {

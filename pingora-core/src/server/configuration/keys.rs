@@ -4,7 +4,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
 use pingora_error::{Error, ErrorType::ReadError, Result};
-use serde_yaml_ng::{Mapping, Value};
+use serde_json::{Map, Value};
+
+use super::yaml::{quoted, Node, Plain};
 
 /// What may stand for a key.
 enum Kind {
@@ -93,22 +95,22 @@ const KEYS: &[(&str, Kind)] = &[
     ("worker_connections", Kind::OptNumber(POSITIVE)),
 ];
 
-/// Checks the values of known keys, and warns of keys that look like a known one misspelt.
+/// The values of known keys, as the fields of [`ServerConf`](super::ServerConf) are read from them; warns of keys that
+/// look like a known one misspelt.
 ///
 /// # Errors
 /// `ReadError`, which names the key, its value and what may stand there.
-pub(super) fn check(settings: &Mapping) -> Result<()> {
-    for (key, value) in settings {
-        let Some(key) = key.as_str() else { continue };
+pub(super) fn check(settings: &[(String, Node)]) -> Result<Map<String, Value>> {
+    let mut values = Map::new();
+    for (key, node) in settings {
         match KEYS.iter().find(|(known, _)| *known == key) {
             Some((_, kind)) => {
-                if let Some(expected) = refusal(kind, value) {
-                    let value = show(value);
-                    return Error::e_explain(
-                        ReadError,
-                        format!("{key}: {value}: expected {expected}"),
-                    );
-                }
+                let value = kind.value(node).ok_or_else(|| {
+                    let (found, expected) = (show(node), kind.expected());
+                    let why = format!("{key}: {found}: expected {expected}");
+                    Error::explain(ReadError, why)
+                })?;
+                values.insert(key.clone(), value);
             }
             None => {
                 if let Some(known) = likely_meant(key) {
@@ -117,88 +119,125 @@ pub(super) fn check(settings: &Mapping) -> Result<()> {
             }
         }
     }
-    Ok(())
+    Ok(values)
 }
 
-/// What was expected, when `value` does not do.
-fn refusal(kind: &Kind, value: &Value) -> Option<String> {
-    let number = |range: &RangeInclusive<u64>| value.as_u64().is_some_and(|n| range.contains(&n));
-    let word = |words: &[&str]| value.as_str().is_some_and(|w| words.contains(&w));
-    let (good, expected) = match kind {
-        Kind::Bool => (value.is_bool(), "true or false".to_string()),
-        Kind::Number(least) => (
-            number(&(*least..=u64::MAX)),
-            format!("a whole number of at least {least}"),
-        ),
-        Kind::OptNumber(range) => {
-            let numbers = if *range.end() == u64::MAX {
-                format!("of at least {}", range.start())
-            } else {
-                format!("from {} to {}", range.start(), range.end())
-            };
-            (
-                value.is_null() || number(range),
-                format!("a whole number {numbers}, or null"),
-            )
+impl Kind {
+    /// The value that a node is for a key of this kind; `None` when it does not do.
+    fn value(&self, node: &Node) -> Option<Value> {
+        let plain = node.plain();
+        let null = (plain == Some(Plain::Null)).then_some(Value::Null);
+        let number = |range: RangeInclusive<u64>| match plain {
+            Some(Plain::Whole(n)) if range.contains(&n) => Some(Value::from(n)),
+            _ => None,
+        };
+        let word = |words: &[&str]| text(node).filter(|text| words.contains(text));
+        match self {
+            Kind::Bool => match plain? {
+                Plain::Bool(on) => Some(Value::from(on)),
+                _ => None,
+            },
+            Kind::Number(least) => number(*least..=u64::MAX),
+            Kind::OptNumber(range) => null.or_else(|| number(range.clone())),
+            Kind::Text => nonempty(node).map(Value::from),
+            Kind::OptText => null.or_else(|| nonempty(node).map(Value::from)),
+            Kind::Ipv4s => all_are(node, |s| s.parse::<Ipv4Addr>().is_ok()),
+            Kind::Ipv6s => all_are(node, |s| s.parse::<Ipv6Addr>().is_ok()),
+            Kind::Word(words) => word(words).map(Value::from),
+            Kind::OptWord(words) => null.or_else(|| word(words).map(Value::from)),
         }
-        Kind::Text => (is_text(value), "text that is not empty".to_string()),
-        Kind::OptText => (
-            value.is_null() || is_text(value),
-            "text that is not empty, or null".to_string(),
-        ),
-        Kind::Ipv4s => (
-            all_are(value, |s| s.parse::<Ipv4Addr>().is_ok()),
-            "a list of IPv4 addresses".to_string(),
-        ),
-        Kind::Ipv6s => (
-            all_are(value, |s| s.parse::<Ipv6Addr>().is_ok()),
-            "a list of IPv6 addresses".to_string(),
-        ),
-        Kind::Word(words) => (word(words), words.join(" or ")),
-        Kind::OptWord(words) => (
-            value.is_null() || word(words),
-            format!("{}, or null", words.join(" or ")),
-        ),
-    };
-    (!good).then_some(expected)
-}
+    }
 
-/// A number does for a text too: `user: 1000`.
-fn is_text(value: &Value) -> bool {
-    match value {
-        // A NUL would end a path or a name early wherever it is handed to the system.
-        Value::String(s) => !s.is_empty() && !s.contains('\0'),
-        Value::Number(_) => true,
-        _ => false,
+    fn expected(&self) -> String {
+        match self {
+            Kind::Bool => "true or false".to_string(),
+            Kind::Number(least) => format!("a whole number of at least {least}"),
+            Kind::OptNumber(range) if *range.end() == u64::MAX => {
+                format!("a whole number of at least {}, or null", range.start())
+            }
+            Kind::OptNumber(range) => {
+                let (least, most) = (range.start(), range.end());
+                format!("a whole number from {least} to {most}, or null")
+            }
+            Kind::Text => "text that is not empty".to_string(),
+            Kind::OptText => "text that is not empty, or null".to_string(),
+            Kind::Ipv4s => "a list of IPv4 addresses".to_string(),
+            Kind::Ipv6s => "a list of IPv6 addresses".to_string(),
+            Kind::Word(words) => words.join(" or "),
+            Kind::OptWord(words) => format!("{}, or null", words.join(" or ")),
+        }
     }
 }
 
-fn all_are(value: &Value, test: impl Fn(&str) -> bool) -> bool {
-    value
-        .as_sequence()
-        .is_some_and(|items| items.iter().all(|item| item.as_str().is_some_and(&test)))
+/// The text of a scalar that is no number, no truth and not null.
+fn text(node: &Node) -> Option<&str> {
+    match (node, node.plain()) {
+        (Node::Scalar { text, .. }, Some(Plain::Text)) => Some(text),
+        _ => None,
+    }
+}
+
+/// A number does for a text too: `user: 1000`.
+fn nonempty(node: &Node) -> Option<&str> {
+    let (Node::Scalar { text, .. }, Some(plain)) = (node, node.plain()) else {
+        return None;
+    };
+    // A NUL would end a path or a name early wherever it is handed to the system.
+    let good = match plain {
+        Plain::Text => !text.is_empty() && !text.contains('\0'),
+        Plain::Whole(_) | Plain::Number => true,
+        Plain::Null | Plain::Bool(_) => false,
+    };
+    good.then_some(text)
+}
+
+fn all_are(node: &Node, test: impl Fn(&str) -> bool) -> Option<Value> {
+    let Node::Sequence(items) = node else {
+        return None;
+    };
+    let texts = items.iter().map(|item| text(item).filter(|s| test(s)));
+    texts.collect::<Option<Vec<&str>>>().map(Value::from)
 }
 
 /// A value as an error message shows it: on one line, and not at length.
-pub(super) fn show(value: &Value) -> String {
+pub(super) fn show(node: &Node) -> String {
     const LONGEST: usize = 80;
-    let text = match value {
-        Value::Null => "null".to_string(),
-        Value::Bool(b) => b.to_string(),
-        Value::Number(n) => n.to_string(),
-        Value::String(s) => format!("{s:?}"),
-        Value::Sequence(items) => {
+    let text = match (node, node.plain()) {
+        (Node::Scalar { .. }, Some(Plain::Null)) => "null".to_string(),
+        (Node::Scalar { text, .. }, Some(Plain::Text) | None) => format!("{text:?}"),
+        (Node::Scalar { text, .. }, _) => text.clone(),
+        (Node::Sequence(items), _) => {
             let items: Vec<String> = items.iter().take(LONGEST).map(show).collect();
             format!("[{}]", items.join(", "))
         }
-        Value::Mapping(_) => "a mapping".to_string(),
-        Value::Tagged(tagged) => format!("a value with the tag {}", tagged.tag),
+        (Node::Mapping(_), _) => "a mapping".to_string(),
+        (Node::Tagged(tag), _) => format!("a value with the tag {tag}"),
     };
     if text.chars().count() > LONGEST {
         text.chars().take(LONGEST).chain("...".chars()).collect()
     } else {
         text
     }
+}
+
+/// The settings as a document with every key, in the order of the fields.
+pub(super) fn write(settings: &Map<String, Value>) -> String {
+    let mut document = String::new();
+    for (key, value) in KEYS
+        .iter()
+        .filter_map(|(key, _)| Some((key, settings.get(*key)?)))
+    {
+        let text = match value {
+            Value::String(text) => format!(" {}", quoted(text)),
+            Value::Array(items) if !items.is_empty() => {
+                let texts = items.iter().filter_map(Value::as_str);
+                texts.map(|text| format!("\n- {}", quoted(text))).collect()
+            }
+            other => format!(" {other}"),
+        };
+        document.push_str(&format!("{key}:{text}\n"));
+    }
+    document
 }
 
 /// The known key that an unknown one most likely stands for.

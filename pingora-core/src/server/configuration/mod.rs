@@ -6,6 +6,7 @@
 mod keys;
 #[cfg(test)]
 mod tests;
+mod yaml;
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -226,29 +227,44 @@ impl ServerConf {
     /// # Errors
     /// `ReadError`, which names the key, its value and what may stand there.
     pub fn from_yaml(conf_str: &str) -> Result<Self> {
-        let document: serde_yaml_ng::Value = serde_yaml_ng::from_str(conf_str)
-            .or_err(ReadError, "the settings are no valid YAML document")?;
-        match &document {
-            serde_yaml_ng::Value::Null => return Ok(Self::default()),
-            serde_yaml_ng::Value::Mapping(settings) => keys::check(settings)?,
-            other => {
-                let other = keys::show(other);
+        Self::from_yaml_with_defaults(conf_str, &Self::default())
+    }
+
+    /// Reads settings from a YAML document; keys that it does not name have the values of `defaults`.
+    ///
+    /// # Errors
+    /// As [`ServerConf::from_yaml`].
+    pub fn from_yaml_with_defaults(conf_str: &str, defaults: &ServerConf) -> Result<Self> {
+        let document = yaml::parse(conf_str).map_err(|e| {
+            Error::explain(ReadError, format!("the settings are no valid YAML: {e}"))
+        })?;
+        let named = match &document {
+            Some(yaml::Node::Mapping(settings)) => keys::check(settings)?,
+            Some(node) if node.plain() != Some(yaml::Plain::Null) => {
+                let other = keys::show(node);
                 return Error::e_explain(
                     ReadError,
                     format!("the settings are {other}: expected a mapping of keys to values"),
                 );
             }
-        }
-        // From the text once more, not from `document`: there a plain `1000` is a number, which
-        // would not do for `user`.
-        serde_yaml_ng::from_str(conf_str).or_err(ReadError, "the settings cannot be used")
+            _ => serde_json::Map::new(),
+        };
+        let mut settings = defaults.to_map();
+        settings.extend(named);
+        serde_json::from_value(settings.into()).or_err(ReadError, "the settings cannot be used")
     }
 
     /// These settings as a YAML document with every key.
     pub fn to_yaml(&self) -> String {
-        // Cannot fail: numbers, strings and lists of strings are all there is (the one path is
-        // written lossily), and all of them have a YAML form.
-        serde_yaml_ng::to_string(self).unwrap_or_default()
+        keys::write(&self.to_map())
+    }
+
+    fn to_map(&self) -> serde_json::Map<String, serde_json::Value> {
+        // Cannot fail: numbers, strings and lists of strings are all there is, and the one path is written lossily.
+        match serde_json::to_value(self) {
+            Ok(serde_json::Value::Object(settings)) => settings,
+            _ => serde_json::Map::new(),
+        }
     }
 
     /// Returns these settings when all their values can be used.
@@ -256,9 +272,7 @@ impl ServerConf {
     /// # Errors
     /// `ReadError`, which names the first key whose value cannot.
     pub fn validate(self) -> Result<Self> {
-        let settings: serde_yaml_ng::Mapping = serde_yaml_ng::from_str(&self.to_yaml())
-            .or_err(ReadError, "the settings cannot be written down")?;
-        keys::check(&settings)?;
+        Self::from_yaml(&self.to_yaml())?;
         Ok(self)
     }
 

@@ -14,9 +14,13 @@ fn accepted(yaml: &str) -> ServerConf {
 #[test]
 fn every_field_has_a_rule_and_every_rule_a_field() {
     let yaml = ServerConf::default().to_yaml();
-    let document: serde_yaml_ng::Mapping = serde_yaml_ng::from_str(&yaml).unwrap();
-    let fields: Vec<&str> = document.keys().map(|k| k.as_str().unwrap()).collect();
-    assert_eq!(fields, keys::names().collect::<Vec<_>>());
+    let Ok(Some(yaml::Node::Mapping(document))) = yaml::parse(&yaml) else {
+        panic!("{yaml}");
+    };
+    let fields = serde_json::to_value(ServerConf::default()).unwrap();
+    assert_eq!(fields.as_object().unwrap().len(), document.len());
+    let written = document.iter().map(|(key, _)| key.as_str());
+    assert!(written.eq(keys::names()), "{yaml}");
 }
 
 #[test]
@@ -53,6 +57,19 @@ fn what_is_written_reads_back() {
         ..Default::default()
     };
     assert_eq!(accepted(&conf.to_yaml()), conf);
+}
+
+#[test]
+fn keys_that_are_not_named_have_the_given_defaults() {
+    let defaults = ServerConf {
+        threads: 8,
+        user: Some("nobody".into()),
+        ..Default::default()
+    };
+    let read = |yaml| ServerConf::from_yaml_with_defaults(yaml, &defaults).unwrap();
+    assert_eq!(read(""), defaults);
+    let named = read("threads: 1\nuser: null");
+    assert_eq!(named, ServerConf::default());
 }
 
 #[test]
@@ -213,10 +230,7 @@ fn documents_that_are_no_settings() {
     assert!(refused("threads: [").contains("no valid YAML"));
     assert!(refused("threads: 1\nthreads: 2").contains("threads"));
     let huge = refused("threads: 99999999999999999999");
-    assert!(
-        huge.contains("threads: invalid type: integer `9999"),
-        "{huge}"
-    );
+    assert!(huge.contains("threads: 9999"), "{huge}");
     let long = refused(&format!("threads: {}", "x".repeat(5000)));
     assert!(long.len() < 400, "{long}");
 }

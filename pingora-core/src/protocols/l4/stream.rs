@@ -5,6 +5,7 @@
 //! has been sent.
 
 mod raw;
+mod records;
 
 use std::cell::Cell;
 use std::io;
@@ -21,7 +22,7 @@ use pingora_error::{ErrorType::SocketError, OrErr, Result};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::ext::{set_tcp_keepalive, uptime, TcpKeepalive};
+use super::ext::{has_unread, set_tcp_keepalive, uptime, TcpKeepalive};
 use super::socket::SocketAddr;
 use super::virt::{VirtualSockOpt, VirtualSocketStream};
 use crate::protocols::raw_connect::ProxyDigest;
@@ -31,6 +32,7 @@ use crate::protocols::{
 };
 use crate::upstreams::peer::Tracer;
 use raw::RawStream;
+use records::Records;
 
 /// How many bytes a small read asks the system for, unless [`L4BufferSettings`] say otherwise.
 pub const DEFAULT_L4_READ_BUFFER_SIZE: usize = 64 * 1024;
@@ -202,6 +204,11 @@ pub struct Stream {
     /// [`set_rx_timestamp`](Stream::set_rx_timestamp) was called before.
     pub rx_ts: Option<SystemTime>,
     rx_ts_wanted: bool,
+    /// Whether what is read is TLS, whose records are followed.
+    follows_records: bool,
+    /// Whether a read is more than a read: one of the two above.
+    special: bool,
+    records: Records,
 }
 
 impl Stream {
@@ -222,6 +229,9 @@ impl Stream {
             established_ts: SystemTime::now(),
             rx_ts: None,
             rx_ts_wanted: false,
+            follows_records: false,
+            special: false,
+            records: Records::default(),
         }
     }
 
@@ -328,7 +338,26 @@ impl Stream {
             .raw
             .enable_rx_timestamp()
             .or_err(SocketError, "turning on receive timestamps")?;
+        self.special |= self.rx_ts_wanted;
         Ok(())
+    }
+
+    /// Follows, from now on, the records of the TLS library that reads this connection.
+    #[allow(dead_code)] // Not without a TLS backend.
+    pub(crate) fn follow_records(&mut self) {
+        self.follows_records = true;
+        self.special = true;
+    }
+
+    /// Whether the peer has sent something that no read has brought: it lies in the receive queue, or here, or is a
+    /// part of a TLS record, of which the library shows nothing until it has the rest.
+    pub(crate) fn has_more(&self) -> bool {
+        !self.unread.is_empty() || self.records.is_within() || has_unread(self.raw.as_raw_fd())
+    }
+
+    /// Whether the last read ended within a TLS record.
+    pub(crate) fn is_within_record(&self) -> bool {
+        self.records.is_within()
     }
 
     /// Puts `data` in front of what the next reads return.
@@ -374,14 +403,40 @@ impl Stream {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let capacity = self.read_capacity as usize;
-        match !self.rx_ts_wanted && buf.remaining() >= capacity.min(DIRECT_READ) {
+        match buf.remaining() >= capacity.min(DIRECT_READ) {
             true => Pin::new(&mut self.raw).poll_read(cx, buf),
-            false => self.poll_read_otherwise(cx, buf),
+            false => self.poll_read_ahead(cx, buf),
         }
     }
 
-    /// A read that is to tell when the kernel received what it brings, or one that reads ahead.
-    fn poll_read_otherwise(
+    /// A read of what is kept, or one that is to tell when the kernel received what it brings, or whose records are
+    /// followed.
+    fn poll_read_special(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let poll = match self.unread.is_empty() {
+            true => {
+                let poll = self.poll_read_timed(cx, buf);
+                self.read_waiting.note(poll)
+            }
+            false => {
+                let unread = self.unread.bytes();
+                let n = unread.len().min(buf.remaining());
+                buf.put_slice(&unread[..n]);
+                self.unread.consume(n);
+                Poll::Ready(Ok(()))
+            }
+        };
+        if self.follows_records {
+            self.records.pass(&buf.filled()[before..]);
+        }
+        poll
+    }
+
+    fn poll_read_timed(
         &mut self,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
@@ -389,8 +444,17 @@ impl Stream {
         if self.rx_ts_wanted {
             self.rx_ts = ready!(self.raw.poll_read_timestamp(cx, buf))?;
             self.rx_ts_wanted = false;
+            self.special = self.follows_records;
             return Poll::Ready(Ok(()));
         }
+        self.poll_read_socket(cx, buf)
+    }
+
+    fn poll_read_ahead(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let capacity = self.read_capacity as usize;
         let mut scratch = SCRATCH.take();
         if scratch.len() < capacity {
@@ -427,7 +491,7 @@ impl Stream {
             let mut kept = std::mem::take(&mut self.unread);
             let mut more = vec![0; n - have];
             let mut buf = ReadBuf::new(&mut more);
-            let poll = self.poll_read_socket(cx, &mut buf);
+            let poll = self.poll_read_timed(cx, &mut buf);
             let poll = self.read_waiting.note(poll);
             kept.append(buf.filled(), 0);
             kept.append(self.unread.bytes(), 0);
@@ -599,12 +663,8 @@ impl AsyncRead for Stream {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if !this.unread.is_empty() {
-            let unread = this.unread.bytes();
-            let n = unread.len().min(buf.remaining());
-            buf.put_slice(&unread[..n]);
-            this.unread.consume(n);
-            return Poll::Ready(Ok(()));
+        if this.special || !this.unread.is_empty() {
+            return this.poll_read_special(cx, buf);
         }
         let poll = this.poll_read_socket(cx, buf);
         this.read_waiting.note(poll)

@@ -53,6 +53,14 @@ pub(crate) fn transport(stream: &dyn IO) -> Option<&L4Stream> {
     }
 }
 
+/// Has the socket at the bottom tell when a library that reads it has a part of a record.
+#[allow(dead_code)] // Not asked by the backend that never does a handshake.
+pub(crate) fn follow_records(io: &mut impl IO) {
+    if let Some(socket) = io.as_any_mut().downcast_mut::<L4Stream>() {
+        socket.follow_records();
+    }
+}
+
 /// Moves an idle connection, of which [`transport`] knows the socket, to the reactor of the calling task.
 ///
 /// # Errors

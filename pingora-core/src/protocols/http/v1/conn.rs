@@ -441,6 +441,11 @@ impl Conn {
         Some(transport(&*self.stream)?.id())
     }
 
+    /// Whether the peer has sent something that no read has brought. What streams of other kinds keep is not known.
+    pub(super) fn has_more(&self) -> bool {
+        transport(&*self.stream).is_some_and(L4Stream::has_more)
+    }
+
     /// Has the end of the connection be a reset, so that the peer takes nothing for complete.
     pub(super) fn reset_on_close(&self) {
         if let Some(socket) = self.socket() {

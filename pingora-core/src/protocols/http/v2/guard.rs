@@ -14,8 +14,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use super::conn_state::ConnState;
+use crate::protocols::l4::stream::Stream as L4Stream;
 use crate::protocols::raw_connect::ProxyDigest;
-use crate::protocols::tls::{SslDigest, TlsRef};
+use crate::protocols::tls::{transport, SslDigest, TlsRef};
 use crate::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
     TimingDigest, UniqueID, UniqueIDType, ALPN,
@@ -104,8 +105,9 @@ impl AsyncRead for Guard {
         let before = buf.filled().len();
         let awaits_preface = this.frames.awaits_preface();
         let read = Pin::new(&mut this.io).poll_read(cx, buf);
-        if awaits_preface && read.is_ready() {
-            BEGUN.set(true);
+        if awaits_preface {
+            let part = transport(&*this.io).is_some_and(L4Stream::is_within_record);
+            BEGUN.set(BEGUN.get() || read.is_ready() || part);
         }
         ready!(read)?;
         if let Err(reason) = this.frames.received(&mut buf.filled_mut()[before..]) {

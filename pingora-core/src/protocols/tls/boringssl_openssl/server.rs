@@ -11,13 +11,15 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::errors::{failed, refused};
 use super::SslStream;
 use crate::listeners::TlsAccept;
+use crate::protocols::tls::follow_records;
 use crate::protocols::IO;
 
 /// A session over `io` that has not begun.
 ///
 /// # Errors
 /// `InvalidCert` when the library makes none, which it does only without memory.
-pub fn prepare_tls_stream<S: IO>(ssl_acceptor: &SslAcceptor, io: S) -> Result<SslStream<S>> {
+pub fn prepare_tls_stream<S: IO>(ssl_acceptor: &SslAcceptor, mut io: S) -> Result<SslStream<S>> {
+    follow_records(&mut io);
     let ssl = ext::ssl_from_acceptor(ssl_acceptor).map_err(refused("preparing a TLS session"))?;
     SslStream::new(ssl, io)
 }

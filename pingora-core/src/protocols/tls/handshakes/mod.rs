@@ -9,6 +9,7 @@ mod clients;
 mod ends;
 mod kept;
 mod servers;
+mod stops;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -11,6 +11,7 @@ use super::errors::failed;
 use super::listeners::Acceptor;
 use super::{TlsRef, TlsStream};
 use crate::listeners::TlsAccept;
+use crate::protocols::tls::follow_records;
 use crate::protocols::IO;
 
 /// Does the handshake over `io`.
@@ -45,8 +46,9 @@ pub async fn handshake_with_callback<S: IO>(
 pub(super) async fn accept<S: IO>(
     acceptor: &TlsAcceptor,
     callbacks: Option<&(dyn TlsAccept + Send + Sync)>,
-    io: S,
+    mut io: S,
 ) -> Result<TlsStream<S>> {
+    follow_records(&mut io);
     let begun = Instant::now();
     let fault = |e| Error::into_down(failed(e));
     let Some(callbacks) = callbacks else {

@@ -14,7 +14,6 @@ use super::super::proto::framing::{persistence, Persistence};
 use super::super::proto::head::{self, Found};
 use super::super::proto::state::{Reading, Writing};
 use super::{HttpSession, Keepalive, Upgrade, DRAIN_LIMIT, DRAIN_TIMEOUT, READ_TIMEOUT};
-use crate::protocols::l4::ext;
 use crate::shutdown::Stage;
 
 impl HttpSession {
@@ -113,8 +112,7 @@ impl HttpSession {
             let stage = place.park(cx.waker());
             if stage >= Stage::Expiring {
                 // A request that lies in the receive queue has reached us: its readiness is on the way.
-                let closes = stage == Stage::Closing && !begun;
-                if closes && !inner.conn.socket().is_some_and(ext::has_unread) {
+                if stage == Stage::Closing && !begun && !inner.conn.has_more() {
                     inner.conn.reading = Reading::Broken;
                     return Poll::Ready(Ok(None));
                 }
@@ -292,7 +290,7 @@ impl HttpSession {
                 conn.eof = n == 0;
             }
         }
-        conn.scanner.begun(&conn.buf) || conn.socket().is_some_and(ext::has_unread)
+        conn.scanner.begun(&conn.buf) || conn.has_more()
     }
 
     /// Takes from the request whether the connection is to be kept.

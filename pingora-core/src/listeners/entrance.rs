@@ -1,6 +1,7 @@
 //! What a connection goes through before it reaches the application.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::task::Poll;
@@ -14,6 +15,7 @@ use pingora_error::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::accept::Accepted;
+use super::proxied::{self, ProxyProtocol};
 use super::tls::Acceptor;
 use super::{connection_filter, ConnectionFilter, L4BufferSettings, PreTlsCallback};
 use crate::protocols::l4::ext::has_unread;
@@ -25,6 +27,7 @@ use crate::worker;
 /// The way from an endpoint to the application.
 pub(crate) struct Entrance {
     pub(super) filter: Option<Arc<dyn ConnectionFilter>>,
+    pub(super) proxied: Option<ProxyProtocol>,
     pub(super) pre_tls: Option<PreTlsCallback>,
     pub(super) tls: Option<Acceptor>,
     pub(super) handshake_timeout: Duration,
@@ -49,13 +52,20 @@ impl Entrance {
                 return None;
             }
         }
+        let peer = accepted.peer;
         let mut stream = self.register(accepted)?;
+        if let Some(proxied) = &self.proxied {
+            if proxied.trusts(peer.as_ref()) && !self.header(proxied, peer, &mut stream).await {
+                return None;
+            }
+        }
         if let Some(pre_tls) = &self.pre_tls {
             let socket = stream.id();
             // What it has read is its own affair: it gets the time of those that have begun.
             let begun = AtomicBool::new(true);
             let process = pre_tls.process(&mut stream);
-            if let Err(e) = self.in_time(socket, &begun, process).await {
+            let limit = self.handshake_timeout;
+            if let Err(e) = self.in_time(limit, socket, &begun, process).await {
                 log::warn!("connection closed before it was served: {e}");
                 return None;
             }
@@ -68,7 +78,10 @@ impl Entrance {
 
     /// Whether all that connections need is to be registered.
     pub(crate) fn is_plain(&self) -> bool {
-        self.filter.is_none() && self.pre_tls.is_none() && self.tls.is_none()
+        self.filter.is_none()
+            && self.proxied.is_none()
+            && self.pre_tls.is_none()
+            && self.tls.is_none()
     }
 
     /// The first step of [`Entrance::pass`]: makes the connection one of the calling task's reactor.
@@ -85,6 +98,29 @@ impl Entrance {
         }
     }
 
+    /// Reads the PROXY protocol header of a connection; false when it is to be closed.
+    async fn header(
+        &self,
+        proxied: &ProxyProtocol,
+        peer: Option<SocketAddr>,
+        stream: &mut L4Stream,
+    ) -> bool {
+        let socket = stream.id();
+        let begun = AtomicBool::new(false);
+        let header = proxied::read_header(stream, &begun);
+        let Err(e) = self.in_time(proxied.timeout, socket, &begun, header).await else {
+            return true;
+        };
+        let from = peer.map_or("a Unix socket".to_owned(), |peer| peer.to_string());
+        if begun.load(Ordering::Relaxed) {
+            log::info!("connection from {from} closed: {e}");
+        } else {
+            // A load balancer that looks whether somebody listens.
+            log::debug!("connection from {from} closed: {e}");
+        }
+        false
+    }
+
     async fn handshake(&self, acceptor: &Acceptor, mut stream: L4Stream) -> Option<Stream> {
         let peer = stream.known_peer().copied();
         let socket = stream.id();
@@ -97,7 +133,8 @@ impl Entrance {
             }
             acceptor.tls_handshake(stream).await
         };
-        let failure = match self.in_time(socket, &begun, handshake).await {
+        let limit = self.handshake_timeout;
+        let failure = match self.in_time(limit, socket, &begun, handshake).await {
             Ok(tls) => return Some(Box::new(tls)),
             Err(e) => e.into_down(),
         };
@@ -108,10 +145,11 @@ impl Entrance {
         None
     }
 
-    /// Runs a step that waits for the client of `socket`, for no longer than it may. `begun` says that it has read
+    /// Runs a step that waits for the client of `socket`, for no longer than `limit`. `begun` says that it has read
     /// something.
     async fn in_time<T>(
         &self,
+        limit: Duration,
         socket: i32,
         begun: &AtomicBool,
         step: impl Future<Output = Result<T>>,
@@ -123,15 +161,12 @@ impl Entrance {
                 Stage::Closing => Poll::Ready(()),
                 Stage::Running | Stage::Draining | Stage::Expiring => Poll::Pending,
             });
-            if tokio::time::timeout(self.handshake_timeout, closing)
-                .await
-                .is_ok()
-            {
+            if tokio::time::timeout(limit, closing).await.is_ok() {
                 // What has come counts, even if no reactor has reported it yet.
                 if !begun.load(Ordering::Relaxed) && !has_unread(socket) {
                     return Error::explain(ConnectionClosed, "nothing came before the shutdown");
                 }
-                let left = self.handshake_timeout.saturating_sub(since.elapsed());
+                let left = limit.saturating_sub(since.elapsed());
                 tokio::time::sleep(left.min(self.shutdown_timeout)).await;
             }
             let etype = match self.tls {

@@ -10,6 +10,7 @@ mod connection_filter;
 mod entrance;
 mod inherited;
 mod l4;
+mod proxied;
 #[cfg(test)]
 mod tests;
 
@@ -37,6 +38,7 @@ pub use accept::{AcceptCounts, AcceptStrategy, WorkerCounts};
 pub use bound::BoundAddresses;
 pub use connection_filter::{AcceptAllFilter, ConnectionFilter};
 pub use l4::{ServerAddress, TcpSocketOptions};
+pub use proxied::ProxyProtocol;
 
 pub(crate) use accept::{run as accept_connections, steer, Pool, Steer};
 /// What the server says about accepting.
@@ -70,8 +72,8 @@ pub trait TlsAccept {
 /// Boxed TLS callbacks.
 pub type TlsAcceptCallbacks = Box<dyn TlsAccept + Send + Sync>;
 
-/// What is done with a connection before TLS, or before the application where there is no TLS: to
-/// read a PROXY protocol header, for one.
+/// What is done with a connection before TLS, or before the application where there is no TLS, and after the PROXY
+/// protocol ([`ListenerConfig::proxy_protocol`]) where there is that.
 #[async_trait]
 pub trait PreTlsProcess: Send + Sync {
     /// Works on a connection that was just accepted.
@@ -94,6 +96,7 @@ pub struct ListenerConfig {
     handshake_timeout: Duration,
     l4_buffer: L4BufferSettings,
     accept: Option<AcceptStrategy>,
+    proxied: Option<ProxyProtocol>,
 }
 
 /// How long a client may take for a TLS handshake.
@@ -151,6 +154,12 @@ impl ListenerConfig {
         self
     }
 
+    /// Takes the addresses of clients from the PROXY protocol of trusted load balancers.
+    pub fn proxy_protocol(mut self, balancers: ProxyProtocol) -> Self {
+        self.proxied = Some(balancers);
+        self
+    }
+
     /// Sets how connections come to the workers; otherwise the service's listeners or the server say it.
     pub fn accept_strategy(mut self, strategy: AcceptStrategy) -> Self {
         self.accept = Some(strategy);
@@ -166,6 +175,7 @@ impl From<ServerAddress> for ListenerConfig {
             handshake_timeout: HANDSHAKE_TIMEOUT,
             l4_buffer: L4BufferSettings::default(),
             accept: None,
+            proxied: None,
         }
     }
 }
@@ -330,6 +340,7 @@ impl Listeners {
                 strategy,
                 entrance: Arc::new(Entrance {
                     filter: self.filter.clone(),
+                    proxied: config.proxied.clone(),
                     pre_tls: self.pre_tls.clone(),
                     tls,
                     handshake_timeout: config.handshake_timeout,

@@ -85,6 +85,8 @@ pub struct SocketDigest {
     /// The address the client had connected to before a redirection in the kernel (Linux,
     /// `SO_ORIGINAL_DST`), once it was asked for; `Some(None)` when there was none.
     pub original_dst: OnceCell<Option<SocketAddr>>,
+    /// Boxed, as most connections have none.
+    proxy_addr: Option<Box<SocketAddr>>,
 }
 
 impl SocketDigest {
@@ -95,7 +97,26 @@ impl SocketDigest {
             peer_addr: OnceCell::new(),
             local_addr: OnceCell::new(),
             original_dst: OnceCell::new(),
+            proxy_addr: None,
         }
+    }
+
+    /// Takes the addresses of a connection from what the load balancer `by`, which it comes from, says of it.
+    pub(crate) fn set_proxied(
+        &mut self,
+        source: SocketAddr,
+        destination: SocketAddr,
+        by: Option<SocketAddr>,
+    ) {
+        self.peer_addr = OnceCell::with_value(Some(source));
+        self.local_addr = OnceCell::with_value(Some(destination));
+        self.proxy_addr = by.map(Box::new);
+    }
+
+    /// The address of the load balancer that told the other addresses by the PROXY protocol
+    /// ([`ProxyProtocol`](crate::listeners::ProxyProtocol)); `None` when they are the connection's own.
+    pub fn proxy_addr(&self) -> Option<&SocketAddr> {
+        self.proxy_addr.as_deref()
     }
 
     /// The socket, unless its owner has closed it.

@@ -4,7 +4,7 @@ use super::{eventually, Origin, Wire};
 use async_trait::async_trait;
 use pingora_core::apps::HttpServerOptions;
 use pingora_core::listeners::tls::TlsSettings;
-use pingora_core::listeners::ListenerConfig;
+use pingora_core::listeners::{ListenerConfig, ProxyProtocol};
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use pingora_core::upstreams::peer::HttpPeer;
@@ -39,6 +39,8 @@ pub struct Setup {
     pub tls: Option<TlsSettings>,
     /// How long a TLS handshake may take.
     pub handshake_timeout: Duration,
+    /// Who speaks the PROXY protocol to it, if anybody does.
+    pub balancers: Option<ProxyProtocol>,
 }
 
 impl Default for Setup {
@@ -54,6 +56,7 @@ impl Default for Setup {
             tcp: false,
             tls: None,
             handshake_timeout: Duration::from_secs(60),
+            balancers: None,
         }
     }
 }
@@ -193,7 +196,11 @@ fn serve<P>(
     let mut proxy = http_proxy(&server.configuration, app);
     proxy.server_options = Some(setup.options);
     let mut service = pingora_core::services::listening::Service::new("proxy".into(), proxy);
-    service.add_uds(&socket.to_string_lossy(), None);
+    let mut endpoint = ListenerConfig::uds(socket.to_string_lossy());
+    if let Some(balancers) = setup.balancers {
+        endpoint = endpoint.proxy_protocol(balancers);
+    }
+    service.add_listener(endpoint);
     if let Some(addr) = tcp {
         service.add_tcp(&addr.to_string());
     }

@@ -2,6 +2,7 @@
 
 pub mod ext;
 pub mod listener;
+pub mod proxy_protocol;
 pub mod socket;
 pub mod stream;
 pub mod virt;

@@ -483,6 +483,27 @@ impl Stream {
         Ok(&self.unread.bytes()[..n])
     }
 
+    /// What is in memory of what was received, and was not taken yet.
+    pub(crate) fn peeked(&self) -> &[u8] {
+        self.unread.bytes()
+    }
+
+    /// Takes so many of the bytes that [`peeked`](Stream::peeked) shows.
+    pub(crate) fn take_peeked(&mut self, n: usize) {
+        self.unread.consume(n);
+    }
+
+    /// Has the connection be one from `source` to `destination`, as the load balancer says from which it comes.
+    pub(crate) fn set_proxied(&mut self, source: InetAddr, destination: InetAddr) {
+        let by = self
+            .get_socket_digest()
+            .and_then(|digest| digest.peer_addr().cloned());
+        let mut digest = SocketDigest::from_raw_fd(self.as_raw_fd());
+        digest.set_proxied(source.into(), destination.into(), by);
+        self.set_socket_digest(digest);
+        self.peer = Some(source);
+    }
+
     /// Reads until at least `n` bytes are in memory, so that they can be looked at.
     fn poll_fill(&mut self, cx: &mut Context<'_>, n: usize) -> Poll<io::Result<()>> {
         while self.unread.bytes().len() < n {

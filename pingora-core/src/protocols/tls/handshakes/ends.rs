@@ -9,9 +9,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::*;
+use crate::connectors::l4::Connect;
 use crate::listeners::{
-    accepting, Endpoint, ListenerConfig, Listeners, PreTlsCallback, PreTlsProcess,
+    accepting, Endpoint, ListenerConfig, Listeners, PreTlsCallback, PreTlsProcess, ProxyProtocol,
 };
+use crate::protocols::l4;
 
 /// Longer than any test takes.
 const NEVER: Duration = Duration::from_secs(1000);
@@ -138,6 +140,54 @@ async fn a_client_that_began_has_a_limit() {
         }
         assert!(served.await.is_none());
     }
+}
+
+/// Connects as a load balancer that speaks the PROXY protocol.
+#[derive(Debug)]
+struct Balancer(SocketAddr);
+
+#[async_trait]
+impl Connect for Balancer {
+    async fn connect(&self, _: &l4::socket::SocketAddr) -> Result<L4Stream> {
+        let mut tcp = TcpStream::connect(self.0).await.unwrap();
+        let header = b"PROXY TCP4 192.0.2.1 203.0.113.5 56324 443\r\n";
+        tcp.write_all(header).await.unwrap();
+        Ok(tcp.into())
+    }
+}
+
+#[tokio::test]
+async fn the_proxy_protocol_comes_before_the_handshake() {
+    let authority = Authority::new();
+    let pair = authority.ordinary();
+    let settings = TlsSettings::intermediate(&pair.cert, &pair.key).unwrap();
+    let balancers = ProxyProtocol::from_sources(["127.0.0.1"]).unwrap();
+    let config = ListenerConfig::tcp("127.0.0.1:0").tls(settings);
+    let mut listeners = Listeners::new();
+    listeners.add_listener(config.proxy_protocol(balancers));
+    let endpoint = listeners.listen(None, 1).await.unwrap().remove(0);
+    let address = endpoint.address();
+    let mut peer = HttpPeer::new(address, true, "name.example".into());
+    peer.options.custom_l4 = Some(Arc::new(Balancer(address)));
+    let connector = trusting(&authority);
+    let serving = async {
+        loop {
+            match endpoint.accept_one() {
+                Some(accepted) => return endpoint.entrance.pass(accepted).await,
+                None => tokio::task::yield_now().await,
+            }
+        }
+    };
+    let (client, served) = tokio::join!(connector.new_stream(&peer), serving);
+    let (mut client, mut served) = (client.unwrap(), served.unwrap());
+    let digest = served.get_socket_digest().unwrap();
+    assert_eq!(digest.peer_addr().unwrap().to_string(), "192.0.2.1:56324");
+    assert!(served.get_ssl_digest().is_some());
+    client.write_all(b"a").await.unwrap();
+    client.flush().await.unwrap();
+    let mut got = [0];
+    served.read_exact(&mut got).await.unwrap();
+    assert_eq!(&got, b"a");
 }
 
 #[tokio::test]

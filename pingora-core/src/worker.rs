@@ -8,7 +8,8 @@ use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
-use tokio::runtime::Handle;
+use parking_lot::Mutex;
+use tokio::runtime::{Handle, Id};
 use tokio::task::JoinHandle;
 
 thread_local! {
@@ -63,7 +64,8 @@ impl Workers {
     }
 }
 
-static HOUSEKEEPING: AtomicUsize = AtomicUsize::new(0);
+/// How many tasks that serve no connection run on each runtime that has some.
+static HOUSEKEEPING: Mutex<Vec<(Id, usize)>> = Mutex::new(Vec::new());
 
 /// Spawns a task that serves no connection, so that a server which waits for its connections to end
 /// need not wait for it.
@@ -71,21 +73,44 @@ pub fn spawn_housekeeping<F>(task: F) -> JoinHandle<()>
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    struct Leave;
-    impl Drop for Leave {
-        fn drop(&mut self) {
-            HOUSEKEEPING.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-    HOUSEKEEPING.fetch_add(1, Ordering::Relaxed);
-    let leave = Leave;
     tokio::spawn(async move {
-        let _leave = leave;
+        // Counted from its first poll to its end: never while its runtime does not count it as a task.
+        let _counted = Counted::on(Handle::current().id());
         task.await
     })
 }
 
-/// How many tasks spawned by [`spawn_housekeeping`] are alive in the process.
-pub fn housekeeping_tasks() -> usize {
-    HOUSEKEEPING.load(Ordering::Relaxed)
+/// How many tasks spawned by [`spawn_housekeeping`] are alive on a runtime.
+pub fn housekeeping_tasks(runtime: &Handle) -> usize {
+    let id = runtime.id();
+    let counts = HOUSEKEEPING.lock();
+    let of_it = counts.iter().find(|(known, _)| *known == id);
+    of_it.map_or(0, |(_, count)| *count)
+}
+
+/// A task of the runtime, while it is counted.
+struct Counted(Id);
+
+impl Counted {
+    fn on(runtime: Id) -> Self {
+        let mut counts = HOUSEKEEPING.lock();
+        match counts.iter_mut().find(|(known, _)| *known == runtime) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((runtime, 1)),
+        }
+        Counted(runtime)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut counts = HOUSEKEEPING.lock();
+        if let Some(at) = counts.iter().position(|(known, _)| *known == self.0) {
+            counts[at].1 -= 1;
+            // Its number may come to be that of another runtime.
+            if counts[at].1 == 0 {
+                counts.swap_remove(at);
+            }
+        }
+    }
 }

@@ -11,7 +11,7 @@ use super::configuration::ServerConf;
 use super::runtimes::ServiceRuntime;
 use super::{ListenFds, ShutdownWatch};
 use crate::services::{ServiceReadyNotifier, ServiceReadyWatch, ServiceWithDependents};
-use crate::worker::{housekeeping_tasks, Workers};
+use crate::worker::Workers;
 
 /// The services of a server, in the order in which they were added.
 pub(super) struct Services {
@@ -103,13 +103,9 @@ impl Services {
     }
 
     fn is_idle(&self) -> bool {
-        let tasks = || {
-            self.running
-                .iter()
-                .map(|s| s.runtime.tasks())
-                .sum::<usize>()
-        };
-        self.running.iter().all(|s| s.root.is_finished()) && tasks() <= housekeeping_tasks()
+        self.running
+            .iter()
+            .all(|s| s.root.is_finished() && s.runtime.is_idle())
     }
 
     /// Ends the runtimes, all at the same time.

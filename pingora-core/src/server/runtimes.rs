@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 
 use super::configuration::ServerConf;
 use super::fatal;
+use crate::worker::housekeeping_tasks;
 
 /// A service's runtime: one of several threads, or several of one thread.
 pub(super) struct ServiceRuntime {
@@ -48,12 +49,12 @@ impl ServiceRuntime {
         &self.handles
     }
 
-    /// The tasks that have not ended.
-    pub(super) fn tasks(&self) -> usize {
-        self.handles
-            .iter()
-            .map(|handle| handle.metrics().num_alive_tasks())
-            .sum()
+    /// Whether no task is left but housekeeping of its own.
+    pub(super) fn is_idle(&self) -> bool {
+        self.handles.iter().all(|handle| {
+            let housekeeping = housekeeping_tasks(handle);
+            handle.metrics().num_alive_tasks() <= housekeeping
+        })
     }
 
     /// Drops the tasks, and waits so long for blocking work to end.

@@ -402,6 +402,46 @@ async fn housekeeping_does_not_hold_a_server_up_but_other_tasks_do() {
     }
 }
 
+/// A connector on a runtime of the user's own has tasks there, of which the server's runtimes know nothing.
+#[tokio::test]
+async fn housekeeping_elsewhere_hides_no_task() {
+    let housekeeping: Vec<_> = (0..8)
+        .map(|_| worker::spawn_housekeeping(std::future::pending()))
+        .collect();
+    let here = tokio::runtime::Handle::current();
+    while worker::housekeeping_tasks(&here) < housekeeping.len() {
+        tokio::task::yield_now().await;
+    }
+    for conf in [no_steal(2), ServerConf::default()] {
+        let leaving = Leaving {
+            release: Arc::default(),
+            started: Arc::default(),
+            workers: Arc::default(),
+        };
+        let (release, started) = (leaving.release.clone(), leaving.started.clone());
+        let mut server = server(ServerConf {
+            listener_tasks_per_fd: 2,
+            ..conf
+        });
+        server.add_service(leaving);
+        let running = run(server);
+        started.notified().await;
+        let watch = running.phases.resubscribe();
+        let stopped = std::thread::spawn(move || running.stop(ShutdownSignal::GracefulTerminate));
+        until(watch, "ShutdownGracePeriod").await;
+        // Several of its ticks pass, and it is still there.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(!stopped.is_finished());
+        release.notify_waiters();
+        stopped.join().unwrap();
+    }
+    housekeeping.iter().for_each(|task| task.abort());
+    for task in housekeeping {
+        assert!(task.await.unwrap_err().is_cancelled());
+    }
+    assert_eq!(worker::housekeeping_tasks(&here), 0);
+}
+
 #[test]
 fn the_command_line_makes_the_server() {
     let opt = |conf: Option<&str>| Opt {

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt::Display;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use nix::fcntl::{fcntl, FcntlArg, OFlag};
 use nix::NixPath;
 
 use crate::listeners::{steer, Steer};
@@ -114,7 +115,8 @@ impl Fds {
     /// Closes and forgets the sockets whose bind strings are not in `keep` and that no listener
     /// owns; returns those strings. Those that were [added](Fds::add) are forgotten only.
     ///
-    /// Left open, such a socket would go on queueing connections that nobody accepts.
+    /// Left open, such a socket would go on queueing connections that nobody accepts. The process that handed it over
+    /// sees that it was given up, and serves what waits there as it does with a socket of its own.
     pub fn close_unclaimed(&mut self, keep: &HashSet<String>) -> Vec<String> {
         let mut closed = Vec::new();
         let kept = |bind: &String| keep.contains(bind) || self.owned.contains(bind);
@@ -127,7 +129,10 @@ impl Fds {
             let kept = kept(bind);
             if !kept {
                 if !self.lent.remove(bind) {
-                    fds.iter().for_each(|fd| close(bind, *fd));
+                    fds.iter().for_each(|fd| {
+                        give_up(fd);
+                        close(bind, *fd);
+                    });
                 }
                 closed.push(bind.clone());
             }
@@ -309,9 +314,9 @@ impl Fds {
         }
     }
 
-    /// Whether a new process has this socket too.
+    /// Whether a new process has this socket too, and has not given it up.
     pub(crate) fn was_handed_on(&self, fd: RawFd) -> bool {
-        self.handed_on.contains(&fd)
+        self.handed_on.contains(&fd) && !is_given_up(&fd)
     }
 
     /// Forgets the sockets of a listener that is about to close them, by the first.
@@ -343,3 +348,20 @@ fn socket(fd: &RawFd) -> BorrowedFd<'_> {
     // SAFETY: a listener takes its sockets out of the table before it closes them, and so does who adds them.
     unsafe { BorrowedFd::borrow_raw(*fd) }
 }
+
+/// Tells the process that handed a socket over that nobody wants it, by a flag of what both of their descriptors stand
+/// for. It means nothing to a socket: what is written to one goes to its end anyway.
+fn give_up(fd: &RawFd) {
+    let flags = fcntl(socket(fd), FcntlArg::F_GETFL).map(OFlag::from_bits_retain);
+    let marked = flags.and_then(|flags| fcntl(socket(fd), FcntlArg::F_SETFL(flags | GIVEN_UP)));
+    if let Err(e) = marked {
+        log::debug!("the old process does not learn that a socket is not wanted: {e}");
+    }
+}
+
+fn is_given_up(fd: &RawFd) -> bool {
+    let flags = fcntl(socket(fd), FcntlArg::F_GETFL).map(OFlag::from_bits_retain);
+    flags.is_ok_and(|flags| flags.contains(GIVEN_UP))
+}
+
+const GIVEN_UP: OFlag = OFlag::O_APPEND;

@@ -420,8 +420,38 @@ fn what_the_original_knows_nothing_of_comes_in_further_messages() {
         if let Some(file) = received.claim_traveller("b") {
             assert_eq!(inode(file.as_raw_fd()), sent[4]);
         }
-        assert_eq!(received.close_unclaimed(&HashSet::new()), ["a", "b"]);
+        if original {
+            fds.remove("a", raw[0]);
+            assert!(!fds.was_handed_on(raw[0]) && fds.was_handed_on(raw[2]));
+        }
+        for bind in ["a", "b"] {
+            assert_eq!(received.claim(bind).unwrap().len(), all);
+        }
     }
-    fds.remove("a", raw[0]);
-    assert!(!fds.was_handed_on(raw[0]) && fds.was_handed_on(raw[2]));
+}
+
+/// It is the old process then that has to serve what waits there.
+#[test]
+fn a_socket_that_is_given_up_was_not_handed_on() {
+    let dir = Dir::new("given-up");
+    let path = dir.path("sock");
+    let sockets = listeners(2);
+    let mut fds = table(&sockets);
+    let mut received = std::thread::scope(|threads| {
+        let receiving = threads.spawn(|| {
+            let mut received = Fds::new();
+            let trust = Trust::default();
+            let done = received.receive(path.as_str(), &patience(), &trust);
+            done.map(|()| received)
+        });
+        fds.hand_on(path.as_str(), &patience(), &Trust::default())
+            .unwrap();
+        receiving.join().unwrap().unwrap()
+    });
+    let of = |fds: &Fds| [0, 1].map(|i: usize| fds.was_handed_on(sockets[i].as_raw_fd()));
+    assert_eq!(of(&fds), [true, true]);
+    let keep = HashSet::from(["127.0.0.1:80".to_owned()]);
+    assert_eq!(received.close_unclaimed(&keep), ["127.0.0.2:80"]);
+    assert_eq!(of(&fds), [true, false]);
+    drop(received.claim("127.0.0.1:80"));
 }

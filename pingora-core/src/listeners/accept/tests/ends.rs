@@ -134,7 +134,7 @@ fn what_waits_in_the_queue_is_served_by_each() {
 }
 
 /// Hands the sockets of `old` to another table, as a process does that has been told to.
-fn hand_on(old: &Running, receive: impl FnOnce(&str) -> Fds + Send) -> ListenFds {
+fn hand_on(old: &ListenFds, receive: impl FnOnce(&str) -> Fds + Send) -> ListenFds {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let dir = Dir::new(&format!("on-{}", NEXT.fetch_add(1, Ordering::SeqCst)));
     let path = dir.path("sock");
@@ -144,7 +144,7 @@ fn hand_on(old: &Running, receive: impl FnOnce(&str) -> Fds + Send) -> ListenFds
     };
     let received = std::thread::scope(|threads| {
         let receiving = threads.spawn(|| receive(&path));
-        let mut fds = old.fds.lock();
+        let mut fds = old.lock();
         fds.hand_on(path.as_str(), &patience, &Trust::default())
             .unwrap();
         receiving.join().unwrap()
@@ -180,7 +180,7 @@ fn upgrade(
     let mut sockets = 0;
     let mut left = Vec::new();
     storm.during(old.address(), || {
-        let fds = hand_on(&old, receive);
+        let fds = hand_on(&old.fds, receive);
         let new = Arc::new(Echo::default());
         let (service, workers) = (tcp_service(&new), workers(to.1, false));
         let new = Running::with(service, workers, 1, fds.clone(), settings(to.0));
@@ -236,7 +236,7 @@ fn connections_are_spread_again_after_they_were_steered() {
     let app = Arc::new(Echo::default());
     let old = start(&app, AcceptStrategy::Reuseport, workers(4, false));
     let address = old.address();
-    let fds = hand_on(&old, receive_as_original);
+    let fds = hand_on(&old.fds, receive_as_original);
     for _ in 0..20 {
         exchange(TcpStream::connect(address).unwrap(), b"a");
     }
@@ -251,6 +251,44 @@ fn connections_are_spread_again_after_they_were_steered() {
     let accepted = accepted(&new);
     assert!(accepted.iter().all(|&n| n > 0), "{accepted:?}");
     new.stop();
+}
+
+/// A new process that listens elsewhere gives up what it got: the old one serves those that wait there.
+#[test]
+fn what_the_new_process_does_not_want_is_drained() {
+    for strategy in AcceptStrategy::ALL {
+        let rt = runtime_of(2);
+        let fds = ListenFds::default();
+        rt.block_on(settings(strategy).scope(async {
+            let mut listeners = Listeners::tcp("127.0.0.1:0");
+            let mut endpoints = listeners.listen(Some(&fds), 4).await.unwrap();
+            let endpoint = endpoints.remove(0);
+            let address = endpoint.listening.socket.local_addr().unwrap();
+            let address = address.as_socket().unwrap();
+            let clients: Vec<_> = (0..100)
+                .map(|_| TcpStream::connect(address).unwrap())
+                .collect();
+            let new = hand_on(&fds, receive);
+            assert_eq!(endpoint.listening.own().count(), 0);
+            let closed = new.lock().close_unclaimed(&Default::default());
+            assert_eq!(closed, ["127.0.0.1:0"]);
+            let (_sender, stopped) = tokio::sync::watch::channel(true);
+            let (entrance, watch) = (endpoint.entrance.clone(), stopped.clone());
+            let app = Arc::new(Echo::default());
+            let connect = move |accepted| {
+                let (entrance, app, watch) = (entrance.clone(), app.clone(), watch.clone());
+                async move {
+                    let stream = entrance.pass(accepted).await.unwrap();
+                    Service::handle_event(stream, app, watch).await
+                }
+            };
+            let pool = Pool::new(crate::worker::Workers::current());
+            let ended = run(endpoint, 0, 1, pool, stopped.clone(), connect).await;
+            ended.unwrap();
+            assert!(TcpStream::connect(address).is_err());
+            clients.iter().for_each(|client| exchange(client, b"ab"));
+        }));
+    }
 }
 
 /// Connections that waited at a socket that nobody else has are served, though its process has handed others on.

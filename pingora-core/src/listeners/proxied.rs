@@ -39,7 +39,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// let balancers = ProxyProtocol::from_sources(["10.0.0.0/8", "2001:db8::7"])?;
 /// let endpoint = ListenerConfig::tcp("0.0.0.0:443").proxy_protocol(balancers);
-/// # pingora_core::Result::Ok(())
+/// # Ok::<(), Box<pingora_core::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct ProxyProtocol {

@@ -17,6 +17,7 @@ mod dials;
 mod handshake;
 mod in_use;
 
+use std::future::Future;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -121,6 +122,13 @@ impl Connector {
         &self,
         peer: &P,
     ) -> Result<HttpSession<C>> {
+        in_time(peer, self.dial(peer)).await
+    }
+
+    async fn dial<P: Peer + Send + Sync + 'static, C: Session>(
+        &self,
+        peer: &P,
+    ) -> Result<HttpSession<C>> {
         let stream = self.transport.new_stream(peer).await?;
         let least = peer.get_alpn().map_or(1, ALPN::get_min_http_version);
         match stream.selected_alpn_proto() {
@@ -158,11 +166,14 @@ impl Connector {
                 }
             }
         }
-        let stream = self.transport.new_stream(peer).await?;
-        if peer.tls() && stream.selected_alpn_proto() != Some(ALPN::H2) {
-            return Err(not_selected(peer, stream.selected_alpn_proto()));
-        }
-        let session = self.first_session(stream, peer, true).await?;
+        let dialing = async {
+            let stream = self.transport.new_stream(peer).await?;
+            if peer.tls() && stream.selected_alpn_proto() != Some(ALPN::H2) {
+                return Err(not_selected(peer, stream.selected_alpn_proto()));
+            }
+            self.first_session(stream, peer, true).await
+        };
+        let session = in_time(peer, dialing).await?;
         if session.conn.takes_extended_connect() == Some(true) {
             return Ok(Some((session, false)));
         }
@@ -193,14 +204,8 @@ impl Connector {
         &self,
         peer: &P,
     ) -> Result<(HttpSession<C>, bool)> {
-        let Some(limit) = peer.total_connection_timeout() else {
-            return self.join_or_dial(peer).await;
-        };
-        // Of all of it: waiting for the connection of another request is a part of being connected.
-        match tokio::time::timeout(limit, self.join_or_dial(peer)).await {
-            Ok(done) => done,
-            Err(_) => Err(not_in_time(peer, limit)),
-        }
+        // Waiting for the connection of another request is a part of being connected.
+        in_time(peer, self.join_or_dial(peer)).await
     }
 
     async fn join_or_dial<P: Peer + Send + Sync + 'static, C: Session>(
@@ -210,14 +215,14 @@ impl Connector {
         let streams = peer.get_peer_options().map_or(1, |o| o.max_h2_streams);
         // A connection of HTTP/1.1 is nothing to wait for.
         if streams <= 1 || self.selected_h1.alpn_for(peer).is_some() {
-            return Ok((self.new_http_session(peer).await?, false));
+            return Ok((self.dial(peer).await?, false));
         }
         let (key, manner) = (peer.reuse_hash(), Manner::of(peer));
         if let Some(session) = self.joined(peer, key, &manner).await? {
             return Ok((HttpSession::H2(session), true));
         }
         let dialed = self.dials.begin(key, streams - 1);
-        let made = self.new_http_session(peer).await;
+        let made = self.dial(peer).await;
         dialed.end(&made, manner);
         made.map(|session| (session, false))
     }
@@ -365,6 +370,17 @@ async fn begin<P: Peer>(stream: Stream, peer: &P, settle: bool) -> Result<Connec
     begun
         .err_context(|| format!("HTTP/2 with peer: {peer}"))
         .map_err(Error::into_up)
+}
+
+/// Connects within the time that the peer has for all of it.
+async fn in_time<P: Peer, T>(peer: &P, connecting: impl Future<Output = Result<T>>) -> Result<T> {
+    let Some(limit) = peer.total_connection_timeout() else {
+        return connecting.await;
+    };
+    match tokio::time::timeout(limit, connecting).await {
+        Ok(done) => done,
+        Err(_) => Err(not_in_time(peer, limit)),
+    }
 }
 
 /// A peer could not be connected to in the time that it has for that.

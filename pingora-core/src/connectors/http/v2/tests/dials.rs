@@ -159,3 +159,33 @@ async fn a_place_of_one_that_left_is_free() {
     }
     assert_eq!(gate.dials(), 1);
 }
+
+/// A peer that is slow to connect to, and slow again in what comes on top, has its time for both together.
+#[tokio::test(start_paused = true)]
+async fn the_total_time_is_for_all_steps() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("silent");
+    // It takes connections, and says nothing: its SETTINGS do not come.
+    let _silent = UnixListener::bind(&path).unwrap();
+    let mut peer = HttpPeer::new_uds(path.to_str().unwrap(), false, String::new()).unwrap();
+    peer.options.alpn = ALPN::H2;
+    peer.options.total_connection_timeout = Some(Duration::from_secs(4));
+    peer.options.custom_l4 = Some(Arc::new(Slow(path)));
+    let connector = Connector::new(None);
+    let since = Instant::now();
+    let e = connector.extended_session(&peer).await.err().unwrap();
+    assert_eq!(e.etype(), &ConnectTimedout);
+    assert_eq!(since.elapsed().as_secs(), 4);
+}
+
+/// Takes three seconds to connect.
+#[derive(Debug)]
+struct Slow(PathBuf);
+
+#[async_trait]
+impl Connect for Slow {
+    async fn connect(&self, _: &SocketAddr) -> Result<L4Stream> {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        Ok(UnixStream::connect(&self.0).await.unwrap().into())
+    }
+}

@@ -154,13 +154,20 @@ impl Session {
         mut body: Option<Bytes>,
         end_of_stream: bool,
     ) -> Result<()> {
-        self.filter_body(&mut body, end_of_stream)?;
-        if body.is_none() && !end_of_stream {
-            return Ok(());
+        loop {
+            let mut end = end_of_stream;
+            self.filter_body_step(&mut body, &mut end)?;
+            if body.is_some() || end {
+                self.downstream_session
+                    .write_response_body(body.take().unwrap_or_default(), end)
+                    .await?;
+            }
+            if !self.downstream_modules_ctx.is_pending() {
+                return Ok(());
+            }
+            // A piece of a body may become much larger, and others want to be served too.
+            tokio::task::yield_now().await;
         }
-        self.downstream_session
-            .write_response_body(body.unwrap_or_default(), end_of_stream)
-            .await
     }
 
     /// Writes the messages of a response, and says whether the last one ended it.
@@ -240,12 +247,40 @@ impl Session {
         }
     }
 
-    fn filter_body(&mut self, body: &mut Option<Bytes>, end: bool) -> Result<()> {
-        let modules = &mut self.downstream_modules_ctx;
-        modules.response_body_filter(body, end)?;
-        if !end {
-            return Ok(());
+    /// What the downstream modules make of a piece of the body that becomes much larger, step by step: `None` is the
+    /// next one while they are pending. The end of the body is at its last piece.
+    pub(crate) fn filter_body_step(
+        &mut self,
+        body: &mut Option<Bytes>,
+        end: &mut bool,
+    ) -> Result<()> {
+        *end = self.downstream_modules_ctx.response_body_step(body, *end)?;
+        match end {
+            true => self.filter_last(body),
+            false => Ok(()),
         }
+    }
+
+    /// Whether the upstream modules have more of the last piece of the body.
+    pub(crate) fn upstream_modules_pending(&self) -> bool {
+        #[cfg(feature = "upstream_modules")]
+        return self.upstream_modules_ctx.is_pending();
+        #[cfg(not(feature = "upstream_modules"))]
+        false
+    }
+
+    fn filter_body(&mut self, body: &mut Option<Bytes>, end: bool) -> Result<()> {
+        self.downstream_modules_ctx
+            .response_body_filter(body, end)?;
+        match end {
+            true => self.filter_last(body),
+            false => Ok(()),
+        }
+    }
+
+    /// What the modules have kept goes after the last piece of the body.
+    fn filter_last(&mut self, body: &mut Option<Bytes>) -> Result<()> {
+        let modules = &mut self.downstream_modules_ctx;
         if let Some(last) = modules.response_done_filter()? {
             *body = Some(match body.take() {
                 Some(body) => [body, last].concat().into(),

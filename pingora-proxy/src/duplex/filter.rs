@@ -59,10 +59,13 @@ where
         if let HttpTask::Header(header, _) = task {
             strip_response(header, self.session.req_header().version);
         }
-        self.upstream_modules(task).await?;
+        // Otherwise the modules have seen what this is a part of.
+        if !self.session.upstream_compression.is_pending() {
+            self.upstream_modules(task).await?;
+        }
         let compression = &mut self.session.upstream_compression;
         if compression.is_enabled() && !matches!(task, HttpTask::UpgradedBody(..)) {
-            compression.response_filter(task);
+            compression.response_filter_step(task);
         }
         if matches!(task, HttpTask::Failed(_)) {
             if let HttpTask::Failed(e) = std::mem::replace(task, HttpTask::Done) {
@@ -101,6 +104,11 @@ where
                 .adjust_upstream_modules(self.session, header, *end, self.ctx)
                 .await?;
         }
+        if let HttpTask::Body(body, end) = task {
+            let modules = &mut self.session.upstream_modules_ctx;
+            *end = modules.response_body_step(body, *end)?;
+            return Ok(());
+        }
         self.session.upstream_modules_filter_task(task).await
     }
 
@@ -111,7 +119,10 @@ where
 
     /// A message of the response: through the downstream modules into the queue to the client.
     pub(super) async fn emit(&mut self, task: &mut HttpTask) -> Result<()> {
-        self.session.filter_task(task).await?;
+        match task {
+            HttpTask::Body(body, end) => self.session.filter_body_step(body, end)?,
+            _ => self.session.filter_task(task).await?,
+        }
         self.queue(task)
     }
 

@@ -37,14 +37,18 @@ pub(crate) struct Duplex<'a, SV: ProxyHttp, C: custom::Connector, L> {
     accept: Option<Box<HeaderValue>>,
     /// Why the upstream takes no more of the request.
     write_error: Option<BError>,
+    /// Others were let go first, since the last piece of what a message became.
+    gave_way: bool,
 }
 
 /// What the loop waited for.
 enum Event {
     Request(Option<Bytes>),
     Response(HttpTask),
-    /// The time of the delayed message has come.
+    /// The time of the delayed message has come; or the downstream modules have more of the last one.
     Due(HttpTask),
+    /// What decodes the response has more of the last message.
+    More(HttpTask),
     /// The response is complete, and has left.
     Over,
 }
@@ -71,6 +75,7 @@ where
             delayed: None,
             accept: None,
             write_error: None,
+            gave_way: false,
         }
     }
 
@@ -103,6 +108,7 @@ where
                 }
                 Event::Response(task) => self.response(task).await?,
                 Event::Due(task) => self.emit(task).await?,
+                Event::More(task) => self.pass(task).await?,
                 Event::Over => return Ok(()),
             }
         }
@@ -140,6 +146,9 @@ where
             Poll::Ready(Err(e)) => return Poll::Ready(Err(e.into_down())),
             Poll::Pending => false,
         };
+        if flushed && self.delayed.is_none() && self.is_pending() {
+            return self.poll_more(cx).map(Ok);
+        }
         if flushed && self.state.is_over() && self.delayed.is_none() {
             return Poll::Ready(Ok(Event::Over));
         }
@@ -183,8 +192,30 @@ where
 
     fn wants(&self) -> Wants {
         let mut wants = self.state.wants();
-        wants.response &= self.delayed.is_none();
+        wants.response &= self.delayed.is_none() && !self.is_pending();
         wants
+    }
+
+    /// Whether the last message of the response became more than one step of its decoding.
+    fn is_pending(&self) -> bool {
+        let session = &self.session;
+        session.downstream_modules_ctx.is_pending()
+            || session.upstream_compression.is_pending()
+            || session.upstream_modules_pending()
+    }
+
+    /// The next step. A few bytes may become gigabytes: others are served in between.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        self.gave_way = !self.gave_way;
+        if self.gave_way {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let task = HttpTask::Body(None, false);
+        Poll::Ready(match self.session.downstream_modules_ctx.is_pending() {
+            true => Event::Due(task),
+            false => Event::More(task),
+        })
     }
 
     fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event>> {
@@ -228,6 +259,11 @@ where
             }
         }
         self.state.response(self.message(task));
+        self.pass(task).await
+    }
+
+    /// Filters a message of the response, then queues or delays it.
+    async fn pass(&mut self, task: &mut HttpTask) -> Result<()> {
         match self.filter_response(task).await? {
             None | Some(Duration::ZERO) if self.session.downstream_modules_ctx.is_dormant() => {
                 self.queue(task)

@@ -74,6 +74,17 @@ impl HttpModule for ResponseCompression {
         Ok(())
     }
 
+    fn response_body_step(
+        &mut self,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+    ) -> Result<bool> {
+        if let Some(result) = self.0.step(body.as_ref(), end_of_stream) {
+            *body = Some(result?.0).filter(|bytes| !bytes.is_empty());
+        }
+        Ok(self.0.is_pending())
+    }
+
     /// A compressed body has bytes left at its end. They take the place of the trailers, which
     /// a body that cannot be decoded would be a high price for.
     fn response_trailer_filter(

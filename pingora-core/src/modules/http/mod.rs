@@ -90,6 +90,22 @@ pub trait HttpModule {
         Ok(())
     }
 
+    /// [`response_body_filter`](HttpModule::response_body_filter), of which a chunk that becomes much larger may become
+    /// several. `true` says that there is more, for further calls with no chunk and the same `end_of_stream`.
+    ///
+    /// # Errors
+    ///
+    /// An error ends the response.
+    #[doc(hidden)]
+    fn response_body_step(
+        &mut self,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+    ) -> Result<bool> {
+        self.response_body_filter(body, end_of_stream)?;
+        Ok(false)
+    }
+
     /// Sees the trailers of the response; bytes that it returns are the end of the body, and are
     /// sent in place of the trailers.
     ///
@@ -182,13 +198,25 @@ impl HttpModules {
             },
             several => Modules::Several(several.iter().map(|builder| builder.init()).collect()),
         };
-        HttpModuleCtx { modules }
+        HttpModuleCtx {
+            modules,
+            pending: None,
+        }
     }
 }
 
 /// The modules of one request, in the order in which they run.
 pub struct HttpModuleCtx {
     modules: Modules,
+    pending: Option<Pending>,
+}
+
+/// A module that has more of a chunk of the response body.
+#[derive(Clone, Copy)]
+struct Pending {
+    module: u8,
+    /// Whether the chunk was the last one.
+    end: bool,
 }
 
 /// Most requests have one module, need no list for it, and do not ask for it.
@@ -204,6 +232,7 @@ impl HttpModuleCtx {
     pub fn empty() -> Self {
         Self {
             modules: Modules::None,
+            pending: None,
         }
     }
 
@@ -307,6 +336,48 @@ impl HttpModuleCtx {
             module.response_body_filter(body, end_of_stream)?;
         }
         Ok(())
+    }
+
+    /// [`response_body_filter`](HttpModuleCtx::response_body_filter), of which a chunk that becomes much larger becomes
+    /// several: while [`is_pending`](HttpModuleCtx::is_pending), a call with no chunk yields the next one. Says whether
+    /// the body ends with what it leaves in `body`.
+    ///
+    /// # Errors
+    ///
+    /// The error of a module.
+    #[doc(hidden)]
+    pub fn response_body_step(
+        &mut self,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+    ) -> Result<bool> {
+        let resumed = self.pending.take();
+        let (from, mut end) = match resumed {
+            None => (0, end_of_stream),
+            Some(Pending { module, end }) => (module.into(), end || end_of_stream),
+        };
+        let mut pending = None;
+        for (at, module) in self.awake().iter_mut().enumerate().skip(from) {
+            // One module at a time: those after it get its chunks one by one.
+            match u8::try_from(at).ok().filter(|_| pending.is_none()) {
+                Some(at) => {
+                    if module.response_body_step(body, end)? {
+                        pending = Some(Pending { module: at, end });
+                        end = false;
+                    }
+                }
+                None => module.response_body_filter(body, end)?,
+            }
+        }
+        self.pending = pending;
+        Ok(end)
+    }
+
+    /// Whether a module has more of the last chunk of the response body.
+    #[doc(hidden)]
+    #[inline]
+    pub fn is_pending(&self) -> bool {
+        self.pending.is_some()
     }
 
     /// Passes the trailers of the response through the modules.

@@ -1,12 +1,12 @@
-//! The codecs behind [`Encode`]: one adapter over what the libraries have in common.
+//! The encoders behind [`Encode`]: one adapter over what the libraries have in common.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use flate2::write::{GzEncoder, MultiGzDecoder};
+use flate2::write::GzEncoder;
 use pingora_error::{OrErr, Result};
-use zstd::zstd_safe::{CParameter, DParameter};
+use zstd::zstd_safe::CParameter;
 
 use super::{DictionaryData, Encode, COMPRESSION_ERROR, DCZ_HEADER_SIZE, DCZ_MAGIC};
 
@@ -14,7 +14,7 @@ pub(super) type BoxedEncode = Box<dyn Encode + Send + Sync>;
 
 /// What one chunk may become. A few bytes of an encoded body can stand for gigabytes.
 /// (Tests are not built to get through that in a moment.)
-const MAX_OUTPUT_PER_CHUNK: usize = if cfg!(test) { 8 << 20 } else { 128 << 20 };
+pub(super) const MAX_OUTPUT_PER_CHUNK: usize = if cfg!(test) { 8 << 20 } else { 128 << 20 };
 
 /// Buffer between brotli and the sink.
 const BROTLI_BUFFER: usize = 16 << 10;
@@ -24,7 +24,7 @@ const BROTLI_WINDOW_LOG: u32 = 22;
 
 /// 8 MiB, which every decoder of the content coding has (RFC 9659, RFC 9842 section 5), and no
 /// more.
-const ZSTD_WINDOW_LOG: u32 = 23;
+pub(super) const ZSTD_WINDOW_LOG: u32 = 23;
 
 /// The highest level whose window is not larger than that by itself.
 const ZSTD_LAST_LEVEL_OF_WINDOW: i32 = 19;
@@ -77,24 +77,6 @@ fn zstd_encoder(
     Ok(encoder)
 }
 
-pub(super) fn gzip_decoder() -> BoxedEncode {
-    Metered::boxed("de-gzip", MultiGzDecoder::new(Sink::default()))
-}
-
-pub(super) fn brotli_decoder() -> BoxedEncode {
-    let writer = brotli::DecompressorWriter::new(Sink::default(), BROTLI_BUFFER);
-    Metered::boxed("de-brotli", BrotliDecoder(writer))
-}
-
-/// `None` if zstd cannot be set up, which is for want of memory.
-pub(super) fn zstd_decoder() -> Option<BoxedEncode> {
-    let mut decoder = zstd::stream::write::Decoder::new(Sink::default()).ok()?;
-    decoder
-        .set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG))
-        .ok()?;
-    Some(Metered::boxed("de-zstd", decoder))
-}
-
 /// Where a codec leaves its output.
 #[derive(Default)]
 struct Sink(Vec<u8>);
@@ -117,8 +99,6 @@ trait Codec: Write {
     /// Ends the stream, and fails if what was written is not a whole one.
     fn end(&mut self) -> io::Result<()>;
     fn sink(&mut self) -> &mut Sink;
-    /// Whether a stream of no bytes at all is a whole one.
-    const EMPTY_IS_WHOLE: bool;
 }
 
 /// A codec that counts.
@@ -158,9 +138,6 @@ impl<C: Codec> Metered<C> {
         }
         if end {
             self.ended = true;
-            if C::EMPTY_IS_WHOLE && self.total_in == 0 {
-                return Ok(());
-            }
             return self.codec.end();
         }
         if !input.is_empty() {
@@ -187,20 +164,6 @@ impl<C: Codec> Encode for Metered<C> {
 }
 
 impl Codec for GzEncoder<Sink> {
-    const EMPTY_IS_WHOLE: bool = false;
-
-    fn end(&mut self) -> io::Result<()> {
-        self.try_finish()
-    }
-
-    fn sink(&mut self) -> &mut Sink {
-        self.get_mut()
-    }
-}
-
-impl Codec for MultiGzDecoder<Sink> {
-    const EMPTY_IS_WHOLE: bool = true;
-
     fn end(&mut self) -> io::Result<()> {
         self.try_finish()
     }
@@ -211,20 +174,6 @@ impl Codec for MultiGzDecoder<Sink> {
 }
 
 impl Codec for zstd::stream::write::Encoder<'static, Sink> {
-    const EMPTY_IS_WHOLE: bool = false;
-
-    fn end(&mut self) -> io::Result<()> {
-        self.do_finish()
-    }
-
-    fn sink(&mut self) -> &mut Sink {
-        self.get_mut()
-    }
-}
-
-impl Codec for zstd::stream::write::Decoder<'static, Sink> {
-    const EMPTY_IS_WHOLE: bool = true;
-
     fn end(&mut self) -> io::Result<()> {
         self.do_finish()
     }
@@ -258,8 +207,6 @@ impl Write for BrotliEncoder {
 }
 
 impl Codec for BrotliEncoder {
-    const EMPTY_IS_WHOLE: bool = false;
-
     fn end(&mut self) -> io::Result<()> {
         // An error of the sink would be lost in `into_inner`, but it takes what is left: a full
         // window is far from its limit.
@@ -274,37 +221,5 @@ impl Codec for BrotliEncoder {
             Self::Writing(writer) => writer.get_mut(),
             Self::Ended(sink) => sink,
         }
-    }
-}
-
-/// Brotli's writer takes all input, but it may keep output that exceeds its buffer.
-struct BrotliDecoder(brotli::DecompressorWriter<Sink>);
-
-impl Write for BrotliDecoder {
-    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        self.0.write(data)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        loop {
-            let before = self.0.get_ref().0.len();
-            let _ = self.0.write(&[])?;
-            if self.0.get_ref().0.len() == before {
-                return Ok(());
-            }
-        }
-    }
-}
-
-impl Codec for BrotliDecoder {
-    const EMPTY_IS_WHOLE: bool = true;
-
-    fn end(&mut self) -> io::Result<()> {
-        self.flush()?;
-        self.0.close()
-    }
-
-    fn sink(&mut self) -> &mut Sink {
-        self.0.get_mut()
     }
 }

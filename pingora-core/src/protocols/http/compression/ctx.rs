@@ -13,7 +13,7 @@ use strum::EnumCount;
 
 use super::accept::Accepted;
 use super::codec::BoxedEncode;
-use super::{header, Algorithm, DictionaryData, COMPRESSION_ERROR};
+use super::{header, Algorithm, Decompression, DictionaryData, COMPRESSION_ERROR};
 use crate::protocols::http::HttpTask;
 
 /// Compresses or decompresses one response, as its request asks for.
@@ -35,11 +35,21 @@ pub struct ResponseCompressionCtx(Phase);
 
 enum Phase {
     Header(Settings),
-    Coding(BoxedEncode),
+    Coding(BoxedEncode, Pending),
     /// The body passes unchanged.
     Pass,
     /// The body could not be transformed, and what is left of it is withheld.
     Failed,
+}
+
+/// What a step has left of what it was given.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Pending {
+    Nothing,
+    /// More output, and whether it is the last.
+    Output {
+        end: bool,
+    },
 }
 
 struct Settings {
@@ -48,6 +58,8 @@ struct Settings {
     /// Algorithms, as bits.
     decompress: u8,
     preserve_etag: u8,
+    /// Boxed, for hardly anybody changes them.
+    limits: Option<Box<Decompression>>,
     head_request: bool,
     accepted: Accepted,
     dictionary: Option<Box<DictionaryData>>,
@@ -85,6 +97,7 @@ impl ResponseCompressionCtx {
             levels: [level_of(compression_level); Algorithm::COUNT],
             decompress: bits_of(decompress_enable),
             preserve_etag: bits_of(preserve_etag),
+            limits: None,
             head_request: false,
             accepted: Accepted::default(),
             dictionary: None,
@@ -104,7 +117,7 @@ impl ResponseCompressionCtx {
     pub fn is_enabled(&self) -> bool {
         match &self.0 {
             Phase::Header(settings) => settings.is_enabled(),
-            Phase::Coding(_) | Phase::Failed => true,
+            Phase::Coding(..) | Phase::Failed => true,
             Phase::Pass => false,
         }
     }
@@ -118,7 +131,7 @@ impl ResponseCompressionCtx {
     /// transformed.
     pub fn get_info(&self) -> Option<(&'static str, usize, usize, Duration)> {
         match &self.0 {
-            Phase::Coding(encoder) => Some(encoder.stat()),
+            Phase::Coding(encoder, _) => Some(encoder.stat()),
             _ => None,
         }
     }
@@ -148,6 +161,13 @@ impl ResponseCompressionCtx {
     pub fn adjust_algorithm_decompression(&mut self, algorithm: Algorithm, enabled: bool) {
         if let Some(settings) = self.settings() {
             set_bit(&mut settings.decompress, algorithm, enabled);
+        }
+    }
+
+    /// Sets how much a body may become when it is decompressed.
+    pub fn set_decompression_limits(&mut self, limits: Decompression) {
+        if let Some(settings) = self.settings() {
+            settings.limits = Some(Box::new(limits));
         }
     }
 
@@ -247,18 +267,58 @@ impl ResponseCompressionCtx {
 
     /// As [`response_body_filter`](Self::response_body_filter), with its errors.
     pub(crate) fn transform(&mut self, data: Option<&Bytes>, end: bool) -> Option<Result<Bytes>> {
-        match &mut self.0 {
-            Phase::Header(_) | Phase::Pass => None,
-            Phase::Coding(encoder) => {
-                let result = encoder.encode(data.map_or(&[], |data| data), end);
-                if let Err(error) = &result {
-                    warn!("the body of a response is cut short: {error}");
-                    self.0 = Phase::Failed;
-                }
-                Some(result)
+        let ran = self.run(data, end, |encoder, data, end| {
+            Ok((encoder.encode(data, end)?, false))
+        })?;
+        Some(ran.map(|(output, _)| output))
+    }
+
+    /// As [`transform`](Self::transform), but a chunk that leads to much leads to it step by step. Says too whether the
+    /// output ends the body: it does not while [`is_pending`](Self::is_pending).
+    pub(crate) fn step(
+        &mut self,
+        data: Option<&Bytes>,
+        end: bool,
+    ) -> Option<Result<(Bytes, bool)>> {
+        self.run(data, end, |encoder, data, end| {
+            encoder.encode_step(data, end)
+        })
+    }
+
+    fn run(
+        &mut self,
+        data: Option<&Bytes>,
+        end: bool,
+        run: impl FnOnce(&mut BoxedEncode, &[u8], bool) -> Result<(Bytes, bool)>,
+    ) -> Option<Result<(Bytes, bool)>> {
+        let (encoder, pending) = match &mut self.0 {
+            Phase::Header(_) | Phase::Pass => return None,
+            Phase::Coding(encoder, pending) => (encoder, pending),
+            Phase::Failed => return Some(Error::e_explain(COMPRESSION_ERROR, "failed before")),
+        };
+        let end = end || *pending == Pending::Output { end: true };
+        let ran = run(encoder, data.map_or(&[], |data| data), end);
+        Some(match ran {
+            Ok((output, more)) => {
+                *pending = match more {
+                    true => Pending::Output { end },
+                    false => Pending::Nothing,
+                };
+                Ok((output, end && !more))
             }
-            Phase::Failed => Some(Error::e_explain(COMPRESSION_ERROR, "failed before")),
-        }
+            Err(error) => {
+                warn!("the body of a response is cut short: {error}");
+                self.0 = Phase::Failed;
+                Err(error)
+            }
+        })
+    }
+
+    /// Whether a step has left output that is to be asked for, by an empty body, before there is further input.
+    #[doc(hidden)]
+    #[inline]
+    pub fn is_pending(&self) -> bool {
+        matches!(self.0, Phase::Coding(_, Pending::Output { .. }))
     }
 
     /// Applies the filters above to one step of the response.
@@ -267,21 +327,39 @@ impl ResponseCompressionCtx {
     /// trailers: the trailers are lost, but the body is whole. A body that cannot be transformed
     /// becomes [`HttpTask::Failed`].
     pub fn response_filter(&mut self, t: &mut HttpTask) {
+        self.filter(t, false);
+    }
+
+    /// [`response_filter`](Self::response_filter), with the output of a piece of the body step by step: each
+    /// [`HttpTask::Body`] without a piece yields the next one while [`is_pending`](Self::is_pending).
+    #[doc(hidden)]
+    pub fn response_filter_step(&mut self, t: &mut HttpTask) {
+        self.filter(t, true);
+    }
+
+    fn filter(&mut self, t: &mut HttpTask, by_steps: bool) {
         if !self.is_enabled() {
             return;
         }
-        let (result, end) = match t {
+        let result = match t {
             HttpTask::Header(resp, end) => {
                 self.response_header_filter(resp, *end);
                 return;
             }
-            HttpTask::Body(data, end) => (self.transform(data.as_ref(), *end), *end),
-            HttpTask::Trailer(_) | HttpTask::Done => (self.finish(), true),
+            HttpTask::Body(data, end) if by_steps => self.step(data.as_ref(), *end),
+            HttpTask::Body(data, end) => {
+                let output = self.transform(data.as_ref(), *end);
+                output.map(|output| output.map(|output| (output, *end)))
+            }
+            HttpTask::Trailer(_) | HttpTask::Done => {
+                let output = self.finish();
+                output.map(|output| output.map(|output| (output, true)))
+            }
             HttpTask::UpgradedBody(..) | HttpTask::Failed(_) => return,
         };
         match result {
             None => {}
-            Some(Ok(bytes)) => {
+            Some(Ok((bytes, end))) => {
                 let bytes = Some(bytes).filter(|bytes| !bytes.is_empty());
                 if matches!(t, HttpTask::Body(..)) || bytes.is_some() {
                     *t = HttpTask::Body(bytes, end);
@@ -392,7 +470,9 @@ impl Settings {
             Action::Compress(algorithm) => self.compress(algorithm, resp),
             Action::Decompress(algorithm) => self.decompress(algorithm, resp),
         };
-        coding.map_or(Phase::Pass, Phase::Coding)
+        coding.map_or(Phase::Pass, |coding| {
+            Phase::Coding(coding, Pending::Nothing)
+        })
     }
 
     fn compress(&self, algorithm: Algorithm, resp: &mut ResponseHeader) -> Option<BoxedEncode> {
@@ -407,7 +487,8 @@ impl Settings {
     }
 
     fn decompress(&self, algorithm: Algorithm, resp: &mut ResponseHeader) -> Option<BoxedEncode> {
-        let decoder = algorithm.decompressor(true)?;
+        let limits = self.limits.as_deref().copied().unwrap_or_default();
+        let decoder = algorithm.decoder(limits)?;
         header::remove_coding(resp);
         header::adjust_to_new_body(resp, self.preserves_etag(algorithm));
         Some(decoder)

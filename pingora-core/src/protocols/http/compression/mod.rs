@@ -10,6 +10,7 @@ use strum::EnumCount;
 mod accept;
 mod codec;
 mod ctx;
+mod decode;
 mod header;
 
 pub use ctx::ResponseCompressionCtx;
@@ -32,6 +33,30 @@ pub struct DictionaryData {
     pub hash: [u8; 32],
 }
 
+/// How much a body may become when it is decompressed. Beyond that it is cut short with [`COMPRESSION_ERROR`], or
+/// answered with 502 if nothing of it was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Decompression {
+    /// Bytes of the body when decompressed; `None`, the default, for no limit.
+    pub max_size: Option<u64>,
+    /// How many times as large as its coding it may be; 1100 by default, which is more than
+    /// gzip can become; `None` for no limit.
+    pub max_ratio: Option<u32>,
+    /// Bytes of the body up to which the ratio is not looked at: 16 MiB by default.
+    pub ratio_from: u64,
+}
+
+impl Default for Decompression {
+    fn default() -> Self {
+        Decompression {
+            max_size: None,
+            max_ratio: Some(1100),
+            ratio_from: 16 << 20,
+        }
+    }
+}
+
 /// One body on its way into or out of a content coding.
 pub trait Encode {
     /// Takes a chunk of input, the last one if `end`, and returns all output that it leads to;
@@ -42,6 +67,17 @@ pub trait Encode {
     /// [`COMPRESSION_ERROR`] if the input is malformed, cut short by `end`, or follows the end,
     /// and if a chunk leads to more than 128 MiB. The body cannot be continued then.
     fn encode(&mut self, input: &[u8], end: bool) -> Result<Bytes>;
+
+    /// Takes a chunk as [`encode`](Encode::encode) does, and returns the beginning of what it leads to. `true` says that
+    /// there is more, for further calls with no input and the same `end`. By default it is all there at once.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`encode`](Encode::encode).
+    #[doc(hidden)]
+    fn encode_step(&mut self, input: &[u8], end: bool) -> Result<(Bytes, bool)> {
+        Ok((self.encode(input, end)?, false))
+    }
 
     /// The name for logs, the bytes taken, the bytes returned, and the time spent.
     fn stat(&self) -> (&'static str, usize, usize, Duration);
@@ -104,11 +140,18 @@ impl Algorithm {
 
     /// A decompressor, if `enabled` and if [`can_decompress`](Self::can_decompress).
     pub fn decompressor(&self, enabled: bool) -> Option<Box<dyn Encode + Send + Sync>> {
+        match enabled {
+            true => self.decoder(Decompression::default()),
+            false => None,
+        }
+    }
+
+    /// A decompressor that keeps to these limits.
+    fn decoder(&self, limits: Decompression) -> Option<Box<dyn Encode + Send + Sync>> {
         match self {
-            _ if !enabled => None,
-            Algorithm::Gzip => Some(codec::gzip_decoder()),
-            Algorithm::Brotli => Some(codec::brotli_decoder()),
-            Algorithm::Zstd => codec::zstd_decoder(),
+            Algorithm::Gzip => Some(decode::gzip(limits)),
+            Algorithm::Brotli => Some(decode::brotli(limits)),
+            Algorithm::Zstd => decode::zstd(limits),
             Algorithm::Any | Algorithm::Dcb | Algorithm::Dcz | Algorithm::Other => None,
         }
     }

@@ -89,13 +89,21 @@ fn it_balances_between_the_upstreams_that_are_healthy() {
     });
 }
 
-/// Builds the project, into the folder that this test was built into: what both need is built
-/// once.
+#[test]
+fn its_unit_tests_script_a_connection() {
+    cargo("test");
+}
+
 fn build() -> PathBuf {
+    cargo("build").join("debug/drop-in")
+}
+
+/// Runs a command of cargo on the project, in the folder that this test was built into: what both need is built once.
+fn cargo(command: &str) -> PathBuf {
     let built = Path::new(env!("CARGO_BIN_EXE_reverse-proxy"));
     let target = built.ancestors().nth(2).unwrap();
     let status = Command::new(env!("CARGO"))
-        .args(["build", "--locked", "--manifest-path"])
+        .args([command, "--locked", "--manifest-path"])
         .arg(Path::new(PROJECT).join("Cargo.toml"))
         .env("CARGO_TARGET_DIR", target)
         .status()
@@ -104,7 +112,7 @@ fn build() -> PathBuf {
         status.success(),
         "see above; after a change of dependencies update its lock file"
     );
-    target.join("debug/drop-in")
+    target.to_path_buf()
 }
 
 /// A server that answers everything with its name.

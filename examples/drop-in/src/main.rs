@@ -89,3 +89,26 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     server.add_service(health);
     server.run_forever()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio_test::io::Builder;
+
+    #[tokio::test]
+    async fn an_upstream_is_told_one_host() -> Result<()> {
+        let client = Builder::new()
+            .read(b"GET /a HTTP/1.1\r\nHost: b\r\n\r\n")
+            .build();
+        let mut session = Session::new_h1(Box::new(client));
+        assert!(session.read_request().await?);
+        let mut request = session.req_header().clone();
+        let upstreams = LoadBalancer::try_from_iter(["127.0.0.1:1"]).expect("an address");
+        let proxy = Balanced(Arc::new(upstreams));
+        proxy
+            .upstream_request_filter(&mut session, &mut request, &mut ())
+            .await?;
+        assert_eq!(request.headers["host"], "upstream.test");
+        Ok(())
+    }
+}

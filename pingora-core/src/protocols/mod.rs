@@ -83,6 +83,13 @@ pub trait Peek {
 }
 
 /// Everything that a connection must be able to do; implemented for all types that can.
+///
+/// `tokio_test::io::Mock` does with the feature `mock`.
+#[diagnostic::on_unimplemented(
+    note = "`tokio_test::io::Mock` is a connection with the feature `mock`; a project that has pingora-core without its \
+            default features, as with the facade, adds to its [dev-dependencies]: \
+            pingora-core = {{ version = \"0.9.1\", features = [\"mock\"] }}"
+)]
 #[rustfmt::skip] // Grouped by what they are for.
 pub trait IO:
     AsyncRead + AsyncWrite + Shutdown + UniqueID

@@ -98,6 +98,13 @@ impl Program {
         }
     }
 
+    /// All that it logs until its end.
+    pub fn rest_of_log(&mut self) -> String {
+        let mut log = String::new();
+        self.stderr.read_to_string(&mut log).unwrap();
+        log
+    }
+
     /// A new connection to it.
     #[track_caller]
     pub fn connect(&self) -> UnixStream {

@@ -230,7 +230,8 @@ impl Server {
             &conf,
             &self.fds,
             &watch,
-        );
+        )
+        .unwrap_or_else(|e| fatal(&e));
         // Held here: a service that waits on its watch must not see the sender go.
         let life = Life {
             conf: &conf,

@@ -28,13 +28,16 @@ struct Running {
 
 impl Services {
     /// Starts services; `dependencies` are the indices of those that each one waits for.
+    ///
+    /// # Errors
+    /// One line, when a service cannot have its threads.
     pub(super) fn start(
         services: Vec<Box<dyn ServiceWithDependents>>,
         dependencies: &[Vec<usize>],
         conf: &Arc<ServerConf>,
         fds: &ListenFds,
         shutdown: &ShutdownWatch,
-    ) -> Self {
+    ) -> Result<Self, String> {
         let global = conf.runtime_opts();
         let ready: Vec<_> = services.iter().map(|_| watch::channel(false)).collect();
         let watches: Vec<_> = ready.iter().map(|(_, watch)| watch.clone()).collect();
@@ -45,11 +48,10 @@ impl Services {
             .map(|((service, (sender, ready)), dependencies)| {
                 let name = service.name().to_owned();
                 let listens = service.listen_addresses() != Some(Vec::new());
-                let threads = service.threads().unwrap_or(conf.threads);
                 let opts = service
                     .runtime_opts_override(&global)
                     .unwrap_or_else(|| global.clone());
-                let runtime = ServiceRuntime::new(&name, threads, conf, opts);
+                let runtime = ServiceRuntime::new(&name, service.threads(), conf, opts)?;
                 let start = Start {
                     service,
                     dependencies: dependencies.iter().map(|&i| watches[i].clone()).collect(),
@@ -61,16 +63,16 @@ impl Services {
                 let workers = Workers::new(runtime.handles().to_vec());
                 let run = conf.accepting().scope(start.run());
                 let root = runtime.handles()[0].spawn(workers.scope(run));
-                Running {
+                Ok(Running {
                     name,
                     listens,
                     ready,
                     runtime,
                     root,
-                }
+                })
             })
-            .collect();
-        Services { running }
+            .collect::<Result<_, String>>()?;
+        Ok(Services { running })
     }
 
     /// Waits until every service that listens does; the names of those that do not in time are

@@ -1,13 +1,15 @@
 //! The runtimes that services run on.
 
+use std::io;
 use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 use std::time::Duration;
 
 use pingora_runtime::{BlockingPoolOpts, Runtime, RuntimeBuilder, RuntimeOpts};
 use tokio::runtime::Handle;
 
-use super::configuration::ServerConf;
-use super::fatal;
+use super::configuration::{ServerConf, MAX_THREADS};
 use crate::worker::housekeeping_tasks;
 
 /// A service's runtime: one of several threads, or several of one thread.
@@ -17,8 +19,32 @@ pub(super) struct ServiceRuntime {
 }
 
 impl ServiceRuntime {
-    pub(super) fn new(name: &str, threads: usize, conf: &ServerConf, opts: RuntimeOpts) -> Self {
-        let threads = threads.max(1);
+    /// The runtime of a service that wants so many threads; the configuration's number when it does not say.
+    ///
+    /// # Errors
+    /// One line, when these are too many for anybody, or for the system.
+    pub(super) fn new(
+        name: &str,
+        wanted: Option<usize>,
+        conf: &ServerConf,
+        opts: RuntimeOpts,
+    ) -> Result<Self, String> {
+        let threads = wanted.unwrap_or(conf.threads).max(1);
+        let setting = match wanted {
+            Some(_) => format!("the service {name} wants {threads} threads"),
+            None => format!("threads: {threads}"),
+        };
+        if threads > MAX_THREADS {
+            return Err(format!(
+                "{setting}: expected a whole number from 0 to {MAX_THREADS}"
+            ));
+        }
+        probe(threads, conf.work_stealing).map_err(|(started, e)| {
+            format!(
+                "{setting}: the system allows no more than {started} for the service {name} ({e}): lower the number, \
+                 or raise the limits on processes (ulimit -u) and open files (ulimit -n)"
+            )
+        })?;
         let builder = RuntimeBuilder::new(threads, &name.replace('\0', " "))
             .work_steal(conf.work_stealing)
             .runtime_opts(opts)
@@ -36,12 +62,9 @@ impl ServiceRuntime {
             };
             ServiceRuntime { runtime, handles }
         };
-        // The builder panics when the system refuses a thread.
-        catch_unwind(AssertUnwindSafe(start)).unwrap_or_else(|_| {
-            fatal(&format!(
-                "cannot start {threads} threads for the service {name}"
-            ))
-        })
+        // The builder panics when the system refuses now what it allowed a moment ago.
+        catch_unwind(AssertUnwindSafe(start))
+            .map_err(|_| format!("{setting}: the system refuses them for the service {name}"))
     }
 
     /// One handle for each runtime, the first one for the service itself.
@@ -61,6 +84,41 @@ impl ServiceRuntime {
     pub(super) fn shut_down(self, timeout: Duration) {
         self.runtime.shutdown_timeout(timeout);
     }
+}
+
+/// Starts what so many workers need, and ends it again. The builder of runtimes does not tell when the system
+/// refuses it: it panics, or leaves workers out.
+///
+/// # Errors
+/// How many workers there can be, and why no more.
+fn probe(threads: usize, work_stealing: bool) -> Result<(), (usize, io::Error)> {
+    let over = Arc::new(AtomicBool::new(false));
+    let (mut started, mut reactors) = (Vec::new(), Vec::new());
+    let mut start = || -> io::Result<()> {
+        let over = over.clone();
+        started.push(std::thread::Builder::new().spawn(move || {
+            while !over.load(Ordering::Acquire) {
+                std::thread::park();
+            }
+        })?);
+        // Threads that share their work share a reactor too.
+        if !work_stealing || reactors.is_empty() {
+            reactors.push(
+                tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()?,
+            );
+        }
+        Ok(())
+    };
+    let probed = (0..threads).try_for_each(|n| start().map_err(|e| (n, e)));
+    over.store(true, Ordering::Release);
+    started.iter().for_each(|thread| thread.thread().unpark());
+    for thread in started {
+        // It has nothing in it that panics.
+        let _ = thread.join();
+    }
+    probed
 }
 
 /// Warns of settings that this build cannot act upon.

@@ -7,12 +7,15 @@ use pingora_error::{Error, ErrorType::ReadError, Result};
 use serde_json::{Map, Value};
 
 use super::yaml::{quoted, Node, Plain};
+use super::MAX_THREADS;
 
 /// What may stand for a key.
 enum Kind {
     Bool,
     /// A whole number of at least so much.
     Number(u64),
+    /// A whole number.
+    Range(RangeInclusive<u64>),
     OptNumber(RangeInclusive<u64>),
     /// Text that is not empty.
     Text,
@@ -25,6 +28,8 @@ enum Kind {
 
 const ANY: RangeInclusive<u64> = 0..=u64::MAX;
 const POSITIVE: RangeInclusive<u64> = 1..=u64::MAX;
+/// Numbers of threads, or of pools of them.
+const THREADS: RangeInclusive<u64> = 0..=MAX_THREADS as u64;
 
 /// Every key, in the order of the fields.
 const KEYS: &[(&str, Kind)] = &[
@@ -36,7 +41,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("user", Kind::OptText),
     ("group", Kind::OptText),
     ("working_directory", Kind::OptText),
-    ("threads", Kind::Number(0)),
+    ("threads", Kind::Range(THREADS)),
     ("listener_tasks_per_fd", Kind::Number(0)),
     ("work_stealing", Kind::Bool),
     ("runtime_enable_alt_timer", Kind::Bool),
@@ -46,15 +51,21 @@ const KEYS: &[(&str, Kind)] = &[
     ("client_bind_to_ipv4", Kind::Ipv4s),
     ("client_bind_to_ipv6", Kind::Ipv6s),
     ("upstream_keepalive_pool_size", Kind::Number(0)),
-    ("upstream_connect_offload_threadpools", Kind::OptNumber(ANY)),
+    (
+        "upstream_connect_offload_threadpools",
+        Kind::OptNumber(THREADS),
+    ),
     (
         "upstream_connect_offload_thread_per_pool",
-        Kind::OptNumber(ANY),
+        Kind::OptNumber(THREADS),
     ),
-    ("downstream_tls_offload_threadpools", Kind::OptNumber(ANY)),
+    (
+        "downstream_tls_offload_threadpools",
+        Kind::OptNumber(THREADS),
+    ),
     (
         "downstream_tls_offload_thread_per_pool",
-        Kind::OptNumber(ANY),
+        Kind::OptNumber(THREADS),
     ),
     ("upstream_debug_ssl_keylog", Kind::Bool),
     ("max_retries", Kind::Number(0)),
@@ -138,6 +149,7 @@ impl Kind {
                 _ => None,
             },
             Kind::Number(least) => number(*least..=u64::MAX),
+            Kind::Range(range) => number(range.clone()),
             Kind::OptNumber(range) => null.or_else(|| number(range.clone())),
             Kind::Text => nonempty(node).map(Value::from),
             Kind::OptText => null.or_else(|| nonempty(node).map(Value::from)),
@@ -152,6 +164,9 @@ impl Kind {
         match self {
             Kind::Bool => "true or false".to_string(),
             Kind::Number(least) => format!("a whole number of at least {least}"),
+            Kind::Range(range) => {
+                format!("a whole number from {} to {}", range.start(), range.end())
+            }
             Kind::OptNumber(range) if *range.end() == u64::MAX => {
                 format!("a whole number of at least {}, or null", range.start())
             }

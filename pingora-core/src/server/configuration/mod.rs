@@ -23,6 +23,9 @@ use pingora_runtime::{RuntimeMetricsOpts, RuntimeOpts};
 
 use crate::listeners::{accepting, AcceptStrategy};
 
+/// The most threads that a service may have; tokio tells no more apart.
+pub(crate) const MAX_THREADS: usize = u16::MAX as usize;
+
 /// What happens to requests that reach the server while it shuts down.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -58,7 +61,7 @@ pub struct ServerConf {
     /// The directory that a daemon runs in: `/` when unset.
     #[serde(serialize_with = "lossy_path")]
     pub working_directory: Option<PathBuf>,
-    /// Worker threads of each service that does not set its own number; 0 acts as 1.
+    /// Worker threads of each service that does not set its own number, 65,535 at most; 0 acts as 1.
     pub threads: usize,
     /// Tasks that accept connections on one listening socket, where the workers share it (`shared`); 0 acts as 1.
     pub listener_tasks_per_fd: usize,

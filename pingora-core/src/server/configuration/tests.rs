@@ -76,7 +76,6 @@ fn keys_that_are_not_named_have_the_given_defaults() {
 fn whole_numbers() {
     for key in [
         "version",
-        "threads",
         "listener_tasks_per_fd",
         "upstream_keepalive_pool_size",
         "max_retries",
@@ -97,10 +96,6 @@ fn whole_numbers_or_null() {
     for (key, least) in [
         ("grace_period_seconds", 0),
         ("graceful_shutdown_timeout_seconds", 0),
-        ("upstream_connect_offload_threadpools", 0),
-        ("upstream_connect_offload_thread_per_pool", 0),
-        ("downstream_tls_offload_threadpools", 0),
-        ("downstream_tls_offload_thread_per_pool", 0),
         ("upgrade_sock_connect_accept_max_retries", 0),
         ("max_blocking_threads", 1),
         ("blocking_threads_ttl_seconds", 0),
@@ -117,6 +112,22 @@ fn whole_numbers_or_null() {
             let text = refused(&format!("{key}: {bad}"));
             let expected = format!("a whole number of at least {least}, or null");
             assert!(text.contains(key) && text.contains(&expected), "{text}");
+        }
+    }
+    for (key, or_null) in [
+        ("threads", ""),
+        ("upstream_connect_offload_threadpools", ", or null"),
+        ("upstream_connect_offload_thread_per_pool", ", or null"),
+        ("downstream_tls_offload_threadpools", ", or null"),
+        ("downstream_tls_offload_thread_per_pool", ", or null"),
+    ] {
+        accepted(&format!("{key}: 0"));
+        accepted(&format!("{key}: 65535"));
+        for bad in ["-1", "65536", "100000", "\"many\"", "1.5", "[]"] {
+            let text = refused(&format!("{key}: {bad}"));
+            let expected =
+                format!("{key}: {bad}: expected a whole number from 0 to 65535{or_null}");
+            assert!(text.contains(&expected), "{text}");
         }
     }
     let key = "runtime_metrics_poll_time_histogram_buckets";

@@ -1,0 +1,45 @@
+//! What a program says when the system does not give it what its settings ask for.
+
+use super::tools::*;
+use tempfile::TempDir;
+
+const PROXY: &str = env!("CARGO_BIN_EXE_reverse-proxy");
+
+/// Runs the proxy under a limit of the shell with these settings; what it says before it ends.
+#[track_caller]
+fn refused(limit: &str, settings: &str) -> String {
+    let dir = TempDir::new().unwrap();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(at("conf.yaml"), settings).unwrap();
+    let (listen, script) = (
+        format!("unix:{}", at("s")),
+        format!("ulimit {limit} && exec \"$0\" \"$@\""),
+    );
+    let args = ["-c", &script, PROXY, "--listen", &listen];
+    let more = ["--upstream", "127.0.0.1:1", "--conf", &at("conf.yaml")];
+    let mut proxy =
+        Program::spawn_as_written("sh", &dir.path().join("s"), &[&args[..], &more].concat());
+    assert_eq!(proxy.wait(), Some(1));
+    proxy.rest_of_log()
+}
+
+#[test]
+fn more_threads_than_there_can_be_are_refused_in_words() {
+    let said = refused("-n 1000", "threads: 100000");
+    let expected = "threads: 100000: expected a whole number from 0 to 65535";
+    assert!(said.contains(expected), "{said}");
+    // No files for their reactors, and no memory for their stacks.
+    for (limit, work_stealing) in [("-n 60", false), ("-v 1000000", true)] {
+        let said = refused(
+            limit,
+            &format!("threads: 2000\nwork_stealing: {work_stealing}\n"),
+        );
+        let expected = "threads: 2000: the system allows no more than ";
+        assert!(said.contains(expected), "{said}");
+        assert!(
+            said.contains("ulimit -u") && said.contains("ulimit -n"),
+            "{said}"
+        );
+        assert!(!said.contains("panicked"), "{said}");
+    }
+}

@@ -35,7 +35,7 @@ pub use known::header_name_from_raw;
 pub use names::{decimal, ConnectionOption, Index, Names};
 pub use request::RequestHeader;
 pub use response::ResponseHeader;
-pub use value::{header_value_from_raw, header_value_from_slice};
+pub use value::{detach, header_value_from_raw, header_value_from_slice};
 
 pub use http::{HeaderMap as HMap, Method, StatusCode, Version};
 

@@ -386,6 +386,16 @@ impl RequestHeader {
         file.rsplit_once('.').map(|(_, extension)| extension)
     }
 
+    /// Copies what the header shares with the buffer that it was received in, as [`detach`](crate::detach) does for one
+    /// value: for a header that is kept after its request.
+    pub fn detach(&mut self) {
+        let head = self.change();
+        for value in head.parts.headers.values_mut() {
+            *value = crate::detach(value);
+        }
+        head.parts.uri = crate::target::detach(&head.parts.uri);
+    }
+
     /// The extensions, for changing them.
     pub fn extensions_mut(&mut self) -> &mut Extensions {
         &mut self.change().parts.extensions

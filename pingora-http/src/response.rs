@@ -288,6 +288,14 @@ impl ResponseHeader {
         self.insert_header(CONTENT_LENGTH, len)
     }
 
+    /// Copies what the header shares with the buffer that it was received in, as [`detach`](crate::detach) does for one
+    /// value: for a header that is kept after its exchange.
+    pub fn detach(&mut self) {
+        for value in self.parts.headers.values_mut() {
+            *value = crate::detach(value);
+        }
+    }
+
     /// The extensions, for changing them.
     pub fn extensions_mut(&mut self) -> &mut Extensions {
         &mut self.parts.extensions

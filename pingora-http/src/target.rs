@@ -2,7 +2,7 @@
 
 use crate::authority::{raw_target_authority, RawTargetAuthority};
 use bytes::Bytes;
-use http::uri::PathAndQuery;
+use http::uri::{Authority, PathAndQuery};
 use http::Uri;
 use pingora_error::{Error, ErrorType::InvalidHTTPHeader, OrErr, Result};
 
@@ -100,4 +100,22 @@ fn path_of(target: &[u8]) -> Bytes {
 
 fn lossy(path: &[u8]) -> Bytes {
     Bytes::from(String::from_utf8_lossy(path).into_owned())
+}
+
+/// Makes a copy of a URI that shares no memory with it.
+pub(crate) fn detach(uri: &Uri) -> Uri {
+    let copy = |part: &str| Bytes::copy_from_slice(part.as_bytes());
+    let mut parts = uri.clone().into_parts();
+    if let Some(path) = &mut parts.path_and_query {
+        if let Ok(copied) = PathAndQuery::from_maybe_shared(copy(path.as_str())) {
+            *path = copied;
+        }
+    }
+    if let Some(authority) = &mut parts.authority {
+        if let Ok(copied) = Authority::from_maybe_shared(copy(authority.as_str())) {
+            *authority = copied;
+        }
+    }
+    // Its parts were those of a URI.
+    Uri::from_parts(parts).unwrap_or_else(|_| uri.clone())
 }

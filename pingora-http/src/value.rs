@@ -21,6 +21,27 @@ pub fn header_value_from_slice(raw: &[u8]) -> HeaderValue {
     HeaderValue::from_bytes(raw).unwrap_or_else(|_| cleaned(raw))
 }
 
+/// Makes a copy of a field value that shares no memory with it.
+///
+/// A value of a received head is a slice of the buffer that the head was read into, and so is its clone: who keeps one
+/// keeps all of the buffer, which is 4 KiB or more. What is kept for longer than the request is copied by this.
+///
+/// ```
+/// use pingora_http::{detach, RequestHeader};
+///
+/// let mut request = RequestHeader::build("GET", b"/", None)?;
+/// request.insert_header("User-Agent", "curl")?;
+/// let kept = detach(&request.headers["user-agent"]);
+/// assert_eq!(kept, "curl");
+/// # Ok::<(), Box<pingora_error::Error>>(())
+/// ```
+pub fn detach(value: &HeaderValue) -> HeaderValue {
+    let bytes = Bytes::copy_from_slice(value.as_bytes());
+    let mut copy = HeaderValue::from_maybe_shared(bytes).unwrap_or_else(|_| empty());
+    copy.set_sensitive(value.is_sensitive());
+    copy
+}
+
 /// What is returned for bytes that a value refuses after they were found, or made, acceptable: it does not
 /// happen, and would do no harm.
 fn empty() -> HeaderValue {
@@ -144,6 +165,18 @@ mod tests {
             }
         }
         assert!(!has_refused(b""));
+    }
+
+    #[test]
+    fn a_detached_value_is_a_copy() {
+        let head = Bytes::from_static(b"Name: value\xff\r\n");
+        let mut value = header_value_from_raw(head.slice(6..12));
+        value.set_sensitive(true);
+        let copy = detach(&value);
+        assert_eq!(copy, value);
+        assert!(copy.is_sensitive());
+        assert_ne!(copy.as_bytes().as_ptr(), value.as_bytes().as_ptr());
+        assert_eq!(detach(&empty()), "");
     }
 
     #[test]

@@ -62,6 +62,9 @@ pub struct HttpServerOptions {
     /// After how long an HTTP/2 client is asked whether it is still there, and how long it has to answer before
     /// the connection is closed: 60 s for `None`, never for zero.
     pub h2_ping_interval: Option<std::time::Duration>,
+    /// How long a tunnel of a proxy (an upgraded connection such as a WebSocket, or one of CONNECT) may carry no byte in
+    /// either direction before it is closed; `None` for no limit.
+    pub tunnel_idle_timeout: Option<std::time::Duration>,
     /// Bytes of responses that may stand between the origins and the socket of an HTTP/2 connection, over all its
     /// streams: 1 MiB for `None`. While the client takes nothing and there are more, no stream takes further ones.
     pub h2_connection_send_buffer: Option<usize>,

@@ -358,3 +358,30 @@ fn clones_are_shared_until_one_is_changed() {
     header.insert_header("a", "b").unwrap();
     assert!(!std::ptr::eq(&header.headers, &clone.headers));
 }
+
+#[test]
+fn a_detached_header_is_the_same_and_shares_nothing() {
+    let received = Bytes::from_static(b"/path?query\xffvalue");
+    let mut request = RequestHeader::blank();
+    request
+        .start(Method::GET, received.slice(..11), Version::HTTP_11, 1)
+        .unwrap();
+    let value = crate::header_value_from_raw(received.slice(12..));
+    request.raw_fields().append(b"X-Kept", value).unwrap();
+    let before = request.clone();
+    request.detach();
+    assert_eq!(request.uri, before.uri);
+    assert_eq!(request.raw_path(), b"/path?query");
+    assert_eq!(request.headers, before.headers);
+    for kept in [
+        request.uri.path().as_ptr(),
+        request.headers["x-kept"].as_bytes().as_ptr(),
+    ] {
+        assert!(!received.as_ptr_range().contains(&kept));
+    }
+    for uri in ["http://a:80/b?c", "*", "/"] {
+        request.set_uri(uri.parse().unwrap());
+        request.detach();
+        assert_eq!(request.uri, uri);
+    }
+}

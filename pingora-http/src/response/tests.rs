@@ -1,4 +1,5 @@
 use super::*;
+use bytes::Bytes;
 
 fn ok() -> ResponseHeader {
     ResponseHeader::build(200, None).unwrap()
@@ -141,4 +142,16 @@ fn headers_are_small_and_shared() {
     fn shared<T: Send + Sync + Unpin>() {}
     shared::<ResponseHeader>();
     assert!(size_of::<ResponseHeader>() <= size_of::<Parts>() + 80);
+}
+
+#[test]
+fn a_detached_header_is_the_same_and_shares_nothing() {
+    let received = Bytes::from_static(b"value");
+    let mut response = ResponseHeader::build(200, None).unwrap();
+    let value = crate::header_value_from_raw(received.clone());
+    response.append_header("X-Kept", value).unwrap();
+    response.detach();
+    assert_eq!(response.headers["x-kept"], "value");
+    let kept = response.headers["x-kept"].as_bytes().as_ptr();
+    assert!(!received.as_ptr_range().contains(&kept));
 }

@@ -4,6 +4,7 @@
 //! taken at the other end, so that a slow reader stops its sender and memory is bounded.
 
 mod filter;
+mod idle;
 mod state;
 
 use std::pin::Pin;
@@ -14,7 +15,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, Version};
 use pingora_core::connectors::http::custom;
 use pingora_core::protocols::http::HttpTask;
-use pingora_error::ErrorType::InvalidHTTPHeader;
+use pingora_error::ErrorType::{InvalidHTTPHeader, ReadTimedout};
 use pingora_error::{BError, Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use tokio::time::Sleep;
@@ -22,6 +23,7 @@ use tokio::time::Sleep;
 use crate::request_policy::websocket;
 use crate::upstream::Link;
 use crate::{HttpProxy, ProxyHttp, Session};
+use idle::Idle;
 use state::{Message, State, Wants};
 
 /// One exchange between a client and an upstream.
@@ -39,6 +41,8 @@ pub(crate) struct Duplex<'a, SV: ProxyHttp, C: custom::Connector, L> {
     write_error: Option<BError>,
     /// Others were let go first, since the last piece of what a message became.
     gave_way: bool,
+    /// The time for which nothing passes the tunnel that this has become, where it has a limit.
+    idle: Option<Box<Idle>>,
 }
 
 /// What the loop waited for.
@@ -76,6 +80,7 @@ where
             accept: None,
             write_error: None,
             gave_way: false,
+            idle: None,
         }
     }
 
@@ -101,6 +106,9 @@ where
         loop {
             // What passes is lent to those that look at it: a future holds all that it is given.
             let mut event = std::future::poll_fn(|cx| self.poll_event(cx)).await?;
+            if let Some(idle) = &mut self.idle {
+                idle.passed();
+            }
             match &mut event {
                 Event::Request(body) => {
                     let end = body.is_none() || self.session.is_body_done();
@@ -172,7 +180,26 @@ where
                 return Poll::Ready(Err(e.into_down()));
             }
         }
+        if self.state.is_tunnel() {
+            return self.poll_idle(cx);
+        }
         Poll::Pending
+    }
+
+    /// Fails when nothing has passed a tunnel for as long as the server's options let it.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event>> {
+        if self.idle.is_none() {
+            let options = self.proxy.server_options.as_ref();
+            let limit = options.and_then(|options| options.tunnel_idle_timeout);
+            self.idle = limit.map(|limit| Box::new(Idle::new(limit)));
+        }
+        let Some(idle) = &mut self.idle else {
+            return Poll::Pending;
+        };
+        idle.poll(cx).map(|()| {
+            let why = format!("nothing passed a tunnel for {:?}", idle.limit());
+            Err(Error::explain(ReadTimedout, why).into_down())
+        })
     }
 
     /// Whether the client's connection has room for the beginning of a body, which may come with its head.

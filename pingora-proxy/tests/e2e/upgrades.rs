@@ -53,6 +53,23 @@ fn an_origin_that_ends_a_websocket_ends_it_for_the_client() {
 }
 
 #[test]
+fn a_tunnel_that_nothing_passes_is_closed_where_that_has_a_limit() {
+    let origin = Origin::scripted(|mut wire, _| {
+        wire.read_message();
+        wire.send(SWITCH);
+        wire.send("hello");
+        wire.expect_end();
+    });
+    let mut setup = Setup::default();
+    setup.options.tunnel_idle_timeout = Some(std::time::Duration::from_millis(100));
+    let proxy = Proxy::start_with(setup, forward_to(origin.path()));
+    let mut client = proxy.connect();
+    client.send(ASK);
+    client.read_head();
+    assert_eq!(client.read_to_end(), b"hello");
+}
+
+#[test]
 fn an_upgrade_that_is_refused_is_an_ordinary_answer() {
     let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno");
     let proxy = Proxy::to(&origin);

@@ -33,6 +33,8 @@ const LONG_BODY: u64 = 16 * 1024;
 /// Bytes asked for at once while what is read has to wait for its reader. The stream below reads ahead for
 /// those who ask for less.
 const LITTLE: usize = 16 * 1024;
+/// Bytes that are read for nothing of a peer whose connection was closed.
+const LINGER_BYTES: usize = 1 << 20;
 /// Bytes that a read into the worker's buffer can bring.
 const SCRATCH: usize = 32 * 1024;
 
@@ -457,11 +459,13 @@ impl Conn {
     /// read and dropped for a while, since bytes that arrive at a closed socket would make the kernel
     /// reset the connection and the peer lose its answer (RFC 9112 section 9.6).
     ///
-    /// It takes `linger` at most.
+    /// It takes `linger` at most, and ends earlier when the peer has sent [`LINGER_BYTES`] meanwhile: to read for nothing
+    /// costs as much as to read for an answer.
     pub(super) async fn close(&mut self, linger: Duration) {
         self.reading = Reading::Ended;
         self.read_by(linger);
         let mut open = true;
+        let mut left = LINGER_BYTES;
         std::future::poll_fn(|cx| loop {
             if open {
                 match Pin::new(&mut self.stream).poll_shutdown(cx) {
@@ -474,7 +478,8 @@ impl Conn {
             self.buf.clear();
             match self.poll_read(cx) {
                 Poll::Ready(Ok(n)) if n > 0 => {
-                    if self.read_overdue(cx) {
+                    left = left.saturating_sub(n);
+                    if left == 0 || self.read_overdue(cx) {
                         return Poll::Ready(());
                     }
                 }

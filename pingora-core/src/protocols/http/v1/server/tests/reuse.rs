@@ -298,3 +298,26 @@ async fn a_close_lingers() {
     assert!(kept.unwrap().is_none());
     assert!(got.ends_with(b"\r\n\r\nx"));
 }
+
+/// Its time is not up by then, and does not pass.
+#[tokio::test(start_paused = true)]
+async fn a_close_does_not_read_for_nothing_what_never_ends() {
+    let (mut client, stream) = tokio::io::duplex(64 * 1024);
+    let mut session = HttpSession::new(Box::new(stream));
+    client.write_all(GET.as_bytes()).await.unwrap();
+    session.read_request().await.unwrap();
+    session.set_server_keepalive(None);
+    answer(&mut session, "x").await;
+    let sent = async {
+        let mut sent = 0;
+        while client.write_all(&[b'x'; 1024]).await.is_ok() {
+            sent += 1024;
+        }
+        sent
+    };
+    let begun = tokio::time::Instant::now();
+    let (sent, kept) = tokio::join!(sent, session.reuse());
+    assert!(kept.unwrap().is_none());
+    assert!((1 << 20..2 << 20).contains(&sent), "{sent}");
+    assert_eq!(begun.elapsed().as_secs(), 0);
+}

@@ -146,7 +146,7 @@ impl HttpPeer {
     ///
     /// A name is looked up by the system at once, which blocks the thread; the first answer is taken. That is for
     /// addresses and for names that are known to resolve. In a request, a name is better looked up by a
-    /// [`Resolver`](super::resolve::Resolver), which does not block and keeps the answer, or by
+    /// [`Resolver`], which does not block and keeps the answer, or by
     /// [`HttpPeer::resolve`]; outside of one, [`HttpPeer::try_new`] returns an error in place of a panic.
     ///
     /// # Panics
@@ -175,7 +175,7 @@ impl HttpPeer {
     /// A peer at `name`, which is `host:port`, over TLS with the server name `sni` if `tls`. The name is looked up by
     /// the system on a thread where that may block; the first answer is taken.
     ///
-    /// This asks the system each time. A [`Resolver`](super::resolve::Resolver) keeps the answer.
+    /// This asks the system each time. A [`Resolver`] keeps the answer.
     ///
     /// # Errors
     /// `SocketError` when `name` is not of this form, `ConnectError` when it cannot be resolved, has no address, or

@@ -1,12 +1,15 @@
 //! Which peers may use connections that were made for others.
 
+use pingora_error::ErrorType::InvalidCert;
+use pingora_http::RequestHeader;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+
 use super::clients::says;
 use super::*;
 use crate::connectors::http;
 use crate::protocols::http::client::HttpSession;
 use crate::protocols::ALPN;
 use crate::upstreams::peer::{BasicPeer, Peer};
-use pingora_error::ErrorType::InvalidCert;
 
 /// The server as a peer that is trusted for this authority's sake.
 fn tenant(server: &Server, authority: &Authority) -> HttpPeer {
@@ -49,12 +52,11 @@ async fn so_is_one_of_a_basic_peer() {
     assert!(connector.reused_stream(&named).await.is_some());
 }
 
-#[tokio::test]
-async fn so_are_those_of_http2_while_they_are_in_use_and_later() {
-    let authority = Authority::new();
+/// Answers every request on every connection, in HTTP/1.1 or HTTP/2.
+async fn answering(authority: &Authority, alpn: ALPN) -> Arc<Server> {
     let pair = authority.ordinary();
     let mut settings = TlsSettings::intermediate(&pair.cert, &pair.key).unwrap();
-    settings.set_alpn(ALPN::H2);
+    settings.set_alpn(alpn.clone());
     let server = Arc::new(Server::new(settings).await);
     let serving = server.clone();
     tokio::spawn(async move {
@@ -62,34 +64,77 @@ async fn so_are_those_of_http2_while_they_are_in_use_and_later() {
             let Ok(stream) = serving.accept().await else {
                 continue;
             };
-            tokio::spawn(async move {
-                let Ok(mut connection) = h2::server::handshake(stream).await else {
-                    return;
-                };
-                while let Some(Ok(_)) = connection.accept().await {}
-            });
+            match alpn {
+                ALPN::H2 => tokio::spawn(answer_h2(stream)),
+                _ => tokio::spawn(answer_h1(stream)),
+            };
         }
     });
-    let tenant = |authority: &Authority| {
-        let mut peer = tenant(&server, authority);
-        peer.options.alpn = ALPN::H2;
-        peer.options.max_h2_streams = 10;
-        peer
-    };
-    let connector = http::Connector::new(None);
-    let (a, b) = (tenant(&authority), tenant(&Authority::new()));
-    let (session, reused) = connector.get_http_session(&a).await.unwrap();
-    assert!(matches!(session, HttpSession::H2(_)) && !reused);
-    let e = connector.get_http_session(&b).await.err().unwrap();
-    says(&e, &InvalidCert, "unknown CA");
-    let (second, reused) = connector.get_http_session(&a).await.unwrap();
-    assert!(reused, "it is in use, with room");
+    server
+}
 
-    for session in [session, second] {
-        connector.release_http_session(session, &a, None).await;
+async fn answer_h1(stream: Stream) {
+    let mut stream = BufReader::new(stream);
+    let mut line = String::new();
+    while stream.read_line(&mut line).await.is_ok_and(|n| n > 0) {
+        if line == "\r\n" {
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+            stream.write_all(answer).await.unwrap();
+            stream.flush().await.unwrap();
+        }
+        line.clear();
     }
-    let e = connector.get_http_session(&b).await.err().unwrap();
-    says(&e, &InvalidCert, "unknown CA");
-    let (_, reused) = connector.get_http_session(&a).await.unwrap();
-    assert!(reused, "it is idle");
+}
+
+async fn answer_h2(stream: Stream) {
+    let Ok(mut connection) = h2::server::handshake(stream).await else {
+        return;
+    };
+    while let Some(Ok((_, mut respond))) = connection.accept().await {
+        let response = ::http::Response::new(());
+        respond.send_response(response, true).unwrap();
+    }
+}
+
+async fn exchange(session: &mut HttpSession) {
+    let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+    request.insert_header("Host", "name.example").unwrap();
+    let request = Box::new(request);
+    session.write_request_header(request).await.unwrap();
+    session.finish_request_body().await.unwrap();
+    session.read_response_header().await.unwrap();
+    while session.read_response_body().await.unwrap().is_some() {}
+}
+
+#[tokio::test]
+async fn so_are_http_sessions_while_they_are_in_use_and_later() {
+    for alpn in [ALPN::H1, ALPN::H2] {
+        let authority = Authority::new();
+        let server = answering(&authority, alpn.clone()).await;
+        let tenant = |authority: &Authority| {
+            let mut peer = tenant(&server, authority);
+            peer.options.alpn = alpn.clone();
+            peer.options.max_h2_streams = 10;
+            peer
+        };
+        let connector = http::Connector::new(None);
+        let (a, b) = (tenant(&authority), tenant(&Authority::new()));
+        let (mut session, reused) = connector.get_http_session(&a).await.unwrap();
+        assert!(!reused);
+        let e = connector.get_http_session(&b).await.err().unwrap();
+        says(&e, &InvalidCert, "unknown CA");
+        if alpn == ALPN::H2 {
+            let (mut second, reused) = connector.get_http_session(&a).await.unwrap();
+            assert!(reused, "it is in use, with room");
+            exchange(&mut second).await;
+            connector.release_http_session(second, &a, None).await;
+        }
+        exchange(&mut session).await;
+        connector.release_http_session(session, &a, None).await;
+
+        let e = connector.get_http_session(&b).await.err().unwrap();
+        says(&e, &InvalidCert, "unknown CA");
+        let (_, reused) = connector.get_http_session(&a).await.unwrap();
+        assert!(reused, "it is idle");
+    }
 }

@@ -8,5 +8,6 @@ mod common;
 mod connections;
 mod failures;
 mod forwarding;
+mod padding;
 mod pairs;
 mod real;

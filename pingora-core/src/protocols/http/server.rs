@@ -139,8 +139,10 @@ impl Session {
     pub async fn read_request(&mut self) -> Result<bool> {
         match self {
             Session::H1(s) => Ok(s.read_request().await?.is_some()),
-            // A stream begins with its request, and a custom session is made with it.
-            Session::H2(_) | Session::Custom(_) => Ok(true),
+            // A stream begins with its request.
+            Session::H2(s) => s.read_empty_body().await.map(|()| true),
+            // A custom session is made with it.
+            Session::Custom(_) => Ok(true),
         }
     }
 

@@ -11,6 +11,7 @@ pub mod client;
 pub(crate) mod conn_state;
 pub(crate) mod guard;
 mod out;
+mod padding;
 pub mod server;
 
 use out::{Out, Sent};

@@ -11,7 +11,7 @@ use pingora_error::ErrorType::H2Error;
 use pingora_error::{Error, Result};
 
 use super::conn_state::{ConnState, Place};
-use super::stream_error;
+use super::{padding, stream_error};
 use crate::protocols::http::trailers;
 
 /// Bytes of connection window that are asked for at once, so that one stream does not hold back the others.
@@ -74,7 +74,10 @@ impl Out {
     /// Nothing follows but trailers, of which those that can be none are left out.
     pub(crate) fn end(&mut self, trailers: Option<HeaderMap>) {
         let trailers = trailers.map(trailers::to_send);
-        let trailers = trailers.filter(|trailers| !trailers.is_empty());
+        let mut trailers = trailers.filter(|trailers| !trailers.is_empty());
+        if let Some(trailers) = &mut trailers {
+            padding::trim(trailers);
+        }
         self.end = Some(trailers.map_or(End::Plain, End::Trailers));
     }
 
@@ -224,8 +227,12 @@ mod tests {
         let mut out = Out::default();
         out.end(Some(trailers.clone()));
         assert!(out.is_bare_end());
-        trailers.append("grpc-status", http::HeaderValue::from_static("0"));
+        trailers.append("grpc-status", http::HeaderValue::from_static(" 0\t"));
         out.end(Some(trailers));
-        assert!(matches!(&out.end, Some(End::Trailers(left)) if left.len() == 1));
+        let Some(End::Trailers(left)) = &out.end else {
+            panic!("no trailers");
+        };
+        assert_eq!(left.len(), 1);
+        assert_eq!(left["grpc-status"], "0");
     }
 }

@@ -7,6 +7,7 @@ use pingora_error::ErrorType::InvalidHTTPHeader;
 use pingora_error::{Error, OrErr, Result};
 use pingora_http::{Names, RequestHeader};
 
+use super::super::padding;
 use crate::protocols::http::v1::proto::framing;
 
 /// Translates a head: Host becomes `:authority`, and fields of the connection go.
@@ -22,6 +23,7 @@ pub(super) fn translate(mut req: RequestHeader, tls: bool) -> Result<Request<()>
     let target = connect.then(|| req.raw_path().to_vec());
     let mut parts = http::request::Parts::from(req);
     let host = parts.headers.remove(header::HOST);
+    padding::trim(&mut parts.headers);
     let authority = match (parts.uri.authority(), host, target) {
         (Some(authority), _, _) => Some(authority.clone()),
         (None, Some(host), _) if !host.is_empty() => Some(authority(host.as_bytes())?),
@@ -91,6 +93,7 @@ mod tests {
             ("TE", "deflate;q=0.5", None),
             ("TE", "gzip , Trailers", Some("trailers")),
             ("Trailer", "x-sum", Some("x-sum")),
+            ("X-Configured", " a b\t", Some("a b")),
             ("Proxy-Authorization", "Basic eDp5", Some("Basic eDp5")),
         ] {
             let mut request = RequestHeader::build(Method::GET, b"/", None).unwrap();

@@ -5,6 +5,7 @@ use http::header::{HeaderMap, HOST, TE};
 use http::Method;
 use pingora_http::{Names, RequestHeader};
 
+use super::super::padding::is_padded;
 use crate::protocols::http::authority::validate_request_authority;
 use crate::protocols::http::v1::proto::framing;
 
@@ -60,7 +61,6 @@ pub(super) fn trailers(trailers: &HeaderMap) -> Result<(), Reason> {
 fn fields(fields: &HeaderMap) -> Result<(), Reason> {
     let malformed = fields.iter().any(|(name, value)| {
         let value = value.as_bytes();
-        let padded = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
         // RFC 9113 section 8.2.1. The `http` crate's types have neither upper case nor CR, LF or NUL; the
         // check does not depend on it.
         Names::only(name).has_any(Names::OF_CONNECTION)
@@ -70,8 +70,7 @@ fn fields(fields: &HeaderMap) -> Result<(), Reason> {
                 .bytes()
                 .any(|b| b.is_ascii_uppercase() || b <= b' ' || b >= 0x7f || b == b':')
             || value.iter().any(|b| matches!(b, b'\r' | b'\n' | 0))
-            || padded(value.first())
-            || padded(value.last())
+            || is_padded(value)
     });
     match malformed {
         true => Err(Reason::PROTOCOL_ERROR),

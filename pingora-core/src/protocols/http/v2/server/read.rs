@@ -167,6 +167,32 @@ impl HttpSession {
         Ok(())
     }
 
+    /// Waits for the end of a request that promises a body of no bytes and has not ended with its head: an origin of
+    /// HTTP/1.1 takes it for complete when it sees the head, so it is passed on when it is.
+    ///
+    /// # Errors
+    /// Those of [`HttpSession::read_body_bytes`].
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub(crate) async fn read_empty_body(&mut self) -> Result<()> {
+        std::future::poll_fn(|cx| self.poll_empty_body(cx)).await
+    }
+
+    fn poll_empty_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let ends_later = self.inner.reading.promised == Some(0)
+            && !self.awaits_tunnel()
+            && matches!(
+                self.inner.reading.state,
+                ReadState::Body | ReadState::Trailers
+            );
+        match ends_later {
+            // The first byte is one too many, and resets the stream.
+            true => self.poll_read_body(cx).map_ok(|_| ()),
+            false => Poll::Ready(Ok(())),
+        }
+    }
+
     /// Gives the client its window back for what was passed on.
     fn release(&mut self) {
         let n = std::mem::take(&mut self.inner.reading.unreleased);

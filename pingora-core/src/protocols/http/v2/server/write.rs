@@ -13,7 +13,7 @@ use pingora_http::{Names, ResponseHeader};
 
 use super::super::conn_state::ConnState;
 use super::super::out::Sent;
-use super::super::stream_error;
+use super::super::{padding, stream_error};
 use super::read::broken;
 use super::{HttpSession, Tunnel, Writing, INFORMATIONAL, WRITE_TIMEOUT};
 use crate::protocols::http::v1::due_in;
@@ -406,5 +406,6 @@ fn message(header: &ResponseHeader) -> Response<()> {
     *message.status_mut() = header.status;
     *message.version_mut() = Version::HTTP_2;
     *message.headers_mut() = header.headers.clone();
+    padding::trim(message.headers_mut());
     message
 }

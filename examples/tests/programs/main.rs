@@ -5,6 +5,7 @@
 mod accept;
 #[path = "../../../pingora-core/tests/tls_certs/mod.rs"]
 mod certs;
+mod daemon;
 mod limits;
 mod reverse_proxy;
 mod tls;

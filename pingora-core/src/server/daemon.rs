@@ -23,7 +23,7 @@ use super::users;
 /// How long the starting process waits for the daemon, unless configured.
 const READY_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long the daemon's services may take until they listen, unless configured.
-pub(super) const NOTIFY_TIMEOUT: Duration = Duration::from_secs(60);
+const NOTIFY_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a daemon may take to be set up: nothing in it waits for anything.
 const SETUP_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -53,13 +53,7 @@ pub(super) fn start(conf: &ServerConf) -> Result<(), String> {
     match forked.map_err(|e| format!("cannot start another process: {e}"))? {
         ForkResult::Parent { .. } => {
             drop(daemon);
-            let timeout = if conf.daemon_wait_for_ready {
-                conf.daemon_ready_timeout_seconds
-                    .map_or(READY_TIMEOUT, |s| Duration::from_secs(s.get()))
-            } else {
-                SETUP_TIMEOUT
-            };
-            wait(parent, timeout)?;
+            wait(parent, ready_timeout(conf))?;
             std::process::exit(0)
         }
         ForkResult::Child => {
@@ -72,6 +66,22 @@ pub(super) fn start(conf: &ServerConf) -> Result<(), String> {
             Ok(())
         }
     }
+}
+
+/// How long the starting process waits for the daemon.
+fn ready_timeout(conf: &ServerConf) -> Duration {
+    match conf.daemon_wait_for_ready {
+        true => conf
+            .daemon_ready_timeout_seconds
+            .map_or(READY_TIMEOUT, |s| Duration::from_secs(s.get())),
+        false => SETUP_TIMEOUT,
+    }
+}
+
+/// How long the daemon's services may take until they listen.
+pub(super) fn notify_timeout(conf: &ServerConf) -> Duration {
+    conf.daemon_notify_timeout_seconds
+        .map_or(NOTIFY_TIMEOUT, |s| Duration::from_secs(s.get()))
 }
 
 /// Tells the process that was started that the daemon is.
@@ -255,6 +265,24 @@ mod tests {
     use super::*;
 
     const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn how_long_is_waited() {
+        let seconds = std::num::NonZeroU64::new;
+        let mut conf = ServerConf {
+            daemon_ready_timeout_seconds: seconds(7),
+            daemon_notify_timeout_seconds: seconds(8),
+            ..ServerConf::default()
+        };
+        assert_eq!(ready_timeout(&conf), SETUP_TIMEOUT);
+        assert_eq!(notify_timeout(&conf), Duration::from_secs(8));
+        conf.daemon_wait_for_ready = true;
+        assert_eq!(ready_timeout(&conf), Duration::from_secs(7));
+        conf.daemon_ready_timeout_seconds = None;
+        conf.daemon_notify_timeout_seconds = None;
+        assert_eq!(ready_timeout(&conf), READY_TIMEOUT);
+        assert_eq!(notify_timeout(&conf), NOTIFY_TIMEOUT);
+    }
 
     #[test]
     fn the_starting_process_learns_how_it_went() {

@@ -444,10 +444,7 @@ impl Life<'_> {
     /// Tells the command that started the daemon when the services listen.
     async fn tell_parent(&self) -> std::convert::Infallible {
         if self.conf.daemon && self.conf.daemon_wait_for_ready {
-            let timeout = self
-                .conf
-                .daemon_notify_timeout_seconds
-                .map_or(daemon::NOTIFY_TIMEOUT, |s| Duration::from_secs(s.get()));
+            let timeout = daemon::notify_timeout(&self.conf);
             match self.services.wait_ready(timeout).await {
                 Ok(()) => daemon::tell_ready(),
                 Err(late) => {

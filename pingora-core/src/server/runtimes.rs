@@ -122,8 +122,15 @@ fn probe(threads: usize, work_stealing: bool) -> Result<(), (usize, io::Error)> 
 }
 
 /// Warns of settings that this build cannot act upon.
-#[allow(unexpected_cfgs)] // Tokio's, set by the user for the whole build.
 pub(super) fn warn_of_idle_settings(conf: &ServerConf) {
+    for (setting, why) in idle_settings(conf) {
+        log::warn!("the setting {setting} has no effect: it {why}");
+    }
+}
+
+/// The settings that are set and have no effect, and why.
+#[allow(unexpected_cfgs)] // Tokio's, set by the user for the whole build.
+fn idle_settings(conf: &ServerConf) -> Vec<(&'static str, &'static str)> {
     let unstable = cfg!(tokio_unstable);
     let histogram = conf.runtime_metrics_poll_time_histogram;
     let details = conf.runtime_metrics_poll_time_histogram_scale.is_some()
@@ -133,7 +140,8 @@ pub(super) fn warn_of_idle_settings(conf: &ServerConf) {
         || conf.runtime_metrics_poll_time_histogram_buckets.is_some();
     let offload = conf.downstream_tls_offload_threadpool().is_some();
     let daemon = conf.daemon;
-    for (setting, set, why) in [
+    let all = [
+        ("version", conf.version > 1, "is read as version 1"),
         (
             "runtime_enable_alt_timer",
             conf.runtime_enable_alt_timer && !(unstable && conf.work_stealing),
@@ -181,9 +189,10 @@ pub(super) fn warn_of_idle_settings(conf: &ServerConf) {
             conf.daemon_wait_for_ready && !daemon,
             "needs daemon",
         ),
-    ] {
-        if set {
-            log::warn!("the setting {setting} has no effect: it {why}");
-        }
-    }
+    ];
+    let idle = all.into_iter().filter(|(_, set, _)| *set);
+    idle.map(|(setting, _, why)| (setting, why)).collect()
 }
+
+#[cfg(test)]
+mod tests;

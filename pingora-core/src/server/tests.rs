@@ -476,3 +476,49 @@ fn a_notifier_that_is_dropped_has_notified() {
     ServiceReadyNotifier::new(sender).notify_ready();
     assert!(*watch.borrow());
 }
+
+/// Tells what it was started with.
+struct Telling(std::sync::mpsc::Sender<(usize, Option<Duration>)>);
+
+#[async_trait]
+impl ServiceWithDependents for Telling {
+    async fn start_service(
+        &mut self,
+        _fds: Option<ListenFds>,
+        mut shutdown: ShutdownWatch,
+        listeners_per_fd: usize,
+        ready_notifier: ServiceReadyNotifier,
+    ) {
+        let threshold = pingora_timeout::fast_timeout::fast_timeout_to_tokio_threshold();
+        self.0.send((listeners_per_fd, threshold)).unwrap();
+        ready_notifier.notify_ready();
+        shutdown.wait_for(|on| *on).await.unwrap();
+    }
+
+    fn name(&self) -> &str {
+        "telling"
+    }
+}
+
+#[test]
+fn what_services_find_when_they_start() {
+    for (tasks, expected) in [(0, 1), (3, 3)] {
+        // The threshold is one for the process, and other tests run servers in it.
+        let ours = Some(Duration::from_secs(77));
+        let found = (0..100).any(|_| {
+            let (tell, told) = std::sync::mpsc::channel();
+            let mut server = server(ServerConf {
+                listener_tasks_per_fd: tasks,
+                fast_timeout_to_tokio_threshold_seconds: Some(77),
+                ..ServerConf::default()
+            });
+            server.add_service(Telling(tell));
+            let running = run(server);
+            let (listeners, threshold) = told.recv().unwrap();
+            assert_eq!(listeners, expected);
+            running.stop(ShutdownSignal::FastShutdown);
+            threshold == ours
+        });
+        assert!(found);
+    }
+}

@@ -50,6 +50,8 @@ macro_rules! h1 {
 // After the macros, which they use.
 mod connection;
 mod hooks;
+#[cfg(test)]
+mod tests;
 
 impl Session {
     /// A session for the first request of an HTTP/1.x connection.

@@ -325,3 +325,37 @@ fn the_command_line_overrides_the_file() {
         "{error}"
     );
 }
+
+#[test]
+fn what_runtimes_are_told() {
+    let opts = accepted(
+        "{runtime_enable_alt_timer: true, runtime_metrics_poll_time_histogram: true, \
+         runtime_metrics_poll_time_histogram_scale: log, \
+         runtime_metrics_poll_time_histogram_resolution_micros: 7, \
+         runtime_metrics_poll_time_histogram_buckets: 9}",
+    )
+    .runtime_opts();
+    assert!(opts.enable_alt_timer);
+    let metrics = opts.metrics;
+    assert!(metrics.poll_time_histogram);
+    assert_eq!(metrics.poll_time_histogram_buckets, Some(9));
+    let width = metrics.poll_time_histogram_resolution;
+    assert_eq!(width, Some(Duration::from_micros(7)));
+    let scale = metrics.poll_time_histogram_scale;
+    assert_eq!(scale, Some(RuntimeMetricsPollTimeHistogramScale::Log));
+    let none = ServerConf::default().runtime_opts();
+    assert!(!none.enable_alt_timer && !none.metrics.poll_time_histogram);
+}
+
+#[test]
+fn what_endpoints_are_told() {
+    let told = accepted(
+        "{accept_strategy: mutex, accept_mutex_delay_ms: 7, worker_connections: 9, \
+         shutdown_read_timeout_seconds: 3}",
+    )
+    .accepting();
+    assert_eq!(told.strategy, AcceptStrategy::Mutex);
+    assert_eq!(told.mutex_delay, Duration::from_millis(7));
+    assert_eq!(told.worker_connections, Some(9));
+    assert_eq!(told.shutdown_timeout, Duration::from_secs(3));
+}

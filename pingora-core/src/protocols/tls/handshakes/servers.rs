@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use super::*;
 use crate::listeners::{ListenerConfig, Listeners, TlsAccept};
 use crate::protocols::tls::TlsRef;
+use crate::server::configuration::ServerConf;
 
 #[test]
 fn files_that_do_not_belong_together() {
@@ -62,15 +63,34 @@ async fn callbacks_see_the_session() {
 async fn handshakes_on_other_threads() {
     let authority = Authority::new();
     let pair = authority.ordinary();
-    let mut settings = TlsSettings::intermediate(&pair.cert, &pair.key).unwrap();
-    settings.set_offload_threadpool(2, 1);
-    let server = Server::new(settings).await;
-    let (mut client, mut accepted) = server.agree(&trusting(&authority), &peer(&server)).await;
-    let layers = accepted.get_timing_digest();
-    assert!(layers[1].as_ref().unwrap().offload_wait_duration.is_some());
-    client.write_all(b"a").await.unwrap();
-    client.flush().await.unwrap();
-    accepted.read_exact(&mut [0]).await.unwrap();
+    let conf = |threads| ServerConf {
+        downstream_tls_offload_threadpools: Some(2),
+        downstream_tls_offload_thread_per_pool: Some(threads),
+        ..ServerConf::default()
+    };
+    type Set = Box<dyn Fn(&mut TlsSettings)>;
+    let by_conf = |threads| -> Set {
+        Box::new(move |s| s.set_offload_threadpool_from_server_conf(&conf(threads)))
+    };
+    let here: Set = Box::new(|s| s.set_offload_threadpool(2, 0));
+    let apart: Set = Box::new(|s| s.set_offload_threadpool(2, 1));
+    for (set, offloads) in [
+        (apart, true),
+        (here, false),
+        (by_conf(1), true),
+        (by_conf(0), false),
+    ] {
+        let mut settings = TlsSettings::intermediate(&pair.cert, &pair.key).unwrap();
+        set(&mut settings);
+        let server = Server::new(settings).await;
+        let (mut client, mut accepted) = server.agree(&trusting(&authority), &peer(&server)).await;
+        let layers = accepted.get_timing_digest();
+        let waited = layers[1].as_ref().unwrap().offload_wait_duration;
+        assert_eq!(waited.is_some(), offloads);
+        client.write_all(b"a").await.unwrap();
+        client.flush().await.unwrap();
+        accepted.read_exact(&mut [0]).await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, Version};
 use pingora_core::connectors::http::custom;
 use pingora_core::protocols::http::HttpTask;
-use pingora_error::ErrorType::{InvalidHTTPHeader, ReadTimedout};
+use pingora_error::ErrorType::{InvalidHTTPHeader, ReadTimedout, WriteTimedout};
 use pingora_error::{BError, Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use tokio::time::Sleep;
@@ -266,7 +266,9 @@ where
     }
 
     fn write_failed(&mut self, e: BError) -> Result<()> {
-        if !self.state.may_still_answer() {
+        // One that takes nothing in its time is waited for no longer, unless its answer has begun.
+        let given_up = *e.etype() == WriteTimedout && self.state.awaits_head();
+        if given_up || !self.state.may_still_answer() {
             return Err(e.into_up());
         }
         self.state.request_failed();

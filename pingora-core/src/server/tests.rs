@@ -27,11 +27,13 @@ struct Run {
     stop: oneshot::Sender<ShutdownSignal>,
     thread: std::thread::JoinHandle<()>,
     phases: broadcast::Receiver<ExecutionPhase>,
+    from_start: Option<broadcast::Receiver<ExecutionPhase>>,
 }
 
 fn run(server: Server) -> Run {
     let (stop, told) = oneshot::channel();
     let phases = server.watch_execution_phase();
+    let from_start = Some(server.watch_execution_phase());
     let thread = std::thread::spawn(move || {
         server.run(RunArgs {
             shutdown_signal: Box::new(Told(Lock::new(Some(told)))),
@@ -41,6 +43,7 @@ fn run(server: Server) -> Run {
         stop,
         thread,
         phases,
+        from_start,
     }
 }
 
@@ -151,9 +154,9 @@ async fn a_shutdown_does_not_start_what_waits() {
     let first = server.add_service(noting("first", Some(told)));
     let second = server.add_service(noting("second", None));
     second.add_dependency(first);
-    let running = run(server);
+    let mut running = run(server);
     noted.notified().await;
-    let watch = running.phases.resubscribe();
+    let watch = running.from_start.take().unwrap();
     let stopped = std::thread::spawn(move || running.stop(ShutdownSignal::GracefulTerminate));
     until(watch, "ShutdownGracePeriod").await;
     ready.send(()).unwrap();
@@ -202,8 +205,8 @@ async fn phases_of_a_graceful_stop() {
     let (service, hold, started) = holding();
     server.add_service(background_service("b", service));
     hold.notify_one();
-    let running = run(server);
-    let watch = running.phases.resubscribe();
+    let mut running = run(server);
+    let watch = running.from_start.take().unwrap();
     started.notified().await;
     until(watch, "Running").await;
     // Not after the 300 s of the grace period, as nothing is left to do.
@@ -309,9 +312,9 @@ async fn the_server_waits_for_services_and_tasks() {
         let (service, hold, started) = holding();
         let mut server = server(conf);
         server.add_service(background_service("b", service));
-        let running = run(server);
+        let mut running = run(server);
         started.notified().await;
-        let watch = running.phases.resubscribe();
+        let watch = running.from_start.take().unwrap();
         let stopped = std::thread::spawn(move || running.stop(ShutdownSignal::GracefulTerminate));
         until(watch, "ShutdownGracePeriod").await;
         // Several of its ticks pass, and it is still there.
@@ -389,10 +392,10 @@ async fn housekeeping_does_not_hold_a_server_up_but_other_tasks_do() {
             ..no_steal(7)
         });
         server.add_service(leaving);
-        let running = run(server);
+        let mut running = run(server);
         started.notified().await;
         assert_eq!(seen.load(Ordering::Acquire), workers);
-        let watch = running.phases.resubscribe();
+        let watch = running.from_start.take().unwrap();
         let stopped = std::thread::spawn(move || running.stop(ShutdownSignal::GracefulTerminate));
         until(watch, "ShutdownGracePeriod").await;
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -424,9 +427,9 @@ async fn housekeeping_elsewhere_hides_no_task() {
             ..conf
         });
         server.add_service(leaving);
-        let running = run(server);
+        let mut running = run(server);
         started.notified().await;
-        let watch = running.phases.resubscribe();
+        let watch = running.from_start.take().unwrap();
         let stopped = std::thread::spawn(move || running.stop(ShutdownSignal::GracefulTerminate));
         until(watch, "ShutdownGracePeriod").await;
         // Several of its ticks pass, and it is still there.

@@ -299,6 +299,13 @@ fn messages_of_another_form_are_refused() {
 }
 
 #[test]
+fn tries_are_as_many_as_is_set() {
+    for (set, retries) in [(None, 5), (Some(0), 0), (Some(2), 2)] {
+        assert_eq!(Patience::new(set).retries, retries);
+    }
+}
+
+#[test]
 fn nobody_comes() {
     let dir = Dir::new("nobody");
     let path = dir.path("sock");
@@ -307,7 +314,8 @@ fn nobody_comes() {
         pause: Duration::ZERO,
     };
     let trust = Trust::default();
-    let fds = table(&listeners(1));
+    let sockets = listeners(1);
+    let fds = table(&sockets);
     assert_eq!(fds.send(path.as_str(), &none, &trust), Err(Errno::ENOENT));
     let received = Fds::new().receive(path.as_str(), &none, &trust);
     assert_eq!(received, Err(Errno::EAGAIN));
@@ -322,7 +330,8 @@ fn only_a_socket_is_replaced() {
     let dir = Dir::new("replace");
     let path = dir.path("sock");
     drop(UnixListener::bind(&path).unwrap());
-    let fds = table(&listeners(1));
+    let sockets = listeners(1);
+    let fds = table(&sockets);
     let (sent, received) = hand_over(&fds, &path);
     assert!(sent.is_ok());
     drop(owned(&received.unwrap()));
@@ -341,7 +350,8 @@ fn only_a_socket_is_replaced() {
 fn the_socket_is_open_to_other_users() {
     let dir = Dir::new("mode");
     let path = dir.path("sock");
-    let fds = table(&listeners(1));
+    let sockets = listeners(1);
+    let fds = table(&sockets);
     std::thread::scope(|threads| {
         let receiver = threads.spawn(|| {
             let mut received = Fds::new();

@@ -1,6 +1,7 @@
 //! Which connections lead to a peer.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, OnceLock, Weak};
@@ -32,24 +33,28 @@ pub(crate) fn is_at(remote: &SocketAddr, addr: &SocketAddr) -> bool {
 /// The key of a peer from what tells it from others. The keys of the hash are fixed: it orders idle
 /// connections of a process, and what goes into it comes from its configuration.
 pub(super) fn stable_hash(of: impl Hash) -> u64 {
+    state().hash_one(of)
+}
+
+#[inline(always)]
+fn state() -> RandomState {
     RandomState::with_seeds(
         0x243f_6a88_85a3_08d3,
         0x1319_8a2e_0370_7344,
         0xa409_3822_299f_31d0,
         0x082e_fa98_ec4e_6c89,
     )
-    .hash_one(of)
 }
 
-/// How many lists of certificates a thread remembers the hashes of.
-const MOST_TRUSTED: usize = 16;
+/// When a thread remembers the hashes of so many lists of certificates, all are forgotten.
+const MOST_TRUSTED: usize = 1024;
 
-/// A list of certificates, and the hash of what is in it. The reference keeps the place in memory, and nothing else,
-/// from being used for another list.
-type Trusted = (Weak<CaType>, u64);
+/// Lists of certificates by their place in memory, and the hashes of what is in them. The reference keeps the place,
+/// and nothing else, from being used for another list.
+type Trusted = HashMap<usize, (Weak<CaType>, u64), RandomState>;
 
 thread_local! {
-    static TRUSTED: RefCell<Vec<Trusted>> = const { RefCell::new(Vec::new()) };
+    static TRUSTED: RefCell<Trusted> = RefCell::new(HashMap::with_hasher(state()));
 }
 
 /// The part of a peer's key that its own `ca` makes: equal for lists with the same certificates.
@@ -58,18 +63,17 @@ thread_local! {
 pub(super) fn trust_hash(ca: &Arc<CaType>) -> u64 {
     let kept = TRUSTED.try_with(|trusted| {
         let mut trusted = trusted.borrow_mut();
-        let same = |(list, _): &&Trusted| std::ptr::addr_eq(list.as_ptr(), Arc::as_ptr(ca));
-        if let Some((_, hash)) = trusted.iter().find(same) {
+        let place = Arc::as_ptr(ca).cast::<()>().addr();
+        if let Some((_, hash)) = trusted.get(&place) {
             return *hash;
         }
+        // Lists that are made for a request each would fill the memory.
+        trusted.retain(|_, (list, _)| list.strong_count() > 0);
+        if trusted.len() >= MOST_TRUSTED {
+            trusted.clear();
+        }
         let hash = hash_content(ca);
-        if trusted.len() >= MOST_TRUSTED {
-            trusted.retain(|(list, _)| list.strong_count() > 0);
-        }
-        if trusted.len() >= MOST_TRUSTED {
-            trusted.remove(0);
-        }
-        trusted.push((Arc::downgrade(ca), hash));
+        trusted.insert(place, (Arc::downgrade(ca), hash));
         hash
     });
     // The thread may be ending.
@@ -83,4 +87,26 @@ fn hash_content(ca: &CaType) -> u64 {
     let mut hasher = KEYS.get_or_init(Default::default).build_hasher();
     hash_ca(ca, &mut hasher);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocols::tls::no_ca;
+
+    #[test]
+    fn lists_that_are_gone_are_forgotten() {
+        let kept = no_ca();
+        let hash = trust_hash(&kept);
+        for _ in 0..10 {
+            assert_eq!(trust_hash(&no_ca()), hash);
+            // The one that was just hashed, and is gone.
+            TRUSTED.with_borrow(|trusted| assert!(trusted.len() <= 2));
+        }
+        let many: Vec<_> = (0..2 * MOST_TRUSTED).map(|_| no_ca()).collect();
+        for list in many.iter().chain(&many) {
+            assert_eq!(trust_hash(list), hash);
+            TRUSTED.with_borrow(|trusted| assert!(trusted.len() <= MOST_TRUSTED));
+        }
+    }
 }

@@ -37,12 +37,13 @@ where
             self.link.queue_body(body).map_err(Error::into_up)?;
         }
         if end {
-            let mut trailers = self.session.take_request_trailers();
+            // A copy, as another try may need them.
+            let mut trailers = self.session.request_trailers().cloned();
             if let Some(trailers) = &mut trailers {
                 strip_trailers(trailers);
             }
             self.link
-                .queue_end(trailers.as_deref())
+                .queue_end(trailers.as_ref())
                 .map_err(Error::into_up)?;
         }
         self.state.request_piece(end);
@@ -81,12 +82,7 @@ where
             }
             HttpTask::Body(body, end) | HttpTask::UpgradedBody(body, end) => {
                 session.upstream.body_received += body.as_ref().map_or(0, Bytes::len);
-                let first = inner.upstream_response_body_filter(session, body, *end, ctx)?;
-                let second = inner.response_body_filter(session, body, *end, ctx)?;
-                delay = match (first, second) {
-                    (Some(a), Some(b)) => Some(a.saturating_add(b)),
-                    (a, b) => a.or(b),
-                };
+                delay = self.filter_body(body, *end)?;
             }
             HttpTask::Trailer(Some(trailers)) => {
                 inner.upstream_response_trailer_filter(session, trailers, ctx)?;
@@ -94,6 +90,21 @@ where
             HttpTask::Trailer(None) | HttpTask::Done | HttpTask::Failed(_) => {}
         }
         Ok(delay)
+    }
+
+    /// A piece of the body of the response through the filters; how long to wait before it is sent.
+    pub(super) fn filter_body(
+        &mut self,
+        body: &mut Option<Bytes>,
+        end: bool,
+    ) -> Result<Option<Duration>> {
+        let (inner, session, ctx) = (&self.proxy.inner, &mut *self.session, &mut *self.ctx);
+        let first = inner.upstream_response_body_filter(session, body, end, ctx)?;
+        let second = inner.response_body_filter(session, body, end, ctx)?;
+        Ok(match (first, second) {
+            (Some(a), Some(b)) => Some(a.saturating_add(b)),
+            (a, b) => a.or(b),
+        })
     }
 
     #[cfg(feature = "upstream_modules")]

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, Version};
+use log::debug;
 use pingora_core::connectors::http::custom;
 use pingora_core::protocols::http::HttpTask;
 use pingora_error::ErrorType::{InvalidHTTPHeader, ReadTimedout, WriteTimedout};
@@ -89,6 +90,15 @@ where
     /// # Errors
     /// Whose fault it is, is said by the error's source.
     pub(crate) async fn run(&mut self, request: Box<RequestHeader>) -> Result<()> {
+        let done = self.exchange(request).await;
+        if let Err(e) = &done {
+            self.session.note_failure(e);
+            self.link.note_failure(e);
+        }
+        done
+    }
+
+    async fn exchange(&mut self, request: Box<RequestHeader>) -> Result<()> {
         if self.session.is_extended_connect() {
             self.accept = websocket::accept(&request).map(Box::new);
         }
@@ -142,8 +152,10 @@ where
                 return Poll::Ready(event);
             }
         }
-        // Once the response is whole, what the upstream does not take is of no use (RFC 9113 section 8.1).
-        if !self.state.is_over() && !self.link.is_flushed() {
+        // Once the response is whole, what the upstream does not take is of no use (RFC 9113 section 8.1), except
+        // in a tunnel.
+        let useful = !self.state.is_over() || self.state.is_tunnel();
+        if useful && !self.link.is_flushed() {
             if let Poll::Ready(Err(e)) = self.link.poll_flush(cx) {
                 self.write_failed(e)?;
                 wants = self.wants();
@@ -158,12 +170,18 @@ where
             return self.poll_more(cx).map(Ok);
         }
         if flushed && self.state.is_over() && self.delayed.is_none() {
-            return Poll::Ready(Ok(Event::Over));
+            if !self.state.is_tunnel() || self.link.is_flushed() {
+                return Poll::Ready(Ok(Event::Over));
+            }
         }
         // An origin's 1xx are taken from it also when the client takes nothing: no window holds them back in HTTP/2.
         if wants.response && (flushed || self.state.awaits_head()) && self.may_read_on(cx)? {
             if let Poll::Ready(event) = self.poll_response(cx) {
                 return Poll::Ready(event);
+            }
+            // The client has all of its response, and need not wait for the mere end of the upstream's.
+            if self.link.is_content_complete() && self.session.has_whole_response() {
+                return Poll::Ready(Ok(Event::Response(HttpTask::Body(None, true))));
             }
         }
         if wants.request && self.link.is_flushed() {
@@ -255,9 +273,18 @@ where
         let task = self.link.poll_task(cx);
         task.map(|task| match task {
             Ok(task) => Ok(Event::Response(task)),
-            // The upstream closed because it would not read on: that is what went wrong first.
-            Err(e) => Err(self.write_error.take().unwrap_or(e).into_up()),
+            Err(e) => self.response_failed(e),
         })
+    }
+
+    /// The upstream failed, which means nothing to a client that has all of its response.
+    fn response_failed(&mut self, e: BError) -> Result<Event> {
+        if !self.state.is_tunnel() && self.session.has_whole_response() {
+            debug!("after the end of the response: {e}");
+            return Ok(Event::Over);
+        }
+        // The upstream closed because it would not read on: that is what went wrong first.
+        Err(self.write_error.take().unwrap_or(e).into_up())
     }
 
     /// Whether what the client has not taken yet is little enough to add to it without a write in between.
@@ -293,17 +320,36 @@ where
 
     /// Filters a message of the response, then queues or delays it.
     async fn pass(&mut self, task: &mut HttpTask) -> Result<()> {
-        match self.filter_response(task).await? {
+        let delay = self.filter_response(task).await?;
+        self.announce_end(task)?;
+        match delay {
             None | Some(Duration::ZERO) if self.session.downstream_modules_ctx.is_dormant() => {
                 self.queue(task)
             }
             None | Some(Duration::ZERO) => self.emit(task).await,
             Some(delay) => {
                 let task = std::mem::replace(task, HttpTask::Done);
-                self.delayed = Some(Box::new((Box::pin(tokio::time::sleep(delay)), task)));
+                self.delay(delay, task);
                 Ok(())
             }
         }
+    }
+
+    /// Tells the filters the end of a body that is empty. What they fill it with follows the head.
+    fn announce_end(&mut self, task: &mut HttpTask) -> Result<()> {
+        if let HttpTask::Header(_, end @ true) = task {
+            let mut body = None;
+            let delay = self.filter_body(&mut body, true)?;
+            if body.is_some() || delay.is_some() {
+                *end = false;
+                self.delay(delay.unwrap_or_default(), HttpTask::Body(body, true));
+            }
+        }
+        Ok(())
+    }
+
+    fn delay(&mut self, delay: Duration, task: HttpTask) {
+        self.delayed = Some(Box::new((Box::pin(tokio::time::sleep(delay)), task)));
     }
 
     /// A client of HTTP/2 sees nothing of the handshake, which it could check itself in HTTP/1.1.

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! The directions are independent: the response may come, and end, while the request still flows. The
-//! exchange is over when the response is.
+//! exchange is over when the response is; a tunnel when both directions are.
 
 /// The direction from the client to the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ enum Response {
     Awaited,
     Body,
     Raw,
+    /// The upstream has closed its direction of a tunnel.
+    RawEnded,
     Ended,
 }
 
@@ -89,7 +91,7 @@ impl State {
 
     /// Whether a failed write to the upstream leaves hope for an answer.
     pub(crate) fn may_still_answer(&self) -> bool {
-        self.response == Response::Awaited || self.response == Response::Body
+        self.response != Response::Ended
     }
 
     /// A message of the response came.
@@ -103,6 +105,9 @@ impl State {
                 }
             }
             (Response::Awaited, Message::Head { end: false }) => self.response = Response::Body,
+            (Response::Raw | Response::RawEnded, Message::Rest { end: true }) => {
+                self.response = Response::RawEnded;
+            }
             (_, Message::Head { end: true } | Message::Rest { end: true }) => {
                 self.response = Response::Ended;
             }
@@ -110,14 +115,18 @@ impl State {
         }
     }
 
-    /// Whether the response is complete.
+    /// Whether the response is complete, and in a tunnel the other direction too.
     pub(crate) fn is_over(&self) -> bool {
-        self.response == Response::Ended
+        match self.response {
+            Response::Ended => true,
+            Response::RawEnded => self.request != Request::Flowing,
+            Response::Awaited | Response::Body | Response::Raw => false,
+        }
     }
 
     /// Whether the exchange has left HTTP.
     pub(crate) fn is_tunnel(&self) -> bool {
-        self.response == Response::Raw
+        matches!(self.response, Response::Raw | Response::RawEnded)
     }
 
     /// Whether nothing of the response came, but for 1xx.
@@ -130,7 +139,7 @@ impl State {
         let open = !self.is_over();
         Wants {
             request: open && self.request == Request::Flowing,
-            response: open,
+            response: open && self.response != Response::RawEnded,
             leave: open && self.request != Request::Flowing,
         }
     }
@@ -196,5 +205,22 @@ mod tests {
         assert!(s.is_tunnel());
         s.response(Message::Rest { end: true });
         assert!(s.is_over());
+    }
+
+    #[test]
+    fn a_tunnel_is_over_when_both_directions_are() {
+        let mut s = State::new();
+        s.request_piece(true);
+        s.response(Message::Switching);
+        s.response(Message::Rest { end: true });
+        // An upstream that has sent its last byte still reads.
+        assert!(s.is_tunnel() && !s.is_over());
+        assert_eq!(s.wants(), wants(true, false, false));
+        let mut failed = s;
+        s.request_piece(true);
+        assert!(s.is_over());
+        assert!(failed.may_still_answer());
+        failed.request_failed();
+        assert!(failed.is_over());
     }
 }

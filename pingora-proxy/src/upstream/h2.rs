@@ -92,6 +92,10 @@ impl Link for H2Link<'_> {
         Poll::Ready(Ok(task))
     }
 
+    fn is_content_complete(&self) -> bool {
+        self.stream.is_content_complete()
+    }
+
     fn has_buffered(&self) -> bool {
         self.stream.has_buffered()
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Version};
 use pingora_core::protocols::http::HttpTask;
 use pingora_core::protocols::{Digest, UniqueIDType};
-use pingora_error::Result;
+use pingora_error::{Error, Result};
 use pingora_http::RequestHeader;
 
 mod h1;
@@ -52,11 +52,20 @@ pub(crate) trait Link: Send {
     /// Whether reads are to bring little, because the client has no room for more.
     fn read_little(&mut self, _little: bool) {}
 
+    /// Whether the content of the response is whole though its end was not seen, which HTTP/2 tells in a frame of
+    /// its own.
+    fn is_content_complete(&self) -> bool {
+        false
+    }
+
     /// Whether a message may be there without a read.
     fn has_buffered(&self) -> bool;
 
     /// The upstream was sent something: its time to answer begins anew.
     fn restart_read_timeout(&mut self);
+
+    /// Notes that the exchange has failed: where both sides have left HTTP, the upstream is to learn that.
+    fn note_failure(&mut self, _e: &Error) {}
 
     /// Bytes of request body that went to the upstream.
     fn body_bytes_sent(&self) -> usize;

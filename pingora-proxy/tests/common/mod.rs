@@ -28,7 +28,7 @@ pub use nginx::Nginx;
 pub use origin::Origin;
 pub use proxy::{forward_to, Forward, Proxy, Setup};
 pub use resident::resident;
-pub use wire::{Response, Wire};
+pub use wire::{reset_on_close, Response, Wire};
 
 use std::time::{Duration, Instant};
 

@@ -272,6 +272,26 @@ impl Wire {
     }
 }
 
+/// Has closing a TCP socket send a reset.
+pub fn reset_on_close(stream: &TcpStream) {
+    let linger = libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    // SAFETY: the structure is valid for the call, and of the size that is given.
+    #[allow(unsafe_code)]
+    let set = unsafe {
+        libc::setsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_LINGER,
+            (&raw const linger).cast(),
+            size_of_val(&linger) as libc::socklen_t,
+        )
+    };
+    assert_eq!(set, 0, "{}", io::Error::last_os_error());
+}
+
 fn bodiless(head: String) -> Response {
     Response {
         head,

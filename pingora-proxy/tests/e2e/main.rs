@@ -7,9 +7,11 @@ mod common;
 
 mod balancers;
 mod connections;
+mod ends;
 mod failures;
 mod filters;
 mod forwarding;
 mod phases;
 mod real;
+mod tunnel_ends;
 mod upgrades;

@@ -197,3 +197,61 @@ fn a_client_that_ends_its_side_and_then_resets_ends_the_tunnel() {
         gone.send(()).unwrap();
     }
 }
+
+#[test]
+fn a_reset_of_one_side_is_told_to_the_other() {
+    use std::io::{ErrorKind, Read};
+    for by_origin in [true, false] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = HttpPeer::new(listener.local_addr().unwrap(), false, String::new());
+        let origin = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut wire = Wire::over_tcp(stream.try_clone().unwrap());
+            switch(&mut wire);
+            assert_eq!(wire.read_exact(4), b"ping");
+            drop(wire);
+            if by_origin {
+                reset_on_close(&stream);
+                return;
+            }
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            let end = stream.read(&mut [0; 1]);
+            assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        });
+        let proxy = h2_proxy_of(Forward { peer });
+        let mut raw = Raw::new(&proxy);
+        raw.send(HEADERS, END_HEADERS, 1, &block(&CONNECT_WEBSOCKET));
+        raw.read_until(HEADERS, 1);
+        raw.send(DATA, 0, 1, b"ping");
+        if by_origin {
+            assert_eq!(raw.read_reset(1), CANCEL);
+        } else {
+            raw.send(RST_STREAM, 0, 1, &CANCEL.to_be_bytes());
+        }
+        origin.join().unwrap();
+    }
+}
+
+#[test]
+fn what_the_client_sends_goes_through_when_the_origin_has_said_all() {
+    let origin = Origin::scripted(|mut wire, _| {
+        switch(&mut wire);
+        wire.send("all");
+        wire.finish_sending();
+        assert_eq!(wire.read_to_end(), b"more");
+    });
+    let proxy = h2_proxy(&origin);
+    let mut raw = Raw::new(&proxy);
+    raw.send(HEADERS, END_HEADERS, 1, &block(&CONNECT_WEBSOCKET));
+    raw.read_until(HEADERS, 1);
+    let mut came: Vec<u8> = Vec::new();
+    loop {
+        let data = raw.read_until(DATA, 1);
+        came.extend(&data.payload);
+        if data.ends_stream() {
+            break;
+        }
+    }
+    assert_eq!(came, b"all");
+    raw.send(DATA, END_STREAM, 1, b"more");
+}

@@ -6,6 +6,7 @@
 mod common;
 
 mod connections;
+mod ends;
 mod failures;
 mod forwarding;
 mod padding;

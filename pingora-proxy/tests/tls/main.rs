@@ -291,3 +291,47 @@ fn a_shutdown_does_not_wait_for_clients_that_never_began() {
         assert_eq!(client.read(&mut [0]).unwrap(), 0);
     }
 }
+
+/// TLS has an end of one direction, too.
+#[test]
+fn a_client_that_has_said_all_gets_its_answer() {
+    use pingora_core::connectors::{ConnectorOptions, TransportConnector};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let authority = Authority::new();
+    let (came, comes) = std::sync::mpsc::channel();
+    let (go, goes) = std::sync::mpsc::channel::<()>();
+    let shared = Mutex::new((came, goes));
+    let origin = Origin::scripted(move |mut wire, number| {
+        wire.read_message();
+        if number == 0 {
+            let shared = shared.lock().unwrap();
+            shared.0.send(()).unwrap();
+            shared.1.recv().unwrap();
+        }
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+    });
+    let peer = common::forward_to(origin.path()).peer;
+    let proxy = Proxy::start_with(setup(&authority), Forward { peer });
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let mut options = ConnectorOptions::new(1);
+        options.ca_file = Some(authority.file());
+        let connector = TransportConnector::new(Some(options));
+        let mut client = connector.new_stream(&over_tls(proxy.tls())).await.unwrap();
+        let get = "GET / HTTP/1.1\r\nHost: name.example\r\n\r\n";
+        client.write_all(get.as_bytes()).await.unwrap();
+        client.flush().await.unwrap();
+        AsyncWriteExt::shutdown(&mut client).await.unwrap();
+        comes.recv().unwrap();
+        // The proxy has read the end of this client when it has served others.
+        for _ in 0..3 {
+            let got = curl(&proxy, &authority, &[], &["/"]);
+            assert_eq!(got, b"hello");
+        }
+        go.send(()).unwrap();
+        let mut got = Vec::new();
+        client.read_to_end(&mut got).await.unwrap();
+        assert!(got.ends_with(b"\r\n\r\nhello"));
+    });
+}

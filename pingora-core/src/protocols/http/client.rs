@@ -177,6 +177,18 @@ impl<S: Session> HttpSession<S> {
         }
     }
 
+    /// [`HttpSession::shutdown`] of an exchange that failed. A connection of HTTP/1.x is left as it is when it can carry
+    /// another exchange, for which the rest of the response is read if that is little.
+    #[doc(hidden)]
+    pub async fn abandon(&mut self) {
+        if let HttpSession::H1(s) = self {
+            if s.drain_response().await {
+                return;
+            }
+        }
+        self.shutdown().await;
+    }
+
     /// What is known of the connection.
     pub fn digest(&self) -> Option<&Digest> {
         match self {

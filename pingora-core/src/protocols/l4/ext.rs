@@ -507,6 +507,18 @@ pub(crate) fn has_unread(fd: RawFd) -> bool {
     peeked.is_some_and(|n| n > 0)
 }
 
+/// Whether both directions of a connection have ended: by a reset, or because a Unix socket was closed.
+pub(crate) fn is_hung_up(fd: RawFd) -> bool {
+    let mut asked = libc::pollfd {
+        fd,
+        events: 0,
+        revents: 0,
+    };
+    // SAFETY: one structure, valid for the call, which does not wait.
+    let found = unsafe { libc::poll(&raw mut asked, 1, 0) };
+    found > 0 && asked.revents & (libc::POLLHUP | libc::POLLERR) != 0
+}
+
 /// What `f` says of the socket `fd`; `None` when it fails, as it does for what is no open socket.
 fn with_socket<T>(fd: RawFd, f: impl FnOnce(SockRef<'_>) -> io::Result<T>) -> Option<T> {
     if fd < 0 {

@@ -1,17 +1,21 @@
 //! A connection on which streams are made.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::client::SendRequest;
+use h2::RecvStream;
+use parking_lot::Mutex;
 use pingora_error::ErrorType::H2Error;
 use pingora_error::{Error, Result, RetryType};
 use tokio::sync::watch;
 
 use crate::connectors::pool::{Ended, Idle};
-use crate::protocols::http::v2::client::Http2Session;
+use crate::protocols::http::v2::client::{is_ending, Http2Session};
 use crate::protocols::{Digest, UniqueIDType};
 
 /// A handle of an HTTP/2 connection. The connection closes when its last handle is dropped.
@@ -37,6 +41,44 @@ struct Inner {
     settled: AtomicBool,
     /// One more than the worker among whose connections in use this is, or zero.
     listed: AtomicUsize,
+    ending: Ending,
+}
+
+/// Streams of which nothing is missing but the end. The peer counts them among those that are open.
+#[derive(Default)]
+struct Ending {
+    /// How many there are, for those who need not look closer.
+    count: AtomicUsize,
+    streams: Mutex<VecDeque<(Instant, RecvStream)>>,
+}
+
+/// More of them are given up, the oldest first.
+const MOST_ENDING: usize = 32;
+/// How long the end of a stream may take.
+const ENDING: Duration = Duration::from_secs(10);
+
+impl Ending {
+    fn keep(&self, stream: RecvStream) {
+        let mut streams = self.streams.lock();
+        streams.push_back((Instant::now(), stream));
+        self.trim(&mut streams, MOST_ENDING);
+    }
+
+    /// Makes room for other streams where there is not enough.
+    fn leave(&self, most: usize) {
+        if self.count.load(Ordering::Relaxed) > most {
+            self.trim(&mut self.streams.lock(), most);
+        }
+    }
+
+    /// Forgets those that have ended, and gives up what is too old or too much: dropping a stream resets it.
+    fn trim(&self, streams: &mut VecDeque<(Instant, RecvStream)>, most: usize) {
+        streams.retain_mut(|(since, stream)| since.elapsed() < ENDING && is_ending(stream));
+        while streams.len() > most {
+            streams.pop_front();
+        }
+        self.count.store(streams.len(), Ordering::Relaxed);
+    }
 }
 
 impl ConnectionRef {
@@ -65,6 +107,7 @@ impl ConnectionRef {
             answered: AtomicBool::new(false),
             settled: AtomicBool::new(false),
             listed: AtomicUsize::new(0),
+            ending: Ending::default(),
         }))
     }
 
@@ -204,6 +247,9 @@ impl ConnectionRef {
             return Err(e);
         }
         let limit = self.limit();
+        let peers = self.0.send.current_max_send_streams();
+        let used = self.0.streams.load(Ordering::Relaxed);
+        self.0.ending.leave(peers.saturating_sub(used + 1));
         let taken = self
             .0
             .streams
@@ -211,6 +257,11 @@ impl ConnectionRef {
                 (n < limit).then_some(n + 1)
             });
         Ok(taken.ok().map(|_| Http2Session::new(send, self.clone())))
+    }
+
+    /// Waits, without a task of its own, for the end of a stream that its session is done with.
+    pub(crate) fn keep_ending(&self, stream: RecvStream) {
+        self.0.ending.keep(stream);
     }
 
     /// The worker among whose connections in use this is.

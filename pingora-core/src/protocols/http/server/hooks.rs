@@ -172,13 +172,33 @@ impl Session {
         }
     }
 
-    /// The fields after the request body, once it is read.
+    /// The fields after the request body, once it is read. They stay, as another try may need them.
     #[doc(hidden)]
-    pub fn take_request_trailers(&mut self) -> Option<Box<HeaderMap>> {
+    pub fn request_trailers(&self) -> Option<&HeaderMap> {
         match self {
-            Session::H1(s) => s.take_request_trailers(),
-            Session::H2(s) => s.take_request_trailers(),
+            Session::H1(s) => s.request_trailers(),
+            Session::H2(s) => s.request_trailers(),
             Session::Custom(_) => None,
+        }
+    }
+
+    /// Returns whether the client has, or will have with what is queued, all of its response by its framing.
+    #[doc(hidden)]
+    pub fn has_whole_response(&self) -> bool {
+        match self {
+            Session::H1(s) => s.has_whole_response(),
+            Session::H2(s) => s.has_whole_response(),
+            Session::Custom(_) => false,
+        }
+    }
+
+    /// Notes why the exchange has failed, for the way in which the connection or the stream ends.
+    #[doc(hidden)]
+    pub fn note_failure(&mut self, e: &Error) {
+        match self {
+            Session::H1(s) => s.note_failure(e),
+            Session::H2(s) => s.note_failure(e),
+            Session::Custom(_) => {}
         }
     }
 }

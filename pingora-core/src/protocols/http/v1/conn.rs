@@ -190,6 +190,12 @@ impl Conn {
         }
     }
 
+    /// Wakes the task in `period`, or earlier.
+    pub(super) fn wake_in(&mut self, cx: &mut Context<'_>, period: Duration) {
+        // It is not over yet, so that nothing is missed by not looking.
+        let _ = self.alarm.rings(cx, due_in(period));
+    }
+
     pub(super) fn read_deadline_is_unset(&self) -> bool {
         self.read_due.is_none()
     }
@@ -509,6 +515,14 @@ fn piece(bytes: &[u8]) -> BytesMut {
         rest.extend_from_slice(bytes);
         rest.split()
     })
+}
+
+/// Whether all that went wrong is that TLS ended without its farewell, as many ends of a tunnel do.
+pub(super) fn is_truncation(e: &Error) -> bool {
+    let cause = e.root_cause().downcast_ref::<io::Error>();
+    // Where the library tells it by an error of its own, that has no kind.
+    let kinds = [io::ErrorKind::UnexpectedEof, io::ErrorKind::Other];
+    e.etype == ReadError && cause.is_some_and(|cause| kinds.contains(&cause.kind()))
 }
 
 /// An error that has the refusal as its cause.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::SendStream;
+use h2::{Reason, SendStream};
 use pingora_error::ErrorType::{H2Error, WriteTimedout};
 use pingora_error::{BError, Error, Result};
 
@@ -54,6 +54,19 @@ pub async fn write_body(
             ),
         },
     }
+}
+
+/// The reason by which a peer reset a stream, where it says something of the request and not of the connection: a call
+/// of gRPC gets its status from it.
+fn told_by_peer(e: &Error) -> Option<Reason> {
+    let e = e.root_cause().downcast_ref::<h2::Error>()?;
+    let told = [
+        Reason::CANCEL,
+        Reason::ENHANCE_YOUR_CALM,
+        Reason::INADEQUATE_SECURITY,
+    ];
+    e.reason()
+        .filter(|reason| e.is_reset() && e.is_remote() && told.contains(reason))
 }
 
 /// What a failure of a stream is, as an error that has it as its cause.

@@ -9,9 +9,10 @@ use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 use http::header::AsHeaderName;
 use http::{HeaderMap, StatusCode, Version};
+use pingora_error::Error;
 use pingora_http::{RequestHeader, ResponseHeader};
 
-use super::conn::Conn;
+use super::conn::{is_truncation, Conn};
 use super::gone::Gone;
 use super::proto::head::{self, Limits};
 use super::proto::state::{self, Reading, Writing};
@@ -24,6 +25,11 @@ mod read;
 mod write;
 
 pub use write::http_req_header_to_wire;
+
+/// Bytes of a response that are read for nothing, to keep the connection.
+const DRAIN_LIMIT: usize = 64 * 1024;
+/// How long they are awaited: about as long as a new connection takes.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// One exchange of an HTTP/1.x connection, as its client sees it.
 pub struct HttpSession {
@@ -258,6 +264,42 @@ impl HttpSession {
     pub(crate) fn replace_stream(&mut self, stream: Option<Stream>) -> Stream {
         let stream = stream.unwrap_or_else(|| Box::new(Gone));
         std::mem::replace(&mut self.inner.conn.stream, stream)
+    }
+
+    /// Notes that the exchange has failed: a connection that has left HTTP ends by a reset.
+    #[doc(hidden)]
+    pub fn note_failure(&mut self, e: &Error) {
+        if self.was_upgraded() && !is_truncation(e) {
+            // Dropped: a farewell of the stream would come before the reset.
+            self.inner.conn.reset_on_close();
+            self.replace_stream(None);
+        }
+    }
+
+    /// Reads the rest of a response that nobody wants, if that is little and there at once or nearly so. Says whether
+    /// the connection can carry another exchange, which it can only if the whole request was sent.
+    #[doc(hidden)]
+    pub async fn drain_response(&mut self) -> bool {
+        let conn = &self.inner.conn;
+        let worth = match &conn.reading {
+            Reading::Body(decoder) => decoder.remaining() <= DRAIN_LIMIT as u64,
+            reading => matches!(reading, Reading::Done),
+        };
+        if !worth || !matches!(conn.writing, Writing::Done) || !self.will_keepalive() {
+            return false;
+        }
+        let mut drained = 0;
+        let rest = async {
+            while drained <= DRAIN_LIMIT {
+                match self.read_body_bytes().await {
+                    Ok(Some(data)) => drained += data.len(),
+                    Ok(None) | Err(_) => return,
+                }
+            }
+        };
+        // It may have begun to wait, and the rest is not worth more.
+        let _ = tokio::time::timeout(DRAIN_TIMEOUT, rest).await;
+        self.is_reusable()
     }
 
     /// Closes the connection. What the origin still sends is of no interest to anyone, so that nothing is

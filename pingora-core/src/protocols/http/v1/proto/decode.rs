@@ -19,7 +19,7 @@ const MAX_TRAILERS: usize = 64 * 1024;
 /// Chunked:  Size -> [Space] -> [Extension] -> Data -> DataEnd -> Size ...
 ///             \-0-> Trailers -> Done
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Decoder {
     /// The body is whole.
     Done,
@@ -127,7 +127,7 @@ fn take(left: u64, available: usize) -> usize {
 }
 
 /// Where a chunked body stands.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Chunked {
     at: At,
     /// The size while it is read, then what is missing of the chunk.

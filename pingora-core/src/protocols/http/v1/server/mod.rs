@@ -11,11 +11,11 @@ use bytes::{Bytes, BytesMut};
 use http::header::AsHeaderName;
 use http::HeaderMap;
 use once_cell::sync::OnceCell;
-use pingora_error::{BError, Result};
+use pingora_error::{BError, Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::common;
-use super::conn::{Conn, Patience};
+use super::conn::{is_truncation, Conn, Patience};
 use super::gone::Gone;
 use super::proto::encode::Encoder;
 use super::proto::head::{self, Limits, Scanner};
@@ -38,6 +38,11 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of request body that are read for nothing, to keep the connection.
 const DRAIN_LIMIT: usize = 1 << 20;
+/// How long a client that has closed its direction waits for a byte of its response, unless the application says
+/// otherwise: one that is gone altogether looks the same.
+const HALF_CLOSED: Duration = Duration::from_secs(60);
+/// How often a client that has closed its direction is looked after.
+const LOOK: Duration = Duration::from_secs(1);
 /// How long a closed connection is read on.
 const LINGER: Duration = Duration::from_secs(2);
 /// Bytes of request body kept for a retry.
@@ -93,6 +98,10 @@ struct Exchange {
     task_error: Option<BError>,
     /// A queued task was the last one.
     task_end: bool,
+    /// How much was written when a client that has closed its direction was looked after last.
+    written: usize,
+    /// The connection has left HTTP, and failed: its end must not look like an orderly one.
+    cut_short: bool,
 }
 
 /// Whether the connection leaves HTTP.
@@ -108,7 +117,8 @@ enum Upgrade {
 #[derive(Clone, Copy, Debug)]
 struct Options {
     ignore_info_resp: bool,
-    abort_on_close: bool,
+    /// Whether a client that closes its direction is gone, where the application knows.
+    abort_on_close: Option<bool>,
     close_before_request_ends: bool,
     pipelining: bool,
     proxy_tasks: bool,
@@ -120,7 +130,7 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             ignore_info_resp: false,
-            abort_on_close: true,
+            abort_on_close: None,
             close_before_request_ends: false,
             pipelining: false,
             proxy_tasks: false,
@@ -369,10 +379,14 @@ impl HttpSession {
         self.x_mut().options.ignore_info_resp = ignore;
     }
 
-    /// Whether a client that closes before its response is complete ends the exchange (the default),
-    /// or is taken to have closed one direction only.
+    /// Sets whether a client that closes its direction before its response is complete ends the exchange at once,
+    /// or is taken to be there still.
+    ///
+    /// Without this call, a proxied request goes on: the client may have closed one direction only (RFC 9112 section
+    /// 9.6). It ends when the connection is seen to be reset, and when nothing could be written for 60 s.
+    /// [`HttpSession::read_body_or_idle`] ends at once.
     pub fn set_abort_on_close(&mut self, abort: bool) {
-        self.x_mut().options.abort_on_close = abort;
+        self.x_mut().options.abort_on_close = Some(abort);
     }
 
     /// Whether the connection closes, instead of reading the rest of the request, when the response is
@@ -381,8 +395,9 @@ impl HttpSession {
         self.x_mut().options.close_before_request_ends = close;
     }
 
-    /// Whether a request that arrives before the previous one is answered is served (RFC 9112 section
-    /// 9.3.2). If not, which is the default, the connection closes after the answer.
+    /// Sets whether a request that arrives before the previous one is answered is served (RFC 9112 section
+    /// 9.3.2). If not, which is the default, the answer says `Connection: close`, and the connection closes after it.
+    /// A request that arrives when the head of the answer has left is served in any case, for that head has said so.
     pub fn set_pipelining_enabled(&mut self, enabled: bool) {
         self.x_mut().options.pipelining = enabled;
     }
@@ -512,8 +527,25 @@ impl HttpSession {
 
     /// The fields after the request body, once it is read.
     #[doc(hidden)]
-    pub fn take_request_trailers(&mut self) -> Option<Box<HeaderMap>> {
-        self.x_mut().request_trailers.take()
+    pub fn request_trailers(&self) -> Option<&HeaderMap> {
+        self.x().request_trailers.as_deref()
+    }
+
+    /// Returns whether the client has, or will have with what is queued, all of its response by its framing.
+    #[doc(hidden)]
+    pub fn has_whole_response(&self) -> bool {
+        match &self.inner.conn.writing {
+            Writing::Done => true,
+            Writing::Body(encoder) => encoder.is_complete(),
+            _ => false,
+        }
+    }
+
+    /// Notes that the exchange has failed: a connection that has left HTTP ends by a reset.
+    pub(crate) fn note_failure(&mut self, e: &Error) {
+        if self.was_upgraded() && !is_truncation(e) {
+            self.x_mut().cut_short = true;
+        }
     }
 
     fn patience(&self) -> Patience {
@@ -550,7 +582,11 @@ impl Drop for Inner {
 impl Inner {
     /// Whether the response is under way, and closing the connection would end it.
     fn ends_by_closing(&self) -> bool {
-        matches!(self.conn.writing, Writing::Body(Encoder::UntilClose))
+        match self.conn.writing {
+            Writing::Body(Encoder::UntilClose) => true,
+            Writing::Raw | Writing::Ended | Writing::Broken => self.exchange().cut_short,
+            _ => false,
+        }
     }
 }
 

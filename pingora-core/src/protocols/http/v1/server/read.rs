@@ -13,7 +13,10 @@ use super::super::conn::{refused_head, Piece};
 use super::super::proto::framing::{persistence, Persistence};
 use super::super::proto::head::{self, Found};
 use super::super::proto::state::{Reading, Writing};
-use super::{HttpSession, Keepalive, Upgrade, DRAIN_LIMIT, DRAIN_TIMEOUT, READ_TIMEOUT};
+use super::{
+    HttpSession, Keepalive, Upgrade, DRAIN_LIMIT, DRAIN_TIMEOUT, HALF_CLOSED, LOOK, READ_TIMEOUT,
+};
+use crate::protocols::l4::ext;
 use crate::shutdown::Stage;
 
 impl HttpSession {
@@ -167,8 +170,8 @@ impl HttpSession {
     #[doc(hidden)]
     pub fn poll_read_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
         self.make_raw_after_upgrade();
-        let timeout = match self.was_upgraded() {
-            // The two sides of an upgraded connection may be silent as long as they like.
+        let timeout = match self.was_upgraded() && !self.inner.conn.writing.is_over() {
+            // The two sides of an upgraded connection may be silent as long as they like, until one of them ends.
             true => self.inner.timeouts().read,
             false => Some(self.inner.timeouts().read.unwrap_or(READ_TIMEOUT)),
         };
@@ -193,14 +196,20 @@ impl HttpSession {
     /// Reads the body, or, when there is none left or none is expected, waits for the client to leave.
     ///
     /// # Errors
-    /// Those of [`HttpSession::read_body_bytes`], and `ConnectionClosed` when the client leaves.
+    /// Those of [`HttpSession::read_body_bytes`], and `ConnectionClosed` when the client leaves, be it by closing one
+    /// direction only, unless [`HttpSession::set_abort_on_close`] says that it does not leave so.
     ///
     /// # Cancel safety
     /// Nothing is lost.
     pub async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
         if no_body_expected || self.is_body_done() {
-            let gone = std::future::poll_fn(|cx| self.poll_abort(cx)).await;
-            return Err(gone);
+            let abort = self.x().options.abort_on_close.unwrap_or(true);
+            let gone = std::future::poll_fn(|cx| match ready!(self.poll_closed(cx)) {
+                Err(e) => Poll::Ready(e),
+                Ok(()) if abort => Poll::Ready(closed()),
+                Ok(()) => Poll::Pending,
+            });
+            return Err(gone.await);
         }
         self.read_body_bytes().await
     }
@@ -222,9 +231,19 @@ impl HttpSession {
 
     /// Ready when the client has left before its response is complete. A request that it sends
     /// meanwhile is kept, once, and nothing more is read.
+    ///
+    /// A client that has closed its direction may still read (RFC 9112 section 9.6). Whether it does cannot be told
+    /// until something is written: one that is gone answers by a reset.
     #[doc(hidden)]
     pub fn poll_abort(&mut self, cx: &mut Context<'_>) -> Poll<Box<Error>> {
-        let abort_on_close = self.x().options.abort_on_close;
+        match ready!(self.poll_closed(cx)) {
+            Err(e) => Poll::Ready(e),
+            Ok(()) => self.poll_gone(cx),
+        }
+    }
+
+    /// Ready when the client has closed its direction.
+    fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let conn = &mut self.inner.conn;
         if !conn.eof && conn.buf.is_empty() {
             // `Broken` is for a failed body. Here a failed read means that the client is gone.
@@ -233,7 +252,7 @@ impl HttpSession {
                 Err(e) => {
                     conn.eof = true;
                     conn.reading = Reading::Broken;
-                    return Poll::Ready(Error::because(
+                    return Poll::Ready(Error::e_because(
                         ConnectionClosed,
                         "the client is gone before its response is complete",
                         e,
@@ -241,12 +260,36 @@ impl HttpSession {
                 }
             }
         }
-        if conn.eof && abort_on_close {
-            return Poll::Ready(Error::explain(
-                ConnectionClosed,
-                "the client closed before its response was complete",
-            ));
+        match conn.eof {
+            true => Poll::Ready(Ok(())),
+            false => Poll::Pending,
         }
+    }
+
+    /// Ready when a client that has closed its direction is gone, as far as that can be seen.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Box<Error>> {
+        let x = self.x();
+        let abort_on_close = x.options.abort_on_close;
+        let written = x.body_sent + usize::from(x.response.is_some());
+        let wrote = written != x.written;
+        let conn = &mut self.inner.conn;
+        let reset = conn.socket().is_some_and(ext::is_hung_up);
+        if reset || abort_on_close == Some(true) {
+            return Poll::Ready(closed());
+        }
+        if abort_on_close.is_none() {
+            // The request is read, so that no read needs the deadline. What is written brings the reset, or shows
+            // that the client is there.
+            if wrote || conn.read_deadline_is_unset() {
+                conn.read_by(HALF_CLOSED);
+                self.x_mut().written = written;
+            }
+            if self.inner.conn.read_overdue(cx) {
+                return Poll::Ready(closed());
+            }
+        }
+        // The reactor wakes nobody for a reset that follows the end.
+        self.inner.conn.wake_in(cx, LOOK);
         Poll::Pending
     }
 
@@ -336,4 +379,11 @@ impl HttpSession {
     pub(super) fn is_http10(&self) -> bool {
         self.req_header().version < Version::HTTP_11
     }
+}
+
+fn closed() -> Box<Error> {
+    Error::explain(
+        ConnectionClosed,
+        "the client closed before its response was complete",
+    )
 }

@@ -5,11 +5,17 @@ use pingora_error::Result;
 
 use super::super::conn::Conn;
 use super::super::gone::Gone;
+use super::super::proto::decode::{Decoded, Decoder};
+use super::super::proto::encode::Encoder;
+use super::super::proto::head::Scanner;
 use super::super::proto::state::{self, Reading, Writing};
-use super::{common, HttpSession, Inner, LINGER};
+use super::{common, HttpSession, Inner, DRAIN_LIMIT, LINGER};
 use crate::protocols::http::server::ReusableHttpStream;
 use crate::protocols::l4::stream::Stream as L4Stream;
 use crate::protocols::Stream;
+
+/// Bytes of a response that most likely is complete before the rest of a long request is there.
+const SHORT: u64 = 64 * 1024;
 
 impl HttpSession {
     /// Ends the exchange. The connection is returned when another request may follow on it, after the rest
@@ -69,15 +75,58 @@ impl HttpSession {
         self.another_may_follow()
     }
 
-    /// Whether what was received lets another request follow.
+    /// Whether what was received lets another request follow. One that came early does, as the head of the response
+    /// would have said `Connection: close` otherwise.
     fn another_may_follow(&self) -> bool {
         let conn = &self.inner.conn;
-        // An empty line that follows a body is no request (RFC 9112 section 2.2).
-        let goes_on = match conn.scanner.begun(&conn.buf) {
-            false => !conn.eof,
-            true => self.pipelining_enabled(),
-        };
+        let goes_on = !conn.eof || conn.scanner.begun(&conn.buf);
         goes_on && state::reusable(&conn.reading, &conn.writing)
+    }
+
+    /// Whether the connection has to close after the response for what the client has sent, or is still to send. It
+    /// is asked when the head of the response is written, which tells the client; `response` is what follows the head.
+    #[inline]
+    pub(super) fn input_ends_connection(&self, response: &Writing) -> bool {
+        let conn = &self.inner.conn;
+        match &conn.reading {
+            Reading::Done if conn.buf.is_empty() => conn.eof,
+            Reading::Done => self.ends_with(&conn.buf),
+            Reading::Body(decoder) => self.body_ends_connection(decoder, response),
+            _ => false,
+        }
+    }
+
+    /// Whether no other request is served when these bytes follow the current one.
+    fn ends_with(&self, rest: &[u8]) -> bool {
+        // An empty line that follows a body is no request (RFC 9112 section 2.2).
+        match Scanner::default().begun(rest) {
+            true => !self.pipelining_enabled(),
+            false => self.inner.conn.eof,
+        }
+    }
+
+    /// Whether the rest of the body may be too long to be read for nothing, or nobody wants to. Of chunks that were not
+    /// received, nobody knows how many follow. A long response may take as long as the request.
+    fn body_ends_connection(&self, decoder: &Decoder, response: &Writing) -> bool {
+        if self.x().options.close_before_request_ends || self.awaits_continue() {
+            return true;
+        }
+        let mut decoder = decoder.clone();
+        let mut received = self.inner.conn.buf.clone();
+        loop {
+            match decoder.decode(&mut received) {
+                Ok(Decoded::Data(_)) if !decoder.is_done() => {}
+                Ok(Decoded::Data(_) | Decoded::End(_)) => return self.ends_with(&received),
+                Ok(Decoded::NeedMore) => break,
+                Err(_) => return true,
+            }
+        }
+        let short = match response {
+            Writing::Body(Encoder::Length(length)) => *length <= SHORT,
+            Writing::Body(_) => false,
+            _ => true,
+        };
+        short && !matches!(decoder, Decoder::Length(left) if left <= DRAIN_LIMIT as u64)
     }
 
     /// Whether the client may be waiting for a 100. It then sends its body or does not: nobody can tell what

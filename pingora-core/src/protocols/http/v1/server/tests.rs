@@ -156,7 +156,7 @@ async fn bodies_of_requests() {
         assert_eq!(body_of(&mut session).await, b"hello", "{rest}");
         assert!(!session.is_body_empty() && session.is_body_done(), "{rest}");
         assert_eq!(session.body_bytes_read(), 5);
-        let trailers = session.take_request_trailers();
+        let trailers = session.request_trailers();
         let sum = trailers.and_then(|t| t.get("x-sum").cloned());
         assert_eq!(sum.is_some(), rest.contains("X-Sum"), "{rest}");
         // After the end, it says so again.

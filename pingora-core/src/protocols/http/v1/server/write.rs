@@ -232,7 +232,11 @@ impl HttpSession {
                 }
                 conn.writing = ended;
             }
-            Writing::Raw => conn.writing = Writing::Ended,
+            Writing::Raw => {
+                // The client is to see that nothing more comes, and may go on to send.
+                conn.close_after_flush();
+                conn.writing = Writing::Ended;
+            }
             Writing::Done | Writing::Ended | Writing::Head => {}
             Writing::Broken => return Err(broken()),
         }
@@ -269,7 +273,7 @@ impl HttpSession {
                 framing => Writing::Body(Encoder::new(framing)),
             },
         };
-        if self.awaits_continue() {
+        if self.input_ends_connection(&writing) {
             self.inner.keepalive = Keepalive::Off;
         }
         if !upgrade {

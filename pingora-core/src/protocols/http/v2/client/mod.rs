@@ -64,6 +64,8 @@ struct Inner {
     owed: Option<u64>,
     body_sent: usize,
     body_received: usize,
+    /// The length that the head of the response promised.
+    promised: Option<u64>,
     /// Bytes that were given out and for which the window is to be opened again.
     unreleased: usize,
     read_timer: Timer,
@@ -122,6 +124,7 @@ impl Http2Session {
                 owed: None,
                 body_sent: 0,
                 body_received: 0,
+                promised: None,
                 unreleased: 0,
                 read_timer: Timer::default(),
                 write_timer: Timer::default(),
@@ -204,6 +207,21 @@ impl Http2Session {
         }
     }
 
+    /// Whether the body of the response is whole by what its head says, though the stream may not have ended: nothing
+    /// but its end and trailers can follow.
+    #[doc(hidden)]
+    pub fn is_content_complete(&self) -> bool {
+        match self.inner.receiving {
+            Receiving::Body(_) => match self.inner.asked {
+                Asked::Head => true,
+                Asked::Other => self.inner.promised == Some(self.inner.body_received as u64),
+                Asked::Connect | Asked::Tunnel => false,
+            },
+            Receiving::Ended => true,
+            Receiving::Unsent | Receiving::Head(_) | Receiving::Broken => false,
+        }
+    }
+
     /// What is known of the connection.
     pub fn digest(&self) -> Option<&Digest> {
         Some(self.conn.digest())
@@ -231,9 +249,32 @@ impl Http2Session {
 }
 
 impl Drop for Http2Session {
-    /// Frees the place on the connection. A stream that has not ended is reset with CANCEL.
+    /// Frees the place on the connection. A stream that has not ended is reset with CANCEL, unless nothing but its end
+    /// is missing: peers count what is reset, and close connections for it.
     fn drop(&mut self) {
+        let ends = matches!(self.inner.sending, Sending::Ended(_)) && self.is_content_complete();
+        let receiving = std::mem::replace(&mut self.inner.receiving, Receiving::Ended);
+        if let (Receiving::Body(mut body), true) = (receiving, ends) {
+            // A stream that is over has no window.
+            let _ = body.flow_control().release_capacity(self.inner.unreleased);
+            if is_ending(&mut body) {
+                self.conn.keep_ending(body);
+            }
+        }
         self.conn.release_stream();
+    }
+}
+
+/// Whether a stream of which only the end is missing is still to end. What is there of it is read.
+pub(crate) fn is_ending(body: &mut RecvStream) -> bool {
+    let mut cx = Context::from_waker(Waker::noop());
+    loop {
+        match body.poll_data(&mut cx) {
+            Poll::Ready(Some(Ok(data))) if data.is_empty() => {}
+            Poll::Ready(None) => return body.poll_trailers(&mut cx).is_pending(),
+            Poll::Ready(Some(_)) => return false,
+            Poll::Pending => return true,
+        }
     }
 }
 

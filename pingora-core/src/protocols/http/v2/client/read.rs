@@ -5,6 +5,7 @@ use std::future::Future;
 use pingora_error::ErrorType::{H2Error, ReadTimedout};
 
 use super::*;
+use crate::protocols::http::v1::proto::framing;
 use crate::protocols::http::HttpTask;
 
 impl Http2Session {
@@ -61,11 +62,13 @@ impl Http2Session {
         } else if parts.status == 204 || parts.status == 304 {
             self.inner.asked = Asked::Head;
         }
+        let header = Box::new(ResponseHeader::from(parts));
+        self.inner.promised = framing::content_length(&*header).ok().flatten();
         self.inner.receiving = match ends {
             true => Receiving::Ended,
             false => Receiving::Body(body),
         };
-        Ok((Box::new(ResponseHeader::from(parts)), ends))
+        Ok((header, ends))
     }
 
     /// The next piece of the response body; `None` after its end. The window for a piece opens again when the
@@ -213,10 +216,14 @@ impl Http2Session {
 
     fn poll_body_task(&mut self, cx: &mut Context<'_>) -> Poll<Result<HttpTask, h2::Error>> {
         let raw = self.inner.asked == Asked::Tunnel;
-        let data = ready!(self.poll_read_response_body(cx)).transpose()?;
-        let trailers = match data {
-            Some(_) => None,
-            None => ready!(self.poll_trailers(cx))?,
+        let (data, trailers) = match ready!(self.poll_body_and_trailers(cx)) {
+            Ok(read) => read,
+            // RFC 9113 section 8.1 has it follow the end. There are origins that leave that out.
+            Err(e) if ends_well(&e) && self.is_content_complete() => {
+                self.inner.receiving = Receiving::Ended;
+                (None, None)
+            }
+            Err(e) => return Poll::Ready(Err(e)),
         };
         if let Some(trailers) = trailers.filter(|_| !raw) {
             return Poll::Ready(Ok(HttpTask::Trailer(Some(Box::new(trailers)))));
@@ -228,6 +235,19 @@ impl Http2Session {
         Poll::Ready(Ok(match raw {
             true => HttpTask::UpgradedBody(data, ends),
             false => HttpTask::Body(data, ends),
+        }))
+    }
+
+    /// The next piece of the body, or after its end the trailers.
+    #[allow(clippy::type_complexity)]
+    fn poll_body_and_trailers(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(Option<Bytes>, Option<HeaderMap>), h2::Error>> {
+        let data = ready!(self.poll_read_response_body(cx)).transpose()?;
+        Poll::Ready(Ok(match data {
+            Some(_) => (data, None),
+            None => (None, ready!(self.poll_trailers(cx))?),
         }))
     }
 
@@ -277,4 +297,9 @@ impl Http2Session {
             }
         }
     }
+}
+
+/// Whether the origin has reset the stream without an error.
+fn ends_well(e: &h2::Error) -> bool {
+    e.is_reset() && e.is_remote() && e.reason() == Some(Reason::NO_ERROR)
 }

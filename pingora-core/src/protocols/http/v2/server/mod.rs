@@ -11,7 +11,7 @@ use h2::ext::Protocol;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Method, StatusCode};
-use pingora_error::BError;
+use pingora_error::{BError, Error};
 use pingora_http::{RequestHeader, ResponseHeader};
 use tokio::time::Instant;
 
@@ -47,8 +47,7 @@ const RETRY_BUFFER: usize = 64 * 1024;
 
 /// One stream of an HTTP/2 connection, as its server sees it.
 ///
-/// Dropped before its response is complete, it resets the stream with INTERNAL_ERROR, so that what is
-/// cut short is never taken for whole.
+/// Dropped before its response is complete, it resets the stream, so that what is cut short is never taken for whole.
 pub struct HttpSession {
     inner: Box<Inner>,
     /// How long the client may take nothing of the response; `None` stands for 60 s.
@@ -82,6 +81,8 @@ struct Inner {
     ignore_info_resp: bool,
     /// Bytes of informational responses that were handed over.
     informed: usize,
+    /// By what the client learns that its response will not be complete.
+    reset: Reason,
     tasks: Tasks,
 }
 
@@ -179,6 +180,7 @@ impl HttpSession {
             tunnel,
             ignore_info_resp: false,
             informed: 0,
+            reset: Reason::INTERNAL_ERROR,
             tasks: Tasks::default(),
         });
         HttpSession {
@@ -375,9 +377,24 @@ impl HttpSession {
         self.inner.digest.socket_digest.as_ref()?.local_addr()
     }
 
-    /// Gives up the stream with INTERNAL_ERROR, unless its response is complete.
+    /// Gives up the stream, unless its response is complete: with INTERNAL_ERROR, or with what an origin has said that
+    /// means something to the client.
     pub fn shutdown(&mut self) {
-        self.shutdown_with_reason(Reason::INTERNAL_ERROR);
+        self.shutdown_with_reason(self.inner.reset);
+    }
+
+    /// Whether the client has all of its response with what is queued.
+    pub(crate) fn has_whole_response(&self) -> bool {
+        self.inner.writing == Writing::Done
+    }
+
+    /// Takes from a failure by what reason the stream is to be reset.
+    pub(crate) fn note_failure(&mut self, e: &Error) {
+        self.inner.reset = match self.is_tunnel() {
+            // RFC 8441 section 5: what a reset of a TCP connection becomes.
+            true => Reason::CANCEL,
+            false => super::told_by_peer(e).unwrap_or(Reason::INTERNAL_ERROR),
+        };
     }
 
     /// Gives up the stream, unless its response is complete: then the client gets all of it, and a request

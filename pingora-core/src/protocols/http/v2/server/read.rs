@@ -47,7 +47,10 @@ impl HttpSession {
                 let timeout = match self.inner.read_timeout {
                     // The two sides of a tunnel may be silent as long as they like, and so may a client that is
                     // being answered already, as in a call of gRPC. Whether it is still there is asked by PING.
-                    None if self.is_tunnel() || self.response_written().is_some() => {
+                    // Once the other side has ended, it has to come to its end.
+                    None if !self.has_whole_response()
+                        && (self.is_tunnel() || self.response_written().is_some()) =>
+                    {
                         return Poll::Pending;
                     }
                     timeout => timeout.unwrap_or(READ_TIMEOUT),
@@ -268,8 +271,8 @@ impl HttpSession {
     }
 
     /// The fields after the request body, once it is read.
-    pub(crate) fn take_request_trailers(&mut self) -> Option<Box<HeaderMap>> {
-        self.inner.request_trailers.take()
+    pub(crate) fn request_trailers(&self) -> Option<&HeaderMap> {
+        self.inner.request_trailers.as_deref()
     }
 }
 

@@ -142,9 +142,71 @@ async fn a_client_that_leaves() {
     assert!(session.is_half_closed());
     answer(&mut session, "x").await;
     client
-        .must_get("HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 1\r\n\r\nx")
+        .must_get("HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx")
         .await;
     assert!(session.reuse().await.unwrap().is_none());
+}
+
+fn gone(session: &mut HttpSession) -> bool {
+    poll(std::pin::pin!(std::future::poll_fn(
+        |cx| session.poll_abort(cx)
+    )))
+    .is_ready()
+}
+
+/// How long a client is waited for that has closed its direction, where nothing tells whether it is there.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_has_said_all_is_given_time() {
+    let chunked = || response(200, &[("Transfer-Encoding", "chunked")]);
+    for (abort, before, after) in [
+        (None, false, true),
+        (Some(false), false, false),
+        (Some(true), true, true),
+    ] {
+        let (mut client, mut session) = asked(GET).await;
+        if let Some(abort) = abort {
+            session.set_abort_on_close(abort);
+        }
+        client.0.shutdown().await.unwrap();
+        assert_eq!(gone(&mut session), before, "{abort:?}");
+        for _ in 0..3 {
+            tokio::time::advance(HALF_CLOSED / 2).await;
+            if !before {
+                assert!(!gone(&mut session), "{abort:?}");
+            }
+            // What is written gives it its time again.
+            match session.response_written() {
+                None => session.write_response_header(chunked()).await.unwrap(),
+                Some(_) => drop(session.write_body(b"x").await.unwrap()),
+            }
+        }
+        assert_eq!(gone(&mut session), before, "{abort:?}");
+        tokio::time::advance(HALF_CLOSED).await;
+        assert_eq!(gone(&mut session), after, "{abort:?}");
+    }
+}
+
+/// The other end of a socket tells more.
+#[tokio::test]
+async fn a_client_that_closed_its_socket_is_gone() {
+    use tokio::io::AsyncWriteExt;
+    let (mut client, accepted) = tokio::net::UnixStream::pair().unwrap();
+    let stream = crate::protocols::l4::stream::Stream::from(accepted);
+    let mut session = HttpSession::new(Box::new(stream));
+    client.write_all(GET.as_bytes()).await.unwrap();
+    session.read_request().await.unwrap();
+    client.shutdown().await.unwrap();
+    // The end has to be read first.
+    std::future::poll_fn(|cx| {
+        assert!(session.poll_abort(cx).is_pending());
+        match session.is_half_closed() {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    })
+    .await;
+    drop(client);
+    assert!(gone(&mut session));
 }
 
 /// A request that comes early is not a client that leaves, and is not lost.

@@ -7,6 +7,8 @@ use crate::protocols::l4::stream::Stream as TcpLike;
 use tokio::net::{TcpListener, TcpStream};
 
 const ANSWER: &str = "HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 1\r\n\r\nx";
+const CLOSING: &str =
+    "HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx";
 
 /// Answers, and gives the session for the next request.
 async fn next(mut session: HttpSession) -> Option<HttpSession> {
@@ -36,13 +38,12 @@ async fn who_says_close() {
     // The client.
     let (mut client, session) =
         asked("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").await;
-    let close = "HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx";
-    let (kept, ()) = tokio::join!(next(session), client.must_get_all(close));
+    let (kept, ()) = tokio::join!(next(session), client.must_get_all(CLOSING));
     assert!(kept.is_none());
     // The application, which cannot overrule the client.
     let (mut client, mut session) = asked(GET).await;
     session.set_server_keepalive(None);
-    let (kept, ()) = tokio::join!(next(session), client.must_get_all(close));
+    let (kept, ()) = tokio::join!(next(session), client.must_get_all(CLOSING));
     assert!(kept.is_none());
     let (_client, mut session) = asked("GET / HTTP/1.0\r\n\r\n").await;
     session.set_server_keepalive(Some(60));
@@ -56,7 +57,7 @@ async fn who_says_close() {
     client.sends(GET).await;
     session.read_request().await.unwrap().unwrap();
     assert!(!session.will_keepalive());
-    let (kept, ()) = tokio::join!(next(session), client.must_get_all(close));
+    let (kept, ()) = tokio::join!(next(session), client.must_get_all(CLOSING));
     assert!(kept.is_none());
 }
 
@@ -75,24 +76,82 @@ async fn no_answer_no_next_request() {
 
 #[tokio::test(start_paused = true)]
 async fn the_rest_of_the_body_is_drained() {
-    for rest in [
-        "Content-Length: 5\r\n\r\nhe",
-        "Transfer-Encoding: chunked\r\n\r\n5\r\nhe",
+    for (rest, end) in [
+        ("Content-Length: 5\r\n\r\nhe", "llo"),
+        ("Content-Length: 5\r\n\r\nhello", ""),
+        (
+            "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+            "",
+        ),
+        (
+            "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n\r\n",
+            "",
+        ),
     ] {
         let (mut client, session) = asked(format!("POST / HTTP/1.1\r\nHost: h\r\n{rest}")).await;
-        let end = if rest.contains("chunked") {
-            "llo\r\n0\r\n\r\n"
-        } else {
-            "llo"
-        };
         let (session, ()) = tokio::join!(next(session), client.sends(end));
         let mut session = session.expect("the connection goes on");
+        client.must_get(ANSWER).await;
         client.sends(GET).await;
         assert_eq!(
             session.read_request().await.unwrap(),
             Some(GET.len()),
             "{rest}"
         );
+    }
+}
+
+/// A connection that closes after the answer for what the client sends has an answer that says so.
+#[tokio::test(start_paused = true)]
+async fn the_answer_says_close_for_what_the_client_sends() {
+    let long = format!("Content-Length: {}\r\n\r\nhe", DRAIN_LIMIT + 3);
+    for rest in [
+        // Nobody knows how much follows.
+        "Transfer-Encoding: chunked\r\n\r\n5\r\nhe",
+        "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n",
+        // It is malformed.
+        "Transfer-Encoding: chunked\r\n\r\n5\r\nhellox",
+        // It is too long.
+        &long,
+        // Another request follows.
+        "Content-Length: 5\r\n\r\nhelloG",
+        "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n\r\nG",
+        "Content-Length: 0\r\n\r\nG",
+    ] {
+        let (mut client, mut session) =
+            asked(format!("POST / HTTP/1.1\r\nHost: h\r\n{rest}")).await;
+        answer(&mut session, "x").await;
+        client.must_get(CLOSING).await;
+        drop(client);
+        assert!(session.reuse().await.unwrap().is_none(), "{rest}");
+    }
+}
+
+/// What comes when the head has left was not known then, and the head has said that the connection goes on.
+#[tokio::test(start_paused = true)]
+async fn what_comes_after_the_head_is_served() {
+    for (post, comes) in [
+        ("", GET.to_string()),
+        ("Content-Length: 5\r\n\r\nhel", format!("lo{GET}")),
+    ] {
+        let request = match post {
+            "" => GET.to_string(),
+            post => format!("POST / HTTP/1.1\r\nHost: h\r\n{post}"),
+        };
+        let (mut client, mut session) = asked(request).await;
+        let head = response(200, &[("Content-Length", "1")]);
+        session.write_response_header(head).await.unwrap();
+        client.sends(&comes).await;
+        if post.is_empty() {
+            // Someone looks whether the client leaves.
+            assert!(poll(std::pin::pin!(session.read_body_or_idle(true))).is_pending());
+            assert!(!session.inner.conn.buf.is_empty());
+        }
+        session.write_body(b"x").await.unwrap();
+        let reusable = session.reuse().await.unwrap().expect("it goes on");
+        client.must_get(ANSWER).await;
+        let mut session = reusable.into_inner().into_session();
+        assert_eq!(session.read_request().await.unwrap(), Some(GET.len()));
     }
 }
 
@@ -129,7 +188,7 @@ async fn a_body_that_is_not_drained() {
 async fn pipelining() {
     // Not unless the application wants it.
     let (mut client, session) = asked(format!("{GET}{GET}")).await;
-    let (kept, ()) = tokio::join!(next(session), client.must_get_all(ANSWER));
+    let (kept, ()) = tokio::join!(next(session), client.must_get_all(CLOSING));
     assert!(kept.is_none());
 
     let (mut client, mut session) = asked(format!("{GET}{GET}{GET}")).await;

@@ -1,6 +1,6 @@
 //! The proxy as an application that serves HTTP.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,7 +42,9 @@ where
 {
     pub(crate) inner: SV,
     pub(crate) connector: Connector<C>,
-    /// Who waits for the shutdown, and the flag that tells of it.
+    /// Whether the shutdown has begun: looked at before and after the head of a request is read.
+    pub(crate) shutdown_flag: AtomicBool,
+    /// Who waits for a request meanwhile, and is woken then.
     pub(crate) registry: Arc<Registry>,
     pub(crate) drain: Drain,
     pub(crate) max_retries: usize,
@@ -79,6 +81,7 @@ where
         HttpProxy {
             inner,
             connector,
+            shutdown_flag: AtomicBool::new(false),
             registry: Registry::new(LISTS),
             drain: Drain {
                 policy: conf.shutdown_policy,
@@ -152,7 +155,9 @@ where
     }
 
     async fn http_cleanup(&self) {
-        self.begin_shutdown().await;
+        self.shutdown_flag.store(true, Ordering::Release);
+        self.notify_waiters();
+        self.close_idle().await;
     }
 
     async fn process_custom_session(

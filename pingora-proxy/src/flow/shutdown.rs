@@ -8,6 +8,7 @@
 //! | at the end of a head | answered with `Connection: close` | dropped |
 //! | HTTP/2 | GOAWAY in two steps; streams finish, and the connection closes | the same |
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::Method;
@@ -49,7 +50,7 @@ where
         mut session: ServerSession,
     ) -> Option<Box<ServerSession>> {
         session.wait_in(&self.registry, self.drain.read_timeout);
-        if self.registry.is_shutting_down() && !self.may_read(&mut session).await {
+        if self.shutdown_flag.load(Ordering::Acquire) && !self.may_read(&mut session).await {
             return Box::pin(close(session)).await;
         }
         match session.read_request().await {
@@ -60,7 +61,7 @@ where
                 return Box::pin(close(session)).await;
             }
         }
-        if self.registry.is_shutting_down()
+        if self.shutdown_flag.load(Ordering::Acquire)
             && self.drain.policy == ShutdownPolicy::Strict
             && !session.is_http2()
         {
@@ -108,14 +109,20 @@ where
         }
     }
 
-    /// Sets the flag, then wakes who waits. When idle connections are to be kept for a while, those that are
-    /// still idle then are woken again, to close.
-    pub(crate) async fn begin_shutdown(&self) {
+    /// Wakes the connections that wait for a request, once the flag is set. Under `strict`, their reads then have the
+    /// shutdown read timeout, and under `finish` they go on waiting until [`HttpProxy::close_idle`].
+    pub(crate) fn notify_waiters(&self) {
+        self.registry.advance(match self.drain.policy {
+            ShutdownPolicy::Strict => Stage::Expiring,
+            ShutdownPolicy::Finish => Stage::Draining,
+        });
+    }
+
+    /// Wakes those that are still idle to close, after the time for which they are to be kept.
+    pub(crate) async fn close_idle(&self) {
         if self.drain.policy == ShutdownPolicy::Strict {
-            self.registry.advance(Stage::Expiring);
             return;
         }
-        self.registry.advance(Stage::Draining);
         let keep_idle = match (self.drain.keep_idle, upgrading()) {
             (Some(keep), _) => keep,
             (None, true) => KEEP_IDLE_UPGRADE,

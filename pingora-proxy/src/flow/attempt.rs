@@ -84,7 +84,7 @@ where
             ),
         };
         if done.is_err() {
-            Box::pin(upstream.shutdown()).await;
+            Box::pin(upstream.abandon()).await;
         }
         let (connector, idle) = (&self.connector, peer.idle_timeout());
         if let Some(upstream) = connector.keep_http_session(upstream, &*peer, idle) {

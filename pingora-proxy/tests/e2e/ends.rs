@@ -4,7 +4,7 @@ use super::common::*;
 use async_trait::async_trait;
 use bytes::Bytes;
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_core::{Error, Result};
+use pingora_core::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::{ProxyHttp, Session};
 use std::path::PathBuf;
@@ -219,6 +219,8 @@ fn an_answer_to_an_upload_that_goes_on_says_what_becomes_of_the_connection() {
 /// Sends requests to the second upstream when the first one fails.
 struct Twice {
     upstreams: [PathBuf; 2],
+    /// Whether a 503 is such a failure, too.
+    by_status: bool,
 }
 
 #[async_trait]
@@ -233,6 +235,20 @@ impl ProxyHttp for Twice {
         *tries += 1;
         let path = self.upstreams[*tries - 1].to_string_lossy();
         Ok(Box::new(HttpPeer::new_uds(&path, false, String::new())?))
+    }
+
+    async fn response_filter(
+        &self,
+        _: &mut Session,
+        response: &mut ResponseHeader,
+        _: &mut usize,
+    ) -> Result<()> {
+        if self.by_status && response.status == 503 {
+            let mut e = Error::explain(ErrorType::HTTPStatus(503), "try again");
+            e.set_retry(true);
+            return Err(e);
+        }
+        Ok(())
     }
 
     fn error_while_proxy(
@@ -261,6 +277,7 @@ fn a_retry_has_the_trailers_of_the_request() {
     });
     let proxy = Proxy::start(Twice {
         upstreams: [dying.path(), origin.path()],
+        by_status: false,
     });
     let mut client = proxy.connect();
     client.send(
@@ -269,6 +286,44 @@ fn a_retry_has_the_trailers_of_the_request() {
     );
     assert_eq!(client.read_response().text(), "hello");
     assert_eq!((dying.accepted(), origin.accepted()), (1, 1));
+}
+
+#[test]
+fn a_response_that_nobody_wants_leaves_its_connection_if_it_is_short() {
+    let chunked = "Transfer-Encoding: chunked\r\n\r\n4\r\nbusy\r\n0\r\n\r\n".to_string();
+    let length = |n: usize| format!("Content-Length: {n}\r\n\r\n{}", "x".repeat(n));
+    for (rest, kept) in [
+        (length(0), true),
+        (length(10), true),
+        (length(60_000), true),
+        (chunked, true),
+        (length(2_000_000), false),
+        (length(5).replace("xx", ""), false),
+        (format!("Connection: close\r\n{}", length(4)), false),
+    ] {
+        let busy = Origin::scripted({
+            let rest = rest.clone();
+            move |mut wire, _| {
+                while wire.has_more() {
+                    wire.read_message();
+                    let response = format!("HTTP/1.1 503 Service Unavailable\r\n{rest}");
+                    drop(wire.send_if_taken(response));
+                }
+            }
+        });
+        let origin = Origin::answering(HELLO);
+        let proxy = Proxy::start(Twice {
+            upstreams: [busy.path(), origin.path()],
+            by_status: true,
+        });
+        let mut client = proxy.connect();
+        for _ in 0..3 {
+            client.send(GET);
+            assert_eq!(client.read_response().text(), "hello");
+        }
+        let made = if kept { 1 } else { 3 };
+        assert_eq!(busy.accepted(), made, "{}", &rest[..rest.len().min(60)]);
+    }
 }
 
 /// Gives an answer without a body one.

@@ -8,6 +8,7 @@
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -29,15 +30,15 @@ const SETUP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The daemon's end of the socket pair, while the starting process waits.
 static PARENT: Mutex<Option<UnixStream>> = Mutex::new(None);
-/// The file that holds this process's id.
-static PID_FILE: Mutex<Option<PathBuf>> = Mutex::new(None);
+/// The file that holds this process's id, and is locked for as long as it is open.
+static PID_FILE: Mutex<Option<(PathBuf, File)>> = Mutex::new(None);
 
 /// Goes to the background: returns in the daemon only.
 ///
 /// # Errors
 /// One line that says what is in the way, in the process that was started.
-pub(super) fn start(conf: &ServerConf) -> Result<(), String> {
-    let setup = Setup::check(conf)?;
+pub(super) fn start(conf: &ServerConf, upgrade: bool) -> Result<(), String> {
+    let setup = Setup::check(conf, upgrade)?;
     let (parent, daemon) = UnixStream::pair().map_err(|e| format!("no socket pair: {e}"))?;
     let timer = other_threads();
     if timer {
@@ -140,7 +141,7 @@ struct Setup {
 }
 
 impl Setup {
-    fn check(conf: &ServerConf) -> Result<Self, String> {
+    fn check(conf: &ServerConf, upgrade: bool) -> Result<Self, String> {
         let null = || {
             OpenOptions::new()
                 .read(true)
@@ -168,7 +169,7 @@ impl Setup {
             Some(name) => Some(users::group(name)?.gid),
             None => user.as_ref().map(|user| user.gid),
         };
-        let pid_file = open_pid_file(Path::new(&conf.pid_file))
+        let pid_file = open_pid_file(Path::new(&conf.pid_file), upgrade)
             .map_err(|e| format!("cannot write the pid file {}: {e}", conf.pid_file))?;
         Ok(Setup {
             output: null()?,
@@ -212,37 +213,71 @@ impl Setup {
 
     fn write_pid(&self) -> Result<(), String> {
         let (path, mut file) = (&self.pid_file.0, &self.pid_file.1);
+        let failed = |e| format!("cannot write the pid file {}: {e}", path.display());
         file.set_len(0)
             .and_then(|()| writeln!(file, "{}", std::process::id()))
-            .map_err(|e| format!("cannot write the pid file {}: {e}", path.display()))?;
-        *PID_FILE.lock() = Some(path.clone());
+            .map_err(failed)?;
+        *PID_FILE.lock() = Some((path.clone(), file.try_clone().map_err(failed)?));
         Ok(())
     }
 }
 
-/// Opens the pid file, for its absolute path: the daemon runs in another directory.
+/// Opens the pid file, for its absolute path: the daemon runs in another directory. It is locked for as long as the
+/// daemon lives, so that a second process does not take the name of the first away from those who want to stop it. In
+/// an upgrade the two live at the same time, and the new one has a new file under the same name.
 ///
 /// # Errors
-/// When it cannot be written, is no ordinary file, or is a link.
-fn open_pid_file(path: &Path) -> io::Result<(PathBuf, File)> {
+/// When it cannot be written, is no ordinary file, is a link, or is that of a running process.
+fn open_pid_file(path: &Path, upgrade: bool) -> io::Result<(PathBuf, File)> {
     let path = std::path::absolute(path)?;
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o644)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(&path)?;
-    let meta = file.metadata()?;
-    if !meta.is_file() || meta.nlink() != 1 {
-        return Err(io::Error::other("not an ordinary file"));
+    let open = || {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o644)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(&path)?;
+        let meta = file.metadata()?;
+        match meta.is_file() && meta.nlink() == 1 {
+            true => Ok(file),
+            false => Err(io::Error::other("not an ordinary file")),
+        }
+    };
+    let mut file = open()?;
+    if is_locked(&file) {
+        if !upgrade {
+            let mut pid = String::new();
+            // What does not say a number says enough.
+            let _ = (&file).take(32).read_to_string(&mut pid);
+            let why = format!(
+                "process {} runs, and it is the file of that one",
+                pid.trim()
+            );
+            return Err(io::Error::other(why));
+        }
+        // Where that is not allowed, both write into the same file, and the new one last.
+        if std::fs::remove_file(&path).is_ok() {
+            file = open()?;
+            // Nobody else knows the new file.
+            is_locked(&file);
+        }
     }
     Ok((path, file))
 }
 
+/// Whether somebody else has locked a file; else this process has from now on, until the file is closed.
+fn is_locked(file: &File) -> bool {
+    // SAFETY: flock takes two numbers and touches no memory of this process.
+    let locked = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
+    // File systems without locks fail otherwise.
+    locked != 0 && io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock
+}
+
 /// Removes the pid file of this daemon, unless a newer one has put its id there.
 pub(super) fn remove_pid_file() {
-    let Some(path) = PID_FILE.lock().take() else {
+    let Some((path, _locked)) = PID_FILE.lock().take() else {
         return;
     };
     let ours = std::fs::read_to_string(&path)
@@ -307,8 +342,8 @@ mod tests {
             pid_file: format!("{}/pid", dir.display()),
             ..Default::default()
         };
-        assert!(Setup::check(&good()).is_ok());
-        let refused = |conf: ServerConf| Setup::check(&conf).err().unwrap();
+        assert!(Setup::check(&good(), false).is_ok());
+        let refused = |conf: ServerConf| Setup::check(&conf, false).err().unwrap();
         let text = refused(ServerConf {
             pid_file: "/nonexistent/pid".into(),
             ..good()
@@ -352,9 +387,28 @@ mod tests {
         std::fs::write(dir.join("victim"), "x").unwrap();
         std::os::unix::fs::symlink(dir.join("victim"), dir.join("soft")).unwrap();
         std::fs::hard_link(dir.join("victim"), dir.join("hard")).unwrap();
-        assert!(open_pid_file(&dir.join("soft")).is_err());
-        assert!(open_pid_file(&dir.join("hard")).is_err());
-        assert!(open_pid_file(&dir).is_err());
+        assert!(open_pid_file(&dir.join("soft"), false).is_err());
+        assert!(open_pid_file(&dir.join("hard"), false).is_err());
+        assert!(open_pid_file(&dir, false).is_err());
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_pid_file_is_its_processs_until_that_ends() {
+        let dir = tempdir("taken");
+        let path = dir.join("pid");
+        let open = |upgrade| open_pid_file(&path, upgrade);
+        let (_, mut first) = open(false).unwrap();
+        writeln!(first, "12345").unwrap();
+        let e = open(false).unwrap_err().to_string();
+        assert!(e.contains("process 12345 runs"), "{e}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "12345\n");
+        // The new one of an upgrade keeps its name when the old one ends.
+        let (_, second) = open(true).unwrap();
+        drop(first);
+        assert!(open(false).is_err());
+        drop(second);
+        assert!(open(false).is_ok());
         std::fs::remove_dir_all(dir).unwrap();
     }
 

@@ -219,7 +219,8 @@ impl Server {
         );
         self.bootstrap();
         if conf.daemon {
-            daemon::start(&conf).unwrap_or_else(|e| fatal(&e));
+            let upgrade = self.options.as_ref().is_some_and(|opt| opt.upgrade);
+            daemon::start(&conf, upgrade).unwrap_or_else(|e| fatal(&e));
         }
         self.bootstrap.set_claims(self.claims());
 

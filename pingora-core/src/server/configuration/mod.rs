@@ -284,6 +284,38 @@ impl ServerConf {
         self.daemon |= opt.daemon;
     }
 
+    /// The keys of a settings file, one for each field.
+    pub fn keys() -> impl Iterator<Item = &'static str> {
+        keys::names()
+    }
+
+    /// The entries of a YAML document as they are written: a key, and the text of its value if that is a scalar. For a
+    /// program that has keys of its own. None for what is no settings file.
+    pub fn entries(conf_str: &str) -> Vec<(String, Option<String>)> {
+        let Ok(Some(yaml::Node::Mapping(settings))) = yaml::parse(conf_str) else {
+            return Vec::new();
+        };
+        let text = |value| match value {
+            yaml::Node::Scalar { text, .. } => Some(text),
+            _ => None,
+        };
+        let entries = settings.into_iter();
+        entries.map(|(key, value)| (key, text(value))).collect()
+    }
+
+    /// The keys of a YAML document that are no settings of the server, each with the setting that it looks like, if
+    /// there is one. A program that has no keys of its own may refuse them, or warn.
+    pub fn unknown_keys(conf_str: &str) -> Vec<(String, Option<&'static str>)> {
+        let entries = Self::entries(conf_str).into_iter();
+        let unknown = entries.filter(|(key, _)| keys::names().all(|known| known != key));
+        unknown
+            .map(|(key, _)| {
+                let meant = keys::likely_meant(&key);
+                (key, meant)
+            })
+            .collect()
+    }
+
     /// Options for the runtimes of services that do not override them.
     pub fn runtime_opts(&self) -> RuntimeOpts {
         let width = self.runtime_metrics_poll_time_histogram_resolution_micros;

@@ -359,3 +359,32 @@ fn what_endpoints_are_told() {
     assert_eq!(told.worker_connections, Some(9));
     assert_eq!(told.shutdown_timeout, Duration::from_secs(3));
 }
+
+#[test]
+fn entries_are_told_as_they_are_written() {
+    let entries = ServerConf::entries("threads: 3\nmy_own: off\nlist: [1]\nthread: 3\n");
+    let text = |text: &str| Some(text.to_owned());
+    assert_eq!(
+        entries,
+        [
+            ("threads".to_owned(), text("3")),
+            ("my_own".to_owned(), text("off")),
+            ("list".to_owned(), None),
+            ("thread".to_owned(), text("3")),
+        ]
+    );
+    let unknown = ServerConf::unknown_keys("threads: 3\nmy_own: off\nthread: 3\n");
+    assert_eq!(
+        unknown,
+        [
+            ("my_own".to_owned(), None),
+            ("thread".to_owned(), Some("threads"))
+        ]
+    );
+    assert!(ServerConf::entries("- 1\n").is_empty());
+    let keys: Vec<_> = ServerConf::entries(&ServerConf::default().to_yaml());
+    assert!(keys
+        .iter()
+        .map(|(key, _)| key.as_str())
+        .eq(ServerConf::keys()));
+}

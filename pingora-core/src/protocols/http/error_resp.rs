@@ -1,5 +1,7 @@
 //! Responses that the proxy makes when it has none to pass on.
 
+use std::sync::OnceLock;
+
 use http::header::{self, HeaderValue};
 use http::StatusCode;
 use once_cell::sync::Lazy;
@@ -23,6 +25,18 @@ pub static HTTP_502_RESPONSE: Lazy<ResponseHeader> =
 /// The example date of RFC 9110 5.6.7, which nobody takes for a real one.
 const PLACEHOLDER: HeaderValue = HeaderValue::from_static("Sun, 06 Nov 1994 08:49:37 GMT");
 
+/// What the `Server` field says, if it was chosen.
+static NAME: OnceLock<Option<&'static str>> = OnceLock::new();
+
+/// Chooses what the `Server` field of responses that the proxy itself makes says in this process; `None` leaves it out.
+/// Unless it is chosen it is [`SERVER_NAME`].
+///
+/// The first choice counts, and it is to be made before the first such response.
+pub fn name_server(name: Option<&'static str>) {
+    // An error says that the choice is made.
+    let _ = NAME.set(name);
+}
+
 /// The header of a response with status `code`, without a body and not to be stored by anyone.
 ///
 /// A `code` that is no status code (below 100 or above 999) means that the caller does not know
@@ -34,7 +48,6 @@ pub fn gen_error_response(code: u16) -> ResponseHeader {
 
 fn empty_response(status: StatusCode, date: HeaderValue) -> ResponseHeader {
     let fields = [
-        (header::SERVER, HeaderValue::from_static(SERVER)),
         (header::DATE, date),
         (header::CONTENT_LENGTH, HeaderValue::from_static("0")),
         (
@@ -45,8 +58,10 @@ fn empty_response(status: StatusCode, date: HeaderValue) -> ResponseHeader {
     // `build` refuses only what is no status code, and `insert_header` only invalid names and
     // values and a full map: neither can be here.
     #[allow(clippy::unwrap_used)]
-    let mut response = ResponseHeader::build(status, Some(fields.len())).unwrap();
-    for (name, value) in fields {
+    let mut response = ResponseHeader::build(status, Some(fields.len() + 1)).unwrap();
+    let server = NAME.get().copied().unwrap_or(Some(SERVER));
+    let server = server.and_then(|name| Some((header::SERVER, HeaderValue::from_str(name).ok()?)));
+    for (name, value) in server.into_iter().chain(fields) {
         #[allow(clippy::unwrap_used)]
         response.insert_header(name, value).unwrap();
     }

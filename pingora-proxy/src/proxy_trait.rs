@@ -14,7 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use log::error;
+use log::debug;
 use pingora_cache::key::{CacheKey, HashBinary};
 use pingora_cache::meta::CacheMeta;
 use pingora_cache::storage::{HitHandler, PurgeAction};
@@ -690,7 +690,7 @@ pub trait ProxyHttp {
         if let Some(status) = status.filter(|_| awaits_response(session)) {
             session.set_keepalive(None);
             if let Err(e) = session.respond_error(status).await {
-                error!("failed to answer with {status}: {e}");
+                debug!("failed to answer with {status}: {e}");
             }
         }
         FailToProxy {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use h2::server::Builder as H2Options;
 use http::Response;
 use log::{debug, error};
+use pingora_error::ErrorType::{ConnectionClosed, H2Error, WriteError, WriteTimedout};
 use pingora_error::Result;
 use pingora_http::ResponseHeader;
 
@@ -136,7 +137,13 @@ where
             session.set_keepalive(None);
         }
         if let Err(e) = self.answer(&mut session).await {
-            error!("response not written: {e}");
+            match e.etype {
+                // The client has left, or takes nothing.
+                WriteError | WriteTimedout | ConnectionClosed | H2Error => {
+                    debug!("response not written: {e}")
+                }
+                _ => error!("response not written: {e}"),
+            }
             if session.response_written().is_none() {
                 let _ = session.respond_error(500).await;
             }

@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 
-use log::error;
+use log::{error, log, log_enabled, Level};
 use pingora_core::apps::HttpPersistentSettings;
 use pingora_core::connectors::http::custom;
 use pingora_core::protocols::http::error_resp::gen_error_response;
-use pingora_error::{BError, Result};
+use pingora_error::{BError, ErrorSource, Result};
 
 use super::When;
 use crate::{FailToProxy, HttpProxy, ProxyHttp, PurgeStatus, Session};
@@ -45,12 +45,16 @@ where
 
     async fn report(&self, session: &mut Session, ctx: &mut SV::CTX, e: &BError) -> FailToProxy {
         let failed = self.inner.fail_to_proxy(session, e, ctx).await;
-        if !self.inner.suppress_error_log(session, ctx, e) {
+        let level = match (e.esource(), failed.error_code) {
+            // What a client does is its own affair, and often: it leaves.
+            (ErrorSource::Downstream, 0) => Level::Debug,
+            (ErrorSource::Downstream, _) => Level::Info,
+            _ => Level::Error,
+        };
+        if log_enabled!(level) && !self.inner.suppress_error_log(session, ctx, e) {
             let summary = self.inner.request_summary(session, ctx);
-            error!(
-                "fail to proxy: {e}, status: {}, {summary}",
-                failed.error_code
-            );
+            let status = failed.error_code;
+            log!(level, "fail to proxy: {e}, status: {status}, {summary}");
         }
         failed
     }

@@ -39,6 +39,7 @@ pub struct Session {
     #[cfg(feature = "upstream_modules")]
     pub upstream_modules_ctx: HttpModuleCtx,
     pub(crate) upstream: UpstreamCounts,
+    pub(crate) upstream_time_limit: Option<Duration>,
 }
 
 /// What went to and came from the upstream.
@@ -62,6 +63,7 @@ impl Session {
             #[cfg(feature = "upstream_modules")]
             upstream_modules_ctx: HttpModuleCtx::empty(),
             upstream: UpstreamCounts::default(),
+            upstream_time_limit: None,
         }
     }
 
@@ -80,6 +82,15 @@ impl Session {
     pub(crate) fn note_sent(&mut self, link: &impl Link) {
         self.upstream.body_sent = Some(link.body_bytes_sent());
         self.upstream.write_pending = link.write_pending_time();
+    }
+
+    /// Limits the time from when the first upstream is chosen to when the whole response has left, over all tries;
+    /// `None` for no limit. Heeded if it is set before the request goes upstream.
+    ///
+    /// A request that takes longer fails: with a 504, or by the end of its connection or stream where the head of a
+    /// response is out. So does an upgraded connection that lasts longer.
+    pub fn set_upstream_time_limit(&mut self, limit: Option<Duration>) {
+        self.upstream_time_limit = limit;
     }
 
     /// The exchange with the client.

@@ -13,11 +13,12 @@ mod tests;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use pingora_core::apps::{HttpPersistentSettings, ReusedHttpStream};
 use pingora_core::connectors::http::custom;
 use pingora_core::protocols::http::ServerSession;
-use pingora_error::ErrorType::InternalError;
+use pingora_error::ErrorType::{InternalError, ReadTimedout};
 use pingora_error::{BError, Error, Result};
 
 use crate::{HttpProxy, ProxyHttp, Session};
@@ -76,7 +77,11 @@ where
             }
         };
         if proceeds {
-            if let Err(e) = self.proxy_upstream(&mut session, &mut ctx).await {
+            let proxied = match session.upstream_time_limit {
+                None => self.proxy_upstream(&mut session, &mut ctx).await,
+                Some(limit) => Box::pin(self.proxy_within(limit, &mut session, &mut ctx)).await,
+            };
+            if let Err(e) = proxied {
                 outcome = Err((e, When::Late));
             }
         }
@@ -95,6 +100,20 @@ where
             Ok(next) => Some(next),
             Err(rest) => rest.await,
         }
+    }
+
+    /// [`proxy_upstream`](Self::proxy_upstream), in so much time.
+    async fn proxy_within(
+        &self,
+        limit: Duration,
+        session: &mut Session,
+        ctx: &mut SV::CTX,
+    ) -> Result<()> {
+        let proxied = tokio::time::timeout(limit, self.proxy_upstream(session, ctx)).await;
+        proxied.unwrap_or_else(|_| {
+            let why = format!("the request took longer than {limit:?}");
+            Err(Error::explain(ReadTimedout, why).into_up())
+        })
     }
 
     async fn before_upstream(&self, session: &mut Session, ctx: &mut SV::CTX) -> Result<Early> {

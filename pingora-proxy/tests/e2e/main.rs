@@ -13,5 +13,6 @@ mod filters;
 mod forwarding;
 mod phases;
 mod real;
+mod time_limits;
 mod tunnel_ends;
 mod upgrades;

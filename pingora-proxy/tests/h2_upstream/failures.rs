@@ -262,12 +262,16 @@ fn a_silent_origin_times_out() {
         let mut frames = Frames::begin(stream).await;
         while frames.next().await.is_some() {}
     });
-    let mut peer = h2_peer(&origin.path());
-    peer.options.read_timeout = Some(Duration::from_millis(100));
-    let proxy = Proxy::start(Forward { peer });
-    let mut client = proxy.connect();
-    client.send(GET);
-    assert_eq!(client.read_response().status(), 504);
+    let (short, long) = (Some(Duration::from_millis(100)), Some(PATIENCE));
+    for (read, head) in [(short, None), (long, short), (None, short)] {
+        let mut peer = h2_peer(&origin.path());
+        peer.options.read_timeout = read;
+        peer.options.response_header_timeout = head;
+        let proxy = Proxy::start(Forward { peer });
+        let mut client = proxy.connect();
+        client.send(GET);
+        assert_eq!(client.read_response().status(), 504);
+    }
 }
 
 #[test]

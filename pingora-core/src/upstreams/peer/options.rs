@@ -25,6 +25,11 @@ pub struct PeerOptions {
     pub connection_timeout: Option<Duration>,
     /// The longest time to wait for a connection with everything on top of it, such as TLS.
     pub total_connection_timeout: Option<Duration>,
+    /// The longest time for a TLS handshake; `None` for `connection_timeout`.
+    pub tls_handshake_timeout: Option<Duration>,
+    /// The longest time from when the whole request was sent to when the whole head of its response has come, or a
+    /// head of status 1xx before it; `None` for no limit but `read_timeout`, which each byte prolongs.
+    pub response_header_timeout: Option<Duration>,
     /// The longest time between two reads; each read begins anew.
     pub read_timeout: Option<Duration>,
     /// How long an unused connection is kept; `None` for as long as the peer keeps it.
@@ -111,6 +116,8 @@ impl Clone for PeerOptions {
             upstream_tls_handshake_complete_hook: self.upstream_tls_handshake_complete_hook.clone(),
             connection_timeout: self.connection_timeout,
             total_connection_timeout: self.total_connection_timeout,
+            tls_handshake_timeout: self.tls_handshake_timeout,
+            response_header_timeout: self.response_header_timeout,
             read_timeout: self.read_timeout,
             idle_timeout: self.idle_timeout,
             write_timeout: self.write_timeout,
@@ -138,6 +145,8 @@ impl PeerOptions {
             bind_to: None,
             connection_timeout: None,
             total_connection_timeout: None,
+            tls_handshake_timeout: None,
+            response_header_timeout: None,
             read_timeout: None,
             idle_timeout: None,
             write_timeout: None,
@@ -180,6 +189,8 @@ impl fmt::Debug for PeerOptions {
             .field("bind_to", &self.bind_to)
             .field("connection_timeout", &self.connection_timeout)
             .field("total_connection_timeout", &self.total_connection_timeout)
+            .field("tls_handshake_timeout", &self.tls_handshake_timeout)
+            .field("response_header_timeout", &self.response_header_timeout)
             .field("read_timeout", &self.read_timeout)
             .field("idle_timeout", &self.idle_timeout)
             .field("write_timeout", &self.write_timeout)
@@ -230,6 +241,8 @@ impl fmt::Display for PeerOptions {
         for (name, timeout) in [
             ("connection_timeout", self.connection_timeout),
             ("total_connection_timeout", self.total_connection_timeout),
+            ("tls_handshake_timeout", self.tls_handshake_timeout),
+            ("response_header_timeout", self.response_header_timeout),
             ("read_timeout", self.read_timeout),
             ("write_timeout", self.write_timeout),
             ("idle_timeout", self.idle_timeout),

@@ -96,6 +96,14 @@ pub trait Peer: Display + Clone {
         self.get_peer_options()?.total_connection_timeout
     }
 
+    /// The longest time for a TLS handshake.
+    fn tls_handshake_timeout(&self) -> Option<Duration> {
+        let own = self
+            .get_peer_options()
+            .and_then(|o| o.tls_handshake_timeout);
+        own.or_else(|| self.connection_timeout())
+    }
+
     /// How long an unused connection is kept; `None` for as long as the peer keeps it.
     fn idle_timeout(&self) -> Option<Duration> {
         self.get_peer_options()?.idle_timeout

@@ -405,6 +405,7 @@ fn prepared<P: Peer>(mut session: Http2Session, peer: &P) -> Http2Session {
     if let Some(options) = peer.get_peer_options() {
         session.read_timeout = options.read_timeout;
         session.write_timeout = options.write_timeout;
+        session.response_header_timeout = options.response_header_timeout;
     }
     session
 }

@@ -9,6 +9,7 @@ use http::HeaderMap;
 use pingora_error::{Error, Result};
 
 use super::{ReusableHttpStream, Session};
+use crate::protocols::http::client::HttpSession;
 use crate::protocols::http::HttpTask;
 use crate::shutdown::{Registry, Stage};
 
@@ -17,6 +18,23 @@ impl Session {
     #[doc(hidden)]
     pub fn wait_in(&mut self, registry: &Arc<Registry>, read_timeout: Duration) {
         h1!(self, s => s.wait_in(registry, read_timeout), else ())
+    }
+
+    /// Exchanges the timer of this connection and that of the upstream's. Both are waited for by the same task, and
+    /// the one that the client's waiting for a request has set does for the upstream, too: else each request that
+    /// limits its upstream's time would register one of its own.
+    #[doc(hidden)]
+    pub fn swap_timer<S>(&mut self, upstream: &mut HttpSession<S>) {
+        let own = match self {
+            Session::H1(s) => s.alarm(),
+            Session::H2(s) => s.alarm(),
+            Session::Custom(_) => return,
+        };
+        match upstream {
+            HttpSession::H1(s) => std::mem::swap(own, s.alarm()),
+            HttpSession::H2(s) => std::mem::swap(own, s.alarm()),
+            HttpSession::Custom(_) => {}
+        }
     }
 
     /// Whether lines of request heads on this connection may end in LF alone.

@@ -71,7 +71,7 @@ pub(super) struct Conn {
     unflushed: usize,
     /// Nothing is written after what is queued: a FIN follows it.
     fin: bool,
-    alarm: Alarm,
+    pub(super) alarm: Alarm,
     read_due: Option<Instant>,
     write_due: Option<Instant>,
     /// How many bytes the peer has to take by then.
@@ -169,6 +169,20 @@ impl Conn {
                 Poll::Pending
             }
         }
+    }
+
+    /// [`Conn::poll_fill`], with the deadline of the reads before it.
+    pub(super) fn poll_fill_more(
+        &mut self,
+        cx: &mut Context<'_>,
+        timeout: Option<Duration>,
+    ) -> Poll<Result<usize>> {
+        let due = self.read_due;
+        let filled = self.poll_fill(cx, timeout);
+        if filled.is_ready() {
+            self.read_due = due;
+        }
+        filled
     }
 
     /// Starts a deadline that later reads share, rather than one of their own each.

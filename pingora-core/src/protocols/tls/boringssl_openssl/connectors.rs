@@ -245,7 +245,7 @@ fn trust_only(config: &mut ConnectConfiguration, ca: &[X509]) -> Result<()> {
 ///
 /// # Errors
 /// `InvalidCert` when the peer's certificate is refused, or ours cannot be used; `TLSHandshakeTimedout` when the
-/// handshake takes longer than the peer's connection timeout; `TLSHandshakeFailure` when anything else fails.
+/// handshake takes longer than the peer allows; `TLSHandshakeFailure` when anything else fails.
 ///
 /// # Cancel safety
 /// Dropping the future closes the connection.
@@ -263,7 +263,7 @@ where
     let config = tls_ctx.shared.configure(peer, alpn)?;
     let hook = peer.upstream_tls_handshake_complete_hook().cloned();
     let handshake = client::handshake(config, peer.sni(), stream, hook);
-    let Some(limit) = peer.connection_timeout() else {
+    let Some(limit) = peer.tls_handshake_timeout() else {
         return handshake.await;
     };
     match tokio::time::timeout(limit, handshake).await {

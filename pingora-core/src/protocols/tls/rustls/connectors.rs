@@ -307,7 +307,7 @@ fn with_groups(provider: &CryptoProvider, names: &str) -> Result<Arc<CryptoProvi
 ///
 /// # Errors
 /// `InvalidCert` when the peer's certificate is refused, or ours cannot be used; `TLSHandshakeTimedout` when the
-/// handshake takes longer than the peer's connection timeout; `TLSHandshakeFailure` when anything else fails.
+/// handshake takes longer than the peer allows; `TLSHandshakeFailure` when anything else fails.
 ///
 /// # Cancel safety
 /// Dropping the future closes the connection.
@@ -326,7 +326,7 @@ where
     let alpn = alpn.map(ALPN::to_protocols);
     let connector = RustlsConnector::from(config);
     let handshake = TlsStream::connect(&connector, name, alpn, stream);
-    let mut tls = match peer.connection_timeout() {
+    let mut tls = match peer.tls_handshake_timeout() {
         None => handshake.await?,
         Some(limit) => match tokio::time::timeout(limit, handshake).await {
             Ok(done) => done?,

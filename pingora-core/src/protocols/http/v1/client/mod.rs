@@ -12,7 +12,7 @@ use http::{HeaderMap, StatusCode, Version};
 use pingora_error::Error;
 use pingora_http::{RequestHeader, ResponseHeader};
 
-use super::conn::{is_truncation, Conn};
+use super::conn::{is_truncation, Alarm, Conn};
 use super::gone::Gone;
 use super::proto::head::{self, Limits};
 use super::proto::state::{self, Reading, Writing};
@@ -38,6 +38,9 @@ pub struct HttpSession {
     pub read_timeout: Option<Duration>,
     /// How long the origin may take nothing; `None` for no limit.
     pub write_timeout: Option<Duration>,
+    /// How long the origin may take for the head of its response; `None` for no limit but `read_timeout`, which
+    /// each byte prolongs.
+    pub response_header_timeout: Option<Duration>,
 }
 
 struct Inner {
@@ -81,6 +84,7 @@ impl HttpSession {
             }),
             read_timeout: None,
             write_timeout: None,
+            response_header_timeout: None,
         }
     }
 
@@ -95,6 +99,7 @@ impl HttpSession {
         if let Some(options) = peer.get_peer_options() {
             self.read_timeout = options.read_timeout;
             self.write_timeout = options.write_timeout;
+            self.response_header_timeout = options.response_header_timeout;
             self.inner.exchange.allow_invalid_length =
                 options.allow_h1_response_invalid_content_length;
         }
@@ -213,6 +218,11 @@ impl HttpSession {
     #[doc(hidden)]
     pub fn restart_read_timeout(&mut self) {
         self.inner.conn.stop_read_deadline();
+    }
+
+    /// What wakes the task when a time limit is over.
+    pub(crate) fn alarm(&mut self) -> &mut Alarm {
+        &mut self.inner.conn.alarm
     }
 
     /// Whether both messages are whole, the origin keeps the connection, and it sent nothing more.

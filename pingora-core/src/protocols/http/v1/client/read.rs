@@ -1,10 +1,11 @@
 //! Reading responses.
 
 use std::task::{ready, Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
-use pingora_error::ErrorType::{ConnectionClosed, InternalError, InvalidHTTPHeader};
+use pingora_error::ErrorType::{ConnectionClosed, InternalError, InvalidHTTPHeader, ReadTimedout};
 use pingora_error::{Error, Result, RetryType};
 use pingora_http::{Names, ResponseHeader};
 
@@ -39,11 +40,16 @@ impl HttpSession {
                 "no response head is awaited",
             ));
         }
+        let (timeout, whole) = self.head_timeout();
         loop {
-            let timeout = self.read_timeout;
             let inner = &mut *self.inner;
             match inner.conn.scan(&inner.limits) {
-                Ok(Some(found)) => return Poll::Ready(self.take_response(found)),
+                Ok(Some(found)) => {
+                    if whole {
+                        inner.conn.stop_read_deadline();
+                    }
+                    return Poll::Ready(self.take_response(found));
+                }
                 Ok(None) => {}
                 Err(refusal) => return Poll::Ready(Err(self.refuse(refusal))),
             }
@@ -62,12 +68,30 @@ impl HttpSession {
                 return Poll::Ready(Err(e));
             }
             let silent = inner.conn.buf.is_empty();
-            if let Err(mut e) = ready!(inner.conn.poll_fill(cx, timeout)) {
+            let filled = match whole {
+                false => inner.conn.poll_fill(cx, timeout),
+                true => inner.conn.poll_fill_more(cx, timeout),
+            };
+            if let Err(mut e) = ready!(filled) {
                 if silent && e.etype == pingora_error::ErrorType::ReadError {
                     e.retry = RetryType::ReusedOnly;
                 }
+                if let (true, Some(limit), ReadTimedout) = (whole, timeout, &e.etype) {
+                    e = Error::explain(ReadTimedout, format!("no response head within {limit:?}"));
+                }
                 return Poll::Ready(Err(e));
             }
+        }
+    }
+
+    /// How long to wait for the head of the response, and whether that is for the whole of it.
+    #[inline]
+    fn head_timeout(&self) -> (Option<Duration>, bool) {
+        match self.response_header_timeout {
+            None => (self.read_timeout, false),
+            // It may be waiting for the rest of the request.
+            Some(_) if matches!(self.inner.conn.writing, Writing::Body(_)) => (None, true),
+            limit => (limit, true),
         }
     }
 

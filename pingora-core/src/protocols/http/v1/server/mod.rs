@@ -15,7 +15,7 @@ use pingora_error::{BError, Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::common;
-use super::conn::{is_truncation, Conn, Patience};
+use super::conn::{is_truncation, Alarm, Conn, Patience};
 use super::gone::Gone;
 use super::proto::encode::Encoder;
 use super::proto::head::{self, Limits, Scanner};
@@ -222,6 +222,11 @@ impl HttpSession {
 
     fn x_mut(&mut self) -> &mut Exchange {
         self.inner.exchange_mut()
+    }
+
+    /// What wakes the task when a time limit is over.
+    pub(crate) fn alarm(&mut self) -> &mut Alarm {
+        &mut self.inner.conn.alarm
     }
 
     /// The head of the request; before it is read, that of an empty `GET /`.

@@ -23,6 +23,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::out::Out;
 use crate::connectors::http::v2::ConnectionRef;
+use crate::protocols::http::v1::Alarm;
 use crate::protocols::l4::socket::SocketAddr;
 use crate::protocols::{Digest, UniqueIDType};
 
@@ -47,6 +48,8 @@ pub struct Http2Session {
     pub read_timeout: Option<Duration>,
     /// How long the origin may take nothing; `None` for no limit.
     pub write_timeout: Option<Duration>,
+    /// How long the origin may take for the head of its response; `None` for `read_timeout`.
+    pub response_header_timeout: Option<Duration>,
     /// The connection.
     pub conn: ConnectionRef,
 }
@@ -132,6 +135,7 @@ impl Http2Session {
             }),
             read_timeout: None,
             write_timeout: None,
+            response_header_timeout: None,
             conn,
         }
     }
@@ -167,6 +171,11 @@ impl Http2Session {
     #[doc(hidden)]
     pub fn awaits_tunnel(&self) -> bool {
         self.inner.asked == Asked::Connect
+    }
+
+    /// What wakes the task when a time limit of reads is over.
+    pub(crate) fn alarm(&mut self) -> &mut Alarm {
+        &mut self.inner.read_timer.alarm
     }
 
     fn reset(&mut self, reason: Reason) {

@@ -270,7 +270,7 @@ impl Http2Session {
         read: Poll<Result<T, h2::Error>>,
         context: &'static str,
     ) -> Poll<Result<T>> {
-        match (read, self.read_timeout) {
+        match (read, self.timeout()) {
             (Poll::Ready(Ok(read)), _) => {
                 self.inner.read_timer.restart();
                 Poll::Ready(Ok(read))
@@ -295,6 +295,16 @@ impl Http2Session {
                     format!("{context}: nothing for {timeout:?}"),
                 ))
             }
+        }
+    }
+
+    /// How long to wait for what comes next.
+    fn timeout(&self) -> Option<Duration> {
+        match (&self.inner.receiving, self.response_header_timeout) {
+            // It may be waiting for the rest of the request.
+            (Receiving::Head(_), Some(_)) if matches!(self.inner.sending, Sending::Open(_)) => None,
+            (Receiving::Head(_), Some(limit)) => Some(limit),
+            _ => self.read_timeout,
         }
     }
 }

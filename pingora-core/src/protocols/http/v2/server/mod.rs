@@ -136,6 +136,11 @@ struct Tasks {
 }
 
 impl HttpSession {
+    /// What wakes the task when a time limit is over.
+    pub(crate) fn alarm(&mut self) -> &mut Alarm {
+        &mut self.inner.alarm
+    }
+
     fn new(
         request: Box<RequestHeader>,
         promised: Option<u64>,

@@ -82,6 +82,16 @@ impl Authority {
         self.certificate.der().to_vec()
     }
 
+    /// The files of its own certificate and key.
+    pub fn own(&self) -> Pair {
+        let key = self.path("ca.key");
+        std::fs::write(&key, self.key.serialize_pem()).unwrap();
+        Pair {
+            cert: self.file(),
+            key,
+        }
+    }
+
     /// A path in its directory.
     pub fn path(&self, name: &str) -> String {
         let path: PathBuf = self.dir.path().join(name);

@@ -192,6 +192,19 @@ async fn certificates_that_are_refused_and_the_switches() {
 }
 
 #[tokio::test]
+async fn an_authority_that_serves_with_its_own_certificate_is_told_so() {
+    let authority = Authority::new();
+    let server = Server::with(&authority.own()).await;
+    let e = refused(&server, &trusting(&authority), &peer(&server)).await;
+    // OpenSSL lets it pass, up to the name.
+    let why = match cfg!(feature = "rustls") {
+        true => "is a CA's own, which is not for a server",
+        false => "is for another name",
+    };
+    says(&e, &InvalidCert, why);
+}
+
+#[tokio::test]
 async fn a_peer_without_a_name_is_checked_by_its_address() {
     let authority = Authority::new();
     let server = Server::with(&authority.ordinary()).await;
@@ -284,11 +297,18 @@ async fn what_is_no_tls_server() {
 async fn a_silent_server_is_given_up() {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut peer = HttpPeer::new(socket.local_addr().unwrap(), true, "name.example".into());
-    peer.options.connection_timeout = Some(Duration::from_millis(50));
     let connector = TransportConnector::new(None);
-    let e = connector.new_stream(&peer).await.unwrap_err();
-    says(&e, &TLSHandshakeTimedout, "longer than 50ms");
-    assert_eq!(e.esource(), &ErrorSource::Upstream);
+    let (short, long) = (
+        Some(Duration::from_millis(50)),
+        Some(Duration::from_secs(60)),
+    );
+    for (connect, handshake) in [(short, None), (long, short)] {
+        peer.options.connection_timeout = connect;
+        peer.options.tls_handshake_timeout = handshake;
+        let e = connector.new_stream(&peer).await.unwrap_err();
+        says(&e, &TLSHandshakeTimedout, "longer than 50ms");
+        assert_eq!(e.esource(), &ErrorSource::Upstream);
+    }
 }
 
 #[tokio::test]

@@ -56,6 +56,10 @@ fn certificate(e: &CertificateError) -> &'static str {
         InvalidPurpose | InvalidPurposeContext { .. } => {
             "the peer's certificate is not for this purpose"
         }
+        // webpki's own word for it, which rustls passes on as some other error.
+        Other(other) if format!("{:?}", other.0) == "CaUsedAsEndEntity" => {
+            "the peer's certificate is a CA's own, which is not for a server"
+        }
         _ => "the peer's certificate is not valid",
     }
 }

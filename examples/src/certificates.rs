@@ -34,21 +34,29 @@ mod backend;
     any(feature = "rustls", feature = "openssl", feature = "boringssl")
 ))]
 mod tests;
+mod validity;
 
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
+use log::Level;
 use pingora_core::listeners::tls::TlsSettings;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::services::background::BackgroundService;
 use pingora_core::{FileReadError, OrErr, Result};
 
+use crate::calendar::unix_seconds;
+
 /// How often the files are looked at.
 const PERIOD: Duration = Duration::from_secs(1);
+/// How often it is said when the certificate expires.
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+pub use validity::Validity;
 
 /// A certificate chain and its key in two PEM files, and what was last read from them.
 pub struct Certificates {
@@ -81,12 +89,42 @@ impl Certificates {
     pub fn load(cert: &str, key: &str) -> Result<Arc<Self>> {
         let seen = Seen::at(cert, key)
             .or_err_with(FileReadError, || format!("looking at {cert} and {key}"))?;
-        Ok(Arc::new(Certificates {
+        let certificates = Certificates {
             cert: cert.to_owned(),
             key: key.to_owned(),
             current: RwLock::new(Arc::new(backend::load(cert, key)?)),
             seen: Mutex::new(seen),
-        }))
+        };
+        certificates.tell();
+        Ok(Arc::new(certificates))
+    }
+
+    /// When the certificate is valid.
+    ///
+    /// # Errors
+    /// When that cannot be read from it.
+    pub fn validity(&self) -> Result<Validity> {
+        backend::validity(&self.current())
+    }
+
+    /// Until when the certificate is valid, in a sentence.
+    pub fn state(&self) -> String {
+        self.weighed().1
+    }
+
+    /// Logs until when the certificate is valid: as a warning if it is not, or not for long.
+    fn tell(&self) {
+        let (level, sentence) = self.weighed();
+        log::log!(level, "{sentence}");
+    }
+
+    fn weighed(&self) -> (Level, String) {
+        let now = unix_seconds(SystemTime::now());
+        let (level, text) = match self.validity() {
+            Ok(validity) => (validity.level(now), validity.text(now)),
+            Err(e) => (Level::Warn, format!("cannot be read: {e}")),
+        };
+        (level, format!("the certificate in {} {text}", self.cert))
     }
 
     /// Settings that serve each connection with the certificate of the moment.
@@ -115,6 +153,7 @@ impl Certificates {
         }
         let new = Arc::new(backend::load(&self.cert, &self.key)?);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
+        self.tell();
         Ok(true)
     }
 
@@ -124,18 +163,34 @@ impl Certificates {
     }
 }
 
+/// Returns how many certificates to trust are in a PEM file.
+///
+/// # Errors
+/// When it cannot be read, or something else is in it.
+pub fn authorities(file: &str) -> Result<usize> {
+    backend::authorities(file)
+}
+
 #[async_trait]
 impl BackgroundService for Certificates {
     async fn start(&self, mut shutdown: ShutdownWatch) {
         let mut told = false;
+        let mut next_day = Instant::now() + DAY;
         while !*shutdown.borrow() {
+            if Instant::now() >= next_day {
+                self.tell();
+                next_day = Instant::now() + DAY;
+            }
             match self.reload() {
                 Ok(true) => log::info!("the certificate in {} is in use now", self.cert),
                 Ok(false) => told = false,
                 // Files that are away for longer are told of once.
                 Err(_) if told => {}
                 Err(e) => {
-                    log::warn!("the old certificate stays in use: {e}");
+                    log::warn!(
+                        "the certificate in {} is not taken, the old one stays in use: {e}",
+                        self.cert
+                    );
                     told = true;
                 }
             }

@@ -1,11 +1,15 @@
 //! What the example programs share: addresses on the command line, the demo origin, and how a
 //! program starts or says in one line why it does not.
 
+pub mod access_log;
 pub mod address;
 pub mod allocator;
+pub mod calendar;
 pub mod certificates;
+pub mod logging;
 pub mod origin;
 pub mod program;
+pub mod upstreams;
 
 /// Whether a TLS backend is built in.
 pub const HAS_TLS: bool = cfg!(any(

@@ -1,20 +1,27 @@
 //! How an example program starts, and how it ends when it cannot.
 
 use crate::address::Address;
+use crate::logging::{self, LogWriter};
 use crate::origin::DemoOrigin;
+use crate::upstreams::target::Target;
+use async_trait::async_trait;
+use nix::unistd::{access, AccessFlags, Gid, Group, Uid, User};
 use pingora_core::apps::ServerApp;
 use pingora_core::server::configuration::{Opt, ServerConf};
-use pingora_core::server::Server;
-use pingora_core::services::background::background_service;
+use pingora_core::server::{RunArgs, Server, ShutdownWatch};
+use pingora_core::services::background::{background_service, BackgroundService};
 use pingora_core::services::listening::Service;
+use pingora_core::services::ServiceWithDependents;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_proxy::{http_proxy_service, ProxyHttp};
 use std::fmt::Display;
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// The exit code of a program that ran into `result`; an error is told in one line on stderr.
 pub fn exit<E: Display>(name: &str, result: Result<(), E>) -> ExitCode {
+    logging::flush();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
@@ -35,9 +42,91 @@ pub fn say(line: impl Display) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-/// Errors of requests go to stderr; `RUST_LOG` asks for more or less.
-pub fn log_to_stderr() {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("error")).init();
+/// Has the log written by a thread of its own once `server` runs, so that no worker waits for it.
+pub fn add_log_writer(server: &mut Server) {
+    server.add_service(background_service("log", LogWriter));
+}
+
+/// Adds a service that listens, and tells the user so when it does: by `listening`, and by a line to type. A daemon,
+/// which has no output then, tells where it will listen.
+pub fn add_announced(
+    server: &mut Server,
+    service: impl ServiceWithDependents + 'static,
+    listening: &str,
+    hint: Option<String>,
+) {
+    let in_background = server.configuration.daemon;
+    let service = server.add_service(service);
+    if in_background {
+        say(format_args!("going to the background, {listening}"));
+        return;
+    }
+    let hint = hint.map_or_else(String::new, |hint| format!("\ntry: {hint}"));
+    let lines = Announced(format!("{listening}{hint}"));
+    let announced = server.add_service(background_service("announcement", lines));
+    announced.add_dependency(&service);
+}
+
+/// Lines to print when the services that this one depends on are ready.
+struct Announced(String);
+
+#[async_trait]
+impl BackgroundService for Announced {
+    async fn start(&self, _shutdown: ShutdownWatch) {
+        say(&self.0);
+    }
+}
+
+/// Checks what a daemon needs, so that a program can refuse in one clear line: the user and the group, and whether the
+/// error log and the pid file can be written, as far as `said` by the settings.
+///
+/// # Errors
+///
+/// Names the setting.
+pub fn check_process(conf: &ServerConf, said: impl Fn(&str) -> bool) -> Result<(), String> {
+    if let Some(user) = &conf.user {
+        let by_number = user.parse().ok().map(Uid::from_raw);
+        let found = match by_number {
+            Some(uid) => User::from_uid(uid),
+            None => User::from_name(user),
+        };
+        if !matches!(found, Ok(Some(_))) {
+            return Err(format!("the setting user: there is no user {user}"));
+        }
+    }
+    if let Some(group) = &conf.group {
+        let by_number = group.parse().ok().map(Gid::from_raw);
+        let found = match by_number {
+            Some(gid) => Group::from_gid(gid),
+            None => Group::from_name(group),
+        };
+        if !matches!(found, Ok(Some(_))) {
+            return Err(format!("the setting group: there is no group {group}"));
+        }
+    }
+    let error_log = conf.error_log.as_deref().map(|file| ("error_log", file));
+    let pid_file = said("pid_file").then_some(("pid_file", conf.pid_file.as_str()));
+    for (setting, file) in error_log.into_iter().chain(pid_file) {
+        check_writable(Path::new(file))
+            .map_err(|e| format!("the setting {setting}: cannot write {file}: {e}"))?;
+    }
+    Ok(())
+}
+
+/// Whether a file can be written, or made; without doing so.
+fn check_writable(file: &Path) -> Result<(), String> {
+    if file.is_dir() {
+        return Err("it is a directory".to_owned());
+    }
+    let place = match (file.exists(), file.parent()) {
+        (false, Some(directory)) if directory.as_os_str().is_empty() => Path::new("."),
+        (false, Some(directory)) => directory,
+        _ => file,
+    };
+    if place != file && !place.is_dir() {
+        return Err(format!("no directory {}", place.display()));
+    }
+    access(place, AccessFlags::W_OK).map_err(|e| e.to_string())
 }
 
 /// Reads every address of a list.
@@ -76,10 +165,10 @@ impl Program {
     ///
     /// When `listen` is no address, or is taken by a process other than the one to take over from.
     pub fn with_conf(listen: &str, opt: Opt, conf: ServerConf) -> Result<Self, String> {
-        log_to_stderr();
-        let listen: Address = listen.parse()?;
+        logging::init();
+        let listen: Address = listen.parse().map_err(|e| format!("--listen: {e}"))?;
         if !opt.upgrade {
-            listen.check_free()?;
+            listen.check_free().map_err(|e| format!("--listen: {e}"))?;
         }
         let mut server = Server::new_with_opt_and_conf(opt, conf);
         server.bootstrap();
@@ -93,7 +182,7 @@ impl Program {
     /// When `address` is none.
     pub fn upstream(&mut self, address: Option<&str>) -> Result<HttpPeer, String> {
         match address {
-            Some(address) => address.parse::<Address>()?.peer(),
+            Some(address) => first_peer(address).map_err(|e| format!("--upstream: {e}")),
             None => demo_origin(&mut self.server)?.peer(),
         }
     }
@@ -123,9 +212,23 @@ impl Program {
         A: ServerApp + Send + Sync + 'static,
     {
         self.listen.listen(&mut service);
-        self.server.add_service(service);
-        say(format_args!("listening on {}\ntry: {hint}", self.listen));
-        self.server.run_forever()
+        let listening = format!("listening on {}", self.listen);
+        add_log_writer(&mut self.server);
+        add_announced(&mut self.server, service, &listening, Some(hint.to_owned()));
+        self.server.run(RunArgs::default());
+        Ok(())
+    }
+}
+
+/// The peer at the first address of a server that is written as in [`Target`], in clear text.
+fn first_peer(text: &str) -> Result<HttpPeer, String> {
+    let target: Target = text.parse()?;
+    if target.tls() == Some(true) {
+        return Err("this example speaks no TLS to upstreams".to_owned());
+    }
+    match target.addresses()?.first() {
+        Some(address) => target.peer(address, None),
+        None => Err(format!("{target} has no address")),
     }
 }
 

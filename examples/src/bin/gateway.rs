@@ -2,11 +2,14 @@
 
 use async_trait::async_trait;
 use clap::Parser;
-use examples::address::Address;
 use examples::program::{self, Program};
+use examples::upstreams::target::Target;
+use examples::upstreams::{Health, Tried, Upstreams};
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, HTTPStatus, Result};
+use pingora_http::ResponseHeader;
 use pingora_proxy::{ProxyHttp, Session};
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 /// A gateway: the longest prefix of the path that has a route decides on the upstream.
@@ -18,27 +21,29 @@ struct Args {
     #[arg(short, long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     listen: String,
 
-    /// PREFIX=ADDR, as in /api=127.0.0.1:9001; may be given several times
+    /// PREFIX=ADDR, as in /api=127.0.0.1:9001; may be given several times, and requests for the same prefix then
+    /// take turns
     #[arg(long, value_name = "ROUTE")]
     route: Vec<String>,
 }
 
 struct Route {
     prefix: String,
-    upstream: HttpPeer,
+    upstreams: Upstreams,
 }
 
 impl Route {
-    fn parse(text: &str) -> Result<Self, String> {
+    /// The prefix and the peers that a route is written with.
+    fn parse(text: &str) -> Result<(String, Vec<HttpPeer>), String> {
         let (prefix, address) = text
             .split_once('=')
             .filter(|(prefix, _)| prefix.starts_with('/'))
             .ok_or_else(|| format!("bad route '{text}': write /PREFIX=ADDR"))?;
-        let upstream = address.parse::<Address>()?.peer()?;
-        Ok(Route {
-            prefix: prefix.trim_end_matches('/').into(),
-            upstream,
-        })
+        let target: Target = address.parse()?;
+        let addresses = target.addresses()?;
+        let peers = addresses.iter().map(|address| target.peer(address, None));
+        let prefix = prefix.trim_end_matches('/').into();
+        Ok((prefix, peers.collect::<Result<_, _>>()?))
     }
 
     /// `/api` is for `/api` and `/api/users`, and not for `/apiary`.
@@ -53,34 +58,88 @@ struct Gateway {
     routes: Vec<Route>,
 }
 
+/// The place of the route that a request takes, and which of its upstreams were tried.
+#[derive(Default)]
+struct Taken {
+    route: usize,
+    tried: Tried,
+}
+
+impl Gateway {
+    fn upstreams(&self, taken: &Taken) -> &Upstreams {
+        &self.routes[taken.route].upstreams
+    }
+}
+
 #[async_trait]
 impl ProxyHttp for Gateway {
-    type CTX = ();
+    type CTX = Taken;
 
-    fn new_ctx(&self) {}
+    fn new_ctx(&self) -> Taken {
+        Taken::default()
+    }
 
-    async fn upstream_peer(&self, session: &mut Session, _: &mut ()) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(
+        &self,
+        session: &mut Session,
+        taken: &mut Taken,
+    ) -> Result<Box<HttpPeer>> {
         let path = session.req_header().uri.path();
-        match self.routes.iter().find(|route| route.is_for(path)) {
-            Some(route) => Ok(Box::new(route.upstream.clone())),
-            None => Error::e_explain(HTTPStatus(404), "no route for this path"),
-        }
+        let Some(route) = self.routes.iter().position(|route| route.is_for(path)) else {
+            return Error::e_explain(HTTPStatus(404), "no route for this path");
+        };
+        taken.route = route;
+        self.routes[route].upstreams.pick(&mut taken.tried)
+    }
+
+    fn fail_to_connect(
+        &self,
+        _: &mut Session,
+        _: &HttpPeer,
+        taken: &mut Taken,
+        e: Box<Error>,
+    ) -> Box<Error> {
+        self.upstreams(taken).connect_failed(&mut taken.tried, e)
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        _: &mut Session,
+        _: &mut ResponseHeader,
+        taken: &mut Taken,
+    ) -> Result<()> {
+        self.upstreams(taken).answered(&taken.tried);
+        Ok(())
+    }
+
+    fn error_while_proxy(
+        &self,
+        peer: &HttpPeer,
+        session: &mut Session,
+        e: Box<Error>,
+        taken: &mut Taken,
+        reused: bool,
+    ) -> Box<Error> {
+        let upstreams = self.upstreams(taken);
+        upstreams.exchange_failed(&mut taken.tried, session, peer, e, reused)
     }
 }
 
 fn run(args: &Args) -> Result<(), String> {
     let mut program = Program::new(&args.listen)?;
-    let mut routes = args
-        .route
-        .iter()
-        .map(|r| Route::parse(r))
-        .collect::<Result<Vec<_>, _>>()?;
-    if routes.is_empty() {
-        routes.push(Route {
-            prefix: String::new(),
-            upstream: program.upstream(None)?,
-        });
+    let mut servers: BTreeMap<String, Vec<HttpPeer>> = BTreeMap::new();
+    for route in &args.route {
+        let (prefix, peers) = Route::parse(route).map_err(|e| format!("--route: {e}"))?;
+        servers.entry(prefix).or_default().extend(peers);
     }
+    if servers.is_empty() {
+        servers.insert(String::new(), vec![program.upstream(None)?]);
+    }
+    let route = |(prefix, peers)| Route {
+        prefix,
+        upstreams: Upstreams::new(peers, Health::default()),
+    };
+    let mut routes: Vec<Route> = servers.into_iter().map(route).collect();
     routes.sort_by_key(|route| std::cmp::Reverse(route.prefix.len()));
     program.run_proxy(Gateway { routes })
 }

@@ -7,12 +7,13 @@ use pingora_core::listeners::tls::TlsSettings;
 use pingora_core::listeners::TlsAccept;
 use pingora_core::tls::sign::CertifiedKey;
 use pingora_core::tls::{
-    install_default_crypto_provider, load_certs_and_key_files, ClientHello, CryptoProvider,
-    ResolvesServerCert,
+    install_default_crypto_provider, load_ca_file_into_store, load_certs_and_key_files,
+    ClientHello, CryptoProvider, ResolvesServerCert, RootCertStore,
 };
+use pingora_core::utils::tls::{get_organization_serial_bytes, parse_x509, WrappedX509};
 use pingora_core::{Error, InternalError, InvalidCert, OkOrErr, OrErr, Result};
 
-use super::Certificates;
+use super::{Certificates, Validity};
 
 pub(super) type Pair = Arc<CertifiedKey>;
 
@@ -29,6 +30,29 @@ pub(super) fn load(cert: &str, key: &str) -> Result<Pair> {
     let pair = CertifiedKey::from_der(chain, private, provider);
     let pair = pair.or_err_with(InvalidCert, || format!("{cert} and {key} cannot be used"))?;
     Ok(Arc::new(pair))
+}
+
+pub(super) fn validity(pair: &Pair) -> Result<Validity> {
+    let leaf = pair.cert.first();
+    let leaf = leaf
+        .or_err(InvalidCert, "there is no certificate")?
+        .to_vec();
+    // Fails where the next step would panic.
+    get_organization_serial_bytes(&leaf)?;
+    let leaf = WrappedX509::new(leaf, |der| parse_x509(der));
+    let cert = leaf.borrow_cert();
+    Ok(Validity {
+        not_before: cert.validity().not_before.timestamp(),
+        not_after: cert.validity().not_after.timestamp(),
+        of_authority: cert.is_ca(),
+    })
+}
+
+/// How many certificates to trust are in a file.
+pub(super) fn authorities(file: &str) -> Result<usize> {
+    let mut store = RootCertStore::empty();
+    load_ca_file_into_store(file, &mut store)?;
+    Ok(store.len())
 }
 
 /// Nothing to do in the handshake but to resolve.

@@ -35,6 +35,52 @@ fn what_cannot_be_used_leaves_the_old_one() {
     assert!(!Arc::ptr_eq(&before, &certificates.current()));
 }
 
+#[test]
+fn what_a_certificate_is_worth_is_told() {
+    let authority = Authority::new();
+    let now = unix_seconds(SystemTime::now());
+    let told = |pair: &certs::Pair| {
+        let validity = Certificates::load(&pair.cert, &pair.key)
+            .unwrap()
+            .validity()
+            .unwrap();
+        (validity.level(now), validity.text(now))
+    };
+    let (level, text) = told(&authority.ordinary());
+    assert!(
+        level == Level::Info && text.contains("is valid until 2099-01-01"),
+        "{text}"
+    );
+    for (years, words) in [
+        ((2020, 2021), "has expired on 2021-01-01"),
+        ((2098, 2099), "is not valid before 2098-01-01"),
+    ] {
+        let leaf = Leaf {
+            years,
+            ..Leaf::default()
+        };
+        let (level, text) = told(&authority.issue("other", &leaf));
+        assert!(level == Level::Warn && text.contains(words), "{text}");
+    }
+    if cfg!(feature = "rustls") {
+        let (level, text) = told(&authority.own());
+        assert!(
+            level == Level::Warn && text.contains("a CA's own"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn certificates_to_trust_are_counted() {
+    let authority = Authority::new();
+    assert_eq!(authorities(&authority.file()).ok(), Some(1));
+    let empty = authority.path("empty.pem");
+    std::fs::write(&empty, "").unwrap();
+    assert_ne!(authorities(&empty).ok(), Some(1));
+    assert!(authorities("/nonexistent").is_err());
+}
+
 struct Close;
 
 #[async_trait]

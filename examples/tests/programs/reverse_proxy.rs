@@ -202,12 +202,3 @@ fn a_daemon_serves_with_its_demo_origin_too() {
     });
     assert_eq!(status(&parent.get("/")), "200");
 }
-
-/// Ends with the test, whatever its outcome.
-struct Daemon(i32);
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        send_signal(self.0, libc::SIGINT);
-    }
-}

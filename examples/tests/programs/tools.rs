@@ -159,6 +159,15 @@ impl Drop for Program {
     }
 }
 
+/// A process that ends with the test, whatever its outcome.
+pub struct Daemon(pub i32);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        send_signal(self.0, libc::SIGINT);
+    }
+}
+
 /// Sends a signal to a process.
 #[track_caller]
 pub fn send_signal(pid: i32, signal: i32) {

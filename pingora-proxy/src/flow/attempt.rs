@@ -65,6 +65,11 @@ where
                 Err(e) => return Err(self.inner.fail_to_connect(session, &peer, ctx, e.into_up())),
             },
         };
+        let options = &peer.options;
+        let timed = options.read_timeout.is_some() || options.response_header_timeout.is_some();
+        if timed {
+            session.downstream_session.swap_timer(&mut upstream);
+        }
         let done = match &mut upstream {
             HttpSession::H1(h1) => {
                 let done = self.exchange(session, ctx, h1, &peer, reused).await;
@@ -83,6 +88,9 @@ where
                 "custom sessions to an upstream are not built yet in this implementation",
             ),
         };
+        if timed {
+            session.downstream_session.swap_timer(&mut upstream);
+        }
         if done.is_err() {
             Box::pin(upstream.abandon()).await;
         }

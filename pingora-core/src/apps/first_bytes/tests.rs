@@ -25,10 +25,11 @@ pub(in crate::apps) struct App {
 
 impl App {
     pub(in crate::apps) fn new(h2c: bool) -> Self {
-        let mut options = HttpServerOptions::default();
-        options.h2c = h2c;
         App {
-            options,
+            options: HttpServerOptions {
+                h2c,
+                ..Default::default()
+            },
             registry: Some(Registry::new(1)),
         }
     }

@@ -61,7 +61,8 @@ fn is_compressible_type(media_type: &str) -> bool {
     };
     match kind {
         "text" | "application" | "font" => {
-            !subtype.contains("zip") && !(kind == "application" && subtype.starts_with("grpc"))
+            let grpc = kind == "application" && subtype.starts_with("grpc");
+            !grpc && !subtype.contains("zip")
         }
         "image" => IMAGE_TYPES.contains(&subtype),
         "binary" => subtype == "octet-stream",

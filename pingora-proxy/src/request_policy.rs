@@ -54,6 +54,17 @@ const HOP_BY_HOP: Names = Names::OF_CONNECTION
     .or(Names::PROXY_AUTHORIZATION)
     .or(Names::TE);
 
+/// Whether a received request is like most: nothing in it can be refused on its way to an upstream, and it does not ask
+/// to leave HTTP.
+#[inline]
+pub(crate) fn is_plain(req: &RequestHeader) -> bool {
+    let index = req.index();
+    let named = Names::CONNECTION.or(Names::UPGRADE);
+    let stays = !index.has_any(named)
+        || index.has_only(Names::CONNECTION, named) && index.connection().is_some();
+    stays && (host::is_origin_form(req) || http2::is_plain(req))
+}
+
 /// Makes `req` fit for the next hop: removes, keeps or refuses hop-by-hop fields.
 ///
 /// `req` is the copy for the upstream, its version already the upstream's; `received` is the

@@ -56,8 +56,8 @@ where
 
     async fn attempt(&self, session: &mut Session, ctx: &mut SV::CTX) -> Result<()> {
         let mut peer = self.inner.upstream_peer(session, ctx).await?;
-        let tunnel = session.is_upgrade_req() || session.req_header().method == Method::CONNECT;
-        let extended = tunnel && leave_h2(session, &mut peer)?;
+        let extended = !request_policy::is_plain(session.req_header())
+            && check_before_connecting(session, &mut peer)?;
         let (mut upstream, reused) = match self.connector.kept_http_session(&*peer) {
             Some(kept) => (kept, true),
             None => match self.connect(&peer, extended).await {
@@ -150,6 +150,16 @@ where
         }
         e
     }
+}
+
+/// Refuses what no upstream will be sent, before a connection is made or taken for it. Tells whether the one that is
+/// needed has to take extended CONNECTs.
+fn check_before_connecting(session: &Session, peer: &mut HttpPeer) -> Result<bool> {
+    let tunnel = session.is_upgrade_req() || session.req_header().method == Method::CONNECT;
+    let extended = tunnel && leave_h2(session, peer)?;
+    // Whatever the version will be, and the application change: the refusals do not depend on it.
+    prepare(session, peer, Version::HTTP_11)?;
+    Ok(extended)
 }
 
 /// The copy of the request for the upstream: the one copy that is made of a head.

@@ -27,13 +27,18 @@ use super::refusal;
 /// user information (RFC 9110 section 4.2.4).
 #[inline]
 pub(crate) fn origin_form(req: &mut RequestHeader) -> Result<()> {
-    let is_there = req.raw_path().starts_with(b"/")
-        && req.uri.authority().is_none()
-        && req.method != Method::CONNECT;
-    match is_there {
+    match is_origin_form(req) {
         true => Ok(()),
         false => into_origin_form(req),
     }
+}
+
+/// Whether the target is in origin-form already.
+#[inline]
+pub(super) fn is_origin_form(req: &RequestHeader) -> bool {
+    req.raw_path().starts_with(b"/")
+        && req.uri.authority().is_none()
+        && req.method != Method::CONNECT
 }
 
 fn into_origin_form(req: &mut RequestHeader) -> Result<()> {

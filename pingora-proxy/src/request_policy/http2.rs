@@ -4,9 +4,20 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::Authority;
 use http::{Method, Version};
 use pingora_error::Result;
-use pingora_http::RequestHeader;
+use pingora_http::authority::is_http_family_scheme;
+use pingora_http::{Names, RequestHeader};
 
 use super::refusal;
+
+/// Whether [`from_h2`] and what follows it have nothing to refuse in a request: it came over HTTP/2, which has checked
+/// all but what is looked at here.
+pub(super) fn is_plain(req: &RequestHeader) -> bool {
+    let scheme = req.uri.scheme_str().unwrap_or_default();
+    req.version == Version::HTTP_2
+        && req.method != Method::CONNECT
+        && is_http_family_scheme(scheme.as_bytes())
+        && !req.may_have(Names::HOST)
+}
 
 /// Makes the copy of a request that came over HTTP/2 fit for any upstream. Called before the target is brought
 /// into origin-form.

@@ -215,9 +215,19 @@ fn version_at(head: &[u8], at: usize) -> Option<Version> {
     // As one number, which one instruction compares.
     const HTTP_11: u64 = u64::from_be_bytes(*b"HTTP/1.1");
     const HTTP_10: u64 = u64::from_be_bytes(*b"HTTP/1.0");
-    match u64::from_be_bytes(*head.get(at..)?.first_chunk::<VERSION>()?) {
+    let text = head.get(at..)?.first_chunk::<VERSION>()?;
+    match u64::from_be_bytes(*text) {
         HTTP_11 => Some(Version::HTTP_11),
         HTTP_10 => Some(Version::HTTP_10),
+        _ => later_version(text),
+    }
+}
+
+/// A higher minor version is read as the highest one that is spoken here (RFC 9110 section 2.5).
+#[cold]
+fn later_version(text: &[u8]) -> Option<Version> {
+    match text.strip_prefix(b"HTTP/1.") {
+        Some(b"2" | b"3" | b"4" | b"5" | b"6" | b"7" | b"8" | b"9") => Some(Version::HTTP_11),
         _ => None,
     }
 }
@@ -234,7 +244,7 @@ fn not_a_request_line(head: &[u8]) -> Refusal {
         return Refusal::RequestLine;
     };
     match version.strip_prefix(b"HTTP/") {
-        Some(b"1.0" | b"1.1") => Refusal::RequestLine,
+        Some([b'1', b'.', _]) => Refusal::RequestLine,
         Some([major, b'.', minor]) if major.is_ascii_digit() && minor.is_ascii_digit() => {
             Refusal::Version
         }

@@ -77,7 +77,12 @@ fn request_lines() {
         (b"get / HTTP/1.1", None),
         (b"GET / HTTP/2.0", Some(Version)),
         (b"GET / HTTP/0.9", Some(Version)),
-        (b"GET / HTTP/1.2", Some(Version)),
+        (b"GET / HTTP/1.2", None),
+        (b"GET / HTTP/1.9", None),
+        (b"GET / HTTP/1.:", Some(RequestLine)),
+        (b"GET / HTTP/1./", Some(RequestLine)),
+        (b"GET / HTTP/1.2 ", Some(RequestLine)),
+        (b"GET / HTTP/1.22", Some(RequestLine)),
         (b"GET /\xff HTTP/3.0", Some(Version)),
         (b"GET / a HTTP/2.0", Some(RequestLine)),
         (b"GET /  HTTP/2.0", Some(RequestLine)),
@@ -360,13 +365,17 @@ fn status_lines() {
         (b"HTTP/1.1 200 a\rb", Some(StatusLine)),
         (b"HTTP/1.1 200 a\0b", Some(StatusLine)),
         (b"HTTP/2.0 200 OK", Some(Version)),
-        (b"HTTP/1.2 200 OK", Some(Version)),
+        (b"HTTP/1.2 200 OK", None),
+        (b"HTTP/1.x 200 OK", Some(Version)),
+        (b"HTTP/1.12 200 OK", Some(StatusLine)),
         (b"ICY 200 OK", Some(Version)),
     ];
     for (line, want) in rows {
         let got = error(response_of([line, &b"\r\n\r\n"[..]].concat()));
         assert_eq!(got, *want, "{}", line.escape_ascii());
     }
+    let response = response_of("HTTP/1.2 200 OK\r\n\r\n").unwrap();
+    assert_eq!(response.version, http::Version::HTTP_11);
     let response = response_of("HTTP/1.0 404 Away\r\n\r\n").unwrap();
     assert_eq!(response.status, 404);
     assert_eq!(response.version, http::Version::HTTP_10);

@@ -39,6 +39,8 @@ struct Inner {
     answered: AtomicBool,
     /// The peer's first SETTINGS came.
     settled: AtomicBool,
+    /// Bytes of responses that were taken.
+    taken: Arc<AtomicUsize>,
     /// One more than the worker among whose connections in use this is, or zero.
     listed: AtomicUsize,
     ending: Ending,
@@ -106,9 +108,20 @@ impl ConnectionRef {
             shutting_down: AtomicBool::new(false),
             answered: AtomicBool::new(false),
             settled: AtomicBool::new(false),
+            taken: Arc::default(),
             listed: AtomicUsize::new(0),
             ending: Ending::default(),
         }))
+    }
+
+    /// Bytes of responses that were taken from its streams, over all of them; it wraps around.
+    pub(super) fn taken(&self) -> Arc<AtomicUsize> {
+        self.0.taken.clone()
+    }
+
+    /// Counts bytes of a response that were taken.
+    pub(crate) fn note_taken(&self, bytes: usize) {
+        self.0.taken.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Streams that may exist at once: by our limit, and by what the peer says it takes.

@@ -11,7 +11,7 @@ use pingora_error::{Error, OrErr, Result};
 use tokio::sync::watch;
 
 use super::ConnectionRef;
-use crate::protocols::http::v2::client::drive;
+use crate::protocols::http::v2::client::{drive, GrowingWindow};
 use crate::protocols::{Digest, Stream};
 use crate::worker;
 
@@ -19,6 +19,9 @@ use crate::worker;
 const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
 /// The window of a connection, which bounds what its streams together keep in memory.
 const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
+/// The window with which a connection begins that has one stream at a time. Many of them may be made for a client that
+/// takes nothing.
+const FIRST_WINDOW: u32 = 128 * 1024;
 /// The largest window that there is (RFC 9113 section 6.9.1).
 const MAX_WINDOW: u32 = (1 << 31) - 1;
 /// Streams made before the peer has said how many it takes.
@@ -39,7 +42,8 @@ pub struct H2HandshakeSettings {
     pub ping_interval: Option<Duration>,
     /// The flow-control window of a stream in bytes; `None` for 2 MiB.
     pub stream_window_size: Option<u32>,
-    /// The flow-control window of the connection in bytes; `None` for 8 MiB.
+    /// The flow-control window of the connection in bytes; `None` for 8 MiB, or for one that grows from 128 KiB to that of
+    /// the stream where there is one stream at a time.
     pub connection_window_size: Option<u32>,
 }
 
@@ -77,10 +81,16 @@ pub(super) async fn begin(
     let max_streams = settings.max_streams.max(1);
     let stream_window = settings.stream_window_size.unwrap_or(STREAM_WINDOW);
     let connection_window = settings.connection_window_size.unwrap_or(CONNECTION_WINDOW);
+    // With one stream at a time nobody else waits for the window, so it may begin small.
+    let growing = max_streams == 1 && settings.connection_window_size.is_none();
+    let first_window = match growing {
+        true => FIRST_WINDOW,
+        false => connection_window.min(MAX_WINDOW),
+    };
     let (send, mut connection) = Builder::new()
         .enable_push(false)
         .initial_window_size(stream_window.min(MAX_WINDOW))
-        .initial_connection_window_size(connection_window.min(MAX_WINDOW))
+        .initial_connection_window_size(first_window)
         .initial_max_send_streams(max_streams.min(FIRST_STREAMS))
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(MAX_HEADER_LIST)
@@ -95,8 +105,14 @@ pub(super) async fn begin(
     let pings = settings.ping_interval.zip(pings);
     let (closed, is_closed) = watch::channel(false);
     let ping_timedout = Arc::new(AtomicBool::new(false));
-    worker::spawn_housekeeping(drive(connection, id, closed, pings, ping_timedout.clone()));
-    let conn = ConnectionRef::new(send, is_closed, ping_timedout, id, max_streams, digest);
+    let timedout = ping_timedout.clone();
+    let conn = ConnectionRef::new(send, is_closed, timedout, id, max_streams, digest);
+    let window = growing.then(|| {
+        // A stream gets no more than its own window.
+        let most = connection_window.min(stream_window).max(first_window);
+        GrowingWindow::new(first_window, most, conn.taken())
+    });
+    worker::spawn_housekeeping(drive(connection, id, closed, pings, ping_timedout, window));
     if settle {
         conn.mark_settled();
     }

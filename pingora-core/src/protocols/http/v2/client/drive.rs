@@ -1,7 +1,10 @@
 //! The task that moves the frames of a connection.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use h2::client::Connection;
@@ -29,7 +32,57 @@ pub async fn drive_connection<S>(
     S: AsyncRead + AsyncWrite + Send + Unpin,
 {
     let pings = ping_interval.and_then(|interval| Some((interval, c.ping_pong()?)));
-    drive(c, id, closed, pings, ping_timeout_occurred).await;
+    drive(c, id, closed, pings, ping_timeout_occurred, None).await;
+}
+
+/// The window of a connection, which grows as its streams are taken from: twice as large each time that as much of it was
+/// taken as it had. So a connection to a far origin gets as fast as with the largest window from the beginning, within as
+/// many round trips as TCP itself needs, and what is not taken fills the memory with little.
+pub(crate) struct GrowingWindow {
+    size: u32,
+    most: u32,
+    /// What the streams say that was taken.
+    taken: Arc<AtomicUsize>,
+    /// How much it was when the window grew last.
+    counted: usize,
+}
+
+impl GrowingWindow {
+    pub(crate) fn new(size: u32, most: u32, taken: Arc<AtomicUsize>) -> Self {
+        GrowingWindow {
+            size,
+            most,
+            taken,
+            counted: 0,
+        }
+    }
+
+    fn grow<S>(&mut self, c: &mut Connection<S>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let taken = self.taken.load(Ordering::Relaxed);
+        if self.size < self.most && taken.wrapping_sub(self.counted) >= self.size as usize {
+            self.counted = taken;
+            self.size = self.size.saturating_mul(2).min(self.most);
+            c.set_target_window_size(self.size);
+        }
+    }
+}
+
+/// Moves the frames until the connection ends, and has its window grow.
+async fn run<S>(c: &mut Connection<S>, mut window: Option<GrowingWindow>) -> Result<(), h2::Error>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin,
+{
+    std::future::poll_fn(|cx| {
+        let ended = Pin::new(&mut *c).poll(cx);
+        if let (Poll::Pending, Some(window)) = (&ended, &mut window) {
+            window.grow(c);
+        }
+        ended
+    })
+    .await
 }
 
 /// [`drive_connection`], with what it sends PING by.
@@ -39,14 +92,16 @@ pub(crate) async fn drive<S>(
     closed: watch::Sender<bool>,
     pings: Option<(Duration, PingPong)>,
     ping_timeout_occurred: Arc<AtomicBool>,
+    window: Option<GrowingWindow>,
 ) where
     S: AsyncRead + AsyncWrite + Send + Unpin,
 {
+    let moved = run(&mut c, window);
     let ended = match pings.filter(|(interval, _)| !interval.is_zero()) {
-        None => (&mut c).await,
+        None => moved.await,
         Some((interval, pings)) => {
             tokio::select! {
-                ended = &mut c => ended,
+                ended = moved => ended,
                 () = unanswered(pings, interval) => {
                     warn!("no answer to a PING on the HTTP/2 connection {id}");
                     ping_timeout_occurred.store(true, Ordering::Release);

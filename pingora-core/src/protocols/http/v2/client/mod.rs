@@ -34,8 +34,8 @@ mod request;
 mod timer;
 mod write;
 
-pub(crate) use drive::drive;
 pub use drive::drive_connection;
+pub(crate) use drive::{drive, GrowingWindow};
 pub use failure::{was_not_processed, PING_TIMEDOUT};
 
 use failure::When;

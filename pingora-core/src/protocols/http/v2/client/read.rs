@@ -101,6 +101,9 @@ impl Http2Session {
             });
         };
         let taken = std::mem::take(&mut inner.unreleased);
+        if taken > 0 {
+            self.conn.note_taken(taken);
+        }
         // A stream that is over has no window.
         let _ = body.flow_control().release_capacity(taken);
         loop {

@@ -162,12 +162,62 @@ async fn windows(settings: H2HandshakeSettings) -> (u32, u32, u32) {
 #[tokio::test]
 async fn windows_are_wide_or_as_asked_for() {
     const MIB: u32 = 1024 * 1024;
-    let found = windows(H2HandshakeSettings::new()).await;
-    assert_eq!(found, (0, 2 * MIB, 8 * MIB));
+    let one = windows(H2HandshakeSettings::new()).await;
+    assert_eq!(one, (0, 2 * MIB, MIB / 8));
+    let mut settings = H2HandshakeSettings::new();
+    settings.max_streams = 2;
+    assert_eq!(windows(settings).await, (0, 2 * MIB, 8 * MIB));
     let mut settings = H2HandshakeSettings::new();
     settings.stream_window_size = Some(100_000);
     settings.connection_window_size = Some(u32::MAX);
     assert_eq!(windows(settings).await, (0, 100_000, (1 << 31) - 1));
+}
+
+/// Has an origin send without end, and gives what it sent and what was taken of it.
+async fn endless() -> (Http2Session, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
+    let (conn, origin) = connect(H2HandshakeSettings::new()).await;
+    let mut streams = serve(origin);
+    let mut session = conn.spawn_stream().await.unwrap().unwrap();
+    session.write_request_header(post(&[]), true).unwrap();
+    let (_request, mut respond) = streams.recv().await.unwrap();
+    let mut stream = respond.send_response(ok(), false).unwrap();
+    let sent = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = sent.clone();
+    tokio::spawn(async move {
+        let _open = streams;
+        loop {
+            stream.reserve_capacity(1 << 20);
+            let n = std::future::poll_fn(|cx| stream.poll_capacity(cx)).await;
+            let Some(Ok(n)) = n else { return };
+            stream.send_data(vec![b'x'; n].into(), false).unwrap();
+            count.fetch_add(n, std::sync::atomic::Ordering::SeqCst);
+        }
+    });
+    session.read_response_header().await.unwrap();
+    (session, sent)
+}
+
+/// What a client does not take fills the memory with little, and one that takes it is not held up.
+#[tokio::test]
+async fn the_window_of_a_single_stream_grows_as_it_is_taken_from() {
+    let (mut session, sent) = endless().await;
+    let settle = || async {
+        // All tasks run until there is nothing more for them to do.
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+    };
+    settle().await;
+    let sent = || sent.load(std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(sent(), 128 * 1024);
+    let mut taken = 0;
+    while taken < 16 << 20 {
+        taken += session.read_response_body().await.unwrap().unwrap().len();
+    }
+    settle().await;
+    let ahead = sent() - taken;
+    // The last piece has not opened the window again.
+    assert!((1 << 20..=2 << 20).contains(&ahead), "{ahead}");
 }
 
 #[tokio::test]

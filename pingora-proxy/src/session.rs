@@ -341,7 +341,8 @@ impl Session {
         self.upstream_headers_mutated_for_cache
     }
 
-    /// Bytes of response body that came from the upstream, over all tries.
+    /// Bytes of response body that came from the upstream of the last try, as it sent them: before modules, filters
+    /// and decompression, and without their framing.
     pub fn upstream_body_bytes_received(&self) -> usize {
         self.upstream.body_received
     }

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
+use log::error;
 use pingora_core::connectors::http::custom;
 use pingora_core::protocols::http::HttpTask;
 use pingora_error::{Error, Result};
@@ -57,8 +59,15 @@ where
         &mut self,
         task: &mut HttpTask,
     ) -> Result<Option<Duration>> {
-        if let HttpTask::Header(header, _) = task {
-            strip_response(header, self.session.req_header().version);
+        match task {
+            HttpTask::Header(header, _) => {
+                strip_response(header, self.session.req_header().version);
+            }
+            // As the upstream sent it: before anything decompresses or changes it.
+            HttpTask::Body(Some(body), _) | HttpTask::UpgradedBody(Some(body), _) => {
+                self.session.upstream.body_received += body.len();
+            }
+            _ => {}
         }
         // Otherwise the modules have seen what this is a part of.
         if !self.session.upstream_compression.is_pending() {
@@ -81,11 +90,13 @@ where
                 inner.response_filter(session, header, ctx).await?;
             }
             HttpTask::Body(body, end) | HttpTask::UpgradedBody(body, end) => {
-                session.upstream.body_received += body.as_ref().map_or(0, Bytes::len);
                 delay = self.filter_body(body, *end)?;
             }
             HttpTask::Trailer(Some(trailers)) => {
                 inner.upstream_response_trailer_filter(session, trailers, ctx)?;
+                if let Some(last) = self.trailers_as_body(trailers).await {
+                    *task = HttpTask::Body(Some(last), true);
+                }
             }
             HttpTask::Trailer(None) | HttpTask::Done | HttpTask::Failed(_) => {}
         }
@@ -105,6 +116,20 @@ where
             (Some(a), Some(b)) => Some(a.saturating_add(b)),
             (a, b) => a.or(b),
         })
+    }
+
+    /// The end of the body that the application sends in place of the trailers, if it does.
+    async fn trailers_as_body(&mut self, trailers: &mut HeaderMap) -> Option<Bytes> {
+        let (inner, session, ctx) = (&self.proxy.inner, &mut *self.session, &mut *self.ctx);
+        match inner.response_trailer_filter(session, trailers, ctx).await {
+            Ok(last) => last,
+            // The response is complete but for this.
+            Err(e) => {
+                let summary = inner.request_summary(self.session, self.ctx);
+                error!("response_trailer_filter: {e}, {summary}");
+                None
+            }
+        }
     }
 
     #[cfg(feature = "upstream_modules")]

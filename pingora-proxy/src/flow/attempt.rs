@@ -22,7 +22,7 @@ where
     SV::CTX: Send + Sync,
     C: custom::Connector,
 {
-    /// Has an upstream answer the request: at most `max_retries` tries. Without any, nothing is answered.
+    /// Has an upstream answer the request: at most `max_retries` tries, and at least one.
     ///
     /// # Errors
     /// That of the last try.
@@ -32,7 +32,10 @@ where
         ctx: &mut SV::CTX,
     ) -> Result<()> {
         session.enable_retry_buffering();
-        for left in (0..self.max_retries).rev() {
+        // A request that nobody answers would help no one: 0 allows no retry, but the first try.
+        let mut left = self.max_retries.max(1);
+        loop {
+            left -= 1;
             let Err(e) = self.attempt(session, ctx).await else {
                 return Ok(());
             };
@@ -51,7 +54,6 @@ where
                 warn!("retrying: {e}, {left} tries left, {summary}");
             }
         }
-        Ok(())
     }
 
     async fn attempt(&self, session: &mut Session, ctx: &mut SV::CTX) -> Result<()> {
@@ -127,6 +129,7 @@ where
         peer: &HttpPeer,
         reused: bool,
     ) -> Result<()> {
+        session.upstream.body_received = 0;
         let (fd, digest) = (upstream.id(), upstream.digest());
         self.inner
             .connected_to_upstream(session, reused, peer, fd, digest, ctx)

@@ -11,4 +11,5 @@ mod failures;
 mod forwarding;
 mod padding;
 mod pairs;
+mod phases;
 mod real;

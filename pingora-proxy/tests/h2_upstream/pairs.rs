@@ -51,13 +51,13 @@ impl AnyOrigin {
 }
 
 /// A client of either version.
-enum AnyClient {
+pub enum AnyClient {
     H1(http1::SendRequest<Stub>),
     H2(http2::SendRequest<Stub>),
 }
 
 impl AnyClient {
-    async fn connect(version: Version, proxy: &Proxy) -> Self {
+    pub async fn connect(version: Version, proxy: &Proxy) -> Self {
         let stream = TokioIo::new(UnixStream::connect(proxy.path()).await.unwrap());
         if version == Version::HTTP_2 {
             let (requests, connection) = http2::handshake(TokioExecutor::new(), stream)
@@ -71,11 +71,11 @@ impl AnyClient {
         AnyClient::H1(requests)
     }
 
-    async fn send(&mut self, request: Request<Stub>) -> HyperResponse<Incoming> {
+    pub async fn send(&mut self, request: Request<Stub>) -> HyperResponse<Incoming> {
         self.try_send(request).await.unwrap()
     }
 
-    async fn try_send(
+    pub async fn try_send(
         &mut self,
         mut request: Request<Stub>,
     ) -> hyper::Result<HyperResponse<Incoming>> {
@@ -95,7 +95,7 @@ impl AnyClient {
     }
 }
 
-const VERSIONS: [Version; 2] = [Version::HTTP_11, Version::HTTP_2];
+pub const VERSIONS: [Version; 2] = [Version::HTTP_11, Version::HTTP_2];
 
 /// Runs a scenario for each pair.
 async fn each_pair<O, A, S, R>(answer: O, scenario: S)
@@ -115,7 +115,7 @@ where
     }
 }
 
-fn streamed<S>(frames: S) -> Stub
+pub fn streamed<S>(frames: S) -> Stub
 where
     S: Stream<Item = hyper::Result<Frame<Bytes>>> + Send + Sync + 'static,
 {

@@ -172,7 +172,8 @@ where
 
 /// Whether there is a request to answer.
 async fn read_request(session: &mut Session, shutdown: &ShutdownWatch) -> bool {
-    match session.read_request().await {
+    let read = session.read_request().await;
+    match read.and_then(|is_there| served(session, is_there)) {
         Ok(true) => {
             let last = shutting_down(shutdown, !session.is_reused());
             let keepalive = (!last).then_some(KEEPALIVE);
@@ -189,6 +190,14 @@ async fn read_request(session: &mut Session, shutdown: &ShutdownWatch) -> bool {
             false
         }
     }
+}
+
+/// A request is served only if it says which host it is for.
+fn served(session: &Session, is_there: bool) -> Result<bool> {
+    if is_there {
+        session.check_host()?;
+    }
+    Ok(is_there)
 }
 
 fn framed(response: Response<Vec<u8>>) -> (ResponseHeader, Bytes) {

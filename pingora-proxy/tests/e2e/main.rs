@@ -11,6 +11,7 @@ mod ends;
 mod failures;
 mod filters;
 mod forwarding;
+mod hosts;
 mod phases;
 mod real;
 mod time_limits;

@@ -23,6 +23,7 @@ use pingora_core::modules::http::compression::ResponseCompressionBuilder;
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::http::conditional_filter::not_modified_filter;
 use pingora_core::protocols::http::v2::client::was_not_processed;
+use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::utils::ready::ready;
@@ -775,7 +776,7 @@ pub enum PurgeStatus {
 
 /// Whether a response header may still be written: none was, or none but informational ones. A 101
 /// is final: what follows it is another protocol.
-fn awaits_response(session: &Session) -> bool {
+pub(crate) fn awaits_response(session: &ServerSession) -> bool {
     session.response_written().is_none_or(|written| {
         written.status.is_informational() && written.status != StatusCode::SWITCHING_PROTOCOLS
     })

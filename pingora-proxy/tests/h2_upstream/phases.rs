@@ -15,7 +15,7 @@ use hyper::header::HeaderMap;
 use hyper::{Request, Version};
 use pingora_core::apps::HttpServerOptions;
 use pingora_core::upstreams::peer::HttpPeer;
-use recorder::{Calls, Recorder, Turn};
+use recorder::{log_warnings, Calls, Recorder, Turn};
 
 /// An origin of either version that reads a request to its end, and answers with an interim head, a head, a body and a
 /// trailer; or gives the request up then.
@@ -33,10 +33,14 @@ impl AnyOrigin {
             return AnyOrigin::H1(Origin::scripted(move |mut wire, _| {
                 while wire.has_more() {
                     // A request that fails on its way may come in part.
-                    if wire.read_until("\r\n\r\n").contains("/cut") {
-                        return;
+                    let head = wire.read_until("\r\n\r\n");
+                    for _ in BODY {
+                        if !wire.has_more() {
+                            assert!(head.contains("/cut"));
+                            return;
+                        }
+                        wire.read_exact(1);
                     }
-                    wire.read_exact(BODY.len());
                     if gives_up {
                         return;
                     }
@@ -89,6 +93,8 @@ fn post(client: &AnyClient, path: &str) -> Request<Stub> {
 /// What a client got.
 struct Got {
     status: u16,
+    /// Whether it was told that the connection closes, as it can be in HTTP/1.1.
+    closes: bool,
     body: String,
     trailer: Option<String>,
 }
@@ -98,18 +104,22 @@ async fn send(client: &mut AnyClient, path: &str) -> Option<Got> {
     let post = post(client, path);
     let response = client.try_send(post).await.ok()?;
     let status = response.status().as_u16();
+    let closes = response.headers().get("connection");
+    let closes = closes.is_some_and(|option| option == "close");
     let body = response.into_body().collect().await.ok()?;
     let trailer = body.trailers().and_then(|t| t.get("x-sum"));
     let trailer = trailer.map(|sum| sum.to_str().unwrap().to_string());
     let body = String::from_utf8(body.to_bytes().to_vec()).unwrap();
     Some(Got {
         status,
+        closes,
         body,
         trailer,
     })
 }
 
 fn start(app: Recorder) -> (Proxy, Calls) {
+    log_warnings();
     let calls = app.calls.clone();
     let mut options = HttpServerOptions::default();
     options.h2c = true;
@@ -414,8 +424,69 @@ async fn the_cache_may_fail() {
             let got = send(&mut client, "/").await.unwrap();
             assert_eq!(got.status, 200);
             let calls = calls.take_to("persist_connection_context");
-            assert_eq!(calls[..8], BEFORE);
+            assert_eq!(
+                calls[5..8],
+                ["request_cache_filter", "request_summary", "is_purge"]
+            );
             assert_eq!(calls[calls.len() - 2..], END);
+        }
+    }
+}
+
+/// A phase that panics costs its request and its connection. The client learns of it, as long as nothing else was said.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_may_panic() {
+    let before_the_answer = [
+        "new_ctx",
+        "early_request_filter",
+        "allow_spawning_subrequest",
+        "module: request_header_filter",
+        "request_filter",
+        "request_cache_filter",
+        "is_purge",
+        "proxy_upstream_filter",
+        "upstream_peer",
+        "connected_to_upstream",
+        "upstream_request_filter",
+        "module: request_body_filter",
+        "request_body_filter",
+        "upstream_response_filter",
+        "response_filter",
+        "module: response_header_filter",
+    ];
+    let failed = ["error_while_proxy", "fail_to_proxy"];
+    let after_its_head = ["response_body_filter", "response_trailer_filter"];
+    let after_it = ["logging", "persist_connection_context"];
+    let table = [
+        (&before_the_answer[..], Turn::None, Some(500)),
+        (&failed, Turn::RequestHeadFails, Some(500)),
+        (&after_its_head, Turn::None, None),
+        (&after_it, Turn::None, Some(200)),
+    ];
+    for downstream in VERSIONS {
+        for upstream in VERSIONS {
+            for (phases, turn, status) in &table {
+                for phase in *phases {
+                    let case = format!("{phase}, {downstream:?} to {upstream:?}");
+                    let origin = AnyOrigin::start(upstream, false);
+                    let (proxy, _) = start(Recorder {
+                        peers: vec![origin.peer()],
+                        turn: *turn,
+                        calls: Calls::that_panic(phase),
+                    });
+                    // The worker goes on to serve others.
+                    for _ in 0..2 {
+                        let mut client = AnyClient::connect(downstream, &proxy).await;
+                        let got = send(&mut client, "/cut").await;
+                        let got = got.map(|got| {
+                            let says_so = got.closes || downstream == Version::HTTP_2;
+                            assert!(got.status != 500 || says_so, "{case}");
+                            got.status
+                        });
+                        assert_eq!(got, *status, "{case}");
+                    }
+                }
+            }
         }
     }
 }

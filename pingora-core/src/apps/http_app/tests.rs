@@ -112,3 +112,27 @@ async fn a_request_that_names_no_host_is_not_served() {
         assert!(got.contains("\r\nConnection: close\r\n"), "{got}");
     }
 }
+
+/// Panics.
+struct Broken;
+
+#[async_trait]
+impl ServeHttp for Broken {
+    async fn response(&self, _: &mut ServerSession) -> Response<Vec<u8>> {
+        panic!("a test wants it");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_before_the_answer_is_a_500() {
+    let plain = serve(&Arc::new(Broken));
+    let with_modules = serve(&Arc::new(HttpServer::new_app(Broken)));
+    for mut client in [plain, with_modules] {
+        let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        client.write_all(request).await.unwrap();
+        let mut got = String::new();
+        client.read_to_string(&mut got).await.unwrap();
+        assert!(got.starts_with("HTTP/1.1 500 "), "{got}");
+        assert!(got.contains("\r\nConnection: close\r\n"), "{got}");
+    }
+}

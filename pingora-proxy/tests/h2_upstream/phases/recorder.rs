@@ -18,10 +18,30 @@ use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+/// Has warnings and errors be written, to nowhere: some phases are called for them only.
+pub fn log_warnings() {
+    struct Nowhere;
+    impl log::Log for Nowhere {
+        fn enabled(&self, _: &log::Metadata) -> bool {
+            true
+        }
+        fn log(&self, _: &log::Record) {}
+        fn flush(&self) {}
+    }
+    // Of several tests, one is the first.
+    if log::set_logger(&Nowhere).is_ok() {
+        log::set_max_level(log::LevelFilter::Warn);
+    }
+}
+
 /// The calls in their order. How a body is cut into pieces is not for a phase to count on, so that those pieces are
 /// one call here; it stands where its first piece did.
 #[derive(Clone, Default)]
-pub struct Calls(Arc<Mutex<Vec<Call>>>);
+pub struct Calls {
+    made: Arc<Mutex<Vec<Call>>>,
+    /// The phase that panics when it is called.
+    panics: &'static str,
+}
 
 struct Call {
     phase: &'static str,
@@ -31,14 +51,26 @@ struct Call {
 }
 
 impl Calls {
+    pub fn that_panic(panics: &'static str) -> Self {
+        let made = Arc::default();
+        Calls { made, panics }
+    }
+
     fn add(&self, phase: &'static str, with: impl Display) {
         let with = with.to_string();
         let open = None;
-        self.0.lock().unwrap().push(Call { phase, with, open });
+        self.made.lock().unwrap().push(Call { phase, with, open });
+        self.panic_at(phase);
+    }
+
+    fn panic_at(&self, phase: &str) {
+        if self.panics == phase {
+            panic!("a test wants it");
+        }
     }
 
     fn body(&self, phase: &'static str, body: &Option<Bytes>, end: bool) {
-        let mut calls = self.0.lock().unwrap();
+        let mut calls = self.made.lock().unwrap();
         let size = body.as_ref().map_or(0, Bytes::len);
         let so_far = |call: &&mut Call| call.phase == phase && call.open.is_some();
         let mut new = Call {
@@ -58,15 +90,21 @@ impl Calls {
         if is_new {
             calls.push(new);
         }
+        drop(calls);
+        self.panic_at(phase);
     }
 
     /// Waits for a call of `last`, and takes all that were made.
     #[track_caller]
     pub fn take_to(&self, last: &str) -> Vec<String> {
         eventually(last, || {
-            self.0.lock().unwrap().iter().any(|call| call.phase == last)
+            self.made
+                .lock()
+                .unwrap()
+                .iter()
+                .any(|call| call.phase == last)
         });
-        let calls = std::mem::take(&mut *self.0.lock().unwrap());
+        let calls = std::mem::take(&mut *self.made.lock().unwrap());
         calls
             .iter()
             .map(|call| format!("{} {}", call.phase, call.with))

@@ -87,37 +87,45 @@ where
 
     /// All that the application sees of a request. Returns what it keeps for the next one of the connection, if there may
     /// be one.
-    async fn phases(&self, session: &mut Session) -> Option<Kept> {
-        let mut ctx = self.inner.new_ctx();
-        if let Some(previous) = session.take_connection_user_context() {
-            self.inner.on_connection_reuse(session, &mut ctx, previous);
-        }
-        let mut outcome = Ok(());
-        let proceeds = match self.before_upstream(session, &mut ctx).await {
-            Ok(Early::Proceed) => true,
-            Ok(Early::Answered) => false,
-            Err(e) => {
-                outcome = Err((e, When::Early));
-                false
+    ///
+    /// Written as a block, which keeps its arguments once: a function keeps them a second time while it waits.
+    #[allow(clippy::manual_async_fn, reason = "it is smaller")]
+    fn phases<'a>(
+        &'a self,
+        session: &'a mut Session,
+    ) -> impl Future<Output = Option<Kept>> + Send + 'a {
+        async move {
+            let mut ctx = self.inner.new_ctx();
+            if let Some(previous) = session.take_connection_user_context() {
+                self.inner.on_connection_reuse(session, &mut ctx, previous);
             }
-        };
-        if proceeds {
-            let proxied = match session.upstream_time_limit {
-                None => self.proxy_upstream(session, &mut ctx).await,
-                Some(limit) => Box::pin(self.proxy_within(limit, session, &mut ctx)).await,
+            let mut outcome = Ok(());
+            let proceeds = match self.before_upstream(session, &mut ctx).await {
+                Ok(Early::Proceed) => true,
+                Ok(Early::Answered) => false,
+                Err(e) => {
+                    outcome = Err((e, When::Early));
+                    false
+                }
             };
-            if let Err(e) = proxied {
-                outcome = Err((e, When::Late));
+            if proceeds {
+                let proxied = match session.upstream_time_limit {
+                    None => self.proxy_upstream(session, &mut ctx).await,
+                    Some(limit) => Box::pin(self.proxy_within(limit, session, &mut ctx)).await,
+                };
+                if let Err(e) = proxied {
+                    outcome = Err((e, When::Late));
+                }
             }
+            let reusable = match outcome {
+                Ok(()) => {
+                    self.inner.logging(session, None, &mut ctx).await;
+                    true
+                }
+                Err((e, when)) => Box::pin(self.conclude_failed(session, &mut ctx, e, when)).await,
+            };
+            reusable.then(|| self.inner.persist_connection_context(session, &ctx))
         }
-        let reusable = match outcome {
-            Ok(()) => {
-                self.inner.logging(session, None, &mut ctx).await;
-                true
-            }
-            Err((e, when)) => Box::pin(self.conclude_failed(session, &mut ctx, e, when)).await,
-        };
-        reusable.then(|| self.inner.persist_connection_context(session, &ctx))
     }
 
     /// [`proxy_upstream`](Self::proxy_upstream), in so much time.

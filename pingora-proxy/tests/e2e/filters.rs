@@ -4,7 +4,7 @@ use super::common::*;
 use async_trait::async_trait;
 use bytes::Bytes;
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_core::{Error, Result};
+use pingora_core::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{ProxyHttp, Session};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -110,6 +110,17 @@ impl ProxyHttp for Decompressing {
         Ok(Box::new(self.0.clone()))
     }
 
+    async fn upstream_response_decision(
+        &self,
+        _: &mut Session,
+        response: &ResponseHeader,
+        _: &mut (),
+    ) -> Option<Box<Error>> {
+        let mut e = Error::new_up(ErrorType::HTTPStatus(502));
+        e.set_retry(true);
+        (response.status == 503).then_some(e)
+    }
+
     async fn logging(&self, session: &mut Session, _: Option<&Error>, _: &mut ()) {
         let received = session.upstream_body_bytes_received();
         self.1.store(received, Ordering::SeqCst);
@@ -124,7 +135,18 @@ fn what_an_origin_sent_is_counted_as_it_was_sent() {
         "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n",
         compressed.len()
     );
-    let origin = Origin::answering([head.as_bytes(), compressed].concat());
+    // The response to each try is one of its own.
+    let origin = Origin::scripted(move |mut wire, number| {
+        while wire.has_more() {
+            wire.read_message();
+            let head = match number {
+                0 => head.replace("200 OK", "503 Busy"),
+                _ => head.clone(),
+            };
+            wire.send_if_taken([head.as_bytes(), compressed].concat())
+                .unwrap_or_default();
+        }
+    });
     let received = Arc::default();
     let proxy = Proxy::start(Decompressing(
         forward_to(origin.path()).peer,

@@ -5,7 +5,9 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod buffered;
 mod connections;
+mod decisions;
 mod ends;
 mod failures;
 mod forwarding;

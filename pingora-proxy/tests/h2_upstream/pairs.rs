@@ -12,17 +12,18 @@ use hyper::header::HeaderMap;
 use hyper::{Request, Response as HyperResponse, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use pingora_core::apps::HttpServerOptions;
+use pingora_core::upstreams::peer::HttpPeer;
 use std::future::Future;
 use tokio::net::UnixStream;
 
 /// An origin of either version.
-enum AnyOrigin {
+pub enum AnyOrigin {
     H1(HyperOrigin),
     H2(H2Origin),
 }
 
 impl AnyOrigin {
-    fn start<F, R>(version: Version, answer: F) -> Self
+    pub fn start<F, R>(version: Version, answer: F) -> Self
     where
         F: Fn(Request<Incoming>) -> R + Send + Sync + 'static,
         R: Future<Output = HyperResponse<Stub>> + Send + 'static,
@@ -33,20 +34,26 @@ impl AnyOrigin {
         }
     }
 
+    pub fn peer(&self) -> HttpPeer {
+        match self {
+            AnyOrigin::H1(origin) => forward_to(origin.path()).peer,
+            AnyOrigin::H2(origin) => h2_peer(&origin.path()),
+        }
+    }
+
     fn proxy(&self) -> Proxy {
-        let app = match self {
-            AnyOrigin::H1(origin) => forward_to(origin.path()),
-            AnyOrigin::H2(origin) => Forward {
-                peer: h2_peer(&origin.path()),
-            },
-        };
-        let mut options = HttpServerOptions::default();
-        options.h2c = true;
-        let setup = Setup {
-            options,
-            ..Setup::default()
-        };
-        Proxy::start_with(setup, app)
+        let peer = self.peer();
+        Proxy::start_with(any_client(), Forward { peer })
+    }
+}
+
+/// For clients of either version.
+pub fn any_client() -> Setup {
+    let mut options = HttpServerOptions::default();
+    options.h2c = true;
+    Setup {
+        options,
+        ..Setup::default()
     }
 }
 
@@ -122,7 +129,7 @@ where
     BodyExt::boxed(StreamBody::new(frames))
 }
 
-fn pieces(content: &Bytes) -> Stub {
+pub fn pieces(content: &Bytes) -> Stub {
     let size = content.len();
     let pieces: Vec<_> = (0..size)
         .step_by(30_000)

@@ -6,14 +6,13 @@ mod recorder;
 
 use super::common::h2_origin::*;
 use super::common::*;
-use super::pairs::{streamed, AnyClient, VERSIONS};
+use super::pairs::{any_client, streamed, AnyClient, VERSIONS};
 use bytes::Bytes;
 use h2::Reason;
 use http_body_util::BodyExt;
 use hyper::body::Frame;
 use hyper::header::HeaderMap;
 use hyper::{Request, Version};
-use pingora_core::apps::HttpServerOptions;
 use pingora_core::upstreams::peer::HttpPeer;
 use recorder::{log_warnings, Calls, Recorder, Turn};
 
@@ -121,13 +120,7 @@ async fn send(client: &mut AnyClient, path: &str) -> Option<Got> {
 fn start(app: Recorder) -> (Proxy, Calls) {
     log_warnings();
     let calls = app.calls.clone();
-    let mut options = HttpServerOptions::default();
-    options.h2c = true;
-    let setup = Setup {
-        options,
-        ..Setup::default()
-    };
-    let proxy = Proxy::start_with(setup, app);
+    let proxy = Proxy::start_with(any_client(), app);
     assert_eq!(
         calls.take_to("init_downstream_modules"),
         ["init_downstream_modules"]
@@ -158,11 +151,12 @@ fn one_try(number: usize, reused: &str, upstream: Version) -> Vec<String> {
     ]
 }
 
-const RESPONSE: [&str; 12] = [
+const RESPONSE: [&str; 13] = [
     "upstream_response_filter 103",
     "response_filter 103",
     "module: response_header_filter 103",
     "upstream_response_filter 200",
+    "upstream_response_decision 200",
     "response_filter 200",
     "module: response_header_filter 200",
     "upstream_response_body_filter 5",

@@ -308,6 +308,17 @@ impl ProxyHttp for Recorder {
         self.fails(Turn::UpstreamHeadFails)
     }
 
+    async fn upstream_response_decision(
+        &self,
+        _: &mut Session,
+        response: &ResponseHeader,
+        _: &mut Tries,
+    ) -> Option<Box<Error>> {
+        let status = response.status.as_u16();
+        self.calls.add("upstream_response_decision", status);
+        None
+    }
+
     fn upstream_response_body_filter(
         &self,
         _: &mut Session,

@@ -52,6 +52,7 @@ enum Pending {
     },
 }
 
+#[derive(Clone)]
 struct Settings {
     /// 0 is off.
     levels: [u8; Algorithm::COUNT],
@@ -108,6 +109,17 @@ impl ResponseCompressionCtx {
     fn settings(&mut self) -> Option<&mut Settings> {
         match &mut self.0 {
             Phase::Header(settings) => Some(settings),
+            _ => None,
+        }
+    }
+
+    /// The settings as they are before a response header, for the response to another try; `None` when nothing is enabled.
+    #[doc(hidden)]
+    pub fn for_another_try(&self) -> Option<Self> {
+        match &self.0 {
+            Phase::Header(settings) if settings.is_enabled() => {
+                Some(Self(Phase::Header(settings.clone())))
+            }
             _ => None,
         }
     }

@@ -257,7 +257,9 @@ fn complete(session: &mut Session, request: &mut RequestHeader) -> Result<()> {
     if request.version == Version::HTTP_2 {
         return request_policy::check_for_h2(request).map_err(downstream);
     }
-    if session.is_body_empty() || session.is_upgrade_req() {
+    // Trailers that an earlier try has read have no place but after chunks.
+    let bare = session.is_body_empty() && session.request_trailers().is_none();
+    if bare || session.is_upgrade_req() {
         return Ok(());
     }
     let framed = request.headers.contains_key(CONTENT_LENGTH)

@@ -8,7 +8,7 @@ use bytes::{BufMut, Bytes};
 use http::header::{AsHeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Extensions, Method, Request, Uri, Version};
-use pingora_error::{ErrorType::InvalidHTTPHeader, OrErr, Result};
+use pingora_error::{Error, ErrorType::InvalidHTTPHeader, OrErr, Result};
 use std::ops::Deref;
 use triomphe::Arc;
 
@@ -117,7 +117,8 @@ impl RequestHeader {
     ///
     /// # Errors
     ///
-    /// `InvalidHTTPHeader` when the target is not valid.
+    /// `InvalidHTTPHeader` when the target is not valid, has a fragment, or is an asterisk for another method than
+    /// OPTIONS (RFC 9112 section 3.2.4).
     #[doc(hidden)]
     pub fn start(
         &mut self,
@@ -126,7 +127,10 @@ impl RequestHeader {
         version: Version,
         fields: usize,
     ) -> Result<()> {
-        let target = Target::parse(target)?;
+        if target[..] == *b"*" && method != Method::OPTIONS {
+            return Error::e_explain(InvalidHTTPHeader, "asterisk as target of another method");
+        }
+        let target = Target::received(target)?;
         let head = self.change();
         head.parts.method = method;
         head.parts.version = version;
@@ -357,7 +361,7 @@ impl RequestHeader {
 
     /// The request target, byte by byte what goes on the request line.
     ///
-    /// It is what was received (without a fragment) or set last. After [`set_uri`](Self::set_uri) it is path
+    /// It is what was received or set last (without a fragment). After [`set_uri`](Self::set_uri) it is path
     /// and query of that URI, or its authority when it has neither.
     pub fn raw_path(&self) -> &[u8] {
         if let Some(raw) = &self.head.raw_target {

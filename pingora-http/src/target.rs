@@ -14,14 +14,31 @@ pub(crate) struct Target {
     pub(crate) raw: Option<Box<[u8]>>,
 }
 
+/// What becomes of a fragment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fragment {
+    Dropped,
+    Refused,
+}
+
 impl Target {
-    /// Reads a request target in any form of RFC 9112 section 3.2.
-    ///
-    /// A fragment, which has no place in a target, is dropped. The `Uri` of an absolute-form has its path
+    /// Reads a request target that an application gives, in any form of RFC 9112 section 3.2: a fragment, which has no
+    /// place in one, is dropped.
+    pub(crate) fn parse(target: Bytes) -> Result<Target> {
+        Target::read(target, Fragment::Dropped)
+    }
+
+    /// Reads a request target that was received, for which a fragment is an error: others may take it for a part of
+    /// the path.
+    pub(crate) fn received(target: Bytes) -> Result<Target> {
+        Target::read(target, Fragment::Refused)
+    }
+
+    /// The `Uri` of an absolute-form has its path
     /// and query alone: whom a request is for is told by [`raw_target_authority`] and the Host field,
     /// and a `Uri` with a host next to a Host field that differs would be a second opinion. The `Uri` of
     /// the authority-form, and of what has no form at all, is `/`.
-    pub(crate) fn parse(mut target: Bytes) -> Result<Target> {
+    fn read(mut target: Bytes, of_fragment: Fragment) -> Result<Target> {
         if target[..] == *b"/" {
             return Ok(Target::root());
         }
@@ -34,6 +51,9 @@ impl Target {
             );
         }
         if found.fragment {
+            if of_fragment == Fragment::Refused {
+                return Error::e_explain(InvalidHTTPHeader, "fragment in request target");
+            }
             let fragment = target.iter().position(|b| *b == b'#');
             target.truncate(fragment.unwrap_or(target.len()));
         }

@@ -154,6 +154,20 @@ fn broken_heads() -> Vec<(&'static str, Vec<u8>)> {
         ),
         ("unknown coding", coding("x")),
         ("unknown coding before chunked", coding("x, chunked")),
+        // Its name would be lost on the way, and the client would take the coded bytes for the content.
+        ("gzip as the only coding", coding("gzip")),
+        ("gzip before chunked", coding("gzip, chunked")),
+        (
+            "gzip and chunked in two lines",
+            with("Transfer-Encoding: GZip\r\nTransfer-Encoding: chunked"),
+        ),
+        ("gzip after chunked", coding("chunked, gzip")),
+        (
+            "gzip and a length",
+            with("Transfer-Encoding: gzip\r\nContent-Length: 0"),
+        ),
+        ("deflate", coding("deflate")),
+        ("no coding in the old way", coding("identity")),
         ("chunked twice", coding("chunked, chunked")),
         (
             "coding in HTTP/1.0",
@@ -279,23 +293,16 @@ fn a_length_beside_a_coding_is_dropped() {
 fn a_body_without_another_end_ends_with_the_connection() {
     let bad = Bad::new();
     let proxy = Proxy::to(&bad.origin);
-    let heads = [
-        "X: a",
-        "Transfer-Encoding: gzip",
-        "Transfer-Encoding: gzip\r\nContent-Length: 1",
-    ];
-    for head in heads {
-        let said = [&with(head), b"some bytes".as_slice()].concat();
-        for cut in ways(&said) {
-            bad.say(&said, cut, Then::Close);
-            let mut client = proxy.connect();
-            client.send(BAD);
-            let response = client.read_response();
-            assert_eq!(response.status(), 200, "{head:?}, cut at {cut:?}");
-            assert_eq!(response.text(), "some bytes", "{head:?}, cut at {cut:?}");
-            assert_eq!(response.field("Content-Length"), None, "{head:?}");
-            bad.expect_recovery(&proxy, head);
-        }
+    let said = [&with("X: a"), b"some bytes".as_slice()].concat();
+    for cut in ways(&said) {
+        bad.say(&said, cut, Then::Close);
+        let mut client = proxy.connect();
+        client.send(BAD);
+        let response = client.read_response();
+        assert_eq!(response.status(), 200, "cut at {cut:?}");
+        assert_eq!(response.text(), "some bytes", "cut at {cut:?}");
+        assert_eq!(response.field("Content-Length"), None);
+        bad.expect_recovery(&proxy, &format!("a cut at {cut:?}"));
     }
 }
 

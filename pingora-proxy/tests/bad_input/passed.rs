@@ -134,6 +134,12 @@ fn what_is_allowed_passes() {
             "ok",
         ),
         (
+            "bad white space around chunk extensions",
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1 ;a=b\r\no\r\n1\t ; a = \"b\" ;c\r\nk\r\n0 ;d\r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "ok",
+        ),
+        (
             "absolute-form, which overrides Host",
             b"GET http://b:81/p?q HTTP/1.1\r\nHost: a\r\n\r\n",
             b"GET /p?q HTTP/1.1\r\nHost: b:81\r\n\r\n",

@@ -291,10 +291,6 @@ async fn bodies_of_responses() {
             true,
         ),
         ("Connection: close\r\nContent-Length: 5\r\n\r\nhello", false),
-        (
-            "Transfer-Encoding: gzip\r\nContent-Length: 2\r\n\r\nhello",
-            false,
-        ),
         ("\r\nhello", false),
     ];
     for (rest, reusable) in rows {

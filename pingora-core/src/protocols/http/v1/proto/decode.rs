@@ -47,8 +47,11 @@ pub enum Decoded {
 pub struct Truncated;
 
 impl Decoder {
-    /// A decoder for a body that begins now. With `lenient`, white space after a chunk's size
-    /// passes, which some origins send and no client should.
+    /// A decoder for a body that begins now.
+    ///
+    /// White space between a chunk's size and its extension passes: it is bad, and a recipient has to parse it all the
+    /// same (RFC 9112 section 7.1.1, RFC 9110 section 5.6.3). Without an extension the grammar has none, and it passes
+    /// with `lenient` only: some origins pad the size, and no client does who means well.
     pub fn new(framing: Framing, lenient: bool) -> Self {
         match framing {
             Framing::Empty | Framing::Length(0) => Decoder::Done,
@@ -196,7 +199,7 @@ impl Chunked {
     fn framing_byte(&mut self, b: u8) -> Result<At, Refusal> {
         match (self.at, b) {
             (At::Size, b';') if self.digits > 0 => Ok(At::Extension),
-            (At::Size, b' ' | b'\t') if self.digits > 0 && self.lenient => Ok(At::Space),
+            (At::Size, b' ' | b'\t') if self.digits > 0 => Ok(At::Space),
             (At::Size, b'\r') if self.digits > 0 => Ok(At::SizeLf),
             (At::Size, _) => {
                 let digit = (b as char).to_digit(16).ok_or(Refusal::ChunkSize)?;
@@ -210,7 +213,7 @@ impl Chunked {
             }
             (At::Space, b' ' | b'\t') => self.extension_byte(At::Space),
             (At::Space, b';') => Ok(At::Extension),
-            (At::Space, b'\r') => Ok(At::SizeLf),
+            (At::Space, b'\r') if self.lenient => Ok(At::SizeLf),
             // A second number is not passed over: others might read both as one.
             (At::Space, _) => Err(Refusal::ChunkSize),
             (At::Extension, b'\r') => Ok(At::SizeLf),

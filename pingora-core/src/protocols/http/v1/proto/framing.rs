@@ -135,9 +135,9 @@ pub fn response(
         }
         return match coding(message.fields()) {
             Coding::Chunked => Ok(Framing::Chunked),
-            // RFC 9112 6.3: without chunked at the end, the body ends with the connection.
-            Coding::NotFinal => Ok(Framing::UntilClose),
-            Coding::Unknown => Err(Refusal::UnknownCoding),
+            // RFC 9112 section 6.3 has it end with the connection, but nobody here decodes it, nobody asked for it by
+            // TE, and to pass it on without its name would change what the body says.
+            Coding::NotFinal | Coding::Unknown => Err(Refusal::UnknownCoding),
             Coding::Malformed => Err(Refusal::CodingOrder),
         };
     }

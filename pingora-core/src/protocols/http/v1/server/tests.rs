@@ -221,6 +221,8 @@ async fn responses_without_a_body() {
             "Transfer-Encoding: chunked\r\n",
             "Transfer-Encoding: chunked\r\n",
         ),
+        ("HEAD", 200, "Transfer-Encoding: gzip, chunked\r\n", ""),
+        ("GET", 304, "Transfer-Encoding: gzip\r\n", ""),
         ("HEAD", 200, "", ""),
         ("GET", 304, "Content-Length: 5\r\n", "Content-Length: 5\r\n"),
         ("GET", 204, "Content-Length: 5\r\n", ""),

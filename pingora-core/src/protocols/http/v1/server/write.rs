@@ -318,11 +318,16 @@ impl HttpSession {
     fn frame(&mut self, header: &mut ResponseHeader) -> Framing {
         let answered = Answered::from(&self.req_header().method);
         if framing::bodiless(answered, header.status) {
-            // RFC 9110 8.6, RFC 9112 6.1: a 204 carries neither, HTTP/1.0 knows no coding.
+            // RFC 9110 8.6, RFC 9112 6.1: a 204 carries neither, HTTP/1.0 knows no coding, and no other one than chunked
+            // would be applied to the body that this head stands for.
             if header.status == StatusCode::NO_CONTENT {
                 header.remove_any(Names::CONTENT_LENGTH);
             }
-            if header.status == StatusCode::NO_CONTENT || self.is_http10() {
+            if header.may_have(Names::TRANSFER_ENCODING)
+                && (header.status == StatusCode::NO_CONTENT
+                    || self.is_http10()
+                    || framing::outgoing(header) != Some(Framing::Chunked))
+            {
                 header.remove_any(Names::TRANSFER_ENCODING);
             }
             return Framing::Empty;

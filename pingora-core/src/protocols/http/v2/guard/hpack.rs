@@ -299,7 +299,8 @@ impl Judge {
                     || (byte == b':' && self.len == 0))
             }
             Class::Value => (byte < b' ' && byte != b'\t') || byte == 0x7f,
-            Class::PseudoValue => byte <= b' ' || byte >= 0x7f,
+            // h2 would cut a fragment off the path; nothing else here has that character.
+            Class::PseudoValue => byte <= b' ' || byte >= 0x7f || byte == b'#',
         };
         if let Some(place) = self.begin.get_mut(self.len) {
             *place = byte;

@@ -93,7 +93,20 @@ fn response_framing() {
             &[(TE, "chunked"), (CL, "7")],
             Ok(Framing::Chunked),
         ),
-        (Other, 200, &[(TE, "gzip")], Ok(Framing::UntilClose)),
+        (Other, 200, &[(TE, "gzip")], Err(Refusal::UnknownCoding)),
+        (
+            Other,
+            200,
+            &[(TE, "deflate"), (CL, "7")],
+            Err(Refusal::UnknownCoding),
+        ),
+        (
+            Other,
+            200,
+            &[(TE, "chunked, gzip")],
+            Err(Refusal::CodingOrder),
+        ),
+        (Head, 200, &[(TE, "gzip")], Ok(Framing::Empty)),
         (
             Other,
             200,

@@ -48,7 +48,7 @@ fn entries_are_counted_from_the_newest() {
 
 #[test]
 fn malformed_strings_are_replaced_by_as_many_bytes() {
-    let cases: [(&str, &[u8], &[u8]); 9] = [
+    let cases: [(&str, &[u8], &[u8]); 11] = [
         ("upper case", &[0, 2, b'A', b'b', 1, b'v'], b"\0\x02&&\x01v"),
         (
             "LF in a value",
@@ -75,6 +75,12 @@ fn malformed_strings_are_replaced_by_as_many_bytes() {
             "CR in a method",
             &[0x42, 2, b'\r', b'G'],
             &[0x42, 2, b'&', b'&'],
+        ),
+        ("a fragment", &[0x44, 3, b'/', b'#', b'a'], b"\x44\x03&&&"),
+        (
+            "a number sign in a value",
+            &[0, 1, b'a', 1, b'#'],
+            b"\0\x01a\x01#",
         ),
         // "A" is 100001, padded by ones.
         (

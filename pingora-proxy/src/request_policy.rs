@@ -24,6 +24,9 @@
 //! `X-Forwarded-` family and its kin) is refused: no honest client does that, and to obey would
 //! hide from the origin what a proxy in front has said.
 //!
+//! Max-Forwards of TRACE and OPTIONS says how many hops are left; [`count_hop`] takes one away, and for
+//! [`is_last_hop`] the proxy answers itself.
+//!
 //! # Responses
 //!
 //! [`strip_response`] has no switches: hop-by-hop fields of an origin describe a connection that
@@ -31,6 +34,7 @@
 
 mod host;
 mod http2;
+mod max_forwards;
 #[cfg(test)]
 mod tests;
 mod trailers;
@@ -43,7 +47,8 @@ use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{Names, RequestHeader, ResponseHeader};
 
 pub(crate) use host::{origin_form, reconcile_host};
-pub(crate) use http2::{check_for_h2, from_h2};
+pub(crate) use http2::{check_for_h2, from_h2, say_empty};
+pub(crate) use max_forwards::{count_hop, is_last_hop};
 pub(crate) use trailers::strip_trailers;
 
 /// More elements in Connection than any client needs; each costs work and may name a field.

@@ -2,14 +2,16 @@
 
 use std::borrow::Cow;
 
-use log::{debug, error, log, log_enabled, Level};
-use pingora_core::apps::{HttpPersistentSettings, ReusedHttpStream};
+use http::header::{HeaderValue, ALLOW};
+use http::{Method, StatusCode};
+use log::{error, log, log_enabled, Level};
+use pingora_core::apps::HttpPersistentSettings;
 use pingora_core::connectors::http::custom;
 use pingora_core::protocols::http::error_resp::gen_error_response;
 use pingora_error::{BError, ErrorSource, Result};
+use pingora_http::ResponseHeader;
 
-use super::{Kept, When};
-use crate::proxy_trait::awaits_response;
+use super::When;
 use crate::{FailToProxy, HttpProxy, ProxyHttp, PurgeStatus, Session};
 
 impl<SV, C> HttpProxy<SV, C>
@@ -31,6 +33,19 @@ where
         when == When::Early && failed.can_reuse_downstream
     }
 
+    /// What goes with the connection to its next request.
+    pub(super) fn settings(
+        &self,
+        session: &mut Session,
+        ctx: &mut SV::CTX,
+    ) -> HttpPersistentSettings {
+        let mut settings = HttpPersistentSettings::for_session(session);
+        if let Some(kept) = self.inner.persist_connection_context(session, ctx) {
+            settings.set_user_context(kept);
+        }
+        settings
+    }
+
     async fn report(&self, session: &mut Session, ctx: &mut SV::CTX, e: &BError) -> FailToProxy {
         let failed = self.inner.fail_to_proxy(session, e, ctx).await;
         let level = match (e.esource(), failed.error_code) {
@@ -39,7 +54,7 @@ where
             (ErrorSource::Downstream, _) => Level::Info,
             _ => Level::Error,
         };
-        if !self.inner.suppress_error_log(session, ctx, e) && log_enabled!(level) {
+        if log_enabled!(level) && !self.inner.suppress_error_log(session, ctx, e) {
             let summary = self.inner.request_summary(session, ctx);
             let status = failed.error_code;
             log!(level, "fail to proxy: {e}, status: {status}, {summary}");
@@ -67,26 +82,17 @@ where
     }
 }
 
-/// What goes with the connection to its next request.
-pub(super) fn settings(session: &Session, kept: Kept) -> HttpPersistentSettings {
-    let mut settings = HttpPersistentSettings::for_session(session);
-    if let Some(kept) = kept {
-        settings.set_user_context(kept);
-    }
-    settings
-}
-
-/// Ends a request of which a phase has panicked: with a 500, if no response is under way. No further phase is called,
-/// as none can know what state the application's is in.
-pub(super) async fn excuse(session: Session) -> Option<ReusedHttpStream> {
-    let mut downstream = session.downstream_session;
-    error!("a phase panicked: {}", downstream.request_summary());
-    // Not through the modules: it may be one of them that panics.
-    if awaits_response(&downstream) {
-        if let Err(e) = downstream.respond_error(500).await {
-            debug!("cannot tell the client: {e}");
-        }
-    }
-    downstream.close().await;
-    None
+/// Answers TRACE or OPTIONS as the recipient that Max-Forwards asks for (RFC 9110 section 7.6.2). TRACE is not echoed:
+/// what a client would read in it may be credentials that it is not to see.
+pub(super) async fn answer_last_hop(session: &mut Session) -> Result<()> {
+    let mut response = match session.req_header().method {
+        Method::OPTIONS => ResponseHeader::build(StatusCode::OK, Some(3))?,
+        _ => gen_error_response(405),
+    };
+    response.set_content_length(0)?;
+    // What this proxy does itself; what the resource allows is known to the origin.
+    response.insert_header(ALLOW, HeaderValue::from_static("OPTIONS"))?;
+    session
+        .write_response_header(Box::new(response), true)
+        .await
 }

@@ -75,6 +75,20 @@ pub(crate) fn check_for_h2(req: &RequestHeader) -> Result<()> {
     }
 }
 
+/// Says in HTTP/1.1 that a request has no body, where its client said so by the end of the stream: of methods that
+/// mean to bring content an origin may ask for the length (RFC 9110 section 8.6).
+///
+/// # Errors
+/// Those of setting a field.
+pub(crate) fn say_empty(req: &mut RequestHeader) -> Result<()> {
+    match req.method {
+        Method::POST | Method::PUT | Method::PATCH => {
+            req.insert_header(header::CONTENT_LENGTH, HeaderValue::from_static("0"))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn join_cookies(req: &mut RequestHeader) -> Result<()> {
     let mut crumbs = req.headers.get_all(header::COOKIE).iter();
     if crumbs.nth(1).is_none() {

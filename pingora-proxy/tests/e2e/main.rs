@@ -11,7 +11,7 @@ mod ends;
 mod failures;
 mod filters;
 mod forwarding;
-mod hosts;
+mod hops;
 mod phases;
 mod real;
 mod time_limits;

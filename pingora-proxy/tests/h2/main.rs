@@ -12,7 +12,6 @@ mod life;
 mod malformed;
 mod raw;
 mod real;
-mod retries;
 mod tunnels;
 
 use common::*;

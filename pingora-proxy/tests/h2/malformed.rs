@@ -92,6 +92,10 @@ fn heads() {
             pseudo(&[method, scheme, (":path", "/ HTTP/1.1"), authority]),
         ),
         (
+            "fragment",
+            pseudo(&[method, scheme, (":path", "/a#frag"), authority]),
+        ),
+        (
             "CR LF in the path",
             pseudo(&[method, scheme, (":path", "/\r\nx: y"), authority]),
         ),
@@ -162,6 +166,50 @@ fn a_length_that_does_not_match_is_never_complete() {
         assert_eq!(raw.read_reset(1), PROTOCOL_ERROR);
     });
     assert_eq!(none, "");
+
+    // An origin of HTTP/1.1 takes the head alone for complete.
+    let promises_nothing = what_came(|raw| {
+        raw.request(1, "POST", &[("content-length", "0")], false);
+        for _ in 0..10 {
+            raw.send(PING, 0, 0, &[0; 8]);
+            raw.read_until(PING, 0);
+        }
+        raw.send(DATA, END_STREAM, 1, b"GET /smuggled HTTP/1.1\r\n\r\n");
+        assert_eq!(raw.read_reset(1), PROTOCOL_ERROR);
+    });
+    assert_eq!(promises_nothing, "");
+}
+
+/// A client may say after the head that nothing follows.
+#[test]
+fn a_length_of_zero_may_end_late() {
+    let origin = Origin::scripted(|mut wire, _| {
+        while wire.has_more() {
+            let head = wire.read_head();
+            assert!(
+                head.contains("ontent-") && head.contains("ength: 0"),
+                "{head}"
+            );
+            assert!(!head.contains("chunked"), "{head}");
+            wire.send(OK);
+        }
+    });
+    let proxy = h2_proxy(&origin);
+    let mut raw = Raw::new(&proxy);
+    let length = [("content-length", "0")];
+    raw.request(1, "POST", &length, false);
+    raw.send(DATA, 0, 1, b"");
+    raw.send(DATA, END_STREAM, 1, b"");
+    raw.read_until(HEADERS, 1);
+    raw.request(3, "POST", &length, false);
+    let trailers = block(&[("x-sum", "1")]);
+    raw.send(HEADERS, END_HEADERS | END_STREAM, 3, &trailers);
+    raw.read_until(HEADERS, 3);
+    // HTTP/1.1 says the same of a request that ends with its head.
+    for (id, method) in [(5, "POST"), (7, "PUT"), (9, "PATCH")] {
+        raw.request(id, method, &[], true);
+        raw.read_until(HEADERS, id);
+    }
 }
 
 #[test]

@@ -22,6 +22,8 @@ use crate::protocols::http::HttpTask;
 ///
 /// ```text
 /// header phase -- response header --> body: compress | decompress | pass
+///      ^                                                  |
+///      +---- request header of another try ---------------+
 /// ```
 ///
 /// A response is compressed if the client accepts a coding of a level other than 0, the whole
@@ -34,10 +36,10 @@ use crate::protocols::http::HttpTask;
 pub struct ResponseCompressionCtx(Phase);
 
 enum Phase {
-    Header(Settings),
-    Coding(BoxedEncode, Pending),
-    /// The body passes unchanged.
-    Pass,
+    /// Nothing is transformed: not yet, or not at all.
+    Plain(Settings),
+    /// The settings are kept for the response to another try of the request.
+    Coding(BoxedEncode, Pending, Box<Settings>),
     /// The body could not be transformed, and what is left of it is withheld.
     Failed,
 }
@@ -52,7 +54,17 @@ enum Pending {
     },
 }
 
-#[derive(Clone)]
+/// What is known of the response.
+#[derive(Clone, Copy, PartialEq)]
+enum Answer {
+    /// It may have a body.
+    Body,
+    /// It is one to HEAD.
+    NoBody,
+    /// Its header was decided about, and its body passes. A phase of its own would make all of it larger.
+    Passes,
+}
+
 struct Settings {
     /// 0 is off.
     levels: [u8; Algorithm::COUNT],
@@ -61,7 +73,7 @@ struct Settings {
     preserve_etag: u8,
     /// Boxed, for hardly anybody changes them.
     limits: Option<Box<Decompression>>,
-    head_request: bool,
+    answer: Answer,
     accepted: Accepted,
     dictionary: Option<Box<DictionaryData>>,
     /// The hash of the dictionary that the client has.
@@ -94,12 +106,12 @@ impl ResponseCompressionCtx {
     /// Compression with this level for all algorithms, 0 being off; decompression for all or
     /// none; and entity tags of transformed bodies left strong or made weak.
     pub fn new(compression_level: u32, decompress_enable: bool, preserve_etag: bool) -> Self {
-        Self(Phase::Header(Settings {
+        Self(Phase::Plain(Settings {
             levels: [level_of(compression_level); Algorithm::COUNT],
             decompress: bits_of(decompress_enable),
             preserve_etag: bits_of(preserve_etag),
             limits: None,
-            head_request: false,
+            answer: Answer::Body,
             accepted: Accepted::default(),
             dictionary: None,
             available: None,
@@ -108,18 +120,7 @@ impl ResponseCompressionCtx {
 
     fn settings(&mut self) -> Option<&mut Settings> {
         match &mut self.0 {
-            Phase::Header(settings) => Some(settings),
-            _ => None,
-        }
-    }
-
-    /// The settings as they are before a response header, for the response to another try; `None` when nothing is enabled.
-    #[doc(hidden)]
-    pub fn for_another_try(&self) -> Option<Self> {
-        match &self.0 {
-            Phase::Header(settings) if settings.is_enabled() => {
-                Some(Self(Phase::Header(settings.clone())))
-            }
+            Phase::Plain(settings) if !settings.passes() => Some(settings),
             _ => None,
         }
     }
@@ -128,22 +129,21 @@ impl ResponseCompressionCtx {
     #[inline]
     pub fn is_enabled(&self) -> bool {
         match &self.0 {
-            Phase::Header(settings) => settings.is_enabled(),
+            Phase::Plain(settings) => !settings.passes() && settings.is_enabled(),
             Phase::Coding(..) | Phase::Failed => true,
-            Phase::Pass => false,
         }
     }
 
     /// Whether the response header is yet to come, so that settings can be changed.
     pub fn is_header_phase(&self) -> bool {
-        matches!(self.0, Phase::Header(_))
+        matches!(&self.0, Phase::Plain(settings) if !settings.passes())
     }
 
     /// What [`Encode::stat`](super::Encode::stat) says of the body; `None` if it is not
     /// transformed.
     pub fn get_info(&self) -> Option<(&'static str, usize, usize, Duration)> {
         match &self.0 {
-            Phase::Coding(encoder, _) => Some(encoder.stat()),
+            Phase::Coding(encoder, ..) => Some(encoder.stat()),
             _ => None,
         }
     }
@@ -222,25 +222,33 @@ impl ResponseCompressionCtx {
 
     /// Whether a dictionary is offered.
     pub fn has_dictionary(&self) -> bool {
-        matches!(&self.0, Phase::Header(settings) if settings.dictionary.is_some())
+        matches!(&self.0, Phase::Plain(settings) if !settings.passes() && settings.dictionary.is_some())
     }
 
-    /// Notes what the client accepts, if anything is enabled.
+    /// Notes what the client accepts, if anything is enabled. A request that is tried again begins anew with it.
     pub fn request_filter(&mut self, req: &RequestHeader) {
-        match &mut self.0 {
-            Phase::Header(settings) if settings.is_enabled() => {
-                settings.head_request = req.method == Method::HEAD;
+        if let Phase::Coding(..) = self.0 {
+            self.0 = match std::mem::replace(&mut self.0, Phase::Failed) {
+                Phase::Coding(_, _, settings) => Phase::Plain(*settings),
+                other => other,
+            };
+        }
+        if let Phase::Plain(settings) = &mut self.0 {
+            settings.answer = match req.method {
+                Method::HEAD => Answer::NoBody,
+                _ => Answer::Body,
+            };
+            if settings.is_enabled() {
                 settings.accepted = Accepted::parse(&req.headers);
                 settings.available = available_dictionary(&req.headers).map(Box::new);
             }
-            _ => {}
         }
     }
 
     /// Whether the body of this response would be decompressed.
     pub fn will_decompress(&self, resp: &ResponseHeader) -> bool {
         match &self.0 {
-            Phase::Header(settings) => {
+            Phase::Plain(settings) if !settings.passes() => {
                 matches!(settings.action(resp, false), Action::Decompress(_))
             }
             _ => false,
@@ -254,17 +262,20 @@ impl ResponseCompressionCtx {
     /// the old body that are no longer true go; the entity tag becomes weak. `Vary` says that
     /// the response depends on `Accept-Encoding`, also where this one stays as it is.
     pub fn response_header_filter(&mut self, resp: &mut ResponseHeader, end: bool) {
-        let Phase::Header(settings) = &self.0 else {
-            return;
-        };
         // 101 ends the exchange as far as HTTP is concerned.
         if resp.status.is_informational() && resp.status != 101 {
             return;
         }
-        self.0 = match settings.is_enabled() {
-            true => settings.start(resp, end),
-            false => Phase::Pass,
+        let Some(settings) = self.settings() else {
+            return;
         };
+        let Some(coding) = settings.start(resp, end) else {
+            settings.answer = Answer::Passes;
+            return;
+        };
+        if let Phase::Plain(settings) = std::mem::replace(&mut self.0, Phase::Failed) {
+            self.0 = Phase::Coding(coding, Pending::Nothing, Box::new(settings));
+        }
     }
 
     /// Transforms a chunk of the body, the last one if `end`.
@@ -304,8 +315,8 @@ impl ResponseCompressionCtx {
         run: impl FnOnce(&mut BoxedEncode, &[u8], bool) -> Result<(Bytes, bool)>,
     ) -> Option<Result<(Bytes, bool)>> {
         let (encoder, pending) = match &mut self.0 {
-            Phase::Header(_) | Phase::Pass => return None,
-            Phase::Coding(encoder, pending) => (encoder, pending),
+            Phase::Plain(_) => return None,
+            Phase::Coding(encoder, pending, _) => (encoder, pending),
             Phase::Failed => return Some(Error::e_explain(COMPRESSION_ERROR, "failed before")),
         };
         let end = end || *pending == Pending::Output { end: true };
@@ -330,7 +341,7 @@ impl ResponseCompressionCtx {
     #[doc(hidden)]
     #[inline]
     pub fn is_pending(&self) -> bool {
-        matches!(self.0, Phase::Coding(_, Pending::Output { .. }))
+        matches!(self.0, Phase::Coding(_, Pending::Output { .. }, _))
     }
 
     /// Applies the filters above to one step of the response.
@@ -404,6 +415,10 @@ fn available_dictionary(headers: &HeaderMap) -> Option<[u8; 32]> {
 }
 
 impl Settings {
+    fn passes(&self) -> bool {
+        self.answer == Answer::Passes
+    }
+
     fn is_enabled(&self) -> bool {
         self.decompress != 0 || self.compresses()
     }
@@ -431,7 +446,7 @@ impl Settings {
     }
 
     fn action(&self, resp: &ResponseHeader, end: bool) -> Action {
-        if end || self.head_request || !header::is_transformable(resp) {
+        if end || self.answer == Answer::NoBody || !header::is_transformable(resp) {
             return Action::Pass;
         }
         match header::coding(&resp.headers) {
@@ -469,7 +484,10 @@ impl Settings {
             }
     }
 
-    fn start(&self, resp: &mut ResponseHeader, end: bool) -> Phase {
+    fn start(&self, resp: &mut ResponseHeader, end: bool) -> Option<BoxedEncode> {
+        if !self.is_enabled() {
+            return None;
+        }
         let action = self.action(resp, end);
         if self.depends_on_request(resp) {
             header::add_vary(resp, ACCEPT_ENCODING);
@@ -477,14 +495,11 @@ impl Settings {
                 header::add_vary(resp, header::AVAILABLE_DICTIONARY);
             }
         }
-        let coding = match action {
+        match action {
             Action::Pass => None,
             Action::Compress(algorithm) => self.compress(algorithm, resp),
             Action::Decompress(algorithm) => self.decompress(algorithm, resp),
-        };
-        coding.map_or(Phase::Pass, |coding| {
-            Phase::Coding(coding, Pending::Nothing)
-        })
+        }
     }
 
     fn compress(&self, algorithm: Algorithm, resp: &mut ResponseHeader) -> Option<BoxedEncode> {

@@ -534,3 +534,26 @@ proptest! {
         let _ = ctx.response_body_filter(None, true);
     }
 }
+
+/// Of two responses, the second is to a further try of the request.
+#[test]
+fn another_try_begins_anew() {
+    for first in [
+        plain(),
+        coded("br"),
+        response(&[("content-type", "image/png")]),
+    ] {
+        let mut ctx = ResponseCompressionCtx::new(5, false, false);
+        ctx.request_filter(&accepting("gzip"));
+        let mut head = first.clone();
+        ctx.response_header_filter(&mut head, false);
+        assert!(!ctx.is_header_phase());
+        run(&mut ctx, &[b"abandoned "]);
+        ctx.request_filter(&accepting("gzip"));
+        assert!(ctx.is_header_phase());
+        let mut head = plain();
+        ctx.response_header_filter(&mut head, false);
+        assert_eq!(coding_of(&head), Some("gzip"));
+        assert_eq!(gunzip(&run(&mut ctx, &[TEXT])), TEXT);
+    }
+}

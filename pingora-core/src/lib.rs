@@ -11,6 +11,8 @@ pub mod modules;
 pub mod protocols;
 pub mod server;
 pub mod services;
+#[cfg(test)]
+mod settings;
 #[doc(hidden)]
 pub mod shutdown;
 mod spare;

@@ -15,9 +15,6 @@ use pingora_http::ResponseHeader;
 
 use crate::subrequest;
 use crate::upstream::Link;
-use buffered::Buffered;
-
-mod buffered;
 
 /// The client's side of a proxied request, and what the proxy knows about the rest of it.
 ///
@@ -26,11 +23,12 @@ mod buffered;
 pub struct Session {
     /// The exchange with the client.
     pub downstream_session: Box<ServerSession>,
-    /// The cache of this request.
+    /// The cache of this request. There is none yet: a request that enables it fails.
     pub cache: HttpCache,
-    /// (De)compression of what comes from the upstream, before the cache. Off unless it is set.
+    /// (De)compression of what comes from the upstream, before the cache. Off unless it is set, which has to be before
+    /// the request goes upstream: it goes by the Accept-Encoding that it then has.
     pub upstream_compression: ResponseCompressionCtx,
-    /// Answer with the whole resource whatever Range says.
+    /// Answer with the whole resource whatever Range says. It is the cache that looks at it.
     pub ignore_downstream_range: bool,
     /// Whether the upstream's header was changed for the sake of the cache.
     pub upstream_headers_mutated_for_cache: bool,
@@ -43,11 +41,6 @@ pub struct Session {
     pub upstream_modules_ctx: HttpModuleCtx,
     pub(crate) upstream: UpstreamCounts,
     pub(crate) upstream_time_limit: Option<Duration>,
-    /// Whether it is decided already that the error of this try is followed by another one.
-    pub(crate) retry_decided: bool,
-    buffered: Option<Box<Buffered>>,
-    /// [`Session::upstream_compression`] as it was before the header of a response, should another try follow.
-    pub(crate) compression_of_next_try: Option<Box<ResponseCompressionCtx>>,
 }
 
 /// What went to and came from the upstream.
@@ -72,9 +65,6 @@ impl Session {
             upstream_modules_ctx: HttpModuleCtx::empty(),
             upstream: UpstreamCounts::default(),
             upstream_time_limit: None,
-            retry_decided: false,
-            buffered: None,
-            compression_of_next_try: None,
         }
     }
 
@@ -352,8 +342,7 @@ impl Session {
         self.upstream_headers_mutated_for_cache
     }
 
-    /// Bytes of response body that came from the upstream of the last try, as it sent them: before modules, filters
-    /// and decompression, and without their framing.
+    /// Bytes of response body that came from the upstream, over all tries.
     pub fn upstream_body_bytes_received(&self) -> usize {
         self.upstream.body_received
     }
@@ -409,3 +398,6 @@ impl AsMut<ServerSession> for Session {
         &mut self.downstream_session
     }
 }
+
+#[cfg(test)]
+mod tests;

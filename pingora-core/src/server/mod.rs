@@ -47,8 +47,6 @@ use transfer_fd::{Patience, Trust};
 pub use phases::ExecutionPhase;
 pub use pingora_runtime::{RuntimeMetricsOpts, RuntimeOpts};
 pub use signals::{ShutdownSignal, ShutdownSignalWatch, UnixShutdownSignalWatch};
-#[doc(hidden)]
-pub use transfer_fd::wire;
 pub use transfer_fd::Fds;
 
 /// Turns true when the server shuts down.
@@ -447,7 +445,7 @@ impl Life<'_> {
     /// Tells the command that started the daemon when the services listen.
     async fn tell_parent(&self) -> std::convert::Infallible {
         if self.conf.daemon && self.conf.daemon_wait_for_ready {
-            let timeout = daemon::notify_timeout(&self.conf);
+            let timeout = daemon::notify_timeout(self.conf);
             match self.services.wait_ready(timeout).await {
                 Ok(()) => daemon::tell_ready(),
                 Err(late) => {

@@ -3,8 +3,7 @@
 mod meeting;
 #[cfg(test)]
 mod tests;
-#[doc(hidden)]
-pub mod wire;
+mod wire;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Display;

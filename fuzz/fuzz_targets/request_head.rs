@@ -3,9 +3,12 @@
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
+use pingora_core::protocols::http::authority::{
+    is_http_family_scheme, is_valid_host, raw_target_authority, RawTargetAuthority,
+};
 use pingora_core::protocols::http::v1::client::http_req_header_to_wire;
 use pingora_core::protocols::http::v1::proto::framing::Framing;
-use pingora_core::protocols::http::v1::proto::head::{parse_request, Found, Limits, Scanner};
+use pingora_core::protocols::http::v1::proto::head::{check_host, parse_request, Found, Limits, Scanner};
 use pingora_core::protocols::http::v1::proto::Refusal;
 
 fn scan(pieces: &[usize], input: &[u8], limits: &Limits) -> Result<Option<Found>, Refusal> {
@@ -68,6 +71,18 @@ fuzz_target!(|data: &[u8]| {
             assert!(count("content-length") <= 1);
         }
         other => panic!("a request framed as {other:?}"),
+    }
+    // Whoever looks at the target or at Host sees the same one.
+    let named = raw_target_authority(request.raw_path());
+    if let RawTargetAuthority::Absolute {
+        scheme, authority, ..
+    } = named
+    {
+        let is_meant = is_http_family_scheme(scheme) && is_valid_host(authority);
+        if is_meant && request.method != "CONNECT" && check_host(&request).is_ok() {
+            assert_eq!(count("host"), 1);
+            assert_eq!(request.headers["host"].as_bytes(), authority);
+        }
     }
     // What goes to an upstream is the same request to every reader who wants CR LF.
     let wire = http_req_header_to_wire(&request).expect("HTTP/1").freeze();

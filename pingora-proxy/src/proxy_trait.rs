@@ -23,6 +23,7 @@ use pingora_core::modules::http::compression::ResponseCompressionBuilder;
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::http::conditional_filter::not_modified_filter;
 use pingora_core::protocols::http::v2::client::was_not_processed;
+use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::utils::ready::ready;
@@ -523,6 +524,53 @@ pub trait ProxyHttp {
         ready(|| Ok(()))
     }
 
+    /// Decides by the final response header of an upstream, after
+    /// [`upstream_response_filter`](Self::upstream_response_filter), whether the client gets this response. Nothing of it
+    /// was sent. An error turns it down:
+    ///
+    /// - one marked for retry (`e.set_retry(true)`) asks for another try in its place, for instance with another peer.
+    ///   [`error_while_proxy`](Self::error_while_proxy) sees it, and may forbid it; its default does so for a request that
+    ///   must not be sent twice, such as a POST. When there can be no other try, be it for that, or because none is left
+    ///   or the request body is not kept, the client gets this response;
+    /// - any other one ends the request, as an `Err` of another phase does.
+    ///
+    /// The default, `None`, accepts it.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use pingora_core::{Error, ErrorType};
+    /// use pingora_http::ResponseHeader;
+    ///
+    /// /// For `upstream_response_decision`: another origin may be able to answer.
+    /// fn decide(response: &ResponseHeader) -> Option<Box<Error>> {
+    ///     let status = response.status.as_u16();
+    ///     matches!(status, 502..=504).then(|| {
+    ///         let mut e = Error::new_up(ErrorType::HTTPStatus(status));
+    ///         e.set_retry(true);
+    ///         e
+    ///     })
+    /// }
+    /// # let unavailable = ResponseHeader::build(503, None).unwrap();
+    /// # assert!(decide(&unavailable).is_some_and(|e| e.retry()));
+    /// ```
+    fn upstream_response_decision<'life0, 'life1, 'life2, 'life3, 'async_trait>(
+        &'life0 self,
+        _session: &'life1 mut Session,
+        _upstream_response: &'life2 ResponseHeader,
+        _ctx: &'life3 mut Self::CTX,
+    ) -> Pin<Box<dyn Future<Output = Option<Box<Error>>> + Send + 'async_trait>>
+    where
+        Self::CTX: Send + Sync,
+        'life0: 'async_trait,
+        'life1: 'async_trait,
+        'life2: 'async_trait,
+        'life3: 'async_trait,
+        Self: Sync + 'async_trait,
+    {
+        ready(|| None)
+    }
+
     /// Changes a chunk of the body as the upstream sent it, before it is stored. `Ok(Some(delay))`
     /// holds the chunk back for so long.
     ///
@@ -775,7 +823,7 @@ pub enum PurgeStatus {
 
 /// Whether a response header may still be written: none was, or none but informational ones. A 101
 /// is final: what follows it is another protocol.
-fn awaits_response(session: &Session) -> bool {
+pub(crate) fn awaits_response(session: &ServerSession) -> bool {
     session.response_written().is_none_or(|written| {
         written.status.is_informational() && written.status != StatusCode::SWITCHING_PROTOCOLS
     })

@@ -15,6 +15,9 @@ use pingora_http::ResponseHeader;
 
 use crate::subrequest;
 use crate::upstream::Link;
+use buffered::Buffered;
+
+mod buffered;
 
 /// The client's side of a proxied request, and what the proxy knows about the rest of it.
 ///
@@ -41,6 +44,11 @@ pub struct Session {
     pub upstream_modules_ctx: HttpModuleCtx,
     pub(crate) upstream: UpstreamCounts,
     pub(crate) upstream_time_limit: Option<Duration>,
+    /// Whether it is decided already that the error of this try is followed by another one.
+    pub(crate) retry_decided: bool,
+    buffered: Option<Box<Buffered>>,
+    /// [`Session::upstream_compression`] as it was before the header of a response, should another try follow.
+    pub(crate) compression_of_next_try: Option<Box<ResponseCompressionCtx>>,
 }
 
 /// What went to and came from the upstream.
@@ -65,6 +73,9 @@ impl Session {
             upstream_modules_ctx: HttpModuleCtx::empty(),
             upstream: UpstreamCounts::default(),
             upstream_time_limit: None,
+            retry_decided: false,
+            buffered: None,
+            compression_of_next_try: None,
         }
     }
 
@@ -342,7 +353,8 @@ impl Session {
         self.upstream_headers_mutated_for_cache
     }
 
-    /// Bytes of response body that came from the upstream, over all tries.
+    /// Bytes of response body that came from the upstream of the last try, as it sent them: before modules, filters
+    /// and decompression, and without their framing.
     pub fn upstream_body_bytes_received(&self) -> usize {
         self.upstream.body_received
     }

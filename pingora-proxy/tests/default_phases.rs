@@ -81,6 +81,7 @@ async fn defaults_are_ready_and_without_size() {
     #[cfg(feature = "upstream_modules")]
     answer(proxy.adjust_upstream_modules(&mut session, &resp, false, &mut ())).unwrap();
     answer(proxy.upstream_response_filter(&mut session, &mut resp, &mut ())).unwrap();
+    assert!(answer(proxy.upstream_response_decision(&mut session, &resp, &mut ())).is_none());
     answer(proxy.response_filter(&mut session, &mut resp, &mut ())).unwrap();
     assert_eq!(
         answer(proxy.response_trailer_filter(&mut session, &mut trailers, &mut ())).unwrap(),

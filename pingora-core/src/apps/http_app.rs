@@ -1,9 +1,11 @@
 //! A plain HTTP server as an application: a function from request to response.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::FutureExt;
 use h2::server::Builder as H2Options;
 use http::Response;
 use log::{debug, error};
@@ -48,7 +50,10 @@ where
         if !read_request(&mut session, shutdown).await {
             return None;
         }
-        let response = self.response(&mut session).await;
+        let response = AssertUnwindSafe(self.response(&mut session)).catch_unwind();
+        let Ok(response) = response.await else {
+            return excuse(session).await;
+        };
         let (head, body) = framed(response);
         let response = vec![
             HttpTask::Header(Box::new(head), false),
@@ -136,21 +141,21 @@ where
         if self.registry.is_shutting_down() {
             session.set_keepalive(None);
         }
-        if let Err(e) = self.answer(&mut session).await {
-            match e.etype {
-                // The client has left, or takes nothing.
-                WriteError | WriteTimedout | ConnectionClosed | H2Error => {
-                    debug!("response not written: {e}")
+        let answered = AssertUnwindSafe(self.answer(&mut session)).catch_unwind();
+        match answered.await {
+            Ok(Ok(())) => finish(session).await,
+            Ok(Err(e)) => {
+                match e.etype {
+                    // The client has left, or takes nothing.
+                    WriteError | WriteTimedout | ConnectionClosed | H2Error => {
+                        debug!("response not written: {e}")
+                    }
+                    _ => error!("response not written: {e}"),
                 }
-                _ => error!("response not written: {e}"),
+                excuse(session).await
             }
-            if session.response_written().is_none() {
-                let _ = session.respond_error(500).await;
-            }
-            session.shutdown().await;
-            return None;
+            Err(_) => excuse(session).await,
         }
-        finish(session).await
     }
 
     fn h2_options(&self) -> Option<H2Options> {
@@ -172,7 +177,8 @@ where
 
 /// Whether there is a request to answer.
 async fn read_request(session: &mut Session, shutdown: &ShutdownWatch) -> bool {
-    match session.read_request().await {
+    let read = session.read_request().await;
+    match read.and_then(|is_there| served(session, is_there)) {
         Ok(true) => {
             let last = shutting_down(shutdown, !session.is_reused());
             let keepalive = (!last).then_some(KEEPALIVE);
@@ -189,6 +195,23 @@ async fn read_request(session: &mut Session, shutdown: &ShutdownWatch) -> bool {
             false
         }
     }
+}
+
+/// A request is served only if it says which host it is for.
+fn served(session: &Session, is_there: bool) -> Result<bool> {
+    if is_there {
+        session.check_host()?;
+    }
+    Ok(is_there)
+}
+
+/// Ends a request that the application has not answered, by an error or a panic of which somebody else has told.
+async fn excuse(mut session: Session) -> Option<ReusedHttpStream> {
+    if session.response_written().is_none() {
+        let _ = session.respond_error(500).await;
+    }
+    session.shutdown().await;
+    None
 }
 
 fn framed(response: Response<Vec<u8>>) -> (ResponseHeader, Bytes) {

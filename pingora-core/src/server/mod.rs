@@ -47,6 +47,8 @@ use transfer_fd::{Patience, Trust};
 pub use phases::ExecutionPhase;
 pub use pingora_runtime::{RuntimeMetricsOpts, RuntimeOpts};
 pub use signals::{ShutdownSignal, ShutdownSignalWatch, UnixShutdownSignalWatch};
+#[doc(hidden)]
+pub use transfer_fd::wire;
 pub use transfer_fd::Fds;
 
 /// Turns true when the server shuts down.

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use log::{debug, error};
 use pingora_core::connectors::http::custom;
 use pingora_core::protocols::http::HttpTask;
-use pingora_error::{Error, Result};
+use pingora_error::{BError, Error, Result};
 
 use super::Duplex;
 use crate::request_policy::{strip_response, strip_trailers};
@@ -57,8 +58,15 @@ where
         &mut self,
         task: &mut HttpTask,
     ) -> Result<Option<Duration>> {
-        if let HttpTask::Header(header, _) = task {
-            strip_response(header, self.session.req_header().version);
+        match task {
+            HttpTask::Header(header, _) => {
+                strip_response(header, self.session.req_header().version);
+            }
+            // As the upstream sent it: before anything decompresses or changes it.
+            HttpTask::Body(Some(body), _) | HttpTask::UpgradedBody(Some(body), _) => {
+                self.session.upstream.body_received += body.len();
+            }
+            _ => {}
         }
         // Otherwise the modules have seen what this is a part of.
         if !self.session.upstream_compression.is_pending() {
@@ -66,6 +74,9 @@ where
         }
         let compression = &mut self.session.upstream_compression;
         if compression.is_enabled() && !matches!(task, HttpTask::UpgradedBody(..)) {
+            if self.attempt.more && matches!(task, HttpTask::Header(..)) {
+                self.session.compression_of_next_try = compression.for_another_try().map(Box::new);
+            }
             compression.response_filter_step(task);
         }
         if matches!(task, HttpTask::Failed(_)) {
@@ -78,14 +89,27 @@ where
         match task {
             HttpTask::Header(header, _) => {
                 inner.upstream_response_filter(session, header, ctx).await?;
+                if !header.status.is_informational() {
+                    let decided = inner.upstream_response_decision(session, header, ctx);
+                    if let Some(e) = decided.await {
+                        self.turned_down(e)?;
+                    }
+                }
+                let (session, ctx) = (&mut *self.session, &mut *self.ctx);
                 inner.response_filter(session, header, ctx).await?;
             }
             HttpTask::Body(body, end) | HttpTask::UpgradedBody(body, end) => {
-                session.upstream.body_received += body.as_ref().map_or(0, Bytes::len);
                 delay = self.filter_body(body, *end)?;
             }
             HttpTask::Trailer(Some(trailers)) => {
                 inner.upstream_response_trailer_filter(session, trailers, ctx)?;
+                let (session, ctx) = (&mut *self.session, &mut *self.ctx);
+                match inner.response_trailer_filter(session, trailers, ctx).await {
+                    Ok(None) => {}
+                    Ok(last) => *task = HttpTask::Body(last, true),
+                    // The response is complete but for this.
+                    Err(e) => self.say_trailers_failed(&e),
+                }
             }
             HttpTask::Trailer(None) | HttpTask::Done | HttpTask::Failed(_) => {}
         }
@@ -105,6 +129,34 @@ where
             (Some(a), Some(b)) => Some(a.saturating_add(b)),
             (a, b) => a.or(b),
         })
+    }
+
+    /// Ends a try whose response the application does not want. If it only wants another one in its place, and there
+    /// can be none, the response is passed on.
+    #[cold]
+    fn turned_down(&mut self, e: BError) -> Result<()> {
+        let (inner, attempt) = (&self.proxy.inner, self.attempt);
+        let mut e = e;
+        e.retry.decide_reuse(attempt.reused);
+        if !e.retry() {
+            return Err(e);
+        }
+        let mut e =
+            inner.error_while_proxy(attempt.peer, self.session, e, self.ctx, attempt.reused);
+        e.retry.decide_reuse(attempt.reused);
+        let sent = self.session.response_written().is_some();
+        if e.retry() && attempt.more && !sent && !self.session.retry_buffer_truncated() {
+            self.session.retry_decided = true;
+            return Err(e);
+        }
+        debug!("a response is passed on, as there is no other try: {e}");
+        Ok(())
+    }
+
+    #[cold]
+    fn say_trailers_failed(&self, e: &Error) {
+        let summary = self.proxy.inner.request_summary(self.session, self.ctx);
+        error!("response_trailer_filter: {e}, {summary}");
     }
 
     #[cfg(feature = "upstream_modules")]

@@ -16,6 +16,7 @@ use http::{HeaderValue, Method, StatusCode, Version};
 use log::debug;
 use pingora_core::connectors::http::custom;
 use pingora_core::protocols::http::HttpTask;
+use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::ErrorType::{InvalidHTTPHeader, ReadTimedout, WriteTimedout};
 use pingora_error::{BError, Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -44,6 +45,16 @@ pub(crate) struct Duplex<'a, SV: ProxyHttp, C: custom::Connector, L> {
     gave_way: bool,
     /// The time for which nothing passes the tunnel that this has become, where it has a limit.
     idle: Option<Box<Idle>>,
+    attempt: &'a Try<'a>,
+}
+
+/// One of the tries to have a request answered.
+pub(crate) struct Try<'a> {
+    pub(crate) peer: &'a HttpPeer,
+    /// Whether its connection was used before.
+    pub(crate) reused: bool,
+    /// Whether there may be another one.
+    pub(crate) more: bool,
 }
 
 /// What the loop waited for.
@@ -70,12 +81,14 @@ where
         session: &'a mut Session,
         ctx: &'a mut SV::CTX,
         link: &'a mut L,
+        attempt: &'a Try<'a>,
     ) -> Self {
         Duplex {
             proxy,
             session,
             ctx,
             link,
+            attempt,
             state: State::new(),
             delayed: None,
             accept: None,
@@ -105,7 +118,7 @@ where
         self.link.queue_header(request).map_err(Error::into_up)?;
         if self.session.is_body_empty() {
             self.request_piece(&mut None, true).await?;
-        } else {
+        } else if !self.session.begin_to_send_buffered() {
             // What an earlier try has read.
             let mut read = self.session.get_retry_buffer();
             if read.as_ref().is_some_and(|read| !read.is_empty()) {
@@ -121,7 +134,7 @@ where
             }
             match &mut event {
                 Event::Request(body) => {
-                    let end = body.is_none() || self.session.is_body_done();
+                    let end = body.is_none() || self.session.is_request_sent_off();
                     self.request_piece(body, end).await?;
                 }
                 Event::Response(task) => self.response(task).await?,
@@ -264,6 +277,9 @@ where
     }
 
     fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event>> {
+        if self.session.has_buffered_to_send() {
+            return Poll::Ready(Ok(Event::Request(self.session.next_buffered())));
+        }
         let body = self.session.downstream_session.poll_read_body(cx);
         body.map(|body| body.map(Event::Request).map_err(Error::into_down))
     }

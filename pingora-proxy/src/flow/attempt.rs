@@ -1,5 +1,7 @@
 //! Going upstream: one try after the other until one succeeds, or none may follow.
 
+use std::future::Future;
+
 use log::warn;
 use pingora_core::connectors::http::custom;
 use pingora_core::protocols::http::client::HttpSession;
@@ -8,10 +10,10 @@ use pingora_error::ErrorType::{H2Downgrade, HTTPStatus, InternalError, InvalidH2
 use pingora_error::{BError, Error, Result};
 use pingora_http::RequestHeader;
 
-use http::header::{HeaderValue, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{HeaderValue, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::{Method, Version};
 
-use crate::duplex::Duplex;
+use crate::duplex::{Duplex, Try};
 use crate::request_policy::{self, websocket};
 use crate::upstream::{H2Link, Link};
 use crate::{HttpProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -22,7 +24,7 @@ where
     SV::CTX: Send + Sync,
     C: custom::Connector,
 {
-    /// Has an upstream answer the request: at most `max_retries` tries. Without any, nothing is answered.
+    /// Has an upstream answer the request: at most `max_retries` tries, and at least one.
     ///
     /// # Errors
     /// That of the last try.
@@ -31,9 +33,15 @@ where
         session: &mut Session,
         ctx: &mut SV::CTX,
     ) -> Result<()> {
-        session.enable_retry_buffering();
-        for left in (0..self.max_retries).rev() {
-            let Err(e) = self.attempt(session, ctx).await else {
+        // A body that was read ahead is kept already.
+        if session.buffered_request_body().is_none() {
+            session.enable_retry_buffering();
+        }
+        // A request that nobody answers would help no one: 0 allows no retry, but the first try.
+        let mut left = self.max_retries.max(1);
+        loop {
+            left -= 1;
+            let Err(e) = self.attempt(session, ctx, left > 0).await else {
                 return Ok(());
             };
             // What the client has seen cannot be taken back.
@@ -51,10 +59,10 @@ where
                 warn!("retrying: {e}, {left} tries left, {summary}");
             }
         }
-        Ok(())
     }
 
-    async fn attempt(&self, session: &mut Session, ctx: &mut SV::CTX) -> Result<()> {
+    /// One try; there may be `more` of them.
+    async fn attempt(&self, session: &mut Session, ctx: &mut SV::CTX, more: bool) -> Result<()> {
         let mut peer = self.inner.upstream_peer(session, ctx).await?;
         let extended = !request_policy::is_plain(session.req_header())
             && check_before_connecting(session, &mut peer)?;
@@ -70,16 +78,21 @@ where
         if timed {
             session.downstream_session.swap_timer(&mut upstream);
         }
+        let attempt = Try {
+            peer: &peer,
+            reused,
+            more,
+        };
         let done = match &mut upstream {
             HttpSession::H1(h1) => {
-                let done = self.exchange(session, ctx, h1, &peer, reused).await;
+                let done = self.exchange(session, ctx, h1, &attempt).await;
                 session.note_sent(h1);
                 done
             }
             // Boxed: a request to HTTP/1.1 shall not be larger for it.
             HttpSession::H2(h2) => {
                 let mut h2 = H2Link::new(h2, extended);
-                let done = Box::pin(self.exchange(session, ctx, &mut h2, &peer, reused)).await;
+                let done = Box::pin(self.exchange(session, ctx, &mut h2, &attempt)).await;
                 session.note_sent(&h2);
                 done
             }
@@ -99,6 +112,9 @@ where
             connector.release_http_session(upstream, &*peer, idle).await;
         }
         done.map_err(|e| {
+            if std::mem::take(&mut session.retry_decided) {
+                return e;
+            }
             let mut e = self.inner.error_while_proxy(&peer, session, e, ctx, reused);
             // An application may leave it open, and an open question may not be asked.
             e.retry.decide_reuse(reused);
@@ -119,28 +135,35 @@ where
         connected.ok_or_else(|| no_tunnel(peer))
     }
 
-    async fn exchange<L: Link>(
-        &self,
-        session: &mut Session,
-        ctx: &mut SV::CTX,
-        upstream: &mut L,
-        peer: &HttpPeer,
-        reused: bool,
-    ) -> Result<()> {
-        let (fd, digest) = (upstream.id(), upstream.digest());
-        self.inner
-            .connected_to_upstream(session, reused, peer, fd, digest, ctx)
-            .await?;
-        let mut request = prepare(session, peer, upstream.version())?;
-        self.inner
-            .upstream_request_filter(session, &mut request, ctx)
-            .await?;
-        complete(session, &mut request)?;
-        if session.upstream_compression.is_enabled() {
-            session.upstream_compression.request_filter(&request);
+    /// Written as a block, which keeps its arguments once: a function keeps them a second time while it waits.
+    #[allow(clippy::manual_async_fn, reason = "it is smaller")]
+    fn exchange<'a, L: Link>(
+        &'a self,
+        session: &'a mut Session,
+        ctx: &'a mut SV::CTX,
+        upstream: &'a mut L,
+        attempt: &'a Try<'a>,
+    ) -> impl Future<Output = Result<()>> + Send + 'a {
+        async move {
+            session.upstream.body_received = 0;
+            if let Some(compression) = session.compression_of_next_try.take() {
+                session.upstream_compression = *compression;
+            }
+            let (fd, digest) = (upstream.id(), upstream.digest());
+            self.inner
+                .connected_to_upstream(session, attempt.reused, attempt.peer, fd, digest, ctx)
+                .await?;
+            let mut request = prepare(session, attempt.peer, upstream.version())?;
+            self.inner
+                .upstream_request_filter(session, &mut request, ctx)
+                .await?;
+            complete(session, &mut request)?;
+            if session.upstream_compression.is_enabled() {
+                session.upstream_compression.request_filter(&request);
+            }
+            let mut duplex = Duplex::new(self, session, ctx, upstream, attempt);
+            duplex.run(request).await
         }
-        let mut duplex = Duplex::new(self, session, ctx, upstream);
-        duplex.run(request).await
     }
 
     /// An upstream that does not speak HTTP/2 after all is spoken to in HTTP/1.1 from now on, if it may be.
@@ -171,6 +194,10 @@ fn prepare(session: &Session, peer: &HttpPeer, version: Version) -> Result<Box<R
     let mut request = Box::new(received.clone());
     let policy = &peer.options.http_upstream_request_policy;
     let websocket = session.is_extended_connect();
+    // The body that the client would have waited to send is here.
+    if session.buffered_request_body().is_some() {
+        request.remove_header(&EXPECT);
+    }
     // A handshake of WebSockets keeps the form that it has in HTTP/1.1 until it is sent.
     let handshake = session.is_upgrade_req() && request_policy::is_websocket_handshake(received);
     request.set_version(match handshake {
@@ -234,7 +261,8 @@ fn complete(session: &mut Session, request: &mut RequestHeader) -> Result<()> {
     if request.version == Version::HTTP_2 {
         return request_policy::check_for_h2(request).map_err(downstream);
     }
-    let empty = session.is_body_empty();
+    // Trailers that an earlier try has read have no place but after chunks.
+    let empty = session.is_body_empty() && session.request_trailers().is_none();
     if session.is_upgrade_req() || (empty && session.as_http1().is_some()) {
         return Ok(());
     }

@@ -4,14 +4,15 @@ use std::borrow::Cow;
 
 use http::header::{HeaderValue, ALLOW};
 use http::{Method, StatusCode};
-use log::{error, log, log_enabled, Level};
-use pingora_core::apps::HttpPersistentSettings;
+use log::{debug, error, log, log_enabled, Level};
+use pingora_core::apps::{HttpPersistentSettings, ReusedHttpStream};
 use pingora_core::connectors::http::custom;
 use pingora_core::protocols::http::error_resp::gen_error_response;
 use pingora_error::{BError, ErrorSource, Result};
 use pingora_http::ResponseHeader;
 
-use super::When;
+use super::{Kept, When};
+use crate::proxy_trait::awaits_response;
 use crate::{FailToProxy, HttpProxy, ProxyHttp, PurgeStatus, Session};
 
 impl<SV, C> HttpProxy<SV, C>
@@ -33,19 +34,6 @@ where
         when == When::Early && failed.can_reuse_downstream
     }
 
-    /// What goes with the connection to its next request.
-    pub(super) fn settings(
-        &self,
-        session: &mut Session,
-        ctx: &mut SV::CTX,
-    ) -> HttpPersistentSettings {
-        let mut settings = HttpPersistentSettings::for_session(session);
-        if let Some(kept) = self.inner.persist_connection_context(session, ctx) {
-            settings.set_user_context(kept);
-        }
-        settings
-    }
-
     async fn report(&self, session: &mut Session, ctx: &mut SV::CTX, e: &BError) -> FailToProxy {
         let failed = self.inner.fail_to_proxy(session, e, ctx).await;
         let level = match (e.esource(), failed.error_code) {
@@ -54,7 +42,7 @@ where
             (ErrorSource::Downstream, _) => Level::Info,
             _ => Level::Error,
         };
-        if log_enabled!(level) && !self.inner.suppress_error_log(session, ctx, e) {
+        if !self.inner.suppress_error_log(session, ctx, e) && log_enabled!(level) {
             let summary = self.inner.request_summary(session, ctx);
             let status = failed.error_code;
             log!(level, "fail to proxy: {e}, status: {status}, {summary}");
@@ -80,6 +68,30 @@ where
             .write_response_header(Box::new(response.into_owned()), true)
             .await
     }
+}
+
+/// What goes with the connection to its next request.
+pub(super) fn settings(session: &Session, kept: Kept) -> HttpPersistentSettings {
+    let mut settings = HttpPersistentSettings::for_session(session);
+    if let Some(kept) = kept {
+        settings.set_user_context(kept);
+    }
+    settings
+}
+
+/// Ends a request of which a phase has panicked: with a 500, if no response is under way. No further phase is called,
+/// as none can know what state the application's is in.
+pub(super) async fn excuse(session: Session) -> Option<ReusedHttpStream> {
+    let mut downstream = session.downstream_session;
+    error!("a phase panicked: {}", downstream.request_summary());
+    // Not through the modules: it may be one of them that panics.
+    if awaits_response(&downstream) {
+        if let Err(e) = downstream.respond_error(500).await {
+            debug!("cannot tell the client: {e}");
+        }
+    }
+    downstream.close().await;
+    None
 }
 
 /// Answers TRACE or OPTIONS as the recipient that Max-Forwards asks for (RFC 9110 section 7.6.2). TRACE is not echoed:

@@ -11,10 +11,13 @@ mod shutdown;
 #[cfg(test)]
 mod tests;
 
+use std::any::Any;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::time::Duration;
 
+use futures::FutureExt;
 use pingora_core::apps::{HttpPersistentSettings, ReusedHttpStream};
 use pingora_core::connectors::http::custom;
 use pingora_core::protocols::http::ServerSession;
@@ -36,6 +39,9 @@ enum Early {
     Answered,
 }
 
+/// What an application keeps of a request for the next one of its connection.
+type Kept = Option<Box<dyn Any + Send + Sync>>;
+
 /// When a request failed: before anything went upstream, the application may still keep the connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum When {
@@ -50,6 +56,8 @@ where
     C: custom::Connector,
 {
     /// Serves a request whose head is read; after it the connection closes, when the server `ends`.
+    ///
+    /// A phase that panics costs its own request and its connection.
     pub(crate) async fn serve(
         &self,
         downstream: Box<ServerSession>,
@@ -62,43 +70,61 @@ where
         }
         let last = ends || session.is_process_shutting_down();
         session.set_keepalive((!last).then_some(KEEPALIVE));
-        let mut ctx = self.inner.new_ctx();
-        if let Some(previous) = session.take_connection_user_context() {
-            self.inner
-                .on_connection_reuse(&mut session, &mut ctx, previous);
-        }
-        let mut outcome = Ok(());
-        let proceeds = match self.before_upstream(&mut session, &mut ctx).await {
-            Ok(Early::Proceed) => true,
-            Ok(Early::Answered) => false,
-            Err(e) => {
-                outcome = Err((e, When::Early));
-                false
-            }
+        // What a panic leaves of the request is the session, which is only asked for what it has sent.
+        let phases = AssertUnwindSafe(self.phases(&mut session)).catch_unwind();
+        let Ok(kept) = phases.await else {
+            return Box::pin(finish::excuse(session)).await;
         };
-        if proceeds {
-            let proxied = match session.upstream_time_limit {
-                None => self.proxy_upstream(&mut session, &mut ctx).await,
-                Some(limit) => Box::pin(self.proxy_within(limit, &mut session, &mut ctx)).await,
-            };
-            if let Err(e) = proxied {
-                outcome = Err((e, When::Late));
-            }
-        }
-        let reusable = match outcome {
-            Ok(()) => {
-                self.inner.logging(&mut session, None, &mut ctx).await;
-                true
-            }
-            Err((e, when)) => Box::pin(self.conclude_failed(&mut session, &mut ctx, e, when)).await,
-        };
-        let settings = reusable.then(|| self.settings(&mut session, &mut ctx));
+        let settings = kept.map(|kept| finish::settings(&session, kept));
         let Session {
             downstream_session, ..
         } = session;
         match end(downstream_session, settings) {
             Ok(next) => Some(next),
             Err(rest) => rest.await,
+        }
+    }
+
+    /// All that the application sees of a request. Returns what it keeps for the next one of the connection, if there may
+    /// be one.
+    ///
+    /// Written as a block, which keeps its arguments once: a function keeps them a second time while it waits.
+    #[allow(clippy::manual_async_fn, reason = "it is smaller")]
+    fn phases<'a>(
+        &'a self,
+        session: &'a mut Session,
+    ) -> impl Future<Output = Option<Kept>> + Send + 'a {
+        async move {
+            let mut ctx = self.inner.new_ctx();
+            if let Some(previous) = session.take_connection_user_context() {
+                self.inner.on_connection_reuse(session, &mut ctx, previous);
+            }
+            let mut outcome = Ok(());
+            let proceeds = match self.before_upstream(session, &mut ctx).await {
+                Ok(Early::Proceed) => true,
+                Ok(Early::Answered) => false,
+                Err(e) => {
+                    outcome = Err((e, When::Early));
+                    false
+                }
+            };
+            if proceeds {
+                let proxied = match session.upstream_time_limit {
+                    None => self.proxy_upstream(session, &mut ctx).await,
+                    Some(limit) => Box::pin(self.proxy_within(limit, session, &mut ctx)).await,
+                };
+                if let Err(e) = proxied {
+                    outcome = Err((e, When::Late));
+                }
+            }
+            let reusable = match outcome {
+                Ok(()) => {
+                    self.inner.logging(session, None, &mut ctx).await;
+                    true
+                }
+                Err((e, when)) => Box::pin(self.conclude_failed(session, &mut ctx, e, when)).await,
+            };
+            reusable.then(|| self.inner.persist_connection_context(session, &ctx))
         }
     }
 

@@ -18,6 +18,7 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_core::server::configuration::ShutdownPolicy;
 use pingora_core::server::upgrading;
 use pingora_core::shutdown::Stage;
+use pingora_error::BError;
 use pingora_http::RequestHeader;
 
 use crate::request_policy::websocket;
@@ -53,13 +54,13 @@ where
         if self.shutdown_flag.load(Ordering::Acquire) && !self.may_read(&mut session).await {
             return Box::pin(close(session)).await;
         }
-        match session.read_request().await {
-            Ok(true) => {}
+        let served = match session.read_request().await {
+            Ok(true) => session.check_host(),
             Ok(false) => return Box::pin(close(session)).await,
-            Err(e) => {
-                Box::pin(session.refuse(&e)).await;
-                return Box::pin(close(session)).await;
-            }
+            Err(e) => Err(e),
+        };
+        if let Err(e) = served {
+            return Box::pin(refuse(session, e)).await;
         }
         if self.shutdown_flag.load(Ordering::Acquire)
             && self.drain.policy == ShutdownPolicy::Strict
@@ -133,6 +134,12 @@ where
         }
         self.registry.advance(Stage::Closing);
     }
+}
+
+/// Tells the client why its request is not served, and closes the connection.
+async fn refuse(mut session: ServerSession, e: BError) -> Option<Box<ServerSession>> {
+    session.refuse(&e).await;
+    close(session).await
 }
 
 async fn close(session: ServerSession) -> Option<Box<ServerSession>> {

@@ -216,14 +216,17 @@ impl ProxyHttp for Twice {
 
 #[test]
 fn tries_end_at_the_configured_number() {
-    let origin = Origin::scripted(|mut wire, _| drop(wire.read_message()));
-    let mut setup = Setup::default();
-    setup.conf.max_retries = 3;
-    let proxy = Proxy::start_with(setup, Stubborn(forward_to(origin.path()).peer));
-    let mut client = proxy.connect();
-    client.send(GET);
-    assert_eq!(client.read_response().status(), 502);
-    assert_eq!(origin.accepted(), 3);
+    // No retry is one try.
+    for (configured, tries) in [(0, 1), (1, 1), (3, 3)] {
+        let origin = Origin::scripted(|mut wire, _| drop(wire.read_message()));
+        let mut setup = Setup::default();
+        setup.conf.max_retries = configured;
+        let proxy = Proxy::start_with(setup, Stubborn(forward_to(origin.path()).peer));
+        let mut client = proxy.connect();
+        client.send(GET);
+        assert_eq!(client.read_response().status(), 502);
+        assert_eq!(origin.accepted(), tries);
+    }
 }
 
 /// Never gives up by itself.

@@ -12,6 +12,7 @@ mod failures;
 mod filters;
 mod forwarding;
 mod hops;
+mod hosts;
 mod phases;
 mod real;
 mod time_limits;

@@ -5,10 +5,13 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod buffered;
 mod connections;
+mod decisions;
 mod ends;
 mod failures;
 mod forwarding;
 mod padding;
 mod pairs;
+mod phases;
 mod real;

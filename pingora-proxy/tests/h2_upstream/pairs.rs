@@ -12,17 +12,18 @@ use hyper::header::HeaderMap;
 use hyper::{Request, Response as HyperResponse, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use pingora_core::apps::HttpServerOptions;
+use pingora_core::upstreams::peer::HttpPeer;
 use std::future::Future;
 use tokio::net::UnixStream;
 
 /// An origin of either version.
-enum AnyOrigin {
+pub enum AnyOrigin {
     H1(HyperOrigin),
     H2(H2Origin),
 }
 
 impl AnyOrigin {
-    fn start<F, R>(version: Version, answer: F) -> Self
+    pub fn start<F, R>(version: Version, answer: F) -> Self
     where
         F: Fn(Request<Incoming>) -> R + Send + Sync + 'static,
         R: Future<Output = HyperResponse<Stub>> + Send + 'static,
@@ -33,31 +34,37 @@ impl AnyOrigin {
         }
     }
 
+    pub fn peer(&self) -> HttpPeer {
+        match self {
+            AnyOrigin::H1(origin) => forward_to(origin.path()).peer,
+            AnyOrigin::H2(origin) => h2_peer(&origin.path()),
+        }
+    }
+
     fn proxy(&self) -> Proxy {
-        let app = match self {
-            AnyOrigin::H1(origin) => forward_to(origin.path()),
-            AnyOrigin::H2(origin) => Forward {
-                peer: h2_peer(&origin.path()),
-            },
-        };
-        let mut options = HttpServerOptions::default();
-        options.h2c = true;
-        let setup = Setup {
-            options,
-            ..Setup::default()
-        };
-        Proxy::start_with(setup, app)
+        let peer = self.peer();
+        Proxy::start_with(any_client(), Forward { peer })
+    }
+}
+
+/// For clients of either version.
+pub fn any_client() -> Setup {
+    let mut options = HttpServerOptions::default();
+    options.h2c = true;
+    Setup {
+        options,
+        ..Setup::default()
     }
 }
 
 /// A client of either version.
-enum AnyClient {
+pub enum AnyClient {
     H1(http1::SendRequest<Stub>),
     H2(http2::SendRequest<Stub>),
 }
 
 impl AnyClient {
-    async fn connect(version: Version, proxy: &Proxy) -> Self {
+    pub async fn connect(version: Version, proxy: &Proxy) -> Self {
         let stream = TokioIo::new(UnixStream::connect(proxy.path()).await.unwrap());
         if version == Version::HTTP_2 {
             let (requests, connection) = http2::handshake(TokioExecutor::new(), stream)
@@ -71,11 +78,11 @@ impl AnyClient {
         AnyClient::H1(requests)
     }
 
-    async fn send(&mut self, request: Request<Stub>) -> HyperResponse<Incoming> {
+    pub async fn send(&mut self, request: Request<Stub>) -> HyperResponse<Incoming> {
         self.try_send(request).await.unwrap()
     }
 
-    async fn try_send(
+    pub async fn try_send(
         &mut self,
         mut request: Request<Stub>,
     ) -> hyper::Result<HyperResponse<Incoming>> {
@@ -95,7 +102,7 @@ impl AnyClient {
     }
 }
 
-const VERSIONS: [Version; 2] = [Version::HTTP_11, Version::HTTP_2];
+pub const VERSIONS: [Version; 2] = [Version::HTTP_11, Version::HTTP_2];
 
 /// Runs a scenario for each pair.
 async fn each_pair<O, A, S, R>(answer: O, scenario: S)
@@ -115,14 +122,14 @@ where
     }
 }
 
-fn streamed<S>(frames: S) -> Stub
+pub fn streamed<S>(frames: S) -> Stub
 where
     S: Stream<Item = hyper::Result<Frame<Bytes>>> + Send + Sync + 'static,
 {
     BodyExt::boxed(StreamBody::new(frames))
 }
 
-fn pieces(content: &Bytes) -> Stub {
+pub fn pieces(content: &Bytes) -> Stub {
     let size = content.len();
     let pieces: Vec<_> = (0..size)
         .step_by(30_000)

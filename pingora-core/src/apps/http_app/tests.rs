@@ -99,3 +99,40 @@ async fn an_idle_connection_ends_with_the_server() {
     client.read_to_end(&mut rest).await.unwrap();
     assert!(rest.is_empty());
 }
+
+#[tokio::test]
+async fn a_request_that_names_no_host_is_not_served() {
+    let plain = serve(&Arc::new(Echo));
+    let with_modules = serve(&Arc::new(HttpServer::new_app(Echo)));
+    for mut client in [plain, with_modules] {
+        client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        let mut got = String::new();
+        client.read_to_string(&mut got).await.unwrap();
+        assert!(got.starts_with("HTTP/1.1 400 "), "{got}");
+        assert!(got.contains("\r\nConnection: close\r\n"), "{got}");
+    }
+}
+
+/// Panics.
+struct Broken;
+
+#[async_trait]
+impl ServeHttp for Broken {
+    async fn response(&self, _: &mut ServerSession) -> Response<Vec<u8>> {
+        panic!("a test wants it");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_before_the_answer_is_a_500() {
+    let plain = serve(&Arc::new(Broken));
+    let with_modules = serve(&Arc::new(HttpServer::new_app(Broken)));
+    for mut client in [plain, with_modules] {
+        let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        client.write_all(request).await.unwrap();
+        let mut got = String::new();
+        client.read_to_string(&mut got).await.unwrap();
+        assert!(got.starts_with("HTTP/1.1 500 "), "{got}");
+        assert!(got.contains("\r\nConnection: close\r\n"), "{got}");
+    }
+}

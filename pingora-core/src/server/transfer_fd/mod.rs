@@ -3,7 +3,8 @@
 mod meeting;
 #[cfg(test)]
 mod tests;
-mod wire;
+#[doc(hidden)]
+pub mod wire;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Display;

@@ -42,7 +42,7 @@ const SEND: MsgFlags = MsgFlags::MSG_NOSIGNAL;
 const SEND: MsgFlags = MsgFlags::empty();
 
 /// A message: names joined by spaces, and the descriptors in the same order.
-pub(super) type Message = (String, Vec<RawFd>);
+pub type Message = (String, Vec<RawFd>);
 
 /// What a new process has taken.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -151,7 +151,11 @@ fn has_read_all(mut peer: &UnixStream) -> nix::Result<bool> {
     }
 }
 
-fn send_one(to: &UnixStream, payload: &str, fds: &[RawFd]) -> nix::Result<usize> {
+/// Sends one message; says how many bytes of names it has.
+///
+/// # Errors
+/// `EIO` when a part of it was sent, or what the system says.
+pub fn send_one(to: &UnixStream, payload: &str, fds: &[RawFd]) -> nix::Result<usize> {
     let data = [IoSlice::new(payload.as_bytes())];
     let rights = [ControlMessage::ScmRights(fds)];
     let n = retry(|| sendmsg::<UnixAddr>(to.as_raw_fd(), &data, &rights, SEND, None))?;
@@ -189,8 +193,11 @@ pub(super) fn receive(from: &UnixStream) -> nix::Result<(Vec<String>, Vec<RawFd>
     }
 }
 
-/// `None` at the end of the connection.
-pub(super) fn receive_one(from: &UnixStream) -> nix::Result<Option<(Vec<String>, Vec<RawFd>)>> {
+/// Receives one message; `None` at the end of the connection.
+///
+/// # Errors
+/// As [`receive`]. What was received is closed then.
+pub fn receive_one(from: &UnixStream) -> nix::Result<Option<(Vec<String>, Vec<RawFd>)>> {
     let mut data = [0u8; BYTES];
     let mut control = nix::cmsg_space!([RawFd; KERNEL_SOCKETS]);
     let mut fds: Vec<RawFd> = Vec::new();
@@ -241,7 +248,7 @@ fn retry<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
 }
 
 /// Splits sockets into messages; leaves out those whose bind strings have no form in one.
-pub(super) fn messages(binds: Vec<String>, fds: Vec<RawFd>) -> Vec<Message> {
+pub fn messages(binds: Vec<String>, fds: Vec<RawFd>) -> Vec<Message> {
     let mut messages: Vec<Message> = Vec::new();
     for (bind, fd) in binds.into_iter().zip(fds) {
         if bind.is_empty() || bind.contains(' ') || bind.len() > BYTES {

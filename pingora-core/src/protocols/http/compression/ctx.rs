@@ -65,6 +65,7 @@ enum Answer {
     Passes,
 }
 
+#[derive(Clone)]
 struct Settings {
     /// 0 is off.
     levels: [u8; Algorithm::COUNT],
@@ -121,6 +122,17 @@ impl ResponseCompressionCtx {
     fn settings(&mut self) -> Option<&mut Settings> {
         match &mut self.0 {
             Phase::Plain(settings) if !settings.passes() => Some(settings),
+            _ => None,
+        }
+    }
+
+    /// The settings as they are before a response header, for the response to another try; `None` when nothing is enabled.
+    #[doc(hidden)]
+    pub fn for_another_try(&self) -> Option<Self> {
+        match &self.0 {
+            Phase::Plain(settings) if !settings.passes() && settings.is_enabled() => {
+                Some(Self(Phase::Plain(settings.clone())))
+            }
             _ => None,
         }
     }

@@ -37,6 +37,17 @@ impl Session {
         }
     }
 
+    /// Checks that a request of HTTP/1.1 says which host it is for, as whoever serves it has to:
+    /// [`Session::read_request`] leaves it open. HTTP/2 has it checked at the border.
+    ///
+    /// # Errors
+    /// `InvalidHTTPHeader` for a Host that is missing, repeated or malformed.
+    #[doc(hidden)]
+    #[inline]
+    pub fn check_host(&self) -> Result<()> {
+        h1!(self, s => s.check_host(), else Ok(()))
+    }
+
     /// Whether lines of request heads on this connection may end in LF alone.
     #[doc(hidden)]
     pub fn set_lenient_line_ends(&mut self, lenient: bool) {

@@ -8,8 +8,10 @@ mod usual;
 use std::ops::Range;
 
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderValue, CONTENT_LENGTH};
+use http::header::{HeaderMap, HeaderValue, CONTENT_LENGTH, HOST};
 use http::{Method, StatusCode, Version};
+use pingora_http::authority::{is_http_family_scheme, raw_target_authority, RawTargetAuthority};
+use pingora_http::host::is_valid_host;
 use pingora_http::{header_name_from_raw, Names, RequestHeader, ResponseHeader};
 
 use super::grammar::{self, Leniency};
@@ -157,10 +159,10 @@ pub(super) fn has_bare_line_end(head: &[u8]) -> bool {
     memchr::memchr_iter(b'\n', head).any(|lf| lf == 0 || head[lf - 1] != b'\r')
 }
 
-/// Reads a request head that [`Scanner`] found.
+/// Reads a request head that [`Scanner`] found. Where its target names an authority, Host says the same afterwards.
 ///
 /// # Errors
-/// Everything that [`Refusal`] names for a request, framing and Host included.
+/// Everything that [`Refusal`] names for a request, framing included. Host is not looked at: see [`check_host`].
 pub fn parse_request(
     head: &Bytes,
     limits: &Limits,
@@ -195,6 +197,7 @@ fn read_request(
         b"GET" => Method::GET,
         method => Method::from_bytes(method).map_err(|_| Refusal::RequestLine)?,
     };
+    let in_origin_form = head[line.target.start] == b'/';
     let target = match &head[line.target.clone()] {
         // The most usual one: no slice of the head, and so nothing to count.
         b"/" => Bytes::from_static(b"/"),
@@ -209,7 +212,9 @@ fn read_request(
         added.map(|_| ()).map_err(|_| Refusal::FieldName)
     })?;
     let framing = framing::request(version, &*request)?;
-    check_host(&request)?;
+    if !in_origin_form {
+        adopt_authority(&mut request)?;
+    }
     if let framing::Framing::Length(n) = framing {
         if framing::length_is_repeated(&*request) {
             request
@@ -344,14 +349,46 @@ pub(crate) fn recycle_response(response: Option<Box<ResponseHeader>>) {
     }
 }
 
-/// RFC 9112 section 3.2: one Host, and a well-formed one; in HTTP/1.0 there may be none.
-fn check_host(request: &RequestHeader) -> Result<(), Refusal> {
+/// Checks that a request has one Host, and a well-formed one; in HTTP/1.0 there may be none (RFC 9112 section 3.2).
+///
+/// # Errors
+/// [`Refusal::Host`].
+#[inline]
+pub fn check_host(request: &RequestHeader) -> Result<(), Refusal> {
     let fields = request.index();
-    let may_miss = request.version < Version::HTTP_11;
-    match fields.has_valid_host() || may_miss && !fields.has_any(Names::HOST) {
+    match fields.has_valid_host() || may_lack_host(request) {
         true => Ok(()),
         false => Err(Refusal::Host),
     }
+}
+
+/// Whether a request has no Host, and need not have one.
+fn may_lack_host(request: &RequestHeader) -> bool {
+    request.version < Version::HTTP_11 && !request.index().has_any(Names::HOST)
+}
+
+/// Has the authority of a target in absolute-form, or of CONNECT, take the place of Host (RFC 9112 section 3.2.2), so
+/// that whoever looks at the request sees the one that an origin will. What is to be refused stays as it is.
+#[cold]
+fn adopt_authority(request: &mut RequestHeader) -> Result<(), Refusal> {
+    if check_host(request).is_err() {
+        return Ok(());
+    }
+    let target = request.raw_path();
+    let authority = match raw_target_authority(target) {
+        _ if request.method == Method::CONNECT => target,
+        RawTargetAuthority::Absolute {
+            scheme, authority, ..
+        } if is_http_family_scheme(scheme) => authority,
+        _ => return Ok(()),
+    };
+    let is_said = request.headers.get(HOST).map(HeaderValue::as_bytes) == Some(authority);
+    if is_said || !is_valid_host(authority) {
+        return Ok(());
+    }
+    let authority = HeaderValue::from_bytes(authority).map_err(|_| Refusal::Host)?;
+    let set = request.insert_header(HOST, authority);
+    set.map_err(|_| Refusal::TooManyFields)
 }
 
 #[cfg(test)]

@@ -23,6 +23,10 @@ impl HttpSession {
     /// Reads the head of the next request and says how long it was; `None` when the client closed, or
     /// the time for which an idle connection is kept was over, or a shutdown began, before a byte of it came.
     ///
+    /// Host may be missing, repeated or malformed: who serves the request is to look at it
+    /// ([`HttpSession::validate_request`]), as the proxy and [`HttpServer`](crate::apps::http_app::HttpServer) do. Where
+    /// the target names an authority, Host says the same afterwards.
+    ///
     /// # Errors
     /// `InvalidHTTPHeader` with a [`Refusal`](super::super::proto::Refusal) as its cause; `ReadTimedout`
     /// when the head did not come in time; `ConnectionClosed` and `ReadError`; `InternalError` when a head was
@@ -130,6 +134,14 @@ impl HttpSession {
             false => Ok(None),
             true => Error::e_explain(ReadTimedout, "the request head did not come in time"),
         })
+    }
+
+    /// Checks that the request says which host it is for, as HTTP/1.1 demands.
+    ///
+    /// # Errors
+    /// `InvalidHTTPHeader` with [`Refusal::Host`](super::super::proto::Refusal::Host) as its cause.
+    pub(crate) fn check_host(&self) -> Result<()> {
+        head::check_host(self.req_header()).map_err(refused_head)
     }
 
     fn take_request(&mut self, found: Found) -> Result<usize> {

@@ -262,7 +262,8 @@ fn repeated_lengths_become_one() {
 fn hosts() {
     let read = |version: &str, lines: &str| {
         let head = format!("GET / HTTP/{version}\r\n{lines}\r\n");
-        error(request_of(head)).map(Refusal::status)
+        let (request, _) = request_of(head).unwrap();
+        check_host(&request).err().map(Refusal::status)
     };
     let ok = [
         "h",
@@ -298,10 +299,51 @@ fn hosts() {
     assert_eq!(read("1.0", ""), None);
     assert_eq!(read("1.1", "Host: h\r\nHost: h\r\n"), Some(400));
     assert_eq!(read("1.0", "Host: h\r\nhost: g\r\n"), Some(400));
-    assert_eq!(
-        error(request_of("GET http://h/ HTTP/1.1\r\n\r\n")),
-        Some(Refusal::Host)
-    );
+    let (request, _) = request_of("GET http://h/ HTTP/1.1\r\n\r\n").unwrap();
+    assert_eq!(check_host(&request), Err(Refusal::Host));
+}
+
+/// RFC 9112 section 3.2.2: what the target names is what Host says to all who look at the request.
+#[test]
+fn an_authority_in_the_target_replaces_host() {
+    let host = |head: &str| {
+        let (request, _) = request_of(head).unwrap();
+        let hosts = request.headers.get_all("host").iter();
+        let hosts: Vec<_> = hosts.map(|host| host.to_str().unwrap()).collect();
+        hosts.join("|")
+    };
+    for (target, version, lines, says) in [
+        ("http://t/", "1.1", "Host: h\r\n", "t"),
+        ("http://t:80?q", "1.1", "HOST: h\r\n", "t:80"),
+        ("WSS://[::1]:443/p", "1.1", "Host: [::1]\r\n", "[::1]:443"),
+        ("http://t", "1.1", "Host: t\r\n", "t"),
+        ("http://t/", "1.0", "", "t"),
+        ("http://t/", "1.0", "Host: h\r\n", "t"),
+        // What is refused afterwards is left for it.
+        ("http://t/", "1.1", "", ""),
+        ("http://t/", "1.1", "Host: h\r\nHost: h\r\n", "h|h"),
+        ("http://t/", "1.1", "Host: h/\r\n", "h/"),
+        ("http://t/", "1.0", "Host: h/\r\n", "h/"),
+        ("http://u@t/", "1.1", "Host: h\r\n", "h"),
+        ("http://t%4/", "1.1", "Host: h\r\n", "h"),
+        ("ftp://t/", "1.1", "Host: h\r\n", "h"),
+        // These name none.
+        ("/http://t/", "1.1", "Host: h\r\n", "h"),
+        ("//t/", "1.1", "Host: h\r\n", "h"),
+        ("t:80", "1.1", "Host: h\r\n", "h"),
+        ("*", "1.1", "Host: h\r\n", "h"),
+    ] {
+        let head = format!("GET {target} HTTP/{version}\r\nA: 1\r\n{lines}B: 2\r\n\r\n");
+        assert_eq!(host(&head), says, "{head}");
+        let connect = head.replacen("GET", "CONNECT", 1);
+        let says = match target {
+            "t:80" | "*" => target,
+            _ => lines.split(": ").nth(1).map_or("", |host| host.trim()),
+        };
+        if !lines.contains("Host: h\r\nHost") {
+            assert_eq!(host(&connect), says, "{connect}");
+        }
+    }
 }
 
 #[test]

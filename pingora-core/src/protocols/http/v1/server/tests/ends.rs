@@ -74,7 +74,6 @@ async fn errors_of_the_connection() {
 #[tokio::test(start_paused = true)]
 async fn malformed_requests() {
     let rows = [
-        ("GET / HTTP/1.1\r\n\r\n", Refusal::Host),
         ("GET / HTTP/1.1\nHost: h\r\n\r\n", Refusal::BareLineEnd),
         (
             "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -90,6 +89,11 @@ async fn malformed_requests() {
         assert_eq!(cause, Some(&want));
         assert!(!session.will_keepalive());
     }
+    // Whether a Host has to be there is for who serves the request to say.
+    let (_client, session) = asked("GET / HTTP/1.1\r\n\r\n").await;
+    assert!(session.check_host().is_err() && session.validate_request().is_err());
+    let (_client, session) = asked("GET / HTTP/1.0\r\n\r\n").await;
+    assert!(session.check_host().is_ok() && session.validate_request().is_ok());
     let (_client, mut session) =
         asked("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhellox").await;
     assert_eq!(session.read_body_bytes().await.unwrap().unwrap(), "hello");
@@ -112,7 +116,7 @@ async fn a_refused_request_after_another_one_closes() {
         .await;
     let next = session.reuse().await.unwrap().unwrap();
     let mut session = next.into_inner().into_session();
-    client.sends("GET / HTTP/1.1\r\n\r\n").await;
+    client.sends("GET / HTTP/1.1\nHost: h\r\n\r\n").await;
     assert!(session.read_request().await.is_err());
     session
         .write_response_header(response(400, &[("Content-Length", "0")]))

@@ -12,7 +12,7 @@ use pingora_core::connectors::http::custom;
 use pingora_core::connectors::http::Connector;
 use pingora_core::connectors::ConnectorOptions;
 use pingora_core::modules::http::HttpModules;
-use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::http::{RefusedRequest, ServerSession};
 use pingora_core::protocols::Stream;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::ShutdownWatch;
@@ -136,6 +136,10 @@ where
         let ends = shutting_down(shutdown, !session.is_reused());
         // Boxed for its own: while a connection waits for a request, this is all it does not hold.
         Box::pin(self.serve(session, ends)).await
+    }
+
+    fn request_refused(&self, refused: &mut RefusedRequest<'_>) {
+        self.inner.request_refused(refused);
     }
 
     fn h2_options(&self) -> Option<H2Options> {

@@ -23,7 +23,7 @@ use pingora_core::modules::http::compression::ResponseCompressionBuilder;
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::http::conditional_filter::not_modified_filter;
 use pingora_core::protocols::http::v2::client::was_not_processed;
-use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::http::{RefusedRequest, ServerSession};
 use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::utils::ready::ready;
@@ -99,6 +99,13 @@ pub trait ProxyHttp {
     /// The default registers none.
     #[cfg(feature = "upstream_modules")]
     fn init_upstream_modules(&self, _modules: &mut HttpModules) {}
+
+    /// Sees a request that is refused before any other phase sees it: malformed, too large, too slow, or a CONNECT that is
+    /// not let through. It may log it, and choose the answer; see [`RefusedRequest`]. A client that leaves within a head is
+    /// not refused.
+    ///
+    /// The default does nothing.
+    fn request_refused(&self, _refused: &mut RefusedRequest<'_>) {}
 
     /// Makes the state of a request, or of a subrequest.
     fn new_ctx(&self) -> Self::CTX;

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::first_bytes::in_time;
 use super::HttpServerApp;
-use crate::protocols::http::server::Session;
+use crate::protocols::http::server::{RefusedRequest, Session};
 use crate::protocols::http::v1::{due_in, Alarm};
 use crate::protocols::http::v2::conn_state::{ConnState, SEND_BUFFER};
 use crate::protocols::http::v2::guard;
@@ -360,7 +360,9 @@ where
             this.waker = Some(cx.waker().clone());
         }
         loop {
-            match HttpSession::poll_from_h2_conn(&mut this.conn, &this.digest, cx) {
+            let app = &this.shared.app;
+            let tell = &mut |refused: &mut RefusedRequest<'_>| app.request_refused(refused);
+            match HttpSession::poll_from_h2_conn(&mut this.conn, &this.digest, cx, tell) {
                 Poll::Ready(Ok(Some(accepted))) => {
                     this.accepted(accepted);
                     continue;

@@ -18,7 +18,7 @@ use super::{
     SHUTDOWN_READ_TIMEOUT,
 };
 use crate::modules::http::{HttpModules, ModuleBuilder};
-use crate::protocols::http::server::Session;
+use crate::protocols::http::server::{RefusedRequest, Session};
 use crate::protocols::http::HttpTask;
 use crate::server::ShutdownWatch;
 use crate::shutdown::{Registry, Stage};
@@ -35,6 +35,10 @@ pub trait ServeHttp {
     ///
     /// Content-Length is added to the response when neither it nor Transfer-Encoding is there.
     async fn response(&self, http_session: &mut Session) -> Response<Vec<u8>>;
+
+    /// Sees a request that is refused without being answered by [`response`](Self::response), as it is malformed, too large
+    /// or too slow. It may log it, and choose the answer. Unless overridden it does nothing.
+    fn request_refused(&self, _refused: &mut RefusedRequest<'_>) {}
 }
 
 #[async_trait]
@@ -47,7 +51,8 @@ where
         mut session: Session,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        if !read_request(&mut session, shutdown).await {
+        let refused = |r: &mut RefusedRequest<'_>| ServeHttp::request_refused(&**self, r);
+        if !read_request(&mut session, shutdown, refused).await {
             return None;
         }
         let response = AssertUnwindSafe(self.response(&mut session)).catch_unwind();
@@ -67,6 +72,10 @@ where
                 None
             }
         }
+    }
+
+    fn request_refused(&self, refused: &mut RefusedRequest<'_>) {
+        ServeHttp::request_refused(self, refused);
     }
 }
 
@@ -135,7 +144,8 @@ where
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
         session.wait_in(&self.registry, SHUTDOWN_READ_TIMEOUT);
-        if !read_request(&mut session, shutdown).await {
+        let refused = |r: &mut RefusedRequest<'_>| ServeHttp::request_refused(&self.app, r);
+        if !read_request(&mut session, shutdown, refused).await {
             return None;
         }
         if self.registry.is_shutting_down() {
@@ -158,6 +168,10 @@ where
         }
     }
 
+    fn request_refused(&self, refused: &mut RefusedRequest<'_>) {
+        ServeHttp::request_refused(&self.app, refused);
+    }
+
     fn h2_options(&self) -> Option<H2Options> {
         self.h2_options.clone()
     }
@@ -176,7 +190,11 @@ where
 }
 
 /// Whether there is a request to answer.
-async fn read_request(session: &mut Session, shutdown: &ShutdownWatch) -> bool {
+async fn read_request(
+    session: &mut Session,
+    shutdown: &ShutdownWatch,
+    refused: impl Fn(&mut RefusedRequest<'_>),
+) -> bool {
     let read = session.read_request().await;
     match read.and_then(|is_there| served(session, is_there)) {
         Ok(true) => {
@@ -190,7 +208,7 @@ async fn read_request(session: &mut Session, shutdown: &ShutdownWatch) -> bool {
             false
         }
         Err(e) => {
-            session.refuse(&e).await;
+            session.refuse(&e, refused).await;
             session.shutdown().await;
             false
         }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::BytesMut;
 use h2::server::Builder as H2Options;
 
-use crate::protocols::http::server::{ReusableHttpStream, Session};
+use crate::protocols::http::server::{RefusedRequest, ReusableHttpStream, Session};
 use crate::protocols::http::v1::server::Inner;
 use crate::protocols::Stream;
 use crate::server::ShutdownWatch;
@@ -95,6 +95,11 @@ pub trait HttpServerApp {
     fn server_options(&self) -> Option<&HttpServerOptions> {
         None
     }
+
+    /// Sees a request that is refused before it comes to [`process_new_http`](Self::process_new_http), or that this
+    /// refuses as it reads it: malformed, too large, too slow. It may log it, and choose the answer. Unless overridden it
+    /// does nothing.
+    fn request_refused(&self, _refused: &mut RefusedRequest<'_>) {}
 
     /// Called once when the server shuts down, after the listeners have closed. Unless overridden it does
     /// nothing.

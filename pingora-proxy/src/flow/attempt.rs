@@ -28,98 +28,115 @@ where
     ///
     /// # Errors
     /// That of the last try.
-    pub(crate) async fn proxy_upstream(
-        &self,
-        session: &mut Session,
-        ctx: &mut SV::CTX,
-    ) -> Result<()> {
-        // A body that was read ahead is kept already.
-        if session.buffered_request_body().is_none() {
-            session.enable_retry_buffering();
-        }
-        // A request that nobody answers would help no one: 0 allows no retry, but the first try.
-        let mut left = self.max_retries.max(1);
-        loop {
-            left -= 1;
-            let Err(e) = self.attempt(session, ctx, left > 0).await else {
-                return Ok(());
-            };
-            // What the client has seen cannot be taken back.
-            let answered = session.response_written().is_some();
-            // Of a body that is longer than what is kept, the beginning is gone.
-            if !e.retry() || left == 0 || answered || session.retry_buffer_truncated() {
-                return Err(e);
+    ///
+    /// Written as a block, like [`exchange`](Self::exchange).
+    #[allow(clippy::manual_async_fn, reason = "it is smaller")]
+    pub(crate) fn proxy_upstream<'a>(
+        &'a self,
+        session: &'a mut Session,
+        ctx: &'a mut SV::CTX,
+    ) -> impl Future<Output = Result<()>> + Send + 'a {
+        async move {
+            // A body that was read ahead is kept already.
+            if session.buffered_request_body().is_none() {
+                session.enable_retry_buffering();
             }
-            let context = ProxyWarnLogContext::UpstreamRetry;
-            if !self
-                .inner
-                .suppress_proxy_warn_log(session, ctx, &e, context)
-            {
-                let summary = self.inner.request_summary(session, ctx);
-                warn!("retrying: {e}, {left} tries left, {summary}");
+            // A request that nobody answers would help no one: 0 allows no retry, but the first try.
+            let mut left = self.max_retries.max(1);
+            loop {
+                left -= 1;
+                let Err(e) = self.attempt(session, ctx, left > 0).await else {
+                    return Ok(());
+                };
+                // What the client has seen cannot be taken back.
+                let answered = session.response_written().is_some();
+                // Of a body that is longer than what is kept, the beginning is gone.
+                if !e.retry() || left == 0 || answered || session.retry_buffer_truncated() {
+                    return Err(e);
+                }
+                let context = ProxyWarnLogContext::UpstreamRetry;
+                if !self
+                    .inner
+                    .suppress_proxy_warn_log(session, ctx, &e, context)
+                {
+                    let summary = self.inner.request_summary(session, ctx);
+                    warn!("retrying: {e}, {left} tries left, {summary}");
+                }
             }
         }
     }
 
     /// One try; there may be `more` of them.
-    async fn attempt(&self, session: &mut Session, ctx: &mut SV::CTX, more: bool) -> Result<()> {
-        let mut peer = self.inner.upstream_peer(session, ctx).await?;
-        let extended = !request_policy::is_plain(session.req_header())
-            && check_before_connecting(session, &mut peer)?;
-        let (mut upstream, reused) = match self.connector.kept_http_session(&*peer) {
-            Some(kept) => (kept, true),
-            None => match self.connect(&peer, extended).await {
-                Ok(connected) => connected,
-                Err(e) => return Err(self.inner.fail_to_connect(session, &peer, ctx, e.into_up())),
-            },
-        };
-        let options = &peer.options;
-        let timed = options.read_timeout.is_some() || options.response_header_timeout.is_some();
-        if timed {
-            session.downstream_session.swap_timer(&mut upstream);
-        }
-        let attempt = Try {
-            peer: &peer,
-            reused,
-            more,
-        };
-        let done = match &mut upstream {
-            HttpSession::H1(h1) => {
-                let done = self.exchange(session, ctx, h1, &attempt).await;
-                session.note_sent(h1);
-                done
+    ///
+    /// Written as a block, like [`exchange`](Self::exchange).
+    #[allow(clippy::manual_async_fn, reason = "it is smaller")]
+    fn attempt<'a>(
+        &'a self,
+        session: &'a mut Session,
+        ctx: &'a mut SV::CTX,
+        more: bool,
+    ) -> impl Future<Output = Result<()>> + Send + 'a {
+        async move {
+            let mut peer = self.inner.upstream_peer(session, ctx).await?;
+            let extended = !request_policy::is_plain(session.req_header())
+                && check_before_connecting(session, &mut peer)?;
+            let (mut upstream, reused) = match self.connector.kept_http_session(&*peer) {
+                Some(kept) => (kept, true),
+                None => match self.connect(&peer, extended).await {
+                    Ok(connected) => connected,
+                    Err(e) => {
+                        return Err(self.inner.fail_to_connect(session, &peer, ctx, e.into_up()))
+                    }
+                },
+            };
+            let options = &peer.options;
+            let timed = options.read_timeout.is_some() || options.response_header_timeout.is_some();
+            if timed {
+                session.downstream_session.swap_timer(&mut upstream);
             }
-            // Boxed: a request to HTTP/1.1 shall not be larger for it.
-            HttpSession::H2(h2) => {
-                let mut h2 = H2Link::new(h2, extended);
-                let done = Box::pin(self.exchange(session, ctx, &mut h2, &attempt)).await;
-                session.note_sent(&h2);
-                done
+            let attempt = Try {
+                peer: &peer,
+                reused,
+                more,
+            };
+            let done = match &mut upstream {
+                HttpSession::H1(h1) => {
+                    let done = self.exchange(session, ctx, h1, &attempt).await;
+                    session.note_sent(h1);
+                    done
+                }
+                // Boxed: a request to HTTP/1.1 shall not be larger for it.
+                HttpSession::H2(h2) => {
+                    let mut h2 = H2Link::new(h2, extended);
+                    let done = Box::pin(self.exchange(session, ctx, &mut h2, &attempt)).await;
+                    session.note_sent(&h2);
+                    done
+                }
+                HttpSession::Custom(_) => Error::e_explain(
+                    InternalError,
+                    "custom sessions to an upstream are not built yet in this implementation",
+                ),
+            };
+            if timed {
+                session.downstream_session.swap_timer(&mut upstream);
             }
-            HttpSession::Custom(_) => Error::e_explain(
-                InternalError,
-                "custom sessions to an upstream are not built yet in this implementation",
-            ),
-        };
-        if timed {
-            session.downstream_session.swap_timer(&mut upstream);
-        }
-        if done.is_err() {
-            Box::pin(upstream.abandon()).await;
-        }
-        let (connector, idle) = (&self.connector, peer.idle_timeout());
-        if let Some(upstream) = connector.keep_http_session(upstream, &*peer, idle) {
-            connector.release_http_session(upstream, &*peer, idle).await;
-        }
-        done.map_err(|e| {
-            if std::mem::take(&mut session.retry_decided) {
-                return e;
+            if done.is_err() {
+                Box::pin(upstream.abandon()).await;
             }
-            let mut e = self.inner.error_while_proxy(&peer, session, e, ctx, reused);
-            // An application may leave it open, and an open question may not be asked.
-            e.retry.decide_reuse(reused);
-            self.other_version(&peer, e)
-        })
+            let (connector, idle) = (&self.connector, peer.idle_timeout());
+            if let Some(upstream) = connector.keep_http_session(upstream, &*peer, idle) {
+                connector.release_http_session(upstream, &*peer, idle).await;
+            }
+            done.map_err(|e| {
+                if std::mem::take(&mut session.retry_decided) {
+                    return e;
+                }
+                let mut e = self.inner.error_while_proxy(&peer, session, e, ctx, reused);
+                // An application may leave it open, and an open question may not be asked.
+                e.retry.decide_reuse(reused);
+                self.other_version(&peer, e)
+            })
+        }
     }
 
     /// A session, for an `extended` CONNECT if so, and whether its connection was used before.

@@ -12,13 +12,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::Method;
-use log::debug;
 use pingora_core::connectors::http::custom;
-use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::http::{RefusedRequest, ServerSession};
 use pingora_core::server::configuration::ShutdownPolicy;
 use pingora_core::server::upgrading;
 use pingora_core::shutdown::Stage;
-use pingora_error::BError;
+use pingora_error::ErrorType::HTTPStatus;
+use pingora_error::{BError, Error};
 use pingora_http::RequestHeader;
 
 use crate::request_policy::websocket;
@@ -60,7 +60,7 @@ where
             Err(e) => Err(e),
         };
         if let Err(e) = served {
-            return Box::pin(refuse(session, e)).await;
+            return Box::pin(self.refuse(session, e)).await;
         }
         if self.shutdown_flag.load(Ordering::Acquire)
             && self.drain.policy == ShutdownPolicy::Strict
@@ -69,12 +69,18 @@ where
             return Box::pin(close(session)).await;
         }
         if let Some(status) = self.refused_tunnel(session.req_header()) {
-            if let Err(e) = Box::pin(session.respond_error(status)).await {
-                debug!("cannot refuse CONNECT: {e}");
-            }
-            return Box::pin(close(session)).await;
+            let e = Error::explain(HTTPStatus(status), "a CONNECT that is not let through");
+            return Box::pin(self.refuse(session, e.into_down())).await;
         }
         Some(Box::new(session))
+    }
+
+    /// Tells the client why its request is not served, as far as the application does not object, and closes the
+    /// connection.
+    async fn refuse(&self, mut session: ServerSession, e: BError) -> Option<Box<ServerSession>> {
+        let tell = |refused: &mut RefusedRequest<'_>| self.inner.request_refused(refused);
+        session.refuse(&e, tell).await;
+        close(session).await
     }
 
     /// With the flag set: whether a request may still be read.
@@ -134,12 +140,6 @@ where
         }
         self.registry.advance(Stage::Closing);
     }
-}
-
-/// Tells the client why its request is not served, and closes the connection.
-async fn refuse(mut session: ServerSession, e: BError) -> Option<Box<ServerSession>> {
-    session.refuse(&e).await;
-    close(session).await
 }
 
 async fn close(session: ServerSession) -> Option<Box<ServerSession>> {

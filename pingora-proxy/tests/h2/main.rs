@@ -12,6 +12,7 @@ mod life;
 mod malformed;
 mod raw;
 mod real;
+mod refused;
 mod retries;
 mod tunnels;
 

@@ -19,7 +19,7 @@ pub(crate) mod trailers;
 pub mod v1;
 pub mod v2;
 
-pub use server::{ReusableHttpStream, Session as ServerSession};
+pub use server::{RefusedRequest, ReusableHttpStream, Session as ServerSession};
 
 /// The value of the `Server` field of responses that the proxy itself makes.
 pub const SERVER_NAME: &[u8; 7] = b"Pingora";

@@ -5,7 +5,6 @@ use std::fmt;
 use bytes::{Bytes, BytesMut};
 use http::header::AsHeaderName;
 use http::{HeaderMap, HeaderValue};
-use log::debug;
 use pingora_error::{Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 
@@ -50,8 +49,11 @@ macro_rules! h1 {
 // After the macros, which they use.
 mod connection;
 mod hooks;
+mod refused;
 #[cfg(test)]
 mod tests;
+
+pub use refused::RefusedRequest;
 
 impl Session {
     /// A session for the first request of an HTTP/1.x connection.
@@ -473,26 +475,13 @@ impl Session {
         .await
         .map(|_| ())
     }
-
-    /// Answers a request whose head could not be read, as far as an answer is due: with the status that the
-    /// reason has, 408 when it did not come in time, and not at all when the client has gone.
-    #[doc(hidden)]
-    pub async fn refuse(&mut self, e: &Error) {
-        let Some(status) = refusal_status(e) else {
-            debug!("connection closed: {e}");
-            return;
-        };
-        debug!("request refused with {status}: {e}");
-        if let Err(e) = self.respond_error(status).await {
-            debug!("cannot tell the client: {e}");
-        }
-    }
 }
 
 /// The status for a request whose head could not be read; `None` when nobody waits for an answer.
 fn refusal_status(e: &Error) -> Option<u16> {
-    use pingora_error::ErrorType::{InvalidHTTPHeader, ReadTimedout};
+    use pingora_error::ErrorType::{HTTPStatus, InvalidHTTPHeader, ReadTimedout};
     match e.etype {
+        HTTPStatus(status) => Some(status),
         InvalidHTTPHeader => {
             let refusal = e.cause.as_ref().and_then(|c| c.downcast_ref::<Refusal>());
             Some(refusal.map_or(400, |r| r.status()))

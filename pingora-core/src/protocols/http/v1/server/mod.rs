@@ -260,6 +260,19 @@ impl HttpSession {
         self.x().raw_head.clone()
     }
 
+    /// Whether the head of a request was read.
+    pub(crate) fn has_request(&self) -> bool {
+        self.x().request.is_some()
+    }
+
+    /// The bytes of a head that was refused, as far as they were received.
+    pub(crate) fn received_head(&self) -> &[u8] {
+        match &self.x().raw_head[..] {
+            [] => &self.inner.conn.buf,
+            head => head,
+        }
+    }
+
     /// Method, target and Host in one line, for logs.
     pub fn request_summary(&self) -> String {
         let request = self.req_header();

@@ -148,10 +148,15 @@ impl HttpSession {
         let inner = &mut *self.inner;
         inner.conn.stop_read_deadline();
         let raw = inner.conn.take_head(found);
-        let (request, framing) = head::parse_request(&raw, &inner.limits()).map_err(|refusal| {
-            inner.conn.reading = Reading::Broken;
-            refused_head(refusal)
-        })?;
+        let (request, framing) = match head::parse_request(&raw, &inner.limits()) {
+            Ok(read) => read,
+            Err(refusal) => {
+                inner.conn.reading = Reading::Broken;
+                // For who wants to know what it was.
+                inner.exchange_mut().raw_head = raw;
+                return Err(refused_head(refusal));
+            }
+        };
         let length = raw.len();
         inner.conn.reading = Reading::body(framing, false);
         let asked = common::is_upgrade_req(&request) || request.method == Method::CONNECT;

@@ -17,20 +17,21 @@ fn is_replaced(string: &str) -> bool {
 /// Checks a request's head, and says what its Content-Length promises. `ended`: no body follows.
 ///
 /// # Errors
-/// `PROTOCOL_ERROR` for the stream, and nothing but it: the request is malformed (RFC 9113 section 8.1.1).
-pub(super) fn request(request: &RequestHeader, ended: bool) -> Result<Option<u64>, Reason> {
+/// What makes the request malformed. Its stream is to be reset with PROTOCOL_ERROR, and nothing but it (RFC 9113
+/// section 8.1.1).
+pub(super) fn request(request: &RequestHeader, ended: bool) -> Result<Option<u64>, &'static str> {
     fields(&request.headers)?;
     if request.may_have(Names::TE) {
         let others = |te: &http::HeaderValue| !te.as_bytes().eq_ignore_ascii_case(b"trailers");
         if request.headers.get_all(TE).iter().any(others) {
-            return Err(Reason::PROTOCOL_ERROR);
+            return Err("TE other than trailers");
         }
     }
     let authority = request.uri.authority().map_or("", |a| a.as_str());
     if is_replaced(request.method.as_str()) || is_replaced(authority) {
-        return Err(Reason::PROTOCOL_ERROR);
+        return Err("malformed pseudo-header field");
     }
-    validate_request_authority(request).map_err(|_| Reason::PROTOCOL_ERROR)?;
+    validate_request_authority(request).map_err(|_| "malformed or contradicting authority")?;
     let target = request.uri.path();
     let in_form = match request.method {
         Method::CONNECT => request.uri.authority().is_some(),
@@ -41,11 +42,11 @@ pub(super) fn request(request: &RequestHeader, ended: bool) -> Result<Option<u64
     // RFC 9110 section 4.2.1: an http URI has a host.
     let named = request.uri.authority().is_some() || request.headers.contains_key(HOST);
     if !in_form || !named {
-        return Err(Reason::PROTOCOL_ERROR);
+        return Err("malformed :path or no authority");
     }
-    let promised = framing::content_length(request).map_err(|_| Reason::PROTOCOL_ERROR)?;
+    let promised = framing::content_length(request).map_err(|_| "malformed Content-Length")?;
     if framing::length_is_repeated(request) || (ended && promised.is_some_and(|n| n > 0)) {
-        return Err(Reason::PROTOCOL_ERROR);
+        return Err("Content-Length that is repeated or without its body");
     }
     Ok(promised)
 }
@@ -53,12 +54,12 @@ pub(super) fn request(request: &RequestHeader, ended: bool) -> Result<Option<u64
 /// Checks the fields after a request's body.
 ///
 /// # Errors
-/// As [`request`].
+/// PROTOCOL_ERROR for the stream.
 pub(super) fn trailers(trailers: &HeaderMap) -> Result<(), Reason> {
-    fields(trailers)
+    fields(trailers).map_err(|_| Reason::PROTOCOL_ERROR)
 }
 
-fn fields(fields: &HeaderMap) -> Result<(), Reason> {
+fn fields(fields: &HeaderMap) -> Result<(), &'static str> {
     let malformed = fields.iter().any(|(name, value)| {
         let value = value.as_bytes();
         // RFC 9113 section 8.2.1. The `http` crate's types have neither upper case nor CR, LF or NUL; the
@@ -73,7 +74,7 @@ fn fields(fields: &HeaderMap) -> Result<(), Reason> {
             || is_padded(value)
     });
     match malformed {
-        true => Err(Reason::PROTOCOL_ERROR),
+        true => Err("malformed field, or one of a connection"),
         false => Ok(()),
     }
 }

@@ -5,17 +5,19 @@ use std::task::{ready, Context, Poll};
 
 use bytes::Bytes;
 use h2::server::{Connection, SendResponse};
-use h2::RecvStream;
-use http::Request;
+use h2::{Reason, RecvStream};
+use http::{Method, Request};
 use log::debug;
-use pingora_error::ErrorType::HandshakeError;
+use pingora_error::ErrorType::{HandshakeError, InvalidHTTPHeader};
 use pingora_error::{Error, Result};
-use pingora_http::RequestHeader;
+use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::super::conn_state::ConnState;
 use super::super::guard::{self, Guard};
 use super::super::stream_error;
+use super::write::{message, NEVER};
 use super::{check, H2Options, HttpSession};
+use crate::protocols::http::RefusedRequest;
 use crate::protocols::{Digest, Stream};
 
 /// Streams that a client may have open at the same time.
@@ -103,14 +105,16 @@ impl HttpSession {
         conn: &mut Connection<Stream, Bytes>,
         digest: Arc<Digest>,
     ) -> Result<Option<H2Accept>> {
-        std::future::poll_fn(|cx| HttpSession::poll_from_h2_conn(conn, &digest, cx)).await
+        std::future::poll_fn(|cx| HttpSession::poll_from_h2_conn(conn, &digest, cx, &mut |_| {}))
+            .await
     }
 
-    /// [`HttpSession::from_h2_conn`] as a poll.
+    /// [`HttpSession::from_h2_conn`] as a poll. `tell` is told of malformed requests.
     pub(crate) fn poll_from_h2_conn(
         conn: &mut Connection<Stream, Bytes>,
         digest: &Arc<Digest>,
         cx: &mut Context<'_>,
+        tell: &mut dyn FnMut(&mut RefusedRequest<'_>),
     ) -> Poll<Result<Option<H2Accept>>> {
         let accepted = loop {
             let accepted = ready!(conn.poll_accept(cx));
@@ -126,12 +130,13 @@ impl HttpSession {
                 }
             }
         };
-        Poll::Ready(Ok(Some(HttpSession::accept(accepted, digest))))
+        Poll::Ready(Ok(Some(HttpSession::accept(accepted, digest, tell))))
     }
 
     fn accept(
         (request, mut respond): (Request<RecvStream>, SendResponse<Bytes>),
         digest: &Arc<Digest>,
+        tell: &mut dyn FnMut(&mut RefusedRequest<'_>),
     ) -> H2Accept {
         let (parts, body) = request.into_parts();
         let request = Box::new(RequestHeader::from(parts));
@@ -140,11 +145,30 @@ impl HttpSession {
                 let digest = digest.clone();
                 H2Accept::Session(HttpSession::new(request, promised, body, respond, digest))
             }
-            Err(reason) => {
-                debug!("a malformed HTTP/2 request");
-                respond.send_reset(reason);
+            Err(why) => {
+                debug!("a malformed HTTP/2 request: {why}");
+                let e = Error::explain(InvalidHTTPHeader, why).into_down();
+                let refused = RefusedRequest::of_stream(&e, &request, digest);
+                let answer = refused.told(|refused| tell(refused)).into_response();
+                if !answer.is_some_and(|answer| answered(&mut respond, answer, &request)) {
+                    respond.send_reset(Reason::PROTOCOL_ERROR);
+                }
                 H2Accept::Rejected
             }
         }
+    }
+}
+
+/// Answers a malformed request, which RFC 9113 section 8.1.1 allows. The stream ends with it.
+fn answered(
+    respond: &mut SendResponse<Bytes>,
+    (mut head, body): (ResponseHeader, Bytes),
+    request: &RequestHeader,
+) -> bool {
+    head.remove_any(NEVER);
+    let end = body.is_empty() || request.method == Method::HEAD;
+    match respond.send_response(message(&head), end) {
+        Ok(mut send) if !end => send.send_data(body, true).is_ok(),
+        sent => sent.is_ok(),
     }
 }

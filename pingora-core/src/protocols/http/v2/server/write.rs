@@ -21,7 +21,7 @@ use crate::protocols::http::v1::proto::framing::{self, Answered};
 use crate::protocols::http::{date, HttpTask};
 
 /// What a response cannot say in HTTP/2. TE is a request's.
-const NEVER: Names = Names::OF_CONNECTION.or(Names::TE);
+pub(super) const NEVER: Names = Names::OF_CONNECTION.or(Names::TE);
 
 impl HttpSession {
     /// Writes a response head. A 1xx may be followed by further heads; `end` says that no body follows
@@ -401,7 +401,7 @@ fn size(header: &ResponseHeader) -> usize {
 }
 
 /// The head as the h2 crate takes it.
-fn message(header: &ResponseHeader) -> Response<()> {
+pub(super) fn message(header: &ResponseHeader) -> Response<()> {
     let mut message = Response::new(());
     *message.status_mut() = header.status;
     *message.version_mut() = Version::HTTP_2;

@@ -48,6 +48,7 @@ const SHUTDOWNS: &str = "pingora-proxy/tests/shutdown/in_a_server.rs";
 const SOCKETS: &str = "pingora-core/src/connectors/l4/tests.rs";
 const STREAM: &str = "pingora-core/src/protocols/l4/stream/tests.rs";
 const TAKEOVER: &str = "pingora-core/src/server/transfer_fd/tests.rs";
+const TIME_LIMITS: &str = "pingora-proxy/tests/e2e/time_limits.rs";
 const TLS_CLIENTS: &str = "pingora-core/src/protocols/tls/handshakes/clients.rs";
 const TLS_OPENSSL: &str = "pingora-core/src/protocols/tls/handshakes/openssl.rs";
 const TLS_PROGRAM: &str = "examples/tests/programs/tls.rs";
@@ -102,6 +103,8 @@ fn of_peer_options() -> &'static [Row] {
         connection_timeout: SOCKETS a_peer_that_does_not_answer,
         total_connection_timeout: CONNECTORS the_total_time_is_bounded,
         read_timeout: ATTEMPTS a_silent_origin_is_given_up_after_the_read_timeout,
+        response_header_timeout: TIME_LIMITS a_head_that_comes_byte_by_byte_is_given_up,
+        tls_handshake_timeout: TLS_CLIENTS a_silent_server_is_given_up,
         idle_timeout: PEERS an_idle_connection_to_a_peer_ends,
         write_timeout: PEERS a_peer_that_takes_nothing_ends_with_the_write_timeout,
         verify_cert: TLS_CLIENTS certificates_that_are_refused_and_the_switches,

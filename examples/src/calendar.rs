@@ -58,6 +58,28 @@ impl Utc {
     }
 }
 
+/// Reads a time as OpenSSL writes it, `Nov 27 13:17:04 2026 GMT`, in seconds since the beginning of 1970.
+pub fn read_openssl_time(text: &str) -> Option<i64> {
+    let mut words = text.split_whitespace();
+    let month = words.next()?;
+    let month = MONTHS.iter().position(|name| *name == month)? as i64 + 1;
+    let day: i64 = words.next()?.parse().ok()?;
+    let mut time = words.next()?.split(':').map(str::parse::<i64>);
+    let mut part = || time.next()?.ok();
+    let (hour, minute, second) = (part()?, part()?, part()?);
+    let year: i64 = words.next()?.parse().ok()?;
+    // As in `Utc::at`, the other way round.
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
+    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let day_of_year = (153 * month + 2) / 5 + day - 1;
+    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + day_of_year - 719_468;
+    Some(days * 86_400 + hour * 3_600 + minute * 60 + second)
+}
+
 /// Seconds since the beginning of 1970.
 pub fn unix_seconds(time: SystemTime) -> i64 {
     let since = time.duration_since(UNIX_EPOCH);
@@ -122,6 +144,27 @@ mod tests {
         }
         let time = Utc::at(1_795_785_424).common_log().to_string();
         assert_eq!(time, "27/Nov/2026:13:17:04 +0000");
+    }
+
+    #[test]
+    fn times_are_read_as_openssl_writes_them() {
+        for unix in (-40_000..80_000).map(|day| day * 86_400 + 47_824) {
+            let Utc {
+                year, month, day, ..
+            } = Utc::at(unix);
+            let month = MONTHS[month as usize - 1];
+            let text = format!("{month} {day:2} 13:17:04 {year} GMT");
+            assert_eq!(read_openssl_time(&text), Some(unix), "{text}");
+        }
+        for text in [
+            "",
+            "Nov",
+            "Nov 27",
+            "Now 27 13:17:04 2026 GMT",
+            "Nov 27 13:17 2026 GMT",
+        ] {
+            assert_eq!(read_openssl_time(text), None, "{text}");
+        }
     }
 
     #[test]

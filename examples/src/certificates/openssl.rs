@@ -6,13 +6,13 @@ use async_trait::async_trait;
 use pingora_core::listeners::tls::TlsSettings;
 use pingora_core::listeners::TlsAccept;
 use pingora_core::protocols::tls::TlsRef;
-use pingora_core::tls::asn1::{Asn1Time, Asn1TimeRef};
 use pingora_core::tls::ext;
 use pingora_core::tls::pkey::{PKey, Private};
 use pingora_core::tls::x509::X509;
 use pingora_core::{Error, FileReadError, InvalidCert, OkOrErr, OrErr, Result};
 
 use super::{Certificates, Validity};
+use crate::calendar::read_openssl_time;
 
 pub(super) struct Pair {
     /// The leaf first.
@@ -45,16 +45,13 @@ pub(super) fn load(cert: &str, key: &str) -> Result<Pair> {
 pub(super) fn validity(pair: &Pair) -> Result<Validity> {
     let leaf = pair.chain.first();
     let leaf = leaf.or_err(InvalidCert, "there is no certificate")?;
-    let epoch = Asn1Time::from_unix(0).or_err(InvalidCert, "the beginning of 1970")?;
-    let unix = |time: &Asn1TimeRef| {
-        let since = epoch
-            .diff(time)
-            .or_err(InvalidCert, "a time of the certificate")?;
-        Ok(i64::from(since.days) * 86_400 + i64::from(since.secs))
+    let unix = |time: String| {
+        let seconds = read_openssl_time(&time);
+        seconds.or_err_with(InvalidCert, || format!("not a time: {time}"))
     };
     Ok(Validity {
-        not_before: unix(leaf.not_before())?,
-        not_after: unix(leaf.not_after())?,
+        not_before: unix(leaf.not_before().to_string())?,
+        not_after: unix(leaf.not_after().to_string())?,
         // OpenSSL takes a CA's own for a server, and does not tell.
         of_authority: false,
     })

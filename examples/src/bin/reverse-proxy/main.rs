@@ -232,3 +232,15 @@ fn main() -> ExitCode {
     small_pages();
     program::exit("reverse-proxy", run(&args))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idle_connections_of_http2_end_as_those_of_http1() {
+        let options = http_options(&Args::parse_from(["reverse-proxy", "--h2c"]));
+        assert_eq!(options.h2_idle_timeout, Some(Duration::from_secs(60)));
+        assert!(options.h2c);
+    }
+}

@@ -182,10 +182,9 @@ where
         if flushed && self.delayed.is_none() && self.is_pending() {
             return self.poll_more(cx).map(Ok);
         }
-        if flushed && self.state.is_over() && self.delayed.is_none() {
-            if !self.state.is_tunnel() || self.link.is_flushed() {
-                return Poll::Ready(Ok(Event::Over));
-            }
+        let sent = !self.state.is_tunnel() || self.link.is_flushed();
+        if flushed && sent && self.state.is_over() && self.delayed.is_none() {
+            return Poll::Ready(Ok(Event::Over));
         }
         // An origin's 1xx are taken from it also when the client takes nothing: no window holds them back in HTTP/2.
         if wants.response && (flushed || self.state.awaits_head()) && self.may_read_on(cx)? {

@@ -114,7 +114,7 @@ enum Upgrade {
 }
 
 /// Choices of the application for one exchange.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Options {
     ignore_info_resp: bool,
     /// Whether a client that closes its direction is gone, where the application knows.
@@ -124,19 +124,6 @@ struct Options {
     proxy_tasks: bool,
     /// A 100 was sent, or is not awaited any more.
     continued: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Options {
-            ignore_info_resp: false,
-            abort_on_close: None,
-            close_before_request_ends: false,
-            pipelining: false,
-            proxy_tasks: false,
-            continued: false,
-        }
-    }
 }
 
 /// Whether, and how long, the connection waits for another request.

@@ -103,15 +103,6 @@ where
     /// # Errors
     /// Whose fault it is, is said by the error's source.
     pub(crate) async fn run(&mut self, request: Box<RequestHeader>) -> Result<()> {
-        let done = self.exchange(request).await;
-        if let Err(e) = &done {
-            self.session.note_failure(e);
-            self.link.note_failure(e);
-        }
-        done
-    }
-
-    async fn exchange(&mut self, request: Box<RequestHeader>) -> Result<()> {
         if self.session.is_extended_connect() {
             self.accept = websocket::accept(&request).map(Box::new);
         }

@@ -120,8 +120,9 @@ where
             if timed {
                 session.downstream_session.swap_timer(&mut upstream);
             }
-            if done.is_err() {
-                Box::pin(upstream.abandon()).await;
+            if let Err(e) = &done {
+                session.note_failure(e);
+                Box::pin(upstream.abandon(e)).await;
             }
             let (connector, idle) = (&self.connector, peer.idle_timeout());
             if let Some(upstream) = connector.keep_http_session(upstream, &*peer, idle) {

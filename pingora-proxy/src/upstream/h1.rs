@@ -8,7 +8,7 @@ use http::{HeaderMap, Version};
 use pingora_core::protocols::http::v1::client::HttpSession;
 use pingora_core::protocols::http::HttpTask;
 use pingora_core::protocols::{Digest, UniqueID, UniqueIDType};
-use pingora_error::{Error, Result};
+use pingora_error::Result;
 use pingora_http::RequestHeader;
 
 use super::Link;
@@ -64,10 +64,6 @@ impl Link for HttpSession {
 
     fn restart_read_timeout(&mut self) {
         HttpSession::restart_read_timeout(self)
-    }
-
-    fn note_failure(&mut self, e: &Error) {
-        HttpSession::note_failure(self, e)
     }
 
     fn body_bytes_sent(&self) -> usize {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Version};
 use pingora_core::protocols::http::HttpTask;
 use pingora_core::protocols::{Digest, UniqueIDType};
-use pingora_error::{Error, Result};
+use pingora_error::Result;
 use pingora_http::RequestHeader;
 
 mod h1;
@@ -63,9 +63,6 @@ pub(crate) trait Link: Send {
 
     /// The upstream was sent something: its time to answer begins anew.
     fn restart_read_timeout(&mut self);
-
-    /// Notes that the exchange has failed: where both sides have left HTTP, the upstream is to learn that.
-    fn note_failure(&mut self, _e: &Error) {}
 
     /// Bytes of request body that went to the upstream.
     fn body_bytes_sent(&self) -> usize;

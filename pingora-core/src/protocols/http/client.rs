@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use pingora_error::Result;
+use pingora_error::{Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::custom::client::Session;
@@ -177,14 +177,15 @@ impl<S: Session> HttpSession<S> {
         }
     }
 
-    /// [`HttpSession::shutdown`] of an exchange that failed. A connection of HTTP/1.x is left as it is when it can carry
+    /// [`HttpSession::shutdown`] of an exchange that failed with `e`. A connection of HTTP/1.x is left as it is when it can carry
     /// another exchange, for which the rest of the response is read if that is little.
     #[doc(hidden)]
-    pub async fn abandon(&mut self) {
+    pub async fn abandon(&mut self, e: &Error) {
         if let HttpSession::H1(s) = self {
             if s.drain_response().await {
                 return;
             }
+            s.note_failure(e);
         }
         self.shutdown().await;
     }

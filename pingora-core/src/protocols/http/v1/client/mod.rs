@@ -277,8 +277,7 @@ impl HttpSession {
     }
 
     /// Notes that the exchange has failed: a connection that has left HTTP ends by a reset.
-    #[doc(hidden)]
-    pub fn note_failure(&mut self, e: &Error) {
+    pub(crate) fn note_failure(&mut self, e: &Error) {
         if self.was_upgraded() && !is_truncation(e) {
             // Dropped: a farewell of the stream would come before the reset.
             self.inner.conn.reset_on_close();

@@ -50,7 +50,7 @@ pub struct AccessLog {
 #[derive(Default)]
 struct Shared {
     /// One for each worker.
-    buffers: Mutex<Vec<Arc<Mutex<Vec<u8>>>>>,
+    buffers: Mutex<Vec<Lines>>,
     dropped: AtomicU64,
     ends: AtomicBool,
     writer: OnceLock<Writer>,
@@ -61,9 +61,12 @@ struct Writer {
     ended: Mutex<Receiver<()>>,
 }
 
+/// The lines of a worker that are not written yet.
+type Lines = Arc<Mutex<Vec<u8>>>;
+
 thread_local! {
     /// The buffers of this worker, each with the log that it belongs to.
-    static OWN: RefCell<Vec<(usize, Arc<Mutex<Vec<u8>>>)>> = const { RefCell::new(Vec::new()) };
+    static OWN: RefCell<Vec<(usize, Lines)>> = const { RefCell::new(Vec::new()) };
 }
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -39,7 +39,7 @@ pub(super) fn validity(pair: &Pair) -> Result<Validity> {
         .to_vec();
     // Fails where the next step would panic.
     get_organization_serial_bytes(&leaf)?;
-    let leaf = WrappedX509::new(leaf, |der| parse_x509(der));
+    let leaf = WrappedX509::new(leaf, parse_x509);
     let cert = leaf.borrow_cert();
     Ok(Validity {
         not_before: cert.validity().not_before.timestamp(),

@@ -110,9 +110,12 @@ fn what_a_client_sends_stays_on_its_line() {
     );
 }
 
+/// Whether it is open, and what was written.
+type Written = (bool, Vec<u8>);
+
 /// A pipe that is full until somebody reads.
 #[derive(Clone, Default)]
-struct Pipe(Arc<(Mutex<(bool, Vec<u8>)>, Condvar)>);
+struct Pipe(Arc<(Mutex<Written>, Condvar)>);
 
 impl Pipe {
     fn read(&self) {

@@ -81,12 +81,21 @@ fn says(
     }
 }
 
+/// A method, the length of a body, whether that is buffered, what the origins answer, how many of them are asked, and
+/// what the client gets.
+type Row = (
+    &'static str,
+    usize,
+    bool,
+    &'static [u16],
+    usize,
+    &'static str,
+);
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_try_may_follow_a_response() {
     const LONG: usize = 100 << 10;
-    // The method, the body, whether it is buffered, what the origins answer, how many of them are asked, and what the
-    // client gets.
-    let table: &[(&str, usize, bool, &[u16], usize, &str)] = &[
+    let table: &[Row] = &[
         ("GET", 0, false, &[200, 200], 1, "200, 0"),
         ("GET", 0, false, &[404, 200], 1, "404, 0"),
         ("GET", 0, false, &[503, 200], 2, "200, 0"),

@@ -275,7 +275,7 @@ fn upstreams_are_told_who_asked_and_how() {
         }
         assert_eq!(seen.matches("x-forwarded-").count(), 3, "{seen}");
     }
-    let seen = as_forwarded(&["--trust-forwarded"], claims);
+    let seen = as_forwarded(&["--forwarded", "append"], claims);
     for field in [
         "x-forwarded-for: 10.9.8.7, 10.6.5.4, 127.0.0.1\r\n",
         "x-forwarded-proto: https\r\n",
@@ -284,4 +284,10 @@ fn upstreams_are_told_who_asked_and_how() {
         assert!(seen.contains(field), "{field} in {seen}");
     }
     assert_eq!(seen.matches("x-forwarded-").count(), 3, "{seen}");
+    let pass = ["--forwarded", "pass"];
+    let seen = as_forwarded(&pass, claims);
+    for field in claims.to_ascii_lowercase().split_inclusive("\r\n") {
+        assert!(seen.contains(field), "{field} in {seen}");
+    }
+    assert!(!as_forwarded(&pass, "").contains("x-forwarded-"));
 }

@@ -26,11 +26,22 @@ pub(crate) struct ReverseProxy {
     pub(crate) upstreams: Arc<Upstreams>,
     /// How clients reach this proxy: `http` or `https`.
     pub(crate) scheme: &'static str,
-    /// Whether to believe what clients say of those before them.
-    pub(crate) trust_forwarded: bool,
+    pub(crate) forwarded: Forwarded,
     /// For a request with all its tries.
     pub(crate) time_limit: Option<Duration>,
     pub(crate) access_log: Option<Arc<AccessLog>>,
+}
+
+/// What becomes of the X-Forwarded fields, by which an upstream is told who asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Forwarded {
+    /// Those of a client, which may claim anything, are replaced.
+    #[default]
+    Replace,
+    /// Those of a client are believed and added to: for a proxy that only other proxies can reach.
+    Append,
+    /// They pass as they are, and none is added.
+    Pass,
 }
 
 /// What is remembered of a request.
@@ -71,7 +82,7 @@ impl ReverseProxy {
     /// The same for a request that has such fields.
     #[cold]
     fn forward_claims(&self, request: &mut RequestHeader, client: Option<IpAddr>) -> Result<()> {
-        if !self.trust_forwarded {
+        if self.forwarded == Forwarded::Replace {
             for name in [FOR, PROTO, FORWARDED_HOST] {
                 request.remove_header(name);
             }
@@ -160,7 +171,11 @@ impl ProxyHttp for ReverseProxy {
         if self.time_limit.is_some() && !session.is_upgrade_req() {
             session.set_upstream_time_limit(self.time_limit);
         }
-        match self.forward(session) {
+        let forwarded = match self.forwarded {
+            Forwarded::Pass => Ok(()),
+            Forwarded::Replace | Forwarded::Append => self.forward(session),
+        };
+        match forwarded {
             Ok(()) => ready(|| Ok(())),
             Err(e) => Box::pin(async move { Err(e) }),
         }

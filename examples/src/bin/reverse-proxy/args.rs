@@ -3,6 +3,7 @@
 use clap::Parser;
 use pingora_core::listeners::AcceptStrategy;
 
+use crate::app::Forwarded;
 use crate::limits::Limit;
 
 /// A reverse proxy: takes HTTP requests, passes them to upstream servers, and brings the answers
@@ -43,10 +44,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", allow_hyphen_values = true)]
     pub(crate) access_log: Option<String>,
 
-    /// Believe the X-Forwarded fields that clients send, and add to them: for a proxy that only
-    /// other proxies can reach. Without it they are replaced
-    #[arg(long)]
-    pub(crate) trust_forwarded: bool,
+    /// What becomes of the X-Forwarded fields, which tell upstreams who asks: those of clients are replaced, appended to
+    /// (for a proxy that only other proxies can reach), or passed as they are [default: replace]
+    #[arg(long, value_name = "HOW")]
+    pub(crate) forwarded: Option<Forwarded>,
 
     /// The certificate chain (PEM) to serve TLS with at every address, HTTP/2 and HTTP/1.1; it is
     /// read again when the file changes

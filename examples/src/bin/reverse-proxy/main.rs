@@ -153,7 +153,7 @@ fn run(args: &Args) -> Result<(), String> {
         } else {
             "http"
         },
-        trust_forwarded: settings.trust_forwarded,
+        forwarded: settings.forwarded,
         time_limit: settings.request_timeout,
         access_log: access_log.clone(),
     };

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use clap::ValueEnum;
 use examples::certificates::{self, Certificates};
 use examples::upstreams::Health;
 use examples::{program, HAS_TLS, WITHOUT_TLS};
 use pingora_core::server::configuration::ServerConf;
 
+use crate::app::Forwarded;
 use crate::args::Args;
 use crate::limits::Limit;
 
@@ -15,12 +17,12 @@ pub(crate) const OWN_KEYS: [&str; 10] = [
     "access_log",
     "connect_timeout",
     "fail_timeout",
+    "forwarded",
     "handshake_timeout",
     "max_fails",
     "read_timeout",
     "request_timeout",
     "response_timeout",
-    "trust_forwarded",
     "write_timeout",
 ];
 
@@ -32,7 +34,7 @@ pub(crate) const POOLED_CONNECTIONS: usize = 1024;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
     pub(crate) access_log: Option<String>,
-    pub(crate) trust_forwarded: bool,
+    pub(crate) forwarded: Forwarded,
     pub(crate) health: Health,
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) handshake_timeout: Option<Duration>,
@@ -113,12 +115,8 @@ impl File {
     }
 }
 
-fn switch(text: &str) -> Result<bool, String> {
-    match text {
-        "on" | "true" => Ok(true),
-        "off" | "false" => Ok(false),
-        _ => Err("expected true or false".to_owned()),
-    }
+fn forwarded(text: &str) -> Result<Forwarded, String> {
+    Forwarded::from_str(text, false).map_err(|_| "expected replace, append or pass".to_owned())
 }
 
 /// The settings of the server, and those of the proxy.
@@ -155,8 +153,10 @@ pub(crate) fn read(args: &Args) -> Result<(ServerConf, Settings), String> {
             .access_log
             .clone()
             .or(file.get("access_log", |text| Ok(text.to_owned()))?),
-        trust_forwarded: args.trust_forwarded
-            || file.get("trust_forwarded", switch)?.unwrap_or_default(),
+        forwarded: args
+            .forwarded
+            .or(file.get("forwarded", forwarded)?)
+            .unwrap_or_default(),
         health,
         connect_timeout: limit(args.connect_timeout, "connect_timeout", Limit::seconds(5))?,
         handshake_timeout: limit(
@@ -289,9 +289,9 @@ mod tests {
         assert_eq!(default.request_timeout, None);
         assert_eq!(default.health, Health::default());
         assert_eq!(default.access_log, None);
-        assert!(!default.trust_forwarded);
+        assert_eq!(default.forwarded, Forwarded::Replace);
         let file = "connect_timeout: 7\nread_timeout: off\nwrite_timeout: 500ms\nmax_fails: 3\n\
-                    fail_timeout: 1m\nrequest_timeout: 1.5\naccess_log: /x\ntrust_forwarded: true\n";
+                    fail_timeout: 1m\nrequest_timeout: 1.5\naccess_log: /x\nforwarded: append\n";
         let of_file = limits(&[], file);
         assert_eq!(of_file.connect_timeout, seconds(7));
         assert_eq!(of_file.read_timeout, None);
@@ -305,7 +305,7 @@ mod tests {
             (3, 60)
         );
         assert_eq!(of_file.access_log.as_deref(), Some("/x"));
-        assert!(of_file.trust_forwarded);
+        assert_eq!(of_file.forwarded, Forwarded::Append);
         let flags = limits(
             &[
                 "--connect-timeout",
@@ -331,8 +331,8 @@ mod tests {
                 "read_timeout: expected text or a number",
             ),
             (
-                "trust_forwarded: 3\n",
-                "trust_forwarded: expected true or false",
+                "forwarded: 3\n",
+                "forwarded: expected replace, append or pass",
             ),
         ] {
             assert!(read(&[], file).is_err_and(|e| e.contains(names)), "{file}");

@@ -51,7 +51,7 @@ RESPONSE = (
 )
 REQUESTS = 100
 PAUSE_SECONDS = 5
-OPTIONS = ["--listen", "{listen}", "--upstream", "{upstream}", "--threads", "{threads}", "--accept", "shared"]
+OPTIONS = ["--listen", "{listen}", "--upstream", "{upstream}", "--threads", "{threads}", "--accept", "shared", "--forwarded", "pass"]
 START_SECONDS = 120
 ANSWER_SECONDS = 60
 NOT_COUNTED = {"epoll_wait", "epoll_pwait", "clock_gettime"}

@@ -234,11 +234,12 @@ fn a_reset_of_one_side_is_told_to_the_other() {
 
 #[test]
 fn what_the_client_sends_goes_through_when_the_origin_has_said_all() {
-    let origin = Origin::scripted(|mut wire, _| {
+    let (tell, told) = std::sync::mpsc::channel();
+    let origin = Origin::scripted(move |mut wire, _| {
         switch(&mut wire);
         wire.send("all");
         wire.finish_sending();
-        assert_eq!(wire.read_to_end(), b"more");
+        tell.send(wire.read_to_end()).unwrap();
     });
     let proxy = h2_proxy(&origin);
     let mut raw = Raw::new(&proxy);
@@ -254,4 +255,6 @@ fn what_the_client_sends_goes_through_when_the_origin_has_said_all() {
     }
     assert_eq!(came, b"all");
     raw.send(DATA, END_STREAM, 1, b"more");
+    // The proxy must not be gone before it has passed that on.
+    assert_eq!(told.recv().unwrap(), b"more");
 }

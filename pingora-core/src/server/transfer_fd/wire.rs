@@ -196,7 +196,7 @@ pub(super) fn receive(from: &UnixStream) -> nix::Result<(Vec<String>, Vec<RawFd>
 /// Receives one message; `None` at the end of the connection.
 ///
 /// # Errors
-/// As [`receive`]. What was received is closed then.
+/// As `receive`. What was received is closed then.
 pub fn receive_one(from: &UnixStream) -> nix::Result<Option<(Vec<String>, Vec<RawFd>)>> {
     let mut data = [0u8; BYTES];
     let mut control = nix::cmsg_space!([RawFd; KERNEL_SOCKETS]);

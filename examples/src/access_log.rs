@@ -44,6 +44,8 @@ pub struct AccessLog {
     id: usize,
     /// `None` for standard output.
     path: Option<PathBuf>,
+    /// Open from before a daemon becomes another user, who may not make it.
+    file: Mutex<Option<File>>,
     shared: Arc<Shared>,
 }
 
@@ -86,12 +88,11 @@ impl AccessLog {
             // A daemon runs in another directory.
             path => Some(std::path::absolute(path)?),
         };
-        if let Some(path) = &path {
-            append_to(path)?;
-        }
+        let file = path.as_deref().map(append_to).transpose()?;
         Ok(AccessLog {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             path,
+            file: Mutex::new(file),
             shared: Arc::default(),
         })
     }
@@ -139,10 +140,11 @@ impl BackgroundService for AccessLog {
     async fn start(&self, _shutdown: ShutdownWatch) {
         let (ends, ended) = sync_channel(1);
         let (path, shared) = (self.path.clone(), self.shared.clone());
+        let file = lock(&self.file).take();
         let started = std::thread::Builder::new()
             .name("access log".into())
             .spawn(move || {
-                write_lines(path.as_deref(), &shared);
+                write_lines(path.as_deref(), file, &shared);
                 let _ = ends.send(());
             });
         match started {
@@ -159,8 +161,7 @@ fn append_to(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).open(path)
 }
 
-fn write_lines(path: Option<&Path>, shared: &Shared) {
-    let mut file: Option<File> = None;
+fn write_lines(path: Option<&Path>, mut file: Option<File>, shared: &Shared) {
     let mut lines = Vec::new();
     loop {
         let ends = shared.ends.load(Ordering::Acquire);
@@ -247,7 +248,7 @@ impl<'a> Line<'a> {
         let request = session.req_header();
         let client = session.client_addr().and_then(|addr| addr.as_inet());
         Line {
-            client: client.map(|addr| addr.ip()),
+            client: client.map(|addr| addr.ip().to_canonical()),
             unix: unix_seconds(std::time::SystemTime::now()),
             method: request.method.as_str(),
             target: request.raw_path(),

@@ -12,7 +12,7 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::Write as _;
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{sync_channel, Receiver, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::{sync_channel, Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -152,10 +152,18 @@ impl Log for Logger {
             return;
         };
         let (written, wait) = sync_channel(1);
-        if queue.try_send(Message::Flush(written)).is_ok() {
-            // An error says that it takes too long.
-            let _ = wait.recv_timeout(LAST_LINES);
+        let ends = Instant::now() + LAST_LINES;
+        let mut flush = Message::Flush(written);
+        // A queue that is full has the most to lose; its thread takes from it meanwhile.
+        while let Err(TrySendError::Full(unsent)) = queue.try_send(flush) {
+            if Instant::now() >= ends {
+                return;
+            }
+            flush = unsent;
+            std::thread::sleep(Duration::from_millis(1));
         }
+        // An error says that it takes too long.
+        let _ = wait.recv_timeout(ends.saturating_duration_since(Instant::now()));
     }
 }
 

@@ -70,9 +70,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use http::Method;
 use pingora_core::protocols::http::v2::client::was_not_processed;
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_core::ErrorType::{ConnectNoRoute, ReadTimedout, WriteTimedout};
+use pingora_core::ErrorType::{
+    ConnectNoRoute, H2Downgrade, HTTPStatus, InvalidH2, InvalidHTTPHeader, ReadTimedout,
+    WriteTimedout,
+};
 use pingora_core::{Error, ErrorSource, Result, RetryType};
 use pingora_proxy::Session;
 
@@ -227,8 +231,12 @@ impl Upstreams {
     }
 
     /// Notes that the server which was picked last could not be connected to: the returned error asks for another try
-    /// if a server is left. Nothing was sent, so this is safe for every request.
+    /// if a server is left. Nothing was sent, so this is safe for every request. What the request itself is refused for,
+    /// such as a WebSocket that the server's version of HTTP has no way for, is no failure of the server.
     pub fn connect_failed(&self, tried: &mut Tried, mut e: Box<Error>) -> Box<Error> {
+        if matches!(e.etype, HTTPStatus(_)) {
+            return e;
+        }
         let others = self.failed(tried, self.now());
         e.set_retry(others);
         e
@@ -253,10 +261,14 @@ impl Upstreams {
             && !session.retry_buffer_truncated();
         // The end of an idle connection says nothing about the server.
         let stale = reused && matches!(e.retry, RetryType::ReusedOnly);
+        // Nor does its asking for another version, in which it is asked next, nor what a WebSocket was answered, which
+        // its client chose to ask for there.
+        let other_version = matches!(e.etype, H2Downgrade | InvalidH2);
+        let handshake =
+            session.req_header().method == Method::CONNECT && e.etype == InvalidHTTPHeader;
         if e.esource() == &ErrorSource::Upstream
             && session.response_written().is_none()
-            && !stale
-            && !untouched
+            && !(stale || untouched || other_version || handshake)
         {
             let others = self.failed(tried, self.now());
             let late = matches!(e.etype, ReadTimedout | WriteTimedout);

@@ -12,6 +12,7 @@ use pingora_core::protocols::http::{HttpTask, ServerSession};
 use pingora_core::protocols::Stream;
 use pingora_error::{Error, Result};
 use pingora_http::ResponseHeader;
+use tokio::time::Instant;
 
 use crate::subrequest;
 use crate::upstream::Link;
@@ -44,11 +45,11 @@ pub struct Session {
     pub upstream_modules_ctx: HttpModuleCtx,
     pub(crate) upstream: UpstreamCounts,
     pub(crate) upstream_time_limit: Option<Duration>,
+    /// When that is over, once the first try has begun.
+    pub(crate) upstream_due: Option<Instant>,
     /// Whether it is decided already that the error of this try is followed by another one.
     pub(crate) retry_decided: bool,
     buffered: Option<Box<Buffered>>,
-    /// [`Session::upstream_compression`] as it was before the header of a response, should another try follow.
-    pub(crate) compression_of_next_try: Option<Box<ResponseCompressionCtx>>,
 }
 
 /// What went to and came from the upstream.
@@ -73,9 +74,9 @@ impl Session {
             upstream_modules_ctx: HttpModuleCtx::empty(),
             upstream: UpstreamCounts::default(),
             upstream_time_limit: None,
+            upstream_due: None,
             retry_decided: false,
             buffered: None,
-            compression_of_next_try: None,
         }
     }
 

@@ -40,6 +40,11 @@ impl Route {
             .filter(|(prefix, _)| prefix.starts_with('/'))
             .ok_or_else(|| format!("bad route '{text}': write /PREFIX=ADDR"))?;
         let target: Target = address.parse()?;
+        if target.tls() == Some(true) {
+            return Err(format!(
+                "bad route '{text}': this example has no TLS to upstreams"
+            ));
+        }
         let addresses = target.addresses()?;
         let peers = addresses.iter().map(|address| target.peer(address, None));
         let prefix = prefix.trim_end_matches('/').into();

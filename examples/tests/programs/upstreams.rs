@@ -263,7 +263,8 @@ fn as_forwarded(args: &[&str], fields: &str) -> String {
 fn upstreams_are_told_who_asked_and_how() {
     let claims = "X-Forwarded-For: 10.9.8.7\r\nX-Forwarded-For: 10.6.5.4\r\n\
                   X-Forwarded-Proto: https\r\nX-Forwarded-Host: evil.test\r\n";
-    for fields in ["", claims] {
+    let more = format!("{claims}X-Forwarded-Port: 1\r\nX-Forwarded-Prefix: /a\r\n");
+    for fields in ["", claims, &more] {
         let seen = as_forwarded(&[], fields);
         for field in [
             "x-forwarded-for: 127.0.0.1\r\n",

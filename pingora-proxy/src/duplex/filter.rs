@@ -74,9 +74,6 @@ where
         }
         let compression = &mut self.session.upstream_compression;
         if compression.is_enabled() && !matches!(task, HttpTask::UpgradedBody(..)) {
-            if self.attempt.more && matches!(task, HttpTask::Header(..)) {
-                self.session.compression_of_next_try = compression.for_another_try().map(Box::new);
-            }
             compression.response_filter_step(task);
         }
         if matches!(task, HttpTask::Failed(_)) {

@@ -6,12 +6,13 @@ use log::warn;
 use pingora_core::connectors::http::custom;
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::upstreams::peer::{H1UpgradePolicy, HttpPeer, Peer, ALPN};
-use pingora_error::ErrorType::{H2Downgrade, HTTPStatus, InternalError, InvalidH2};
+use pingora_error::ErrorType::{H2Downgrade, HTTPStatus, InternalError, InvalidH2, ReadTimedout};
 use pingora_error::{BError, Error, Result};
 use pingora_http::RequestHeader;
 
 use http::header::{HeaderValue, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::{Method, Version};
+use tokio::time::Instant;
 
 use crate::duplex::{Duplex, Try};
 use crate::request_policy::{self, websocket};
@@ -43,6 +44,8 @@ where
             }
             // A request that nobody answers would help no one: 0 allows no retry, but the first try.
             let mut left = self.max_retries.max(1);
+            let limit = session.upstream_time_limit;
+            session.upstream_due = limit.and_then(|limit| Instant::now().checked_add(limit));
             loop {
                 left -= 1;
                 let Err(e) = self.attempt(session, ctx, left > 0).await else {
@@ -51,7 +54,10 @@ where
                 // What the client has seen cannot be taken back.
                 let answered = session.response_written().is_some();
                 // Of a body that is longer than what is kept, the beginning is gone.
-                if !e.retry() || left == 0 || answered || session.retry_buffer_truncated() {
+                let late = session
+                    .upstream_due
+                    .is_some_and(|due| due <= Instant::now());
+                if !e.retry() || left == 0 || answered || session.retry_buffer_truncated() || late {
                     return Err(e);
                 }
                 let context = ProxyWarnLogContext::UpstreamRetry;
@@ -82,7 +88,7 @@ where
                 && check_before_connecting(session, &mut peer)?;
             let (mut upstream, reused) = match self.connector.kept_http_session(&*peer) {
                 Some(kept) => (kept, true),
-                None => match self.connect(&peer, extended).await {
+                None => match self.connect_in_time(session, &peer, extended).await {
                     Ok(connected) => connected,
                     Err(e) => {
                         return Err(self.inner.fail_to_connect(session, &peer, ctx, e.into_up()))
@@ -101,14 +107,25 @@ where
             };
             let done = match &mut upstream {
                 HttpSession::H1(h1) => {
-                    let done = self.exchange(session, ctx, h1, &attempt).await;
+                    let done = match session.upstream_due {
+                        None => self.exchange(session, ctx, h1, &attempt).await,
+                        Some(due) => {
+                            let exchange = self.exchange(session, ctx, h1, &attempt);
+                            Box::pin(in_time(due, exchange)).await
+                        }
+                    };
                     session.note_sent(h1);
                     done
                 }
                 // Boxed: a request to HTTP/1.1 shall not be larger for it.
                 HttpSession::H2(h2) => {
                     let mut h2 = H2Link::new(h2, extended);
-                    let done = Box::pin(self.exchange(session, ctx, &mut h2, &attempt)).await;
+                    let due = session.upstream_due;
+                    let exchange = self.exchange(session, ctx, &mut h2, &attempt);
+                    let done = match due {
+                        None => Box::pin(exchange).await,
+                        Some(due) => Box::pin(in_time(due, exchange)).await,
+                    };
                     session.note_sent(&h2);
                     done
                 }
@@ -140,6 +157,19 @@ where
         }
     }
 
+    /// [`connect`](Self::connect), within the time of the request.
+    async fn connect_in_time(
+        &self,
+        session: &Session,
+        peer: &HttpPeer,
+        extended: bool,
+    ) -> Result<(HttpSession<C::Session>, bool)> {
+        match session.upstream_due {
+            None => self.connect(peer, extended).await,
+            Some(due) => Box::pin(in_time(due, self.connect(peer, extended))).await,
+        }
+    }
+
     /// A session, for an `extended` CONNECT if so, and whether its connection was used before.
     async fn connect(
         &self,
@@ -164,9 +194,6 @@ where
     ) -> impl Future<Output = Result<()>> + Send + 'a {
         async move {
             session.upstream.body_received = 0;
-            if let Some(compression) = session.compression_of_next_try.take() {
-                session.upstream_compression = *compression;
-            }
             let (fd, digest) = (upstream.id(), upstream.digest());
             self.inner
                 .connected_to_upstream(session, attempt.reused, attempt.peer, fd, digest, ctx)
@@ -176,9 +203,7 @@ where
                 .upstream_request_filter(session, &mut request, ctx)
                 .await?;
             complete(session, &mut request)?;
-            if session.upstream_compression.is_enabled() {
-                session.upstream_compression.request_filter(&request);
-            }
+            session.upstream_compression.request_filter(&request);
             let mut duplex = Duplex::new(self, session, ctx, upstream, attempt);
             duplex.run(request).await
         }
@@ -194,6 +219,15 @@ where
         }
         e
     }
+}
+
+/// Gives up `work` when the time of the request with all its tries is over.
+async fn in_time<T>(due: Instant, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let done = tokio::time::timeout_at(due, work).await;
+    done.unwrap_or_else(|_| {
+        let why = "the request took longer than it may with all its tries";
+        Err(Error::explain(ReadTimedout, why).into_up())
+    })
 }
 
 /// Refuses what no upstream will be sent, before a connection is made or taken for it. Tells whether the one that is

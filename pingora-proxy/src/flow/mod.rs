@@ -15,13 +15,12 @@ use std::any::Any;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::time::Duration;
 
 use futures::FutureExt;
 use pingora_core::apps::{HttpPersistentSettings, ReusedHttpStream};
 use pingora_core::connectors::http::custom;
 use pingora_core::protocols::http::ServerSession;
-use pingora_error::ErrorType::{InternalError, ReadTimedout};
+use pingora_error::ErrorType::InternalError;
 use pingora_error::{BError, Error, Result};
 
 use crate::{request_policy, HttpProxy, ProxyHttp, Session};
@@ -109,11 +108,7 @@ where
                 }
             };
             if proceeds {
-                let proxied = match session.upstream_time_limit {
-                    None => self.proxy_upstream(session, &mut ctx).await,
-                    Some(limit) => Box::pin(self.proxy_within(limit, session, &mut ctx)).await,
-                };
-                if let Err(e) = proxied {
+                if let Err(e) = self.proxy_upstream(session, &mut ctx).await {
                     outcome = Err((e, When::Late));
                 }
             }
@@ -126,20 +121,6 @@ where
             };
             reusable.then(|| self.inner.persist_connection_context(session, &ctx))
         }
-    }
-
-    /// [`proxy_upstream`](Self::proxy_upstream), in so much time.
-    async fn proxy_within(
-        &self,
-        limit: Duration,
-        session: &mut Session,
-        ctx: &mut SV::CTX,
-    ) -> Result<()> {
-        let proxied = tokio::time::timeout(limit, self.proxy_upstream(session, ctx)).await;
-        proxied.unwrap_or_else(|_| {
-            let why = format!("the request took longer than {limit:?}");
-            Err(Error::explain(ReadTimedout, why).into_up())
-        })
     }
 
     async fn before_upstream(&self, session: &mut Session, ctx: &mut SV::CTX) -> Result<Early> {

@@ -35,9 +35,9 @@ fn fields() -> Vec<Row> {
                 upstream_modules_ctx: _,
             upstream: _,
             upstream_time_limit: _,
+            upstream_due: _,
             retry_decided: _,
             buffered: _,
-            compression_of_next_try: _,
         } = session;
     };
     vec![

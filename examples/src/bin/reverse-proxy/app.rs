@@ -83,8 +83,11 @@ impl ReverseProxy {
     #[cold]
     fn forward_claims(&self, request: &mut RequestHeader, client: Option<IpAddr>) -> Result<()> {
         if self.forwarded == Forwarded::Replace {
-            for name in [FOR, PROTO, FORWARDED_HOST] {
-                request.remove_header(name);
+            let names = request.headers.keys();
+            let claims = names.filter(|name| name.as_str().starts_with(PREFIX));
+            // Origins believe others of the family too, such as X-Forwarded-Port.
+            for name in claims.cloned().collect::<Vec<_>>() {
+                request.remove_header(&name);
             }
         }
         if let Some(ip) = client {

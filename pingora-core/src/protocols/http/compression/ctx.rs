@@ -126,17 +126,6 @@ impl ResponseCompressionCtx {
         }
     }
 
-    /// The settings as they are before a response header, for the response to another try; `None` when nothing is enabled.
-    #[doc(hidden)]
-    pub fn for_another_try(&self) -> Option<Self> {
-        match &self.0 {
-            Phase::Plain(settings) if !settings.passes() && settings.is_enabled() => {
-                Some(Self(Phase::Plain(settings.clone())))
-            }
-            _ => None,
-        }
-    }
-
     /// Whether the body is, or may yet be, transformed.
     #[inline]
     pub fn is_enabled(&self) -> bool {

@@ -66,7 +66,7 @@ pub struct HttpServerOptions {
     /// either direction before it is closed; `None` for no limit.
     pub tunnel_idle_timeout: Option<std::time::Duration>,
     /// Bytes of responses that may stand between the origins and the socket of an HTTP/2 connection, over all its
-    /// streams: 1 MiB for `None`. While the client takes nothing and there are more, no stream takes further ones.
+    /// streams: 1 MiB for `None`, at least 1. While the client takes nothing and there are more, no stream takes further ones.
     pub h2_connection_send_buffer: Option<usize>,
     /// Let lines of a request head end in LF alone, as some old health checks send them. Off, since what two
     /// parsers may read in two ways can smuggle a request past one of them.

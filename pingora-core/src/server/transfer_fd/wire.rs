@@ -142,7 +142,13 @@ fn has_read_all(mut peer: &UnixStream) -> nix::Result<bool> {
     let end = peer
         .shutdown(Shutdown::Write)
         .and_then(|()| peer.set_read_timeout(Some(FIRST)))
-        .and_then(|()| peer.read(&mut [0]));
+        .and_then(|()| loop {
+            match peer.read(&mut [0]) {
+                // A read with a time limit is not begun anew by the system.
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                read => break read,
+            }
+        });
     match end {
         Ok(0) => Ok(true),
         Ok(_) => Err(Errno::ECONNREFUSED),

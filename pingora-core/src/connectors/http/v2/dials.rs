@@ -88,7 +88,7 @@ impl Failure {
 #[derive(Clone, PartialEq)]
 pub(super) struct Manner {
     alpn: Option<ALPN>,
-    limits: [Option<Duration>; 2],
+    limits: [Option<Duration>; 3],
     from: Option<SocketAddr>,
     ports: Option<(u16, u16)>,
     /// By their place in memory: two that are compared exist at the same time.
@@ -102,7 +102,11 @@ impl Manner {
         let tweak = peer.upstream_tcp_sock_tweak_hook();
         Manner {
             alpn: peer.get_alpn().cloned(),
-            limits: [peer.connection_timeout(), peer.total_connection_timeout()],
+            limits: [
+                peer.connection_timeout(),
+                peer.total_connection_timeout(),
+                peer.tls_handshake_timeout(),
+            ],
             from: bind_to.and_then(|from| from.addr),
             ports: bind_to.and_then(|from| from.port_range()),
             hooks: [

@@ -239,9 +239,10 @@ impl Connector {
         manner: &Manner,
     ) -> Result<Option<Http2Session>> {
         // As long as connecting may take: once for the transport, and once for the TLS handshake.
-        let steps = 1 + u32::from(peer.tls());
-        let limit = peer.connection_timeout();
-        let limit = limit.map(|limit| limit.saturating_mul(steps));
+        let limit = peer.connection_timeout().map(|limit| match peer.tls() {
+            true => limit.saturating_add(peer.tls_handshake_timeout().unwrap_or(limit)),
+            false => limit,
+        });
         let since = Instant::now();
         while let Some(mut place) = self.dials.join(key) {
             let ended = match limit {

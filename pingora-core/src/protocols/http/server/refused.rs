@@ -129,9 +129,12 @@ impl<'a> RefusedRequest<'a> {
         }
     }
 
-    /// Answers with this response. Content-Length is set by the length of the body.
+    /// Answers with this response. Content-Length is set by the length of the body. One that cannot end an exchange is
+    /// ignored, and so is the body of one that has none.
     pub fn set_response(&mut self, head: ResponseHeader, body: Bytes) {
-        self.answer = Answer::Response(Box::new((head, body)));
+        if head.status.as_u16() >= 200 {
+            self.answer = Answer::Response(Box::new((head, body)));
+        }
     }
 
     /// Ends the connection without an answer; in HTTP/2 the stream is reset.
@@ -148,6 +151,9 @@ impl Answer {
             Answer::Status(status) => return Some((gen_error_response(status), Bytes::new())),
             Answer::Response(response) => *response,
         };
+        if matches!(head.status.as_u16(), 204 | 304) {
+            return Some((head, Bytes::new()));
+        }
         // A number is always a valid value.
         let _ = head.set_content_length(body.len());
         Some((head, body))

@@ -56,10 +56,10 @@ pub(crate) struct Place {
 }
 
 impl ConnState {
-    /// `limit`: bytes that may stand between the origins and the socket.
+    /// `limit`: bytes that may stand between the origins and the socket; with none at all nothing would ever pass.
     pub(crate) fn new(limit: usize) -> Self {
         ConnState {
-            limit,
+            limit: limit.max(1),
             ..ConnState::default()
         }
     }

@@ -196,12 +196,14 @@ async fn an_authority_that_serves_with_its_own_certificate_is_told_so() {
     let authority = Authority::new();
     let server = Server::with(&authority.own()).await;
     let e = refused(&server, &trusting(&authority), &peer(&server)).await;
-    // OpenSSL lets it pass, up to the name.
-    let why = match cfg!(feature = "rustls") {
-        true => "is a CA's own, which is not for a server",
-        false => "is for another name",
+    // Some versions of OpenSSL let it pass, up to the name.
+    let whys = match cfg!(feature = "rustls") {
+        true => &["is a CA's own, which is not for a server"][..],
+        false => &["is not for this purpose", "is for another name"],
     };
-    says(&e, &InvalidCert, why);
+    let text = e.to_string();
+    let why = whys.iter().find(|why| text.contains(**why));
+    says(&e, &InvalidCert, why.unwrap_or(&whys[0]));
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::conn::{is_truncation, Alarm, Conn};
 use super::gone::Gone;
+use super::proto::decode::Decoder;
 use super::proto::head::{self, Limits};
 use super::proto::state::{self, Reading, Writing};
 use crate::protocols::l4::socket::SocketAddr;
@@ -290,9 +291,11 @@ impl HttpSession {
     #[doc(hidden)]
     pub async fn drain_response(&mut self) -> bool {
         let conn = &self.inner.conn;
-        let worth = match &conn.reading {
-            Reading::Body(decoder) => decoder.remaining() <= DRAIN_LIMIT as u64,
-            reading => matches!(reading, Reading::Done),
+        // Of chunks that were not received nobody knows how many follow.
+        let (worth, patience) = match &conn.reading {
+            Reading::Body(Decoder::Length(left)) => (*left <= DRAIN_LIMIT as u64, DRAIN_TIMEOUT),
+            Reading::Body(_) => (true, Duration::ZERO),
+            reading => (matches!(reading, Reading::Done), DRAIN_TIMEOUT),
         };
         if !worth || !matches!(conn.writing, Writing::Done) || !self.will_keepalive() {
             return false;
@@ -307,7 +310,7 @@ impl HttpSession {
             }
         };
         // It may have begun to wait, and the rest is not worth more.
-        let _ = tokio::time::timeout(DRAIN_TIMEOUT, rest).await;
+        let _ = tokio::time::timeout(patience, rest).await;
         self.is_reusable()
     }
 

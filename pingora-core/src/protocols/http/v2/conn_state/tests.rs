@@ -85,6 +85,15 @@ fn below_the_limit_nobody_waits() {
     assert!(!Stream::new().waits(&state));
 }
 
+#[test]
+fn a_limit_of_nothing_lets_one_piece_pass_at_a_time() {
+    let state = ConnState::new(0);
+    assert!(!Stream::new().waits(&state));
+    state.queued(10);
+    state.set_blocked(true);
+    assert!(Stream::new().waits(&state));
+}
+
 /// Their client may never open the windows of the others.
 #[test]
 fn what_waits_for_windows_holds_up_nobody_while_the_socket_takes() {

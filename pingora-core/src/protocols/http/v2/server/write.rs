@@ -273,6 +273,7 @@ impl HttpSession {
 
     /// Hands what is queued to the connection, as much as flow control lets.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let pending = !self.inner.out.is_empty();
         match self.poll_hand_over(cx) {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(e)) => {
@@ -291,6 +292,8 @@ impl HttpSession {
         match self.inner.writing {
             // More of it stays with its origin until there is room for it.
             Writing::Body(_) => self.poll_room(cx),
+            // With nothing to hand over, it is the time of the wait for room, which goes on.
+            Writing::Head if !pending => Poll::Ready(Ok(())),
             Writing::Head | Writing::Done | Writing::Broken => {
                 self.inner.write_due = None;
                 Poll::Ready(Ok(()))

@@ -12,8 +12,8 @@ use pingora_core::protocols::http::{HttpTask, ServerSession};
 use pingora_core::protocols::Stream;
 use pingora_error::{Error, Result};
 use pingora_http::ResponseHeader;
-use tokio::time::Instant;
 
+use crate::flow::Due;
 use crate::subrequest;
 use crate::upstream::Link;
 use buffered::Buffered;
@@ -46,7 +46,7 @@ pub struct Session {
     pub(crate) upstream: UpstreamCounts,
     pub(crate) upstream_time_limit: Option<Duration>,
     /// When that is over, once the first try has begun.
-    pub(crate) upstream_due: Option<Instant>,
+    pub(crate) upstream_due: Option<Due>,
     /// Whether it is decided already that the error of this try is followed by another one.
     pub(crate) retry_decided: bool,
     buffered: Option<Box<Buffered>>,

@@ -1,6 +1,7 @@
 //! Going upstream: one try after the other until one succeeds, or none may follow.
 
 use std::future::Future;
+use std::time::Duration;
 
 use log::warn;
 use pingora_core::connectors::http::custom;
@@ -44,8 +45,7 @@ where
             }
             // A request that nobody answers would help no one: 0 allows no retry, but the first try.
             let mut left = self.max_retries.max(1);
-            let limit = session.upstream_time_limit;
-            session.upstream_due = limit.and_then(|limit| Instant::now().checked_add(limit));
+            session.upstream_due = session.upstream_time_limit.and_then(Due::within);
             loop {
                 left -= 1;
                 let Err(e) = self.attempt(session, ctx, left > 0).await else {
@@ -56,7 +56,7 @@ where
                 // Of a body that is longer than what is kept, the beginning is gone.
                 let late = session
                     .upstream_due
-                    .is_some_and(|due| due <= Instant::now());
+                    .is_some_and(|due| due.at <= Instant::now());
                 if !e.retry() || left == 0 || answered || session.retry_buffer_truncated() || late {
                     return Err(e);
                 }
@@ -222,12 +222,26 @@ where
 }
 
 /// Gives up `work` when the time of the request with all its tries is over.
-async fn in_time<T>(due: Instant, work: impl Future<Output = Result<T>>) -> Result<T> {
-    let done = tokio::time::timeout_at(due, work).await;
+async fn in_time<T>(due: Due, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let done = tokio::time::timeout_at(due.at, work).await;
     done.unwrap_or_else(|_| {
-        let why = "the request took longer than it may with all its tries";
+        let why = format!("the request took longer than {:?}", due.limit);
         Err(Error::explain(ReadTimedout, why).into_up())
     })
+}
+
+/// When the time of a request with all its tries is over.
+#[derive(Clone, Copy)]
+pub(crate) struct Due {
+    at: Instant,
+    limit: Duration,
+}
+
+impl Due {
+    fn within(limit: Duration) -> Option<Self> {
+        let at = Instant::now().checked_add(limit)?;
+        Some(Due { at, limit })
+    }
 }
 
 /// Refuses what no upstream will be sent, before a connection is made or taken for it. Tells whether the one that is

@@ -25,6 +25,7 @@ use pingora_error::{BError, Error, Result};
 
 use crate::{request_policy, HttpProxy, ProxyHttp, Session};
 
+pub(crate) use attempt::Due;
 pub(crate) use shutdown::Drain;
 
 /// Seconds for which an idle connection to a client is kept, unless the application says otherwise.

@@ -21,13 +21,13 @@ use pingora_proxy::Session;
 
 use crate::calendar::{unix_seconds, Utc};
 
-/// How long a line waits at most before it is written.
+/// The longest time that a line waits before it is written.
 const DELAY: Duration = Duration::from_millis(200);
 /// With so many bytes the thread that writes is woken earlier.
 const MANY: usize = 64 * 1024;
 /// Bytes of one worker that wait to be written.
 const MOST: usize = 1024 * 1024;
-/// How long the end of the program waits for the last lines to be written.
+/// The longest time that the end of the program waits for the last lines to be written.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// An access log, in a file or on standard output.
@@ -213,7 +213,7 @@ fn write_all(path: Option<&Path>, file: &mut Option<File>, lines: &[u8]) -> io::
     }
 }
 
-/// What an access log tells of a request.
+/// A request, as an access log tells of it.
 pub struct Line<'a> {
     /// The client; `None` over a Unix socket.
     pub client: Option<IpAddr>,
@@ -231,11 +231,11 @@ pub struct Line<'a> {
     pub bytes: usize,
     /// Where the link to it stood, if the client says so.
     pub referer: &'a [u8],
-    /// What the client calls itself.
+    /// The User-Agent of the client.
     pub user_agent: &'a [u8],
-    /// How long it took.
+    /// The time that it took.
     pub took: Duration,
-    /// Who answered it, or was asked last.
+    /// The upstream that answered it, or was asked last.
     pub upstream: Option<&'a str>,
 }
 

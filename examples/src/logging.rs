@@ -28,7 +28,7 @@ pub use kinds::Kinds;
 const QUEUE: usize = 4096;
 /// Bytes of a line that are kept.
 const LONGEST: usize = 4096;
-/// How long the end of the program waits for the last lines to be written.
+/// The longest time that the end of the program waits for the last lines to be written.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();

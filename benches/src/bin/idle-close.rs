@@ -1,4 +1,4 @@
-//! How long a server takes to close its idle connections once its shutdown flag is set.
+//! Measures the time in which a server closes its idle connections once its shutdown flag is set.
 //!
 //! The server is a process of its own with as many workers as asked for. Its connections have each had a request, and
 //! wait for the next one; then it gets SIGTERM. What counts is the time from the flag to the FIN that the client sees
@@ -103,7 +103,7 @@ fn serve(address: SocketAddr, threads: usize) -> ! {
     std::process::exit(0)
 }
 
-/// What cannot be done with less.
+/// The bare system calls, below which nothing can be done.
 fn serve_bare(address: SocketAddr, connections: usize) -> std::io::Result<()> {
     let mut stop = SigSet::empty();
     stop.add(Signal::SIGTERM);

@@ -1,4 +1,4 @@
-//! How a server fares, by what becomes of requests.
+//! The health of a server, by what becomes of requests.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;

@@ -56,7 +56,7 @@ pub struct HttpServerOptions {
     /// How many requests may follow the first one on a connection; `None` for no limit. A client of HTTP/2 is told by
     /// GOAWAY after the last one, and what it had sent before it could know is served.
     pub keepalive_request_limit: Option<u32>,
-    /// How long an HTTP/2 connection without streams is kept; `None` for no limit. A server that faces the Internet sets
+    /// The time for which an HTTP/2 connection without streams is kept; `None` for no limit. A server that faces the Internet sets
     /// [`H2_IDLE_TIMEOUT`] or less: a client that answers PINGs keeps its connection for ever otherwise.
     pub h2_idle_timeout: Option<std::time::Duration>,
     /// After how long an HTTP/2 client is asked whether it is still there, and how long it has to answer before

@@ -14,7 +14,7 @@ use pingora_error::{
 use crate::protocols::l4::proxy_protocol::{parse, Header, Parsed};
 use crate::protocols::l4::stream::Stream as L4Stream;
 
-/// How long the header may take, unless said otherwise.
+/// The time that the header may take, unless said otherwise.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Takes the addresses of clients from the PROXY protocol, versions 1 and 2, of load balancers that are trusted; for

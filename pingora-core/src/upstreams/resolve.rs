@@ -68,7 +68,7 @@ impl Lookup for SystemLookup {
     }
 }
 
-/// How a [`Resolver`] looks a name up.
+/// A way in which a [`Resolver`] looks a name up.
 #[non_exhaustive]
 pub struct ResolverOptions {
     /// The time after which an answer is asked for again, 30 s by default. The system does not tell the time to

@@ -25,7 +25,7 @@ pub(crate) trait Link: Send {
     /// The identity of the connection.
     fn id(&self) -> UniqueIDType;
 
-    /// What is known of the connection.
+    /// The digest of the connection.
     fn digest(&self) -> Option<&Digest>;
 
     /// Queues the head of the request.

@@ -1,4 +1,4 @@
-//! What the proxy does with a request.
+//! The application: the phases of a request.
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -24,7 +24,7 @@ const FORWARDED_HOST: &str = "x-forwarded-host";
 /// Passes requests to upstreams in turn.
 pub(crate) struct ReverseProxy {
     pub(crate) upstreams: Arc<Upstreams>,
-    /// How clients reach this proxy: `http` or `https`.
+    /// The scheme by which clients reach this proxy: `http` or `https`.
     pub(crate) scheme: &'static str,
     pub(crate) forwarded: Forwarded,
     /// For a request with all its tries.
@@ -32,7 +32,7 @@ pub(crate) struct ReverseProxy {
     pub(crate) access_log: Option<Arc<AccessLog>>,
 }
 
-/// What becomes of the X-Forwarded fields, by which an upstream is told who asks.
+/// Treatment of the X-Forwarded fields, by which an upstream is told who asks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Forwarded {
     /// Those of a client, which may claim anything, are replaced.
@@ -44,7 +44,7 @@ pub(crate) enum Forwarded {
     Pass,
 }
 
-/// What is remembered of a request.
+/// The context of a request.
 pub(crate) struct Ctx {
     tried: Tried,
     /// For the access log.

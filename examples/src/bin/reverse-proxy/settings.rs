@@ -1,4 +1,4 @@
-//! What flags and the settings file say together.
+//! The settings: flags and the settings file together.
 
 use std::time::Duration;
 

@@ -190,7 +190,7 @@ impl<S: Session> HttpSession<S> {
         self.shutdown().await;
     }
 
-    /// What is known of the connection.
+    /// The digest of the connection.
     pub fn digest(&self) -> Option<&Digest> {
         match self {
             HttpSession::H1(s) => Some(s.digest()),

@@ -170,7 +170,7 @@ impl ConnectionRef {
         self.0.id
     }
 
-    /// What is known of the connection.
+    /// The digest of the connection.
     pub fn digest(&self) -> &Digest {
         &self.0.digest
     }

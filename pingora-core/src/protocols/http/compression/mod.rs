@@ -33,14 +33,14 @@ pub struct DictionaryData {
     pub hash: [u8; 32],
 }
 
-/// How much a body may become when it is decompressed. Beyond that it is cut short with [`COMPRESSION_ERROR`], or
+/// Limits of what a body may become when it is decompressed. Beyond that it is cut short with [`COMPRESSION_ERROR`], or
 /// answered with 502 if nothing of it was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Decompression {
     /// Bytes of the body when decompressed; `None`, the default, for no limit.
     pub max_size: Option<u64>,
-    /// How many times as large as its coding it may be; 1100 by default, which is more than
+    /// The limit of its size as a multiple of that of its coding; 1100 by default, which is more than
     /// gzip can become; `None` for no limit.
     pub max_ratio: Option<u32>,
     /// Bytes of the body up to which the ratio is not looked at: 16 MiB by default.

@@ -109,7 +109,7 @@ impl<'a> RefusedRequest<'a> {
         }
     }
 
-    /// What is known of the connection.
+    /// The digest of the connection.
     pub fn digest(&self) -> Option<&Digest> {
         match self.of {
             Of::Session(session) => session.digest(),

@@ -39,7 +39,7 @@ pub struct HttpSession {
     pub read_timeout: Option<Duration>,
     /// How long the origin may take nothing; `None` for no limit.
     pub write_timeout: Option<Duration>,
-    /// How long the origin may take for the head of its response; `None` for no limit but `read_timeout`, which
+    /// The time that the origin may take for the head of its response; `None` for no limit but `read_timeout`, which
     /// each byte prolongs.
     pub response_header_timeout: Option<Duration>,
 }
@@ -323,7 +323,7 @@ impl HttpSession {
         self.inner.conn.writing = Writing::Broken;
     }
 
-    /// What is known of the connection.
+    /// The digest of the connection.
     pub fn digest(&self) -> &Digest {
         &self.inner.digest
     }

@@ -446,7 +446,7 @@ impl HttpSession {
         self.inner.user_context.take()
     }
 
-    /// What is known of the connection.
+    /// The digest of the connection.
     pub fn digest(&self) -> &Digest {
         self.inner.digest()
     }

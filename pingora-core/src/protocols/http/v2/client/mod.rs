@@ -48,7 +48,7 @@ pub struct Http2Session {
     pub read_timeout: Option<Duration>,
     /// How long the origin may take nothing; `None` for no limit.
     pub write_timeout: Option<Duration>,
-    /// How long the origin may take for the head of its response; `None` for `read_timeout`.
+    /// The time that the origin may take for the head of its response; `None` for `read_timeout`.
     pub response_header_timeout: Option<Duration>,
     /// The connection.
     pub conn: ConnectionRef,
@@ -231,7 +231,7 @@ impl Http2Session {
         }
     }
 
-    /// What is known of the connection.
+    /// The digest of the connection.
     pub fn digest(&self) -> Option<&Digest> {
         Some(self.conn.digest())
     }

@@ -362,7 +362,7 @@ impl HttpSession {
         self.inner.ignore_info_resp = ignore;
     }
 
-    /// What is known of the connection.
+    /// The digest of the connection.
     pub fn digest(&self) -> Option<&Digest> {
         Some(&self.inner.digest)
     }

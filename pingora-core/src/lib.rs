@@ -6,6 +6,8 @@ mod features;
 
 pub mod apps;
 pub mod connectors;
+#[doc(hidden)]
+pub mod exchange;
 pub mod listeners;
 pub mod modules;
 pub mod protocols;

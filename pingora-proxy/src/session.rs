@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::Stream as FuturesStream;
 use pingora_cache::HttpCache;
+use pingora_core::exchange::Upstream;
 use pingora_core::modules::http::{HttpModuleCtx, HttpModules};
 use pingora_core::protocols::http::compression::ResponseCompressionCtx;
 use pingora_core::protocols::http::{HttpTask, ServerSession};
@@ -15,7 +16,6 @@ use pingora_http::ResponseHeader;
 
 use crate::flow::Due;
 use crate::subrequest;
-use crate::upstream::Link;
 use buffered::Buffered;
 
 mod buffered;
@@ -92,7 +92,7 @@ impl Session {
     }
 
     /// Notes what went to the upstream.
-    pub(crate) fn note_sent(&mut self, link: &impl Link) {
+    pub(crate) fn note_sent(&mut self, link: &impl Upstream) {
         self.upstream.body_sent = Some(link.body_bytes_sent());
         self.upstream.write_pending = link.write_pending_time();
     }

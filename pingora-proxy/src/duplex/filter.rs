@@ -10,15 +10,15 @@ use pingora_error::{BError, Error, Result};
 
 use super::Duplex;
 use crate::request_policy::{strip_response, strip_trailers};
-use crate::upstream::Link;
 use crate::ProxyHttp;
+use pingora_core::exchange::Upstream;
 
 impl<SV, C, L> Duplex<'_, SV, C, L>
 where
     SV: ProxyHttp + Send + Sync + 'static,
     SV::CTX: Send + Sync,
     C: custom::Connector,
-    L: Link,
+    L: Upstream,
 {
     /// A piece of the request body: through the modules and the filter to the upstream.
     pub(super) async fn request_piece(

@@ -23,9 +23,9 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use tokio::time::Sleep;
 
 use crate::request_policy::websocket;
-use crate::upstream::Link;
 use crate::{HttpProxy, ProxyHttp, Session};
 use idle::Idle;
+use pingora_core::exchange::Upstream;
 use state::{Message, State, Wants};
 
 /// One exchange between a client and an upstream.
@@ -74,7 +74,7 @@ where
     SV: ProxyHttp + Send + Sync + 'static,
     SV::CTX: Send + Sync,
     C: custom::Connector,
-    L: Link,
+    L: Upstream,
 {
     pub(crate) fn new(
         proxy: &'a HttpProxy<SV, C>,
@@ -106,7 +106,7 @@ where
         if self.session.is_extended_connect() {
             self.accept = websocket::accept(&request).map(Box::new);
         }
-        self.link.queue_header(request).map_err(Error::into_up)?;
+        self.link.queue_head(request).map_err(Error::into_up)?;
         if self.session.is_body_empty() {
             self.request_piece(&mut None, true).await?;
         } else if !self.session.begin_to_send_buffered() {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use log::warn;
 use pingora_core::connectors::http::custom;
+use pingora_core::exchange::Upstream;
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::upstreams::peer::{H1UpgradePolicy, HttpPeer, Peer, ALPN};
 use pingora_error::ErrorType::{H2Downgrade, HTTPStatus, InternalError, InvalidH2, ReadTimedout};
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::duplex::{Duplex, Try};
 use crate::request_policy::{self, websocket};
-use crate::upstream::{H2Link, Link};
+use crate::upstream::H2Upstream;
 use crate::{HttpProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 impl<SV, C> HttpProxy<SV, C>
@@ -119,7 +120,7 @@ where
                 }
                 // Boxed: a request to HTTP/1.1 shall not be larger for it.
                 HttpSession::H2(h2) => {
-                    let mut h2 = H2Link::new(h2, extended);
+                    let mut h2 = H2Upstream::new(h2, extended);
                     let due = session.upstream_due;
                     let exchange = self.exchange(session, ctx, &mut h2, &attempt);
                     let done = match due {
@@ -185,7 +186,7 @@ where
 
     /// Written as a block, which keeps its arguments once: a function keeps them a second time while it waits.
     #[allow(clippy::manual_async_fn, reason = "it is smaller")]
-    fn exchange<'a, L: Link>(
+    fn exchange<'a, L: Upstream>(
         &'a self,
         session: &'a mut Session,
         ctx: &'a mut SV::CTX,

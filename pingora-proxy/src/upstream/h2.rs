@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Version};
+use pingora_core::exchange::Upstream;
 use pingora_core::protocols::http::v2::client::Http2Session;
 use pingora_core::protocols::http::HttpTask;
 use pingora_core::protocols::{Digest, UniqueIDType};
 use pingora_error::Result;
 use pingora_http::RequestHeader;
 
-use super::Link;
 use crate::request_policy::{is_websocket_handshake, websocket};
 
 /// A stream, and what its request asks for.
-pub(crate) struct H2Link<'a> {
+pub(crate) struct H2Upstream<'a> {
     stream: &'a mut Http2Session,
     /// Whether the origin takes WebSockets by extended CONNECT.
     extended: bool,
@@ -25,9 +25,9 @@ pub(crate) struct H2Link<'a> {
     accept: Option<Box<HeaderValue>>,
 }
 
-impl<'a> H2Link<'a> {
+impl<'a> H2Upstream<'a> {
     pub(crate) fn new(stream: &'a mut Http2Session, extended: bool) -> Self {
-        H2Link {
+        H2Upstream {
             stream,
             extended,
             accept: None,
@@ -35,53 +35,49 @@ impl<'a> H2Link<'a> {
     }
 }
 
-impl Link for H2Link<'_> {
+impl Upstream for H2Upstream<'_> {
     fn version(&self) -> Version {
         Version::HTTP_2
     }
 
     fn id(&self) -> UniqueIDType {
-        self.stream.fd()
+        self.stream.id()
     }
 
     fn digest(&self) -> Option<&Digest> {
-        self.stream.digest()
+        Upstream::digest(self.stream)
     }
 
-    fn queue_header(&mut self, mut request: Box<RequestHeader>) -> Result<()> {
+    fn queue_head(&mut self, mut request: Box<RequestHeader>) -> Result<()> {
         if self.extended && is_websocket_handshake(&request) {
             self.accept = websocket::accept(&request).map(Box::new);
             websocket::extend(&mut request);
         }
-        self.stream.queue_header(request)
+        self.stream.queue_head(request)
     }
 
     fn queue_body(&mut self, data: Bytes) -> Result<()> {
-        self.stream.queue_body(data)
+        Upstream::queue_body(self.stream, data)
     }
 
     fn queue_end(&mut self, trailers: Option<&HeaderMap>) -> Result<()> {
-        // The client's end of a tunnel comes after the origin has opened it.
-        if self.stream.awaits_tunnel() {
-            return Ok(());
-        }
-        self.stream.queue_end(trailers.cloned())
+        Upstream::queue_end(self.stream, trailers)
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        self.stream.poll_flush(cx)
+        Upstream::poll_flush(self.stream, cx)
     }
 
     fn queued(&self) -> usize {
-        self.stream.queued()
+        Upstream::queued(self.stream)
     }
 
     fn is_flushed(&self) -> bool {
-        self.stream.is_flushed()
+        Upstream::is_flushed(self.stream)
     }
 
     fn poll_task(&mut self, cx: &mut Context<'_>) -> Poll<Result<HttpTask>> {
-        let mut task = ready!(self.stream.poll_response_task(cx))?;
+        let mut task = ready!(self.stream.poll_task(cx))?;
         if let (Some(accept), HttpTask::Header(header, end)) = (&self.accept, &mut task) {
             if header.status.is_success() {
                 websocket::switched(header, accept)?;
@@ -93,22 +89,22 @@ impl Link for H2Link<'_> {
     }
 
     fn is_content_complete(&self) -> bool {
-        self.stream.is_content_complete()
+        Upstream::is_content_complete(self.stream)
     }
 
     fn has_buffered(&self) -> bool {
-        self.stream.has_buffered()
+        Upstream::has_buffered(self.stream)
     }
 
     fn restart_read_timeout(&mut self) {
-        self.stream.restart_read_timeout()
+        Upstream::restart_read_timeout(self.stream)
     }
 
     fn body_bytes_sent(&self) -> usize {
-        self.stream.body_bytes_sent()
+        Upstream::body_bytes_sent(self.stream)
     }
 
     fn write_pending_time(&self) -> Duration {
-        Duration::ZERO
+        Upstream::write_pending_time(self.stream)
     }
 }

@@ -1,0 +1,62 @@
+//! The sessions of a server.
+
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use pingora_error::{BError, Result};
+
+use super::Downstream;
+use crate::protocols::http::{HttpTask, ServerSession};
+
+impl Downstream for ServerSession {
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
+        self.poll_read_body(cx)
+    }
+
+    fn has_buffered_body(&self) -> bool {
+        ServerSession::has_buffered_body(self)
+    }
+
+    fn is_body_done(&mut self) -> bool {
+        ServerSession::is_body_done(self)
+    }
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<BError> {
+        self.poll_abort(cx)
+    }
+
+    #[inline]
+    fn tells_leave(&self) -> bool {
+        self.is_http2()
+    }
+
+    fn queue(&mut self, task: HttpTask) -> Result<bool> {
+        self.queue_task(task)
+    }
+
+    #[inline]
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        ServerSession::poll_flush(self, cx)
+    }
+
+    #[inline]
+    fn queued(&self) -> usize {
+        ServerSession::queued(self)
+    }
+
+    fn is_flushed(&self) -> bool {
+        ServerSession::is_flushed(self)
+    }
+
+    fn has_room(&self) -> bool {
+        ServerSession::has_room(self)
+    }
+
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        ServerSession::poll_room(self, cx)
+    }
+
+    fn has_whole_response(&self) -> bool {
+        ServerSession::has_whole_response(self)
+    }
+}

@@ -15,6 +15,11 @@ use pingora_core::protocols::http::conditional_filter::{
 use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 
+mod body;
+
+#[allow(unused_imports, reason = "its users come next")]
+pub(crate) use body::RangeBodyFilter;
+
 /// Which part of a body is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RangeType {
@@ -83,7 +88,7 @@ impl MultiRangeInfo {
     }
 
     /// What stands before the bytes of a part.
-    fn part_header(&self, range: &Range<usize>) -> String {
+    pub(crate) fn part_header(&self, range: &Range<usize>) -> String {
         let boundary = &self.boundary;
         let content_type = match &self.content_type {
             Some(content_type) => format!("Content-Type: {content_type}\r\n"),
@@ -94,7 +99,7 @@ impl MultiRangeInfo {
     }
 
     /// What stands after the last part.
-    fn end(&self) -> String {
+    pub(crate) fn end(&self) -> String {
         format!("\r\n--{}--\r\n", self.boundary)
     }
 }

@@ -1,6 +1,7 @@
 //! Names that this crate knows: their spelling, and a way to them that parses and allocates nothing.
 
 use crate::case_header_name::{is_same_name, CaseHeaderName};
+use crate::field_rules::FieldRules;
 use crate::names::{is_equal, Names};
 use http::header::{HeaderName, InvalidHeaderName};
 
@@ -16,6 +17,8 @@ pub(crate) struct Known {
     title: &'static str,
     /// The set of this name alone, if it belongs to those that proxies ask for.
     pub(crate) names: Names,
+    /// What a proxy does with it.
+    pub(crate) rules: FieldRules,
     /// Its place in the table.
     pub(crate) number: u8,
 }
@@ -29,7 +32,8 @@ macro_rules! known_names {
             line: concat!($spelling, ": "),
             spelling: CaseHeaderName::in_place($spelling.as_bytes()),
             title: $spelling,
-            names: Names::of($lower),
+            names: Names::only_lower($lower),
+            rules: FieldRules::of_lower($lower),
             number: number_of($lower),
         }),*];
         const LOWER: &[&str] = &[$($lower),*];

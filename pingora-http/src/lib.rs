@@ -12,6 +12,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod case_header_name;
+mod field_rules;
 mod fields;
 mod known;
 mod names;
@@ -26,6 +27,8 @@ pub mod host;
 pub mod prelude;
 
 pub use case_header_name::IntoCaseHeaderName;
+#[doc(hidden)]
+pub use field_rules::FieldRules;
 pub use fields::HeaderNameVariant;
 #[doc(hidden)]
 pub use fields::RawFields;

@@ -1,5 +1,6 @@
 //! Which of a few field names a header has.
 
+use crate::field_rules::FieldRules;
 use crate::host::is_valid_host;
 use crate::known::Known;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
@@ -49,13 +50,14 @@ names! {
 }
 
 impl Names {
-    /// Those that speak of a connection in every message, and that HTTP/2 therefore has no place for (RFC 9113
-    /// section 8.2.2).
-    pub const OF_CONNECTION: Names = Names::CONNECTION
-        .or(Names::KEEP_ALIVE)
-        .or(Names::PROXY_CONNECTION)
-        .or(Names::TRANSFER_ENCODING)
-        .or(Names::UPGRADE);
+    /// Those of a connection, which HTTP/2 has no place for: [`FieldRules::NOT_IN_HTTP2`].
+    pub const OF_CONNECTION: Names = FieldRules::NOT_IN_HTTP2.names();
+
+    /// Those that are never forwarded as they are: [`FieldRules::HOP_BY_HOP`].
+    pub const HOP_BY_HOP: Names = FieldRules::HOP_BY_HOP.names();
+
+    /// Those of a request that are meant for the proxy which receives it: [`FieldRules::FOR_THIS_PROXY`].
+    pub const FOR_THIS_PROXY: Names = FieldRules::FOR_THIS_PROXY.names();
 
     /// The set of this name alone: empty for most names.
     pub fn only(name: &HeaderName) -> Names {
@@ -83,7 +85,7 @@ impl Names {
     }
 
     /// The set of a name in lower case: empty for most.
-    pub(crate) const fn of(name: &str) -> Names {
+    pub(crate) const fn only_lower(name: &str) -> Names {
         let mut place = 0;
         while place < LOWER.len() {
             if is_equal(LOWER[place].as_bytes(), name.as_bytes()) {
@@ -340,7 +342,7 @@ mod tests {
         let there = |header: &ResponseHeader| {
             LOWER
                 .iter()
-                .filter(|name| header.may_have(Names::of(name)))
+                .filter(|name| header.may_have(Names::only_lower(name)))
                 .copied()
                 .collect::<Vec<_>>()
         };
@@ -478,14 +480,14 @@ mod tests {
     #[test]
     fn bits_and_names_agree() {
         for (place, lower) in LOWER.iter().enumerate() {
-            assert_eq!(Names::of(lower), Names(1 << place));
+            assert_eq!(Names::only_lower(lower), Names(1 << place));
             assert_eq!(IN_ORDER[place].as_str(), *lower);
             assert_eq!(
                 Known::of(&IN_ORDER[place]).unwrap().names,
                 Names(1 << place)
             );
         }
-        assert_eq!(Names::of("x"), Names::default());
-        assert_eq!(Names::of(""), Names::default());
+        assert_eq!(Names::only_lower("x"), Names::default());
+        assert_eq!(Names::only_lower(""), Names::default());
     }
 }

@@ -9,7 +9,7 @@
 //! | field | what becomes of it |
 //! |---|---|
 //! | Connection | removed, or written anew for what is kept |
-//! | Keep-Alive, Proxy-Connection | removed |
+//! | Keep-Alive, Proxy-Connection, HTTP2-Settings | removed |
 //! | Proxy-Authorization | removed: its credentials are meant for this proxy (RFC 9110 section 11.7.2) |
 //! | TE | `trailers` is kept if the client may say so (RFC 9110 section 10.1.4): trailers of a response are relayed; everything else is removed |
 //! | Upgrade | as `h1_upgrade` says |
@@ -44,7 +44,7 @@ use http::header::{self, HeaderMap, HeaderName};
 use http::{Method, StatusCode, Version};
 use pingora_core::upstreams::peer::{H1UpgradePolicy, HttpUpstreamRequestPolicy};
 use pingora_error::{Error, ErrorType, Result};
-use pingora_http::{Names, RequestHeader, ResponseHeader};
+use pingora_http::{FieldRules, Names, RequestHeader, ResponseHeader};
 
 pub(crate) use host::{origin_form, reconcile_host};
 pub(crate) use http2::{check_for_h2, from_h2, say_empty};
@@ -54,10 +54,8 @@ pub(crate) use trailers::strip_trailers;
 /// More elements in Connection than any client needs; each costs work and may name a field.
 const MAX_CONNECTION_OPTIONS: usize = 10;
 
-/// All that a proxy deals with by name.
-const HOP_BY_HOP: Names = Names::OF_CONNECTION
-    .or(Names::PROXY_AUTHORIZATION)
-    .or(Names::TE);
+/// What a proxy deals with by name in a request.
+const BY_NAME: Names = Names::HOP_BY_HOP.or(Names::FOR_THIS_PROXY);
 
 /// Whether a received request is like most: nothing in it can be refused on its way to an upstream, and it does not ask
 /// to leave HTTP.
@@ -84,7 +82,7 @@ pub(crate) fn apply(
     policy: &HttpUpstreamRequestPolicy,
     received: Version,
 ) -> Result<()> {
-    if !req.may_have(HOP_BY_HOP) {
+    if !req.may_have(BY_NAME) {
         return Ok(());
     }
     if policy.strip_connection_nominated && req.may_have(Names::CONNECTION) {
@@ -111,7 +109,7 @@ pub(crate) fn apply(
         (false, true) => Names::UPGRADE.or(Names::TRANSFER_ENCODING),
         (false, false) => Names::TRANSFER_ENCODING,
     };
-    req.remove_any(HOP_BY_HOP.without(kept));
+    req.remove_any(BY_NAME.without(kept));
     if upgrade {
         req.insert_header("Connection", "Upgrade")?;
     } else if trailers {
@@ -130,12 +128,12 @@ pub(crate) fn apply(
 /// must have (RFC 9110 section 15.5.22). Transfer-Encoding stays for HTTP/1.1, where the session
 /// frames the body by it, and so does Content-Length, whatever Connection says.
 pub(crate) fn strip_response(resp: &mut ResponseHeader, to: Version) {
-    if !resp.may_have(HOP_BY_HOP) {
+    if !resp.may_have(Names::HOP_BY_HOP) {
         return;
     }
     // Connection only says what most origins have it say: whether the connection is kept.
     let index = resp.index();
-    if index.has_only(Names::CONNECTION, HOP_BY_HOP) && index.connection().is_some() {
+    if index.has_only(Names::CONNECTION, Names::HOP_BY_HOP) && index.connection().is_some() {
         resp.remove_any(Names::CONNECTION);
         return;
     }
@@ -156,7 +154,7 @@ pub(crate) fn strip_response(resp: &mut ResponseHeader, to: Version) {
         StatusCode::UPGRADE_REQUIRED => Names::UPGRADE.or(Names::TRANSFER_ENCODING),
         _ => Names::TRANSFER_ENCODING,
     };
-    resp.remove_any(Names::OF_CONNECTION.without(kept));
+    resp.remove_any(Names::HOP_BY_HOP.without(kept));
 }
 
 /// The extension fields that Connection names, after the checks that [`apply`] documents.
@@ -176,7 +174,7 @@ fn nominated(headers: &HeaderMap, reject_malformed: bool) -> Result<Vec<HeaderNa
             continue;
         }
         if let Some(name) = extension(option) {
-            if is_protected(name.as_str()) {
+            if FieldRules::of(&name).has_any(FieldRules::PROTECTED) {
                 return Err(refusal("Connection names a protected field"));
             }
             names.push(name);
@@ -192,22 +190,7 @@ fn extension(option: &[u8]) -> Option<HeaderName> {
         return None;
     }
     let name = HeaderName::from_bytes(option).ok()?;
-    (!Names::only(&name).has_any(HOP_BY_HOP)).then_some(name)
-}
-
-/// Fields that tell an origin how long a request is, which site it is for and where it came from.
-fn is_protected(name: &str) -> bool {
-    matches!(
-        name,
-        "host"
-            | "content-length"
-            | "forwarded"
-            | "via"
-            | "x-real-ip"
-            | "x-client-ip"
-            | "true-client-ip"
-            | "cf-connecting-ip"
-    ) || name.starts_with("x-forwarded-")
+    (!Names::only(&name).has_any(BY_NAME)).then_some(name)
 }
 
 /// Whether an Upgrade field may stay, together with its connection option.

@@ -113,6 +113,7 @@ fn hop_by_hop_fields_are_removed_and_framing_is_kept() {
         ("TE", "gzip;q=0.5"),
         ("Transfer-Encoding", "chunked"),
         ("Upgrade", "h2c"),
+        ("HTTP2-Settings", "AAMAAABkAAQAAP__"),
         ("Authorization", "Basic eA=="),
     ];
     let left = [
@@ -184,6 +185,9 @@ fn to_name_a_protected_field_is_refused() {
         "X-Forwarded-Anything",
         "X-Real-IP",
         "CF-Connecting-IP",
+        "CF-IPCountry",
+        "Client-IP",
+        "X-Original-URL",
     ] {
         assert!(refused(standard(), &[("Connection", name)]), "{name}");
         let off = HttpUpstreamRequestPolicy {
@@ -396,6 +400,8 @@ fn a_response_loses_what_describes_the_other_connection() {
         ("X-Hop", "1"),
         ("Keep-Alive", "timeout=5"),
         ("Proxy-Connection", "close"),
+        ("TE", "gzip"),
+        ("HTTP2-Settings", "AAMAAABkAAQAAP__"),
         ("Upgrade", "h2,h2c"),
         ("Transfer-Encoding", "chunked"),
         ("Proxy-Authenticate", "Basic"),

@@ -9,7 +9,7 @@ use base64::prelude::{Engine as _, BASE64_STANDARD};
 use http::{header, HeaderValue, Method, StatusCode};
 use pingora_core::upstreams::peer::H1UpgradePolicy;
 use pingora_error::{Error, ErrorType, Result};
-use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_http::{FieldRules, RequestHeader, ResponseHeader};
 use sha1::{Digest, Sha1};
 
 /// The protocol that an extended CONNECT asks for.
@@ -83,13 +83,9 @@ pub(crate) fn extend(req: &mut RequestHeader) {
     req.set_method(Method::CONNECT);
     req.extensions_mut()
         .insert(h2::ext::Protocol::from_static("websocket"));
-    for of_http1 in [
-        header::UPGRADE,
-        header::CONNECTION,
-        header::SEC_WEBSOCKET_KEY,
-        header::CONTENT_LENGTH,
-    ] {
-        req.remove_header(&of_http1);
+    let of_http1 = FieldRules::HTTP1_HANDSHAKE.fields();
+    for name in of_http1.chain([header::UPGRADE, header::CONNECTION, header::CONTENT_LENGTH]) {
+        req.remove_header(&name);
     }
 }
 

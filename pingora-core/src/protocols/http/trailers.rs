@@ -1,19 +1,11 @@
 //! What may stand behind a body, in either direction and version (RFC 9110 section 6.5.1).
 
 use http::header::{HeaderMap, HeaderName};
-use pingora_http::Names;
-
-/// Fields by which a message is read, or that speak of one connection: behind a body they are too late, and who merges
-/// trailers into the head must not be told there that the message is another one.
-const NEVER: Names = Names::OF_CONNECTION
-    .or(Names::CONTENT_LENGTH)
-    .or(Names::HOST)
-    .or(Names::TE)
-    .or(Names::TRAILER);
+use pingora_http::FieldRules;
 
 /// Whether a field of this name is sent behind a body.
 pub(crate) fn may_be_sent(name: &HeaderName) -> bool {
-    !Names::only(name).has_any(NEVER)
+    !FieldRules::of(name).has_any(FieldRules::NOT_IN_TRAILERS)
 }
 
 /// The trailers that are sent.
@@ -38,17 +30,7 @@ mod tests {
     fn what_is_sent() {
         let sent = ["grpc-status", "retry-after", "set-cookie", "x-sum", "hosts"];
         let mut trailers = HeaderMap::new();
-        let never = [
-            "connection",
-            "content-length",
-            "host",
-            "keep-alive",
-            "proxy-connection",
-            "te",
-            "trailer",
-            "transfer-encoding",
-            "upgrade",
-        ];
+        let never = ["content-length", "content-type", "host", "te", "upgrade"];
         for name in never.into_iter().chain(sent) {
             trailers.append(name, HeaderValue::from_static("1"));
             trailers.append(name, HeaderValue::from_static("2"));

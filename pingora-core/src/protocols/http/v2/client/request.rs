@@ -64,15 +64,12 @@ fn authority(bytes: &[u8]) -> Result<Authority> {
 
 /// Takes out what speaks of the connection; of TE, `trailers` stays.
 fn strip(req: &mut RequestHeader) -> Result<()> {
-    // RFC 7540 section 3.2.1: HTTP2-Settings is of a connection that was to become one of HTTP/2.
-    req.remove_any(Names::OF_CONNECTION.or(Names::HTTP2_SETTINGS));
-    if req.may_have(Names::TE) {
-        let trailers = framing::members(&req.headers, header::TE)
+    let trailers = req.may_have(Names::TE)
+        && framing::members(&req.headers, header::TE)
             .any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
-        req.remove_any(Names::TE);
-        if trailers {
-            req.insert_header(header::TE, HeaderValue::from_static("trailers"))?;
-        }
+    req.remove_any(Names::HOP_BY_HOP);
+    if trailers {
+        req.insert_header(header::TE, HeaderValue::from_static("trailers"))?;
     }
     Ok(())
 }

@@ -10,12 +10,12 @@ use http::{Method, Request};
 use log::debug;
 use pingora_error::ErrorType::{HandshakeError, InvalidHTTPHeader};
 use pingora_error::{Error, Result};
-use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_http::{Names, RequestHeader, ResponseHeader};
 
 use super::super::conn_state::ConnState;
 use super::super::guard::{self, Guard};
 use super::super::stream_error;
-use super::write::{message, NEVER};
+use super::write::message;
 use super::{check, H2Options, HttpSession};
 use crate::protocols::http::RefusedRequest;
 use crate::protocols::{Digest, Stream};
@@ -165,7 +165,7 @@ fn answered(
     (mut head, body): (ResponseHeader, Bytes),
     request: &RequestHeader,
 ) -> bool {
-    head.remove_any(NEVER);
+    head.remove_any(Names::HOP_BY_HOP);
     let end = body.is_empty() || request.method == Method::HEAD;
     match respond.send_response(message(&head), end) {
         Ok(mut send) if !end => send.send_data(body, true).is_ok(),

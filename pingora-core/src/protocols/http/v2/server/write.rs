@@ -4,12 +4,12 @@ use std::task::{ready, Context, Poll};
 
 use bytes::Bytes;
 use h2::{Reason, SendStream};
-use http::header::{CONTENT_LENGTH, DATE, SEC_WEBSOCKET_ACCEPT};
+use http::header::{CONTENT_LENGTH, DATE};
 use http::{HeaderMap, Response, StatusCode, Version};
 use log::warn;
 use pingora_error::ErrorType::{InternalError, WriteError, WriteTimedout};
 use pingora_error::{Error, Result};
-use pingora_http::{Names, ResponseHeader};
+use pingora_http::{FieldRules, Names, ResponseHeader};
 
 use super::super::conn_state::ConnState;
 use super::super::out::Sent;
@@ -19,9 +19,6 @@ use super::{HttpSession, Tunnel, Writing, INFORMATIONAL, WRITE_TIMEOUT};
 use crate::protocols::http::v1::due_in;
 use crate::protocols::http::v1::proto::framing::{self, Answered};
 use crate::protocols::http::{date, HttpTask};
-
-/// What a response cannot say in HTTP/2. TE is a request's.
-pub(super) const NEVER: Names = Names::OF_CONNECTION.or(Names::TE);
 
 impl HttpSession {
     /// Writes a response head. A 1xx may be followed by further heads; `end` says that no body follows
@@ -66,7 +63,7 @@ impl HttpSession {
         if self.inner.writing != Writing::Head || self.inner.ignore_info_resp {
             return Ok(());
         }
-        header.remove_any(NEVER);
+        header.remove_any(Names::HOP_BY_HOP);
         self.inner.informed += size(&header);
         if self.inner.informed > INFORMATIONAL {
             // No window holds them back, and a client does without.
@@ -79,7 +76,7 @@ impl HttpSession {
     }
 
     fn write_final(&mut self, mut header: Box<ResponseHeader>, end: bool) -> Result<()> {
-        header.remove_any(NEVER);
+        header.remove_any(Names::HOP_BY_HOP);
         let tunnel = self.opens_tunnel(header.status);
         if tunnel {
             self.open_tunnel(&mut header)?;
@@ -123,8 +120,9 @@ impl HttpSession {
         header.remove_header(&CONTENT_LENGTH);
         if self.inner.tunnel == Tunnel::Extended {
             header.set_status(StatusCode::OK)?;
-            // RFC 8441 section 5: the key and its answer are of HTTP/1.1.
-            header.remove_header(&SEC_WEBSOCKET_ACCEPT);
+            for of_http1 in FieldRules::HTTP1_HANDSHAKE.fields() {
+                header.remove_header(&of_http1);
+            }
         }
         self.inner.tunnel = Tunnel::Open;
         Ok(())

@@ -4,6 +4,7 @@
 pub mod access_log;
 pub mod address;
 pub mod allocator;
+pub mod caching;
 pub mod calendar;
 pub mod certificates;
 pub mod logging;

@@ -15,6 +15,7 @@ pub mod custom;
 pub mod date;
 pub mod error_resp;
 pub mod server;
+pub mod subrequest;
 pub(crate) mod trailers;
 pub mod v1;
 pub mod v2;

@@ -9,6 +9,7 @@ use pingora_error::{Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::custom::server::Session as CustomSession;
+use super::subrequest::server::HttpSession as SessionSubrequest;
 use super::v1::proto::Refusal;
 use super::v1::server::{HttpSession as SessionV1, Inner};
 use super::v2::server::{HttpSession as SessionV2, Idle};
@@ -21,6 +22,8 @@ pub enum Session {
     H1(SessionV1),
     /// HTTP/2: one stream.
     H2(SessionV2),
+    /// A request that the proxy makes to itself.
+    Subrequest(SessionSubrequest),
     /// A protocol of the user's own.
     Custom(Box<dyn CustomSession>),
 }
@@ -31,6 +34,7 @@ macro_rules! each {
         match $session {
             Session::H1($s) => $each,
             Session::H2($s) => $each,
+            Session::Subrequest($s) => $each,
             Session::Custom($s) => $each,
         }
     };
@@ -41,7 +45,7 @@ macro_rules! h1 {
     ($session:expr, $s:ident => $h1:expr, else $other:expr) => {
         match $session {
             Session::H1($s) => $h1,
-            Session::H2(_) | Session::Custom(_) => $other,
+            Session::H2(_) | Session::Subrequest(_) | Session::Custom(_) => $other,
         }
     };
 }
@@ -66,6 +70,11 @@ impl Session {
         Session::H2(session)
     }
 
+    /// A session for a request that the proxy makes to itself.
+    pub fn new_subrequest(session: SessionSubrequest) -> Self {
+        Session::Subrequest(session)
+    }
+
     /// A session of a protocol of the user's own.
     pub fn new_custom(session: Box<dyn CustomSession>) -> Self {
         Session::Custom(session)
@@ -80,7 +89,7 @@ impl Session {
     pub fn as_http2(&self) -> Option<&SessionV2> {
         match self {
             Session::H2(s) => Some(s),
-            Session::H1(_) | Session::Custom(_) => None,
+            Session::H1(_) | Session::Subrequest(_) | Session::Custom(_) => None,
         }
     }
 
@@ -88,7 +97,23 @@ impl Session {
     pub fn watch_h2_stream_close(&mut self) -> Option<Idle<'_>> {
         match self {
             Session::H2(s) => Some(s.idle()),
-            Session::H1(_) | Session::Custom(_) => None,
+            Session::H1(_) | Session::Subrequest(_) | Session::Custom(_) => None,
+        }
+    }
+
+    /// The session, if it is a subrequest.
+    pub fn as_subrequest(&self) -> Option<&SessionSubrequest> {
+        match self {
+            Session::Subrequest(s) => Some(s),
+            Session::H1(_) | Session::H2(_) | Session::Custom(_) => None,
+        }
+    }
+
+    /// The session, if it is a subrequest.
+    pub fn as_subrequest_mut(&mut self) -> Option<&mut SessionSubrequest> {
+        match self {
+            Session::Subrequest(s) => Some(s),
+            Session::H1(_) | Session::H2(_) | Session::Custom(_) => None,
         }
     }
 
@@ -96,7 +121,7 @@ impl Session {
     pub fn as_custom(&self) -> Option<&dyn CustomSession> {
         match self {
             Session::Custom(s) => Some(s.as_ref()),
-            Session::H1(_) | Session::H2(_) => None,
+            Session::H1(_) | Session::H2(_) | Session::Subrequest(_) => None,
         }
     }
 
@@ -104,7 +129,7 @@ impl Session {
     pub fn as_custom_mut(&mut self) -> Option<&mut Box<dyn CustomSession>> {
         match self {
             Session::Custom(s) => Some(s),
-            Session::H1(_) | Session::H2(_) => None,
+            Session::H1(_) | Session::H2(_) | Session::Subrequest(_) => None,
         }
     }
 
@@ -120,7 +145,7 @@ impl Session {
 
     /// Whether it is a request that the proxy makes to itself.
     pub fn is_subrequest(&self) -> bool {
-        false
+        matches!(self, Session::Subrequest(_))
     }
 
     /// The kind of session in a word, for logs.
@@ -128,6 +153,7 @@ impl Session {
         match self {
             Session::H1(_) => "HTTP/1.x",
             Session::H2(_) => "HTTP/2",
+            Session::Subrequest(_) => "subrequest",
             Session::Custom(_) => "custom",
         }
     }
@@ -145,6 +171,7 @@ impl Session {
             Session::H1(s) => Ok(s.read_request().await?.is_some()),
             // A stream begins with its request.
             Session::H2(s) => s.read_empty_body().await.map(|()| true),
+            Session::Subrequest(s) => Ok(s.read_request().await?.is_some()),
             // A custom session is made with it.
             Session::Custom(_) => Ok(true),
         }
@@ -176,6 +203,7 @@ impl Session {
         match self {
             Session::H1(s) => s.get_headers_raw_bytes(),
             Session::H2(s) => s.pseudo_raw_h1_request_header(),
+            Session::Subrequest(s) => s.get_headers_raw_bytes(),
             Session::Custom(s) => s.pseudo_raw_h1_request_header(),
         }
     }
@@ -196,6 +224,7 @@ impl Session {
         match self {
             Session::H1(s) => s.read_body_bytes().await,
             Session::H2(s) => s.read_body_bytes().await,
+            Session::Subrequest(s) => s.read_body_bytes().await,
             Session::Custom(s) => s.read_body_bytes().await,
         }
     }
@@ -263,6 +292,7 @@ impl Session {
         match self {
             Session::H1(s) => s.write_response_header(resp).await,
             Session::H2(s) => s.write_response_header(resp, false),
+            Session::Subrequest(s) => s.write_response_header(resp).await,
             Session::Custom(s) => s.write_response_header(resp, false).await,
         }
     }
@@ -275,6 +305,7 @@ impl Session {
         match self {
             Session::H1(s) => s.write_response_header_ref(resp).await,
             Session::H2(s) => s.write_response_header_ref(resp, false),
+            Session::Subrequest(s) => s.write_response_header_ref(resp).await,
             Session::Custom(s) => s.write_response_header_ref(resp, false).await,
         }
     }
@@ -290,6 +321,7 @@ impl Session {
                 let header = ResponseHeader::build(100, Some(0))?;
                 s.write_response_header(Box::new(header), false)
             }
+            Session::Subrequest(s) => s.write_continue_response().await,
             Session::Custom(s) => {
                 let header = ResponseHeader::build(100, Some(0))?;
                 s.write_response_header(Box::new(header), false).await
@@ -314,6 +346,10 @@ impl Session {
                 Ok(())
             }
             Session::H2(s) => s.write_body(data, end).await,
+            Session::Subrequest(s) => {
+                let task = HttpTask::Body(Some(data), end);
+                s.response_duplex_vec(vec![task]).await.map(|_| ())
+            }
             Session::Custom(s) => s.write_body(data, end).await,
         }
     }
@@ -329,6 +365,7 @@ impl Session {
                 s.response_duplex_vec(vec![task]).await.map(|_| ())
             }
             Session::H2(s) => s.write_trailers(trailers),
+            Session::Subrequest(s) => s.write_trailers(Some(Box::new(trailers))).await,
             Session::Custom(s) => s.write_trailers(trailers).await,
         }
     }
@@ -341,6 +378,7 @@ impl Session {
         match self {
             Session::H1(s) => s.finish_body().await.map(|_| ()),
             Session::H2(s) => s.finish_and_flush().await,
+            Session::Subrequest(s) => s.finish().await.map(|_| ()),
             Session::Custom(s) => s.finish().await,
         }
     }
@@ -353,6 +391,7 @@ impl Session {
         match self {
             Session::H1(s) => s.reuse().await,
             Session::H2(mut s) => s.finish_and_flush().await.map(|()| None),
+            Session::Subrequest(mut s) => s.finish().await.map(|_| None),
             Session::Custom(mut s) => s.finish().await.map(|()| None),
         }
     }
@@ -368,7 +407,7 @@ impl Session {
     /// Whether messages can be queued and written later.
     pub fn supports_proxy_task_api(&self) -> bool {
         match self {
-            Session::H1(_) | Session::H2(_) => true,
+            Session::H1(_) | Session::H2(_) | Session::Subrequest(_) => true,
             Session::Custom(s) => s.proxy_tasks_enabled(),
         }
     }
@@ -379,6 +418,7 @@ impl Session {
             Session::H1(s) => s.set_proxy_tasks_enabled(enabled),
             // It always works.
             Session::H2(_) => {}
+            Session::Subrequest(s) => s.set_proxy_tasks_enabled(enabled),
             Session::Custom(s) => s.set_proxy_tasks_enabled(enabled),
         }
     }
@@ -414,6 +454,7 @@ impl Session {
         match self {
             Session::H1(s) => s.is_upgrade_req(),
             Session::H2(s) => s.is_tunnel_req(),
+            Session::Subrequest(s) => s.is_upgrade_req(),
             Session::Custom(s) => s.is_upgrade_req(),
         }
     }
@@ -423,6 +464,7 @@ impl Session {
         match self {
             Session::H1(s) => s.is_upgrade(header),
             Session::H2(s) => s.is_tunnel_req().then(|| s.opens_tunnel(header.status)),
+            Session::Subrequest(s) => s.is_upgrade(header),
             Session::Custom(_) => None,
         }
     }
@@ -432,6 +474,7 @@ impl Session {
         match self {
             Session::H1(s) => s.was_upgraded(),
             Session::H2(s) => s.is_tunnel(),
+            Session::Subrequest(s) => s.was_upgraded(),
             Session::Custom(s) => s.was_upgraded(),
         }
     }

@@ -74,6 +74,7 @@ impl Session {
         match self {
             Session::H1(s) => s.set_ignore_info_resp(ignore),
             Session::H2(s) => s.set_ignore_info_resp(ignore),
+            Session::Subrequest(s) => s.set_ignore_info_resp(ignore),
             Session::Custom(_) => {}
         }
     }
@@ -113,9 +114,13 @@ impl Session {
         h1!(self, s => s.take_connection_user_context(), else None)
     }
 
-    /// Notes that the proxy has given up on the request. Who asked for it sees its connection end.
+    /// Notes that the proxy has given up on the request. A client sees its connection end; the parent of a subrequest is
+    /// told the error.
     pub fn on_proxy_failure(&mut self, e: Box<Error>) {
-        error!("proxy failure: {e}");
+        match self {
+            Session::Subrequest(s) => s.on_proxy_failure(e),
+            Session::H1(_) | Session::H2(_) | Session::Custom(_) => error!("proxy failure: {e}"),
+        }
     }
 
     /// What is known of the connection.
@@ -123,6 +128,7 @@ impl Session {
         match self {
             Session::H1(s) => Some(s.digest()),
             Session::H2(s) => s.digest(),
+            Session::Subrequest(s) => s.digest(),
             Session::Custom(s) => s.digest(),
         }
     }
@@ -132,6 +138,7 @@ impl Session {
         match self {
             Session::H1(s) => Some(s.digest_mut()),
             Session::H2(s) => s.digest_mut(),
+            Session::Subrequest(s) => s.digest_mut(),
             Session::Custom(s) => s.digest_mut(),
         }
     }
@@ -160,11 +167,12 @@ impl Session {
         }
     }
 
-    /// Closes the connection, or gives up the HTTP/2 stream unless its response is complete.
+    /// Closes the connection, or gives up the subrequest, or the HTTP/2 stream unless its response is complete.
     pub async fn shutdown(&mut self) {
         match self {
             Session::H1(s) => s.shutdown().await,
             Session::H2(s) => s.shutdown(),
+            Session::Subrequest(s) => s.shutdown(),
             Session::Custom(s) => s.shutdown(1, "shutdown").await,
         }
     }

@@ -28,6 +28,7 @@ impl Session {
         let own = match self {
             Session::H1(s) => s.alarm(),
             Session::H2(s) => s.alarm(),
+            Session::Subrequest(s) => s.alarm(),
             Session::Custom(_) => return,
         };
         match upstream {
@@ -60,6 +61,7 @@ impl Session {
         match self {
             Session::H1(s) => s.shutdown_stage() != Stage::Running,
             Session::H2(s) => s.is_shutting_down(),
+            Session::Subrequest(s) => s.is_shutting_down(),
             Session::Custom(_) => false,
         }
     }
@@ -70,7 +72,7 @@ impl Session {
         match self {
             Session::H1(s) => s.is_reused(),
             Session::H2(_) => true,
-            Session::Custom(_) => false,
+            Session::Subrequest(_) | Session::Custom(_) => false,
         }
     }
 
@@ -93,6 +95,7 @@ impl Session {
         match self {
             Session::H1(s) => s.poll_read_body(cx),
             Session::H2(s) => s.poll_read_body(cx),
+            Session::Subrequest(s) => s.poll_read_body(cx),
             Session::Custom(s) => s.read_body_bytes().as_mut().poll(cx),
         }
     }
@@ -103,6 +106,7 @@ impl Session {
         match self {
             Session::H1(s) => s.poll_abort(cx),
             Session::H2(s) => s.poll_abort(cx),
+            Session::Subrequest(s) => s.poll_abort(cx),
             Session::Custom(s) => match s.read_body_or_idle(true).as_mut().poll(cx) {
                 Poll::Ready(Err(e)) => Poll::Ready(e),
                 _ => Poll::Pending,
@@ -116,6 +120,7 @@ impl Session {
         match self {
             Session::H1(s) => s.queue_task(task),
             Session::H2(s) => s.queue_task(task),
+            Session::Subrequest(s) => s.queue_task(task),
             Session::Custom(s) => {
                 let end = task.is_end();
                 s.send_proxy_task(task);
@@ -148,6 +153,7 @@ impl Session {
         match self {
             Session::H1(s) => s.poll_flush(cx),
             Session::H2(s) => s.poll_flush(cx),
+            Session::Subrequest(s) => s.poll_flush(cx),
             Session::Custom(s) if !s.has_pending_proxy_tasks() => Poll::Ready(Ok(())),
             Session::Custom(s) => s.write_proxy_tasks().as_mut().poll(cx).map_ok(|_| ()),
         }
@@ -160,6 +166,7 @@ impl Session {
         match self {
             Session::H1(s) => s.queued(),
             Session::H2(s) => s.queued(),
+            Session::Subrequest(s) => s.queued(),
             Session::Custom(_) => 0,
         }
     }
@@ -169,7 +176,7 @@ impl Session {
     pub fn has_room(&self) -> bool {
         match self {
             Session::H2(s) => s.has_room(),
-            Session::H1(_) | Session::Custom(_) => true,
+            Session::H1(_) | Session::Subrequest(_) | Session::Custom(_) => true,
         }
     }
 
@@ -178,7 +185,7 @@ impl Session {
     pub fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         match self {
             Session::H2(s) => s.poll_room(cx),
-            Session::H1(_) | Session::Custom(_) => Poll::Ready(Ok(())),
+            Session::H1(_) | Session::Subrequest(_) | Session::Custom(_) => Poll::Ready(Ok(())),
         }
     }
 
@@ -187,7 +194,7 @@ impl Session {
     pub fn is_extended_connect(&self) -> bool {
         match self {
             Session::H2(s) => s.is_extended_connect(),
-            Session::H1(_) | Session::Custom(_) => false,
+            Session::H1(_) | Session::Subrequest(_) | Session::Custom(_) => false,
         }
     }
 
@@ -197,6 +204,7 @@ impl Session {
         match self {
             Session::H1(s) => s.is_flushed(),
             Session::H2(s) => s.is_flushed(),
+            Session::Subrequest(s) => s.is_flushed(),
             Session::Custom(s) => !s.has_pending_proxy_tasks(),
         }
     }
@@ -207,6 +215,7 @@ impl Session {
         match self {
             Session::H1(s) => s.request_trailers(),
             Session::H2(s) => s.request_trailers(),
+            Session::Subrequest(s) => s.request_trailers(),
             Session::Custom(_) => None,
         }
     }
@@ -217,6 +226,7 @@ impl Session {
         match self {
             Session::H1(s) => s.has_whole_response(),
             Session::H2(s) => s.has_whole_response(),
+            Session::Subrequest(s) => s.has_whole_response(),
             Session::Custom(_) => false,
         }
     }
@@ -227,7 +237,7 @@ impl Session {
         match self {
             Session::H1(s) => s.note_failure(e),
             Session::H2(s) => s.note_failure(e),
-            Session::Custom(_) => {}
+            Session::Subrequest(_) | Session::Custom(_) => {}
         }
     }
 }

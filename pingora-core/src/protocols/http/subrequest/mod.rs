@@ -1,0 +1,3 @@
+//! Requests that a proxy makes to itself.
+
+pub mod server;

@@ -1,0 +1,77 @@
+//! The head of a subrequest, made of its parent's.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, COOKIE, HOST, TRANSFER_ENCODING};
+use http::{HeaderValue, Method, Version};
+use pingora_error::ErrorType::InvalidHTTPHeader;
+use pingora_error::{BError, Error, Result};
+use pingora_http::RequestHeader;
+
+use super::common;
+use crate::protocols::http::server::Session;
+use crate::protocols::http::v1::proto::Refusal;
+
+/// Copies the head of a request. One that is not of HTTP/1.x becomes so, as far as it can be said there.
+pub(super) fn copy(session: &Session) -> Box<RequestHeader> {
+    let request = session.req_header();
+    let mut copy = request.clone();
+    if request.version > Version::HTTP_11 && request.method != Method::CONNECT {
+        let bodiless = session.as_http2().is_some_and(|s| s.is_body_empty());
+        // What cannot be said in HTTP/1.1 keeps its version, and is refused where it matters.
+        if let Err(e) = say_in_http1(&mut copy, bodiless) {
+            log::debug!("a head that is not for HTTP/1.1: {e}");
+            copy = request.clone();
+        }
+    }
+    Box::new(copy)
+}
+
+fn say_in_http1(request: &mut RequestHeader, bodiless: bool) -> Result<()> {
+    if !request.headers.contains_key(HOST) {
+        if let Some(authority) = request.uri.authority() {
+            let host = HeaderValue::from_str(authority.as_str())
+                .map_err(|e| Error::because(InvalidHTTPHeader, "authority", e))?;
+            request.insert_header(HOST, host)?;
+        }
+    }
+    let target = request.raw_path().to_vec();
+    request.set_raw_path(&target)?;
+    // RFC 9113 section 8.2.3: the crumbs of Cookie are one field here.
+    let crumbs = request.headers.get_all(COOKIE).iter();
+    let crumbs: Vec<&[u8]> = crumbs.map(HeaderValue::as_bytes).collect();
+    if crumbs.len() > 1 {
+        let cookie = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
+            .map_err(|e| Error::because(InvalidHTTPHeader, "cookie", e))?;
+        request.insert_header(COOKIE, cookie)?;
+    }
+    // A length that is told twice was compared already.
+    if let Some(length) = request.headers.get(CONTENT_LENGTH).cloned() {
+        request.insert_header(CONTENT_LENGTH, length)?;
+    } else if !bodiless {
+        let chunked = HeaderValue::from_static("chunked");
+        request.insert_header(TRANSFER_ENCODING, chunked)?;
+    }
+    request.set_version(Version::HTTP_11);
+    Ok(())
+}
+
+/// The head as HTTP/1.1 would write it.
+pub(super) fn wire(request: &RequestHeader) -> Bytes {
+    let mut raw = BytesMut::with_capacity(512);
+    raw.put_slice(request.method.as_str().as_bytes());
+    raw.put_u8(b' ');
+    raw.put_slice(request.raw_path());
+    raw.put_slice(b" HTTP/1.1\r\n");
+    request.header_to_h1_wire(&mut raw);
+    raw.put_slice(common::CRLF);
+    raw.freeze()
+}
+
+/// Returns whether the request asks to leave HTTP.
+pub(super) fn asks_upgrade(request: &RequestHeader) -> bool {
+    common::is_upgrade_req(request) || request.method == Method::CONNECT
+}
+
+pub(super) fn refused(refusal: Refusal) -> BError {
+    Error::because(InvalidHTTPHeader, refusal.reason(), refusal)
+}

@@ -8,6 +8,7 @@ pub mod apps;
 pub mod connectors;
 #[doc(hidden)]
 pub mod exchange;
+pub mod limits;
 pub mod listeners;
 pub mod modules;
 pub mod protocols;

@@ -11,6 +11,7 @@ use pingora_core::apps::{shutting_down, HttpServerApp, HttpServerOptions, Reused
 use pingora_core::connectors::http::custom;
 use pingora_core::connectors::http::Connector;
 use pingora_core::connectors::ConnectorOptions;
+use pingora_core::limits::LIMITS;
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::http::{RefusedRequest, ServerSession};
 use pingora_core::protocols::Stream;
@@ -29,9 +30,6 @@ pub type ProcessCustomSession<SV, C> = Arc<
         + Unpin
         + 'static,
 >;
-
-/// Lists of waiting connections; workers share one only when there are more of them.
-const LISTS: usize = 64;
 
 /// A reverse proxy that does what its [`ProxyHttp`] says.
 ///
@@ -82,7 +80,7 @@ where
             inner,
             connector,
             shutdown_flag: AtomicBool::new(false),
-            registry: Registry::new(LISTS),
+            registry: Registry::new(LIMITS.waiting_lists),
             drain: Drain {
                 policy: conf.shutdown_policy,
                 read_timeout: Duration::from_secs(conf.shutdown_read_timeout_seconds),

@@ -19,6 +19,7 @@ use pingora_cache::key::{CacheKey, HashBinary};
 use pingora_cache::meta::CacheMeta;
 use pingora_cache::storage::{HitHandler, PurgeAction};
 use pingora_cache::{ForcedFreshness, NoCacheReason, RespCacheable};
+use pingora_core::limits::LIMITS;
 use pingora_core::modules::http::compression::ResponseCompressionBuilder;
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::http::conditional_filter::not_modified_filter;
@@ -33,9 +34,6 @@ use tokio::sync::mpsc;
 
 use crate::error_status::error_status;
 use crate::{range_header_filter, RangeType, Session};
-
-/// How many ranges of one request are answered as ranges (RFC 9110 section 14.2).
-const MAX_RANGES: usize = 200;
 
 /// The phases of a proxied request: the only required ones are [`new_ctx`](Self::new_ctx) and
 /// [`upstream_peer`](Self::upstream_peer).
@@ -313,7 +311,7 @@ pub trait ProxyHttp {
         resp: &mut ResponseHeader,
         _ctx: &mut Self::CTX,
     ) -> RangeType {
-        range_header_filter(session.req_header(), resp, Some(MAX_RANGES))
+        range_header_filter(session.req_header(), resp, Some(LIMITS.ranges))
     }
 
     /// Whether a request that the cache did not answer may go upstream.

@@ -42,6 +42,7 @@ pub(crate) mod websocket;
 
 use http::header::{self, HeaderMap, HeaderName};
 use http::{Method, StatusCode, Version};
+use pingora_core::limits::LIMITS;
 use pingora_core::upstreams::peer::{H1UpgradePolicy, HttpUpstreamRequestPolicy};
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{FieldRules, Names, RequestHeader, ResponseHeader};
@@ -50,9 +51,6 @@ pub(crate) use host::{origin_form, reconcile_host};
 pub(crate) use http2::{check_for_h2, from_h2, say_empty};
 pub(crate) use max_forwards::{count_hop, is_last_hop};
 pub(crate) use trailers::strip_trailers;
-
-/// More elements in Connection than any client needs; each costs work and may name a field.
-const MAX_CONNECTION_OPTIONS: usize = 10;
 
 /// What a proxy deals with by name in a request.
 const BY_NAME: Names = Names::HOP_BY_HOP.or(Names::FOR_THIS_PROXY);
@@ -161,7 +159,7 @@ pub(crate) fn strip_response(resp: &mut ResponseHeader, to: Version) {
 fn nominated(headers: &HeaderMap, reject_malformed: bool) -> Result<Vec<HeaderName>> {
     let mut names = Vec::new();
     for (n, option) in elements(headers, header::CONNECTION).enumerate() {
-        if n >= MAX_CONNECTION_OPTIONS {
+        if n >= LIMITS.connection_options {
             return Err(refusal("too many options in Connection"));
         }
         if option.starts_with(b":") {

@@ -19,9 +19,10 @@ use tokio::time::Instant;
 
 use super::first_bytes::in_time;
 use super::HttpServerApp;
+use crate::limits::LIMITS;
 use crate::protocols::http::server::{RefusedRequest, Session};
 use crate::protocols::http::v1::{due_in, Alarm};
-use crate::protocols::http::v2::conn_state::{ConnState, SEND_BUFFER};
+use crate::protocols::http::v2::conn_state::ConnState;
 use crate::protocols::http::v2::guard;
 use crate::protocols::http::v2::server::{self, H2Accept, HttpSession};
 use crate::protocols::l4::ext::has_unread;
@@ -29,19 +30,6 @@ use crate::protocols::tls::transport;
 use crate::protocols::{Digest, Stream, UniqueID};
 use crate::server::ShutdownWatch;
 use crate::shutdown::{Registration, Stage};
-
-/// How long a client may take for its preface.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
-/// After how long a client is asked whether it is there, unless configured.
-const PING_INTERVAL: Duration = Duration::from_secs(60);
-/// How long a connection that is to end at once may take for its last words.
-const LAST_WORDS: Duration = Duration::from_secs(5);
-/// How long a client may take from the first byte of a request's header fields to the last.
-const FIELD_BLOCK_TIMEOUT: Duration = Duration::from_secs(60);
-/// Malformed requests on one connection.
-const MALFORMED: u32 = 32;
-/// Requests on a connection whose client was told that it ends: more than any can have sent before it knew.
-const LATE: u32 = 1000;
 
 /// Serves the streams of a connection until it ends.
 pub(super) async fn serve<A>(app: &Arc<A>, stream: Stream, shutdown: &ShutdownWatch)
@@ -67,7 +55,9 @@ where
     let limit = app
         .server_options()
         .and_then(|o| o.h2_connection_send_buffer);
-    let state = Arc::new(ConnState::new(limit.unwrap_or(SEND_BUFFER)));
+    let state = Arc::new(ConnState::new(
+        limit.unwrap_or(LIMITS.h2_client_send_buffer_bytes),
+    ));
     let socket = transport(&*stream).map(UniqueID::id);
     let seen = AtomicBool::new(false);
     let begun = || seen.load(Ordering::Relaxed) || socket.is_some_and(has_unread);
@@ -77,7 +67,7 @@ where
         seen.fetch_or(guard::has_begun(), Ordering::Relaxed);
         polled
     });
-    let conn = match in_time(&**app, shutdown, HANDSHAKE_TIMEOUT, begun, handshake).await {
+    let conn = match in_time(&**app, shutdown, LIMITS.client_handshake, begun, handshake).await {
         Some(Ok(conn)) => conn,
         Some(Err(e)) => {
             debug!("no HTTP/2 connection: {e}");
@@ -188,7 +178,7 @@ where
             }
         };
         let interval = options.and_then(|o| o.h2_ping_interval);
-        let interval = interval.unwrap_or(PING_INTERVAL);
+        let interval = interval.unwrap_or(LIMITS.h2_client_ping);
         let pings = Pings {
             ping_pong: conn.ping_pong().filter(|_| !interval.is_zero()),
             interval,
@@ -224,7 +214,7 @@ where
             H2Accept::Session(mut session) => {
                 if self.end.is_some() {
                     self.late += 1;
-                    if self.late > LATE {
+                    if self.late > LIMITS.h2_client_late {
                         return self.end_now(Reason::ENHANCE_YOUR_CALM);
                     }
                 }
@@ -244,7 +234,7 @@ where
             }
             H2Accept::Rejected => {
                 self.malformed += 1;
-                if self.malformed > MALFORMED {
+                if self.malformed > LIMITS.h2_client_malformed {
                     self.end_now(Reason::ENHANCE_YOUR_CALM);
                 }
             }
@@ -267,7 +257,7 @@ where
         if self.end.is_none() {
             self.conn.graceful_shutdown();
             self.end = Some(End {
-                due: due_in(LAST_WORDS),
+                due: due_in(LIMITS.h2_client_last_words),
                 last: false,
             });
         }
@@ -277,7 +267,7 @@ where
     fn end_now(&mut self, reason: Reason) {
         self.conn.abrupt_shutdown(reason);
         self.end = Some(End {
-            due: due_in(LAST_WORDS),
+            due: due_in(LIMITS.h2_client_last_words),
             last: true,
         });
     }
@@ -322,7 +312,7 @@ where
                     match &mut self.end {
                         None => self.leave(),
                         Some(End { last: true, .. }) => return Poll::Ready(Time::Up),
-                        Some(end) if has_streams => end.due = due_in(LAST_WORDS),
+                        Some(end) if has_streams => end.due = due_in(LIMITS.h2_client_last_words),
                         // The client did not answer: it learns all the same which requests were served.
                         Some(_) => self.end_now(Reason::NO_ERROR),
                     }
@@ -405,7 +395,7 @@ impl FieldBlock {
         if number != std::mem::replace(&mut self.number, number) {
             self.since = (number != 0).then(Instant::now);
         }
-        self.since?.checked_add(FIELD_BLOCK_TIMEOUT)
+        self.since?.checked_add(LIMITS.client_field_block)
     }
 }
 
@@ -500,7 +490,7 @@ mod tests {
             [0; 8],
             "no stream was served, and nothing is wrong"
         );
-        assert_eq!(took, 1 + LAST_WORDS.as_secs());
+        assert_eq!(took, 1 + LIMITS.h2_client_last_words.as_secs());
     }
 
     const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";

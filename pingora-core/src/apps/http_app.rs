@@ -15,18 +15,13 @@ use pingora_http::ResponseHeader;
 
 use super::{
     shutting_down, HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream,
-    SHUTDOWN_READ_TIMEOUT,
 };
+use crate::limits::LIMITS;
 use crate::modules::http::{HttpModules, ModuleBuilder};
 use crate::protocols::http::server::{RefusedRequest, Session};
 use crate::protocols::http::HttpTask;
 use crate::server::ShutdownWatch;
 use crate::shutdown::{Registry, Stage};
-
-/// Seconds for which an idle connection is kept.
-const KEEPALIVE: u64 = 60;
-/// Lists of waiting connections.
-const LISTS: usize = 64;
 
 /// A function from request to response.
 #[async_trait]
@@ -96,7 +91,7 @@ impl<SV> HttpServer<SV> {
         HttpServer {
             app,
             modules: HttpModules::new(),
-            registry: Registry::new(LISTS),
+            registry: Registry::new(LIMITS.waiting_lists),
             server_options: None,
             h2_options: None,
         }
@@ -143,7 +138,7 @@ where
         mut session: Session,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        session.wait_in(&self.registry, SHUTDOWN_READ_TIMEOUT);
+        session.wait_in(&self.registry, LIMITS.client_shutdown_read);
         let refused = |r: &mut RefusedRequest<'_>| ServeHttp::request_refused(&self.app, r);
         if !read_request(&mut session, shutdown, refused).await {
             return None;
@@ -199,7 +194,7 @@ async fn read_request(
     match read.and_then(|is_there| served(session, is_there)) {
         Ok(true) => {
             let last = shutting_down(shutdown, !session.is_reused());
-            let keepalive = (!last).then_some(KEEPALIVE);
+            let keepalive = (!last).then_some(LIMITS.client_idle_seconds);
             session.set_keepalive(keepalive);
             true
         }

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use bytes::BytesMut;
 use h2::server::Builder as H2Options;
 
+use crate::limits::LIMITS;
 use crate::protocols::http::server::{RefusedRequest, ReusableHttpStream, Session};
 use crate::protocols::http::v1::server::Inner;
 use crate::protocols::Stream;
@@ -19,9 +20,6 @@ mod first_bytes;
 mod h2_conn;
 pub mod http_app;
 mod preface;
-
-/// How long what a client has begun to send may still take once the server shuts down, unless configured.
-const SHUTDOWN_READ_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// An application that serves connections.
 #[async_trait]
@@ -74,7 +72,8 @@ pub struct HttpServerOptions {
 }
 
 /// The time that an idle connection of HTTP/1.1 is kept, for [`HttpServerOptions::h2_idle_timeout`].
-pub const H2_IDLE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
+pub const H2_IDLE_TIMEOUT: std::time::Duration =
+    std::time::Duration::from_secs(LIMITS.client_idle_seconds);
 
 /// An application that serves HTTP.
 #[async_trait]
@@ -115,7 +114,7 @@ pub trait HttpServerApp {
     /// How long a client that has begun to send something may take for the rest of it once the server shuts down.
     #[doc(hidden)]
     fn shutdown_read_timeout(&self) -> std::time::Duration {
-        SHUTDOWN_READ_TIMEOUT
+        LIMITS.client_shutdown_read
     }
 
     /// Serves a connection that speaks a protocol of the user's own. Unless overridden it closes it.

@@ -2,17 +2,15 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use super::first_bytes::in_time;
 use super::HttpServerApp;
+use crate::limits::LIMITS;
 use crate::protocols::l4::ext::has_unread;
 use crate::protocols::tls::transport;
 use crate::protocols::{Stream, UniqueID, ALPN};
 use crate::server::ShutdownWatch;
 
-/// How long a client may take for what tells the protocol; as long as for a request head.
-const TIMEOUT: Duration = Duration::from_secs(60);
 /// What an HTTP/2 client sends first (RFC 9113 section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Lengths at which a client that does not speak HTTP/2 is found out: most by their first byte, POST and PUT by
@@ -62,7 +60,13 @@ where
     let socket = transport(&**stream).map(UniqueID::id);
     let seen = AtomicBool::new(false);
     let begun = || seen.load(Ordering::Relaxed) || socket.is_some_and(has_unread);
-    let looked = in_time(app, shutdown, TIMEOUT, begun, begins_http2(stream, &seen));
+    let looked = in_time(
+        app,
+        shutdown,
+        LIMITS.client_handshake,
+        begun,
+        begins_http2(stream, &seen),
+    );
     match looked.await? {
         Ok(true) => Some(Protocol::Http2),
         // What came of a short head, or an end before one, is judged where heads are.

@@ -20,6 +20,7 @@ use pingora_error::{
 };
 use tokio::io::{AsyncRead, ReadBuf};
 
+use crate::limits::LIMITS;
 use crate::protocols::tls::{connectors as tls, reregister, transport};
 use crate::protocols::{Stream, ALPN};
 use crate::server::configuration::ServerConf;
@@ -101,9 +102,6 @@ impl ConnectorOptions {
     }
 }
 
-/// How many idle connections a connector keeps when nobody says.
-const DEFAULT_POOL_SIZE: usize = 128;
-
 /// Makes connections to peers, with TLS where they want it, and keeps idle ones for later.
 ///
 /// Idle connections are kept by the thread that releases them, and found by it first; see
@@ -120,7 +118,7 @@ pub struct TransportConnector {
 impl TransportConnector {
     /// A connector with these options; without, one that keeps 128 idle connections.
     pub fn new(options: Option<ConnectorOptions>) -> Self {
-        let mut options = options.unwrap_or_else(|| ConnectorOptions::new(DEFAULT_POOL_SIZE));
+        let mut options = options.unwrap_or_else(|| ConnectorOptions::new(LIMITS.upstream_pool));
         TransportConnector {
             pool: Pool::new(
                 options.keepalive_pool_size,

@@ -18,6 +18,7 @@ use super::accept::Accepted;
 use super::proxied::{self, ProxyProtocol};
 use super::tls::Acceptor;
 use super::{connection_filter, ConnectionFilter, L4BufferSettings, PreTlsCallback};
+use crate::limits::LIMITS;
 use crate::protocols::l4::ext::has_unread;
 use crate::protocols::l4::stream::Stream as L4Stream;
 use crate::protocols::{Stream, UniqueID};
@@ -226,18 +227,14 @@ async fn refuse_plain_http(mut stream: L4Stream) {
         stream.write_all(ANSWER.as_bytes()).await?;
         stream.shutdown().await?;
         // What the client has sent is read, or else the system would take the answer back by a reset.
-        let mut rest = stream.take(MAX_REFUSED);
+        let mut rest = stream.take(LIMITS.client_refused_bytes);
         tokio::io::copy(&mut rest, &mut tokio::io::sink()).await
     };
-    match tokio::time::timeout(REFUSAL_TIMEOUT, answer).await {
+    match tokio::time::timeout(LIMITS.client_refused, answer).await {
         Ok(Ok(_)) | Err(_) => {}
         Ok(Err(e)) => log::debug!("refusing plain HTTP at a TLS port: {e}"),
     }
 }
-
-/// Bytes and time for the request of a client that spoke plain HTTP.
-const MAX_REFUSED: u64 = 64 * 1024;
-const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The longest content of a record that is not encrypted (RFC 8446 section 5.1).
 const MAX_RECORD: usize = 16 * 1024;

@@ -23,6 +23,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pingora_error::Result;
 
+use crate::limits::LIMITS;
 use crate::protocols::l4::socket::SocketAddr;
 use crate::protocols::l4::stream::Stream as L4Stream;
 use crate::protocols::tls::TlsRef;
@@ -99,9 +100,6 @@ pub struct ListenerConfig {
     proxied: Option<ProxyProtocol>,
 }
 
-/// How long a client may take for a TLS handshake.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
-
 impl ListenerConfig {
     /// A TCP endpoint, as `127.0.0.1:80`, `[::]:80` or `localhost:80`.
     pub fn tcp(addr: impl Into<String>) -> Self {
@@ -172,7 +170,7 @@ impl From<ServerAddress> for ListenerConfig {
         ListenerConfig {
             address,
             tls: None,
-            handshake_timeout: HANDSHAKE_TIMEOUT,
+            handshake_timeout: LIMITS.client_handshake,
             l4_buffer: L4BufferSettings::default(),
             accept: None,
             proxied: None,

@@ -11,11 +11,9 @@ use pingora_error::{
     OrErr, Result,
 };
 
+use crate::limits::LIMITS;
 use crate::protocols::l4::proxy_protocol::{parse, Header, Parsed};
 use crate::protocols::l4::stream::Stream as L4Stream;
-
-/// The time that the header may take, unless said otherwise.
-const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Takes the addresses of clients from the PROXY protocol, versions 1 and 2, of load balancers that are trusted; for
 /// [`ListenerConfig::proxy_protocol`](super::ListenerConfig::proxy_protocol).
@@ -56,7 +54,7 @@ impl ProxyProtocol {
         let trusted = sources.into_iter().map(|source| source.as_ref().parse());
         Ok(ProxyProtocol {
             trusted: trusted.collect::<Result<_>>()?,
-            timeout: TIMEOUT,
+            timeout: LIMITS.client_proxy_header,
         })
     }
 

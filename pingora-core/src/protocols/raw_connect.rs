@@ -18,10 +18,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::http::v1::proto::head;
 use super::Stream;
+use crate::limits::LIMITS;
 use crate::upstreams::peer::Peer;
-
-/// The longest head that a proxy may answer with, in bytes.
-const MAX_HEAD: usize = 64 * 1024;
 
 /// The proxy's answer to CONNECT.
 #[derive(Debug)]
@@ -172,10 +170,13 @@ async fn read_response(stream: &mut Stream) -> Result<Box<ResponseHeader>> {
     let mut head = Vec::with_capacity(512);
     // One by one, because what follows the head belongs to the tunnel. Our streams read ahead below.
     while !head.ends_with(b"\r\n\r\n") {
-        if head.len() == MAX_HEAD {
+        if head.len() == LIMITS.upstream_proxy_head_bytes {
             return Error::e_explain(
                 ConnectProxyFailure,
-                format!("the proxy's answer is longer than {MAX_HEAD} bytes"),
+                format!(
+                    "the proxy's answer is longer than {} bytes",
+                    LIMITS.upstream_proxy_head_bytes
+                ),
             );
         }
         match stream.read_u8().await {

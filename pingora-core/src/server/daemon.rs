@@ -20,13 +20,7 @@ use parking_lot::Mutex;
 
 use super::configuration::ServerConf;
 use super::users;
-
-/// How long the starting process waits for the daemon, unless configured.
-const READY_TIMEOUT: Duration = Duration::from_secs(600);
-/// How long the daemon's services may take until they listen, unless configured.
-const NOTIFY_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a daemon may take to be set up: nothing in it waits for anything.
-const SETUP_TIMEOUT: Duration = Duration::from_secs(60);
+use crate::limits::LIMITS;
 
 /// The daemon's end of the socket pair, while the starting process waits.
 static PARENT: Mutex<Option<UnixStream>> = Mutex::new(None);
@@ -74,15 +68,15 @@ fn ready_timeout(conf: &ServerConf) -> Duration {
     match conf.daemon_wait_for_ready {
         true => conf
             .daemon_ready_timeout_seconds
-            .map_or(READY_TIMEOUT, |s| Duration::from_secs(s.get())),
-        false => SETUP_TIMEOUT,
+            .map_or(LIMITS.daemon_ready, |s| Duration::from_secs(s.get())),
+        false => LIMITS.daemon_setup,
     }
 }
 
 /// How long the daemon's services may take until they listen.
 pub(super) fn notify_timeout(conf: &ServerConf) -> Duration {
     conf.daemon_notify_timeout_seconds
-        .map_or(NOTIFY_TIMEOUT, |s| Duration::from_secs(s.get()))
+        .map_or(LIMITS.daemon_notify, |s| Duration::from_secs(s.get()))
 }
 
 /// Tells the process that was started that the daemon is.
@@ -309,14 +303,14 @@ mod tests {
             daemon_notify_timeout_seconds: seconds(8),
             ..ServerConf::default()
         };
-        assert_eq!(ready_timeout(&conf), SETUP_TIMEOUT);
+        assert_eq!(ready_timeout(&conf), LIMITS.daemon_setup);
         assert_eq!(notify_timeout(&conf), Duration::from_secs(8));
         conf.daemon_wait_for_ready = true;
         assert_eq!(ready_timeout(&conf), Duration::from_secs(7));
         conf.daemon_ready_timeout_seconds = None;
         conf.daemon_notify_timeout_seconds = None;
-        assert_eq!(ready_timeout(&conf), READY_TIMEOUT);
-        assert_eq!(notify_timeout(&conf), NOTIFY_TIMEOUT);
+        assert_eq!(ready_timeout(&conf), LIMITS.daemon_ready);
+        assert_eq!(notify_timeout(&conf), LIMITS.daemon_notify);
     }
 
     #[test]

@@ -36,6 +36,7 @@ use pingora_error::{Error, ErrorType::InternalError, Result};
 use pingora_runtime::Runtime;
 use tokio::sync::{broadcast, watch};
 
+use crate::limits::LIMITS;
 use crate::services::dependencies::Dependencies;
 use crate::services::{ServiceHandle, ServiceWithDependents};
 use bootstrap::{Bootstrap, BootstrapService, Claims};
@@ -58,13 +59,6 @@ pub type ShutdownWatch = watch::Receiver<bool>;
 
 /// The listening sockets of the process, shared by its services.
 pub type ListenFds = Arc<Mutex<Fds>>;
-
-/// How long a graceful stop may last, unless configured.
-const GRACE_PERIOD: Duration = Duration::from_secs(300);
-/// How long the runtimes get to end after it, unless configured.
-const RUNTIME_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long both processes accept during an upgrade.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 static UPGRADING: AtomicBool = AtomicBool::new(false);
 
@@ -358,7 +352,7 @@ impl Life<'_> {
     fn runtime_timeout(&self) -> Duration {
         self.conf
             .graceful_shutdown_timeout_seconds
-            .map_or(RUNTIME_TIMEOUT, Duration::from_secs)
+            .map_or(LIMITS.stop_runtimes, Duration::from_secs)
     }
 
     /// Ends a graceful stop early when `hurry` says so.
@@ -394,7 +388,7 @@ impl Life<'_> {
         let grace = self
             .conf
             .grace_period_seconds
-            .map_or(GRACE_PERIOD, Duration::from_secs);
+            .map_or(LIMITS.stop, Duration::from_secs);
         if tokio::time::timeout(grace, self.services.wait_idle())
             .await
             .is_err()
@@ -431,7 +425,7 @@ impl Life<'_> {
                 log::info!("handed the listening sockets over at {path}");
                 self.phases
                     .enter(ExecutionPhase::GracefulUpgradeCloseTimeout);
-                tokio::time::sleep(CLOSE_TIMEOUT).await;
+                tokio::time::sleep(LIMITS.upgrade_overlap).await;
                 UPGRADING.store(true, Ordering::Release);
                 Ok(())
             }

@@ -47,6 +47,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::connectors::Slots;
+use crate::limits::LIMITS;
 use crate::worker;
 
 /// The addresses of a name, or why there are none.
@@ -89,9 +90,6 @@ impl Default for ResolverOptions {
         }
     }
 }
-
-/// When to ask again after a look-up that failed, unless the time to live is shorter.
-const RETRY: Duration = Duration::from_secs(5);
 
 /// The addresses of one name. It keeps the last good answer, and costs a request no look-up, no lock that other
 /// workers wait for, and no allocation.
@@ -306,7 +304,7 @@ impl Inner {
                 None
             }
             Err(why) => {
-                answer.due = Some(now + RETRY.min(ttl));
+                answer.due = Some(now + LIMITS.resolve_retry.min(ttl));
                 answer.failures += 1;
                 answer.last_failure.clone_from(&why);
                 Some(why)

@@ -19,6 +19,7 @@ use std::pin::Pin;
 use futures::FutureExt;
 use pingora_core::apps::{HttpPersistentSettings, ReusedHttpStream};
 use pingora_core::connectors::http::custom;
+use pingora_core::limits::LIMITS;
 use pingora_core::protocols::http::ServerSession;
 use pingora_error::ErrorType::InternalError;
 use pingora_error::{BError, Error, Result};
@@ -27,9 +28,6 @@ use crate::{request_policy, HttpProxy, ProxyHttp, Session};
 
 pub(crate) use attempt::Due;
 pub(crate) use shutdown::Drain;
-
-/// Seconds for which an idle connection to a client is kept, unless the application says otherwise.
-const KEEPALIVE: u64 = 60;
 
 /// How the phases before an upstream ended.
 enum Early {
@@ -69,7 +67,7 @@ where
             session.upstream_modules_ctx = self.upstream_modules.build_ctx();
         }
         let last = ends || session.is_process_shutting_down();
-        session.set_keepalive((!last).then_some(KEEPALIVE));
+        session.set_keepalive((!last).then_some(LIMITS.client_idle_seconds));
         // What a panic leaves of the request is the session, which is only asked for what it has sent.
         let phases = AssertUnwindSafe(self.phases(&mut session)).catch_unwind();
         let Ok(kept) = phases.await else {

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use http::Method;
 use pingora_core::connectors::http::custom;
+use pingora_core::limits::LIMITS;
 use pingora_core::protocols::http::{RefusedRequest, ServerSession};
 use pingora_core::server::configuration::ShutdownPolicy;
 use pingora_core::server::upgrading;
@@ -23,9 +24,6 @@ use pingora_http::RequestHeader;
 
 use crate::request_policy::websocket;
 use crate::{HttpProxy, ProxyHttp};
-
-/// How long idle connections are kept in a graceful upgrade, unless configured.
-const KEEP_IDLE_UPGRADE: Duration = Duration::from_secs(5);
 
 /// How connections end at a shutdown.
 #[derive(Clone, Copy, Debug)]
@@ -132,7 +130,7 @@ where
         }
         let keep_idle = match (self.drain.keep_idle, upgrading()) {
             (Some(keep), _) => keep,
-            (None, true) => KEEP_IDLE_UPGRADE,
+            (None, true) => LIMITS.upgrade_keep_idle,
             (None, false) => Duration::ZERO,
         };
         if !keep_idle.is_zero() {

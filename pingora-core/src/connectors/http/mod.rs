@@ -9,6 +9,7 @@ use pingora_error::{Error, Result};
 
 use crate::connectors::pool::Pool;
 use crate::connectors::{ConnectorOptions, TransportConnector};
+use crate::limits::LIMITS;
 use crate::protocols::http::client::HttpSession;
 use crate::protocols::http::v1::client::HttpSession as Http1Session;
 use crate::protocols::tls::ALPN;
@@ -32,9 +33,6 @@ where
     custom: C,
 }
 
-/// Idle connections of each version that are kept when no options say how many.
-const DEFAULT_POOL_SIZE: usize = 128;
-
 impl Connector<()> {
     /// A connector with these options; without, one that keeps 128 idle connections.
     pub fn new(options: Option<ConnectorOptions>) -> Self {
@@ -48,7 +46,7 @@ where
 {
     /// A connector that also reaches peers of a protocol of the user's own.
     pub fn new_custom(options: Option<ConnectorOptions>, custom: C) -> Self {
-        let mut options = options.unwrap_or_else(|| ConnectorOptions::new(DEFAULT_POOL_SIZE));
+        let mut options = options.unwrap_or_else(|| ConnectorOptions::new(LIMITS.upstream_pool));
         let size = std::mem::take(&mut options.keepalive_pool_size);
         let on_reuse = options.keepalive_pool_callback.take();
         let transport = Arc::new(TransportConnector::new(Some(options)));

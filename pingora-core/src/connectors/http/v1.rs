@@ -9,11 +9,9 @@ use pingora_error::Result;
 
 use crate::connectors::pool::{Ended, Idle, Pool};
 use crate::connectors::{leads_elsewhere, ConnectorOptions, TransportConnector};
+use crate::limits::LIMITS;
 use crate::protocols::http::v1::client::HttpSession;
 use crate::upstreams::peer::Peer;
-
-/// Idle connections that are kept when no options say how many.
-const DEFAULT_POOL_SIZE: usize = 128;
 
 /// Hands out HTTP/1.1 sessions, on new connections and on kept ones.
 ///
@@ -27,7 +25,7 @@ pub struct Connector {
 impl Connector {
     /// A connector with these options; without, one that keeps 128 idle connections.
     pub fn new(options: Option<ConnectorOptions>) -> Self {
-        let mut options = options.unwrap_or_else(|| ConnectorOptions::new(DEFAULT_POOL_SIZE));
+        let mut options = options.unwrap_or_else(|| ConnectorOptions::new(LIMITS.upstream_pool));
         // The transport makes connections; they are kept here.
         let size = std::mem::take(&mut options.keepalive_pool_size);
         let pool = Pool::new(size, options.keepalive_pool_callback.take());

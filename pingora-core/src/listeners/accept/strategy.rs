@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::LIMITS;
+
 /// How the connections of an endpoint come to the workers.
 ///
 /// Workers are the threads of a service. With `work_stealing` these are the threads of one runtime, and a
@@ -90,7 +92,7 @@ impl Default for Settings {
             strategy: AcceptStrategy::default(),
             mutex_delay: Duration::from_millis(500),
             worker_connections: None,
-            shutdown_timeout: Duration::from_secs(5),
+            shutdown_timeout: LIMITS.client_shutdown_read,
         }
     }
 }

@@ -115,10 +115,13 @@ async fn a_refusal() {
 
 #[tokio::test]
 async fn what_is_no_answer() {
-    let long = format!("HTTP/1.1 200 OK\r\nx: {}", "x".repeat(MAX_HEAD));
+    let long = format!(
+        "HTTP/1.1 200 OK\r\nx: {}",
+        "x".repeat(LIMITS.upstream_proxy_head_bytes)
+    );
     let many = format!(
         "HTTP/1.1 200 OK\r\n{}\r\n",
-        "x: y\r\n".repeat(head::MAX_FIELDS + 1)
+        "x: y\r\n".repeat(LIMITS.head_fields + 1)
     );
     let table = [
         ("", ConnectionClosed),

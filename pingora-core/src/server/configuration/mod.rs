@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize, Serializer};
 pub use pingora_runtime::RuntimeMetricsPollTimeHistogramScale;
 use pingora_runtime::{RuntimeMetricsOpts, RuntimeOpts};
 
+use crate::limits::LIMITS;
 use crate::listeners::{accepting, AcceptStrategy};
 
 /// The most threads that a service may have; tokio tells no more apart.
@@ -157,7 +158,7 @@ impl Default for ServerConf {
             graceful_shutdown_timeout_seconds: None,
             client_bind_to_ipv4: Vec::new(),
             client_bind_to_ipv6: Vec::new(),
-            upstream_keepalive_pool_size: 128,
+            upstream_keepalive_pool_size: LIMITS.upstream_pool,
             upstream_connect_offload_threadpools: None,
             upstream_connect_offload_thread_per_pool: None,
             downstream_tls_offload_threadpools: None,
@@ -176,7 +177,7 @@ impl Default for ServerConf {
             daemon_ready_timeout_seconds: None,
             daemon_notify_timeout_seconds: None,
             shutdown_policy: ShutdownPolicy::Finish,
-            shutdown_read_timeout_seconds: 5,
+            shutdown_read_timeout_seconds: LIMITS.client_shutdown_read.as_secs(),
             shutdown_drain_seconds: None,
             accept_strategy: AcceptStrategy::default(),
             accept_mutex_delay_ms: 500,

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
@@ -15,6 +15,7 @@ use pingora_error::{Error, Result, RetryType};
 use tokio::sync::watch;
 
 use crate::connectors::pool::{Ended, Idle};
+use crate::limits::LIMITS;
 use crate::protocols::http::v2::client::{is_ending, Http2Session};
 use crate::protocols::{Digest, UniqueIDType};
 
@@ -54,16 +55,11 @@ struct Ending {
     streams: Mutex<VecDeque<(Instant, RecvStream)>>,
 }
 
-/// More of them are given up, the oldest first.
-const MOST_ENDING: usize = 32;
-/// How long the end of a stream may take.
-const ENDING: Duration = Duration::from_secs(10);
-
 impl Ending {
     fn keep(&self, stream: RecvStream) {
         let mut streams = self.streams.lock();
         streams.push_back((Instant::now(), stream));
-        self.trim(&mut streams, MOST_ENDING);
+        self.trim(&mut streams, LIMITS.h2_upstream_endings);
     }
 
     /// Makes room for other streams where there is not enough.
@@ -75,7 +71,9 @@ impl Ending {
 
     /// Forgets those that have ended, and gives up what is too old or too much: dropping a stream resets it.
     fn trim(&self, streams: &mut VecDeque<(Instant, RecvStream)>, most: usize) {
-        streams.retain_mut(|(since, stream)| since.elapsed() < ENDING && is_ending(stream));
+        streams.retain_mut(|(since, stream)| {
+            since.elapsed() < LIMITS.h2_upstream_ending && is_ending(stream)
+        });
         while streams.len() > most {
             streams.pop_front();
         }

@@ -11,26 +11,13 @@ use pingora_error::{Error, OrErr, Result};
 use tokio::sync::watch;
 
 use super::ConnectionRef;
+use crate::limits::LIMITS;
 use crate::protocols::http::v2::client::{drive, GrowingWindow};
 use crate::protocols::{Digest, Stream};
 use crate::worker;
 
-/// The window of a stream: what a link of 1 Gbit/s holds in 10 ms, and more.
-const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
-/// The window of a connection, which bounds what its streams together keep in memory.
-const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
-/// The window with which a connection begins that has one stream at a time. Many of them may be made for a client that
-/// takes nothing.
-const FIRST_WINDOW: u32 = 128 * 1024;
 /// The largest window that there is (RFC 9113 section 6.9.1).
 const MAX_WINDOW: u32 = (1 << 31) - 1;
-/// Streams made before the peer has said how many it takes.
-const FIRST_STREAMS: usize = 100;
-/// Bytes of a request that wait for their turn on the connection, for each stream. Two full frames keep the connection
-/// busy while the stream's task gets the next ones.
-const SEND_BUFFER: usize = 32 * 1024;
-/// Bytes of a response's head or trailers.
-const MAX_HEADER_LIST: u32 = 256 * 1024;
 
 /// How an HTTP/2 connection is set up.
 #[non_exhaustive]
@@ -79,21 +66,25 @@ pub(super) async fn begin(
     let digest = Digest::of(&*stream);
     let id = stream.id();
     let max_streams = settings.max_streams.max(1);
-    let stream_window = settings.stream_window_size.unwrap_or(STREAM_WINDOW);
-    let connection_window = settings.connection_window_size.unwrap_or(CONNECTION_WINDOW);
+    let stream_window = settings
+        .stream_window_size
+        .unwrap_or(LIMITS.h2_upstream_stream_window_bytes);
+    let connection_window = settings
+        .connection_window_size
+        .unwrap_or(LIMITS.h2_upstream_window_bytes);
     // With one stream at a time nobody else waits for the window, so it may begin small.
     let growing = max_streams == 1 && settings.connection_window_size.is_none();
     let first_window = match growing {
-        true => FIRST_WINDOW,
+        true => LIMITS.h2_upstream_first_window_bytes,
         false => connection_window.min(MAX_WINDOW),
     };
     let (send, mut connection) = Builder::new()
         .enable_push(false)
         .initial_window_size(stream_window.min(MAX_WINDOW))
         .initial_connection_window_size(first_window)
-        .initial_max_send_streams(max_streams.min(FIRST_STREAMS))
-        .max_send_buffer_size(SEND_BUFFER)
-        .max_header_list_size(MAX_HEADER_LIST)
+        .initial_max_send_streams(max_streams.min(LIMITS.h2_upstream_streams))
+        .max_send_buffer_size(LIMITS.h2_send_buffer_bytes)
+        .max_header_list_size(LIMITS.h2_upstream_field_bytes)
         .handshake(stream)
         .await
         .or_err(HandshakeError, "beginning HTTP/2")?;

@@ -30,6 +30,7 @@ use tokio::time::Instant;
 use crate::connectors::pool::Pool;
 use crate::connectors::preference::H1Only;
 use crate::connectors::{ConnectorOptions, TransportConnector};
+use crate::limits::LIMITS;
 use crate::protocols::http::client::HttpSession;
 use crate::protocols::http::custom::client::Session;
 use crate::protocols::http::v1::client::HttpSession as Http1Session;
@@ -43,11 +44,6 @@ pub use handshake::{handshake, H2HandshakeSettings};
 pub use in_use::InUsePool;
 
 use dials::{Dials, Ended, Manner};
-
-/// Idle connections that are kept when no options say how many.
-const DEFAULT_POOL_SIZE: usize = 128;
-/// How long the SETTINGS of a peer are awaited, where they matter, unless it says how long connecting to it may take.
-const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Hands out HTTP/2 sessions: streams on kept connections, and on new ones.
 pub struct Connector {
@@ -66,7 +62,7 @@ pub struct Connector {
 impl Connector {
     /// A connector with these options; without, one that keeps 128 idle connections.
     pub fn new(options: Option<ConnectorOptions>) -> Self {
-        let mut options = options.unwrap_or_else(|| ConnectorOptions::new(DEFAULT_POOL_SIZE));
+        let mut options = options.unwrap_or_else(|| ConnectorOptions::new(LIMITS.upstream_pool));
         let size = std::mem::take(&mut options.keepalive_pool_size);
         let on_reuse = options.keepalive_pool_callback.take();
         let transport = Arc::new(TransportConnector::new(Some(options)));
@@ -362,7 +358,7 @@ async fn begin<P: Peer>(stream: Stream, peer: &P, settle: bool) -> Result<Connec
     }
     let beginning = handshake::begin(stream, settings, settle);
     let limit = peer.total_connection_timeout();
-    let begun = match limit.or(settle.then_some(SETTLE_TIMEOUT)) {
+    let begun = match limit.or(settle.then_some(LIMITS.h2_upstream_settings)) {
         None => beginning.await,
         Some(limit) => tokio::time::timeout(limit, beginning)
             .await

@@ -22,6 +22,7 @@ use super::proto::head::{Found, Limits, Scanner};
 use super::proto::out::Out;
 use super::proto::state::{Reading, Writing};
 use super::proto::Refusal;
+use crate::limits::LIMITS;
 use crate::protocols::l4::stream::Stream as L4Stream;
 use crate::protocols::tls::transport;
 use crate::protocols::{Stream, UniqueID};
@@ -33,8 +34,6 @@ const LONG_BODY: u64 = 16 * 1024;
 /// Bytes asked for at once while what is read has to wait for its reader. The stream below reads ahead for
 /// those who ask for less.
 const LITTLE: usize = 16 * 1024;
-/// Bytes that are read for nothing of a peer whose connection was closed.
-const LINGER_BYTES: usize = 1 << 20;
 /// Bytes that a read into the worker's buffer can bring.
 const SCRATCH: usize = 32 * 1024;
 
@@ -479,13 +478,13 @@ impl Conn {
     /// read and dropped for a while, since bytes that arrive at a closed socket would make the kernel
     /// reset the connection and the peer lose its answer (RFC 9112 section 9.6).
     ///
-    /// It takes `linger` at most, and ends earlier when the peer has sent [`LINGER_BYTES`] meanwhile: to read for nothing
+    /// It takes `linger` at most, and ends earlier when the peer has sent `linger_bytes` meanwhile: to read for nothing
     /// costs as much as to read for an answer.
     pub(super) async fn close(&mut self, linger: Duration) {
         self.reading = Reading::Ended;
         self.read_by(linger);
         let mut open = true;
-        let mut left = LINGER_BYTES;
+        let mut left = LIMITS.linger_bytes;
         std::future::poll_fn(|cx| loop {
             if open {
                 match Pin::new(&mut self.stream).poll_shutdown(cx) {

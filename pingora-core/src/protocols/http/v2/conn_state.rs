@@ -17,9 +17,6 @@ use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
 
-/// Bytes of responses that stand between the origins and the socket of a connection, unless configured.
-pub(crate) const SEND_BUFFER: usize = 1024 * 1024;
-
 /// The state of one connection. Whatever is counted belongs to its worker: no other thread writes it, unless the runtime
 /// moves the connection and its streams between threads. Then a count may be off by one piece for a moment.
 #[derive(Debug, Default)]

@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use super::conn_state::ConnState;
+use crate::limits::LIMITS;
 use crate::protocols::l4::stream::Stream as L4Stream;
 use crate::protocols::raw_connect::ProxyDigest;
 use crate::protocols::tls::{transport, SslDigest, TlsRef};
@@ -29,11 +30,6 @@ mod huffman;
 mod streams;
 
 use frames::Frames;
-
-/// How long a connection that was ended is read on, so that the client gets what it was told last.
-const LINGER: Duration = Duration::from_secs(1);
-/// Bytes for which it is.
-const LINGER_BYTES: usize = 1 << 20;
 
 thread_local! {
     /// Why the connection that this thread polls right now is to be ended: the way from the transport, which
@@ -74,9 +70,12 @@ impl Guard {
 
     /// Reads on for nothing until the client closes, for a while.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let (sleep, left) = self
-            .linger
-            .get_or_insert_with(|| (Box::pin(tokio::time::sleep(LINGER)), LINGER_BYTES));
+        let (sleep, left) = self.linger.get_or_insert_with(|| {
+            (
+                Box::pin(tokio::time::sleep(LIMITS.client_linger_h2)),
+                LIMITS.linger_bytes,
+            )
+        });
         let mut buf = [0; 4096];
         loop {
             let mut into = ReadBuf::new(&mut buf);

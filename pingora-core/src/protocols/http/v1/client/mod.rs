@@ -17,6 +17,7 @@ use super::gone::Gone;
 use super::proto::decode::Decoder;
 use super::proto::head::{self, Limits};
 use super::proto::state::{self, Reading, Writing};
+use crate::limits::LIMITS;
 use crate::protocols::l4::socket::SocketAddr;
 use crate::protocols::l4::stream::Stream as L4Stream;
 use crate::protocols::{Digest, SocketDigest, Stream, UniqueID, UniqueIDType};
@@ -26,11 +27,6 @@ mod read;
 mod write;
 
 pub use write::http_req_header_to_wire;
-
-/// Bytes of a response that are read for nothing, to keep the connection.
-const DRAIN_LIMIT: usize = 64 * 1024;
-/// How long they are awaited: about as long as a new connection takes.
-const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// One exchange of an HTTP/1.x connection, as its client sees it.
 pub struct HttpSession {
@@ -293,16 +289,19 @@ impl HttpSession {
         let conn = &self.inner.conn;
         // Of chunks that were not received nobody knows how many follow.
         let (worth, patience) = match &conn.reading {
-            Reading::Body(Decoder::Length(left)) => (*left <= DRAIN_LIMIT as u64, DRAIN_TIMEOUT),
+            Reading::Body(Decoder::Length(left)) => (
+                *left <= LIMITS.upstream_drain_bytes as u64,
+                LIMITS.upstream_drain,
+            ),
             Reading::Body(_) => (true, Duration::ZERO),
-            reading => (matches!(reading, Reading::Done), DRAIN_TIMEOUT),
+            reading => (matches!(reading, Reading::Done), LIMITS.upstream_drain),
         };
         if !worth || !matches!(conn.writing, Writing::Done) || !self.will_keepalive() {
             return false;
         }
         let mut drained = 0;
         let rest = async {
-            while drained <= DRAIN_LIMIT {
+            while drained <= LIMITS.upstream_drain_bytes {
                 match self.read_body_bytes().await {
                     Ok(Some(data)) => drained += data.len(),
                     Ok(None) | Err(_) => return,

@@ -5,11 +5,7 @@ use http::HeaderMap;
 
 use super::framing::Framing;
 use super::{head, Refusal};
-
-/// Bytes of all chunk extensions of one message. Nobody uses them; senders of many want to cost time.
-const MAX_EXTENSIONS: usize = 16 * 1024;
-/// Bytes of a trailer section.
-const MAX_TRAILERS: usize = 64 * 1024;
+use crate::limits::LIMITS;
 
 /// Takes a body out of the bytes of a connection.
 ///
@@ -238,7 +234,7 @@ impl Chunked {
 
     fn extension_byte(&mut self, next: At) -> Result<At, Refusal> {
         self.extensions += 1;
-        match self.extensions > MAX_EXTENSIONS {
+        match self.extensions > LIMITS.chunk_extension_bytes {
             true => Err(Refusal::ChunkExtension),
             false => Ok(next),
         }
@@ -248,7 +244,7 @@ impl Chunked {
     fn trailer_line(&mut self, input: &mut BytesMut) -> Result<bool, Refusal> {
         let end = memchr::memchr(b'\n', input);
         let n = end.map_or(input.len(), |lf| lf + 1);
-        if self.trailers.len() + n > MAX_TRAILERS {
+        if self.trailers.len() + n > LIMITS.trailer_bytes {
             return Err(Refusal::Trailer);
         }
         self.trailers.extend_from_slice(&input[..n]);

@@ -16,6 +16,7 @@ use pingora_http::{header_name_from_raw, Names, RequestHeader, ResponseHeader};
 
 use super::grammar::{self, Leniency};
 use super::{empty_line, framing, Refusal};
+use crate::limits::LIMITS;
 use crate::spare::{self, Spare};
 
 /// How much of a head is accepted.
@@ -29,8 +30,6 @@ pub struct Limits {
     pub lenient_line_ends: bool,
 }
 
-/// Fields of one head.
-pub const MAX_FIELDS: usize = 256;
 /// Fields that room is made for before they are counted.
 const EXPECTED_FIELDS: usize = 8;
 
@@ -38,9 +37,8 @@ impl Default for Limits {
     /// Those of a request.
     fn default() -> Self {
         Limits {
-            head: (1 << 20) - 1,
-            // More than this is no `http::Uri`.
-            target: u16::MAX as usize - 1,
+            head: LIMITS.request_head_bytes,
+            target: LIMITS.request_target_bytes,
             lenient_line_ends: false,
         }
     }
@@ -276,7 +274,7 @@ fn read_fields(
     let mut fields = 0;
     while let Some(line) = grammar::field_line(head, at, lenient)? {
         fields += 1;
-        if fields > MAX_FIELDS {
+        if fields > LIMITS.head_fields {
             return Err(Refusal::TooManyFields);
         }
         at = line.next;

@@ -20,6 +20,7 @@ use super::gone::Gone;
 use super::proto::encode::Encoder;
 use super::proto::head::{self, Limits, Scanner};
 use super::proto::state::{Reading, Writing};
+use crate::limits::LIMITS;
 use crate::protocols::http::body_buffer::FixedBuffer;
 use crate::protocols::l4::socket::SocketAddr;
 use crate::protocols::{Digest, SocketDigest, Stream};
@@ -30,23 +31,8 @@ mod read;
 mod reuse;
 mod write;
 
-/// How long a head may take from its first byte, and a body between two pieces, unless configured.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a client may take nothing of a response, unless configured.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long the rest of a request body is awaited once the response is out, unless configured.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
-/// Bytes of request body that are read for nothing, to keep the connection.
-const DRAIN_LIMIT: usize = 1 << 20;
-/// How long a client that has closed its direction waits for a byte of its response, unless the application says
-/// otherwise: one that is gone altogether looks the same.
-const HALF_CLOSED: Duration = Duration::from_secs(60);
 /// How often a client that has closed its direction is looked after.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long a closed connection is read on.
-const LINGER: Duration = Duration::from_secs(2);
-/// Bytes of request body kept for a retry.
-const RETRY_BUFFER: usize = 64 * 1024;
 
 /// One exchange of an HTTP/1.x connection, as its server sees it.
 pub struct HttpSession {
@@ -191,7 +177,7 @@ impl HttpSession {
                 conn: Conn::new(underlying_stream),
                 digest: OnceCell::new(),
                 place: None,
-                shutdown_read_timeout: Duration::from_secs(5),
+                shutdown_read_timeout: LIMITS.client_shutdown_read,
                 lenient_line_ends: false,
                 exchange: None,
                 timeouts: None,
@@ -326,7 +312,7 @@ impl HttpSession {
     /// Keeps a copy of the request body, up to 64 KiB, for a retry.
     pub fn enable_retry_buffering(&mut self) {
         let retry = &mut self.x_mut().retry;
-        retry.get_or_insert_with(|| FixedBuffer::new(RETRY_BUFFER));
+        retry.get_or_insert_with(|| FixedBuffer::new(LIMITS.retry_buffer_bytes));
     }
 
     /// Whether more of the body was read than is kept, so that there can be no retry.
@@ -557,7 +543,7 @@ impl HttpSession {
         let x = self.x();
         match x.min_send_rate {
             Some(rate) => Patience::Rate(rate),
-            None => Patience::Silence(self.inner.timeouts().write.unwrap_or(WRITE_TIMEOUT)),
+            None => Patience::Silence(self.inner.timeouts().write.unwrap_or(LIMITS.client_write)),
         }
     }
 

@@ -13,9 +13,8 @@ use super::super::conn::{refused_head, Piece};
 use super::super::proto::framing::{persistence, Persistence};
 use super::super::proto::head::{self, Found};
 use super::super::proto::state::{Reading, Writing};
-use super::{
-    HttpSession, Keepalive, Upgrade, DRAIN_LIMIT, DRAIN_TIMEOUT, HALF_CLOSED, LOOK, READ_TIMEOUT,
-};
+use super::{HttpSession, Keepalive, Upgrade, LOOK};
+use crate::limits::LIMITS;
 use crate::protocols::l4::ext;
 use crate::shutdown::Stage;
 
@@ -112,7 +111,7 @@ impl HttpSession {
                 Keepalive::Endless if inner.reused && !begun => {}
                 _ => inner
                     .conn
-                    .read_by(inner.timeouts().read.unwrap_or(READ_TIMEOUT)),
+                    .read_by(inner.timeouts().read.unwrap_or(LIMITS.client_read)),
             }
         }
         if let Some(place) = &mut inner.place {
@@ -190,7 +189,7 @@ impl HttpSession {
         let timeout = match self.was_upgraded() && !self.inner.conn.writing.is_over() {
             // The two sides of an upgraded connection may be silent as long as they like, until one of them ends.
             true => self.inner.timeouts().read,
-            false => Some(self.inner.timeouts().read.unwrap_or(READ_TIMEOUT)),
+            false => Some(self.inner.timeouts().read.unwrap_or(LIMITS.client_read)),
         };
         match ready!(self.inner.conn.poll_body(cx, timeout))? {
             Piece::Data(data) => {
@@ -298,7 +297,7 @@ impl HttpSession {
             // The request is read, so that no read needs the deadline. What is written brings the reset, or shows
             // that the client is there.
             if wrote || conn.read_deadline_is_unset() {
-                conn.read_by(HALF_CLOSED);
+                conn.read_by(LIMITS.client_half_closed);
                 self.x_mut().written = written;
             }
             if self.inner.conn.read_overdue(cx) {
@@ -319,8 +318,8 @@ impl HttpSession {
         if self.is_body_done() {
             return Ok(());
         }
-        let within = self.inner.timeouts().drain.unwrap_or(DRAIN_TIMEOUT);
-        match tokio::time::timeout(within, self.drain(DRAIN_LIMIT)).await {
+        let within = self.inner.timeouts().drain.unwrap_or(LIMITS.client_drain);
+        match tokio::time::timeout(within, self.drain(LIMITS.client_drain_bytes)).await {
             Ok(drained) => drained,
             Err(_) => {
                 self.inner.conn.reading = Reading::Broken;

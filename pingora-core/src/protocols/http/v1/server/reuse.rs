@@ -9,7 +9,8 @@ use super::super::proto::decode::{Decoded, Decoder};
 use super::super::proto::encode::Encoder;
 use super::super::proto::head::Scanner;
 use super::super::proto::state::{self, Reading, Writing};
-use super::{common, HttpSession, Inner, DRAIN_LIMIT, LINGER};
+use super::{common, HttpSession, Inner};
+use crate::limits::LIMITS;
 use crate::protocols::http::server::ReusableHttpStream;
 use crate::protocols::l4::stream::Stream as L4Stream;
 use crate::protocols::Stream;
@@ -126,7 +127,8 @@ impl HttpSession {
             Writing::Body(_) => false,
             _ => true,
         };
-        short && !matches!(decoder, Decoder::Length(left) if left <= DRAIN_LIMIT as u64)
+        short
+            && !matches!(decoder, Decoder::Length(left) if left <= LIMITS.client_drain_bytes as u64)
     }
 
     /// Whether the client may be waiting for a 100. It then sends its body or does not: nobody can tell what
@@ -156,7 +158,7 @@ impl HttpSession {
         }
         match self.more_may_come() {
             false => self.inner.conn.stream.shutdown().await,
-            true => self.inner.conn.close(LINGER).await,
+            true => self.inner.conn.close(LIMITS.client_linger).await,
         }
         self.mark_broken();
     }

@@ -536,17 +536,23 @@ async fn a_copy_of_the_body_for_a_retry() {
             "x".repeat(n)
         )
     };
-    let (_client, mut session) = asked(post(RETRY_BUFFER)).await;
+    let (_client, mut session) = asked(post(LIMITS.retry_buffer_bytes)).await;
     assert_eq!(session.get_retry_buffer(), None);
     session.enable_retry_buffering();
     body_of(&mut session).await;
-    assert_eq!(session.get_retry_buffer().unwrap().len(), RETRY_BUFFER);
+    assert_eq!(
+        session.get_retry_buffer().unwrap().len(),
+        LIMITS.retry_buffer_bytes
+    );
     assert!(!session.retry_buffer_truncated());
     // Asking again must not forget what is kept.
     session.enable_retry_buffering();
-    assert_eq!(session.get_retry_buffer().unwrap().len(), RETRY_BUFFER);
+    assert_eq!(
+        session.get_retry_buffer().unwrap().len(),
+        LIMITS.retry_buffer_bytes
+    );
 
-    let (_client, mut session) = asked(post(RETRY_BUFFER + 1)).await;
+    let (_client, mut session) = asked(post(LIMITS.retry_buffer_bytes + 1)).await;
     session.enable_retry_buffering();
     body_of(&mut session).await;
     assert!(session.retry_buffer_truncated());

@@ -13,10 +13,8 @@ use log::{debug, warn};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
+use crate::limits::LIMITS;
 use crate::protocols::UniqueIDType;
-
-/// How long the peer may take to answer a PING.
-const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Moves the frames of a connection until it ends, then says so by `closed`.
 ///
@@ -122,7 +120,7 @@ pub(crate) async fn drive<S>(
 async fn unanswered(mut pings: PingPong, interval: Duration) {
     loop {
         tokio::time::sleep(interval).await;
-        match tokio::time::timeout(PING_TIMEOUT, pings.ping(Ping::opaque())).await {
+        match tokio::time::timeout(LIMITS.h2_upstream_ping, pings.ping(Ping::opaque())).await {
             Ok(Ok(_)) => {}
             // The connection failed otherwise, which is for its own future to say.
             Ok(Err(_)) => return std::future::pending().await,

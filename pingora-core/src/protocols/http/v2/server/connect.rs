@@ -17,26 +17,9 @@ use super::super::guard::{self, Guard};
 use super::super::stream_error;
 use super::write::message;
 use super::{check, H2Options, HttpSession};
+use crate::limits::LIMITS;
 use crate::protocols::http::RefusedRequest;
 use crate::protocols::{Digest, Stream};
-
-/// Streams that a client may have open at the same time.
-const MAX_STREAMS: u32 = 100;
-/// Bytes of header fields in a request.
-const MAX_HEADER_LIST: u32 = 64 * 1024;
-/// Bytes that a stream buffers in the connection; more wait where they come from.
-const SEND_BUFFER: usize = 32 * 1024;
-/// Bytes of a request body that a client may send on before any of it was taken.
-const STREAM_WINDOW: u32 = 256 * 1024;
-/// The same over all streams of a connection, so that with what it costs to hold them they stay below 1 MiB. Two uploads
-/// at a time are as fast as each alone: 210 Mbit/s over 10 ms.
-const CONNECTION_WINDOW: u32 = 640 * 1024;
-/// Resets that a client may make the server send, over the life of a connection.
-const LOCAL_RESETS: usize = 128;
-/// Streams that may be reset before they were looked at.
-const PENDING_RESETS: usize = 20;
-/// Streams reset by the server that are remembered, to ignore what is still on its way for them.
-const REMEMBERED_RESETS: usize = 50;
 
 /// How HTTP/2 connections are set up unless the application says otherwise: at most 100 streams, 64 KiB of
 /// header fields in a request, 32 KiB of a response buffered for each stream, 640 KiB of request bodies for all; a
@@ -45,14 +28,14 @@ const REMEMBERED_RESETS: usize = 50;
 pub fn default_h2_options() -> H2Options {
     let mut options = H2Options::new();
     options
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(MAX_HEADER_LIST)
-        .max_send_buffer_size(SEND_BUFFER)
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_local_error_reset_streams(Some(LOCAL_RESETS))
-        .max_pending_accept_reset_streams(PENDING_RESETS)
-        .max_concurrent_reset_streams(REMEMBERED_RESETS)
+        .max_concurrent_streams(LIMITS.h2_client_streams)
+        .max_header_list_size(LIMITS.h2_client_field_bytes)
+        .max_send_buffer_size(LIMITS.h2_send_buffer_bytes)
+        .initial_window_size(LIMITS.h2_client_stream_window_bytes)
+        .initial_connection_window_size(LIMITS.h2_client_window_bytes)
+        .max_local_error_reset_streams(Some(LIMITS.h2_client_local_resets))
+        .max_pending_accept_reset_streams(LIMITS.h2_client_pending_resets)
+        .max_concurrent_reset_streams(LIMITS.h2_client_remembered_resets)
         .enable_connect_protocol();
     options
 }

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::conn_state::ConnState;
 use super::out::Out;
+use crate::limits::LIMITS;
 use crate::protocols::http::body_buffer::FixedBuffer;
 use crate::protocols::http::v1::Alarm;
 use crate::protocols::l4::socket::SocketAddr;
@@ -31,19 +32,6 @@ pub(crate) use connect::begin;
 pub use connect::{default_h2_options, handshake, H2Accept};
 pub use h2::server::Builder as H2Options;
 pub use read::Idle;
-
-/// How long a body may be silent between two pieces, unless configured.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a client may take nothing of a response, unless configured.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long the rest of a request body is awaited, unless configured.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
-/// Bytes of request body that are read for nothing.
-const DRAIN_LIMIT: usize = 1 << 20;
-/// Bytes of informational responses to one request: the connection keeps those that the client does not take.
-const INFORMATIONAL: usize = 64 * 1024;
-/// Bytes of request body kept for a retry.
-const RETRY_BUFFER: usize = 64 * 1024;
 
 /// One stream of an HTTP/2 connection, as its server sees it.
 ///
@@ -302,7 +290,7 @@ impl HttpSession {
     pub fn enable_retry_buffering(&mut self) {
         self.inner
             .retry
-            .get_or_insert_with(|| Box::new(FixedBuffer::new(RETRY_BUFFER)));
+            .get_or_insert_with(|| Box::new(FixedBuffer::new(LIMITS.retry_buffer_bytes)));
     }
 
     /// Whether more of the body was read than is kept, so that there can be no retry.

@@ -12,7 +12,8 @@ use pingora_error::{BError, Error, Result};
 
 use super::super::out::reset_by_peer;
 use super::super::stream_error;
-use super::{HttpSession, ReadState, DRAIN_LIMIT, DRAIN_TIMEOUT, READ_TIMEOUT};
+use super::{HttpSession, ReadState};
+use crate::limits::LIMITS;
 use crate::protocols::http::v1::due_in;
 
 impl HttpSession {
@@ -53,7 +54,7 @@ impl HttpSession {
                     {
                         return Poll::Pending;
                     }
-                    timeout => timeout.unwrap_or(READ_TIMEOUT),
+                    timeout => timeout.unwrap_or(LIMITS.client_read),
                 };
                 let due = *self.inner.read_due.get_or_insert_with(|| due_in(timeout));
                 if !self.inner.alarm.rings(cx, due) {
@@ -253,12 +254,12 @@ impl HttpSession {
         if self.is_body_done() {
             return Ok(());
         }
-        let within = self.inner.drain_timeout.unwrap_or(DRAIN_TIMEOUT);
+        let within = self.inner.drain_timeout.unwrap_or(LIMITS.client_drain);
         let drain = async {
             let mut drained = 0;
             while let Some(data) = self.read_body_bytes().await? {
                 drained += data.len();
-                if drained > DRAIN_LIMIT {
+                if drained > LIMITS.client_drain_bytes {
                     return Error::e_explain(ReadError, "the rest of the request body is too long");
                 }
             }

@@ -15,7 +15,8 @@ use super::super::conn_state::ConnState;
 use super::super::out::Sent;
 use super::super::{padding, stream_error};
 use super::read::broken;
-use super::{HttpSession, Tunnel, Writing, INFORMATIONAL, WRITE_TIMEOUT};
+use super::{HttpSession, Tunnel, Writing};
+use crate::limits::LIMITS;
 use crate::protocols::http::v1::due_in;
 use crate::protocols::http::v1::proto::framing::{self, Answered};
 use crate::protocols::http::{date, HttpTask};
@@ -65,7 +66,7 @@ impl HttpSession {
         }
         header.remove_any(Names::HOP_BY_HOP);
         self.inner.informed += size(&header);
-        if self.inner.informed > INFORMATIONAL {
+        if self.inner.informed > LIMITS.informational_bytes {
             // No window holds them back, and a client does without.
             return Ok(());
         }
@@ -333,7 +334,7 @@ impl HttpSession {
 
     /// Fails when the client has taken nothing for too long.
     fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        let timeout = self.write_timeout.unwrap_or(WRITE_TIMEOUT);
+        let timeout = self.write_timeout.unwrap_or(LIMITS.client_write);
         let due = *self.inner.write_due.get_or_insert_with(|| due_in(timeout));
         if !self.inner.alarm.rings(cx, due) {
             return Poll::Pending;

@@ -201,13 +201,17 @@ fn the_largest_chunk() {
 fn extensions_are_limited_over_the_whole_body() {
     let one = |n: usize| format!("1;{}\r\nx\r\n", "e".repeat(n));
     let chunks = |chunks: usize, n: usize| format!("{}0\r\n\r\n", one(n).repeat(chunks));
-    let got = one_shot(chunks(1, MAX_EXTENSIONS).as_bytes(), false);
+    let got = one_shot(chunks(1, LIMITS.chunk_extension_bytes).as_bytes(), false);
     assert!(matches!(got, Ok(Some(_))));
-    for (n, bytes) in [(1, MAX_EXTENSIONS + 1), (128, 129), (MAX_EXTENSIONS + 1, 1)] {
+    for (n, bytes) in [
+        (1, LIMITS.chunk_extension_bytes + 1),
+        (128, 129),
+        (LIMITS.chunk_extension_bytes + 1, 1),
+    ] {
         let got = one_shot(chunks(n, bytes).as_bytes(), false);
         assert_eq!(got, Err(Refusal::ChunkExtension), "{n} times {bytes}");
     }
-    let spaces = format!("1{}\r\n", " ".repeat(MAX_EXTENSIONS + 2));
+    let spaces = format!("1{}\r\n", " ".repeat(LIMITS.chunk_extension_bytes + 2));
     for lenient in [false, true] {
         let got = one_shot(spaces.as_bytes(), lenient);
         assert_eq!(got, Err(Refusal::ChunkExtension));
@@ -233,13 +237,13 @@ fn trailers() {
     assert_eq!(whole, Ok(Some(want)));
 
     let sized = |n: usize| format!("0\r\nX: {}\r\n\r\n", "y".repeat(n - 7));
-    let got = one_shot(sized(MAX_TRAILERS).as_bytes(), false);
+    let got = one_shot(sized(LIMITS.trailer_bytes).as_bytes(), false);
     assert!(matches!(got, Ok(Some(_))));
-    let large = sized(MAX_TRAILERS + 1);
+    let large = sized(LIMITS.trailer_bytes + 1);
     assert_eq!(one_shot(large.as_bytes(), false), Err(Refusal::Trailer));
     let cut = [&large.as_bytes()[..100], &large.as_bytes()[100..]];
     assert_eq!(decode(&mut chunked(false), &cut), Err(Refusal::Trailer));
-    let endless = format!("0\r\n{}", "y".repeat(MAX_TRAILERS + 1));
+    let endless = format!("0\r\n{}", "y".repeat(LIMITS.trailer_bytes + 1));
     assert_eq!(one_shot(endless.as_bytes(), false), Err(Refusal::Trailer));
 }
 

@@ -583,15 +583,18 @@ fn default_limits() {
 fn number_of_fields() {
     let fields = |n: usize| "X: y\r\n".repeat(n);
     // The Host is one of them.
-    assert!(with_fields(fields(MAX_FIELDS - 1)).is_ok());
-    let refusal = error(with_fields(fields(MAX_FIELDS))).unwrap();
+    assert!(with_fields(fields(LIMITS.head_fields - 1)).is_ok());
+    let refusal = error(with_fields(fields(LIMITS.head_fields))).unwrap();
     assert_eq!((refusal, refusal.status()), (Refusal::TooManyFields, 431));
     assert_eq!(
-        error(response_with(fields(MAX_FIELDS + 1))),
+        error(response_with(fields(LIMITS.head_fields + 1))),
         Some(Refusal::TooManyFields)
     );
-    assert!(response_with(fields(MAX_FIELDS)).is_ok());
-    let raw = format!("GET /R HTTP/1.1\r\nHost: h\r\n{}\r\n", fields(MAX_FIELDS));
+    assert!(response_with(fields(LIMITS.head_fields)).is_ok());
+    let raw = format!(
+        "GET /R HTTP/1.1\r\nHost: h\r\n{}\r\n",
+        fields(LIMITS.head_fields)
+    );
     let raw: Vec<u8> = raw
         .bytes()
         .map(|b| if b == b'R' { 0xff } else { b })
@@ -644,7 +647,7 @@ fn trailer_sections() {
             section.escape_ascii()
         );
     }
-    let many = format!("{}\r\n", "X: y\r\n".repeat(MAX_FIELDS + 1));
+    let many = format!("{}\r\n", "X: y\r\n".repeat(LIMITS.head_fields + 1));
     assert!(parse_trailers(&Bytes::from(many)).is_err());
 }
 

@@ -174,7 +174,7 @@ async fn a_client_that_has_said_all_is_given_time() {
         client.0.shutdown().await.unwrap();
         assert_eq!(gone(&mut session), before, "{abort:?}");
         for _ in 0..3 {
-            tokio::time::advance(HALF_CLOSED / 2).await;
+            tokio::time::advance(LIMITS.client_half_closed / 2).await;
             if !before {
                 assert!(!gone(&mut session), "{abort:?}");
             }
@@ -185,7 +185,7 @@ async fn a_client_that_has_said_all_is_given_time() {
             }
         }
         assert_eq!(gone(&mut session), before, "{abort:?}");
-        tokio::time::advance(HALF_CLOSED).await;
+        tokio::time::advance(LIMITS.client_half_closed).await;
         assert_eq!(gone(&mut session), after, "{abort:?}");
     }
 }

@@ -104,7 +104,10 @@ async fn the_rest_of_the_body_is_drained() {
 /// A connection that closes after the answer for what the client sends has an answer that says so.
 #[tokio::test(start_paused = true)]
 async fn the_answer_says_close_for_what_the_client_sends() {
-    let long = format!("Content-Length: {}\r\n\r\nhe", DRAIN_LIMIT + 3);
+    let long = format!(
+        "Content-Length: {}\r\n\r\nhe",
+        LIMITS.client_drain_bytes + 3
+    );
     for rest in [
         // Nobody knows how much follows.
         "Transfer-Encoding: chunked\r\n\r\n5\r\nhe",
@@ -163,15 +166,15 @@ async fn a_body_that_is_not_drained() {
     let begun = tokio::time::Instant::now();
     let (kept, ()) = tokio::join!(next(session), async {});
     assert!(kept.is_none());
-    assert!(begun.elapsed() >= DRAIN_TIMEOUT);
+    assert!(begun.elapsed() >= LIMITS.client_drain);
     let (_client, mut session) = asked(post(5)).await;
     session.set_total_drain_timeout(Some(Duration::from_secs(60)));
     let drained = session.drain_request_body().await;
     assert_eq!(etype(drained), Some(ErrorType::ReadTimedout));
     assert!(begun.elapsed() >= Duration::from_secs(60));
     // It is long.
-    let (mut client, session) = asked(post(DRAIN_LIMIT + 100_000)).await;
-    let body = vec![b'x'; DRAIN_LIMIT + 100_000];
+    let (mut client, session) = asked(post(LIMITS.client_drain_bytes + 100_000)).await;
+    let body = vec![b'x'; LIMITS.client_drain_bytes + 100_000];
     let (kept, _) = tokio::join!(next(session), client.0.write_all(&body));
     assert!(kept.is_none());
     // It is malformed.

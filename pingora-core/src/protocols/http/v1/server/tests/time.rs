@@ -20,7 +20,7 @@ async fn a_client_that_sends_nothing() {
     let (_client, mut session) = connect(100);
     let (read, took) = timed(session.read_request()).await;
     assert_eq!(read.unwrap(), None);
-    assert!(about(took, READ_TIMEOUT), "{took:?}");
+    assert!(about(took, LIMITS.client_read), "{took:?}");
 
     let (_client, mut session) = connect(100);
     session.set_read_timeout(Some(Duration::from_secs(3)));
@@ -35,7 +35,7 @@ async fn a_client_that_sends_empty_lines() {
     let (mut client, mut session) = connect(1000);
     let lines = async {
         loop {
-            tokio::time::sleep(READ_TIMEOUT / 2 + Duration::from_secs(1)).await;
+            tokio::time::sleep(LIMITS.client_read / 2 + Duration::from_secs(1)).await;
             if client.0.write_all(b"\r\n").await.is_err() {
                 std::future::pending::<()>().await;
             }
@@ -46,7 +46,7 @@ async fn a_client_that_sends_empty_lines() {
         () = lines => unreachable!("it sends for ever"),
     };
     assert_eq!(read.unwrap(), None);
-    assert!(about(took, READ_TIMEOUT), "{took:?}");
+    assert!(about(took, LIMITS.client_read), "{took:?}");
 }
 
 /// The time is that of the whole head: a byte now and then does not prolong it.
@@ -68,7 +68,7 @@ async fn a_head_that_trickles() {
     };
     let ((read, took), ()) = tokio::join!(timed(read), trickle);
     assert_eq!(etype(read), Some(ErrorType::ReadTimedout));
-    assert!(about(took, READ_TIMEOUT), "{took:?}");
+    assert!(about(took, LIMITS.client_read), "{took:?}");
 }
 
 /// The time between two requests is one thing, that of a head another.
@@ -92,7 +92,7 @@ async fn keepalive_timeout() {
                 client.sends("GET").await;
                 let (read, took) = timed(session.read_request()).await;
                 assert_eq!(etype(read), Some(ErrorType::ReadTimedout));
-                assert!(about(took, READ_TIMEOUT), "{took:?}");
+                assert!(about(took, LIMITS.client_read), "{took:?}");
             }
         }
     }
@@ -245,13 +245,13 @@ async fn a_client_that_is_fast_enough() {
 async fn a_close_ends() {
     let (client, mut session) = connect(1000);
     let ((), took) = timed(session.shutdown()).await;
-    assert!(about(took, LINGER), "{took:?}");
+    assert!(about(took, LIMITS.client_linger), "{took:?}");
     drop(client);
 
     let stuck = Stuck;
     let mut session = HttpSession::new(Box::new(stuck));
     let ((), took) = timed(session.shutdown()).await;
-    assert!(about(took, LINGER), "{took:?}");
+    assert!(about(took, LIMITS.client_linger), "{took:?}");
 }
 
 /// A peer that sends on and on during the close.
@@ -267,7 +267,7 @@ async fn a_close_ends_while_bytes_come() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     });
-    assert!(about(took, LINGER), "{took:?}");
+    assert!(about(took, LIMITS.client_linger), "{took:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,7 +17,6 @@ use pingora_http::{RequestHeader, ResponseHeader};
 
 mod body;
 
-#[allow(unused_imports, reason = "its users come next")]
 pub(crate) use body::RangeBodyFilter;
 
 /// Which part of a body is sent.

@@ -27,12 +27,12 @@ mod buffered;
 pub struct Session {
     /// The exchange with the client.
     pub downstream_session: Box<ServerSession>,
-    /// The cache of this request. There is none yet: a request that enables it fails.
+    /// The cache of this request, off unless [`request_cache_filter`](crate::ProxyHttp::request_cache_filter) enables it.
     pub cache: HttpCache,
     /// (De)compression of what comes from the upstream, before the cache. Off unless it is set, which has to be before
     /// the request goes upstream: it goes by the Accept-Encoding that it then has.
     pub upstream_compression: ResponseCompressionCtx,
-    /// Answer with the whole resource whatever Range says. It is the cache that looks at it.
+    /// Answer with the whole resource whatever Range says, where the cache would look at it.
     pub ignore_downstream_range: bool,
     /// Whether the upstream's header was changed for the sake of the cache.
     pub upstream_headers_mutated_for_cache: bool,

@@ -1,7 +1,5 @@
 //! The end of a request: the error path, logging, and whether the connection goes on.
 
-use std::borrow::Cow;
-
 use http::header::{HeaderValue, ALLOW};
 use http::{Method, StatusCode};
 use log::{debug, error, log, log_enabled, Level};
@@ -13,7 +11,7 @@ use pingora_http::ResponseHeader;
 
 use super::{Kept, When};
 use crate::proxy_trait::awaits_response;
-use crate::{FailToProxy, HttpProxy, ProxyHttp, PurgeStatus, Session};
+use crate::{FailToProxy, HttpProxy, ProxyHttp, Session};
 
 impl<SV, C> HttpProxy<SV, C>
 where
@@ -48,25 +46,6 @@ where
             log!(level, "fail to proxy: {e}, status: {status}, {summary}");
         }
         failed
-    }
-
-    /// A purge without a cache.
-    pub(super) async fn refuse_purge(
-        &self,
-        session: &mut Session,
-        ctx: &mut SV::CTX,
-    ) -> Result<()> {
-        let mut response = Cow::Owned(gen_error_response(405));
-        let filtered =
-            self.inner
-                .purge_response_filter(session, ctx, PurgeStatus::NoCache, &mut response);
-        if let Err(e) = filtered {
-            error!("purge_response_filter: {e}");
-            response = Cow::Owned(gen_error_response(500));
-        }
-        session
-            .write_response_header(Box::new(response.into_owned()), true)
-            .await
     }
 }
 

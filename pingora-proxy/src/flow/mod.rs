@@ -1,11 +1,12 @@
 //! The life of a request: its phases in their order, retry, and the end.
 //!
 //! ```text
-//! read the head -> early_request_filter -> modules -> request_filter -> (cache, not built yet)
+//! read the head -> early_request_filter -> modules -> request_filter -> cache
 //!   -> proxy_upstream_filter -> try: upstream_peer -> connect -> duplex -> (retry) -> logging -> next request
 //! ```
 
 mod attempt;
+mod cache;
 mod finish;
 mod shutdown;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 
 use futures::FutureExt;
+use pingora_cache::NoCacheReason;
 use pingora_core::apps::{HttpPersistentSettings, ReusedHttpStream};
 use pingora_core::connectors::http::custom;
 use pingora_core::limits::LIMITS;
@@ -35,6 +37,8 @@ enum Early {
     Proceed,
     /// It is answered.
     Answered,
+    /// Its answer has begun, and failed.
+    Failed(BError),
 }
 
 /// What an application keeps of a request for the next one of its connection.
@@ -101,6 +105,10 @@ where
             let proceeds = match self.before_upstream(session, &mut ctx).await {
                 Ok(Early::Proceed) => true,
                 Ok(Early::Answered) => false,
+                Ok(Early::Failed(e)) => {
+                    outcome = Err((e, When::Late));
+                    false
+                }
                 Err(e) => {
                     outcome = Err((e, When::Early));
                     false
@@ -149,17 +157,30 @@ where
             );
         }
         if session.cache.enabled() {
-            return Err(unbuilt("the cache is"));
+            self.name_in_cache(session, ctx);
         }
         if self.inner.is_purge(session, ctx) {
-            Box::pin(self.refuse_purge(session, ctx)).await?;
+            Box::pin(self.purge(session, ctx)).await?;
             return Ok(Early::Answered);
         }
         if request_policy::is_last_hop(session.req_header()).map_err(Error::into_down)? {
             Box::pin(finish::answer_last_hop(session)).await?;
             return Ok(Early::Answered);
         }
+        if session.cache.enabled() {
+            match Box::pin(self.answer_from_cache(session, ctx)).await {
+                Early::Proceed => {}
+                early => return Ok(early),
+            }
+            // What comes from an upstream is not stored yet. Whoever waits for it is to know.
+            if session.cache.enabled() {
+                session.cache.disable(NoCacheReason::Deferred);
+            }
+        }
         if !self.inner.proxy_upstream_filter(session, ctx).await? {
+            if session.cache.enabled() {
+                session.cache.disable(NoCacheReason::DeclinedToUpstream);
+            }
             if session.response_written().is_none() {
                 let gateway = ServerSession::generate_error(502);
                 Box::pin(session.write_response_header(Box::new(gateway), true)).await?;

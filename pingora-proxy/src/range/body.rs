@@ -8,7 +8,6 @@ use super::{MultiRangeInfo, RangeType};
 ///
 /// For a body whose source can seek this is not needed: see [`MultiRangeInfo::part_header`] and
 /// [`MultiRangeInfo::end`], which its parts are framed with.
-#[allow(dead_code, reason = "its users come next")]
 #[derive(Debug)]
 pub(crate) struct RangeBodyFilter {
     range: RangeType,
@@ -20,7 +19,6 @@ pub(crate) struct RangeBodyFilter {
     begun: bool,
 }
 
-#[allow(dead_code, reason = "its users come next")]
 impl RangeBodyFilter {
     /// Starts at the first byte of the whole.
     pub(crate) fn new(range: RangeType) -> Self {
@@ -76,7 +74,6 @@ impl RangeBodyFilter {
     }
 }
 
-#[allow(dead_code, reason = "its users come next")]
 /// Appends what the parts from this one on have of a piece of the whole that begins at `begin`. Returns the part that goes
 /// on in the next piece, and whether it has begun.
 fn cut(

@@ -11,6 +11,7 @@ use super::Session;
 /// What is set, the file of its test from the folder of the workspace, and the test.
 type Row = (&'static str, &'static str, &'static str);
 
+const CACHE_HITS: &str = "pingora-proxy/tests/cache/hits.rs";
 const COMPRESSION: &str = "pingora-proxy/tests/settings/compression.rs";
 const CORE: &str = "pingora-core/src/protocols/http/server/tests.rs";
 const CUSTOM: &str = "pingora-core/src/protocols/http/custom/tests.rs";
@@ -25,8 +26,8 @@ fn fields() -> Vec<Row> {
             downstream_session: _,
             cache: _,
             upstream_compression: _,
-            // Of the cache and of subrequests, which are not there yet.
             ignore_downstream_range: _,
+            // Of the cache's fills and of subrequests, which are not there yet.
             upstream_headers_mutated_for_cache: _,
             subrequest_ctx: _,
             downstream_modules_ctx: _,
@@ -46,7 +47,16 @@ fn fields() -> Vec<Row> {
             SESSIONS,
             "interim_answers_are_left_out",
         ),
-        ("cache", SESSIONS, "a_request_that_enables_the_cache_fails"),
+        (
+            "cache",
+            CACHE_HITS,
+            "a_fresh_response_is_served_without_the_origin",
+        ),
+        (
+            "ignore_downstream_range",
+            CACHE_HITS,
+            "ranges_can_be_left_out",
+        ),
         (
             "upstream_compression",
             COMPRESSION,

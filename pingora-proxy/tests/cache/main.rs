@@ -6,15 +6,6 @@
 mod common;
 
 mod fixture;
-
-use fixture::{key, mem_cache, meta, store, stored};
-
-#[test]
-fn what_is_stored_by_hand_is_found() {
-    let storage = mem_cache();
-    assert!(stored(storage, &key("/a")).is_none());
-    store(storage, &key("/a"), &meta(60, "200\r\nETag: \"1\""), "body");
-    let (meta, body) = stored(storage, &key("/a")).unwrap();
-    assert_eq!(meta.headers()["etag"], "\"1\"");
-    assert_eq!(body, "body");
-}
+mod hits;
+mod lookups;
+mod purges;

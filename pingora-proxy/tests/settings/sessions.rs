@@ -1,7 +1,6 @@
 //! What is set at the session of a request.
 
 use super::*;
-use pingora_cache::MemCache;
 use std::time::Duration;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -93,34 +92,4 @@ fn a_client_that_takes_nothing_ends_with_the_write_timeout() {
     let mut client = proxy.connect();
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     told.recv_timeout(PATIENCE).unwrap();
-}
-
-/// Enables the cache, which is not there.
-struct Caching(HttpPeer);
-
-#[async_trait]
-impl ProxyHttp for Caching {
-    type CTX = ();
-
-    fn new_ctx(&self) {}
-
-    fn request_cache_filter(&self, session: &mut Session, _: &mut ()) -> Result<()> {
-        let storage: &'static MemCache = Box::leak(Box::new(MemCache::new()));
-        session.cache.enable(storage, None, None, None, None);
-        Ok(())
-    }
-
-    async fn upstream_peer(&self, _: &mut Session, _: &mut ()) -> Result<Box<HttpPeer>> {
-        Ok(Box::new(self.0.clone()))
-    }
-}
-
-/// It is told, and not passed over: what was meant to be kept would be asked for again and again.
-#[test]
-fn a_request_that_enables_the_cache_fails() {
-    let origin = Origin::answering(OK);
-    let proxy = Proxy::start(Caching(forward_to(origin.path()).peer));
-    let response = get(&mut proxy.connect(), "");
-    assert_eq!(response.status(), 500);
-    assert_eq!(origin.accepted(), 0);
 }

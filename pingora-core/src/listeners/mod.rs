@@ -14,7 +14,6 @@ mod proxied;
 #[cfg(test)]
 mod tests;
 
-use std::any::Any;
 use std::fs::Permissions;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -26,13 +25,13 @@ use pingora_error::Result;
 use crate::limits::LIMITS;
 use crate::protocols::l4::socket::SocketAddr;
 use crate::protocols::l4::stream::Stream as L4Stream;
-use crate::protocols::tls::TlsRef;
 use crate::server::ListenFds;
 use crate::shutdown::Registry;
 
 pub use crate::protocols::l4::stream::{
     L4BufferSettings, DEFAULT_L4_READ_BUFFER_SIZE, DEFAULT_L4_WRITE_BUFFER_SIZE,
 };
+pub use crate::protocols::tls::callbacks::{TlsAccept, TlsAcceptCallbacks};
 pub use crate::protocols::tls::listeners as tls;
 pub use crate::protocols::tls::ALPN;
 pub use accept::{AcceptCounts, AcceptStrategy, WorkerCounts};
@@ -49,29 +48,6 @@ pub(crate) mod accepting {
 pub(crate) use entrance::Entrance;
 use l4::Listening;
 use tls::TlsSettings;
-
-/// What to do in the course of a TLS handshake with a client.
-#[async_trait]
-pub trait TlsAccept {
-    /// Called when the client has said which name it wants, to choose a certificate for it. Unless
-    /// overridden it does nothing.
-    async fn certificate_callback(&self, ssl: &mut TlsRef) {
-        let _ = ssl;
-    }
-
-    /// Called when the handshake is complete; what it returns is kept with the connection's digest.
-    /// Unless overridden that is nothing.
-    async fn handshake_complete_callback(
-        &self,
-        ssl: &TlsRef,
-    ) -> Option<Arc<dyn Any + Send + Sync>> {
-        let _ = ssl;
-        None
-    }
-}
-
-/// Boxed TLS callbacks.
-pub type TlsAcceptCallbacks = Box<dyn TlsAccept + Send + Sync>;
 
 /// What is done with a connection before TLS, or before the application where there is no TLS, and after the PROXY
 /// protocol ([`ListenerConfig::proxy_protocol`]) where there is that.

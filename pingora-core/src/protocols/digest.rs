@@ -12,8 +12,7 @@ use once_cell::sync::OnceCell;
 use super::l4::ext;
 use super::l4::socket::SocketAddr;
 use super::raw_connect::ProxyDigest;
-use super::tls::SslDigest;
-use super::IO;
+use super::tls::digest::SslDigest;
 
 /// All that is known about a connection, layer by layer.
 #[derive(Clone, Debug, Default)]
@@ -26,18 +25,6 @@ pub struct Digest {
     pub proxy_digest: Option<Arc<ProxyDigest>>,
     /// The addresses and the state of the socket; `None` where there is no socket.
     pub socket_digest: Option<Arc<SocketDigest>>,
-}
-
-impl Digest {
-    /// What a connection knows of itself.
-    pub(crate) fn of(connection: &dyn IO) -> Self {
-        Digest {
-            socket_digest: connection.get_socket_digest(),
-            proxy_digest: connection.get_proxy_digest(),
-            timing_digest: connection.get_timing_digest(),
-            ssl_digest: connection.get_ssl_digest(),
-        }
-    }
 }
 
 /// A session that can tell about the connection under it.

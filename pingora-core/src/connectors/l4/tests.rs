@@ -2,7 +2,11 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
-use pingora_error::{ErrorSource, ErrorType::BindError, ErrorType::ConnectProxyFailure};
+use async_trait::async_trait;
+use pingora_error::{
+    ErrorSource,
+    ErrorType::{self, BindError, ConnectProxyFailure, ConnectRefused, SocketError},
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
 
@@ -260,10 +264,7 @@ async fn binding() {
     assert!(seen.iter().eq(&v4));
 
     let mut own = peer.clone();
-    own.options.bind_to = Some(BindTo {
-        addr: Some("127.0.0.9:0".parse().unwrap()),
-        ..BindTo::default()
-    });
+    own.options.bind_to = Some(BindTo::at("127.0.0.9:0".parse().unwrap()));
     let to = bind_to(&own, &v4, &v6);
     let (stream, accepted) = tokio::join!(connect(&own, to), listener.accept());
     let _stream = stream.unwrap();
@@ -274,10 +275,7 @@ async fn binding() {
     let far = HttpPeer::new("[::1]:1", false, String::new());
     assert_eq!(bind_to(&far, &v4, &v6).unwrap().addr, Some(v6[0]));
 
-    let bad = BindTo {
-        addr: Some("192.0.2.1:0".parse().unwrap()),
-        ..BindTo::default()
-    };
+    let bad = BindTo::at("192.0.2.1:0".parse().unwrap());
     let e = connect(&peer, Some(bad)).await.unwrap_err();
     assert_eq!(e.etype(), &BindError);
     assert!(e.to_string().contains(&peer.to_string()), "{e}");

@@ -28,7 +28,8 @@ use pingora_error::{
 use socket2::{SockAddr, SockRef};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
-use crate::connectors::l4::{connect_error, BindTo};
+use super::bind_to::BindTo;
+use super::connect_error::connect_error;
 
 /// `struct tcp_info` of Linux, as far as `tcpi_rcv_wnd` (Linux 6.2); the names are the kernel's, and
 /// times are in microseconds unless `linux/tcp.h` says otherwise.

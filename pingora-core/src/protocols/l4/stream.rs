@@ -24,13 +24,13 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::ext::{has_unread, set_tcp_keepalive, uptime, TcpKeepalive};
 use super::socket::SocketAddr;
+use super::tracer::Tracer;
 use super::virt::{VirtualSockOpt, VirtualSocketStream};
 use crate::protocols::raw_connect::ProxyDigest;
 use crate::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
     TimingDigest, UniqueID, UniqueIDType,
 };
-use crate::upstreams::peer::Tracer;
 use raw::RawStream;
 use records::Records;
 

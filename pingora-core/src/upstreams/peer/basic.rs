@@ -8,7 +8,7 @@ use pingora_error::{ErrorType::SocketError, OrErr, Result};
 
 use super::reuse::{stable_hash, trust_hash};
 use super::{Peer, PeerOptions};
-use crate::connectors::l4::BindTo;
+use crate::protocols::l4::bind_to::BindTo;
 use crate::protocols::l4::socket::SocketAddr;
 
 /// An address with options; connections are told apart by the address, and with TLS by what was verified.

@@ -8,7 +8,6 @@ mod basic;
 mod options;
 mod policy;
 mod reuse;
-mod tracer;
 mod traits;
 
 use std::collections::BTreeMap;
@@ -31,12 +30,12 @@ use crate::protocols::l4::socket::SocketAddr;
 use crate::utils::tls::CertKey;
 use reuse::{leads_to, stable_hash, trust_hash};
 
+pub use crate::protocols::l4::tracer::{Tracer, Tracing};
 pub use crate::protocols::tls::ALPN;
 pub use basic::BasicPeer;
 pub use options::PeerOptions;
 pub use policy::{H1UpgradePolicy, HttpUpstreamRequestPolicy};
 pub(crate) use reuse::is_at;
-pub use tracer::{Tracer, Tracing};
 pub use traits::{Peer, ProxyDigestUserDataHook};
 
 /// HTTP in clear text or over TLS.

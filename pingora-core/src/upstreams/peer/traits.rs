@@ -13,7 +13,7 @@ use tokio::net::TcpSocket;
 
 use super::reuse::leads_to;
 use super::{PeerOptions, Proxy, Tracer, ALPN};
-use crate::connectors::l4::BindTo;
+use crate::protocols::l4::bind_to::BindTo;
 use crate::protocols::l4::ext::TcpKeepalive;
 use crate::protocols::l4::socket::SocketAddr;
 use crate::protocols::tls::{CaType, HandshakeCompleteHook};

@@ -4,7 +4,7 @@ use pingora_error::ErrorType::{ConnectNoRoute, ConnectRefused, ConnectTimedout};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::connectors::l4::ConnectErrorExt;
+use crate::protocols::l4::connect_error::ConnectErrorExt;
 
 async fn listener() -> (TcpListener, InetAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

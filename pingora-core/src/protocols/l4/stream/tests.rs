@@ -6,8 +6,8 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::protocols::l4::listener::Listener;
+use crate::protocols::l4::tracer::Tracing;
 use crate::protocols::l4::virt::VirtualSocket;
-use crate::upstreams::peer::Tracing;
 
 /// A connection, and its other end.
 async fn pair() -> (Stream, TcpStream) {

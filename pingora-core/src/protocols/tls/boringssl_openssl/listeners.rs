@@ -11,7 +11,7 @@ use super::library::ssl::{
 use pingora_error::{ErrorType, OrErr, Result};
 
 use super::{server, SslStream};
-use crate::listeners::{TlsAccept, TlsAcceptCallbacks};
+use crate::protocols::tls::callbacks::{TlsAccept, TlsAcceptCallbacks};
 use crate::protocols::IO;
 use crate::server::configuration::ServerConf;
 use crate::utils::offload::Offload;

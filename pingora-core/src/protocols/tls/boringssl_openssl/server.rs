@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::errors::{failed, refused};
 use super::SslStream;
-use crate::listeners::TlsAccept;
+use crate::protocols::tls::callbacks::TlsAccept;
 use crate::protocols::tls::follow_records;
 use crate::protocols::IO;
 

@@ -15,7 +15,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use super::errors::refused;
 use super::server::accept;
 use super::{provider, TlsStream};
-use crate::listeners::{TlsAccept, TlsAcceptCallbacks};
+use crate::protocols::tls::callbacks::{TlsAccept, TlsAcceptCallbacks};
 use crate::protocols::{ALPN, IO};
 use crate::server::configuration::ServerConf;
 use crate::utils::offload::Offload;

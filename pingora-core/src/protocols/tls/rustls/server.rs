@@ -10,7 +10,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use super::errors::failed;
 use super::listeners::Acceptor;
 use super::{TlsRef, TlsStream};
-use crate::listeners::TlsAccept;
+use crate::protocols::tls::callbacks::TlsAccept;
 use crate::protocols::tls::follow_records;
 use crate::protocols::IO;
 

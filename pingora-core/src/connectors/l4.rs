@@ -15,11 +15,11 @@ use pingora_error::{
 use tokio::net::TcpSocket;
 use tokio::time::timeout;
 
+use super::tunnel;
 use crate::protocols::l4::connect_error::connect_error;
 use crate::protocols::l4::ext;
 use crate::protocols::l4::socket::SocketAddr;
 use crate::protocols::l4::stream::Stream;
-use crate::protocols::raw_connect;
 use crate::protocols::GetProxyDigest;
 use crate::upstreams::peer::{Peer, Proxy};
 
@@ -142,8 +142,8 @@ where
     let hop = Stream::from(ext::connect_uds(&proxy.next_hop).await?);
     let extra = peer.get_peer_options().map(|o| &o.extra_proxy_headers);
     let headers = proxy.headers.iter().chain(extra.into_iter().flatten());
-    let request = raw_connect::generate_connect_header(&proxy.host, proxy.port, headers)?;
-    let (stream, digest) = raw_connect::connect(Box::new(hop), &request, peer).await?;
+    let request = tunnel::generate_connect_header(&proxy.host, proxy.port, headers)?;
+    let (stream, digest) = tunnel::connect(Box::new(hop), &request, peer).await?;
     // What comes out is what went in.
     let mut stream = *stream
         .into_any()

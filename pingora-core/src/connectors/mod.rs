@@ -4,6 +4,7 @@ pub mod http;
 pub mod l4;
 mod pool;
 mod preference;
+pub(crate) mod tunnel;
 
 use std::future::{poll_fn, Future};
 use std::net::SocketAddr;

@@ -11,6 +11,7 @@ use crate::connectors::pool::{Ended, Idle, Pool};
 use crate::connectors::{leads_elsewhere, ConnectorOptions, TransportConnector};
 use crate::limits::LIMITS;
 use crate::protocols::http::v1::client::HttpSession;
+use crate::protocols::Stream;
 use crate::upstreams::peer::Peer;
 
 /// Hands out HTTP/1.1 sessions, on new connections and on kept ones.
@@ -115,6 +116,26 @@ impl Connector {
     /// The counter behind [`Connector::unexpected_data_connection_count`], to be read later.
     pub fn unexpected_data_connection_counter(&self) -> Arc<AtomicU64> {
         self.pool.unexpected_data().clone()
+    }
+}
+
+impl HttpSession {
+    /// A session with the options of its peer: timeouts, and what is forgiven to the origin.
+    pub fn new_with_options<P: Peer>(stream: Stream, peer: &P) -> Self {
+        let mut session = HttpSession::new(stream);
+        session.apply_options(peer);
+        session
+    }
+
+    fn apply_options<P: Peer>(&mut self, peer: &P) {
+        if let Some(options) = peer.get_peer_options() {
+            self.read_timeout = options.read_timeout;
+            self.write_timeout = options.write_timeout;
+            self.response_header_timeout = options.response_header_timeout;
+            self.set_allow_h1_response_invalid_content_length(
+                options.allow_h1_response_invalid_content_length,
+            );
+        }
     }
 }
 

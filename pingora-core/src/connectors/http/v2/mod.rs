@@ -12,13 +12,13 @@
 //!
 //! A connection and the task that drives it stay with the worker that made them.
 
-mod conn;
 mod dials;
 mod handshake;
 mod in_use;
 
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use pingora_error::ErrorType::{ConnectTimedout, H2Downgrade, H2Error};
@@ -27,7 +27,7 @@ use pingora_pool::{ConnectionMeta, ConnectionPool};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use crate::connectors::pool::Pool;
+use crate::connectors::pool::{self, Idle, Pool};
 use crate::connectors::preference::H1Only;
 use crate::connectors::{ConnectorOptions, TransportConnector};
 use crate::limits::LIMITS;
@@ -39,7 +39,7 @@ use crate::protocols::{Stream, ALPN};
 use crate::upstreams::peer::{is_at, Peer};
 use crate::worker;
 
-pub use conn::ConnectionRef;
+pub use crate::protocols::http::v2::client::conn::ConnectionRef;
 pub use handshake::{handshake, H2HandshakeSettings};
 pub use in_use::InUsePool;
 
@@ -416,6 +416,25 @@ fn leads_to<P: Peer>(conn: &ConnectionRef, peer: &P) -> bool {
     let socket = digest.socket_digest.as_ref();
     let remote = socket.and_then(|socket| socket.peer_addr.get()?.as_ref());
     remote.is_none_or(|remote| remote.as_inet().is_none() || is_at(remote, peer.address()))
+}
+
+impl Idle for ConnectionRef {
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<pool::Ended> {
+        if self.poll_usable(cx) {
+            Poll::Pending
+        } else {
+            Poll::Ready(pool::Ended::Closed)
+        }
+    }
+
+    /// The task that drives it stays where it is, and so do the requests.
+    fn can_move(&self) -> bool {
+        false
+    }
+
+    fn adopt(self) -> Option<Self> {
+        None
+    }
 }
 
 #[cfg(test)]

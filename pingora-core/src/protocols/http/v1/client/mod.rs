@@ -21,7 +21,6 @@ use crate::limits::LIMITS;
 use crate::protocols::l4::socket::SocketAddr;
 use crate::protocols::l4::stream::Stream as L4Stream;
 use crate::protocols::{Digest, SocketDigest, Stream, UniqueID, UniqueIDType};
-use crate::upstreams::peer::Peer;
 
 mod read;
 mod write;
@@ -82,23 +81,6 @@ impl HttpSession {
             read_timeout: None,
             write_timeout: None,
             response_header_timeout: None,
-        }
-    }
-
-    /// A session with the options of its peer: timeouts, and what is forgiven to the origin.
-    pub fn new_with_options<P: Peer>(stream: Stream, peer: &P) -> Self {
-        let mut session = HttpSession::new(stream);
-        session.apply_options(peer);
-        session
-    }
-
-    pub(crate) fn apply_options<P: Peer>(&mut self, peer: &P) {
-        if let Some(options) = peer.get_peer_options() {
-            self.read_timeout = options.read_timeout;
-            self.write_timeout = options.write_timeout;
-            self.response_header_timeout = options.response_header_timeout;
-            self.inner.exchange.allow_invalid_length =
-                options.allow_h1_response_invalid_content_length;
         }
     }
 

@@ -22,11 +22,11 @@ use pingora_error::{BError, Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::out::Out;
-use crate::connectors::http::v2::ConnectionRef;
 use crate::protocols::http::v1::Alarm;
 use crate::protocols::l4::socket::SocketAddr;
 use crate::protocols::{Digest, UniqueIDType};
 
+pub(crate) mod conn;
 mod drive;
 mod failure;
 mod read;
@@ -38,6 +38,7 @@ pub use drive::drive_connection;
 pub(crate) use drive::{drive, GrowingWindow};
 pub use failure::{was_not_processed, PING_TIMEDOUT};
 
+use conn::ConnectionRef;
 use failure::When;
 use timer::Timer;
 

@@ -14,9 +14,8 @@ use pingora_error::ErrorType::H2Error;
 use pingora_error::{Error, Result, RetryType};
 use tokio::sync::watch;
 
-use crate::connectors::pool::{Ended, Idle};
+use super::{is_ending, Http2Session};
 use crate::limits::LIMITS;
-use crate::protocols::http::v2::client::{is_ending, Http2Session};
 use crate::protocols::{Digest, UniqueIDType};
 
 /// A handle of an HTTP/2 connection. The connection closes when its last handle is dropped.
@@ -82,7 +81,7 @@ impl Ending {
 }
 
 impl ConnectionRef {
-    /// A handle of a connection that [`drive_connection`](crate::protocols::http::v2::client::drive_connection)
+    /// A handle of a connection that [`drive_connection`](super::drive_connection)
     /// drives: that says by `closed` when it has ended, and by `ping_timeout_occurred` why. At most `max_streams`
     /// streams are made at once, and at least one.
     pub fn new(
@@ -113,7 +112,7 @@ impl ConnectionRef {
     }
 
     /// Bytes of responses that were taken from its streams, over all of them; it wraps around.
-    pub(super) fn taken(&self) -> Arc<AtomicUsize> {
+    pub(crate) fn taken(&self) -> Arc<AtomicUsize> {
         self.0.taken.clone()
     }
 
@@ -196,6 +195,12 @@ impl ConnectionRef {
         }
     }
 
+    /// Whether streams can still be made, now or later; `cx` is woken when that may have changed.
+    pub(crate) fn poll_usable(&self, cx: &mut Context<'_>) -> bool {
+        let mut send = self.0.send.clone();
+        self.is_usable() && !matches!(send.poll_ready(cx), Poll::Ready(Err(_)))
+    }
+
     /// Makes no further streams; those that exist go on.
     pub fn mark_shutdown(&self) {
         self.0.shutting_down.store(true, Ordering::Relaxed);
@@ -219,13 +224,13 @@ impl ConnectionRef {
     }
 
     /// Notes that the peer's first SETTINGS came.
-    pub(super) fn mark_settled(&self) {
+    pub(crate) fn mark_settled(&self) {
         self.0.settled.store(true, Ordering::Relaxed);
     }
 
     /// Whether the peer takes an extended CONNECT (RFC 8441 section 3); `None` while that is not known, because
     /// its SETTINGS, which are the first that it sends, may still be on their way.
-    pub(super) fn takes_extended_connect(&self) -> Option<bool> {
+    pub(crate) fn takes_extended_connect(&self) -> Option<bool> {
         if self.0.send.is_extended_connect_protocol_enabled() {
             return Some(true);
         }
@@ -242,7 +247,7 @@ impl ConnectionRef {
     }
 
     /// [`ConnectionRef::spawn_stream`], which never has to wait.
-    pub(super) fn try_stream(&self) -> Result<Option<Http2Session>> {
+    pub(crate) fn try_stream(&self) -> Result<Option<Http2Session>> {
         if !self.is_usable() {
             return Ok(None);
         }
@@ -276,40 +281,21 @@ impl ConnectionRef {
     }
 
     /// The worker among whose connections in use this is.
-    pub(super) fn listed(&self) -> Option<usize> {
+    pub(crate) fn listed(&self) -> Option<usize> {
         self.0.listed.load(Ordering::Relaxed).checked_sub(1)
     }
 
-    pub(super) fn set_listed(&self, worker: Option<usize>) {
+    pub(crate) fn set_listed(&self, worker: Option<usize>) {
         let listed = worker.map_or(0, |worker| worker + 1);
         self.0.listed.store(listed, Ordering::Relaxed);
     }
 
-    pub(super) fn is_same(&self, other: &ConnectionRef) -> bool {
+    pub(crate) fn is_same(&self, other: &ConnectionRef) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// Completes when the connection has ended.
-    pub(super) fn closed(&self) -> watch::Receiver<bool> {
+    pub(crate) fn closed(&self) -> watch::Receiver<bool> {
         self.0.closed.clone()
-    }
-}
-
-impl Idle for ConnectionRef {
-    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
-        let mut send = self.0.send.clone();
-        match self.is_usable() && !matches!(send.poll_ready(cx), Poll::Ready(Err(_))) {
-            true => Poll::Pending,
-            false => Poll::Ready(Ended::Closed),
-        }
-    }
-
-    /// The task that drives it stays where it is, and so do the requests.
-    fn can_move(&self) -> bool {
-        false
-    }
-
-    fn adopt(self) -> Option<Self> {
-        None
     }
 }

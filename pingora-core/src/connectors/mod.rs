@@ -4,6 +4,7 @@ pub mod http;
 pub mod l4;
 mod pool;
 mod preference;
+pub(crate) mod tls;
 pub(crate) mod tunnel;
 
 use std::future::{poll_fn, Future};
@@ -22,7 +23,8 @@ use pingora_error::{
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::limits::LIMITS;
-use crate::protocols::tls::{connectors as tls, reregister, transport};
+use crate::protocols::tls::connectors::{Connector as TlsContext, TlsConnector};
+use crate::protocols::tls::{reregister, transport};
 use crate::protocols::{Stream, ALPN};
 use crate::server::configuration::ServerConf;
 use crate::upstreams::peer::{is_at, Peer};
@@ -108,7 +110,7 @@ impl ConnectorOptions {
 /// Idle connections are kept by the thread that releases them, and found by it first; see
 /// [`ConnectorOptions::keepalive_pool_size`] for how many.
 pub struct TransportConnector {
-    tls: tls::Connector,
+    tls: TlsContext,
     pool: Arc<Pool<Stream>>,
     offload: Option<Offload>,
     bind_to_v4: Vec<SocketAddr>,
@@ -130,7 +132,7 @@ impl TransportConnector {
                 .map(|(pools, threads)| Offload::new("connect", pools, threads)),
             bind_to_v4: std::mem::take(&mut options.bind_to_v4),
             bind_to_v6: std::mem::take(&mut options.bind_to_v6),
-            tls: tls::Connector::new(Some(options)),
+            tls: TlsContext::new(Some(options)),
             h1_only: H1Only::default(),
         }
     }
@@ -232,7 +234,7 @@ async fn connect<P: Peer + Send + Sync>(
     peer: &P,
     bind_to: Option<l4::BindTo>,
     alpn: Option<ALPN>,
-    ctx: &tls::TlsConnector,
+    ctx: &TlsConnector,
 ) -> Result<Stream> {
     let stream = l4::connect(peer, bind_to).await?;
     if !peer.tls() {

@@ -13,6 +13,7 @@ mod l4;
 mod proxied;
 #[cfg(test)]
 mod tests;
+mod tls_offload;
 
 use std::fs::Permissions;
 use std::os::fd::AsRawFd;

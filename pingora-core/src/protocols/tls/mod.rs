@@ -6,6 +6,7 @@
 mod alpn;
 pub(crate) mod callbacks;
 pub mod digest;
+pub(crate) mod options;
 mod transport;
 
 #[cfg(all(feature = "rustls", not(feature = "openssl_derived")))]

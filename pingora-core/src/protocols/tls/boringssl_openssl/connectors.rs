@@ -13,7 +13,7 @@ use super::library::x509::X509;
 use parking_lot::Mutex;
 use pingora_error::{
     Error,
-    ErrorType::{InternalError, InvalidCert, TLSHandshakeTimedout},
+    ErrorType::{InternalError, InvalidCert},
     OrErr, Result,
 };
 
@@ -22,9 +22,8 @@ use super::names::verify_names;
 use super::resume::{self, Sessions};
 use super::utils::CertKey;
 use super::{client, SslStream};
-use crate::connectors::ConnectorOptions;
-use crate::protocols::{ALPN, IO};
-use crate::upstreams::peer::Peer;
+use crate::protocols::tls::options::{ClientOptions, Handshake};
+use crate::protocols::IO;
 
 /// Makes TLS connections.
 #[derive(Clone)]
@@ -33,34 +32,47 @@ pub struct Connector {
     pub ctx: TlsConnector,
 }
 
-impl Connector {
-    /// A connector with these options. Files that cannot be read are told in the log, and by every connection
-    /// that would need them.
-    pub fn new(options: Option<ConnectorOptions>) -> Self {
-        let options = options.unwrap_or_else(|| ConnectorOptions::new(0));
-        let has_files = options.ca_file.is_some() || options.cert_key_file.is_some();
-        let ctx = TlsConnector {
-            shared: Arc::new(Shared {
-                options,
-                ready: OnceLock::new(),
-                sessions: Sessions::default(),
-            }),
-        };
-        if has_files {
-            ctx.shared.ready();
-        }
-        Connector { ctx }
-    }
-}
-
 /// The client configuration of a connector, made once.
 #[derive(Clone)]
 pub struct TlsConnector {
     shared: Arc<Shared>,
 }
 
+impl TlsConnector {
+    pub(crate) fn new(options: ClientOptions) -> Self {
+        let has_files = options.ca_file.is_some() || options.cert_key_file.is_some();
+        let shared = Arc::new(Shared {
+            options,
+            ready: OnceLock::new(),
+            sessions: Sessions::default(),
+        });
+        if has_files {
+            shared.ready();
+        }
+        TlsConnector { shared }
+    }
+
+    /// Does the handshake over `stream`.
+    ///
+    /// # Errors
+    /// `InvalidCert` when the server's certificate is refused, or ours cannot be used; `TLSHandshakeFailure` when
+    /// anything else fails.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the connection.
+    pub(crate) async fn connect<T: IO>(
+        &self,
+        stream: T,
+        handshake: &Handshake<'_>,
+    ) -> Result<SslStream<T>> {
+        let config = self.shared.configure(handshake)?;
+        let hook = handshake.complete_hook.cloned();
+        client::handshake(config, handshake.sni, stream, hook).await
+    }
+}
+
 struct Shared {
-    options: ConnectorOptions,
+    options: ClientOptions,
     /// Made for the first connection: the system's certificates take a while to read.
     ready: OnceLock<Ready>,
     sessions: Sessions,
@@ -108,12 +120,12 @@ impl Shared {
         })
     }
 
-    /// The session's configuration for `peer`.
-    fn configure<P: Peer>(&self, peer: &P, alpn: Option<&ALPN>) -> Result<ConnectConfiguration> {
+    /// The session's configuration for a handshake.
+    fn configure(&self, handshake: &Handshake<'_>) -> Result<ConnectConfiguration> {
         let ready = self.ready();
         let ssl = ready.ssl.as_ref().map_err(|why| unusable(why))?;
         let mut config = ssl.configure().map_err(refused("preparing a session"))?;
-        match peer.get_client_cert_key() {
+        match handshake.client_cert_key {
             Some(pair) => show(&mut config, pair)?,
             None => ready
                 .identity
@@ -121,26 +133,26 @@ impl Shared {
                 .map_err(|why| unusable(why))
                 .copied()?,
         }
-        set_groups(&mut config, peer)?;
-        if let Some(alpn) = alpn {
+        set_groups(&mut config, handshake)?;
+        if let Some(alpn) = handshake.alpn {
             let set = config.set_alpn_protos(&alpn.to_wire());
             set.map_err(refused("offering application protocols"))?;
         }
-        self.sessions.offer(&mut config, peer);
+        self.sessions.offer(&mut config, handshake);
         // The names to verify are set below: there may be two.
         config.set_verify_hostname(false);
-        config.set_use_server_name_indication(!peer.sni().is_empty());
-        if !peer.verify_cert() {
+        config.set_use_server_name_indication(!handshake.sni.is_empty());
+        if !handshake.verify_cert {
             config.set_verify(SslVerifyMode::NONE);
             return Ok(config);
         }
         config.set_verify(SslVerifyMode::PEER);
-        match peer.get_ca() {
+        match handshake.ca {
             Some(ca) => trust_only(&mut config, ca)?,
             None => ready.trust.as_ref().map_err(|why| unusable(why)).copied()?,
         }
-        if peer.verify_hostname() {
-            verify_names(&mut config, peer)?;
+        if handshake.verify_hostname {
+            verify_names(&mut config, handshake)?;
         }
         Ok(config)
     }
@@ -202,11 +214,10 @@ const ONE_SHARE: &str =
     "?*X25519MLKEM768 / ?X25519:?secp256r1 / ?X448:?secp384r1:?secp521r1 / ?ffdhe2048:?ffdhe3072";
 
 /// Sets which key exchange groups to offer, and of which to send a share.
-fn set_groups<P: Peer>(config: &mut ConnectConfiguration, peer: &P) -> Result<()> {
-    let options = peer.get_peer_options();
-    let second = options.is_none_or(|o| o.second_keyshare);
+fn set_groups(config: &mut ConnectConfiguration, handshake: &Handshake<'_>) -> Result<()> {
+    let second = handshake.second_keyshare;
     ext::ssl_use_second_key_share(config, second);
-    match options.and_then(|o| o.curves.as_deref()) {
+    match handshake.curves {
         Some(curves) => ext::ssl_set_groups_list(config, curves).or_err_with(InternalError, || {
             format!("no key exchange groups {curves:?} in this backend")
         }),
@@ -239,38 +250,4 @@ fn trust_only(config: &mut ConnectConfiguration, ca: &[X509]) -> Result<()> {
         store.add_cert(cert.clone()).map_err(refused(failed))?;
     }
     ext::ssl_set_verify_cert_store(config, &store.build()).map_err(refused(failed))
-}
-
-/// Makes a TLS connection to `peer` over `stream`, with `alpn_override` in place of the peer's protocols if given.
-///
-/// # Errors
-/// `InvalidCert` when the peer's certificate is refused, or ours cannot be used; `TLSHandshakeTimedout` when the
-/// handshake takes longer than the peer allows; `TLSHandshakeFailure` when anything else fails.
-///
-/// # Cancel safety
-/// Dropping the future closes the connection.
-pub async fn connect<T, P>(
-    stream: T,
-    peer: &P,
-    alpn_override: Option<ALPN>,
-    tls_ctx: &TlsConnector,
-) -> Result<SslStream<T>>
-where
-    T: IO,
-    P: Peer + Send + Sync,
-{
-    let alpn = alpn_override.as_ref().or(peer.get_alpn());
-    let config = tls_ctx.shared.configure(peer, alpn)?;
-    let hook = peer.upstream_tls_handshake_complete_hook().cloned();
-    let handshake = client::handshake(config, peer.sni(), stream, hook);
-    let Some(limit) = peer.tls_handshake_timeout() else {
-        return handshake.await;
-    };
-    match tokio::time::timeout(limit, handshake).await {
-        Ok(done) => done,
-        Err(_) => Error::e_explain(
-            TLSHandshakeTimedout,
-            format!("the TLS handshake took longer than {limit:?}"),
-        ),
-    }
 }

@@ -13,7 +13,6 @@ use pingora_error::{ErrorType, OrErr, Result};
 use super::{server, SslStream};
 use crate::protocols::tls::callbacks::{TlsAccept, TlsAcceptCallbacks};
 use crate::protocols::IO;
-use crate::server::configuration::ServerConf;
 use crate::utils::offload::Offload;
 
 pub use crate::protocols::tls::ALPN;
@@ -135,11 +134,6 @@ impl TlsSettings {
     /// computation, which delays the requests of other connections.
     pub fn set_offload_threadpool(&mut self, shards: usize, threads_per_shard: usize) {
         self.offload = (shards > 0 && threads_per_shard > 0).then_some((shards, threads_per_shard));
-    }
-
-    /// Does handshakes on threads of their own if the configuration wants that.
-    pub fn set_offload_threadpool_from_server_conf(&mut self, server_conf: &ServerConf) {
-        self.offload = server_conf.downstream_tls_offload_threadpool();
     }
 
     /// The acceptor.

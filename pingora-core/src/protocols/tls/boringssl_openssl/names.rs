@@ -6,29 +6,33 @@ use super::library::ext;
 use super::library::ssl::{ConnectConfiguration, SslVerifyMode};
 use super::library::x509::verify::X509CheckFlags;
 use super::library::x509::{X509Ref, X509StoreContextRef};
-use pingora_error::{Error, ErrorType::TLSHandshakeFailure, Result};
+use pingora_error::Result;
 
 use super::errors::{refused, ANOTHER_NAME};
 use super::library;
-use crate::upstreams::peer::Peer;
+use crate::protocols::tls::options::Handshake;
 
 /// The peer's SNI, or else its address, and its alternative name: the certificate has to be for one of them.
 ///
 /// # Errors
 /// `TLSHandshakeFailure` when there is none.
-pub(super) fn verify_names<P: Peer>(config: &mut ConnectConfiguration, peer: &P) -> Result<()> {
+pub(super) fn verify_names(
+    config: &mut ConnectConfiguration,
+    handshake: &Handshake<'_>,
+) -> Result<()> {
+    let sni = handshake.sni;
     let failed = "setting the name to verify";
-    let ip: Option<IpAddr> = match peer.sni() {
-        "" => peer.address().as_inet().map(|inet| inet.ip()),
+    let ip: Option<IpAddr> = match sni {
+        "" => handshake.address.as_inet().map(|inet| inet.ip()),
         sni => sni.parse().ok(),
     };
     let mut names = Vec::with_capacity(3);
-    if ip.is_none() && !peer.sni().is_empty() {
-        names.push(peer.sni().to_owned());
+    if ip.is_none() && !sni.is_empty() {
+        names.push(sni.to_owned());
         // The library matches no wildcard with a name that has an underscore.
-        names.extend(replace_leftmost_underscore(peer.sni()));
+        names.extend(replace_leftmost_underscore(sni));
     }
-    names.extend(peer.alternative_cn().cloned());
+    names.extend(handshake.alternative_cn.map(str::to_owned));
     let param = config.param_mut();
     param.set_hostflags(X509CheckFlags::NO_PARTIAL_WILDCARDS);
     for name in &names {
@@ -44,10 +48,7 @@ pub(super) fn verify_names<P: Peer>(config: &mut ConnectConfiguration, peer: &P)
             Ok(())
         }
         (None, false) => Ok(()),
-        (None, true) => Error::e_explain(
-            TLSHandshakeFailure,
-            "no name to verify: set the peer's SNI, or alternative_cn, or turn verify_hostname off",
-        ),
+        (None, true) => Err(Handshake::nothing_to_verify()),
     }
 }
 

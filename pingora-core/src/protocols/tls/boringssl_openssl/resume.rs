@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::utils::CertKey;
 use super::CaType;
-use crate::upstreams::peer::Peer;
+use crate::protocols::tls::options::Handshake;
 
 /// When there are so many servers, all are forgotten: peers whose options are made anew for each request would
 /// fill the memory.
@@ -98,10 +98,10 @@ pub(super) fn keep(builder: &mut SslConnectorBuilder) {
 }
 
 impl Sessions {
-    /// Has a connection to `peer` offer a session to the server if there is one, and keep those that it gets.
-    pub(super) fn offer<P: Peer>(&self, config: &mut ConnectConfiguration, peer: &P) {
+    /// Offers the server a session to resume if there is one, and keeps those that the connection gets.
+    pub(super) fn offer(&self, config: &mut ConnectConfiguration, handshake: &Handshake<'_>) {
         let Some(place) = place() else { return };
-        let server = self.server(peer);
+        let server = self.server(handshake);
         if let Some(session) = server.take() {
             // SAFETY: it is read from bytes, and so belongs to no other context.
             if let Err(e) = unsafe { config.set_session(&session) } {
@@ -111,19 +111,17 @@ impl Sessions {
         config.set_ex_data(place, server);
     }
 
-    fn server<P: Peer>(&self, peer: &P) -> Arc<Server> {
-        let (ca, identity) = (peer.get_ca(), peer.get_client_cert_key());
+    fn server(&self, handshake: &Handshake<'_>) -> Arc<Server> {
+        let (ca, identity) = handshake.places();
         let key = Key {
-            address: peer.address().to_string(),
-            sni: peer.sni().to_owned(),
-            other_name: peer.alternative_cn().cloned(),
-            verify_cert: peer.verify_cert(),
-            verify_hostname: peer.verify_hostname(),
-            curves: peer
-                .get_peer_options()
-                .and_then(|o| o.curves.as_deref().map(str::to_owned)),
-            ca: ca.map(|ca| Arc::as_ptr(ca).addr()),
-            identity: identity.map(|pair| Arc::as_ptr(pair).addr()),
+            address: handshake.address.to_string(),
+            sni: handshake.sni.to_owned(),
+            other_name: handshake.alternative_cn.map(str::to_owned),
+            verify_cert: handshake.verify_cert,
+            verify_hostname: handshake.verify_hostname,
+            curves: handshake.curves.map(str::to_owned),
+            ca,
+            identity,
         };
         let mut servers = self.0.lock();
         if let Some(server) = servers.get(&key) {
@@ -134,8 +132,8 @@ impl Sessions {
         }
         let server = Arc::new(Server {
             sessions: Mutex::default(),
-            _ca: ca.cloned(),
-            _identity: identity.cloned(),
+            _ca: handshake.ca.cloned(),
+            _identity: handshake.client_cert_key.cloned(),
         });
         servers.insert(key, server.clone());
         server

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use pingora_error::{
     Error,
-    ErrorType::{InternalError, InvalidCert, TLSHandshakeFailure, TLSHandshakeTimedout},
+    ErrorType::{InternalError, InvalidCert},
     OrErr, Result,
 };
 use pingora_rustls::{
@@ -19,9 +19,8 @@ use super::errors::refused;
 use super::stream::server_name;
 use super::verify::{Check, Verifier};
 use super::{provider, CaType, TlsStream};
-use crate::connectors::ConnectorOptions;
+use crate::protocols::tls::options::{ClientOptions, Handshake};
 use crate::protocols::{ALPN, IO};
-use crate::upstreams::peer::Peer;
 use crate::utils::tls::CertKey;
 
 /// When so many configurations are kept, all are forgotten: peers whose options are made anew for each request
@@ -33,32 +32,6 @@ const MOST_CONFIGS: usize = 256;
 pub struct Connector {
     /// What is configured once.
     pub ctx: TlsConnector,
-}
-
-impl Connector {
-    /// A connector with these options. Files that cannot be read are told in the log, and by every connection
-    /// that would need them.
-    pub fn new(options: Option<ConnectorOptions>) -> Self {
-        let options = options.unwrap_or_else(|| ConnectorOptions::new(0));
-        let tell = |e: Box<Error>| {
-            log::error!("TLS connections to peers will fail: {e}");
-            e.to_string()
-        };
-        let roots = options.ca_file.as_ref().map(|file| roots_of_file(file));
-        let identity = options.cert_key_file.as_ref().map(Identity::of_files);
-        let shared = Shared {
-            own_roots: roots.transpose().map_err(tell),
-            identity: identity.transpose().map_err(tell),
-            keylog: options.debug_ssl_keylog,
-            plain: OnceLock::new(),
-            configs: Mutex::default(),
-        };
-        Connector {
-            ctx: TlsConnector {
-                shared: Arc::new(shared),
-            },
-        }
-    }
 }
 
 /// The client configurations of a connector: each is made once, and kept.
@@ -149,21 +122,67 @@ fn system_roots() -> Result<Arc<RootCertStore>> {
 }
 
 impl TlsConnector {
-    /// The configuration for `peer`, and the name to verify.
-    fn config<P: Peer>(&self, peer: &P) -> Result<(Arc<ClientConfig>, ServerName<'static>)> {
-        let (check, name, sni) = who(peer)?;
+    pub(crate) fn new(options: ClientOptions) -> Self {
+        let tell = |e: Box<Error>| {
+            log::error!("TLS connections to peers will fail: {e}");
+            e.to_string()
+        };
+        let roots = options.ca_file.as_ref().map(|file| roots_of_file(file));
+        let identity = options.cert_key_file.as_ref().map(Identity::of_files);
+        let shared = Shared {
+            own_roots: roots.transpose().map_err(tell),
+            identity: identity.transpose().map_err(tell),
+            keylog: options.debug_ssl_keylog,
+            plain: OnceLock::new(),
+            configs: Mutex::default(),
+        };
+        TlsConnector {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// Does the handshake over `stream`.
+    ///
+    /// # Errors
+    /// `InvalidCert` when the server's certificate is refused, or ours cannot be used; `TLSHandshakeFailure` when
+    /// anything else fails.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the connection.
+    pub(crate) async fn connect<T: IO>(
+        &self,
+        stream: T,
+        handshake: &Handshake<'_>,
+    ) -> Result<TlsStream<T>> {
+        let (config, name) = self.config(handshake)?;
+        let alpn = handshake.alpn.map(ALPN::to_protocols);
+        let connector = RustlsConnector::from(config);
+        let mut tls = TlsStream::connect(&connector, name, alpn, stream).await?;
+        if let Some(hook) = handshake.complete_hook {
+            tls.extend(|session| hook(session));
+        }
+        Ok(tls)
+    }
+
+    /// The configuration for a handshake, and the name to verify.
+    fn config(
+        &self,
+        handshake: &Handshake<'_>,
+    ) -> Result<(Arc<ClientConfig>, ServerName<'static>)> {
+        let (check, name, sni) = who(handshake)?;
+        let (ca, identity) = handshake.places();
         let key = Key {
             check,
             sni,
-            curves: curves(peer).map(str::to_owned),
-            ca: peer.get_ca().map(|ca| Arc::as_ptr(ca).addr()),
-            identity: peer.get_client_cert_key().map(|c| Arc::as_ptr(c).addr()),
+            curves: handshake.curves.map(str::to_owned),
+            ca,
+            identity,
         };
         if key.is_plain() {
             let config = match self.shared.plain.get() {
                 Some(config) => config,
                 None => {
-                    let config = self.shared.make(peer, &key)?;
+                    let config = self.shared.make(handshake, &key)?;
                     self.shared.plain.get_or_init(|| config)
                 }
             };
@@ -172,11 +191,11 @@ impl TlsConnector {
         if let Some(kept) = self.shared.configs.lock().get(&key) {
             return Ok((kept.config.clone(), name));
         }
-        let config = self.shared.make(peer, &key)?;
+        let config = self.shared.make(handshake, &key)?;
         let kept = Kept {
             config: config.clone(),
-            _ca: peer.get_ca().cloned(),
-            _identity: peer.get_client_cert_key().cloned(),
+            _ca: handshake.ca.cloned(),
+            _identity: handshake.client_cert_key.cloned(),
         };
         let mut configs = self.shared.configs.lock();
         if configs.len() >= MOST_CONFIGS {
@@ -187,21 +206,14 @@ impl TlsConnector {
     }
 }
 
-fn curves<P: Peer>(peer: &P) -> Option<&str> {
-    peer.get_peer_options()?.curves.as_deref()
-}
-
 /// What to check of the peer's certificate, for whom, and whether to say so in the handshake.
-fn who<P: Peer>(peer: &P) -> Result<(Check, ServerName<'static>, bool)> {
-    let (verify_cert, verify_name) = (peer.verify_cert(), peer.verify_hostname());
-    let sni = peer.sni();
-    let name = match (sni, peer.address().as_inet()) {
+fn who(handshake: &Handshake<'_>) -> Result<(Check, ServerName<'static>, bool)> {
+    let (verify_cert, verify_name) = (handshake.verify_cert, handshake.verify_hostname);
+    let (sni, other) = (handshake.sni, handshake.alternative_cn);
+    let name = match (sni, handshake.address.as_inet()) {
         ("", Some(inet)) => ServerName::from(inet.ip()),
-        ("", None) if verify_cert && verify_name && peer.alternative_cn().is_none() => {
-            return Error::e_explain(
-                TLSHandshakeFailure,
-                "no name to verify: set the peer's SNI, or alternative_cn, or turn verify_hostname off",
-            )
+        ("", None) if verify_cert && verify_name && other.is_none() => {
+            return Err(Handshake::nothing_to_verify())
         }
         // Never said and never verified.
         ("", None) => server_name("unnamed.invalid")?,
@@ -210,16 +222,13 @@ fn who<P: Peer>(peer: &P) -> Result<(Check, ServerName<'static>, bool)> {
     let check = match (verify_cert, verify_name) {
         (false, _) => Check::Nothing,
         (true, false) => Check::Trust,
-        (true, true) => {
-            let other = peer.alternative_cn().map(|name| server_name(name));
-            Check::TrustAndName(other.transpose()?)
-        }
+        (true, true) => Check::TrustAndName(other.map(server_name).transpose()?),
     };
     Ok((check, name, !sni.is_empty()))
 }
 
 impl Shared {
-    fn make<P: Peer>(&self, peer: &P, key: &Key) -> Result<Arc<ClientConfig>> {
+    fn make(&self, handshake: &Handshake<'_>, key: &Key) -> Result<Arc<ClientConfig>> {
         let mut provider = provider();
         if let Some(curves) = &key.curves {
             provider = with_groups(&provider, curves)?;
@@ -227,7 +236,7 @@ impl Shared {
         let verifier = Verifier {
             roots: match key.check {
                 Check::Nothing => Arc::new(RootCertStore::empty()),
-                _ => self.roots(peer.get_ca())?,
+                _ => self.roots(handshake.ca)?,
             },
             check: key.check.clone(),
             algorithms: provider.signature_verification_algorithms,
@@ -237,7 +246,7 @@ impl Shared {
             .map_err(|e| refused("choosing protocol versions", e))?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier));
-        let mut config = match self.identity(peer.get_client_cert_key())? {
+        let mut config = match self.identity(handshake.client_cert_key)? {
             None => config.with_no_client_auth(),
             Some(Identity { chain, key }) => config
                 .with_client_auth_cert(chain, key)
@@ -301,43 +310,4 @@ fn with_groups(provider: &CryptoProvider, names: &str) -> Result<Arc<CryptoProvi
         kx_groups: names.split(':').map(group).collect::<Result<_>>()?,
         ..provider.clone()
     }))
-}
-
-/// Makes a TLS connection to `peer` over `stream`, with `alpn_override` in place of the peer's protocols if given.
-///
-/// # Errors
-/// `InvalidCert` when the peer's certificate is refused, or ours cannot be used; `TLSHandshakeTimedout` when the
-/// handshake takes longer than the peer allows; `TLSHandshakeFailure` when anything else fails.
-///
-/// # Cancel safety
-/// Dropping the future closes the connection.
-pub async fn connect<T, P>(
-    stream: T,
-    peer: &P,
-    alpn_override: Option<ALPN>,
-    tls_ctx: &TlsConnector,
-) -> Result<TlsStream<T>>
-where
-    T: IO,
-    P: Peer + Send + Sync,
-{
-    let (config, name) = tls_ctx.config(peer)?;
-    let alpn = alpn_override.as_ref().or(peer.get_alpn());
-    let alpn = alpn.map(ALPN::to_protocols);
-    let connector = RustlsConnector::from(config);
-    let handshake = TlsStream::connect(&connector, name, alpn, stream);
-    let mut tls = match peer.tls_handshake_timeout() {
-        None => handshake.await?,
-        Some(limit) => match tokio::time::timeout(limit, handshake).await {
-            Ok(done) => done?,
-            Err(_) => {
-                let why = format!("the TLS handshake took longer than {limit:?}");
-                return Error::e_explain(TLSHandshakeTimedout, why);
-            }
-        },
-    };
-    if let Some(hook) = peer.upstream_tls_handshake_complete_hook() {
-        tls.extend(|session| hook(session));
-    }
-    Ok(tls)
 }

@@ -17,7 +17,6 @@ use super::server::accept;
 use super::{provider, TlsStream};
 use crate::protocols::tls::callbacks::{TlsAccept, TlsAcceptCallbacks};
 use crate::protocols::{ALPN, IO};
-use crate::server::configuration::ServerConf;
 use crate::utils::offload::Offload;
 
 /// Does handshakes with clients.
@@ -178,11 +177,6 @@ impl TlsSettings {
     /// computation, which delays the requests of other connections.
     pub fn set_offload_threadpool(&mut self, shards: usize, threads_per_shard: usize) {
         self.offload = (shards > 0 && threads_per_shard > 0).then_some((shards, threads_per_shard));
-    }
-
-    /// Does handshakes on threads of their own if the configuration wants that.
-    pub fn set_offload_threadpool_from_server_conf(&mut self, server_conf: &ServerConf) {
-        self.offload = server_conf.downstream_tls_offload_threadpool();
     }
 
     /// The acceptor. Without a usable certificate it refuses all clients, and the log says why.

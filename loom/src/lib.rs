@@ -1,7 +1,7 @@
 //! Models, checked by loom in every order of events that the memory model allows.
 #![cfg(loom)]
 
-#[path = "../../pingora-core/src/shutdown.rs"]
+#[path = "../../pingora-core/src/shutdown/registry.rs"]
 #[allow(dead_code)]
 mod shutdown;
 

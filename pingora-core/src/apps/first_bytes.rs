@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{timeout, Instant};
 
 use super::HttpServerApp;
-use crate::server::ShutdownWatch;
+use crate::shutdown::ShutdownWatch;
 use crate::shutdown::Stage;
 
 /// How a shutdown treats clients that have not begun to ask.

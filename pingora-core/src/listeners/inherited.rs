@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use nix::sys::socket::{getsockopt, sockopt};
 use socket2::Socket;
 
-use crate::server::ListenFds;
+use crate::listeners::fds::ListenFds;
 
 /// The inherited sockets for a bind string that no listener has.
 ///

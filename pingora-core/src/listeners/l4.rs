@@ -13,9 +13,9 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::accept::{steer, Steer};
 use super::inherited;
+use crate::listeners::fds::ListenFds;
 use crate::protocols::l4::ext;
 use crate::protocols::TcpKeepalive;
-use crate::server::ListenFds;
 
 /// As many connections as the system lets wait to be accepted.
 const BACKLOG: i32 = 65535;

@@ -8,6 +8,7 @@ pub mod connection_filter;
 #[path = "connection_filter_sync.rs"]
 mod connection_filter;
 mod entrance;
+pub(crate) mod fds;
 mod inherited;
 mod l4;
 mod proxied;
@@ -24,9 +25,9 @@ use async_trait::async_trait;
 use pingora_error::Result;
 
 use crate::limits::LIMITS;
+use crate::listeners::fds::ListenFds;
 use crate::protocols::l4::socket::SocketAddr;
 use crate::protocols::l4::stream::Stream as L4Stream;
-use crate::server::ListenFds;
 use crate::shutdown::Registry;
 
 pub use crate::protocols::l4::stream::{
@@ -41,7 +42,7 @@ pub use connection_filter::{AcceptAllFilter, ConnectionFilter};
 pub use l4::{ServerAddress, TcpSocketOptions};
 pub use proxied::ProxyProtocol;
 
-pub(crate) use accept::{run as accept_connections, steer, Pool, Steer};
+pub(crate) use accept::{run as accept_connections, Pool};
 /// What the server says about accepting.
 pub(crate) mod accepting {
     pub(crate) use super::accept::Settings;

@@ -19,9 +19,9 @@ use super::*;
 use crate::apps::ServerApp;
 use crate::protocols::l4::stream::Stream as L4Stream;
 use crate::protocols::{Stream, TcpKeepalive};
-use crate::server::ShutdownWatch;
 use crate::services::listening::Service;
 use crate::services::Service as _;
+use crate::shutdown::ShutdownWatch;
 use crate::worker::{self, Workers};
 
 /// A directory of the test's own, removed at its end.

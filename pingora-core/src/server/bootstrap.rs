@@ -7,10 +7,12 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 
 use super::configuration::{Opt, ServerConf};
+use super::fatal;
 use super::phases::{ExecutionPhase, Phases};
-use super::transfer_fd::{Fds, Patience, Trust};
-use super::{fatal, ListenFds, ShutdownWatch};
+use super::transfer_fd::{Patience, Trust};
+use crate::listeners::fds::{Fds, ListenFds};
 use crate::services::{ServiceReadyNotifier, ServiceWithDependents};
+use crate::shutdown::ShutdownWatch;
 
 /// The bind strings that services use, or the name of a service that cannot tell its own.
 pub(super) type Claims = Result<HashSet<String>, String>;

@@ -31,7 +31,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use pingora_error::{Error, ErrorType::InternalError, Result};
 use pingora_runtime::Runtime;
 use tokio::sync::{broadcast, watch};
@@ -45,20 +44,13 @@ use phases::Phases;
 use running::Services;
 use transfer_fd::{Patience, Trust};
 
+pub use crate::listeners::fds::{Fds, ListenFds};
+pub use crate::shutdown::ShutdownWatch;
 pub use phases::ExecutionPhase;
 pub use pingora_runtime::{RuntimeMetricsOpts, RuntimeOpts};
 pub use signals::{ShutdownSignal, ShutdownSignalWatch, UnixShutdownSignalWatch};
 #[doc(hidden)]
 pub use transfer_fd::wire;
-pub use transfer_fd::Fds;
-
-/// Turns true when the server shuts down.
-///
-/// `has_changed()` is one load; `borrow()` takes a lock.
-pub type ShutdownWatch = watch::Receiver<bool>;
-
-/// The listening sockets of the process, shared by its services.
-pub type ListenFds = Arc<Mutex<Fds>>;
 
 static UPGRADING: AtomicBool = AtomicBool::new(false);
 

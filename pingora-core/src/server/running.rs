@@ -9,8 +9,9 @@ use tokio::task::JoinHandle;
 
 use super::configuration::ServerConf;
 use super::runtimes::ServiceRuntime;
-use super::{ListenFds, ShutdownWatch};
+use crate::listeners::fds::ListenFds;
 use crate::services::{ServiceReadyNotifier, ServiceReadyWatch, ServiceWithDependents};
+use crate::shutdown::ShutdownWatch;
 use crate::worker::Workers;
 
 /// The services of a server, in the order in which they were added.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{ServiceReadyNotifier, ServiceWithDependents};
-use crate::server::{ListenFds, ShutdownWatch};
+use crate::listeners::fds::ListenFds;
+use crate::shutdown::ShutdownWatch;
 
 /// What a background service does.
 ///

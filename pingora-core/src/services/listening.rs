@@ -10,13 +10,15 @@ use pingora_runtime::RuntimeOpts;
 
 use super::{Service as ServiceTrait, ServiceReadyNotifier};
 use crate::apps::ServerApp;
+use crate::listeners::fds::ListenFds;
 use crate::listeners::tls::TlsSettings;
 use crate::listeners::{
     accept_connections, AcceptCounts, AcceptStrategy, BoundAddresses, ConnectionFilter, Endpoint,
     ListenerConfig, Listeners, Pool, ServerAddress, TcpSocketOptions,
 };
 use crate::protocols::Stream;
-use crate::server::{fatal, ListenFds, ShutdownWatch};
+use crate::server::fatal;
+use crate::shutdown::ShutdownWatch;
 use crate::worker::Workers;
 
 /// Chooses the options of a service's runtime, given the configured ones; none keeps those.

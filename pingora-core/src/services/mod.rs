@@ -13,7 +13,8 @@ use async_trait::async_trait;
 use pingora_runtime::RuntimeOpts;
 use tokio::sync::watch;
 
-use crate::server::{ListenFds, ShutdownWatch};
+use crate::listeners::fds::ListenFds;
+use crate::shutdown::ShutdownWatch;
 
 pub use dependencies::ServiceHandle;
 

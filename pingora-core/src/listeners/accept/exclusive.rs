@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 
 use super::pool::To;
 use super::{Acceptor, Connect, Ended, PAUSE};
-use crate::server::ShutdownWatch;
+use crate::shutdown::ShutdownWatch;
 
 /// Milliseconds after which a thread looks without being woken.
 const LOOK: u16 = 1000;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Acceptor, Connect};
-use crate::server::ShutdownWatch;
+use crate::shutdown::ShutdownWatch;
 
 /// # Errors
 /// Always.

@@ -42,7 +42,7 @@ use tokio::task::JoinError;
 use super::l4::Listening;
 use super::Endpoint;
 use crate::protocols::l4::stream::Stream as L4Stream;
-use crate::server::ShutdownWatch;
+use crate::shutdown::ShutdownWatch;
 
 #[cfg(test)]
 pub(super) use drain::drop_syns;

@@ -14,7 +14,7 @@ use super::pool::To;
 use super::tasks::{register, Registered};
 use super::word::AcceptMutex;
 use super::{Acceptor, Connect, Ended, Settings, BATCH, PAUSE};
-use crate::server::ShutdownWatch;
+use crate::shutdown::ShutdownWatch;
 
 /// A task on each worker.
 ///

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::pool::To;
 use super::{Acceptor, Connect, Ended, BATCH, PAUSE};
-use crate::server::ShutdownWatch;
+use crate::shutdown::ShutdownWatch;
 
 /// A socket that is registered with a reactor.
 pub(super) type Registered = AsyncFd<Arc<Socket>>;

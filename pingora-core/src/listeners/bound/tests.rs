@@ -3,8 +3,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use super::super::tests::{exchange, runtime_of, Dir, Echo, Running};
+use crate::listeners::fds::ListenFds;
 use crate::listeners::{accepting, AcceptStrategy, Listeners};
-use crate::server::ListenFds;
 use crate::services::listening::Service;
 
 #[test]

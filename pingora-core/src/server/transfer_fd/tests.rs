@@ -1,5 +1,6 @@
+use std::collections::HashSet;
 use std::net::TcpListener;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -418,12 +419,12 @@ fn what_the_original_knows_nothing_of_comes_in_further_messages() {
             receiving.join().unwrap()
         });
         assert_eq!(received.serialize().0, ["a", "b"]);
-        let of = |bind: &str| received.by_bind[bind].iter().map(|fd| inode(*fd)).collect();
+        let of = |bind: &str| received.sockets(bind).iter().map(|fd| inode(*fd)).collect();
         let (a, b): (Vec<_>, Vec<_>) = (of("a"), of("b"));
         let sent: Vec<_> = raw.iter().map(|fd| inode(*fd)).collect();
         let all = if original { 1 } else { 2 };
         assert_eq!((&a[..], &b[..]), (&sent[..all], &sent[2..2 + all]));
-        assert_eq!(received.travellers.len(), all - 1);
+        assert_eq!(received.travellers(), all - 1);
         let handed_on: Vec<bool> = raw.iter().map(|fd| fds.was_handed_on(*fd)).collect();
         assert_eq!(handed_on, [true, !original, true, !original, !original]);
         let mut received = received;

@@ -1,0 +1,284 @@
+//! Listening sockets by bind string, as they travel from an old process to a new one.
+
+use std::collections::{BTreeMap, HashSet};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+
+use nix::fcntl::{fcntl, FcntlArg, OFlag};
+use parking_lot::Mutex;
+
+use super::accept::{steer, Steer};
+
+/// The listening sockets of the process, shared by its services.
+pub type ListenFds = Arc<Mutex<Fds>>;
+
+/// Begins the name under which a file travels that belongs to the sockets of the bind string that follows. No
+/// bind string has a NUL in it.
+const TRAVELLER: &str = "\0with:";
+
+/// The listening sockets of a process, each under the bind string that its listener was added
+/// with, such as `0.0.0.0:8080` or the path of a Unix socket.
+///
+/// Descriptors in the table are borrowed, from the listeners that own them or from who [added](Fds::add) them,
+/// except for inherited ones that no listener has claimed.
+#[derive(Debug, Default)]
+pub struct Fds {
+    /// Of several sockets that share an address, the first is the one that listened first.
+    by_bind: BTreeMap<String, Vec<RawFd>>,
+    /// Files that go where the sockets go, by bind string.
+    travellers: BTreeMap<String, RawFd>,
+    /// What a new process has too.
+    handed_on: HashSet<RawFd>,
+    /// Bind strings whose sockets a listener owns.
+    owned: HashSet<String>,
+    /// Bind strings whose sockets are somebody else's, and are never closed by who claims them.
+    lent: HashSet<String>,
+    upgrade: bool,
+}
+
+impl Fds {
+    /// An empty table.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Enters a socket; one that was there under the same bind string is forgotten.
+    ///
+    /// The descriptor stays the caller's, who keeps it open while it is in the table and closes it: a listener
+    /// with this bind string listens on a duplicate of it. To give a descriptor away, [`Fds::deserialize`] it.
+    pub fn add(&mut self, bind: String, fd: RawFd) {
+        self.owned.remove(&bind);
+        self.lent.insert(bind.clone());
+        self.by_bind.insert(bind, vec![fd]);
+    }
+
+    /// The socket that was entered under this bind string.
+    pub fn get(&self, bind: &str) -> Option<&RawFd> {
+        self.by_bind.get(bind)?.first()
+    }
+
+    /// Whether the table has no sockets.
+    pub fn is_empty(&self) -> bool {
+        self.by_bind.is_empty()
+    }
+
+    /// Bind strings and sockets, in the same order. Of several sockets that share an address it is the first.
+    pub fn serialize(&self) -> (Vec<String>, Vec<RawFd>) {
+        self.firsts().unzip()
+    }
+
+    /// Enters sockets under the bind strings in the same places; the sockets of a bind string that comes several
+    /// times share an address.
+    ///
+    /// The descriptors are the table's from then on: they belong to nobody else, and who claims a bind string
+    /// closes them.
+    pub fn deserialize(&mut self, binds: Vec<String>, fds: Vec<RawFd>) {
+        let mut by_bind: BTreeMap<String, Vec<RawFd>> = BTreeMap::new();
+        for (name, fd) in binds.into_iter().zip(fds) {
+            match name.strip_prefix(TRAVELLER) {
+                Some(bind) => drop(self.travellers.insert(bind.to_owned(), fd)),
+                None => by_bind.entry(name).or_default().push(fd),
+            }
+        }
+        self.lent.retain(|bind| !by_bind.contains_key(bind));
+        self.by_bind.extend(by_bind);
+    }
+
+    pub(crate) fn firsts(&self) -> impl Iterator<Item = (String, RawFd)> + '_ {
+        let first = |(bind, fds): (&String, &Vec<RawFd>)| Some((bind.clone(), *fds.first()?));
+        self.by_bind.iter().filter_map(first)
+    }
+
+    /// What a process of the original implementation knows nothing of: further sockets, and the files.
+    pub(crate) fn others(&self) -> impl Iterator<Item = (String, RawFd)> + '_ {
+        let sockets = self.by_bind.iter().flat_map(|(bind, fds)| {
+            let further = fds.iter().skip(1);
+            further.map(move |fd| (bind.clone(), *fd))
+        });
+        let files = self.travellers.iter();
+        sockets.chain(files.map(|(bind, fd)| (format!("{TRAVELLER}{bind}"), *fd)))
+    }
+
+    /// Takes over all that another table has.
+    pub(crate) fn adopt(&mut self, other: Fds) {
+        self.lent.retain(|bind| !other.by_bind.contains_key(bind));
+        self.lent.extend(other.lent);
+        self.by_bind.extend(other.by_bind);
+        self.travellers.extend(other.travellers);
+    }
+
+    /// Closes and forgets the sockets whose bind strings are not in `keep` and that no listener
+    /// owns; returns those strings. Those that were [added](Fds::add) are forgotten only.
+    ///
+    /// Left open, such a socket would go on queueing connections that nobody accepts. The process that handed it over
+    /// sees that it was given up, and serves what waits there as it does with a socket of its own.
+    pub fn close_unclaimed(&mut self, keep: &HashSet<String>) -> Vec<String> {
+        let mut closed = Vec::new();
+        let kept = |bind: &String| keep.contains(bind) || self.owned.contains(bind);
+        let close = |bind: &str, fd: RawFd| {
+            if let Err(e) = nix::unistd::close(fd) {
+                log::warn!("cannot close what was inherited for {bind}: {e}");
+            }
+        };
+        self.by_bind.retain(|bind, fds| {
+            let kept = kept(bind);
+            if !kept {
+                if !self.lent.remove(bind) {
+                    fds.iter().for_each(|fd| {
+                        give_up(fd);
+                        close(bind, *fd);
+                    });
+                }
+                closed.push(bind.clone());
+            }
+            kept
+        });
+        self.travellers.retain(|bind, fd| {
+            let kept = kept(bind);
+            if !kept {
+                close(bind, *fd);
+            }
+            kept
+        });
+        closed
+    }
+
+    #[cfg(test)]
+    pub(crate) fn sockets(&self, bind: &str) -> &[RawFd] {
+        self.by_bind.get(bind).map_or(&[], |fds| &fds[..])
+    }
+
+    #[cfg(test)]
+    pub(crate) fn travellers(&self) -> usize {
+        self.travellers.len()
+    }
+
+    /// Notes what the new process has. Where that is one of several sockets that share an address, it gets all new
+    /// connections.
+    pub(crate) fn set_handed_on(&mut self, taken: HashSet<RawFd>) {
+        for (bind, fds) in &self.by_bind {
+            match fds[..] {
+                [first, next, ..] if taken.contains(&first) && !taken.contains(&next) => {
+                    if let Err(e) = steer(socket(&first), Steer::First) {
+                        log::warn!("{bind}: connections may be lost to sockets that close: {e}");
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.handed_on = taken;
+    }
+
+    /// Gives inherited sockets to the listener that owns them from now on; none when there is no
+    /// such socket, or another listener has it. Of those that are somebody else's it gets duplicates.
+    ///
+    /// # Errors
+    /// What the system says, when they cannot be duplicated.
+    #[allow(unsafe_code)] // The table has numbers.
+    pub(crate) fn claim(&mut self, bind: &str) -> std::io::Result<Vec<OwnedFd>> {
+        let Some(fds) = self.by_bind.get_mut(bind) else {
+            return Ok(Vec::new());
+        };
+        if fds.is_empty() || self.owned.contains(bind) {
+            return Ok(Vec::new());
+        }
+        let claimed = if self.lent.contains(bind) {
+            let duplicate = |fd: &RawFd| match *fd < 0 {
+                true => Err(nix::Error::EBADF.into()),
+                false => socket(fd).try_clone_to_owned(),
+            };
+            let own = fds.iter().map(duplicate).collect::<Result<Vec<_>, _>>()?;
+            *fds = own.iter().map(AsRawFd::as_raw_fd).collect();
+            self.lent.remove(bind);
+            own
+        } else {
+            // SAFETY: inherited ones belong to the table, which gives each of them away once.
+            let own = |fd: &RawFd| unsafe { OwnedFd::from_raw_fd(*fd) };
+            fds.iter().map(own).collect()
+        };
+        self.owned.insert(bind.to_owned());
+        Ok(claimed)
+    }
+
+    /// Gives the inherited file that goes with sockets to who owns it from now on.
+    #[allow(unsafe_code)] // As above.
+    pub(crate) fn claim_traveller(&mut self, bind: &str) -> Option<OwnedFd> {
+        let fd = self.travellers.remove(bind)?;
+        // SAFETY: it was inherited, and is in the table no more.
+        Some(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
+    /// Enters a socket that its listener owns. Of several under one bind string, the first is the
+    /// one that is handed on.
+    pub(crate) fn add_owned(&mut self, bind: &str, fd: RawFd) {
+        if self.owned.insert(bind.to_owned()) {
+            self.by_bind.insert(bind.to_owned(), vec![fd]);
+        }
+    }
+
+    /// Enters a further socket of the listener that owns the first one.
+    pub(crate) fn add_more(&mut self, bind: &str, first: RawFd, fd: RawFd) {
+        match self.by_bind.get_mut(bind) {
+            Some(fds) if fds.first() == Some(&first) => fds.push(fd),
+            _ => {}
+        }
+    }
+
+    /// Enters a file that goes where the sockets go, of the listener that owns the first one.
+    pub(crate) fn add_traveller(&mut self, bind: &str, first: RawFd, fd: RawFd) {
+        if self.get(bind) == Some(&first) {
+            self.travellers.insert(bind.to_owned(), fd);
+        }
+    }
+
+    /// Whether a new process has this socket too, and has not given it up.
+    pub(crate) fn was_handed_on(&self, fd: RawFd) -> bool {
+        self.handed_on.contains(&fd) && !is_given_up(&fd)
+    }
+
+    /// Forgets the sockets of a listener that is about to close them, by the first.
+    pub(crate) fn remove(&mut self, bind: &str, first: RawFd) {
+        if self.get(bind) == Some(&first) {
+            for fd in self.by_bind.remove(bind).unwrap_or_default() {
+                self.handed_on.remove(&fd);
+            }
+            self.travellers.remove(bind);
+            self.owned.remove(bind);
+            self.lent.remove(bind);
+        }
+    }
+
+    /// Notes that an old process may still hold the addresses that this one wants.
+    pub(crate) fn set_upgrade(&mut self) {
+        self.upgrade = true;
+    }
+
+    /// Whether an old process may still hold the addresses that this one wants.
+    pub(crate) fn is_upgrade(&self) -> bool {
+        self.upgrade
+    }
+}
+
+/// A socket of the table.
+#[allow(unsafe_code)] // The table has numbers.
+fn socket(fd: &RawFd) -> BorrowedFd<'_> {
+    // SAFETY: a listener takes its sockets out of the table before it closes them, and so does who adds them.
+    unsafe { BorrowedFd::borrow_raw(*fd) }
+}
+
+/// Tells the process that handed a socket over that nobody wants it, by a flag of what both of their descriptors stand
+/// for. It means nothing to a socket: what is written to one goes to its end anyway.
+fn give_up(fd: &RawFd) {
+    let flags = fcntl(socket(fd), FcntlArg::F_GETFL).map(OFlag::from_bits_retain);
+    let marked = flags.and_then(|flags| fcntl(socket(fd), FcntlArg::F_SETFL(flags | GIVEN_UP)));
+    if let Err(e) = marked {
+        log::debug!("the old process does not learn that a socket is not wanted: {e}");
+    }
+}
+
+fn is_given_up(fd: &RawFd) -> bool {
+    let flags = fcntl(socket(fd), FcntlArg::F_GETFL).map(OFlag::from_bits_retain);
+    flags.is_ok_and(|flags| flags.contains(GIVEN_UP))
+}
+
+const GIVEN_UP: OFlag = OFlag::O_APPEND;

@@ -21,7 +21,7 @@ use super::first_bytes::in_time;
 use super::HttpServerApp;
 use crate::limits::LIMITS;
 use crate::protocols::http::server::{RefusedRequest, Session};
-use crate::protocols::http::v1::{due_in, Alarm};
+use crate::protocols::http::v1::{due_in, Timer};
 use crate::protocols::http::v2::conn_state::ConnState;
 use crate::protocols::http::v2::guard;
 use crate::protocols::http::v2::server::{self, H2Accept, HttpSession};
@@ -108,7 +108,7 @@ struct Driver<A> {
     requests_left: Option<u32>,
     /// How many came after it was told.
     late: u32,
-    alarm: Alarm,
+    timer: Timer,
     idle: Idle,
     pings: Pings,
     /// How the connection ends, once it does.
@@ -198,7 +198,7 @@ where
                 .and_then(|o| o.keepalive_request_limit)
                 .map(|limit| limit.saturating_add(1)),
             late: 0,
-            alarm: Alarm::default(),
+            timer: Timer::default(),
             idle: Idle {
                 timeout: options.and_then(|o| o.h2_idle_timeout),
                 since: None,
@@ -304,7 +304,7 @@ where
             .min();
         match due {
             _ if ponged => Poll::Ready(Time::Again),
-            Some(due) if self.alarm.rings(cx, due) => {
+            Some(due) if self.timer.is_over(cx, due) => {
                 if block_due.is_some_and(|at| at <= due) {
                     debug!("an HTTP/2 client does not end its header fields");
                     self.end_now(Reason::ENHANCE_YOUR_CALM);

@@ -16,6 +16,7 @@ pub mod date;
 pub mod error_resp;
 pub mod server;
 pub mod subrequest;
+mod tasks;
 pub(crate) mod trailers;
 pub mod v1;
 pub mod v2;

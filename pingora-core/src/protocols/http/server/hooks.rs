@@ -26,14 +26,14 @@ impl Session {
     #[doc(hidden)]
     pub fn swap_timer<S>(&mut self, upstream: &mut HttpSession<S>) {
         let own = match self {
-            Session::H1(s) => s.alarm(),
-            Session::H2(s) => s.alarm(),
-            Session::Subrequest(s) => s.alarm(),
+            Session::H1(s) => s.timer(),
+            Session::H2(s) => s.timer(),
+            Session::Subrequest(s) => s.timer(),
             Session::Custom(_) => return,
         };
         match upstream {
-            HttpSession::H1(s) => std::mem::swap(own, s.alarm()),
-            HttpSession::H2(s) => std::mem::swap(own, s.alarm()),
+            HttpSession::H1(s) => std::mem::swap(own, s.timer()),
+            HttpSession::H2(s) => std::mem::swap(own, s.timer()),
             HttpSession::Custom(_) => {}
         }
     }

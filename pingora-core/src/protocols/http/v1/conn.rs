@@ -1,10 +1,11 @@
 //! A connection that speaks HTTP/1.x: the I/O around [`proto`](super::proto), for both roles.
 
 use std::cell::RefCell;
+use std::fmt::{self, Display, Formatter};
 use std::io::{self, IoSlice};
 use std::os::fd::RawFd;
 use std::pin::{pin, Pin};
-use std::task::{ready, Context, Poll, Waker};
+use std::task::{ready, Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -15,13 +16,15 @@ use pingora_error::ErrorType::{
 };
 use pingora_error::{BError, Error, ErrorType, Result};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::proto::decode::{front, Decoded};
 use super::proto::head::{Found, Limits, Scanner};
 use super::proto::out::Out;
 use super::proto::state::{Reading, Writing};
 use super::proto::Refusal;
+use super::send::Role;
+use super::timer::{due_in, Timer};
 use crate::limits::LIMITS;
 use crate::protocols::l4::stream::Stream as L4Stream;
 use crate::protocols::tls::transport;
@@ -53,6 +56,7 @@ pub(super) enum Piece {
 
 /// One connection, in either role.
 pub(super) struct Conn {
+    pub(super) role: Role,
     pub(super) stream: Stream,
     /// Received and not yet consumed.
     pub(super) buf: BytesMut,
@@ -70,7 +74,7 @@ pub(super) struct Conn {
     unflushed: usize,
     /// Nothing is written after what is queued: a FIN follows it.
     fin: bool,
-    pub(super) alarm: Alarm,
+    pub(super) timer: Timer,
     read_due: Option<Instant>,
     write_due: Option<Instant>,
     /// How many bytes the peer has to take by then.
@@ -79,19 +83,28 @@ pub(super) struct Conn {
 
 /// How long a peer may take to take what is written.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Patience {
+pub(super) enum WriteDeadline {
     /// So long for anything at all: each byte that it takes gives it as long again.
     Silence(Duration),
     /// So many bytes a second, and at least a second.
     Rate(usize),
 }
 
-impl Patience {
+impl Display for WriteDeadline {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            WriteDeadline::Silence(timeout) => write!(f, "nothing for {timeout:?}"),
+            WriteDeadline::Rate(rate) => write!(f, "less than {rate} bytes/s"),
+        }
+    }
+}
+
+impl WriteDeadline {
     /// For how long to wait when so many bytes are to be taken, and for how many of them.
     fn terms(self, bytes: usize) -> (Duration, usize) {
         match self {
-            Patience::Silence(timeout) => (timeout, 1),
-            Patience::Rate(rate) => {
+            WriteDeadline::Silence(timeout) => (timeout, 1),
+            WriteDeadline::Rate(rate) => {
                 let secs = bytes.div_ceil(rate.max(1)).max(1);
                 (Duration::from_secs(secs as u64), bytes)
             }
@@ -100,8 +113,9 @@ impl Patience {
 }
 
 impl Conn {
-    pub(super) fn new(stream: Stream) -> Self {
+    pub(super) fn new(stream: Stream, role: Role) -> Self {
         Conn {
+            role,
             stream,
             buf: BytesMut::new(),
             reading: Reading::Head,
@@ -113,7 +127,7 @@ impl Conn {
             drained: false,
             unflushed: 0,
             fin: false,
-            alarm: Alarm::default(),
+            timer: Timer::default(),
             read_due: None,
             write_due: None,
             write_owed: 0,
@@ -157,7 +171,7 @@ impl Conn {
             Poll::Pending => {
                 if let Some(timeout) = timeout {
                     let due = *self.read_due.get_or_insert_with(|| due_in(timeout));
-                    if self.alarm.rings(cx, due) {
+                    if self.timer.is_over(cx, due) {
                         self.reading = Reading::Broken;
                         return Poll::Ready(Error::e_explain(
                             ReadTimedout,
@@ -198,7 +212,7 @@ impl Conn {
     /// Whether the deadline that [`Conn::read_by`] or an earlier wait set is over.
     pub(super) fn read_overdue(&mut self, cx: &mut Context<'_>) -> bool {
         match self.read_due {
-            Some(due) => self.alarm.rings(cx, due),
+            Some(due) => self.timer.is_over(cx, due),
             None => false,
         }
     }
@@ -206,7 +220,7 @@ impl Conn {
     /// Wakes the task in `period`, or earlier.
     pub(super) fn wake_in(&mut self, cx: &mut Context<'_>, period: Duration) {
         // It is not over yet, so that nothing is missed by not looking.
-        let _ = self.alarm.rings(cx, due_in(period));
+        let _ = self.timer.is_over(cx, due_in(period));
     }
 
     pub(super) fn read_deadline_is_unset(&self) -> bool {
@@ -368,11 +382,11 @@ impl Conn {
     /// Writes what is queued.
     ///
     /// # Errors
-    /// `WriteError`; `WriteTimedout` when the peer took less than `patience` asks for.
+    /// `WriteError`; `WriteTimedout` when the peer took less than `deadline` asks for.
     pub(super) fn poll_flush(
         &mut self,
         cx: &mut Context<'_>,
-        patience: Option<Patience>,
+        deadline: Option<WriteDeadline>,
     ) -> Poll<Result<()>> {
         match self.poll_write(cx) {
             Poll::Ready(Ok(())) => {
@@ -384,21 +398,21 @@ impl Conn {
                 Poll::Ready(Error::e_because(WriteError, "while writing", e))
             }
             Poll::Pending => {
-                let Some(patience) = patience else {
+                let Some(deadline) = deadline else {
                     return Poll::Pending;
                 };
                 let due = *self.write_due.get_or_insert_with(|| {
-                    let (timeout, owed) = patience.terms(self.out.len() + self.unflushed);
+                    let (timeout, owed) = deadline.terms(self.out.len() + self.unflushed);
                     self.write_owed = owed;
                     due_in(timeout)
                 });
-                if !self.alarm.rings(cx, due) {
+                if !self.timer.is_over(cx, due) {
                     return Poll::Pending;
                 }
                 self.write_failed();
                 Poll::Ready(Error::e_explain(
                     WriteTimedout,
-                    format!("too little was taken: {patience:?}"),
+                    format!("the peer took too little: {deadline}"),
                 ))
             }
         }
@@ -448,7 +462,7 @@ impl Conn {
 
     /// Drops what ties the connection to the task that used it last.
     pub(super) fn rest(&mut self) {
-        self.alarm = Alarm::default();
+        self.timer = Timer::default();
     }
 
     /// Whether everything queued has left.
@@ -546,55 +560,4 @@ pub(super) fn refused(etype: ErrorType, refusal: Refusal) -> BError {
 /// A refused head.
 pub(super) fn refused_head(refusal: Refusal) -> BError {
     refused(InvalidHTTPHeader, refusal)
-}
-
-pub(crate) fn due_in(timeout: Duration) -> Instant {
-    let now = Instant::now();
-    // A year stands for what cannot be represented.
-    now.checked_add(timeout)
-        .unwrap_or_else(|| now + Duration::from_secs(365 * 24 * 3600))
-}
-
-/// The one timer of a connection. A deadline that moves later costs nothing: the timer rings at the old
-/// time, and is set again then.
-#[derive(Default)]
-pub(crate) struct Alarm {
-    sleep: Option<Pin<Box<Sleep>>>,
-    /// When it rings; `None` while it is not registered with the runtime.
-    armed: Option<Instant>,
-    /// Whom it wakes.
-    waker: Option<Waker>,
-}
-
-impl Alarm {
-    /// Whether `due` is over. If not, the task is woken then, or earlier.
-    pub(crate) fn rings(&mut self, cx: &mut Context<'_>, due: Instant) -> bool {
-        loop {
-            let sleep = match &mut self.sleep {
-                Some(sleep) => sleep,
-                none => none.insert(Box::pin(tokio::time::sleep_until(due))),
-            };
-            let awaited = self.armed.is_some_and(|at| at <= due)
-                && self.waker.as_ref().is_some_and(|w| w.will_wake(cx.waker()));
-            if awaited && !sleep.is_elapsed() {
-                return false;
-            }
-            if self.armed.is_none_or(|at| at > due) {
-                sleep.as_mut().reset(due);
-                self.armed = Some(due);
-            }
-            match std::future::Future::poll(sleep.as_mut(), cx) {
-                Poll::Pending => {
-                    self.waker = Some(cx.waker().clone());
-                    return false;
-                }
-                Poll::Ready(()) => {
-                    self.armed = None;
-                    if Instant::now() >= due {
-                        return true;
-                    }
-                }
-            }
-        }
-    }
 }

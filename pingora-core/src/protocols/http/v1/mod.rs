@@ -5,7 +5,8 @@ pub mod common;
 mod conn;
 mod gone;
 pub mod proto;
+mod send;
 pub mod server;
+mod timer;
 
-// The timer of a connection, which HTTP/2 streams have too.
-pub(crate) use conn::{due_in, Alarm};
+pub(crate) use timer::{due_in, Timer};

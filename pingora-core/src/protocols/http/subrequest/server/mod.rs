@@ -29,8 +29,8 @@ use tokio::time::Instant;
 use crate::protocols::http::body_buffer::FixedBuffer;
 use crate::protocols::http::server::Session;
 use crate::protocols::http::v1::proto::framing;
-use crate::protocols::http::v1::{common, Alarm};
-use crate::protocols::http::{authority, HttpTask};
+use crate::protocols::http::v1::{common, Timer};
+use crate::protocols::http::{authority, tasks, HttpTask};
 use crate::protocols::l4::socket::SocketAddr;
 use crate::protocols::Digest;
 
@@ -85,12 +85,11 @@ struct Inner {
     /// The end of whoever receives the response.
     closed: Option<Wait<()>>,
     /// What the queue has to tell with its next write.
-    task_end: bool,
-    task_error: Option<BError>,
+    tasks: tasks::Outcome,
     proxy_tasks: bool,
     ignore_info_resp: bool,
     timeouts: Timeouts,
-    alarm: Alarm,
+    timer: Timer,
     read_due: Option<Instant>,
     write_due: Option<Instant>,
 }
@@ -202,12 +201,11 @@ impl HttpSession {
             queue: Queue::default(),
             permit: None,
             closed: None,
-            task_end: false,
-            task_error: None,
+            tasks: tasks::Outcome::default(),
             proxy_tasks: false,
             ignore_info_resp: false,
             timeouts: Timeouts::default(),
-            alarm: Alarm::default(),
+            timer: Timer::default(),
             read_due: None,
             write_due: None,
         });
@@ -416,8 +414,8 @@ impl HttpSession {
     }
 
     /// The timer that wakes the task when a time limit is over.
-    pub(crate) fn alarm(&mut self) -> &mut Alarm {
-        &mut self.inner.alarm
+    pub(crate) fn timer(&mut self) -> &mut Timer {
+        &mut self.inner.timer
     }
 
     /// Returns whether the server was shutting down when the subrequest was made.

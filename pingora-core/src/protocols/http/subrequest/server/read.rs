@@ -128,7 +128,7 @@ impl HttpSession {
             return Poll::Pending;
         };
         let due = *inner.read_due.get_or_insert_with(|| due_in(timeout));
-        match inner.alarm.rings(cx, due) {
+        match inner.timer.is_over(cx, due) {
             true => Poll::Ready(()),
             false => Poll::Pending,
         }

@@ -13,7 +13,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use super::{HttpSession, Inner, Upgrade, Writing};
 use crate::protocols::http::v1::due_in;
 use crate::protocols::http::v1::proto::framing::{self, Answered, Framing};
-use crate::protocols::http::HttpTask;
+use crate::protocols::http::{tasks, HttpTask};
 
 impl HttpSession {
     /// Writes a response head. A 1xx may be followed by further heads. What follows the final one is as long as
@@ -85,22 +85,12 @@ impl HttpSession {
     /// # Errors
     /// Those of the writes, and the one that a [`HttpTask::Failed`] carries.
     pub async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
-        let mut end = false;
-        for task in tasks {
-            end |= self.queue_task(task)?;
-        }
-        self.flush().await?;
-        Ok(end)
+        tasks::write_all(self, tasks).await
     }
 
     /// Queues a message of the response for [`HttpSession::write_proxy_tasks`].
     pub fn send_proxy_task(&mut self, task: HttpTask) {
-        match self.queue_task(task) {
-            Ok(end) => self.inner.task_end |= end,
-            Err(e) => {
-                self.inner.task_error.get_or_insert(e);
-            }
-        }
+        tasks::send(self, task)
     }
 
     /// Writes the queued messages, and says whether the last one ended the response.
@@ -111,16 +101,12 @@ impl HttpSession {
     /// # Cancel safety
     /// What is not written stays queued.
     pub async fn write_proxy_tasks(&mut self) -> Result<bool> {
-        self.flush().await?;
-        if let Some(e) = self.inner.task_error.take() {
-            return Err(e);
-        }
-        Ok(self.inner.task_end)
+        tasks::write_sent(self).await
     }
 
     /// Returns whether messages are queued and not written.
     pub fn has_pending_proxy_tasks(&self) -> bool {
-        !self.is_flushed() || self.inner.task_error.is_some()
+        !self.is_flushed() || self.inner.tasks.has_failed()
     }
 
     /// Sets whether the proxy may queue messages and write them later. It changes nothing here, where this always works.
@@ -169,7 +155,7 @@ impl HttpSession {
             return Poll::Pending;
         };
         let due = *inner.write_due.get_or_insert_with(|| due_in(timeout));
-        match inner.alarm.rings(cx, due) {
+        match inner.timer.is_over(cx, due) {
             true => Poll::Ready(()),
             false => Poll::Pending,
         }
@@ -187,28 +173,7 @@ impl HttpSession {
 
     /// Queues a message, and says whether it ends the response.
     pub(crate) fn queue_task(&mut self, task: HttpTask) -> Result<bool> {
-        let end = match task {
-            HttpTask::Header(header, end) => {
-                self.queue_header(header, end)?;
-                end
-            }
-            HttpTask::Body(data, end) | HttpTask::UpgradedBody(data, end) => {
-                if let Some(data) = data {
-                    self.queue_body(data)?;
-                }
-                end
-            }
-            HttpTask::Trailer(trailers) => {
-                self.queue_end(trailers)?;
-                true
-            }
-            HttpTask::Done => true,
-            HttpTask::Failed(e) => return Err(e),
-        };
-        if end {
-            self.queue_end(None)?;
-        }
-        Ok(end)
+        tasks::queue(self, task)
     }
 
     fn queue_header(&mut self, mut header: Box<ResponseHeader>, end: bool) -> Result<()> {
@@ -325,6 +290,28 @@ impl HttpSession {
             _ => queue.push(HttpTask::Body(None, true)),
         }
         Ok(())
+    }
+}
+
+impl tasks::Response for HttpSession {
+    fn queue_head(&mut self, header: Box<ResponseHeader>, end: bool) -> Result<()> {
+        self.queue_header(header, end)
+    }
+
+    fn queue_piece(&mut self, data: Bytes) -> Result<()> {
+        self.queue_body(data).map(|_| ())
+    }
+
+    fn queue_last(&mut self, trailers: Option<Box<HeaderMap>>) -> Result<()> {
+        self.queue_end(trailers)
+    }
+
+    fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.poll_flush(cx)
+    }
+
+    fn outcome(&mut self) -> &mut tasks::Outcome {
+        &mut self.inner.tasks
     }
 }
 

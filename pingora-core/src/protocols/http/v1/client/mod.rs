@@ -12,11 +12,13 @@ use http::{HeaderMap, StatusCode, Version};
 use pingora_error::Error;
 use pingora_http::{RequestHeader, ResponseHeader};
 
-use super::conn::{is_truncation, Alarm, Conn};
+use super::conn::{is_truncation, Conn};
 use super::gone::Gone;
 use super::proto::decode::Decoder;
 use super::proto::head::{self, Limits};
 use super::proto::state::{self, Reading, Writing};
+use super::send::Role;
+use super::timer::Timer;
 use crate::limits::LIMITS;
 use crate::protocols::l4::socket::SocketAddr;
 use crate::protocols::l4::stream::Stream as L4Stream;
@@ -72,7 +74,7 @@ impl HttpSession {
         let digest = Digest::of(&*stream);
         HttpSession {
             inner: Box::new(Inner {
-                conn: Conn::new(stream),
+                conn: Conn::new(stream, Role::Client),
                 digest,
                 limits: Limits::response(),
                 exchange: Exchange::default(),
@@ -200,8 +202,8 @@ impl HttpSession {
     }
 
     /// What wakes the task when a time limit is over.
-    pub(crate) fn alarm(&mut self) -> &mut Alarm {
-        &mut self.inner.conn.alarm
+    pub(crate) fn timer(&mut self) -> &mut Timer {
+        &mut self.inner.conn.timer
     }
 
     /// Whether both messages are whole, the origin keeps the connection, and it sent nothing more.

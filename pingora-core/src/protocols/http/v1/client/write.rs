@@ -4,14 +4,12 @@ use std::task::{Context, Poll};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, Method, Version};
-use log::warn;
 use pingora_error::ErrorType::{InternalError, WriteError};
 use pingora_error::{Error, Result, RetryType};
 use pingora_http::{Names, RequestHeader};
 
 use super::super::common::CRLF;
-use super::super::conn::Patience;
-use super::super::proto::encode::Encoder;
+use super::super::conn::WriteDeadline;
 use super::super::proto::framing::{self, Framing};
 use super::super::proto::state::{Reading, Writing};
 use super::HttpSession;
@@ -42,10 +40,7 @@ impl HttpSession {
         }
         let before = conn.out.len();
         conn.out.write(|buf| put_head(&req, buf));
-        conn.writing = match framing {
-            Framing::Length(0) | Framing::Empty => Writing::Done,
-            framing => Writing::Body(Encoder::new(framing)),
-        };
+        conn.writing = Writing::body(framing);
         conn.reading = Reading::Head;
         let length = conn.out.len() - before;
         self.x_mut().request = Some(req);
@@ -69,23 +64,11 @@ impl HttpSession {
     /// Queues a piece of the request body.
     #[doc(hidden)]
     pub fn queue_request_body(&mut self, data: Bytes) -> Result<Option<usize>> {
-        let len = data.len();
-        let conn = &mut self.inner.conn;
-        let taken = match &mut conn.writing {
-            Writing::Body(encoder) => encoder.body(data, &mut conn.out),
-            Writing::Raw => {
-                conn.out.push(data);
-                len
-            }
-            Writing::Done | Writing::Ended => return Ok(None),
-            Writing::Head => return Error::e_explain(InternalError, "a body before its head"),
-            Writing::Broken => return Error::e_explain(WriteError, "the connection has failed"),
-        };
-        if taken < len {
-            warn!("{} bytes beyond the request body dropped", len - taken);
+        let taken = self.inner.conn.queue_body(data)?;
+        if let Some(taken) = taken {
+            self.x_mut().body_sent += taken;
         }
-        self.x_mut().body_sent += taken;
-        Ok(Some(taken))
+        Ok(taken)
     }
 
     /// Ends the request body; says how long it was, `None` when it had ended before.
@@ -93,7 +76,7 @@ impl HttpSession {
     /// # Errors
     /// `WriteError` also when it is shorter than its head promised; then the connection is useless.
     pub async fn finish_body(&mut self) -> Result<Option<usize>> {
-        let ends = matches!(self.inner.conn.writing, Writing::Body(_) | Writing::Raw);
+        let ends = self.inner.conn.is_body_open();
         self.queue_request_end(None)?;
         self.flush().await?;
         Ok(ends.then_some(self.x().body_sent))
@@ -102,26 +85,7 @@ impl HttpSession {
     /// Queues the end of the request body.
     #[doc(hidden)]
     pub fn queue_request_end(&mut self, trailers: Option<&HeaderMap>) -> Result<()> {
-        let conn = &mut self.inner.conn;
-        match &mut conn.writing {
-            Writing::Body(encoder) => {
-                if let Err(short) = encoder.finish(trailers, &mut conn.out) {
-                    conn.writing = Writing::Broken;
-                    return Error::e_explain(
-                        WriteError,
-                        format!("the request body ended {} bytes early", short.missing),
-                    );
-                }
-                conn.writing = Writing::Done;
-            }
-            Writing::Raw => {
-                // The origin is to see that the client will send nothing more.
-                conn.close_after_flush();
-                conn.writing = Writing::Ended;
-            }
-            _ => {}
-        }
-        Ok(())
+        self.inner.conn.queue_end(trailers)
     }
 
     async fn flush(&mut self) -> Result<()> {
@@ -134,10 +98,10 @@ impl HttpSession {
         if self.inner.conn.is_flushed() {
             return Poll::Ready(Ok(()));
         }
-        let patience = self.write_timeout.map(Patience::Silence);
+        let deadline = self.write_timeout.map(WriteDeadline::Silence);
         let conn = &mut self.inner.conn;
         let unanswered = matches!(conn.reading, Reading::Head) && conn.buf.is_empty();
-        conn.poll_flush(cx, patience).map_err(|mut e| {
+        conn.poll_flush(cx, deadline).map_err(|mut e| {
             // An idle connection that the origin closed shows it by a failed write, too.
             if unanswered && e.etype == WriteError {
                 e.retry = RetryType::ReusedOnly;

@@ -9,6 +9,7 @@
 
 use super::decode::Decoder;
 use super::encode::Encoder;
+use super::framing::Framing;
 
 /// The direction from the peer.
 #[derive(Debug)]
@@ -46,7 +47,7 @@ pub enum Writing {
 
 impl Reading {
     /// The state once a head with this framing is read.
-    pub fn body(framing: super::framing::Framing, lenient: bool) -> Self {
+    pub fn body(framing: Framing, lenient: bool) -> Self {
         match Decoder::new(framing, lenient) {
             Decoder::Done => Reading::Done,
             decoder => Reading::Body(decoder),
@@ -60,6 +61,14 @@ impl Reading {
 }
 
 impl Writing {
+    /// The state once a head with this framing is queued.
+    pub fn body(framing: Framing) -> Self {
+        match framing {
+            Framing::Length(0) | Framing::Empty => Writing::Done,
+            framing => Writing::Body(Encoder::new(framing)),
+        }
+    }
+
     /// Whether nothing more of the message may be written.
     pub fn is_over(&self) -> bool {
         matches!(self, Writing::Done | Writing::Ended | Writing::Broken)
@@ -74,7 +83,6 @@ pub fn reusable(reading: &Reading, writing: &Writing) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::framing::Framing;
     use super::*;
 
     #[test]

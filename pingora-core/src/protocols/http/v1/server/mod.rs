@@ -11,17 +11,20 @@ use bytes::{Bytes, BytesMut};
 use http::header::AsHeaderName;
 use http::HeaderMap;
 use once_cell::sync::OnceCell;
-use pingora_error::{BError, Error, Result};
+use pingora_error::{Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::common;
-use super::conn::{is_truncation, Alarm, Conn, Patience};
+use super::conn::{is_truncation, Conn, WriteDeadline};
 use super::gone::Gone;
 use super::proto::encode::Encoder;
 use super::proto::head::{self, Limits, Scanner};
 use super::proto::state::{Reading, Writing};
+use super::send::Role;
+use super::timer::Timer;
 use crate::limits::LIMITS;
 use crate::protocols::http::body_buffer::FixedBuffer;
+use crate::protocols::http::tasks;
 use crate::protocols::l4::socket::SocketAddr;
 use crate::protocols::{Digest, SocketDigest, Stream};
 use crate::shutdown::{Registration, Registry, Stage};
@@ -80,10 +83,7 @@ struct Exchange {
     /// Whether the request lets another one follow on the connection.
     persistent: bool,
     options: Options,
-    /// The error that a queued task met; it is told by the next write.
-    task_error: Option<BError>,
-    /// A queued task was the last one.
-    task_end: bool,
+    tasks: tasks::Outcome,
     /// How much was written when a client that has closed its direction was looked after last.
     written: usize,
     /// The connection has left HTTP, and failed: its end must not look like an orderly one.
@@ -174,7 +174,7 @@ impl HttpSession {
     pub fn new(underlying_stream: Stream) -> Self {
         HttpSession {
             inner: Box::new(Inner {
-                conn: Conn::new(underlying_stream),
+                conn: Conn::new(underlying_stream, Role::Server),
                 digest: OnceCell::new(),
                 place: None,
                 shutdown_read_timeout: LIMITS.client_shutdown_read,
@@ -198,8 +198,8 @@ impl HttpSession {
     }
 
     /// What wakes the task when a time limit is over.
-    pub(crate) fn alarm(&mut self) -> &mut Alarm {
-        &mut self.inner.conn.alarm
+    pub(crate) fn timer(&mut self) -> &mut Timer {
+        &mut self.inner.conn.timer
     }
 
     /// The head of the request; before it is read, that of an empty `GET /`.
@@ -539,11 +539,13 @@ impl HttpSession {
         }
     }
 
-    fn patience(&self) -> Patience {
+    fn write_deadline(&self) -> WriteDeadline {
         let x = self.x();
         match x.min_send_rate {
-            Some(rate) => Patience::Rate(rate),
-            None => Patience::Silence(self.inner.timeouts().write.unwrap_or(LIMITS.client_write)),
+            Some(rate) => WriteDeadline::Rate(rate),
+            None => {
+                WriteDeadline::Silence(self.inner.timeouts().write.unwrap_or(LIMITS.client_write))
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use super::super::proto::decode::{Decoded, Decoder};
 use super::super::proto::encode::Encoder;
 use super::super::proto::head::Scanner;
 use super::super::proto::state::{self, Reading, Writing};
+use super::super::send::Role;
 use super::{common, HttpSession, Inner};
 use crate::limits::LIMITS;
 use crate::protocols::http::server::ReusableHttpStream;
@@ -209,7 +210,7 @@ impl Inner {
 
     /// Takes the transport and what was received out of the box, which keeps the rest.
     pub(crate) fn take_stream(&mut self) -> (Stream, Option<BytesMut>) {
-        let conn = std::mem::replace(&mut self.conn, Conn::new(Box::new(Gone)));
+        let conn = std::mem::replace(&mut self.conn, Conn::new(Box::new(Gone), Role::Server));
         (conn.stream, (!conn.buf.is_empty()).then_some(conn.buf))
     }
 }

@@ -6,17 +6,17 @@ use bytes::Bytes;
 use http::header::{HeaderValue, CONNECTION, DATE, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, StatusCode};
 use log::warn;
-use pingora_error::ErrorType::{InternalError, WriteError};
-use pingora_error::{BError, Error, Result};
+use pingora_error::ErrorType::InternalError;
+use pingora_error::{Error, Result};
 use pingora_http::{Names, ResponseHeader};
 
 use super::super::common::CRLF;
-use super::super::proto::encode::Encoder;
 use super::super::proto::framing::{self, Answered, Framing};
 use super::super::proto::out::Out;
 use super::super::proto::state::Writing;
+use super::super::send::broken;
 use super::{HttpSession, Keepalive, Upgrade};
-use crate::protocols::http::{date, HttpTask};
+use crate::protocols::http::{date, tasks, HttpTask};
 use crate::shutdown::Stage;
 
 impl HttpSession {
@@ -77,8 +77,8 @@ impl HttpSession {
     /// # Errors
     /// `WriteError` also when it is shorter than its head promised; then the connection is useless.
     pub async fn finish_body(&mut self) -> Result<Option<usize>> {
-        let ends = matches!(self.inner.conn.writing, Writing::Body(_) | Writing::Raw);
-        self.queue_end(None)?;
+        let ends = self.inner.conn.is_body_open();
+        self.inner.conn.queue_end(None)?;
         self.flush().await?;
         Ok(ends.then_some(self.x().body_sent))
     }
@@ -88,22 +88,12 @@ impl HttpSession {
     /// # Errors
     /// Those of the writes, and the one that a [`HttpTask::Failed`] carries.
     pub async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
-        let mut end = false;
-        for task in tasks {
-            end |= self.queue_task(task)?;
-        }
-        self.flush().await?;
-        Ok(end)
+        tasks::write_all(self, tasks).await
     }
 
     /// Queues a message of the response for [`HttpSession::write_proxy_tasks`].
     pub fn send_proxy_task(&mut self, task: HttpTask) {
-        match self.queue_task(task) {
-            Ok(end) => self.x_mut().task_end |= end,
-            Err(e) => {
-                self.x_mut().task_error.get_or_insert(e);
-            }
-        }
+        tasks::send(self, task)
     }
 
     /// Writes the queued messages, and says whether the last one ended the response.
@@ -114,16 +104,12 @@ impl HttpSession {
     /// # Cancel safety
     /// What is not written stays queued.
     pub async fn write_proxy_tasks(&mut self) -> Result<bool> {
-        std::future::poll_fn(|cx| self.poll_flush(cx)).await?;
-        if let Some(e) = self.x_mut().task_error.take() {
-            return Err(e);
-        }
-        Ok(self.x().task_end)
+        tasks::write_sent(self).await
     }
 
     /// Whether messages are queued and not written.
     pub fn has_pending_proxy_tasks(&self) -> bool {
-        !self.inner.conn.is_flushed() || self.x().task_error.is_some()
+        !self.inner.conn.is_flushed() || self.x().tasks.has_failed()
     }
 
     /// Whether the proxy may queue messages and write them later. It changes nothing for HTTP/1.x, where
@@ -152,8 +138,8 @@ impl HttpSession {
     }
 
     fn poll_flush_queued(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        let patience = self.patience();
-        self.inner.conn.poll_flush(cx, Some(patience))
+        let deadline = self.write_deadline();
+        self.inner.conn.poll_flush(cx, Some(deadline))
     }
 
     /// How many bytes are queued and have not left.
@@ -171,76 +157,15 @@ impl HttpSession {
     /// Queues a message, and says whether it ends the response.
     #[doc(hidden)]
     pub fn queue_task(&mut self, task: HttpTask) -> Result<bool> {
-        let end = match task {
-            HttpTask::Header(header, end) => {
-                self.queue_header(header)?;
-                end
-            }
-            HttpTask::Body(data, end) | HttpTask::UpgradedBody(data, end) => {
-                if let Some(data) = data {
-                    self.queue_body(data)?;
-                }
-                end
-            }
-            HttpTask::Trailer(trailers) => {
-                self.queue_end(trailers.as_deref())?;
-                true
-            }
-            HttpTask::Done => true,
-            HttpTask::Failed(e) => return Err(e),
-        };
-        if end {
-            self.queue_end(None)?;
-        }
-        Ok(end)
+        tasks::queue(self, task)
     }
 
     fn queue_body(&mut self, data: Bytes) -> Result<Option<usize>> {
-        let len = data.len();
-        let conn = &mut self.inner.conn;
-        let taken = match &mut conn.writing {
-            Writing::Body(encoder) => encoder.body(data, &mut conn.out),
-            Writing::Raw => {
-                conn.out.push(data);
-                len
-            }
-            Writing::Done | Writing::Ended => return Ok(None),
-            Writing::Head => return Error::e_explain(InternalError, "a body before its head"),
-            Writing::Broken => return Err(broken()),
-        };
-        if taken < len {
-            warn!("{} bytes beyond the response body dropped", len - taken);
+        let taken = self.inner.conn.queue_body(data)?;
+        if let Some(taken) = taken {
+            self.x_mut().body_sent += taken;
         }
-        self.x_mut().body_sent += taken;
-        Ok(Some(taken))
-    }
-
-    fn queue_end(&mut self, trailers: Option<&HeaderMap>) -> Result<()> {
-        let conn = &mut self.inner.conn;
-        match &mut conn.writing {
-            Writing::Body(encoder) => {
-                let ended = match *encoder {
-                    Encoder::UntilClose => Writing::Ended,
-                    _ => Writing::Done,
-                };
-                if let Err(short) = encoder.finish(trailers, &mut conn.out) {
-                    conn.writing = Writing::Broken;
-                    return Error::e_explain(
-                        WriteError,
-                        format!("the response body ended {} bytes early", short.missing),
-                    );
-                }
-                conn.writing = ended;
-            }
-            Writing::Raw => {
-                // The client is to see that nothing more comes, and may go on to send.
-                conn.close_after_flush();
-                conn.writing = Writing::Ended;
-            }
-            Writing::Done | Writing::Ended | Writing::Head => {}
-            Writing::Broken => return Err(broken()),
-        }
-        Ok(())
+        Ok(taken)
     }
 
     fn queue_header(&mut self, mut header: Box<ResponseHeader>) -> Result<()> {
@@ -268,10 +193,7 @@ impl HttpSession {
                 header.remove_any(Names::CONTENT_LENGTH.or(Names::TRANSFER_ENCODING));
                 Writing::Raw
             }
-            false => match self.frame(&mut header) {
-                Framing::Empty | Framing::Length(0) => Writing::Done,
-                framing => Writing::Body(Encoder::new(framing)),
-            },
+            false => Writing::body(self.frame(&mut header)),
         };
         if self.input_ends_connection(&writing) {
             self.inner.keepalive = Keepalive::Off;
@@ -379,8 +301,26 @@ impl HttpSession {
     }
 }
 
-fn broken() -> BError {
-    Error::explain(WriteError, "the connection has failed")
+impl tasks::Response for HttpSession {
+    fn queue_head(&mut self, header: Box<ResponseHeader>, _end: bool) -> Result<()> {
+        self.queue_header(header)
+    }
+
+    fn queue_piece(&mut self, data: Bytes) -> Result<()> {
+        self.queue_body(data).map(|_| ())
+    }
+
+    fn queue_last(&mut self, trailers: Option<Box<HeaderMap>>) -> Result<()> {
+        self.inner.conn.queue_end(trailers.as_deref())
+    }
+
+    fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.poll_flush(cx)
+    }
+
+    fn outcome(&mut self) -> &mut tasks::Outcome {
+        &mut self.x_mut().tasks
+    }
 }
 
 fn put_head(header: &ResponseHeader, out: &mut Out) {

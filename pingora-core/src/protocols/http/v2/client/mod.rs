@@ -22,16 +22,16 @@ use pingora_error::{BError, Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::out::Out;
-use crate::protocols::http::v1::Alarm;
+use crate::protocols::http::v1::Timer;
 use crate::protocols::l4::socket::SocketAddr;
 use crate::protocols::{Digest, UniqueIDType};
 
 pub(crate) mod conn;
+mod deadline;
 mod drive;
 mod failure;
 mod read;
 mod request;
-mod timer;
 mod write;
 
 pub use drive::drive_connection;
@@ -39,8 +39,8 @@ pub(crate) use drive::{drive, GrowingWindow};
 pub use failure::{was_not_processed, PING_TIMEDOUT};
 
 use conn::ConnectionRef;
+use deadline::Deadline;
 use failure::When;
-use timer::Timer;
 
 /// One stream of an HTTP/2 connection, as its client sees it.
 pub struct Http2Session {
@@ -72,8 +72,8 @@ struct Inner {
     promised: Option<u64>,
     /// Bytes that were given out and for which the window is to be opened again.
     unreleased: usize,
-    read_timer: Timer,
-    write_timer: Timer,
+    read_deadline: Deadline,
+    write_deadline: Deadline,
     /// The last poll brought a message, so that another one may be there.
     more: bool,
 }
@@ -130,8 +130,8 @@ impl Http2Session {
                 body_received: 0,
                 promised: None,
                 unreleased: 0,
-                read_timer: Timer::default(),
-                write_timer: Timer::default(),
+                read_deadline: Deadline::default(),
+                write_deadline: Deadline::default(),
                 more: false,
             }),
             read_timeout: None,
@@ -175,8 +175,8 @@ impl Http2Session {
     }
 
     /// What wakes the task when a time limit of reads is over.
-    pub(crate) fn alarm(&mut self) -> &mut Alarm {
-        &mut self.inner.read_timer.alarm
+    pub(crate) fn timer(&mut self) -> &mut Timer {
+        &mut self.inner.read_deadline.timer
     }
 
     fn reset(&mut self, reason: Reason) {

@@ -263,7 +263,7 @@ impl Http2Session {
     /// Gives the origin its time anew: it was sent something, and may need that to go on.
     #[doc(hidden)]
     pub fn restart_read_timeout(&mut self) {
-        self.inner.read_timer.restart();
+        self.inner.read_deadline.restart();
     }
 
     /// The outcome of a read, or that it took too long.
@@ -275,7 +275,7 @@ impl Http2Session {
     ) -> Poll<Result<T>> {
         match (read, self.timeout()) {
             (Poll::Ready(Ok(read)), _) => {
-                self.inner.read_timer.restart();
+                self.inner.read_deadline.restart();
                 Poll::Ready(Ok(read))
             }
             (Poll::Ready(Err(e)), _) => {
@@ -292,7 +292,7 @@ impl Http2Session {
             }
             (Poll::Pending, None) => Poll::Pending,
             (Poll::Pending, Some(timeout)) => {
-                ready!(self.inner.read_timer.poll(cx, timeout));
+                ready!(self.inner.read_deadline.poll(cx, timeout));
                 Poll::Ready(Error::e_explain(
                     ReadTimedout,
                     format!("{context}: nothing for {timeout:?}"),

@@ -136,7 +136,7 @@ impl Http2Session {
             let ends = inner.out.is_ended();
             match inner.out.poll_send(writer, cx) {
                 Poll::Ready(Ok(sent)) => {
-                    inner.write_timer.restart();
+                    inner.write_deadline.restart();
                     if matches!(sent, Sent::All) && ends {
                         self.end();
                     }
@@ -150,7 +150,7 @@ impl Http2Session {
                     let Some(timeout) = self.write_timeout else {
                         return Poll::Pending;
                     };
-                    ready!(inner.write_timer.poll(cx, timeout));
+                    ready!(inner.write_deadline.poll(cx, timeout));
                     self.shutdown();
                     return Poll::Ready(Error::e_explain(
                         WriteTimedout,

@@ -11,7 +11,7 @@ use h2::ext::Protocol;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Method, StatusCode};
-use pingora_error::{BError, Error};
+use pingora_error::Error;
 use pingora_http::{RequestHeader, ResponseHeader};
 use tokio::time::Instant;
 
@@ -19,7 +19,8 @@ use super::conn_state::ConnState;
 use super::out::Out;
 use crate::limits::LIMITS;
 use crate::protocols::http::body_buffer::FixedBuffer;
-use crate::protocols::http::v1::Alarm;
+use crate::protocols::http::tasks;
+use crate::protocols::http::v1::Timer;
 use crate::protocols::l4::socket::SocketAddr;
 use crate::protocols::Digest;
 
@@ -58,7 +59,7 @@ struct Inner {
     out: Out,
     /// Whether the last piece was handed over without waiting.
     room: bool,
-    alarm: Alarm,
+    timer: Timer,
     read_due: Option<Instant>,
     write_due: Option<Instant>,
     body_read: usize,
@@ -71,7 +72,7 @@ struct Inner {
     informed: usize,
     /// By what the client learns that its response will not be complete.
     reset: Reason,
-    tasks: Tasks,
+    tasks: tasks::Outcome,
 }
 
 /// Where the request is.
@@ -116,17 +117,10 @@ enum Tunnel {
     Open,
 }
 
-/// What the queue of messages has to tell with its next write.
-#[derive(Default)]
-struct Tasks {
-    end: bool,
-    error: Option<BError>,
-}
-
 impl HttpSession {
     /// What wakes the task when a time limit is over.
-    pub(crate) fn alarm(&mut self) -> &mut Alarm {
-        &mut self.inner.alarm
+    pub(crate) fn timer(&mut self) -> &mut Timer {
+        &mut self.inner.timer
     }
 
     fn new(
@@ -163,7 +157,7 @@ impl HttpSession {
             writing: Writing::Head,
             out: Out::default(),
             room: false,
-            alarm: Alarm::default(),
+            timer: Timer::default(),
             read_due: None,
             write_due: None,
             body_read: 0,
@@ -174,7 +168,7 @@ impl HttpSession {
             ignore_info_resp: false,
             informed: 0,
             reset: Reason::INTERNAL_ERROR,
-            tasks: Tasks::default(),
+            tasks: tasks::Outcome::default(),
         });
         HttpSession {
             inner,

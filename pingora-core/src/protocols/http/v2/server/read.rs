@@ -57,7 +57,7 @@ impl HttpSession {
                     timeout => timeout.unwrap_or(LIMITS.client_read),
                 };
                 let due = *self.inner.read_due.get_or_insert_with(|| due_in(timeout));
-                if !self.inner.alarm.rings(cx, due) {
+                if !self.inner.timer.is_over(cx, due) {
                     return Poll::Pending;
                 }
                 self.inner.reading.state = ReadState::Broken;

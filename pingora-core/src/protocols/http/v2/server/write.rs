@@ -19,7 +19,7 @@ use super::{HttpSession, Tunnel, Writing};
 use crate::limits::LIMITS;
 use crate::protocols::http::v1::due_in;
 use crate::protocols::http::v1::proto::framing::{self, Answered};
-use crate::protocols::http::{date, HttpTask};
+use crate::protocols::http::{date, tasks, HttpTask};
 
 impl HttpSession {
     /// Writes a response head. A 1xx may be followed by further heads; `end` says that no body follows
@@ -182,38 +182,12 @@ impl HttpSession {
     /// # Errors
     /// Those of the writes, and the one that a [`HttpTask::Failed`] carries.
     pub async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
-        let mut end = false;
-        for task in tasks {
-            end |= self.queue_task(task)?;
-        }
-        self.flush().await?;
-        Ok(end)
+        tasks::write_all(self, tasks).await
     }
 
     /// Queues a message, and says whether it ends the response.
     pub(crate) fn queue_task(&mut self, task: HttpTask) -> Result<bool> {
-        let end = match task {
-            HttpTask::Header(header, end) => {
-                self.write_response_header(header, end)?;
-                end
-            }
-            HttpTask::Body(data, end) | HttpTask::UpgradedBody(data, end) => {
-                if let Some(data) = data {
-                    self.queue_body(data)?;
-                }
-                end
-            }
-            HttpTask::Trailer(trailers) => {
-                self.queue_end(trailers.map(|t| *t))?;
-                true
-            }
-            HttpTask::Done => true,
-            HttpTask::Failed(e) => return Err(e),
-        };
-        if end {
-            self.queue_end(None)?;
-        }
-        Ok(end)
+        tasks::queue(self, task)
     }
 
     fn queue_body(&mut self, mut data: Bytes) -> Result<()> {
@@ -336,7 +310,7 @@ impl HttpSession {
     fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let timeout = self.write_timeout.unwrap_or(LIMITS.client_write);
         let due = *self.inner.write_due.get_or_insert_with(|| due_in(timeout));
-        if !self.inner.alarm.rings(cx, due) {
+        if !self.inner.timer.is_over(cx, due) {
             return Poll::Pending;
         }
         self.shutdown_with_reason(Reason::CANCEL);
@@ -363,25 +337,16 @@ impl HttpSession {
 
     /// Queues a message of the response for [`HttpSession::write_proxy_tasks`].
     pub(crate) fn send_proxy_task(&mut self, task: HttpTask) {
-        match self.queue_task(task) {
-            Ok(end) => self.inner.tasks.end |= end,
-            Err(e) => {
-                self.inner.tasks.error.get_or_insert(e);
-            }
-        }
+        tasks::send(self, task)
     }
 
     /// Writes the queued messages, and says whether the last one ended the response.
     pub(crate) async fn write_proxy_tasks(&mut self) -> Result<bool> {
-        self.flush().await?;
-        if let Some(e) = self.inner.tasks.error.take() {
-            return Err(e);
-        }
-        Ok(self.inner.tasks.end)
+        tasks::write_sent(self).await
     }
 
     pub(crate) fn has_pending_proxy_tasks(&self) -> bool {
-        !self.is_flushed() || self.inner.tasks.error.is_some()
+        !self.is_flushed() || self.inner.tasks.has_failed()
     }
 
     /// Ends the response, and waits until flow control has let all of it go.
@@ -391,6 +356,28 @@ impl HttpSession {
         }
         self.queue_end(None)?;
         self.flush().await
+    }
+}
+
+impl tasks::Response for HttpSession {
+    fn queue_head(&mut self, header: Box<ResponseHeader>, end: bool) -> Result<()> {
+        self.write_response_header(header, end)
+    }
+
+    fn queue_piece(&mut self, data: Bytes) -> Result<()> {
+        self.queue_body(data)
+    }
+
+    fn queue_last(&mut self, trailers: Option<Box<HeaderMap>>) -> Result<()> {
+        self.queue_end(trailers.map(|trailers| *trailers))
+    }
+
+    fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.poll_flush(cx)
+    }
+
+    fn outcome(&mut self) -> &mut tasks::Outcome {
+        &mut self.inner.tasks
     }
 }
 

@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use pingora_error::{BError, Result};
 
+use super::custom::driver;
 use super::Downstream;
 use crate::protocols::http::{HttpTask, ServerSession};
 
@@ -58,5 +59,19 @@ impl Downstream for ServerSession {
 
     fn has_whole_response(&self) -> bool {
         ServerSession::has_whole_response(self)
+    }
+
+    #[inline]
+    fn lends(&self) -> bool {
+        self.is_custom()
+    }
+
+    #[inline]
+    fn take_back(&mut self) {
+        if let ServerSession::Custom(s) = self {
+            if let Ok(driver) = driver(s) {
+                driver.take_back();
+            }
+        }
     }
 }

@@ -22,6 +22,7 @@ use pingora_http::RequestHeader;
 use crate::protocols::http::HttpTask;
 use crate::protocols::{Digest, UniqueIDType};
 
+pub mod custom;
 mod downstream;
 mod upstream;
 
@@ -74,6 +75,15 @@ pub trait Downstream: Send {
 
     /// Returns whether the client has, or will have with what is queued, all of its response by its framing.
     fn has_whole_response(&self) -> bool;
+
+    /// Returns whether a read or a write that is under way has the session to itself. Nobody else may look at it before it is
+    /// [flushed](Self::is_flushed), and a read was [taken back](Self::take_back).
+    fn lends(&self) -> bool {
+        false
+    }
+
+    /// Gives up a read that has the session to itself.
+    fn take_back(&mut self) {}
 }
 
 /// An exchange with whoever answers a request: what is queued leaves by [`poll_flush`](Self::poll_flush), what comes arrives by
@@ -140,4 +150,17 @@ pub trait Upstream: Send {
     fn write_pending_time(&self) -> Duration {
         Duration::ZERO
     }
+
+    /// Returns whether the upstream speaks a protocol of the user's own.
+    fn is_custom(&self) -> bool {
+        false
+    }
+
+    /// Takes what the session has of its custom messages.
+    fn take_messages(&mut self) -> custom::Ends {
+        custom::Ends::default()
+    }
+
+    /// Has the session carry no further exchange.
+    fn forbid_reuse(&mut self) {}
 }

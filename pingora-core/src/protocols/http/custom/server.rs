@@ -1,5 +1,6 @@
 //! The server side of a custom session: towards the client.
 
+use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
@@ -182,6 +183,18 @@ pub trait Session: Send + Sync + Unpin + 'static {
     /// Whether the exchange became a raw stream.
     fn was_upgraded(&self) -> bool {
         false
+    }
+
+    /// What the proxy drives a session by, if that stands in the session's place.
+    #[doc(hidden)]
+    fn as_driver(&self) -> Option<&dyn Any> {
+        None
+    }
+
+    /// As [`as_driver`](Self::as_driver).
+    #[doc(hidden)]
+    fn as_driver_mut(&mut self) -> Option<&mut dyn Any> {
+        None
     }
 }
 

@@ -9,6 +9,7 @@ use http::HeaderMap;
 use pingora_error::{Error, Result};
 
 use super::{ReusableHttpStream, Session};
+use crate::exchange::custom::{driver, driver_of, Driver};
 use crate::protocols::http::client::HttpSession;
 use crate::protocols::http::HttpTask;
 use crate::shutdown::{Registry, Stage};
@@ -88,15 +89,14 @@ impl Session {
         h1!(self, s => s.poll_has_request(cx), else true)
     }
 
-    /// [`Session::read_request_body`] as a poll. It is made anew for each poll where only the
-    /// asynchronous form exists, which is cancel safe.
+    /// [`Session::read_request_body`] as a poll.
     #[doc(hidden)]
     pub fn poll_read_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
         match self {
             Session::H1(s) => s.poll_read_body(cx),
             Session::H2(s) => s.poll_read_body(cx),
             Session::Subrequest(s) => s.poll_read_body(cx),
-            Session::Custom(s) => s.read_body_bytes().as_mut().poll(cx),
+            Session::Custom(s) => driver(s)?.poll_body(cx),
         }
     }
 
@@ -107,9 +107,9 @@ impl Session {
             Session::H1(s) => s.poll_abort(cx),
             Session::H2(s) => s.poll_abort(cx),
             Session::Subrequest(s) => s.poll_abort(cx),
-            Session::Custom(s) => match s.read_body_or_idle(true).as_mut().poll(cx) {
-                Poll::Ready(Err(e)) => Poll::Ready(e),
-                _ => Poll::Pending,
+            Session::Custom(s) => match driver(s) {
+                Ok(driver) => driver.poll_gone(cx),
+                Err(e) => Poll::Ready(e),
             },
         }
     }
@@ -121,11 +121,7 @@ impl Session {
             Session::H1(s) => s.queue_task(task),
             Session::H2(s) => s.queue_task(task),
             Session::Subrequest(s) => s.queue_task(task),
-            Session::Custom(s) => {
-                let end = task.is_end();
-                s.send_proxy_task(task);
-                Ok(end)
-            }
+            Session::Custom(s) => driver(s)?.queue(task),
         }
     }
 
@@ -154,8 +150,7 @@ impl Session {
             Session::H1(s) => s.poll_flush(cx),
             Session::H2(s) => s.poll_flush(cx),
             Session::Subrequest(s) => s.poll_flush(cx),
-            Session::Custom(s) if !s.has_pending_proxy_tasks() => Poll::Ready(Ok(())),
-            Session::Custom(s) => s.write_proxy_tasks().as_mut().poll(cx).map_ok(|_| ()),
+            Session::Custom(s) => driver(s)?.poll_flush(cx),
         }
     }
 
@@ -167,7 +162,7 @@ impl Session {
             Session::H1(s) => s.queued(),
             Session::H2(s) => s.queued(),
             Session::Subrequest(s) => s.queued(),
-            Session::Custom(_) => 0,
+            Session::Custom(s) => driver_of(s.as_ref()).map_or(0, Driver::queued),
         }
     }
 
@@ -227,7 +222,7 @@ impl Session {
             Session::H1(s) => s.has_whole_response(),
             Session::H2(s) => s.has_whole_response(),
             Session::Subrequest(s) => s.has_whole_response(),
-            Session::Custom(_) => false,
+            Session::Custom(s) => driver_of(s.as_ref()).is_some_and(Driver::has_whole_response),
         }
     }
 

@@ -1,0 +1,223 @@
+//! Custom messages: both directions, beside the bodies.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::task::{ready, Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use pingora_error::{Error, Result};
+use tokio::sync::mpsc;
+
+use super::loan::{Lent, Loan};
+use super::lost;
+use crate::protocols::http::custom::{CustomMessageWrite, CUSTOM_MESSAGE_QUEUE_SIZE};
+
+/// How long the messages that are still to be sent have at the end of an exchange.
+const LAST_MESSAGES: Duration = Duration::from_secs(1);
+
+/// The messages that a session receives.
+pub type Reader = Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>;
+
+/// What a session has of its messages to give away.
+#[derive(Default)]
+pub struct Ends {
+    /// Those that come.
+    pub reader: Option<Reader>,
+    /// By which others are sent.
+    pub writer: Option<Box<dyn CustomMessageWrite>>,
+}
+
+/// Whom a message came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    /// The client.
+    Downstream,
+    /// The upstream.
+    Upstream,
+}
+
+/// The messages of an exchange.
+pub struct Messages {
+    up: Direction,
+    down: Direction,
+    /// The direction that is looked at first: they take turns.
+    up_first: bool,
+}
+
+/// What an application sends messages of its own by: to the upstream, and to the client.
+pub type Senders = (mpsc::Sender<Bytes>, mpsc::Sender<Bytes>);
+
+impl Messages {
+    /// The messages between two sessions, of which one may know nothing of them.
+    pub fn new(downstream: Ends, upstream: Ends) -> (Self, Senders) {
+        let (to_upstream, own_up) = mpsc::channel(CUSTOM_MESSAGE_QUEUE_SIZE);
+        let (to_downstream, own_down) = mpsc::channel(CUSTOM_MESSAGE_QUEUE_SIZE);
+        let messages = Messages {
+            up: Direction::new(downstream.reader, own_up, upstream.writer),
+            down: Direction::new(upstream.reader, own_down, downstream.writer),
+            up_first: true,
+        };
+        (messages, (to_upstream, to_downstream))
+    }
+
+    /// The next message that came, to be filtered and then [passed](Self::pass). Sends what was passed meanwhile.
+    ///
+    /// # Errors
+    /// Those of a reader or a writer; the error says which side's.
+    pub fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<(From, Bytes)>> {
+        self.up_first = !self.up_first;
+        for up in [self.up_first, !self.up_first] {
+            let (direction, from) = match up {
+                true => (&mut self.up, From::Downstream),
+                false => (&mut self.down, From::Upstream),
+            };
+            if let Poll::Ready(message) = direction.poll_message(cx) {
+                return Poll::Ready(match message {
+                    Ok(message) => Ok((from, message)),
+                    Err((e, of_reader)) => Err(match up == of_reader {
+                        true => e.into_down(),
+                        false => e.into_up(),
+                    }),
+                });
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Sends a message that came from this side to the other, when its turn comes.
+    pub fn pass(&mut self, from: From, message: Bytes) {
+        let direction = match from {
+            From::Downstream => &mut self.up,
+            From::Upstream => &mut self.down,
+        };
+        if direction.writer.is_some() {
+            direction.queue.push_back(message);
+        }
+    }
+
+    /// Ready when everything that was passed was sent. Receives none.
+    ///
+    /// # Errors
+    /// Those of a writer.
+    pub fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let up = self.up.poll_sent(cx).map_err(|e| e.into_up())?;
+        let down = self.down.poll_sent(cx).map_err(|e| e.into_down())?;
+        match up.is_ready() && down.is_ready() {
+            true => Poll::Ready(Ok(())),
+            false => Poll::Pending,
+        }
+    }
+
+    /// Ends both directions. Returns what is the client's, to be given back to its session, and whether all that was passed
+    /// was sent.
+    pub async fn end(mut self, succeeded: bool) -> (Ends, bool) {
+        let mut sent = false;
+        if succeeded {
+            let ending = async {
+                poll_fn(|cx| self.poll_sent(cx)).await?;
+                self.up.finish().await
+            };
+            let ended = tokio::time::timeout(LAST_MESSAGES, ending).await;
+            sent = matches!(ended, Ok(Ok(())));
+        }
+        let downstream = Ends {
+            reader: self.up.reader,
+            writer: self.down.writer.and_then(Loan::into_inner),
+        };
+        (downstream, sent)
+    }
+}
+
+type Writer = Loan<Box<dyn CustomMessageWrite>, Result<()>>;
+
+/// One direction.
+struct Direction {
+    reader: Option<Reader>,
+    /// The reader has none more. It is kept, as its session is given it back.
+    over: bool,
+    /// Those of the application, which pass no filter.
+    own: Option<mpsc::Receiver<Bytes>>,
+    writer: Option<Writer>,
+    queue: VecDeque<Bytes>,
+}
+
+impl Direction {
+    fn new(
+        reader: Option<Reader>,
+        own: mpsc::Receiver<Bytes>,
+        writer: Option<Box<dyn CustomMessageWrite>>,
+    ) -> Self {
+        Direction {
+            over: reader.is_none(),
+            reader,
+            own: Some(own),
+            writer: writer.map(Loan::new),
+            queue: VecDeque::new(),
+        }
+    }
+
+    /// An error comes with whether it is the reader's.
+    fn poll_message(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<std::result::Result<Bytes, (Box<Error>, bool)>> {
+        loop {
+            // No more is taken than is sent.
+            ready!(self.poll_sent(cx)).map_err(|e| (e, false))?;
+            if let Some(own) = &mut self.own {
+                match own.poll_recv(cx) {
+                    Poll::Ready(Some(message)) => {
+                        if self.writer.is_some() {
+                            self.queue.push_back(message);
+                        }
+                        continue;
+                    }
+                    Poll::Ready(None) => self.own = None,
+                    Poll::Pending => {}
+                }
+            }
+            let Some(reader) = self.reader.as_mut().filter(|_| !self.over) else {
+                return Poll::Pending;
+            };
+            match ready!(reader.poll_next_unpin(cx)) {
+                Some(Ok(message)) => return Poll::Ready(Ok(message)),
+                Some(Err(e)) => return Poll::Ready(Err((e, true))),
+                None => self.over = true,
+            }
+        }
+    }
+
+    fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let Some(writer) = &mut self.writer else {
+            return Poll::Ready(Ok(()));
+        };
+        loop {
+            if writer.is_out() {
+                ready!(writer.poll(cx))?;
+            }
+            let Some(message) = self.queue.pop_front() else {
+                return Poll::Ready(Ok(()));
+            };
+            writer.start(|lent| send(lent, Some(message)));
+        }
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        let Some(writer) = &mut self.writer else {
+            return Ok(());
+        };
+        writer.start(|lent| send(lent, None));
+        poll_fn(|cx| writer.poll(cx)).await
+    }
+}
+
+/// Sends a message, or says that there are no more.
+async fn send(mut lent: Lent<Box<dyn CustomMessageWrite>>, message: Option<Bytes>) -> Result<()> {
+    match (lent.get_mut(), message) {
+        (Some(writer), Some(message)) => writer.write_custom_message(message).await,
+        (Some(writer), None) => writer.finish_custom().await,
+        (None, _) => Err(lost()),
+    }
+}

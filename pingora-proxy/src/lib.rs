@@ -7,8 +7,9 @@
 //! |---|---|
 //! | `proxy`, `service` | the proxy as an application, and how it is built |
 //! | `flow` | the life of a request: its phases in order, retry, the end, shutdown |
+//! | `pipeline` | what filters and modules make of each message |
 //! | `duplex` | both directions of an exchange, in one loop |
-//! | `upstream` | the upstream's side of that loop, one adapter for each protocol |
+//! | `upstream` | what answers a request, where it is more than a session |
 //! | `request_policy`, `range`, `error_status` | rules, without I/O |
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -16,6 +17,7 @@
 mod duplex;
 mod error_status;
 mod flow;
+mod pipeline;
 mod proxy;
 mod proxy_trait;
 mod range;

@@ -1,5 +1,6 @@
 //! A request and its response, as the phases of a proxy see them.
 
+use std::future::Future;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use crate::subrequest;
 use buffered::Buffered;
 
 mod buffered;
+mod downstream;
 
 /// The client's side of a proxied request, and what the proxy knows about the rest of it.
 ///
@@ -244,6 +246,22 @@ impl Session {
             HttpTask::Body(body, end) => self.filter_body(body, *end),
             HttpTask::Trailer(_) | HttpTask::Done => self.filter_end(task),
             HttpTask::UpgradedBody(..) | HttpTask::Failed(_) => Ok(()),
+        }
+    }
+
+    /// [`filter_task`](Self::filter_task), of which a piece of the body that becomes much larger comes step by step.
+    ///
+    /// Written as a block, which keeps its arguments once: a function keeps them a second time while it waits.
+    #[allow(clippy::manual_async_fn, reason = "it is smaller")]
+    pub(crate) fn filter_step<'a>(
+        &'a mut self,
+        task: &'a mut HttpTask,
+    ) -> impl Future<Output = Result<()>> + Send + 'a {
+        async move {
+            match task {
+                HttpTask::Body(body, end) => self.filter_body_step(body, end),
+                _ => self.filter_task(task).await,
+            }
         }
     }
 

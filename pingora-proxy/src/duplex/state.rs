@@ -12,6 +12,14 @@
 //!
 //! The directions are independent: the response may come, and end, while the request still flows. The
 //! exchange is over when the response is; a tunnel when both directions are.
+//!
+//! ```text
+//! client:    Follows ---> Fed ---> Served
+//!               |          |         |
+//!               +----------+---------+---> Gone
+//! ```
+//!
+//! A client that is fed by a source of its own keeps the exchange open until it is served.
 
 /// The direction from the client to the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +38,19 @@ enum Response {
     /// The upstream has closed its direction of a tunnel.
     RawEnded,
     Ended,
+}
+
+/// Where the client's messages come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Client {
+    /// From the upstream.
+    Follows,
+    /// From a source.
+    Fed,
+    /// The source has given the last one.
+    Served,
+    /// It takes none.
+    Gone,
 }
 
 /// What a message of the response is, as far as the state depends on it.
@@ -58,6 +79,8 @@ pub(crate) struct Wants {
     pub(crate) request: bool,
     /// The next message of the response.
     pub(crate) response: bool,
+    /// The next message of the source.
+    pub(crate) stored: bool,
     /// Whether the client leaves.
     pub(crate) leave: bool,
 }
@@ -67,6 +90,7 @@ pub(crate) struct Wants {
 pub(crate) struct State {
     request: Request,
     response: Response,
+    client: Client,
 }
 
 impl State {
@@ -74,7 +98,21 @@ impl State {
         State {
             request: Request::Flowing,
             response: Response::Awaited,
+            client: Client::Follows,
         }
+    }
+
+    /// An exchange in which there is nothing to ask.
+    pub(crate) fn answering() -> Self {
+        State {
+            request: Request::Ended,
+            ..State::new()
+        }
+    }
+
+    /// Whether more of the request is to be sent.
+    pub(crate) fn asks(&self) -> bool {
+        self.request == Request::Flowing
     }
 
     /// A piece of the request went through.
@@ -115,12 +153,56 @@ impl State {
         }
     }
 
-    /// Whether the response is complete, and in a tunnel the other direction too.
-    pub(crate) fn is_over(&self) -> bool {
+    /// Whether nothing more is awaited from the upstream: the response is complete, and in a tunnel the other
+    /// direction too.
+    pub(crate) fn is_answered(&self) -> bool {
         match self.response {
             Response::Ended => true,
             Response::RawEnded => self.request != Request::Flowing,
             Response::Awaited | Response::Body | Response::Raw => false,
+        }
+    }
+
+    /// Whether nothing more is awaited.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_answered() && self.client != Client::Fed
+    }
+
+    /// Whether the client gets what the upstream sends.
+    pub(crate) fn follows(&self) -> bool {
+        self.client == Client::Follows
+    }
+
+    pub(crate) fn is_client_gone(&self) -> bool {
+        self.client == Client::Gone
+    }
+
+    /// Whether the exchange makes sense without a client. Nobody else has the rest of a request, and who does not get it
+    /// will hardly begin to answer.
+    pub(crate) fn can_lose_client(&self) -> bool {
+        let unasked = self.awaits_head() && self.request == Request::Flowing;
+        !unasked && !self.is_tunnel() && !self.is_client_gone()
+    }
+
+    /// The client has a source of its own from now on.
+    pub(crate) fn feed(&mut self) {
+        if self.client == Client::Follows && !self.is_tunnel() {
+            self.client = Client::Fed;
+        }
+    }
+
+    /// The source has given the last message.
+    pub(crate) fn served(&mut self) {
+        if self.client == Client::Fed {
+            self.client = Client::Served;
+        }
+    }
+
+    /// The client takes and sends nothing more.
+    pub(crate) fn client_gone(&mut self) {
+        self.client = Client::Gone;
+        if self.request == Request::Flowing {
+            self.request = Request::Abandoned;
         }
     }
 
@@ -136,11 +218,14 @@ impl State {
 
     /// What to wait for. After the response nothing is: the rest of the request is of no use then.
     pub(crate) fn wants(&self) -> Wants {
-        let open = !self.is_over();
+        let open = !self.is_answered();
+        let flows = self.request == Request::Flowing;
+        let here = matches!(self.client, Client::Follows | Client::Fed);
         Wants {
-            request: open && self.request == Request::Flowing,
+            request: open && flows,
             response: open && self.response != Response::RawEnded,
-            leave: open && self.request != Request::Flowing,
+            stored: self.client == Client::Fed,
+            leave: here && !self.is_over() && !(open && flows),
         }
     }
 }
@@ -153,6 +238,7 @@ mod tests {
         Wants {
             request,
             response,
+            stored: false,
             leave,
         }
     }
@@ -222,5 +308,68 @@ mod tests {
         assert!(failed.may_still_answer());
         failed.request_failed();
         assert!(failed.is_over());
+    }
+
+    #[test]
+    fn a_client_that_is_fed_is_waited_for() {
+        let mut s = State::new();
+        s.request_piece(true);
+        s.response(Message::Head { end: false });
+        s.feed();
+        let fed = |response| Wants {
+            stored: true,
+            ..wants(false, response, true)
+        };
+        assert_eq!(s.wants(), fed(true));
+        s.response(Message::Rest { end: true });
+        assert!(s.is_answered() && !s.is_over());
+        assert_eq!(s.wants(), fed(false));
+        s.served();
+        assert!(s.is_over());
+    }
+
+    #[test]
+    fn a_client_that_is_served_is_not_asked_again() {
+        let mut s = State::new();
+        s.request_piece(true);
+        s.response(Message::Head { end: false });
+        s.feed();
+        s.served();
+        assert_eq!(s.wants(), wants(false, true, false));
+        s.response(Message::Rest { end: true });
+        assert!(s.is_over());
+    }
+
+    #[test]
+    fn a_response_goes_on_without_its_client_if_it_was_asked_for() {
+        let mut s = State::new();
+        s.request_piece(false);
+        assert!(!s.can_lose_client());
+        let mut early = s;
+        early.response(Message::Head { end: false });
+        assert!(early.can_lose_client());
+        early.client_gone();
+        assert_eq!(early.wants(), wants(false, true, false));
+        s.request_piece(true);
+        assert!(s.can_lose_client());
+        s.client_gone();
+        assert!(!s.can_lose_client());
+        assert_eq!(s.wants(), wants(false, true, false));
+        s.response(Message::Head { end: true });
+        assert!(s.is_over());
+    }
+
+    #[test]
+    fn a_tunnel_has_a_client() {
+        let mut s = State::new();
+        s.request_piece(true);
+        s.response(Message::Switching);
+        s.feed();
+        assert!(s.follows() && !s.can_lose_client());
+    }
+
+    #[test]
+    fn an_answer_asks_for_nothing() {
+        assert_eq!(State::answering().wants(), wants(false, true, true));
     }
 }

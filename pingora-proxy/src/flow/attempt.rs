@@ -16,7 +16,8 @@ use http::header::{HeaderValue, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::{Method, Version};
 use tokio::time::Instant;
 
-use crate::duplex::{Duplex, Try};
+use crate::duplex::{Duplex, Outcome};
+use crate::pipeline::{Phases, Try};
 use crate::request_policy::{self, websocket};
 use crate::upstream::H2Upstream;
 use crate::{HttpProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -146,15 +147,23 @@ where
             if let Some(upstream) = connector.keep_http_session(upstream, &*peer, idle) {
                 connector.release_http_session(upstream, &*peer, idle).await;
             }
-            done.map_err(|e| {
-                if std::mem::take(&mut session.retry_decided) {
-                    return e;
+            let e = match done {
+                Ok(Outcome::Complete) => return Ok(()),
+                // Nobody is there for another try, and the upstream did its part.
+                Ok(Outcome::ClientGone(mut e)) => {
+                    session.note_failure(&e);
+                    e.set_retry(false);
+                    return Err(e);
                 }
-                let mut e = self.inner.error_while_proxy(&peer, session, e, ctx, reused);
-                // An application may leave it open, and an open question may not be asked.
-                e.retry.decide_reuse(reused);
-                self.other_version(&peer, e)
-            })
+                Err(e) => e,
+            };
+            if std::mem::take(&mut session.retry_decided) {
+                return Err(e);
+            }
+            let mut e = self.inner.error_while_proxy(&peer, session, e, ctx, reused);
+            // An application may leave it open, and an open question may not be asked.
+            e.retry.decide_reuse(reused);
+            Err(self.other_version(&peer, e))
         }
     }
 
@@ -192,7 +201,7 @@ where
         ctx: &'a mut SV::CTX,
         upstream: &'a mut L,
         attempt: &'a Try<'a>,
-    ) -> impl Future<Output = Result<()>> + Send + 'a {
+    ) -> impl Future<Output = Result<Outcome>> + Send + 'a {
         async move {
             session.upstream.body_received = 0;
             let (fd, digest) = (upstream.id(), upstream.digest());
@@ -205,8 +214,10 @@ where
                 .await?;
             complete(session, &mut request)?;
             session.upstream_compression.request_filter(&request);
-            let mut duplex = Duplex::new(self, session, ctx, upstream, attempt);
-            duplex.run(request).await
+            let phases = Phases::new(self, session, ctx, attempt, &request);
+            let mut duplex = Duplex::new(phases, upstream);
+            duplex.ask(request)?;
+            duplex.run().await
         }
     }
 

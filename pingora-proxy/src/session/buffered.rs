@@ -115,7 +115,7 @@ impl Session {
 
     /// Whether nothing of the request body is still to come, neither from what was read ahead nor from the client.
     pub(crate) fn is_request_sent_off(&mut self) -> bool {
-        !self.has_buffered_to_send() && self.is_body_done()
+        !self.has_buffered_to_send() && self.downstream_session.is_body_done()
     }
 
     /// The next piece of it.

@@ -1,0 +1,136 @@
+//! What the policy, the modules and the application make of each message on its way. No I/O, and no upstream: whatever
+//! answers a request passes the same.
+
+mod request;
+mod response;
+
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method};
+use pingora_core::connectors::http::custom;
+use pingora_core::protocols::http::HttpTask;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_error::Result;
+use pingora_http::RequestHeader;
+
+use crate::duplex::{Fate, Pipeline};
+use crate::request_policy::websocket;
+use crate::{HttpProxy, ProxyHttp, Session};
+
+/// One of the tries to have a request answered.
+pub(crate) struct Try<'a> {
+    pub(crate) peer: &'a HttpPeer,
+    /// Whether its connection was used before.
+    pub(crate) reused: bool,
+    /// Whether there may be another one.
+    pub(crate) more: bool,
+}
+
+/// The phases of an application for one try.
+pub(crate) struct Phases<'a, SV: ProxyHttp, C: custom::Connector> {
+    proxy: &'a HttpProxy<SV, C>,
+    session: &'a mut Session,
+    ctx: &'a mut SV::CTX,
+    attempt: &'a Try<'a>,
+    /// What the upstream shows when it has understood a handshake that the client did not make itself.
+    accept: Option<Box<HeaderValue>>,
+}
+
+impl<'a, SV, C> Phases<'a, SV, C>
+where
+    SV: ProxyHttp + Send + Sync + 'static,
+    SV::CTX: Send + Sync,
+    C: custom::Connector,
+{
+    /// The phases of a try that sends `request`.
+    pub(crate) fn new(
+        proxy: &'a HttpProxy<SV, C>,
+        session: &'a mut Session,
+        ctx: &'a mut SV::CTX,
+        attempt: &'a Try<'a>,
+        request: &RequestHeader,
+    ) -> Self {
+        let mut accept = None;
+        if session.is_extended_connect() {
+            accept = websocket::accept(request).map(Box::new);
+        }
+        Phases {
+            proxy,
+            session,
+            ctx,
+            attempt,
+            accept,
+        }
+    }
+}
+
+impl<SV, C> Pipeline for Phases<'_, SV, C>
+where
+    SV: ProxyHttp + Send + Sync + 'static,
+    SV::CTX: Send + Sync,
+    C: custom::Connector,
+{
+    type Downstream = Session;
+
+    #[inline]
+    fn downstream(&self) -> &Session {
+        self.session
+    }
+
+    #[inline]
+    fn downstream_mut(&mut self) -> &mut Session {
+        self.session
+    }
+
+    fn asks_for_tunnel(&self) -> bool {
+        self.session.req_header().method == Method::CONNECT
+    }
+
+    fn tunnel_idle_timeout(&self) -> Option<Duration> {
+        self.proxy.server_options.as_ref()?.tunnel_idle_timeout
+    }
+
+    fn kept_request(&mut self) -> Option<(Option<Bytes>, bool)> {
+        self.kept()
+    }
+
+    fn request<'b>(
+        &'b mut self,
+        body: &'b mut Option<Bytes>,
+        end: bool,
+    ) -> impl Future<Output = Result<()>> + Send {
+        self.filter_request(body, end)
+    }
+
+    fn request_trailers(&mut self) -> Option<HeaderMap> {
+        self.trailers()
+    }
+
+    fn response<'b>(
+        &'b mut self,
+        task: &'b mut HttpTask,
+    ) -> impl Future<Output = Result<Fate>> + Send {
+        self.filter_response(task)
+    }
+
+    #[inline]
+    fn has_more(&self) -> bool {
+        self.session.upstream_compression.is_pending() || self.session.upstream_modules_pending()
+    }
+
+    #[inline]
+    fn emits(&mut self) -> bool {
+        !self.session.downstream_modules_ctx.is_dormant()
+    }
+
+    fn emit<'b>(&'b mut self, task: &'b mut HttpTask) -> impl Future<Output = Result<()>> + Send {
+        self.session.filter_step(task)
+    }
+
+    #[inline]
+    fn emits_more(&self) -> bool {
+        self.session.downstream_modules_ctx.is_pending()
+    }
+}

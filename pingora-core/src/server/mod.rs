@@ -15,6 +15,8 @@ mod bootstrap;
 pub mod configuration;
 mod daemon;
 mod phases;
+#[cfg(feature = "sentry")]
+mod reports;
 mod running;
 mod runtimes;
 mod signals;
@@ -85,6 +87,8 @@ pub struct Server {
     pub configuration: Arc<ServerConf>,
     /// The command line, if there is one.
     pub options: Option<Opt>,
+    #[cfg(feature = "sentry")]
+    sentry: Option<sentry::ClientOptions>,
 }
 
 impl Server {
@@ -127,7 +131,19 @@ impl Server {
             phases,
             configuration,
             options,
+            #[cfg(feature = "sentry")]
+            sentry: None,
         }
+    }
+
+    /// Reports panics, and what else the application captures, to Sentry while the server runs. A build with debug
+    /// assertions reports nothing.
+    ///
+    /// The client lives from [`Server::run`], after the change to the background, until the server has ended; what it
+    /// has not sent by then, it has its `shutdown_timeout` for.
+    #[cfg(feature = "sentry")]
+    pub fn set_sentry_config(&mut self, sentry_config: sentry::ClientOptions) {
+        self.sentry = Some(sentry_config);
     }
 
     /// Tells the phases that the server enters from now on.
@@ -210,6 +226,9 @@ impl Server {
             let upgrade = self.options.as_ref().is_some_and(|opt| opt.upgrade);
             daemon::start(&conf, upgrade).unwrap_or_else(|e| fatal(&e));
         }
+        // Its thread would not survive the change to the background.
+        #[cfg(feature = "sentry")]
+        let _reports = self.sentry.take().and_then(reports::begin);
         self.bootstrap.set_claims(self.claims());
 
         let (shutdown, watch) = watch::channel(false);

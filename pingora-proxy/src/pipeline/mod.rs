@@ -1,6 +1,7 @@
 //! What the policy, the modules and the application make of each message on its way. No I/O, and no upstream: whatever
 //! answers a request passes the same.
 
+mod hit;
 mod request;
 mod response;
 
@@ -18,6 +19,8 @@ use pingora_http::RequestHeader;
 use crate::duplex::{Fate, Pipeline};
 use crate::request_policy::websocket;
 use crate::{HttpProxy, ProxyHttp, Session};
+
+pub(crate) use hit::HitPhases;
 
 /// One of the tries to have a request answered.
 pub(crate) struct Try<'a> {

@@ -16,6 +16,7 @@ use pingora_error::ErrorType::InternalError;
 use pingora_error::{BError, Error, Result};
 use pingora_http::ResponseHeader;
 
+use crate::duplex::Source;
 use crate::range::RangeBodyFilter;
 use crate::MultiRangeInfo;
 
@@ -90,37 +91,6 @@ impl Hit {
         match self.reading {
             Reading::Idle(handler) => Some(handler),
             Reading::Busy(_) | Reading::Lost => None,
-        }
-    }
-
-    /// The next message.
-    ///
-    /// # Errors
-    /// Those of the storage, and of a body that is shorter than its header says.
-    pub(crate) fn poll_task(&mut self, cx: &mut Context<'_>) -> Poll<Result<HttpTask>> {
-        if let Some((header, end)) = self.header.take() {
-            return Poll::Ready(Ok(HttpTask::Header(header, end)));
-        }
-        if self.ended {
-            return Poll::Ready(Ok(HttpTask::Done));
-        }
-        if let Some(frame) = self.next_part()? {
-            return Poll::Ready(Ok(self.piece(frame)));
-        }
-        let piece = ready!(self.poll_read(cx))?;
-        let Some(piece) = piece else {
-            return Poll::Ready(self.end());
-        };
-        match self.share(piece) {
-            (None, false) => {
-                // A storage may have gigabytes before the part at hand: others are served in between.
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
-            (piece, end) => {
-                self.ended = end;
-                Poll::Ready(Ok(HttpTask::Body(piece, end)))
-            }
         }
     }
 
@@ -211,6 +181,39 @@ impl Hit {
     }
 }
 
+impl Source for Hit {
+    /// The next message.
+    ///
+    /// # Errors
+    /// Those of the storage, and of a body that is shorter than its header says.
+    fn poll_task(&mut self, cx: &mut Context<'_>) -> Poll<Result<HttpTask>> {
+        if let Some((header, end)) = self.header.take() {
+            return Poll::Ready(Ok(HttpTask::Header(header, end)));
+        }
+        if self.ended {
+            return Poll::Ready(Ok(HttpTask::Done));
+        }
+        if let Some(frame) = self.next_part()? {
+            return Poll::Ready(Ok(self.piece(frame)));
+        }
+        let piece = ready!(self.poll_read(cx))?;
+        let Some(piece) = piece else {
+            return Poll::Ready(self.end());
+        };
+        match self.share(piece) {
+            (None, false) => {
+                // A storage may have gigabytes before the part at hand: others are served in between.
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            (piece, end) => {
+                self.ended = end;
+                Poll::Ready(Ok(HttpTask::Body(piece, end)))
+            }
+        }
+    }
+}
+
 /// Leaves no more of a piece than is `left`.
 fn take(piece: &mut Option<Bytes>, left: &mut usize) {
     if let Some(some) = piece {
@@ -256,3 +259,6 @@ impl HandleHit for Lent {
 fn lent() -> BError {
     Error::explain(InternalError, "the stored body is being read already")
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,14 +6,16 @@ use log::{error, warn};
 use pingora_cache::{CacheMeta, CachePhase, HttpCache};
 use pingora_core::connectors::http::custom;
 use pingora_core::protocols::http::conditional_filter::to_304;
-use pingora_core::protocols::http::{HttpTask, ServerSession};
+use pingora_core::protocols::http::ServerSession;
 use pingora_error::ErrorType::InternalError;
 use pingora_error::{Error, Result};
 use pingora_http::ResponseHeader;
 
+use crate::duplex::Duplex;
+use crate::pipeline::HitPhases;
 use crate::range::RangeBodyFilter;
 use crate::request_policy::strip_response;
-use crate::upstream::{Hit, Lent, Parts, Share};
+use crate::upstream::{Hit, Lent, Parts, Share, Stored};
 use crate::{HttpProxy, ProxyHttp, RangeType, Session};
 
 impl<SV, C> HttpProxy<SV, C>
@@ -62,14 +64,19 @@ where
             return Error::e_explain(InternalError, "the cache was disabled under a hit");
         }
         let handler = std::mem::replace(session.cache.hit_handler(), Box::new(Lent));
-        let mut hit = Hit::body(handler, share).with_header(header, end);
-        let passed = self.pass_hit(session, ctx, &mut hit).await;
-        if let Some(handler) = hit.into_handler() {
+        let mut stored = Stored(Hit::body(handler, share).with_header(header, end));
+        let phases = HitPhases {
+            inner: &self.inner,
+            session: &mut *session,
+            ctx,
+        };
+        let passed = Duplex::new(phases, &mut stored).run().await;
+        if let Some(handler) = stored.0.into_handler() {
             if has_hit(&session.cache) {
                 *session.cache.hit_handler() = handler;
             }
         }
-        passed
+        passed.map(|_| ())
     }
 
     /// The header of a response to this request, and what of the body goes with it.
@@ -97,29 +104,6 @@ where
             self.inner.range_header_filter(session, &mut header, ctx)
         };
         (header, range)
-    }
-
-    async fn pass_hit(
-        &self,
-        session: &mut Session,
-        ctx: &mut SV::CTX,
-        hit: &mut Hit,
-    ) -> Result<()> {
-        loop {
-            let mut task = std::future::poll_fn(|cx| hit.poll_task(cx)).await?;
-            let mut end = task.is_end();
-            let mut delay = None;
-            if let HttpTask::Body(body, end) = &mut task {
-                delay = self.inner.response_body_filter(session, body, *end, ctx)?;
-            }
-            if let Some(delay) = delay {
-                tokio::time::sleep(delay).await;
-            }
-            end |= session.write_response_tasks(vec![task]).await?;
-            if end {
-                return Ok(());
-            }
-        }
     }
 }
 

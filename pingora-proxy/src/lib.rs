@@ -40,3 +40,12 @@ pub use session::Session;
 pub mod prelude {
     pub use crate::{http_proxy, http_proxy_service, ProxyHttp, ProxyWarnLogContext, Session};
 }
+
+/// What fuzz targets reach and programs do not.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    /// Plays an exchange without sockets by a script, and panics when a byte or a wake-up is lost.
+    pub fn duplex(script: &[u8]) {
+        crate::duplex::script::fuzz(script);
+    }
+}

@@ -31,7 +31,11 @@
 mod apart;
 mod driver;
 mod idle;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod script;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::task::{Context, Poll};

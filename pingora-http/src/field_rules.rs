@@ -3,7 +3,6 @@
 //! Whatever treats fields by their names, in any of the crates, asks this table. What every message is asked for are
 //! the sets of [`Names`](crate::Names), which are made from it when the crate is compiled.
 
-use crate::known::Known;
 use crate::names::{is_equal, Names};
 use http::header::HeaderName;
 
@@ -31,14 +30,6 @@ impl FieldRules {
     /// Belongs to the handshake of a WebSocket in HTTP/1.1 (RFC 6455 section 4.2), and not to that in HTTP/2 (RFC 8441
     /// section 5).
     pub const HTTP1_HANDSHAKE: FieldRules = FieldRules(1 << 6);
-
-    /// The rules for a name.
-    pub fn of(name: &HeaderName) -> FieldRules {
-        match Known::of(name) {
-            Some(known) => known.rules,
-            None => FieldRules::of_lower(name.as_str()),
-        }
-    }
 
     /// The rules for a name in lower case.
     pub(crate) const fn of_lower(name: &str) -> FieldRules {

@@ -1,6 +1,7 @@
 //! The fields of a header: an [`HMap`] and, when it is kept, how their names were spelled.
 
-use crate::case_header_name::{CaseHeaderName, IntoCaseHeaderName};
+use crate::case_header_name::CaseHeaderName;
+use crate::into_case_header_name::IntoCaseHeaderName;
 use crate::known::{Known, Name};
 use crate::names::{Index, Names};
 use crate::HMap;
@@ -192,14 +193,14 @@ impl RawFields<'_> {
         // As nearly all fields are: nothing about the name has to be made or kept.
         if let Some((known, true)) = Known::find(spelling) {
             if known.is_indexed() {
-                index.append(known, &value);
+                index.append(known.names, &value);
             }
             let more = headers
                 .try_append(&known.name, value)
                 .or_err(InvalidHTTPHeader, TOO_MANY)?;
             match more {
                 true => note_more(headers, cases, Some(known), true, spelling),
-                false => index.place(headers.len() - 1, known),
+                false => index.place(headers.len() - 1, known.number),
             }
             return Ok(more);
         }
@@ -225,7 +226,7 @@ where
         is_usual,
     } = name;
     if let Some(known) = known {
-        index.append(known, &value);
+        index.append(known.names, &value);
     }
     let more = headers
         .try_append(name, value)
@@ -271,7 +272,7 @@ where
     let (name, spelling) = named(name)?;
     let value = checked(value)?;
     if let Some(known) = name.known {
-        index.insert(known, &value);
+        index.insert(known.names, &value);
     }
     let replaced = headers
         .try_insert(name.name, value)

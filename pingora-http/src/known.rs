@@ -2,7 +2,7 @@
 
 use crate::case_header_name::{is_same_name, CaseHeaderName};
 use crate::field_rules::FieldRules;
-use crate::names::{is_equal, Names};
+use crate::names::{is_equal, Index, Names};
 use http::header::{HeaderName, InvalidHeaderName};
 
 /// A name this crate knows.
@@ -271,6 +271,32 @@ fn find_by<T>(raw: &[u8], check: impl Fn(&'static Known) -> Option<T>) -> Option
             return found;
         }
         slot = slot.wrapping_add(1);
+    }
+}
+
+impl Names {
+    /// The set of this name alone: empty for most names.
+    pub fn only(name: &HeaderName) -> Names {
+        Known::of(name).map_or(Names::default(), |known| known.names)
+    }
+}
+
+impl FieldRules {
+    /// The rules for a name.
+    pub fn of(name: &HeaderName) -> FieldRules {
+        match Known::of(name) {
+            Some(known) => known.rules,
+            None => FieldRules::of_lower(name.as_str()),
+        }
+    }
+}
+
+impl Index {
+    /// What is known of a name that may have been put at this place. `None`: it has to be looked up.
+    #[inline]
+    pub(crate) fn known_at(&self, place: usize, name: &HeaderName) -> Option<&'static Known> {
+        let known = Known::numbered(self.number_at(place)?)?;
+        (known.name == *name).then_some(known)
     }
 }
 

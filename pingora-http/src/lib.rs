@@ -14,6 +14,7 @@
 mod case_header_name;
 mod field_rules;
 mod fields;
+mod into_case_header_name;
 mod known;
 mod names;
 mod request;
@@ -26,12 +27,12 @@ pub mod authority;
 pub mod host;
 pub mod prelude;
 
-pub use case_header_name::IntoCaseHeaderName;
 #[doc(hidden)]
 pub use field_rules::FieldRules;
 pub use fields::HeaderNameVariant;
 #[doc(hidden)]
 pub use fields::RawFields;
+pub use into_case_header_name::IntoCaseHeaderName;
 #[doc(hidden)]
 pub use known::header_name_from_raw;
 #[doc(hidden)]

@@ -2,7 +2,6 @@
 
 use crate::field_rules::FieldRules;
 use crate::host::is_valid_host;
-use crate::known::Known;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 /// A set of the field names that decide how a message is framed and forwarded: a proxy asks for each of them
@@ -58,11 +57,6 @@ impl Names {
 
     /// Those of a request that are meant for the proxy which receives it: [`FieldRules::FOR_THIS_PROXY`].
     pub const FOR_THIS_PROXY: Names = FieldRules::FOR_THIS_PROXY.names();
-
-    /// The set of this name alone: empty for most names.
-    pub fn only(name: &HeaderName) -> Names {
-        Known::of(name).map_or(Names::default(), |known| known.names)
-    }
 
     /// Both sets.
     pub const fn or(self, other: Names) -> Names {
@@ -217,28 +211,26 @@ impl Index {
         self.present.has_any(names) && !self.lists.has_any(names)
     }
 
-    /// Notes at which place of the map a name was put.
+    /// Notes at which place of the map a name was put, by its number in the table of known names.
     #[inline]
-    pub(crate) fn place(&mut self, place: usize, known: &'static Known) {
+    pub(crate) fn place(&mut self, place: usize, number: u8) {
         if let Some(slot) = self.places.get_mut(place) {
-            *slot = known.number;
+            *slot = number;
         }
     }
 
-    /// What is known of a name that may have been put at this place. `None`: it has to be looked up.
+    /// The number of the name that may have been put at this place.
     #[inline]
-    pub(crate) fn known_at(&self, place: usize, name: &HeaderName) -> Option<&'static Known> {
-        let known = Known::numbered(*self.places.get(place)?)?;
-        (known.name == *name).then_some(known)
+    pub(crate) fn number_at(&self, place: usize) -> Option<u8> {
+        self.places.get(place).copied()
     }
 
-    /// Notes a field that is added behind those of its name.
+    /// Notes a field that is added behind those of its name, the set of which this is.
     #[inline]
-    pub(crate) fn append(&mut self, known: &Known, value: &HeaderValue) {
-        if !known.is_indexed() {
+    pub(crate) fn append(&mut self, names: Names, value: &HeaderValue) {
+        if names == Names::default() {
             return;
         }
-        let names = known.names;
         let mut lists = self.present.has_any(names);
         self.present = self.present.or(names);
         let value = value.as_bytes();
@@ -263,10 +255,10 @@ impl Index {
     }
 
     /// Notes a field that is set in place of those of its name.
-    pub(crate) fn insert(&mut self, known: &Known, value: &HeaderValue) {
-        self.present = self.present.without(known.names);
-        self.lists = self.lists.without(known.names);
-        self.append(known, value);
+    pub(crate) fn insert(&mut self, names: Names, value: &HeaderValue) {
+        self.present = self.present.without(names);
+        self.lists = self.lists.without(names);
+        self.append(names, value);
     }
 
     /// Looks anew, after a removal of nobody knows which name.
@@ -308,6 +300,7 @@ impl From<&HeaderMap> for Index {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::known::Known;
     use crate::{RequestHeader, ResponseHeader};
 
     #[test]

@@ -1,7 +1,8 @@
 //! The header of a request.
 
-use crate::case_header_name::{CaseHeaderName, IntoCaseHeaderName};
+use crate::case_header_name::CaseHeaderName;
 use crate::fields::{self, CaseMap, HeaderNameVariant, RawFields};
+use crate::into_case_header_name::IntoCaseHeaderName;
 use crate::names::{Index, Names};
 use crate::target::Target;
 use bytes::{BufMut, Bytes};

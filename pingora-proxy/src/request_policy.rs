@@ -35,6 +35,7 @@
 mod host;
 mod http2;
 mod max_forwards;
+mod refusal;
 #[cfg(test)]
 mod tests;
 mod trailers;
@@ -44,13 +45,15 @@ use http::header::{self, HeaderMap, HeaderName};
 use http::{Method, StatusCode, Version};
 use pingora_core::limits::LIMITS;
 use pingora_core::upstreams::peer::{H1UpgradePolicy, HttpUpstreamRequestPolicy};
-use pingora_error::{Error, ErrorType, Result};
+use pingora_error::Result;
 use pingora_http::{FieldRules, Names, RequestHeader, ResponseHeader};
 
 pub(crate) use host::{origin_form, reconcile_host};
 pub(crate) use http2::{check_for_h2, from_h2, say_empty};
 pub(crate) use max_forwards::{count_hop, is_last_hop};
 pub(crate) use trailers::strip_trailers;
+
+use refusal::refusal;
 
 /// What a proxy deals with by name in a request.
 const BY_NAME: Names = Names::HOP_BY_HOP.or(Names::FOR_THIS_PROXY);
@@ -269,9 +272,4 @@ fn is_token(bytes: &[u8]) -> bool {
         && bytes
             .iter()
             .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b))
-}
-
-/// The client's fault: answered with 400.
-fn refusal(why: &'static str) -> Box<Error> {
-    Error::explain(ErrorType::InvalidHTTPHeader, why).into_down()
 }

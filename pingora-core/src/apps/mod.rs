@@ -14,12 +14,12 @@ use crate::protocols::http::v1::server::Inner;
 use crate::protocols::Stream;
 use crate::shutdown::Registry;
 use crate::shutdown::ShutdownWatch;
-use preface::Protocol;
 
 mod first_bytes;
 mod h2_conn;
 pub mod http_app;
 mod preface;
+mod serve;
 
 /// An application that serves connections.
 #[async_trait]
@@ -125,44 +125,6 @@ pub trait HttpServerApp {
         _shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
         None
-    }
-}
-
-#[async_trait]
-impl<T> ServerApp for T
-where
-    T: HttpServerApp + Send + Sync + 'static,
-{
-    async fn process_new(
-        self: &Arc<Self>,
-        mut stream: Stream,
-        shutdown: &ShutdownWatch,
-    ) -> Option<Stream> {
-        // What is over soon is boxed: a connection that waits is as large as all it may await.
-        let protocol = preface::protocol(&**self, &mut stream, shutdown);
-        match Box::pin(protocol).await? {
-            Protocol::Custom => {
-                return self.clone().process_custom_session(stream, shutdown).await;
-            }
-            Protocol::Http2 => {
-                h2_conn::serve(self, stream, shutdown).await;
-                return None;
-            }
-            Protocol::Http1 => {}
-        }
-        let mut session = Session::new_http1(stream);
-        if let Some(options) = self.server_options() {
-            session.set_keepalive_reuses_remaining(options.keepalive_request_limit);
-            session.set_lenient_line_ends(options.lenient_line_ends);
-        }
-        loop {
-            let reused = self.process_new_http(session, shutdown).await?;
-            session = reused.into_session();
-        }
-    }
-
-    async fn cleanup(&self) {
-        self.http_cleanup().await;
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod http;
 pub mod l4;
+mod options;
 mod pool;
 mod preference;
 pub(crate) mod tls;
@@ -26,7 +27,6 @@ use crate::limits::LIMITS;
 use crate::protocols::tls::connectors::{Connector as TlsContext, TlsConnector};
 use crate::protocols::tls::{reregister, transport};
 use crate::protocols::{Stream, ALPN};
-use crate::server::configuration::ServerConf;
 use crate::upstreams::peer::{is_at, Peer};
 use crate::utils::offload::Offload;
 pub(crate) use pool::Slots;
@@ -34,76 +34,7 @@ use pool::{Ended, Idle, Pool};
 use preference::H1Only;
 
 pub use l4::Connect as L4Connect;
-
-/// Is told how long a connection was idle when it is taken out of the pool to be used again.
-pub type PoolCallback = Arc<dyn Fn(Duration) + Send + Sync>;
-
-/// How a connector connects, and how much it keeps.
-#[derive(Clone)]
-pub struct ConnectorOptions {
-    /// A file with the certificates to trust, in place of the system's.
-    pub ca_file: Option<String>,
-    /// Files with the certificate and the key to show to peers.
-    pub cert_key_file: Option<(String, String)>,
-    /// Write the keys of TLS sessions to the file that `SSLKEYLOGFILE` names.
-    pub debug_ssl_keylog: bool,
-    /// How many idle connections to keep; zero for none.
-    pub keepalive_pool_size: usize,
-    /// Connect on threads of their own: how many runtimes, and how many threads for each.
-    pub offload_threadpool: Option<(usize, usize)>,
-    /// IPv4 addresses to connect from, of which one is picked at random.
-    pub bind_to_v4: Vec<SocketAddr>,
-    /// IPv6 addresses to connect from, of which one is picked at random.
-    pub bind_to_v6: Vec<SocketAddr>,
-    /// Is told how long a connection was idle when it is used again.
-    pub keepalive_pool_callback: Option<PoolCallback>,
-}
-
-impl ConnectorOptions {
-    /// Options that keep `keepalive_pool_size` idle connections.
-    pub fn new(keepalive_pool_size: usize) -> Self {
-        ConnectorOptions {
-            ca_file: None,
-            cert_key_file: None,
-            debug_ssl_keylog: false,
-            keepalive_pool_size,
-            offload_threadpool: None,
-            bind_to_v4: Vec::new(),
-            bind_to_v6: Vec::new(),
-            keepalive_pool_callback: None,
-        }
-    }
-
-    /// The options that a server's configuration asks for.
-    ///
-    /// `upstream_keepalive_pool_size` is for one thread, and multiplied by their number.
-    ///
-    /// # Panics
-    /// When a `client_bind_to` entry is not an IP address.
-    pub fn from_server_conf(server_conf: &ServerConf) -> Self {
-        let addresses = |list: &[String], family: &str| {
-            list.iter()
-                .map(|ip| match ip.parse() {
-                    Ok(ip) => SocketAddr::new(ip, 0),
-                    Err(e) => panic!("client_bind_to_{family}: {ip:?}: {e}"),
-                })
-                .collect()
-        };
-        let threads = server_conf.threads.max(1);
-        ConnectorOptions {
-            ca_file: server_conf.ca_file.clone(),
-            debug_ssl_keylog: server_conf.upstream_debug_ssl_keylog,
-            offload_threadpool: server_conf.upstream_connect_offload_threadpool(),
-            bind_to_v4: addresses(&server_conf.client_bind_to_ipv4, "ipv4"),
-            bind_to_v6: addresses(&server_conf.client_bind_to_ipv6, "ipv6"),
-            ..Self::new(
-                server_conf
-                    .upstream_keepalive_pool_size
-                    .saturating_mul(threads),
-            )
-        }
-    }
-}
+pub use options::{ConnectorOptions, PoolCallback};
 
 /// Makes connections to peers, with TLS where they want it, and keeps idle ones for later.
 ///

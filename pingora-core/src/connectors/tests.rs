@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::protocols::l4::socket::SocketAddr as AnyAddr;
 use crate::protocols::l4::stream::Stream as L4Stream;
+use crate::server::configuration::ServerConf;
 use crate::upstreams::peer::HttpPeer;
 
 async fn listener() -> (TcpListener, HttpPeer) {

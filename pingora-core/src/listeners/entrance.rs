@@ -15,11 +15,13 @@ use pingora_error::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::accept::Accepted;
+use super::pre_tls::PreTlsCallback;
 use super::proxied::{self, ProxyProtocol};
 use super::tls::Acceptor;
-use super::{connection_filter, ConnectionFilter, L4BufferSettings, PreTlsCallback};
+use super::{connection_filter, ConnectionFilter};
 use crate::limits::LIMITS;
 use crate::protocols::l4::ext::has_unread;
+use crate::protocols::l4::stream::L4BufferSettings;
 use crate::protocols::l4::stream::Stream as L4Stream;
 use crate::protocols::{Stream, UniqueID};
 use crate::shutdown::{Registry, Stage};

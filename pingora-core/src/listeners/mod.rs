@@ -7,10 +7,12 @@ pub mod connection_filter;
 #[cfg(not(feature = "connection_filter"))]
 #[path = "connection_filter_sync.rs"]
 mod connection_filter;
+mod endpoint;
 mod entrance;
 pub(crate) mod fds;
 mod inherited;
 mod l4;
+mod pre_tls;
 mod proxied;
 #[cfg(test)]
 mod tests;
@@ -21,13 +23,11 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use pingora_error::Result;
 
 use crate::limits::LIMITS;
 use crate::listeners::fds::ListenFds;
 use crate::protocols::l4::socket::SocketAddr;
-use crate::protocols::l4::stream::Stream as L4Stream;
 use crate::shutdown::Registry;
 
 pub use crate::protocols::l4::stream::{
@@ -40,6 +40,7 @@ pub use accept::{AcceptCounts, AcceptStrategy, WorkerCounts};
 pub use bound::BoundAddresses;
 pub use connection_filter::{AcceptAllFilter, ConnectionFilter};
 pub use l4::{ServerAddress, TcpSocketOptions};
+pub use pre_tls::{PreTlsCallback, PreTlsProcess};
 pub use proxied::ProxyProtocol;
 
 pub(crate) use accept::{run as accept_connections, Pool};
@@ -47,26 +48,9 @@ pub(crate) use accept::{run as accept_connections, Pool};
 pub(crate) mod accepting {
     pub(crate) use super::accept::Settings;
 }
-pub(crate) use entrance::Entrance;
-use l4::Listening;
+pub(crate) use endpoint::Endpoint;
+use entrance::Entrance;
 use tls::TlsSettings;
-
-/// What is done with a connection before TLS, or before the application where there is no TLS, and after the PROXY
-/// protocol ([`ListenerConfig::proxy_protocol`]) where there is that.
-#[async_trait]
-pub trait PreTlsProcess: Send + Sync {
-    /// Works on a connection that was just accepted.
-    ///
-    /// It may take as long as a handshake may ([`ListenerConfig::tls_handshake_timeout`]), also where there is no
-    /// TLS; then the connection is closed.
-    ///
-    /// # Errors
-    /// With any error the connection is closed.
-    async fn process(&self, stream: &mut L4Stream) -> Result<()>;
-}
-
-/// A shared [`PreTlsProcess`].
-pub type PreTlsCallback = Arc<dyn PreTlsProcess>;
 
 /// One endpoint to listen on, and how.
 pub struct ListenerConfig {
@@ -334,27 +318,5 @@ impl Listeners {
         self.bound
             .tell(endpoints.iter().filter_map(address).collect());
         Ok(endpoints)
-    }
-}
-
-/// An endpoint that listens.
-pub(crate) struct Endpoint {
-    listening: Listening,
-    strategy: AcceptStrategy,
-    pub(crate) entrance: Arc<Entrance>,
-}
-
-#[cfg(test)]
-impl Endpoint {
-    #[allow(dead_code)] // Not asked without a TLS backend.
-    pub(crate) fn address(&self) -> std::net::SocketAddr {
-        let address = self.listening.socket.local_addr().unwrap();
-        address.as_socket().unwrap()
-    }
-
-    /// A connection that waits in the queue.
-    #[allow(dead_code)] // As above.
-    pub(crate) fn accept_one(&self) -> Option<accept::Accepted> {
-        accept::accept(&self.listening.socket).ok()
     }
 }

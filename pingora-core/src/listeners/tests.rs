@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use parking_lot::Mutex;
 use pingora_error::Error;
 use socket2::SockRef;

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 
 use super::configuration::{Opt, ServerConf};
-use super::fatal;
+use super::exit::fatal;
 use super::phases::{ExecutionPhase, Phases};
 use super::transfer_fd::{Patience, Trust};
 use crate::listeners::fds::{Fds, ListenFds};

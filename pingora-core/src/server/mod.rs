@@ -14,6 +14,7 @@
 mod bootstrap;
 pub mod configuration;
 mod daemon;
+pub(crate) mod exit;
 mod phases;
 #[cfg(feature = "sentry")]
 mod reports;
@@ -42,6 +43,7 @@ use crate::services::dependencies::Dependencies;
 use crate::services::{ServiceHandle, ServiceWithDependents};
 use bootstrap::{Bootstrap, BootstrapService, Claims};
 use configuration::{Opt, ServerConf};
+use exit::fatal;
 use phases::Phases;
 use running::Services;
 use transfer_fd::{Patience, Trust};
@@ -464,18 +466,4 @@ impl Life<'_> {
         }
         std::future::pending().await
     }
-}
-
-/// Ends the process with status 1, after one line on the log, or on standard error when nothing
-/// logs errors.
-pub(crate) fn fatal(message: &str) -> ! {
-    if log::log_enabled!(log::Level::Error) {
-        log::error!("{message}");
-        log::logger().flush();
-    } else {
-        eprintln!("{message}");
-    }
-    daemon::tell_failure(message);
-    daemon::remove_pid_file();
-    std::process::exit(1)
 }

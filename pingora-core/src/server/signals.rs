@@ -98,5 +98,5 @@ pub(super) fn unhandled() -> impl std::future::Future<Output = std::convert::Inf
 }
 
 fn listen(kind: SignalKind) -> Signal {
-    signal(kind).unwrap_or_else(|e| super::fatal(&format!("cannot listen for signals: {e}")))
+    signal(kind).unwrap_or_else(|e| super::exit::fatal(&format!("cannot listen for signals: {e}")))
 }

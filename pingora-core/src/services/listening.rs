@@ -17,7 +17,7 @@ use crate::listeners::{
     ListenerConfig, Listeners, Pool, ServerAddress, TcpSocketOptions,
 };
 use crate::protocols::Stream;
-use crate::server::fatal;
+use crate::server::exit::fatal;
 use crate::shutdown::ShutdownWatch;
 use crate::worker::Workers;
 

@@ -1,14 +1,13 @@
 //! Going upstream: one try after the other until one succeeds, or none may follow.
 
 use std::future::Future;
-use std::time::Duration;
 
 use log::warn;
 use pingora_core::connectors::http::custom;
 use pingora_core::exchange::Upstream;
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::upstreams::peer::{H1UpgradePolicy, HttpPeer, Peer, ALPN};
-use pingora_error::ErrorType::{H2Downgrade, HTTPStatus, InternalError, InvalidH2, ReadTimedout};
+use pingora_error::ErrorType::{H2Downgrade, HTTPStatus, InternalError, InvalidH2};
 use pingora_error::{BError, Error, Result};
 use pingora_http::RequestHeader;
 
@@ -16,6 +15,7 @@ use http::header::{HeaderValue, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::{Method, Version};
 use tokio::time::Instant;
 
+use super::due::{self, Due};
 use crate::duplex::{Duplex, Outcome};
 use crate::pipeline::{Phases, Try};
 use crate::request_policy::{self, websocket};
@@ -113,7 +113,7 @@ where
                         None => self.exchange(session, ctx, h1, &attempt).await,
                         Some(due) => {
                             let exchange = self.exchange(session, ctx, h1, &attempt);
-                            Box::pin(in_time(due, exchange)).await
+                            Box::pin(due::in_time(due, exchange)).await
                         }
                     };
                     session.note_sent(h1);
@@ -126,7 +126,7 @@ where
                     let exchange = self.exchange(session, ctx, &mut h2, &attempt);
                     let done = match due {
                         None => Box::pin(exchange).await,
-                        Some(due) => Box::pin(in_time(due, exchange)).await,
+                        Some(due) => Box::pin(due::in_time(due, exchange)).await,
                     };
                     session.note_sent(&h2);
                     done
@@ -176,7 +176,7 @@ where
     ) -> Result<(HttpSession<C::Session>, bool)> {
         match session.upstream_due {
             None => self.connect(peer, extended).await,
-            Some(due) => Box::pin(in_time(due, self.connect(peer, extended))).await,
+            Some(due) => Box::pin(due::in_time(due, self.connect(peer, extended))).await,
         }
     }
 
@@ -230,29 +230,6 @@ where
             }
         }
         e
-    }
-}
-
-/// Gives up `work` when the time of the request with all its tries is over.
-async fn in_time<T>(due: Due, work: impl Future<Output = Result<T>>) -> Result<T> {
-    let done = tokio::time::timeout_at(due.at, work).await;
-    done.unwrap_or_else(|_| {
-        let why = format!("the request took longer than {:?}", due.limit);
-        Err(Error::explain(ReadTimedout, why).into_up())
-    })
-}
-
-/// When the time of a request with all its tries is over.
-#[derive(Clone, Copy)]
-pub(crate) struct Due {
-    at: Instant,
-    limit: Duration,
-}
-
-impl Due {
-    fn within(limit: Duration) -> Option<Self> {
-        let at = Instant::now().checked_add(limit)?;
-        Some(Due { at, limit })
     }
 }
 

@@ -7,6 +7,8 @@
 
 mod attempt;
 mod cache;
+mod drain;
+mod due;
 mod finish;
 mod shutdown;
 #[cfg(test)]
@@ -28,8 +30,8 @@ use pingora_error::{BError, Error, Result};
 
 use crate::{request_policy, HttpProxy, ProxyHttp, Session};
 
-pub(crate) use attempt::Due;
-pub(crate) use shutdown::Drain;
+pub(crate) use drain::Drain;
+pub(crate) use due::Due;
 
 /// How the phases before an upstream ended.
 enum Early {

@@ -25,16 +25,6 @@ use pingora_http::RequestHeader;
 use crate::request_policy::websocket;
 use crate::{HttpProxy, ProxyHttp};
 
-/// How connections end at a shutdown.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Drain {
-    pub(crate) policy: ShutdownPolicy,
-    /// For a head that is on its way.
-    pub(crate) read_timeout: Duration,
-    /// For how long idle connections are kept; `None` for the default.
-    pub(crate) keep_idle: Option<Duration>,
-}
-
 impl<SV, C> HttpProxy<SV, C>
 where
     SV: ProxyHttp + Send + Sync + 'static,

@@ -12,7 +12,7 @@ use pingora_error::Result;
 use pingora_http::authority::{is_http_family_scheme, raw_target_authority, RawTargetAuthority};
 use pingora_http::{Names, RequestHeader};
 
-use super::refusal;
+use super::refusal::refusal;
 
 /// Moves an authority in the target into Host and leaves the target in origin-form, as an origin
 /// expects it (RFC 9112 section 3.2.1). Called on the copy before `upstream_request_filter`.

@@ -7,7 +7,7 @@ use pingora_error::Result;
 use pingora_http::authority::is_http_family_scheme;
 use pingora_http::{Names, RequestHeader};
 
-use super::refusal;
+use super::refusal::refusal;
 
 /// Whether [`from_h2`] and what follows it have nothing to refuse in a request: it came over HTTP/2, which has checked
 /// all but what is looked at here.

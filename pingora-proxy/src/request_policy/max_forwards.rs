@@ -5,7 +5,7 @@ use http::Method;
 use pingora_error::Result;
 use pingora_http::RequestHeader;
 
-use super::refusal;
+use super::refusal::refusal;
 
 /// Whether the request asks this proxy to answer in the place of the origin.
 ///

@@ -2,6 +2,7 @@
 
 use super::*;
 use http::Uri;
+use pingora_error::ErrorType;
 use H1UpgradePolicy::{Deny, Preserve, WebSocketOnly};
 use Version as V;
 

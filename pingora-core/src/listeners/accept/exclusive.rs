@@ -18,8 +18,8 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::oneshot;
 
+use super::acceptor::{Acceptor, Connect, Ended, PAUSE};
 use super::pool::To;
-use super::{Acceptor, Connect, Ended, PAUSE};
 use crate::shutdown::ShutdownWatch;
 
 /// Milliseconds after which a thread looks without being woken.

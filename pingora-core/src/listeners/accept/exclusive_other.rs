@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Acceptor, Connect};
+use super::acceptor::{Acceptor, Connect};
 use crate::shutdown::ShutdownWatch;
 
 /// # Errors

@@ -9,11 +9,12 @@ use std::time::Duration;
 use nix::sys::resource::{getrlimit, Resource};
 use tokio::task::JoinSet;
 
+use super::acceptor::{Acceptor, Connect, Ended, BATCH, PAUSE};
 use super::across::{self, FileLock};
 use super::pool::To;
+use super::strategy::Settings;
 use super::tasks::{register, Registered};
 use super::word::AcceptMutex;
-use super::{Acceptor, Connect, Ended, Settings, BATCH, PAUSE};
 use crate::shutdown::ShutdownWatch;
 
 /// A task on each worker.

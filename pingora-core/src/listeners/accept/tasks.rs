@@ -8,8 +8,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::Interest;
 use tokio::task::JoinSet;
 
+use super::acceptor::{Acceptor, Connect, Ended, BATCH, PAUSE};
 use super::pool::To;
-use super::{Acceptor, Connect, Ended, BATCH, PAUSE};
 use crate::shutdown::ShutdownWatch;
 
 /// A socket that is registered with a reactor.

@@ -5,8 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+use socket2::Socket;
 use tokio::runtime::Runtime;
 
+use super::acceptor::*;
+use super::pool::To;
 use super::*;
 use crate::listeners::tests::{
     connect_from, exchange, is_closed, runtime_of, tcp_service, Dir, Echo, Greeting, NotFrom,

@@ -7,6 +7,7 @@
 mod basic;
 mod options;
 mod policy;
+mod proxy;
 mod reuse;
 mod traits;
 
@@ -16,7 +17,7 @@ use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr as InetAddr, ToSocketAddrs};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::SocketAddr as UnixAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use pingora_error::{
@@ -35,8 +36,9 @@ pub use crate::protocols::tls::ALPN;
 pub use basic::BasicPeer;
 pub use options::PeerOptions;
 pub use policy::{H1UpgradePolicy, HttpUpstreamRequestPolicy};
+pub use proxy::{Proxy, ProxyDigestUserDataHook};
 pub(crate) use reuse::is_at;
-pub use traits::{Peer, ProxyDigestUserDataHook};
+pub use traits::Peer;
 
 /// HTTP in clear text or over TLS.
 #[derive(Clone, Debug, Hash, PartialEq)]
@@ -64,31 +66,6 @@ impl fmt::Display for Scheme {
             Scheme::HTTP => "HTTP",
             Scheme::HTTPS => "HTTPS",
         })
-    }
-}
-
-/// An HTTP proxy that is asked to tunnel the connection (CONNECT, RFC 9110 section 9.3.6).
-#[derive(Clone, Debug, Hash)]
-pub struct Proxy {
-    /// The Unix socket at which the proxy listens.
-    pub next_hop: Box<Path>,
-    /// The host to ask for.
-    pub host: String,
-    /// The port to ask for.
-    pub port: u16,
-    /// The fields of the request.
-    pub headers: BTreeMap<String, Vec<u8>>,
-}
-
-impl fmt::Display for Proxy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "next_hop: {}, host: {}, port: {}",
-            self.next_hop.display(),
-            self.host,
-            self.port
-        )
     }
 }
 

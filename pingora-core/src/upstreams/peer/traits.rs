@@ -1,29 +1,20 @@
 //! What a connector asks of a peer.
 
-use std::any::Any;
 use std::fmt::Display;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::request::Parts;
 use pingora_error::Result;
-use pingora_http::ResponseHeader;
 use tokio::net::TcpSocket;
 
 use super::reuse::leads_to;
-use super::{PeerOptions, Proxy, Tracer, ALPN};
+use super::{PeerOptions, Proxy, ProxyDigestUserDataHook, Tracer, ALPN};
 use crate::protocols::l4::bind_to::BindTo;
 use crate::protocols::l4::ext::TcpKeepalive;
 use crate::protocols::l4::socket::SocketAddr;
 use crate::protocols::tls::{CaType, HandshakeCompleteHook};
 use crate::utils::tls::CertKey;
-
-/// Makes the [user data](crate::protocols::raw_connect::ProxyDigest::user_data) of a tunnel from the CONNECT
-/// request and the proxy's answer.
-pub type ProxyDigestUserDataHook = Arc<
-    dyn Fn(&Parts, &ResponseHeader) -> Option<Box<dyn Any + Send + Sync>> + Send + Sync + 'static,
->;
 
 /// Somewhere to connect to, and how.
 ///

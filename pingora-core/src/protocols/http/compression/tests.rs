@@ -1,3 +1,7 @@
+use std::time::Duration;
+
+use pingora_error::Result;
+
 use super::*;
 use flate2::read::MultiGzDecoder;
 use proptest::prelude::*;

@@ -8,15 +8,13 @@ use pingora_error::{BError, Error, Result};
 use pingora_http::RequestHeader;
 
 use super::common;
-use crate::protocols::http::server::Session;
 use crate::protocols::http::v1::proto::Refusal;
 
 /// Copies the head of a request. One that is not of HTTP/1.x becomes so, as far as it can be said there.
-pub(super) fn copy(session: &Session) -> Box<RequestHeader> {
-    let request = session.req_header();
+/// `bodiless` tells that it has no body, as HTTP/2 does without a field.
+pub(super) fn copy(request: &RequestHeader, bodiless: bool) -> Box<RequestHeader> {
     let mut copy = request.clone();
     if request.version > Version::HTTP_11 && request.method != Method::CONNECT {
-        let bodiless = session.as_http2().is_some_and(|s| s.is_body_empty());
         // What cannot be said in HTTP/1.1 keeps its version, and is refused where it matters.
         if let Err(e) = say_in_http1(&mut copy, bodiless) {
             log::debug!("a head that is not for HTTP/1.1: {e}");

@@ -182,8 +182,9 @@ impl HttpSession {
         let (body_tx, body) = mpsc::channel(MESSAGES);
         let (wants_body, subreq_wants_body) = oneshot::channel();
         let (proxy_error, subreq_proxy_error) = oneshot::channel();
+        let bodiless = session.as_http2().is_some_and(|s| s.is_body_empty());
         let inner = Box::new(Inner {
-            request: head::copy(session),
+            request: head::copy(session.req_header(), bodiless),
             digest: session.digest().cloned().map(Box::new),
             shutting_down: session.is_shutting_down(),
             reading: Reading::Unframed,

@@ -1,0 +1,49 @@
+//! Every application that serves HTTP serves connections.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::preface::{self, Protocol};
+use super::{h2_conn, HttpServerApp, ServerApp};
+use crate::protocols::http::server::Session;
+use crate::protocols::Stream;
+use crate::shutdown::ShutdownWatch;
+
+#[async_trait]
+impl<T> ServerApp for T
+where
+    T: HttpServerApp + Send + Sync + 'static,
+{
+    async fn process_new(
+        self: &Arc<Self>,
+        mut stream: Stream,
+        shutdown: &ShutdownWatch,
+    ) -> Option<Stream> {
+        // What is over soon is boxed: a connection that waits is as large as all it may await.
+        let protocol = preface::protocol(&**self, &mut stream, shutdown);
+        match Box::pin(protocol).await? {
+            Protocol::Custom => {
+                return self.clone().process_custom_session(stream, shutdown).await;
+            }
+            Protocol::Http2 => {
+                h2_conn::serve(self, stream, shutdown).await;
+                return None;
+            }
+            Protocol::Http1 => {}
+        }
+        let mut session = Session::new_http1(stream);
+        if let Some(options) = self.server_options() {
+            session.set_keepalive_reuses_remaining(options.keepalive_request_limit);
+            session.set_lenient_line_ends(options.lenient_line_ends);
+        }
+        loop {
+            let reused = self.process_new_http(session, shutdown).await?;
+            session = reused.into_session();
+        }
+    }
+
+    async fn cleanup(&self) {
+        self.http_cleanup().await;
+    }
+}

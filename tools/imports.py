@@ -12,7 +12,7 @@ What counts as an import of a file: every `use`, and every path in code whose fi
 and a `pub use` of a name that the file does not use itself is no import of it. For the first rule every `use`
 and every path as it is written counts. A module and its children count as they really
 import; `mod child;` by itself is no import. Code under `#[cfg(test)]` does not count, nor do method calls,
-derives, and what macros expand to.
+derives, and what macros expand to. Code for fuzzing alone is test code.
 """
 import re
 import sys
@@ -57,6 +57,7 @@ TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+TESTS = ("cfg(test)", "cfg(all(test,", "cfg(any(test,fuzzing))", "cfg(fuzzing)")
 DEFINES = {"struct", "enum", "trait", "type", "const", "static", "fn", "union", "mod", "macro_rules"}
 
 
@@ -97,7 +98,7 @@ def without_tests(code):
         if code[i] == "#" and i + 1 < len(code) and code[i + 1] == "[":
             end = closing(code, i + 1)
             attribute = code[i + 2 : end - 1]
-            only_tests = attribute[:3] == ["cfg", "(", "test"] or attribute[:5] == ["cfg", "(", "all", "(", "test"]
+            only_tests = "".join(attribute).startswith(TESTS)
             i = end
             if only_tests:
                 i = after_item(code, i)

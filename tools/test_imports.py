@@ -49,6 +49,7 @@ class Reading(unittest.TestCase):
             const S: &str = "use crate::b::X;"; const C: char = '"';
             #[cfg(test)] use crate::b::X;
             #[cfg(test)] mod tests { use crate::b::X; }
+            #[cfg(any(test, fuzzing))] mod fuzz { use crate::b::X; }
             #[cfg(all(test, unix))] fn f<'a>(x: &'a crate::b::X) {}
             pub(in crate::b) struct Y;
             impl Trait for Z { fn f() -> impl Sized + use<'static> {} }

@@ -35,6 +35,7 @@ pub use service::{
     ProxyServiceBuilder,
 };
 pub use session::Session;
+pub use subrequest::spawner::{PreparedSubrequest, Subrequest, SubrequestSpawner};
 
 /// What most proxies import.
 pub mod prelude {

@@ -16,7 +16,7 @@ use pingora_error::{Error, Result};
 use pingora_http::ResponseHeader;
 
 use crate::flow::Due;
-use crate::subrequest;
+use crate::subrequest::{self, spawner::SubrequestSpawner};
 use buffered::Buffered;
 
 mod buffered;
@@ -40,6 +40,9 @@ pub struct Session {
     pub upstream_headers_mutated_for_cache: bool,
     /// What a subrequest brings along; `None` for a request of a client.
     pub subrequest_ctx: Option<Box<subrequest::Ctx>>,
+    /// Makes subrequests of this request, if
+    /// [`allow_spawning_subrequest`](crate::ProxyHttp::allow_spawning_subrequest) said so.
+    pub subrequest_spawner: Option<SubrequestSpawner>,
     /// The modules between the proxy and the client.
     pub downstream_modules_ctx: HttpModuleCtx,
     /// The modules between the proxy and the upstream.
@@ -71,6 +74,7 @@ impl Session {
             ignore_downstream_range: false,
             upstream_headers_mutated_for_cache: false,
             subrequest_ctx: None,
+            subrequest_spawner: None,
             downstream_modules_ctx: modules.build_ctx(),
             #[cfg(feature = "upstream_modules")]
             upstream_modules_ctx: HttpModuleCtx::empty(),

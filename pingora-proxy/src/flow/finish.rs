@@ -6,7 +6,8 @@ use log::{debug, error, log, log_enabled, Level};
 use pingora_core::apps::{HttpPersistentSettings, ReusedHttpStream};
 use pingora_core::connectors::http::custom;
 use pingora_core::protocols::http::error_resp::gen_error_response;
-use pingora_error::{BError, ErrorSource, Result};
+use pingora_error::ErrorType::InternalError;
+use pingora_error::{BError, Error, ErrorSource, Result};
 use pingora_http::ResponseHeader;
 
 use super::{Kept, When};
@@ -29,6 +30,10 @@ where
     ) -> bool {
         let failed = self.report(session, ctx, &e).await;
         self.inner.logging(session, Some(&e), ctx).await;
+        if session.is_subrequest() {
+            // Its response is in the channel: the parent learns of the error after it.
+            session.on_proxy_failure(e);
+        }
         when == When::Early && failed.can_reuse_downstream
     }
 
@@ -63,8 +68,12 @@ pub(super) fn settings(session: &Session, kept: Kept) -> HttpPersistentSettings 
 pub(super) async fn excuse(session: Session) -> Option<ReusedHttpStream> {
     let mut downstream = session.downstream_session;
     error!("a phase panicked: {}", downstream.request_summary());
-    // Not through the modules: it may be one of them that panics.
-    if awaits_response(&downstream) {
+    if downstream.is_subrequest() {
+        // The parent may still answer its client as it likes.
+        let why = "a phase of the subrequest panicked";
+        downstream.on_proxy_failure(Error::explain(InternalError, why));
+    } else if awaits_response(&downstream) {
+        // Not through the modules: it may be one of them that panics.
         if let Err(e) = downstream.respond_error(500).await {
             debug!("cannot tell the client: {e}");
         }

@@ -11,6 +11,7 @@ mod drain;
 mod due;
 mod finish;
 mod shutdown;
+mod subrequests;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ use std::any::Any;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use futures::FutureExt;
 use pingora_cache::NoCacheReason;
@@ -63,15 +65,11 @@ where
     ///
     /// A phase that panics costs its own request and its connection.
     pub(crate) async fn serve(
-        &self,
+        self: &Arc<Self>,
         downstream: Box<ServerSession>,
         ends: bool,
     ) -> Option<ReusedHttpStream> {
-        let mut session = Session::new(downstream, &self.downstream_modules);
-        #[cfg(feature = "upstream_modules")]
-        {
-            session.upstream_modules_ctx = self.upstream_modules.build_ctx();
-        }
+        let mut session = self.session(downstream);
         let last = ends || session.is_process_shutting_down();
         session.set_keepalive((!last).then_some(LIMITS.client_idle_seconds));
         // What a panic leaves of the request is the session, which is only asked for what it has sent.
@@ -89,13 +87,24 @@ where
         }
     }
 
+    /// A session with modules of its own.
+    fn session(&self, downstream: Box<ServerSession>) -> Session {
+        #[allow(unused_mut, reason = "as the features are")]
+        let mut session = Session::new(downstream, &self.downstream_modules);
+        #[cfg(feature = "upstream_modules")]
+        {
+            session.upstream_modules_ctx = self.upstream_modules.build_ctx();
+        }
+        session
+    }
+
     /// All that the application sees of a request. Returns what it keeps for the next one of the connection, if there may
     /// be one.
     ///
     /// Written as a block, which keeps its arguments once: a function keeps them a second time while it waits.
     #[allow(clippy::manual_async_fn, reason = "it is smaller")]
     fn phases<'a>(
-        &'a self,
+        self: &'a Arc<Self>,
         session: &'a mut Session,
     ) -> impl Future<Output = Option<Kept>> + Send + 'a {
         async move {
@@ -132,10 +141,14 @@ where
         }
     }
 
-    async fn before_upstream(&self, session: &mut Session, ctx: &mut SV::CTX) -> Result<Early> {
+    async fn before_upstream(
+        self: &Arc<Self>,
+        session: &mut Session,
+        ctx: &mut SV::CTX,
+    ) -> Result<Early> {
         self.inner.early_request_filter(session, ctx).await?;
         if self.inner.allow_spawning_subrequest(session, ctx) {
-            return Err(unbuilt("subrequests are"));
+            session.subrequest_spawner = Some(self.spawner());
         }
         // The two lie in one session, of which each borrows its own part.
         let Session {
@@ -157,6 +170,9 @@ where
                 "request_cache_filter: {e}, {}",
                 self.inner.request_summary(session, ctx)
             );
+        }
+        if session.subrequest_ctx.is_some() && session.cache.enabled() {
+            session.cache.tag_as_subrequest();
         }
         if session.cache.enabled() {
             self.name_in_cache(session, ctx);

@@ -7,6 +7,7 @@
 //! | in the middle of a head | may finish it within the shutdown read timeout | dropped when it is complete, or after that timeout |
 //! | at the end of a head | answered with `Connection: close` | dropped |
 //! | HTTP/2 | GOAWAY in two steps; streams finish, and the connection closes | the same |
+//! | subrequest | finishes | the same |
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -52,7 +53,7 @@ where
         }
         if self.shutdown_flag.load(Ordering::Acquire)
             && self.drain.policy == ShutdownPolicy::Strict
-            && !session.is_http2()
+            && !is_told_otherwise(&session)
         {
             return Box::pin(close(session)).await;
         }
@@ -73,8 +74,7 @@ where
 
     /// With the flag set: whether a request may still be read.
     async fn may_read(&self, session: &mut ServerSession) -> bool {
-        // A stream of HTTP/2 is there with its request. Its connection has been told, and ends after it.
-        if session.is_http2() {
+        if is_told_otherwise(session) {
             return true;
         }
         match (self.drain.policy, self.registry.stage()) {
@@ -89,7 +89,7 @@ where
 
     /// The status for a CONNECT that is not let through: 405, or for a protocol in HTTP/2 that there is no way to
     /// tell an origin of, 501.
-    fn refused_tunnel(&self, request: &RequestHeader) -> Option<u16> {
+    pub(super) fn refused_tunnel(&self, request: &RequestHeader) -> Option<u16> {
         if request.method != Method::CONNECT {
             return None;
         }
@@ -128,6 +128,12 @@ where
         }
         self.registry.advance(Stage::Closing);
     }
+}
+
+/// Returns whether a request is finished whatever the policy: a stream of HTTP/2 is there with its request, and its
+/// connection, which has been told, ends after it; a subrequest ends with the request that it belongs to.
+fn is_told_otherwise(session: &ServerSession) -> bool {
+    session.is_http2() || session.is_subrequest()
 }
 
 async fn close(session: ServerSession) -> Option<Box<ServerSession>> {

@@ -18,6 +18,7 @@ const CUSTOM: &str = "pingora-core/src/protocols/http/custom/tests.rs";
 const GRPC_WEB: &str = "pingora-proxy/tests/grpc/http1.rs";
 const PHASES: &str = "pingora-proxy/tests/e2e/phases.rs";
 const SESSIONS: &str = "pingora-proxy/tests/settings/sessions.rs";
+const SUBREQUESTS: &str = "pingora-proxy/tests/subrequests/background.rs";
 const TIME_LIMITS: &str = "pingora-proxy/tests/e2e/time_limits.rs";
 
 fn fields() -> Vec<Row> {
@@ -27,9 +28,10 @@ fn fields() -> Vec<Row> {
             cache: _,
             upstream_compression: _,
             ignore_downstream_range: _,
-            // Of the cache's fills and of subrequests, which are not there yet.
+            // Of the cache's fills, which are not there yet.
             upstream_headers_mutated_for_cache: _,
             subrequest_ctx: _,
+            subrequest_spawner: _,
             downstream_modules_ctx: _,
             // Built from the proxy's modules for each request.
             #[cfg(feature = "upstream_modules")]
@@ -62,6 +64,12 @@ fn fields() -> Vec<Row> {
             COMPRESSION,
             "it_compresses_for_clients_that_take_it",
         ),
+        (
+            "subrequest_ctx",
+            SUBREQUESTS,
+            "a_lock_that_nobody_takes_is_released",
+        ),
+        ("subrequest_spawner", SUBREQUESTS, "it_outlives_its_parent"),
         (
             "downstream_modules_ctx",
             GRPC_WEB,

@@ -7,6 +7,7 @@ use pingora_cache::key::CacheKey;
 use pingora_cache::lock::{CacheKeyLockImpl, LockStatus, WritePermit};
 
 pub mod pipe;
+pub(crate) mod spawner;
 
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,11 @@ use pingora_error::Error;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+mod input;
+mod run;
+
+pub use run::pipe_subrequest;
+
 /// The request body of a subrequest, all of it.
 #[derive(Clone, Debug)]
 pub enum InputBody {

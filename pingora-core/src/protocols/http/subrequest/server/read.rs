@@ -136,17 +136,21 @@ impl HttpSession {
 
     /// Takes a message of the parent. `None`: it brought no bytes.
     fn receive(&mut self, task: HttpTask) -> Result<Option<Bytes>> {
+        // The end of a body may arrive after the upgrade, and is not that of what follows.
+        let of_body = matches!(task, HttpTask::Body(..) | HttpTask::Trailer(_));
+        let ends = !(of_body && self.inner.reading == Reading::Raw);
         match task {
             HttpTask::Body(data, end) | HttpTask::UpgradedBody(data, end) => {
                 let data = data.filter(|data| !data.is_empty());
                 if let Some(data) = &data {
                     self.count(data)?;
                 }
-                if end {
+                if end && ends {
                     self.end(None)?;
                 }
                 Ok(data)
             }
+            HttpTask::Trailer(_) if !ends => Ok(None),
             HttpTask::Trailer(trailers) => self.end(trailers).map(|()| None),
             HttpTask::Done => self.end(None).map(|()| None),
             HttpTask::Failed(e) => Err(e),

@@ -200,6 +200,8 @@ async fn an_upgrade() {
     let switching = HttpTask::Header(head(101, &[("content-length", "3")]), false);
     session.response_duplex_vec(vec![switching]).await.unwrap();
     assert!(session.was_upgraded() && !session.is_body_done());
+    // The end of the body before it.
+    handle.tx.send(HttpTask::Body(None, true)).await.unwrap();
     handle.tx.send(piece("in", false)).await.unwrap();
     handle
         .tx

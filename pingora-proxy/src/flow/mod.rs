@@ -27,7 +27,6 @@ use pingora_core::apps::{HttpPersistentSettings, ReusedHttpStream};
 use pingora_core::connectors::http::custom;
 use pingora_core::limits::LIMITS;
 use pingora_core::protocols::http::ServerSession;
-use pingora_error::ErrorType::InternalError;
 use pingora_error::{BError, Error, Result};
 
 use crate::{request_policy, HttpProxy, ProxyHttp, Session};
@@ -171,10 +170,10 @@ where
                 self.inner.request_summary(session, ctx)
             );
         }
-        if session.subrequest_ctx.is_some() && session.cache.enabled() {
-            session.cache.tag_as_subrequest();
-        }
         if session.cache.enabled() {
+            if session.subrequest_ctx.is_some() {
+                session.cache.tag_as_subrequest();
+            }
             self.name_in_cache(session, ctx);
         }
         if self.inner.is_purge(session, ctx) {
@@ -242,11 +241,4 @@ async fn finish(
             None
         }
     }
-}
-
-fn unbuilt(what: &str) -> BError {
-    Error::explain(
-        InternalError,
-        format!("{what} not built yet in this implementation"),
-    )
 }

@@ -23,7 +23,8 @@ pub trait Subrequest {
 /// Makes subrequests: requests that pass through all phases of the application as one of a client does, but have no
 /// connection. They run on the worker of the request that makes them.
 pub struct SubrequestSpawner {
-    app: Arc<dyn Subrequest + Send + Sync>,
+    /// Boxed, as every request has room for a spawner and few have one.
+    app: Box<Arc<dyn Subrequest + Send + Sync>>,
 }
 
 /// A subrequest that does not run yet.
@@ -36,7 +37,7 @@ pub struct PreparedSubrequest {
 impl SubrequestSpawner {
     /// A spawner of subrequests that `app` serves.
     pub fn new(app: Arc<dyn Subrequest + Send + Sync>) -> SubrequestSpawner {
-        SubrequestSpawner { app }
+        SubrequestSpawner { app: Box::new(app) }
     }
 
     /// Prepares a subrequest with a copy of the head of `session`'s request, to be changed and run. The handle receives
@@ -51,7 +52,7 @@ impl SubrequestSpawner {
             session.clear_request_body_headers();
         }
         let prepared = PreparedSubrequest {
-            app: self.app.clone(),
+            app: Arc::clone(&self.app),
             session: Box::new(ServerSession::new_subrequest(session)),
             ctx: Box::new(ctx),
         };

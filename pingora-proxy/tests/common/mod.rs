@@ -17,6 +17,7 @@
 pub mod curl;
 pub mod h2_origin;
 mod hyper_peers;
+pub mod logs;
 mod nginx;
 mod origin;
 mod proxy;

@@ -8,6 +8,7 @@ mod common;
 mod balancers;
 mod connections;
 mod ends;
+mod error_lines;
 mod failures;
 mod filters;
 mod forwarding;

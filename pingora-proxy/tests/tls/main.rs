@@ -24,7 +24,7 @@ use pingora_core::{Error, Result};
 use pingora_proxy::{ProxyHttp, Session};
 
 use certs::{Authority, Leaf};
-use common::{Forward, Origin, Proxy, Setup};
+use common::{logs, Forward, Origin, Proxy, Setup};
 use nginx::Nginx;
 
 /// A setup that serves `name.example`, and trusts this authority.
@@ -334,4 +334,24 @@ fn a_client_that_has_said_all_gets_its_answer() {
         client.read_to_end(&mut got).await.unwrap();
         assert!(got.ends_with(b"\r\n\r\nhello"));
     });
+}
+
+/// The line of the log says once why.
+#[test]
+fn a_certificate_that_nobody_trusts_is_named_in_the_log() {
+    logs::keep();
+    let nginx = Nginx::start(&Authority::new());
+    let peer = over_tls(nginx.address());
+    let named = peer.to_string();
+    let proxy = Proxy::start_with(setup(&Authority::new()), Forward { peer });
+    let mut client = proxy.connect();
+    client.send("GET /untrusted HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    assert_eq!(client.read_response().status(), 502);
+    let line = logs::line_with("/untrusted");
+    assert_eq!(logs::said_twice(&line), None, "{line}");
+    let begin = format!(
+        "ERROR fail to proxy: Upstream InvalidCert context: TLS with peer: {named} \
+         cause:  context: unknown CA: the issuer of the peer's certificate is not trusted cause: "
+    );
+    assert!(line.starts_with(&begin), "{line}");
 }

@@ -14,7 +14,7 @@ use pingora_error::ErrorType::{
     ConnectionClosed, H1Error, InvalidHTTPHeader, ReadError, ReadTimedout, WriteError,
     WriteTimedout,
 };
-use pingora_error::{BError, Error, ErrorType, Result};
+use pingora_error::{BError, Error, Result};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
@@ -372,7 +372,11 @@ impl Conn {
                     }
                     Err(refusal) => {
                         self.reading = Reading::Broken;
-                        return Poll::Ready(Err(refused(H1Error, refusal)));
+                        return Poll::Ready(Error::e_because(
+                            H1Error,
+                            "invalid message body",
+                            refusal,
+                        ));
                     }
                 },
             }
@@ -552,12 +556,8 @@ pub(super) fn is_truncation(e: &Error) -> bool {
     e.etype == ReadError && cause.is_some_and(|cause| kinds.contains(&cause.kind()))
 }
 
-/// An error that has the refusal as its cause.
-pub(super) fn refused(etype: ErrorType, refusal: Refusal) -> BError {
-    Error::because(etype, refusal.reason(), refusal)
-}
-
-/// A refused head.
-pub(super) fn refused_head(refusal: Refusal) -> BError {
-    refused(InvalidHTTPHeader, refusal)
+/// The error of a refused head.
+pub(crate) fn refused_head(refusal: Refusal) -> BError {
+    // The cause says the reason: here it would be said twice.
+    Error::because(InvalidHTTPHeader, "invalid message head", refusal)
 }

@@ -9,4 +9,5 @@ mod send;
 pub mod server;
 mod timer;
 
+pub(crate) use conn::refused_head;
 pub(crate) use timer::{due_in, Timer};

@@ -4,11 +4,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, COOKIE, HOST, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Version};
 use pingora_error::ErrorType::InvalidHTTPHeader;
-use pingora_error::{BError, Error, Result};
+use pingora_error::{Error, Result};
 use pingora_http::RequestHeader;
 
 use super::common;
-use crate::protocols::http::v1::proto::Refusal;
 
 /// Copies the head of a request. One that is not of HTTP/1.x becomes so, as far as it can be said there.
 /// `bodiless` tells that it has no body, as HTTP/2 does without a field.
@@ -68,8 +67,4 @@ pub(super) fn wire(request: &RequestHeader) -> Bytes {
 /// Returns whether the request asks to leave HTTP.
 pub(super) fn asks_upgrade(request: &RequestHeader) -> bool {
     common::is_upgrade_req(request) || request.method == Method::CONNECT
-}
-
-pub(super) fn refused(refusal: Refusal) -> BError {
-    Error::because(InvalidHTTPHeader, refusal.reason(), refusal)
 }

@@ -26,10 +26,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::limits::LIMITS;
 use crate::protocols::http::body_buffer::FixedBuffer;
 use crate::protocols::http::server::Session;
 use crate::protocols::http::v1::proto::framing;
-use crate::protocols::http::v1::{common, Timer};
+use crate::protocols::http::v1::{common, refused_head, Timer};
 use crate::protocols::http::{authority, tasks, HttpTask};
 use crate::protocols::l4::socket::SocketAddr;
 use crate::protocols::Digest;
@@ -45,12 +46,6 @@ use queue::Queue;
 
 /// Messages in a channel that were sent and not received.
 const MESSAGES: usize = 4;
-/// Bytes of request body kept for a retry.
-const RETRY_BUFFER: usize = 64 * 1024;
-/// How long the rest of a request body is awaited, unless configured.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
-/// Bytes of request body that are read for nothing.
-const DRAIN_LIMIT: usize = 1 << 20;
 
 type Wait<T> = Pin<Box<dyn Future<Output = T> + Send + Sync>>;
 
@@ -272,7 +267,7 @@ impl HttpSession {
     /// `InvalidHTTPHeader`, with what is wrong.
     pub fn validate_request(&self) -> Result<()> {
         let request = &self.inner.request;
-        framing::request(request.version, &**request).map_err(head::refused)?;
+        framing::request(request.version, &**request).map_err(refused_head)?;
         authority::validate_request_authority(request)
     }
 
@@ -320,7 +315,7 @@ impl HttpSession {
     /// Keeps a copy of the request body, up to 64 KiB, for a retry.
     pub fn enable_retry_buffering(&mut self) {
         let retry = &mut self.inner.retry;
-        retry.get_or_insert_with(|| FixedBuffer::new(RETRY_BUFFER));
+        retry.get_or_insert_with(|| FixedBuffer::new(LIMITS.retry_buffer_bytes));
     }
 
     /// Returns whether more of the body was read than is kept, so that there can be no retry.

@@ -7,9 +7,10 @@ use http::HeaderMap;
 use pingora_error::ErrorType::{ConnectionClosed, InternalError, ReadError, ReadTimedout};
 use pingora_error::{BError, Error, Result};
 
-use super::{head, HttpSession, Reading, Upgrade, DRAIN_LIMIT, DRAIN_TIMEOUT};
-use crate::protocols::http::v1::due_in;
+use super::{head, HttpSession, Reading, Upgrade};
+use crate::limits::LIMITS;
 use crate::protocols::http::v1::proto::framing::{self, Framing};
+use crate::protocols::http::v1::{due_in, refused_head};
 use crate::protocols::http::HttpTask;
 
 impl HttpSession {
@@ -42,7 +43,7 @@ impl HttpSession {
             Ok(Framing::Chunked | Framing::UntilClose) => Reading::Body(None),
             Err(refusal) => {
                 inner.reading = Reading::Broken;
-                return Err(head::refused(refusal));
+                return Err(refused_head(refusal));
             }
         };
         Ok(())
@@ -255,12 +256,12 @@ impl HttpSession {
         if self.is_body_done() || self.inner.wants_body.is_some() {
             return Ok(());
         }
-        let within = self.inner.timeouts.drain.unwrap_or(DRAIN_TIMEOUT);
+        let within = self.inner.timeouts.drain.unwrap_or(LIMITS.client_drain);
         let drain = async {
             let mut drained = 0;
             while let Some(data) = self.read_body_bytes().await? {
                 drained += data.len();
-                if drained > DRAIN_LIMIT {
+                if drained > LIMITS.client_drain_bytes {
                     return Error::e_explain(ReadError, "the rest of the request body is too long");
                 }
             }

@@ -136,7 +136,7 @@ async fn fields_that_contradict_each_other() {
 async fn a_long_body_is_not_kept() {
     let (mut session, handle) = asked(CHUNKED).await;
     session.enable_retry_buffering();
-    let long = Bytes::from(vec![0; RETRY_BUFFER + 1]);
+    let long = Bytes::from(vec![0; LIMITS.retry_buffer_bytes + 1]);
     handle
         .tx
         .send(HttpTask::Body(Some(long), true))
@@ -193,7 +193,7 @@ async fn the_rest_of_a_body() {
     let (mut session, handle) = asked(CHUNKED).await;
     let send = async {
         for _ in 0..3 {
-            let data = Bytes::from(vec![0; DRAIN_LIMIT / 2 + 1]);
+            let data = Bytes::from(vec![0; LIMITS.client_drain_bytes / 2 + 1]);
             let _ = handle.tx.send(HttpTask::Body(Some(data), false)).await;
         }
     };

@@ -34,7 +34,7 @@ pub use pingora_rustls as tls;
 #[cfg(not(any(feature = "rustls", feature = "openssl_derived")))]
 pub use protocols::tls::noop_tls as tls;
 
-/// What most programs import.
+/// The items that most programs import.
 pub mod prelude {
     pub use crate::server::configuration::Opt;
     pub use crate::server::Server;

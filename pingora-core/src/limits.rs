@@ -213,7 +213,7 @@ mod tests {
         }
     }
 
-    /// What is kept in memory for a client stays in proportion: a head fits, and a connection holds no less than a stream.
+    /// The memory kept for a client stays in proportion: a head fits, and a connection holds no less than a stream.
     #[test]
     fn the_limits_fit_each_other() {
         let limits = LIMITS;

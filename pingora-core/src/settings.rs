@@ -143,7 +143,7 @@ fn of_policies() -> &'static [Row] {
     })
 }
 
-/// What runtimes and endpoints are told by the settings is acted upon by tokio, and tested with the endpoints.
+/// Returns what runtimes and endpoints are told by the settings is acted upon by tokio, and tested with the endpoints.
 fn of_the_process() -> &'static [Row] {
     rows!(ServerConf {
         version: RUNTIMES what_has_no_effect_is_told,

@@ -7,7 +7,7 @@ use std::thread::LocalKey;
 /// So many of a kind are kept by a thread.
 const KEEP: usize = 64;
 
-/// What a thread keeps of one kind.
+/// The boxes of one kind that a thread keeps for reuse.
 #[derive(Debug)]
 pub(crate) struct Spare<T>(RefCell<Vec<T>>);
 

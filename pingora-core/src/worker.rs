@@ -64,7 +64,7 @@ impl Workers {
     }
 }
 
-/// How many tasks that serve no connection run on each runtime that has some.
+/// The number of tasks that serve no connection, for each runtime that has some.
 static HOUSEKEEPING: Mutex<Vec<(Id, usize)>> = Mutex::new(Vec::new());
 
 /// Spawns a task that serves no connection, so that a server which waits for its connections to end
@@ -80,7 +80,7 @@ where
     })
 }
 
-/// How many tasks spawned by [`spawn_housekeeping`] are alive on a runtime.
+/// Returns how many tasks spawned by [`spawn_housekeeping`] are alive on a runtime.
 pub fn housekeeping_tasks(runtime: &Handle) -> usize {
     let id = runtime.id();
     let counts = HOUSEKEEPING.lock();

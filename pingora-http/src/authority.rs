@@ -5,7 +5,7 @@
 //! this module tells three cases apart: a target that names no authority, one that plainly names one, and one of
 //! which parsers are known to disagree, which is to be refused.
 
-/// What a request target says about its authority.
+/// The authority of a request target.
 #[derive(Debug, PartialEq, Eq)]
 pub enum RawTargetAuthority<'a> {
     /// The target names none: it is in origin-form, authority-form or asterisk-form.
@@ -34,7 +34,7 @@ impl<'a> RawTargetAuthority<'a> {
     }
 }
 
-/// Whether a scheme is `http`, `https`, `ws` or `wss`, in any letter case.
+/// Returns whether a scheme is `http`, `https`, `ws` or `wss`, in any letter case.
 pub fn is_http_family_scheme(scheme: &[u8]) -> bool {
     [&b"http"[..], b"https", b"ws", b"wss"]
         .iter()
@@ -93,7 +93,7 @@ fn is_scheme(scheme: &[u8]) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(b))
 }
 
-/// Whether everyone who parses an authority finds the same host and port in it.
+/// Returns whether everyone who parses an authority finds the same host and port in it.
 fn is_plain(authority: &[u8], is_http: bool) -> bool {
     let is_allowed = |b: &u8| *b > b' ' && *b != 0x7f && !b"\"<>\\^`{|}".contains(b);
     if !authority.iter().all(is_allowed) {
@@ -122,7 +122,7 @@ fn is_plain(authority: &[u8], is_http: bool) -> bool {
         && port.is_none_or(|port| port.iter().all(u8::is_ascii_digit))
 }
 
-/// What stands before and after the first `at`.
+/// Returns what stands before and after the first `at`.
 fn split_at_first(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
     let mut parts = bytes.splitn(2, |b| *b == at);
     Some((parts.next()?, parts.next()?))

@@ -31,7 +31,7 @@ impl CaseHeaderName {
         }
     }
 
-    /// Whether this is a spelling of `name`, itself in any letter case.
+    /// Returns whether this is a spelling of `name`, itself in any letter case.
     pub(crate) fn spells(&self, name: &[u8]) -> bool {
         is_same_name(self.as_slice(), name)
     }
@@ -51,7 +51,7 @@ impl CaseHeaderName {
     }
 }
 
-/// Whether two names differ in letter case at most.
+/// Returns whether two names differ in letter case at most.
 ///
 /// Says what `eq_ignore_ascii_case` says, which goes byte by byte: this is done for each field of each head.
 pub(crate) fn is_same_name(a: &[u8], b: &[u8]) -> bool {

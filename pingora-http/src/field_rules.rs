@@ -54,7 +54,7 @@ impl FieldRules {
         FieldRules(self.0 | other.0)
     }
 
-    /// Whether the sets have an attribute in common.
+    /// Returns whether the sets have an attribute in common.
     pub const fn has_any(self, others: FieldRules) -> bool {
         self.0 & others.0 != 0
     }

@@ -44,7 +44,7 @@ impl CaseMap {
         }
     }
 
-    /// Whether a name of this length may be listed.
+    /// Returns whether a name of this length may be listed.
     fn may_list(&self, name: &[u8]) -> bool {
         self.lengths & length_bit(name) != 0
     }
@@ -110,7 +110,7 @@ enum Spelling<'a> {
 struct Lookup<'a> {
     cases: Option<&'a CaseMap>,
     index: &'a Index,
-    /// How many fields were met.
+    /// The number of fields that were met.
     met: usize,
     next: usize,
 }

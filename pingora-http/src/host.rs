@@ -13,7 +13,7 @@ pub fn split_port(authority: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// Whether `host` is a `uri-host [":" port]` (RFC 9112 section 3.2, RFC 3986 section 3.2.2) with a host that is
+/// Returns whether `host` is a `uri-host [":" port]` (RFC 9112 section 3.2, RFC 3986 section 3.2.2) with a host that is
 /// not empty, as the http and https schemes ask (RFC 9110 section 4.2.1), and a port that exists.
 pub fn is_valid_host(host: &[u8]) -> bool {
     // Most hosts are a plain name without a port.

@@ -5,7 +5,7 @@ use crate::known::Name;
 use bytes::Bytes;
 use http::header::{HeaderName, InvalidHeaderName};
 
-/// What can name a field in `insert_header` and `append_header`.
+/// A name of a field for `insert_header` and `append_header`.
 ///
 /// Strings and bytes keep the letter case they have; a [`HeaderName`] has none and stands for the
 /// usual spelling of the field ("Content-Type"), or lower case where there is no usual one.

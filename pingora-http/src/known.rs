@@ -9,7 +9,7 @@ use http::header::{HeaderName, InvalidHeaderName};
 pub(crate) struct Known {
     pub(crate) name: HeaderName,
     lower: &'static str,
-    /// How a field line begins when nobody gave the name a spelling: the usual one, colon and space.
+    /// The beginning of a field line when nobody gave the name a spelling: the usual one, colon and space.
     pub(crate) line: &'static str,
     /// The usual spelling as something that a header can lend.
     pub(crate) spelling: CaseHeaderName,
@@ -17,7 +17,7 @@ pub(crate) struct Known {
     title: &'static str,
     /// The set of this name alone, if it belongs to those that proxies ask for.
     pub(crate) names: Names,
-    /// What a proxy does with it.
+    /// The rules for it.
     pub(crate) rules: FieldRules,
     /// Its place in the table.
     pub(crate) number: u8,
@@ -235,7 +235,7 @@ impl Known {
         KNOWN.get(usize::from(number))
     }
 
-    /// Whether an [`Index`](crate::names::Index) notes the name.
+    /// Returns whether an [`Index`](crate::names::Index) notes the name.
     #[inline(always)]
     pub(crate) fn is_indexed(&self) -> bool {
         self.names != Names::default()
@@ -292,7 +292,7 @@ impl FieldRules {
 }
 
 impl Index {
-    /// What is known of a name that may have been put at this place. `None`: it has to be looked up.
+    /// Returns what is known of a name that may have been put at this place. `None`: it has to be looked up.
     #[inline]
     pub(crate) fn known_at(&self, place: usize, name: &HeaderName) -> Option<&'static Known> {
         let known = Known::numbered(self.number_at(place)?)?;
@@ -304,7 +304,7 @@ impl Index {
 pub struct Name {
     pub(crate) name: HeaderName,
     pub(crate) known: Option<&'static Known>,
-    /// Whether it was spelled the way a known name usually is.
+    /// True if it was spelled the way a known name usually is.
     pub(crate) is_usual: bool,
 }
 
@@ -354,7 +354,7 @@ impl From<HeaderName> for Name {
     }
 }
 
-/// Whether a text is a token (RFC 9110 section 5.6.2) without capitals, and no longer than `http` allows.
+/// Returns whether a text is a token (RFC 9110 section 5.6.2) without capitals, and no longer than `http` allows.
 fn is_lower_token(text: &str) -> bool {
     let is_lower_tchar =
         |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&b);

@@ -43,7 +43,7 @@ pub use value::{detach, header_value_from_raw, header_value_from_slice};
 
 pub use http::{HeaderMap as HMap, Method, StatusCode, Version};
 
-/// How many fields a header has room for when the caller has no idea.
+/// The number of fields that a header has room for when the caller has no idea.
 const DEFAULT_FIELDS: usize = 8;
 /// The most fields that room is made for up front: the number may come from a peer.
 const MAX_RESERVED_FIELDS: usize = 4096;

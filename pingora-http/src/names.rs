@@ -63,7 +63,7 @@ impl Names {
         Names(self.0 | other.0)
     }
 
-    /// Whether the sets have a name in common.
+    /// Returns whether the sets have a name in common.
     pub const fn has_any(self, others: Names) -> bool {
         self.0 & others.0 != 0
     }
@@ -100,20 +100,20 @@ pub(crate) const fn is_equal(a: &[u8], b: &[u8]) -> bool {
     at == a.len() && at == b.len()
 }
 
-/// What is known of a header's fields without a look-up.
+/// An index of a header's fields, which saves look-ups.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Index {
     present: Names,
     /// Those that may have several members: in several fields, or in one with a comma.
     lists: Names,
-    /// What the last Connection said.
+    /// The option of the last Connection.
     connection: Option<ConnectionOption>,
-    /// Whether the last Content-Length was a number.
+    /// True if the last Content-Length was a number.
     is_number: bool,
     /// Which one.
     length: u64,
-    /// Whether the last Host was well-formed.
+    /// True if the last Host was well-formed.
     is_host: bool,
     /// The numbers of the first fields' names as they were received: where to look first, not what is there.
     places: [u8; 16],
@@ -174,17 +174,17 @@ pub fn decimal(digits: &[u8]) -> Option<u64> {
 }
 
 impl Index {
-    /// Whether one of these names is among the fields.
+    /// Returns whether one of these names is among the fields.
     pub fn has_any(&self, names: Names) -> bool {
         self.present.has_any(names)
     }
 
-    /// Whether of the names `of` just `names` are among the fields.
+    /// Returns whether of the names `of` just `names` are among the fields.
     pub fn has_only(&self, names: Names, of: Names) -> bool {
         self.present.among(of) == names
     }
 
-    /// Whether one of these names may have several members, in several fields or in one with commas.
+    /// Returns whether one of these names may have several members, in several fields or in one with commas.
     pub fn may_list(&self, names: Names) -> bool {
         self.lists.has_any(names)
     }
@@ -202,7 +202,7 @@ impl Index {
         }
     }
 
-    /// Whether there is one Host, and it is well-formed.
+    /// Returns whether there is one Host, and it is well-formed.
     pub fn has_valid_host(&self) -> bool {
         self.plain(Names::HOST) && self.is_host
     }
@@ -401,7 +401,7 @@ mod tests {
         assert!(!header.index().has_valid_host());
     }
 
-    /// What stands at another place than it was put is looked up, and found.
+    /// A field at another place than it was put is looked up, and found.
     #[test]
     fn places_are_only_where_to_look_first() {
         let mut header = ResponseHeader::build(200, None).unwrap();

@@ -37,8 +37,8 @@ pub struct RequestHeader {
     send_end_stream: bool,
 }
 
-/// What clones share. The copy for the upstream is mostly sent as the client sent it, so none is made until it is known
-/// to differ.
+/// The part that clones share. The copy for the upstream is mostly sent as the client sent it, so none is made until it
+/// is known to differ.
 #[derive(Clone, Debug)]
 struct Head {
     parts: Parts,
@@ -170,7 +170,7 @@ impl RequestHeader {
         })
     }
 
-    /// What is to be changed, copied if somebody else has it too.
+    /// Returns what is to be changed, copied if somebody else has it too.
     #[inline]
     fn change(&mut self) -> &mut Head {
         Arc::make_mut(&mut self.head)
@@ -227,20 +227,20 @@ impl RequestHeader {
         )
     }
 
-    /// Whether this is a copy of the other, and neither was changed since it was made. `false` does not say that they
-    /// differ.
+    /// Returns whether this is a copy of the other, and neither was changed since it was made. `false` does not say
+    /// that they differ.
     #[doc(hidden)]
     pub fn is_same_as(&self, other: &RequestHeader) -> bool {
         Arc::ptr_eq(&self.head, &other.head)
     }
 
-    /// Whether one of these names is among the fields.
+    /// Returns whether one of these names is among the fields.
     #[doc(hidden)]
     pub fn may_have(&self, any: Names) -> bool {
         self.head.index.has_any(any)
     }
 
-    /// What is known of the fields without a look-up.
+    /// Returns what is known of the fields without a look-up.
     #[doc(hidden)]
     pub fn index(&self) -> &Index {
         &self.head.index
@@ -317,7 +317,7 @@ impl RequestHeader {
         )
     }
 
-    /// Whether the header keeps the spelling of its field names.
+    /// Returns whether the header keeps the spelling of its field names.
     pub fn has_case(&self) -> bool {
         self.head.cases.is_some()
     }
@@ -376,7 +376,7 @@ impl RequestHeader {
         }
     }
 
-    /// Whether [`raw_path`](Self::raw_path) is UTF-8.
+    /// Returns whether [`raw_path`](Self::raw_path) is UTF-8.
     pub fn raw_path_is_utf8(&self) -> bool {
         match &self.head.raw_target {
             Some(raw) => std::str::from_utf8(raw).is_ok(),
@@ -384,7 +384,7 @@ impl RequestHeader {
         }
     }
 
-    /// What follows the last dot in the last segment of the path; `None` when it has no dot.
+    /// Returns what follows the last dot in the last segment of the path; `None` when it has no dot.
     pub fn uri_file_extension(&self) -> Option<&str> {
         let path = self.head.parts.uri.path();
         let file = path.rsplit_once('/').map_or(path, |(_, file)| file);
@@ -412,7 +412,7 @@ impl RequestHeader {
         self.send_end_stream = send_end_stream;
     }
 
-    /// Whether a request without body ends its stream with the header; `None` for other versions than
+    /// Returns whether a request without body ends its stream with the header; `None` for other versions than
     /// HTTP/2, where the question does not arise.
     pub fn send_end_stream(&self) -> Option<bool> {
         (self.head.parts.version == Version::HTTP_2).then_some(self.send_end_stream)

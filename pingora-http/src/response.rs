@@ -165,13 +165,13 @@ impl ResponseHeader {
         )
     }
 
-    /// Whether one of these names is among the fields.
+    /// Returns whether one of these names is among the fields.
     #[doc(hidden)]
     pub fn may_have(&self, any: Names) -> bool {
         self.index.has_any(any)
     }
 
-    /// What is known of the fields without a look-up.
+    /// Returns what is known of the fields without a look-up.
     #[doc(hidden)]
     pub fn index(&self) -> &Index {
         &self.index
@@ -230,7 +230,7 @@ impl ResponseHeader {
         fields::case_iter(&self.parts.headers, &self.index, self.cases.as_ref())
     }
 
-    /// Whether the header keeps the spelling of its field names.
+    /// Returns whether the header keeps the spelling of its field names.
     pub fn has_case(&self) -> bool {
         self.cases.is_some()
     }
@@ -313,7 +313,7 @@ fn status_code(code: impl TryInto<StatusCode>) -> Result<StatusCode> {
         .explain_err(InvalidHTTPHeader, |_| "invalid status")
 }
 
-/// Whether a text has only what RFC 9112 section 4 allows in a reason phrase.
+/// Returns whether a text has only what RFC 9112 section 4 allows in a reason phrase.
 fn is_reason_phrase(text: &str) -> bool {
     text.bytes().all(|b| b == b'\t' || !b.is_ascii_control())
 }

@@ -14,7 +14,7 @@ pub(crate) struct Target {
     pub(crate) raw: Option<Box<[u8]>>,
 }
 
-/// What becomes of a fragment.
+/// The treatment of a fragment.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fragment {
     Dropped,
@@ -82,7 +82,7 @@ impl Target {
     }
 }
 
-/// What one pass over the bytes of a target finds out, which the compiler can make a pass over vectors.
+/// The findings of one pass over the bytes of a target, which the compiler can make a pass over vectors.
 struct Bytewise {
     refused: bool,
     fragment: bool,

@@ -42,18 +42,18 @@ pub fn detach(value: &HeaderValue) -> HeaderValue {
     copy
 }
 
-/// What is returned for bytes that a value refuses after they were found, or made, acceptable: it does not
+/// Returns what is returned for bytes that a value refuses after they were found, or made, acceptable: it does not
 /// happen, and would do no harm.
 fn empty() -> HeaderValue {
     HeaderValue::from_static("")
 }
 
-/// Whether a value cannot have this byte.
+/// Returns whether a value cannot have this byte.
 fn is_refused(byte: &u8) -> bool {
     *byte != b'\t' && byte.is_ascii_control()
 }
 
-/// Whether a value cannot have these bytes; eight at a time, because this is asked of each received field.
+/// Returns whether a value cannot have these bytes; eight at a time, because this is asked of each received field.
 fn has_refused(raw: &[u8]) -> bool {
     let is_suspect = match raw.last_chunk() {
         // The last eight may overlap those before them.
@@ -66,7 +66,7 @@ fn has_refused(raw: &[u8]) -> bool {
     is_suspect && raw.iter().any(is_refused)
 }
 
-/// Whether there is a control character, tab included, among eight bytes.
+/// Returns whether there is a control character, tab included, among eight bytes.
 fn has_control(bytes: &[u8; 8]) -> bool {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const TOPS: u64 = 0x80 * ONES;

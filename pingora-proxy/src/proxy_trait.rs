@@ -138,7 +138,7 @@ pub trait ProxyHttp {
         ready(|| Ok(()))
     }
 
-    /// Whether this request gets a spawner of subrequests in its session.
+    /// Returns whether this request gets a spawner of subrequests in its session.
     ///
     /// The default says no.
     fn allow_spawning_subrequest(&self, _session: &Session, _ctx: &Self::CTX) -> bool
@@ -193,14 +193,14 @@ pub trait ProxyHttp {
         Err(Error::explain(ErrorType::InternalError, why).into_in())
     }
 
-    /// Whether this request is to remove its own entry from the cache.
+    /// Returns whether this request is to remove its own entry from the cache.
     ///
     /// The default says no.
     fn is_purge(&self, _session: &Session, _ctx: &Self::CTX) -> bool {
         false
     }
 
-    /// What a purge does to the entry. Called for a purge with the cache on.
+    /// Returns what a purge does to the entry. Called for a purge with the cache on.
     ///
     /// The default deletes it.
     fn purge_action(&self, _session: &Session, _ctx: &Self::CTX) -> PurgeAction {
@@ -272,7 +272,7 @@ pub trait ProxyHttp {
         session.cache.cache_miss();
     }
 
-    /// Whether a stale entry is served: because it is being revalidated (`error` is `None`, RFC 5861
+    /// Returns whether a stale entry is served: because it is being revalidated (`error` is `None`, RFC 5861
     /// section 3), or because that failed (section 4). Called only within the window that the entry
     /// grants for it.
     ///
@@ -286,7 +286,7 @@ pub trait ProxyHttp {
         error.is_some_and(|e| *e.esource() == ErrorSource::Upstream)
     }
 
-    /// Whether the client has this response already, so that a 304 answers it.
+    /// Returns whether the client has this response already, so that a 304 answers it.
     ///
     /// The default evaluates the preconditions of the request (RFC 9110 section 13.2.2).
     ///
@@ -314,7 +314,7 @@ pub trait ProxyHttp {
         range_header_filter(session.req_header(), resp, Some(LIMITS.ranges))
     }
 
-    /// Whether a request that the cache did not answer may go upstream.
+    /// Returns whether a request that the cache did not answer may go upstream.
     ///
     /// With `Ok(false)` the client gets a 502, unless this phase has sent it something; the default
     /// is `Ok(true)`.
@@ -602,7 +602,7 @@ pub trait ProxyHttp {
         Ok(())
     }
 
-    /// Whether this response may be stored, and for how long. Called for final headers and 101, with
+    /// Returns whether this response may be stored, and for how long. Called for final headers and 101, with
     /// the cache on.
     ///
     /// The default stores none.
@@ -703,7 +703,7 @@ pub trait ProxyHttp {
         e
     }
 
-    /// Whether to leave out a warning about something that the request survived.
+    /// Returns whether to leave out a warning about something that the request survived.
     ///
     /// The default says no.
     fn suppress_proxy_warn_log(
@@ -752,7 +752,7 @@ pub trait ProxyHttp {
         }
     }
 
-    /// Whether to leave out the log line about a request that failed.
+    /// Returns whether to leave out the log line about a request that failed.
     ///
     /// The default says no.
     fn suppress_error_log(&self, _session: &Session, _ctx: &Self::CTX, _error: &Error) -> bool {
@@ -793,17 +793,17 @@ pub trait ProxyHttp {
     }
 }
 
-/// What became of a request that [`ProxyHttp::fail_to_proxy`] answered.
+/// The outcome of a request that [`ProxyHttp::fail_to_proxy`] answered.
 #[derive(Debug)]
 pub struct FailToProxy {
     /// The status that was written, 0 if none was.
     pub error_code: u16,
-    /// Whether the client may send another request on this connection. Heeded only for errors from
+    /// True if the client may send another request on this connection. Heeded only for errors from
     /// before the request went upstream.
     pub can_reuse_downstream: bool,
 }
 
-/// What a warning is about that [`ProxyHttp::suppress_proxy_warn_log`] can leave out.
+/// The subject of a warning that [`ProxyHttp::suppress_proxy_warn_log`] can leave out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProxyWarnLogContext {
@@ -813,7 +813,7 @@ pub enum ProxyWarnLogContext {
     DownstreamCache,
 }
 
-/// How a purge ended, for [`ProxyHttp::purge_response_filter`].
+/// The outcome of a purge, for [`ProxyHttp::purge_response_filter`].
 #[derive(Debug)]
 pub enum PurgeStatus {
     /// The cache is not on for this request.
@@ -826,7 +826,7 @@ pub enum PurgeStatus {
     Error(Box<Error>),
 }
 
-/// Whether a response header may still be written: none was, or none but informational ones. A 101
+/// Returns whether a response header may still be written: none was, or none but informational ones. A 101
 /// is final: what follows it is another protocol.
 pub(crate) fn awaits_response(session: &ServerSession) -> bool {
     session.response_written().is_none_or(|written| {

@@ -47,7 +47,7 @@ pub struct MultiRangeInfo {
     /// A body that cannot be read twice can be cut only if they are in ascending order and do
     /// not overlap.
     pub ranges: Vec<Range<usize>>,
-    /// What stands between the parts.
+    /// The delimiter of the parts.
     pub boundary: String,
     /// The content type of the whole, which each part repeats.
     pub content_type: Option<String>,
@@ -86,7 +86,7 @@ impl MultiRangeInfo {
             .fold(self.end().len(), usize::saturating_add)
     }
 
-    /// What stands before the bytes of a part.
+    /// Returns what stands before the bytes of a part.
     pub(crate) fn part_header(&self, range: &Range<usize>) -> String {
         let boundary = &self.boundary;
         let content_type = match &self.content_type {
@@ -97,7 +97,7 @@ impl MultiRangeInfo {
         format!("\r\n--{boundary}\r\n{content_type}Content-Range: {content_range}\r\n\r\n")
     }
 
-    /// What stands after the last part.
+    /// Returns what stands after the last part.
     pub(crate) fn end(&self) -> String {
         format!("\r\n--{}--\r\n", self.boundary)
     }
@@ -172,7 +172,7 @@ fn single_value(headers: &HeaderMap, name: header::HeaderName) -> Option<&Header
     values.next().filter(|_| values.next().is_none())
 }
 
-/// Whether the client's part is of this representation: by strong comparison of entity tags, or
+/// Returns whether the client's part is of this representation: by strong comparison of entity tags, or
 /// by a date that is a strong validator (RFC 9110 13.1.5, 8.8.2.2).
 fn if_range_holds(req: &RequestHeader, resp: &ResponseHeader) -> bool {
     if !req.headers.contains_key(header::IF_RANGE) {
@@ -204,7 +204,7 @@ fn if_range_holds(req: &RequestHeader, resp: &ResponseHeader) -> bool {
     since == modified && is_strong
 }
 
-/// What a `Range` field asks of a representation of `length` bytes.
+/// Returns what a `Range` field asks of a representation of `length` bytes.
 fn requested(field: &[u8], length: usize, max_ranges: Option<usize>) -> RangeType {
     let Some(specs) = field
         .split_at_checked(b"bytes=".len())

@@ -55,11 +55,11 @@ pub(crate) use trailers::strip_trailers;
 
 use refusal::refusal;
 
-/// What a proxy deals with by name in a request.
+/// The fields of a request that a proxy deals with by name.
 const BY_NAME: Names = Names::HOP_BY_HOP.or(Names::FOR_THIS_PROXY);
 
-/// Whether a received request is like most: nothing in it can be refused on its way to an upstream, and it does not ask
-/// to leave HTTP.
+/// Returns whether a received request is like most: nothing in it can be refused on its way to an upstream, and it does
+/// not ask to leave HTTP.
 #[inline]
 pub(crate) fn is_plain(req: &RequestHeader) -> bool {
     let index = req.index();
@@ -194,7 +194,7 @@ fn extension(option: &[u8]) -> Option<HeaderName> {
     (!Names::only(&name).has_any(BY_NAME)).then_some(name)
 }
 
-/// Whether an Upgrade field may stay, together with its connection option.
+/// Returns whether an Upgrade field may stay, together with its connection option.
 fn keeps_upgrade(req: &RequestHeader, policy: H1UpgradePolicy, received: Version) -> bool {
     // RFC 9110 section 7.8: ignored in HTTP/1.0 and without the connection option; HTTP/2 has none.
     let offered = received == Version::HTTP_11
@@ -248,7 +248,7 @@ fn withdraw_upgrade(req: &mut RequestHeader) -> Result<()> {
     req.insert_header("Connection", rest)
 }
 
-/// Whether the client takes trailers: `TE: trailers`, in HTTP/1.1 backed by its connection option.
+/// Returns whether the client takes trailers: `TE: trailers`, in HTTP/1.1 backed by its connection option.
 fn accepts_trailers(headers: &HeaderMap, received: Version) -> bool {
     let named = || elements(headers, header::CONNECTION).any(|o| o.eq_ignore_ascii_case(b"te"));
     elements(headers, header::TE).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))

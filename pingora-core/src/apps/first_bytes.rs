@@ -10,7 +10,7 @@ use super::HttpServerApp;
 use crate::shutdown::ShutdownWatch;
 use crate::shutdown::Stage;
 
-/// How a shutdown treats clients that have not begun to ask.
+/// The treatment at a shutdown of clients that have not begun to ask.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Treatment {
     /// Those that have sent nothing are let go at once.

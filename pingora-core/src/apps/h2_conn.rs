@@ -85,7 +85,7 @@ where
     Some(Box::pin(Driver::new(conn, state, digest, shared)))
 }
 
-/// What the streams of a connection share. It belongs to the connection, so that to count who uses it touches
+/// The part that the streams of a connection share. It belongs to the connection, so that to count who uses it touches
 /// nothing that another worker does.
 struct Shared<A> {
     app: Arc<A>,
@@ -98,20 +98,20 @@ struct Driver<A> {
     digest: Arc<Digest>,
     shared: Arc<Shared<A>>,
     goodbye: Goodbye,
-    /// What the streams and the transport are told, and tell.
+    /// The state that the streams and the transport share.
     state: Arc<ConnState>,
     /// The task that the state wakes.
     waker: Option<Waker>,
     field_block: FieldBlock,
     malformed: u32,
-    /// How many requests may still come before the client is told to come anew; `None` for no limit.
+    /// The number of requests that may still come before the client is told to come anew; `None` for no limit.
     requests_left: Option<u32>,
-    /// How many came after it was told.
+    /// The number that came after it was told.
     late: u32,
     timer: Timer,
     idle: Idle,
     pings: Pings,
-    /// How the connection ends, once it does.
+    /// The end of the connection, once it has begun.
     end: Option<End>,
 }
 
@@ -120,11 +120,11 @@ struct Driver<A> {
 struct End {
     /// When it is looked at whether the client has done its part.
     due: Instant,
-    /// Whether the last word was said, so that nothing is waited for but that it goes out.
+    /// True if the last word was said, so that nothing is waited for but that it goes out.
     last: bool,
 }
 
-/// What tells the connection that the server stops.
+/// The way in which the connection learns that the server stops.
 enum Goodbye {
     /// The application's registry.
     Place(Registration),
@@ -147,7 +147,7 @@ struct FieldBlock {
     since: Option<Instant>,
 }
 
-/// Whether the client is still there.
+/// The PINGs that find out whether the client is still there.
 struct Pings {
     interval: Duration,
     ping_pong: Option<PingPong>,
@@ -286,7 +286,7 @@ where
         now
     }
 
-    /// What time brings. `Ready`: the connection is to be polled again.
+    /// Returns what time brings. `Ready`: the connection is to be polled again.
     fn poll_time(&mut self, cx: &mut Context<'_>) -> Poll<Time> {
         let ponged = self.pings.poll(cx);
         let has_streams = self.conn.has_streams();
@@ -329,7 +329,7 @@ where
     }
 }
 
-/// What the clock says about a connection.
+/// The time limits that a connection is over.
 enum Time {
     /// Something was done that the connection has to send.
     Again,
@@ -412,7 +412,7 @@ impl Pings {
         self.due = due_in(self.interval);
     }
 
-    /// Whether the client has answered.
+    /// Returns whether the client has answered.
     fn poll(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(ping_pong) = self.ping_pong.as_mut().filter(|_| self.asked) else {
             return false;

@@ -81,7 +81,7 @@ pub struct HttpServer<SV> {
     registry: Arc<Registry>,
     /// Options of the server.
     pub server_options: Option<HttpServerOptions>,
-    /// How HTTP/2 connections are set up.
+    /// The options of HTTP/2 connections.
     pub h2_options: Option<H2Options>,
 }
 
@@ -184,7 +184,7 @@ where
     }
 }
 
-/// Whether there is a request to answer.
+/// Returns whether there is a request to answer.
 async fn read_request(
     session: &mut Session,
     shutdown: &ShutdownWatch,

@@ -51,8 +51,8 @@ pub struct HttpServerOptions {
     /// Hand every connection to [`HttpServerApp::process_custom_session`].
     #[doc(hidden)]
     pub force_custom: bool,
-    /// How many requests may follow the first one on a connection; `None` for no limit. A client of HTTP/2 is told by
-    /// GOAWAY after the last one, and what it had sent before it could know is served.
+    /// The number of requests that may follow the first one on a connection; `None` for no limit. A client of HTTP/2 is
+    /// told by GOAWAY after the last one, and what it had sent before it could know is served.
     pub keepalive_request_limit: Option<u32>,
     /// The time for which an HTTP/2 connection without streams is kept; `None` for no limit. A server that faces the Internet sets
     /// [`H2_IDLE_TIMEOUT`] or less: a client that answers PINGs keeps its connection for ever otherwise.
@@ -60,8 +60,8 @@ pub struct HttpServerOptions {
     /// After how long an HTTP/2 client is asked whether it is still there, and how long it has to answer before
     /// the connection is closed: 60 s for `None`, never for zero.
     pub h2_ping_interval: Option<std::time::Duration>,
-    /// How long a tunnel of a proxy (an upgraded connection such as a WebSocket, or one of CONNECT) may carry no byte in
-    /// either direction before it is closed; `None` for no limit.
+    /// The time for which a tunnel of a proxy (an upgraded connection such as a WebSocket, or one of CONNECT) may carry
+    /// no byte in either direction before it is closed; `None` for no limit.
     pub tunnel_idle_timeout: Option<std::time::Duration>,
     /// Bytes of responses that may stand between the origins and the socket of an HTTP/2 connection, over all its
     /// streams: 1 MiB for `None`, at least 1. While the client takes nothing and there are more, no stream takes further ones.
@@ -85,7 +85,7 @@ pub trait HttpServerApp {
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream>;
 
-    /// How HTTP/2 connections are set up; `None` for the defaults.
+    /// Returns how HTTP/2 connections are set up; `None` for the defaults.
     fn h2_options(&self) -> Option<H2Options> {
         None
     }
@@ -111,7 +111,8 @@ pub trait HttpServerApp {
         None
     }
 
-    /// How long a client that has begun to send something may take for the rest of it once the server shuts down.
+    /// Returns how long a client that has begun to send something may take for the rest of it once the server shuts
+    /// down.
     #[doc(hidden)]
     fn shutdown_read_timeout(&self) -> std::time::Duration {
         LIMITS.client_shutdown_read
@@ -128,7 +129,7 @@ pub trait HttpServerApp {
     }
 }
 
-/// Whether the server is shutting down. The watch is a lock that all connections share, so that its value is
+/// Returns whether the server is shutting down. The watch is a lock that all connections share, so that its value is
 /// looked at only for the `first` request of a connection, and when it changed.
 #[doc(hidden)]
 pub fn shutting_down(shutdown: &ShutdownWatch, first: bool) -> bool {
@@ -138,7 +139,7 @@ pub fn shutting_down(shutdown: &ShutdownWatch, first: bool) -> bool {
     }
 }
 
-/// What goes with an HTTP/1.x connection from one request to the next.
+/// The settings that go with an HTTP/1.x connection from one request to the next.
 pub struct HttpPersistentSettings {
     keepalive: Option<u64>,
     reuses_remaining: Option<u32>,

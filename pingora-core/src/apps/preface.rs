@@ -11,13 +11,13 @@ use crate::protocols::tls::transport;
 use crate::protocols::{Stream, UniqueID, ALPN};
 use crate::shutdown::ShutdownWatch;
 
-/// What an HTTP/2 client sends first (RFC 9113 section 3.4).
+/// The bytes that an HTTP/2 client sends first (RFC 9113 section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Lengths at which a client that does not speak HTTP/2 is found out: most by their first byte, POST and PUT by
 /// the fourth, which no request can be shorter than.
 const LOOKS: [usize; 3] = [1, 4, PREFACE.len()];
 
-/// What is spoken on a connection.
+/// The protocol of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Protocol {
     Http1,
@@ -26,7 +26,7 @@ pub(super) enum Protocol {
     Custom,
 }
 
-/// What the client speaks: by the options, by what the TLS handshake agreed on, or by how it begins, which is
+/// Returns what the client speaks: by the options, by what the TLS handshake agreed on, or by how it begins, which is
 /// looked at without taking a byte. `None` when it is gone or does not begin.
 pub(super) async fn protocol<A>(
     app: &A,
@@ -74,7 +74,7 @@ where
     }
 }
 
-/// Whether the client begins with the preface; notes when its first byte is there.
+/// Returns whether the client begins with the preface; notes when its first byte is there.
 async fn begins_http2(stream: &mut Stream, seen: &AtomicBool) -> io::Result<bool> {
     let mut begin = [0; PREFACE.len()];
     for length in LOOKS {

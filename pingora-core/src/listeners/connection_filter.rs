@@ -8,7 +8,7 @@ use async_trait::async_trait;
 /// Decides which connections are served.
 #[async_trait]
 pub trait ConnectionFilter: Debug + Send + Sync {
-    /// Whether to serve a connection from this address, none for a Unix socket. It is closed
+    /// Returns whether to serve a connection from this address, none for a Unix socket. It is closed
     /// otherwise, with nothing read or written. Unless overridden all are served.
     async fn should_accept(&self, addr: Option<&SocketAddr>) -> bool {
         let _ = addr;

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 ///
 /// With the feature `connection_filter` the decision may be awaited.
 pub trait ConnectionFilter: Debug + Send + Sync {
-    /// Whether to serve a connection from this address. It is closed otherwise, with nothing read
+    /// Returns whether to serve a connection from this address. It is closed otherwise, with nothing read
     /// or written. Unless overridden all are served, as all over Unix sockets are.
     fn should_accept(&self, addr: &SocketAddr) -> bool {
         let _ = addr;

@@ -79,7 +79,7 @@ impl Entrance {
         }
     }
 
-    /// Whether all that connections need is to be registered.
+    /// Returns whether all that connections need is to be registered.
     pub(crate) fn is_plain(&self) -> bool {
         self.filter.is_none()
             && self.proxied.is_none()

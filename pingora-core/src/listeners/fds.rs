@@ -23,11 +23,11 @@ const TRAVELLER: &str = "\0with:";
 /// except for inherited ones that no listener has claimed.
 #[derive(Debug, Default)]
 pub struct Fds {
-    /// Of several sockets that share an address, the first is the one that listened first.
+    /// The sockets of each address; of several, the first is the one that listened first.
     by_bind: BTreeMap<String, Vec<RawFd>>,
     /// Files that go where the sockets go, by bind string.
     travellers: BTreeMap<String, RawFd>,
-    /// What a new process has too.
+    /// The sockets that a new process has too.
     handed_on: HashSet<RawFd>,
     /// Bind strings whose sockets a listener owns.
     owned: HashSet<String>,
@@ -57,7 +57,7 @@ impl Fds {
         self.by_bind.get(bind)?.first()
     }
 
-    /// Whether the table has no sockets.
+    /// Returns whether the table has no sockets.
     pub fn is_empty(&self) -> bool {
         self.by_bind.is_empty()
     }
@@ -89,7 +89,7 @@ impl Fds {
         self.by_bind.iter().filter_map(first)
     }
 
-    /// What a process of the original implementation knows nothing of: further sockets, and the files.
+    /// Returns what a process of the original implementation knows nothing of: further sockets, and the files.
     pub(crate) fn others(&self) -> impl Iterator<Item = (String, RawFd)> + '_ {
         let sockets = self.by_bind.iter().flat_map(|(bind, fds)| {
             let further = fds.iter().skip(1);
@@ -231,7 +231,7 @@ impl Fds {
         }
     }
 
-    /// Whether a new process has this socket too, and has not given it up.
+    /// Returns whether a new process has this socket too, and has not given it up.
     pub(crate) fn was_handed_on(&self, fd: RawFd) -> bool {
         self.handed_on.contains(&fd) && !is_given_up(&fd)
     }
@@ -253,7 +253,7 @@ impl Fds {
         self.upgrade = true;
     }
 
-    /// Whether an old process may still hold the addresses that this one wants.
+    /// Returns whether an old process may still hold the addresses that this one wants.
     pub(crate) fn is_upgrade(&self) -> bool {
         self.upgrade
     }

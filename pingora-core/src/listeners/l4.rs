@@ -19,7 +19,7 @@ use crate::protocols::TcpKeepalive;
 
 /// As many connections as the system lets wait to be accepted.
 const BACKLOG: i32 = 65535;
-/// How often, and how long apart, an address is tried that an old process may be about to leave.
+/// The number of tries, and the time between two, for an address that an old process may be about to leave.
 const RETRIES: usize = 30;
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -47,7 +47,7 @@ impl AsRef<str> for ServerAddress {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct TcpSocketOptions {
-    /// Whether an IPv6 socket takes no IPv4 connections (`IPV6_V6ONLY`); the system's default when
+    /// True if an IPv6 socket takes no IPv4 connections (`IPV6_V6ONLY`); the system's default when
     /// unset, and of no effect on an IPv4 one.
     pub ipv6_only: Option<bool>,
     /// TCP Fast Open (RFC 7413) with a queue of so many connections.
@@ -56,7 +56,7 @@ pub struct TcpSocketOptions {
     pub tcp_keepalive: Option<TcpKeepalive>,
     /// The differentiated services code point of packets sent, 0 to 63 (RFC 2474).
     pub dscp: Option<u8>,
-    /// Whether other sockets may listen on the same address (`SO_REUSEPORT`).
+    /// True if other sockets may listen on the same address (`SO_REUSEPORT`).
     pub so_reuseport: Option<bool>,
     /// The size of the send buffer in bytes.
     pub tcp_snd_buf: Option<usize>,
@@ -101,7 +101,7 @@ impl Listening {
         self.sockets().filter(move |socket| !handed_on(socket))
     }
 
-    /// Whether another process can come to have these sockets.
+    /// Returns whether another process can come to have these sockets.
     pub(super) fn can_be_handed_on(&self) -> bool {
         self.fds.is_some()
     }

@@ -44,7 +44,7 @@ pub use pre_tls::{PreTlsCallback, PreTlsProcess};
 pub use proxied::ProxyProtocol;
 
 pub(crate) use accept::{run as accept_connections, Pool};
-/// What the server says about accepting.
+/// The server's settings for accepting.
 pub(crate) mod accepting {
     pub(crate) use super::accept::Settings;
 }
@@ -259,7 +259,7 @@ impl Listeners {
         self.endpoints.iter().map(address).collect()
     }
 
-    /// What tells the addresses that the endpoints are bound to, once they are listened on.
+    /// Returns what tells the addresses that the endpoints are bound to, once they are listened on.
     pub fn bound_addresses(&self) -> BoundAddresses {
         self.bound.addresses()
     }

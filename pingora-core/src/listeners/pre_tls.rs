@@ -7,7 +7,7 @@ use pingora_error::Result;
 
 use crate::protocols::l4::stream::Stream as L4Stream;
 
-/// What is done with a connection before TLS, or before the application where there is no TLS, and after the PROXY
+/// The processing of a connection before TLS, or before the application where there is no TLS, and after the PROXY
 /// protocol ([`ListenerConfig::proxy_protocol`](super::ListenerConfig::proxy_protocol)) where there is that.
 #[async_trait]
 pub trait PreTlsProcess: Send + Sync {

@@ -64,7 +64,7 @@ impl ProxyProtocol {
         self
     }
 
-    /// Whether a connection from there begins with a header; `None` is a Unix socket.
+    /// Returns whether a connection from there begins with a header; `None` is a Unix socket.
     pub(super) fn trusts(&self, peer: Option<&SocketAddr>) -> bool {
         match peer {
             None => true,

@@ -17,7 +17,7 @@ use super::tls::digest::SslDigest;
 /// All that is known about a connection, layer by layer.
 #[derive(Clone, Debug, Default)]
 pub struct Digest {
-    /// What the TLS handshake agreed on; `None` on a plain connection.
+    /// The digest of the TLS handshake; `None` on a plain connection.
     pub ssl_digest: Option<Arc<SslDigest>>,
     /// When the layers were established, the lowest first; `None` for a layer that does not know.
     pub timing_digest: Vec<Option<TimingDigest>>,
@@ -40,9 +40,9 @@ pub trait ProtoDigest {
 pub struct TimingDigest {
     /// The time at which it was ready for use.
     pub established_ts: SystemTime,
-    /// How long its handshake took, where that was measured.
+    /// The time for which its handshake took, where that was measured.
     pub establishment_duration: Option<Duration>,
-    /// How long the handshake waited for a thread of the offload pool, where there is one.
+    /// The time for which the handshake waited for a thread of the offload pool, where there is one.
     pub offload_wait_duration: Option<Duration>,
 }
 

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::digest::{Digest, GetProxyDigest, GetSocketDigest, GetTimingDigest};
 use super::tls::{SslDigest, TlsRef, ALPN};
 
-/// What [`UniqueID::id`] returns: a file descriptor where the stream has one.
+/// The value that [`UniqueID::id`] returns: a file descriptor where the stream has one.
 pub type UniqueIDType = i32;
 
 /// A connection whose type was erased: what listeners hand to applications and connectors to clients.
@@ -30,7 +30,7 @@ pub trait UniqueID {
     fn id(&self) -> UniqueIDType;
 }
 
-/// What a layer knows about TLS; the defaults are those of a layer without it.
+/// The knowledge of a layer about TLS; the defaults are those of a layer without it.
 pub trait Ssl {
     /// The application protocol that the handshake selected (ALPN, RFC 7301), if it did.
     fn selected_alpn_proto(&self) -> Option<ALPN> {
@@ -42,7 +42,7 @@ pub trait Ssl {
         None
     }
 
-    /// What the handshake agreed on, or `None` on a plain connection.
+    /// Returns what the handshake agreed on, or `None` on a plain connection.
     fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
         None
     }
@@ -113,7 +113,7 @@ where
 }
 
 impl Digest {
-    /// What a connection knows of itself.
+    /// Returns what a connection knows of itself.
     pub(crate) fn of(connection: &dyn IO) -> Self {
         Digest {
             socket_digest: connection.get_socket_digest(),

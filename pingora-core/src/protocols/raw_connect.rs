@@ -12,7 +12,7 @@ pub use crate::connectors::tunnel::{connect, generate_connect_header};
 pub struct ProxyDigest {
     /// The head of the answer.
     pub response: Box<ResponseHeader>,
-    /// What the peer's [hook](crate::upstreams::peer::ProxyDigestUserDataHook) made of it.
+    /// The value that the peer's [hook](crate::upstreams::peer::ProxyDigestUserDataHook) made of it.
     pub user_data: Option<Box<dyn Any + Send + Sync>>,
 }
 

@@ -63,7 +63,7 @@ pub(super) fn start(conf: &ServerConf, upgrade: bool) -> Result<(), String> {
     }
 }
 
-/// How long the starting process waits for the daemon.
+/// Returns how long the starting process waits for the daemon.
 fn ready_timeout(conf: &ServerConf) -> Duration {
     match conf.daemon_wait_for_ready {
         true => conf
@@ -73,7 +73,7 @@ fn ready_timeout(conf: &ServerConf) -> Duration {
     }
 }
 
-/// How long the daemon's services may take until they listen.
+/// Returns how long the daemon's services may take until they listen.
 pub(super) fn notify_timeout(conf: &ServerConf) -> Duration {
     conf.daemon_notify_timeout_seconds
         .map_or(LIMITS.daemon_notify, |s| Duration::from_secs(s.get()))
@@ -124,7 +124,7 @@ fn wait(mut daemon: UnixStream, timeout: Duration) -> Result<(), String> {
     }
 }
 
-/// What a daemon needs, opened and looked up while its errors can still be seen.
+/// The needs of a daemon, opened and looked up while its errors can still be seen.
 struct Setup {
     output: File,
     errors: File,
@@ -261,7 +261,7 @@ fn open_pid_file(path: &Path, upgrade: bool) -> io::Result<(PathBuf, File)> {
     Ok((path, file))
 }
 
-/// Whether somebody else has locked a file; else this process has from now on, until the file is closed.
+/// Returns whether somebody else has locked a file; else this process has from now on, until the file is closed.
 fn is_locked(file: &File) -> bool {
     // SAFETY: flock takes two numbers and touches no memory of this process.
     let locked = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
@@ -284,7 +284,7 @@ pub(super) fn remove_pid_file() {
     }
 }
 
-/// Whether the process has another thread than the calling one, as far as the system tells.
+/// Returns whether the process has another thread than the calling one, as far as the system tells.
 fn other_threads() -> bool {
     std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() > 1)
 }

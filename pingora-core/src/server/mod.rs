@@ -58,15 +58,15 @@ pub use transfer_fd::wire;
 
 static UPGRADING: AtomicBool = AtomicBool::new(false);
 
-/// Whether this process has handed its listening sockets to a new one and shuts down for it.
+/// Returns whether this process has handed its listening sockets to a new one and shuts down for it.
 #[doc(hidden)]
 pub fn upgrading() -> bool {
     UPGRADING.load(Ordering::Acquire)
 }
 
-/// How [`Server::run`] is to run.
+/// The arguments of [`Server::run`].
 pub struct RunArgs {
-    /// What stops the server: the signals of the process by default.
+    /// The source of the signal that stops the server: the signals of the process by default.
     pub shutdown_signal: Box<dyn ShutdownSignalWatch>,
 }
 

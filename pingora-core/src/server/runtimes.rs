@@ -72,7 +72,7 @@ impl ServiceRuntime {
         &self.handles
     }
 
-    /// Whether no task is left but housekeeping of its own.
+    /// Returns whether no task is left but housekeeping of its own.
     pub(super) fn is_idle(&self) -> bool {
         self.handles.iter().all(|handle| {
             let housekeeping = housekeeping_tasks(handle);

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use tokio::signal::unix::{signal, Signal, SignalKind};
 
-/// How a server is to stop.
+/// The way a server stops.
 #[derive(Debug)]
 pub enum ShutdownSignal {
     /// Hand the listening sockets to a new process, then stop as for `GracefulTerminate`.
@@ -14,14 +14,14 @@ pub enum ShutdownSignal {
     FastShutdown,
 }
 
-/// What a server waits for before it stops.
+/// A source of the signal that stops a server.
 #[async_trait]
 pub trait ShutdownSignalWatch {
     /// Waits for the signal. It is asked once: a server that could not hand its sockets over ends all the same,
     /// unless the signals of the process stop it, as [`UnixShutdownSignalWatch`] says.
     async fn recv(&self) -> ShutdownSignal;
 
-    /// Whether the signals of the process mean what they mean to [`UnixShutdownSignalWatch`], so
+    /// Returns whether the signals of the process mean what they mean to [`UnixShutdownSignalWatch`], so
     /// that further ones may cut a graceful stop short.
     #[doc(hidden)]
     fn is_process_signals(&self) -> bool {

@@ -8,7 +8,7 @@ use super::{ServiceReadyNotifier, ServiceWithDependents};
 use crate::listeners::fds::ListenFds;
 use crate::shutdown::ShutdownWatch;
 
-/// What a background service does.
+/// The work of a background service.
 ///
 /// Override one of the two methods.
 #[async_trait]

@@ -108,8 +108,8 @@ impl<A> Service<A> {
         self.listeners.set_accept_strategy(strategy);
     }
 
-    /// What tells the addresses that the endpoints are bound to, once the service listens: with port 0, the port that
-    /// the system chose.
+    /// Returns what tells the addresses that the endpoints are bound to, once the service listens: with port 0, the
+    /// port that the system chose.
     ///
     /// ```no_run
     /// # use pingora_core::{apps::ServerApp, server::Server, services::listening::Service};
@@ -131,7 +131,7 @@ impl<A> Service<A> {
         self.listeners.bound_addresses()
     }
 
-    /// What the acceptors of the service do.
+    /// Returns what the acceptors of the service do.
     #[doc(hidden)]
     pub fn accept_counts(&self) -> AcceptCounts {
         self.counts.clone()

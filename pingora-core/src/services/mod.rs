@@ -21,7 +21,7 @@ pub use dependencies::ServiceHandle;
 /// Turns true when a service is ready.
 pub type ServiceReadyWatch = watch::Receiver<bool>;
 
-/// With which a service says that the services which depend on it may start.
+/// A handle by which a service says that the services which depend on it may start.
 ///
 /// Dropping it says so too: a service that ends, or that does not care, holds no other one up.
 pub struct ServiceReadyNotifier {
@@ -65,7 +65,7 @@ pub trait ServiceWithDependents: Send + Sync {
     /// The name of the service, for logs and threads.
     fn name(&self) -> &str;
 
-    /// How many worker threads the service wants; the configuration's number when unset.
+    /// Returns how many worker threads the service wants; the configuration's number when unset.
     fn threads(&self) -> Option<usize> {
         None
     }
@@ -124,7 +124,7 @@ pub trait Service: Sync + Send {
     /// The name of the service, for logs and threads.
     fn name(&self) -> &str;
 
-    /// How many worker threads the service wants; the configuration's number when unset.
+    /// Returns how many worker threads the service wants; the configuration's number when unset.
     fn threads(&self) -> Option<usize> {
         None
     }

@@ -23,7 +23,7 @@ use std::sync::{
     Mutex, MutexGuard,
 };
 
-/// How far the shutdown is.
+/// The stage of a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// No shutdown.
@@ -73,7 +73,7 @@ impl Registry {
         }
     }
 
-    /// Whether the shutdown has begun.
+    /// Returns whether the shutdown has begun.
     pub fn is_shutting_down(&self) -> bool {
         self.stage() != Stage::Running
     }
@@ -124,7 +124,7 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// Whether this is a place in `registry`.
+    /// Returns whether this is a place in `registry`.
     pub fn is_in(&self, registry: &Arc<Registry>) -> bool {
         Arc::ptr_eq(&self.registry, registry)
     }

@@ -77,7 +77,7 @@ pub struct ResolverOptions {
     pub ttl: Duration,
     /// The longest time that a look-up may take, 10 s by default.
     pub timeout: Duration,
-    /// Who is asked; the system by default.
+    /// The resolver that is asked; the system's by default.
     pub lookup: Arc<dyn Lookup>,
 }
 
@@ -106,7 +106,7 @@ struct Inner {
     /// Held by the look-up that others wait for, because nothing is known yet.
     first: tokio::sync::Mutex<()>,
     refreshing: AtomicBool,
-    /// What each worker has copied of the answer.
+    /// The copy of the answer that each worker has.
     workers: Slots<SpinMutex<Copied, Yield>>,
 }
 
@@ -219,7 +219,7 @@ impl Resolver {
         }
     }
 
-    /// What `read` makes of the addresses, if there are any. An answer that is due is asked for by a task.
+    /// Returns what `read` makes of the addresses, if there are any. An answer that is due is asked for by a task.
     fn known<T>(&self, read: impl FnOnce(&[SocketAddr]) -> T) -> Option<T> {
         let version = self.inner.version.load(Ordering::Acquire);
         if version == 0 {

@@ -43,7 +43,7 @@ impl BufRef {
         self.1
     }
 
-    /// Whether there are no bytes in it.
+    /// Returns whether there are no bytes in it.
     pub fn is_empty(&self) -> bool {
         self.1 == 0
     }

@@ -15,7 +15,7 @@ pub(crate) struct RangeBodyFilter {
     position: usize,
     /// The part of several that is being sent, or comes next.
     part: usize,
-    /// Whether the header of that part was sent.
+    /// True if the header of that part was sent.
     begun: bool,
 }
 
@@ -30,12 +30,13 @@ impl RangeBodyFilter {
         }
     }
 
-    /// Whether all bytes of the whole are sent as they are.
+    /// Returns whether all bytes of the whole are sent as they are.
     pub(crate) fn is_transparent(&self) -> bool {
         matches!(self.range, RangeType::None)
     }
 
-    /// Whether everything that is sent of the whole has passed, so that the rest need not be read for the client's sake.
+    /// Returns whether everything that is sent of the whole has passed, so that the rest need not be read for the
+    /// client's sake.
     pub(crate) fn is_satisfied(&self) -> bool {
         match &self.range {
             RangeType::None => false,

@@ -33,7 +33,7 @@ pub(crate) fn origin_form(req: &mut RequestHeader) -> Result<()> {
     }
 }
 
-/// Whether the target is in origin-form already.
+/// Returns whether the target is in origin-form already.
 #[inline]
 pub(super) fn is_origin_form(req: &RequestHeader) -> bool {
     req.raw_path().starts_with(b"/")
@@ -104,7 +104,7 @@ pub(crate) fn reconcile_host(req: &mut RequestHeader) -> Result<()> {
     req.insert_header("Host", "")
 }
 
-/// Whether there is a Host; an error unless it is the only one and well-formed.
+/// Returns whether there is a Host; an error unless it is the only one and well-formed.
 fn check_host(req: &RequestHeader) -> Result<bool> {
     if req.index().has_valid_host() {
         return Ok(true);

@@ -9,8 +9,8 @@ use pingora_http::{Names, RequestHeader};
 
 use super::refusal::refusal;
 
-/// Whether [`from_h2`] and what follows it have nothing to refuse in a request: it came over HTTP/2, which has checked
-/// all but what is looked at here.
+/// Returns whether [`from_h2`] and what follows it have nothing to refuse in a request: it came over HTTP/2, which has
+/// checked all but what is looked at here.
 pub(super) fn is_plain(req: &RequestHeader) -> bool {
     let scheme = req.uri.scheme_str().unwrap_or_default();
     req.version == Version::HTTP_2
@@ -123,7 +123,7 @@ fn one_length(req: &mut RequestHeader) -> Result<()> {
     }
 }
 
-/// Whether the request is of gRPC, which works with trailers only.
+/// Returns whether the request is of gRPC, which works with trailers only.
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     let content_type = headers.get(header::CONTENT_TYPE);
     content_type.is_some_and(|t| {

@@ -7,7 +7,7 @@ use pingora_http::RequestHeader;
 
 use super::refusal::refusal;
 
-/// Whether the request asks this proxy to answer in the place of the origin.
+/// Returns whether the request asks this proxy to answer in the place of the origin.
 ///
 /// # Errors
 /// `InvalidHTTPHeader` of the downstream when Max-Forwards is no number, or stands there more than once: it can be
@@ -29,8 +29,8 @@ pub(crate) fn count_hop(req: &mut RequestHeader) -> Result<()> {
     }
 }
 
-/// How often the request may still be passed on; `None` for as often as needed. The field means nothing to other
-/// methods.
+/// Returns how often the request may still be passed on; `None` for as often as needed. The field means nothing to
+/// other methods.
 #[inline]
 fn hops_left(req: &RequestHeader) -> Result<Option<u64>> {
     match req.method {

@@ -19,7 +19,7 @@ pub(crate) enum Asked {
     Other,
 }
 
-/// What an extended CONNECT asks for; `None` for any other request.
+/// Returns what an extended CONNECT asks for; `None` for any other request.
 pub(crate) fn asked(req: &RequestHeader) -> Option<Asked> {
     let protocol = req.extensions.get::<h2::ext::Protocol>()?;
     match req.method == Method::CONNECT {
@@ -61,8 +61,8 @@ fn key() -> String {
     BASE64_STANDARD.encode(bits.to_ne_bytes())
 }
 
-/// What Sec-WebSocket-Accept has to be in the answer to a handshake (RFC 6455 section 4.2.2); `None` for a request
-/// that has no key.
+/// Returns what Sec-WebSocket-Accept has to be in the answer to a handshake (RFC 6455 section 4.2.2); `None` for a
+/// request that has no key.
 pub(crate) fn accept(req: &RequestHeader) -> Option<HeaderValue> {
     let key = req.headers.get(header::SEC_WEBSOCKET_KEY)?;
     let mut hash = Sha1::new();
@@ -71,7 +71,7 @@ pub(crate) fn accept(req: &RequestHeader) -> Option<HeaderValue> {
     HeaderValue::try_from(BASE64_STANDARD.encode(hash.finalize())).ok()
 }
 
-/// Whether an origin has understood the handshake whose answer has to be `accept`.
+/// Returns whether an origin has understood the handshake whose answer has to be `accept`.
 pub(crate) fn is_accepted(resp: &ResponseHeader, accept: &HeaderValue) -> bool {
     let mut accepts = resp.headers.get_all(header::SEC_WEBSOCKET_ACCEPT).iter();
     let first = accepts.next().map(|value| value.as_bytes().trim_ascii());

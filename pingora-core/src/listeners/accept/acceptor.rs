@@ -18,14 +18,14 @@ use crate::protocols::l4::stream::Stream as L4Stream;
 
 /// Connections that are accepted in a row before others of the thread have their turn.
 pub(super) const BATCH: usize = 32;
-/// How long to wait when the process can open no more files.
+/// The time for which to wait when the process can open no more files.
 pub(super) const PAUSE: Duration = Duration::from_millis(100);
-/// How often at most that is told.
+/// The shortest time between two of these lines.
 const TELL: Duration = Duration::from_secs(1);
-/// How long a socket that takes no more connections must stay quiet until it is closed: about the
+/// The time for which a socket that takes no more connections must stay quiet until it is closed: about the
 /// time that a handshake under way may still need.
 const QUIET: Duration = Duration::from_millis(20);
-/// How often it may fail to.
+/// The number of times it may fail to.
 const QUIET_TRIES: usize = 25;
 
 /// A connection that is registered with no reactor yet.
@@ -49,7 +49,7 @@ impl Accepted {
     }
 }
 
-/// What a connection is made to, as a future that serves it.
+/// A maker of the future that serves a connection.
 pub(crate) trait Connect: Send + Sync + 'static {
     /// The future.
     type Served: Future<Output = ()> + Send + 'static;
@@ -70,7 +70,7 @@ where
     }
 }
 
-/// What the acceptors of an endpoint share.
+/// The part that the acceptors of an endpoint share.
 pub(super) struct Acceptor<F> {
     pub(super) listening: Listening,
     pub(super) pool: Arc<Pool>,
@@ -193,7 +193,7 @@ impl<F: Connect> Acceptor<F> {
     }
 }
 
-/// Whether an error concerns one connection and not the socket: the next one may be accepted.
+/// Returns whether an error concerns one connection and not the socket: the next one may be accepted.
 fn concerns_one(e: &io::Error) -> bool {
     // accept(2): errors of the network that are already pending on the new connection come up here.
     matches!(

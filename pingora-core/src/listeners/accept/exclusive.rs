@@ -101,7 +101,7 @@ impl Drop for Threads {
     }
 }
 
-/// What a thread has.
+/// The state of a thread.
 struct Waiting<F> {
     epoll: Epoll,
     acceptor: Arc<Acceptor<F>>,

@@ -66,13 +66,13 @@ fn lock<F>(acceptor: &Acceptor<F>) -> Result<FileLock, String> {
     })
 }
 
-/// How many files the process may have open.
+/// Returns how many files the process may have open.
 fn open_files() -> usize {
     let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
     usize::try_from(soft).unwrap_or(usize::MAX)
 }
 
-/// What a worker needs to take its turns.
+/// The state of a worker that takes its turns.
 struct Turns<F> {
     acceptor: Arc<Acceptor<F>>,
     worker: usize,

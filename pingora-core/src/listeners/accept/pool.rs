@@ -11,7 +11,7 @@ use crate::worker::Workers;
 /// The workers of a service, and how many connections each of them has.
 pub(crate) struct Pool {
     slots: Box<[Slot]>,
-    /// Whether all slots stand for the same runtime, which spreads its tasks by itself.
+    /// True if all slots stand for the same runtime, which spreads its tasks by itself.
     one_runtime: bool,
     turn: AtomicUsize,
 }
@@ -25,7 +25,7 @@ struct Slot {
     counts: Counts,
 }
 
-/// Who is to have a connection.
+/// The worker that is to have a connection.
 #[derive(Clone, Copy)]
 pub(super) enum To {
     /// The worker with the fewest.
@@ -55,7 +55,7 @@ impl Pool {
         })
     }
 
-    /// How many workers there are.
+    /// Returns how many workers there are.
     pub(crate) fn len(&self) -> usize {
         self.slots.len()
     }
@@ -90,12 +90,12 @@ impl Pool {
             .unwrap_or(0)
     }
 
-    /// How many connections a worker that may have so many can take.
+    /// Returns how many connections a worker that may have so many can take.
     pub(super) fn free(&self, slot: usize, limit: usize) -> usize {
         limit.saturating_sub(self.live(slot))
     }
 
-    /// Whether a worker that may have so many connections should accept one more: at least an eighth of them
+    /// Returns whether a worker that may have so many connections should accept one more: at least an eighth of them
     /// is free, or at least one where no other worker has that much.
     pub(super) fn has_room(&self, slot: usize, limit: usize) -> bool {
         let free = |slot| self.free(slot, limit);
@@ -137,7 +137,7 @@ impl Drop for Place {
     }
 }
 
-/// What the acceptors of a worker did.
+/// The counters of a worker's acceptors.
 #[derive(Default)]
 pub(super) struct Counts {
     woken: AtomicU64,
@@ -166,17 +166,17 @@ impl Counts {
     }
 }
 
-/// What the acceptors of one worker did since the service started.
+/// The counts of one worker's acceptors since the service started.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WorkerCounts {
-    /// How often they were woken.
+    /// The number of times they were woken.
     pub woken: u64,
-    /// How often of these they found no connection.
+    /// The number of these at which they found no connection.
     pub idle: u64,
     /// Connections that they accepted.
     pub accepted: u64,
-    /// How often the system refused to accept.
+    /// The number of times the system refused to accept.
     pub failed: u64,
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::LIMITS;
 
-/// How the connections of an endpoint come to the workers.
+/// The way in which the connections of an endpoint come to the workers.
 ///
 /// Workers are the threads of a service. With `work_stealing` these are the threads of one runtime, and a
 /// strategy only says how many acceptors there are and what wakes them: a connection belongs to none of the
@@ -73,16 +73,16 @@ impl FromStr for AcceptStrategy {
     }
 }
 
-/// What the server's settings say about accepting.
+/// The server's settings for accepting.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
     /// For endpoints that choose none.
     pub(crate) strategy: AcceptStrategy,
-    /// How long a worker waits until it tries for the accept mutex again.
+    /// The time for which a worker waits until it tries for the accept mutex again.
     pub(crate) mutex_delay: Duration,
     /// The connections of one worker at most where it accepts by turns.
     pub(crate) worker_connections: Option<usize>,
-    /// How long a handshake that has begun may take at a shutdown.
+    /// The time that a handshake that has begun may take at a shutdown.
     pub(crate) shutdown_timeout: Duration,
 }
 

@@ -152,8 +152,8 @@ pub trait HttpModuleBuilder {
     /// The module for a new request.
     fn init(&self) -> Module;
 
-    /// How to make a module that does nothing unless a request asks for it by [`HttpModuleCtx::get_mut`], so that
-    /// it need not be made for those that do not.
+    /// Returns how to make a module that does nothing unless a request asks for it by [`HttpModuleCtx::get_mut`], so
+    /// that it need not be made for those that do not.
     #[doc(hidden)]
     fn dormant(&self) -> Option<fn() -> Module> {
         None
@@ -215,7 +215,7 @@ pub struct HttpModuleCtx {
 #[derive(Clone, Copy)]
 struct Pending {
     module: u8,
-    /// Whether the chunk was the last one.
+    /// True if the chunk was the last one.
     end: bool,
 }
 
@@ -236,7 +236,7 @@ impl HttpModuleCtx {
         }
     }
 
-    /// Whether all modules are dormant, so that no filter does anything.
+    /// Returns whether all modules are dormant, so that no filter does anything.
     #[doc(hidden)]
     #[inline]
     pub fn is_dormant(&mut self) -> bool {
@@ -373,7 +373,7 @@ impl HttpModuleCtx {
         Ok(end)
     }
 
-    /// Whether a module has more of the last chunk of the response body.
+    /// Returns whether a module has more of the last chunk of the response body.
     #[doc(hidden)]
     #[inline]
     pub fn is_pending(&self) -> bool {

@@ -42,12 +42,12 @@ impl FixedBuffer {
         self.kept.clear();
     }
 
-    /// Whether nothing is kept.
+    /// Returns whether nothing is kept.
     pub fn is_empty(&self) -> bool {
         self.kept.is_empty()
     }
 
-    /// Whether the body was too large to be kept.
+    /// Returns whether the body was too large to be kept.
     pub fn is_truncated(&self) -> bool {
         self.truncated
     }

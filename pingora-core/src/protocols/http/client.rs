@@ -108,7 +108,7 @@ impl<S: Session> HttpSession<S> {
         }
     }
 
-    /// How long the upstream may be silent.
+    /// Sets how long the upstream may be silent.
     pub fn set_read_timeout(&mut self, timeout: Option<Duration>) {
         match self {
             HttpSession::H1(s) => s.read_timeout = timeout,
@@ -117,7 +117,7 @@ impl<S: Session> HttpSession<S> {
         }
     }
 
-    /// How long the upstream may take nothing of the request.
+    /// Sets how long the upstream may take nothing of the request.
     pub fn set_write_timeout(&mut self, timeout: Option<Duration>) {
         match self {
             HttpSession::H1(s) => s.write_timeout = timeout,
@@ -150,7 +150,7 @@ impl<S: Session> HttpSession<S> {
         }
     }
 
-    /// Whether the whole response is read.
+    /// Returns whether the whole response is read.
     pub fn response_done(&mut self) -> bool {
         match self {
             HttpSession::H1(s) => s.is_body_done(),
@@ -199,7 +199,7 @@ impl<S: Session> HttpSession<S> {
         }
     }
 
-    /// What is known of the connection, to add to it.
+    /// Returns what is known of the connection, to add to it.
     pub fn digest_mut(&mut self) -> Option<&mut Digest> {
         match self {
             HttpSession::H1(s) => Some(s.digest_mut()),

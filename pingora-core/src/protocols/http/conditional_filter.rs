@@ -6,7 +6,7 @@ use httpdate::HttpDate;
 use pingora_error::{ErrorType, OkOrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 
-/// Whether `req` is answered by a 304 in place of `resp`, which is what it would get without its
+/// Returns whether `req` is answered by a 304 in place of `resp`, which is what it would get without its
 /// preconditions.
 ///
 /// That is so for GET and HEAD and a successful `resp` (RFC 9110 13.2.1) if `If-None-Match` names
@@ -32,7 +32,7 @@ pub fn not_modified_filter(req: &RequestHeader, resp: &ResponseHeader) -> bool {
     matches!((since, modified), (Ok(Some(since)), Ok(Some(modified))) if modified <= since)
 }
 
-/// Whether `input_etag_header`, a list of entity tags or `*`, has one that matches `target_etag`
+/// Returns whether `input_etag_header`, a list of entity tags or `*`, has one that matches `target_etag`
 /// by weak comparison (RFC 9110 8.8.3.2).
 ///
 /// An empty target has no tag and matches only `*`.

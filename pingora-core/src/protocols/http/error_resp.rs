@@ -25,7 +25,7 @@ pub static HTTP_502_RESPONSE: Lazy<ResponseHeader> =
 /// The example date of RFC 9110 5.6.7, which nobody takes for a real one.
 const PLACEHOLDER: HeaderValue = HeaderValue::from_static("Sun, 06 Nov 1994 08:49:37 GMT");
 
-/// What the `Server` field says, if it was chosen.
+/// The value of the `Server` field, if it was chosen.
 static NAME: OnceLock<Option<&'static str>> = OnceLock::new();
 
 /// Chooses what the `Server` field of responses that the proxy itself makes says in this process; `None` leaves it out.

@@ -47,7 +47,7 @@ pub enum HttpTask {
 }
 
 impl HttpTask {
-    /// Whether no further step follows this one.
+    /// Returns whether no further step follows this one.
     pub fn is_end(&self) -> bool {
         match self {
             HttpTask::Header(_, end) | HttpTask::Body(_, end) | HttpTask::UpgradedBody(_, end) => {

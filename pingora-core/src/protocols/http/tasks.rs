@@ -19,7 +19,7 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// Whether an error waits to be told.
+    /// Returns whether an error waits to be told.
     pub(crate) fn has_failed(&self) -> bool {
         self.error.is_some()
     }

@@ -3,7 +3,7 @@
 use http::header::{HeaderMap, HeaderName};
 use pingora_http::FieldRules;
 
-/// Whether a field of this name is sent behind a body.
+/// Returns whether a field of this name is sent behind a body.
 pub(crate) fn may_be_sent(name: &HeaderName) -> bool {
     !FieldRules::of(name).has_any(FieldRules::NOT_IN_TRAILERS)
 }

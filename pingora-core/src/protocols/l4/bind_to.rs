@@ -46,12 +46,12 @@ impl BindTo {
         self.port_range
     }
 
-    /// Whether to go on without the port range when it has no free port or the system knows no ranges.
+    /// Sets whether to go on without the port range when it has no free port or the system knows no ranges.
     pub fn set_fallback(&mut self, fallback: bool) {
         self.fallback = fallback;
     }
 
-    /// Whether there is a port range that connecting may go on without.
+    /// Returns whether there is a port range that connecting may go on without.
     pub fn will_fallback(&self) -> bool {
         self.fallback && self.port_range.is_some()
     }

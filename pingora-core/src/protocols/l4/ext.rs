@@ -318,9 +318,9 @@ pub struct TcpKeepalive {
     pub idle: Duration,
     /// The time between probes; whole seconds.
     pub interval: Duration,
-    /// How many probes without an answer end the connection.
+    /// The number of probes without an answer that end the connection.
     pub count: usize,
-    /// How long sent data may stay unacknowledged before the connection ends (`TCP_USER_TIMEOUT`, RFC
+    /// The time for which sent data may stay unacknowledged before the connection ends (`TCP_USER_TIMEOUT`, RFC
     /// 5482); whole milliseconds, zero for the system's default.
     #[cfg(target_os = "linux")]
     pub user_timeout: Duration,
@@ -407,7 +407,7 @@ pub(crate) fn start_connect(
     })
 }
 
-/// What failed before `connect`; `None` stands for `connect` itself.
+/// The step that failed before `connect`; `None` stands for `connect` itself.
 enum Cause {
     Setup(ErrorType, String),
     Tweak(Box<Error>),
@@ -499,7 +499,7 @@ pub async fn connect_uds(path: &Path) -> Result<UnixStream> {
     })
 }
 
-/// Whether bytes lie in the receive queue of a socket, those included that no reactor has reported yet.
+/// Returns whether bytes lie in the receive queue of a socket, those included that no reactor has reported yet.
 pub(crate) fn has_unread(fd: RawFd) -> bool {
     let mut byte = [MaybeUninit::<u8>::uninit()];
     let peeked = with_socket(fd, |socket| {
@@ -508,7 +508,7 @@ pub(crate) fn has_unread(fd: RawFd) -> bool {
     peeked.is_some_and(|n| n > 0)
 }
 
-/// Whether both directions of a connection have ended: by a reset, or because a Unix socket was closed.
+/// Returns whether both directions of a connection have ended: by a reset, or because a Unix socket was closed.
 pub(crate) fn is_hung_up(fd: RawFd) -> bool {
     let mut asked = libc::pollfd {
         fd,
@@ -520,7 +520,7 @@ pub(crate) fn is_hung_up(fd: RawFd) -> bool {
     found > 0 && asked.revents & (libc::POLLHUP | libc::POLLERR) != 0
 }
 
-/// What `f` says of the socket `fd`; `None` when it fails, as it does for what is no open socket.
+/// Returns what `f` says of the socket `fd`; `None` when it fails, as it does for what is no open socket.
 fn with_socket<T>(fd: RawFd, f: impl FnOnce(SockRef<'_>) -> io::Result<T>) -> Option<T> {
     if fd < 0 {
         return None;

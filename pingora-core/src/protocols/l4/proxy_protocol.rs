@@ -16,10 +16,10 @@ const V1_MAX: usize = 107;
 const V1_MIN: usize = 15;
 /// The beginning of version 2.
 const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
-/// What goes before the addresses in version 2: the beginning, the command, the family, the length.
+/// The bytes before the addresses in version 2: the beginning, the command, the family, the length.
 const V2_MIN: usize = V2.len() + 4;
 
-/// What a header says of its connection.
+/// The addresses in a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Header {
     /// The load balancer speaks for itself (LOCAL), or does not know for whom (UNKNOWN), or for a client without an
@@ -34,12 +34,12 @@ pub enum Header {
     },
 }
 
-/// How far a header has been read.
+/// The progress of reading a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed {
     /// It is complete.
     Complete {
-        /// What it says.
+        /// The header itself.
         header: Header,
         /// The number of its bytes; what follows is the connection's own.
         length: usize,
@@ -79,7 +79,7 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, InvalidHeader> {
     Err(InvalidHeader("the connection does not begin with one"))
 }
 
-/// Whether one of them begins with the other.
+/// Returns whether one of them begins with the other.
 fn begins(bytes: &[u8], with: &[u8]) -> bool {
     bytes.iter().zip(with).all(|(a, b)| a == b)
 }

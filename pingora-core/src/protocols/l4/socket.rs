@@ -68,7 +68,7 @@ impl SocketAddr {
     }
 }
 
-/// What makes a Unix address equal to another: its kind, and its path or name.
+/// Returns what makes a Unix address equal to another: its kind, and its path or name.
 fn unix_name(addr: &UnixAddr) -> (u8, &[u8]) {
     if let Some(path) = addr.as_pathname() {
         return (2, path.as_os_str().as_bytes());

@@ -34,10 +34,10 @@ use crate::protocols::{
 use raw::RawStream;
 use records::Records;
 
-/// How many bytes a small read asks the system for, unless [`L4BufferSettings`] say otherwise.
+/// The number of bytes that a small read asks the system for, unless [`L4BufferSettings`] say otherwise.
 pub const DEFAULT_L4_READ_BUFFER_SIZE: usize = 64 * 1024;
 
-/// How many bytes of small writes are collected before they are sent, unless [`L4BufferSettings`] say
+/// The number of bytes of small writes that are collected before they are sent, unless [`L4BufferSettings`] say
 /// otherwise: about what fits in one packet.
 pub const DEFAULT_L4_WRITE_BUFFER_SIZE: usize = 1460;
 
@@ -143,7 +143,7 @@ impl Pending {
     }
 }
 
-/// How long one direction has waited, in nanoseconds; looks at the clock only when it begins or ends to wait.
+/// The time that one direction has waited, in nanoseconds; looks at the clock only when it begins or ends to wait.
 #[derive(Debug, Default)]
 struct Waiting {
     /// On the clock of [`uptime`]; 0 while it does not wait.
@@ -174,7 +174,7 @@ impl Waiting {
 }
 
 thread_local! {
-    /// What small reads of this thread read into. Taken and put back, because a virtual socket may read
+    /// The buffer of small reads on this thread. Taken and put back, because a virtual socket may read
     /// from another stream while it is read from.
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
@@ -204,9 +204,9 @@ pub struct Stream {
     /// [`set_rx_timestamp`](Stream::set_rx_timestamp) was called before.
     pub rx_ts: Option<SystemTime>,
     rx_ts_wanted: bool,
-    /// Whether what is read is TLS, whose records are followed.
+    /// True if what is read is TLS, whose records are followed.
     follows_records: bool,
-    /// Whether a read is more than a read: one of the two above.
+    /// True if a read is more than a read: one of the two above.
     special: bool,
     records: Records,
 }
@@ -349,13 +349,13 @@ impl Stream {
         self.special = true;
     }
 
-    /// Whether the peer has sent something that no read has brought: it lies in the receive queue, or here, or is a
-    /// part of a TLS record, of which the library shows nothing until it has the rest.
+    /// Returns whether the peer has sent something that no read has brought: it lies in the receive queue, or here, or
+    /// is a part of a TLS record, of which the library shows nothing until it has the rest.
     pub(crate) fn has_more(&self) -> bool {
         !self.unread.is_empty() || self.records.is_within() || has_unread(self.raw.as_raw_fd())
     }
 
-    /// Whether the last read ended within a TLS record.
+    /// Returns whether the last read ended within a TLS record.
     pub(crate) fn is_within_record(&self) -> bool {
         self.records.is_within()
     }
@@ -367,7 +367,7 @@ impl Stream {
         }
     }
 
-    /// Whether bytes came, or the end, while nobody was reading: by what the reactor knows, without a lock or
+    /// Returns whether bytes came, or the end, while nobody was reading: by what the reactor knows, without a lock or
     /// a waker, and without a system call while it knows of nothing. `None` where only a read can tell.
     pub(crate) fn probe(&self) -> Option<Poll<io::Result<usize>>> {
         if !self.unread.is_empty() {
@@ -391,7 +391,7 @@ impl Stream {
         self.read_waiting.note(poll)
     }
 
-    /// Whether it is closed by being dropped.
+    /// Returns whether it is closed by being dropped.
     pub(crate) fn is_socket(&self) -> bool {
         self.raw.is_socket()
     }
@@ -483,7 +483,7 @@ impl Stream {
         Ok(&self.unread.bytes()[..n])
     }
 
-    /// What is in memory of what was received, and was not taken yet.
+    /// Returns what is in memory of what was received, and was not taken yet.
     pub(crate) fn peeked(&self) -> &[u8] {
         self.unread.bytes()
     }

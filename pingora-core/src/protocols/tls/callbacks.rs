@@ -12,7 +12,7 @@ use super::TlsRef;
 pub type HandshakeCompleteHook =
     Arc<dyn Fn(&TlsRef) -> Option<Arc<dyn Any + Send + Sync>> + Send + Sync>;
 
-/// What to do in the course of a TLS handshake with a client.
+/// The callbacks of a TLS handshake with a client.
 #[async_trait]
 pub trait TlsAccept {
     /// Called when the client has said which name it wants, to choose a certificate for it. Unless

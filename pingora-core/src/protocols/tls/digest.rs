@@ -4,7 +4,7 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// What a TLS handshake agreed on, and who the other side is.
+/// The result of a TLS handshake: parameters, and the other side's certificate.
 #[derive(Clone, Debug)]
 pub struct SslDigest {
     /// The cipher suite's name.
@@ -17,7 +17,7 @@ pub struct SslDigest {
     pub serial_number: Option<String>,
     /// A hash of the peer's certificate, empty without one.
     pub cert_digest: Vec<u8>,
-    /// What the user's handshake callback returned.
+    /// The value that the user's handshake callback returned.
     pub extension: SslDigestExtension,
 }
 

@@ -8,7 +8,7 @@ use super::{CaType, HandshakeCompleteHook, ALPN};
 use crate::protocols::l4::socket::SocketAddr;
 use crate::utils::tls::CertKey;
 
-/// What a client is configured with once.
+/// The options that a client is configured with once.
 #[allow(dead_code)] // Not asked by the backend that never does a handshake.
 #[derive(Default)]
 pub(crate) struct ClientOptions {
@@ -20,7 +20,7 @@ pub(crate) struct ClientOptions {
     pub(crate) debug_ssl_keylog: bool,
 }
 
-/// What a client's handshake with one server depends on.
+/// The options of a client's handshake with one server.
 #[allow(dead_code)] // As above.
 pub(crate) struct Handshake<'a> {
     pub(crate) address: &'a SocketAddr,

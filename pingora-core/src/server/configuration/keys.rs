@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::yaml::{quoted, Node, Plain};
 use super::MAX_THREADS;
 
-/// What may stand for a key.
+/// The values that a key may have.
 enum Kind {
     Bool,
     /// A whole number of at least so much.
@@ -267,7 +267,7 @@ pub(super) fn likely_meant(key: &str) -> Option<&'static str> {
         .map(|(_, known)| known)
 }
 
-/// How many letters must be changed, added or removed to make `a` into `b` (Levenshtein).
+/// Returns how many letters must be changed, added or removed to make `a` into `b` (Levenshtein).
 fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.bytes().enumerate() {

@@ -27,7 +27,7 @@ use crate::listeners::{accepting, AcceptStrategy};
 /// The most threads that a service may have; tokio tells no more apart.
 pub(crate) const MAX_THREADS: usize = u16::MAX as usize;
 
-/// What happens to requests that reach the server while it shuts down.
+/// The treatment of requests that reach the server while it shuts down.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ShutdownPolicy {
@@ -47,7 +47,7 @@ pub enum ShutdownPolicy {
 pub struct ServerConf {
     /// Version of the settings format: 1.
     pub version: usize,
-    /// Whether to leave the terminal and run in the background.
+    /// True if to leave the terminal and run in the background.
     pub daemon: bool,
     /// The file to which a daemon's standard error is appended; none discards it.
     pub error_log: Option<String>,
@@ -66,7 +66,7 @@ pub struct ServerConf {
     pub threads: usize,
     /// Tasks that accept connections on one listening socket, where the workers share it (`shared`); 0 acts as 1.
     pub listener_tasks_per_fd: usize,
-    /// Whether idle workers of a service take over tasks from busy ones. Without it every
+    /// True if idle workers of a service take over tasks from busy ones. Without it every
     /// connection stays on one worker, and workers share nothing.
     pub work_stealing: bool,
     /// Tokio's alternative timer; needs `--cfg tokio_unstable` and work stealing.
@@ -92,12 +92,12 @@ pub struct ServerConf {
     pub downstream_tls_offload_threadpools: Option<usize>,
     /// Threads of each of those pools.
     pub downstream_tls_offload_thread_per_pool: Option<usize>,
-    /// Whether TLS keys of upstream connections are written to the file that the environment
+    /// True if TLS keys of upstream connections are written to the file that the environment
     /// variable `SSLKEYLOGFILE` names.
     pub upstream_debug_ssl_keylog: bool,
-    /// How often a request may be sent to an upstream, the first time included.
+    /// The number of times that a request may be sent to an upstream, the first included.
     pub max_retries: usize,
-    /// How often, 1 s apart, each side of an upgrade tries to reach the other: 5 when unset.
+    /// The number of times, 1 s apart, that each side of an upgrade tries to reach the other: 5 when unset.
     pub upgrade_sock_connect_accept_max_retries: Option<usize>,
     /// Threads for blocking work, at most, in each runtime: 512 when unset.
     pub max_blocking_threads: Option<usize>,
@@ -105,7 +105,7 @@ pub struct ServerConf {
     pub blocking_threads_ttl_seconds: Option<u64>,
     /// Timeouts longer than so many seconds use tokio's timer; none never does.
     pub fast_timeout_to_tokio_threshold_seconds: Option<u64>,
-    /// Whether runtimes measure how long polls take; needs `--cfg tokio_unstable`.
+    /// True if runtimes measure how long polls take; needs `--cfg tokio_unstable`.
     pub runtime_metrics_poll_time_histogram: bool,
     /// The scale of that histogram's buckets.
     pub runtime_metrics_poll_time_histogram_scale: Option<RuntimeMetricsPollTimeHistogramScale>,
@@ -113,14 +113,14 @@ pub struct ServerConf {
     pub runtime_metrics_poll_time_histogram_resolution_micros: Option<u64>,
     /// The number of its buckets, 1 to 1,024.
     pub runtime_metrics_poll_time_histogram_buckets: Option<usize>,
-    /// Whether the command that starts a daemon returns only when all its services listen.
+    /// True if the command that starts a daemon returns only when all its services listen.
     pub daemon_wait_for_ready: bool,
     /// Seconds that this command waits at most: 600 when unset.
     pub daemon_ready_timeout_seconds: Option<NonZeroU64>,
     /// Seconds after which the daemon itself reports that its services are not ready: 60 when
     /// unset.
     pub daemon_notify_timeout_seconds: Option<NonZeroU64>,
-    /// What happens to requests that arrive while the server shuts down.
+    /// The treatment of requests that arrive while the server shuts down.
     pub shutdown_policy: ShutdownPolicy,
     /// Seconds that a client gets, once a shutdown began, to complete a request head, or a TLS
     /// handshake, of which a part had arrived; under the policy `strict` an idle connection is kept for as long.
@@ -128,7 +128,7 @@ pub struct ServerConf {
     /// Seconds that idle connections stay open, for one more request each, after a shutdown
     /// began: when unset 0 for a stop and 5 for a graceful upgrade.
     pub shutdown_drain_seconds: Option<u64>,
-    /// How connections come to the workers, at endpoints that choose no strategy of their own.
+    /// The way connections come to the workers, at endpoints that choose no strategy of their own.
     pub accept_strategy: AcceptStrategy,
     /// Milliseconds after which a worker tries for the accept mutex again, where workers accept by turns
     /// (`mutex`).
@@ -332,7 +332,7 @@ impl ServerConf {
         }
     }
 
-    /// How the endpoints of services accept connections.
+    /// Returns how the endpoints of services accept connections.
     pub(crate) fn accepting(&self) -> accepting::Settings {
         accepting::Settings {
             strategy: self.accept_strategy,

@@ -21,7 +21,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use super::wire::{self, Message, Sent};
 use crate::server::users;
 
-/// How long the two processes try to meet.
+/// The retries of two processes that try to meet.
 #[derive(Debug, Clone)]
 pub(crate) struct Patience {
     /// Tries after the first one.
@@ -75,7 +75,7 @@ impl Trust {
         Trust { own, other }
     }
 
-    /// Whether a process or a file of this user is believed.
+    /// Returns whether a process or a file of this user is believed.
     pub(super) fn covers(&self, uid: u32) -> bool {
         uid == 0 || uid == self.own || Some(uid) == self.other
     }

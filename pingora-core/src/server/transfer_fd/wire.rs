@@ -22,14 +22,14 @@ const BYTES: usize = 2048;
 /// The kernel passes no more descriptors than this in one message.
 const KERNEL_SOCKETS: usize = 253;
 
-/// How long to wait for the first message of a process that has connected.
+/// The time for which to wait for the first message of a process that has connected.
 const FIRST: Duration = Duration::from_secs(5);
-/// How long to wait for a further one, or for the end: a process of the original implementation
+/// The time for which to wait for a further one, or for the end: a process of the original implementation
 /// need not end its side at once.
 const NEXT: Duration = Duration::from_secs(1);
-/// How often to look whether a message was read.
+/// The time between two looks at whether a message was read.
 const LOOK: Duration = Duration::from_millis(5);
-/// What a new process says to sockets that it cannot take.
+/// The answer of a new process to sockets that it cannot take.
 const REFUSAL: u8 = b'!';
 
 #[cfg(target_os = "linux")]
@@ -44,7 +44,7 @@ const SEND: MsgFlags = MsgFlags::empty();
 /// A message: names joined by spaces, and the descriptors in the same order.
 pub type Message = (String, Vec<RawFd>);
 
-/// What a new process has taken.
+/// The sockets that a new process has taken.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sent {
     /// Bytes of names.
@@ -119,7 +119,7 @@ fn await_reader(to: &UnixStream) -> nix::Result<()> {
     }
 }
 
-/// Whether the peer has not read everything; where the system does not tell, that is no.
+/// Returns whether the peer has not read everything; where the system does not tell, that is no.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
 fn is_unread(to: &UnixStream) -> nix::Result<bool> {
@@ -134,7 +134,7 @@ fn is_unread(_to: &UnixStream) -> nix::Result<bool> {
     Ok(false)
 }
 
-/// Whether the peer reads to the end before it closes: one that leaves something unread resets the connection.
+/// Returns whether the peer reads to the end before it closes: one that leaves something unread resets the connection.
 ///
 /// # Errors
 /// `ECONNREFUSED` when it says that it has no use for what it read.

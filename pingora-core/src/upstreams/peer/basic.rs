@@ -18,7 +18,7 @@ pub struct BasicPeer {
     pub _address: SocketAddr,
     /// The server name to ask for in the TLS handshake; TLS is used when it is not empty.
     pub sni: String,
-    /// How to connect.
+    /// The options of the connection.
     pub options: PeerOptions,
 }
 

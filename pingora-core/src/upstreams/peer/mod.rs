@@ -85,7 +85,7 @@ pub struct HttpPeer {
     /// Peers of different groups do not share connections, for a reason that the key of connections does not cover,
     /// such as a `custom_l4` of their own.
     pub group_key: u64,
-    /// How to connect.
+    /// The options of the connection.
     pub options: PeerOptions,
 }
 
@@ -210,7 +210,7 @@ impl HttpPeer {
         }
     }
 
-    /// Whether TLS is used.
+    /// Returns whether TLS is used.
     pub fn is_tls(&self) -> bool {
         self.scheme == Scheme::HTTPS
     }

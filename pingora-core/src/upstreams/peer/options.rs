@@ -15,7 +15,7 @@ use crate::protocols::l4::connect::Connect;
 use crate::protocols::l4::ext::TcpKeepalive;
 use crate::protocols::tls::{CaType, HandshakeCompleteHook};
 
-/// How to connect to a peer, and how long to wait for it.
+/// The options of a connection to a peer, its timeouts among them.
 ///
 /// A timeout of `None` waits for as long as the system does.
 #[non_exhaustive]
@@ -33,7 +33,7 @@ pub struct PeerOptions {
     pub response_header_timeout: Option<Duration>,
     /// The longest time between two reads; each read begins anew.
     pub read_timeout: Option<Duration>,
-    /// How long an unused connection is kept; `None` for as long as the peer keeps it.
+    /// The time for which an unused connection is kept; `None` for as long as the peer keeps it.
     pub idle_timeout: Option<Duration>,
     /// The longest time that a write may take.
     pub write_timeout: Option<Duration>,
@@ -53,10 +53,10 @@ pub struct PeerOptions {
     pub tcp_recv_buf: Option<usize>,
     /// The differentiated services code point of what is sent, 0 to 63.
     pub dscp: Option<u8>,
-    /// How often to send a PING on an HTTP/2 connection; `None` or zero for never. One that is not answered within
+    /// The time between two PINGs on an HTTP/2 connection; `None` or zero for none. One that is not answered within
     /// five seconds ends the connection.
     pub h2_ping_interval: Option<Duration>,
-    /// How many requests may use an HTTP/2 connection at once; zero counts as one.
+    /// The number of requests that may use an HTTP/2 connection at once; zero counts as one.
     pub max_h2_streams: usize,
     /// The flow-control window of an HTTP/2 stream in bytes, which bounds what is kept of a response that its
     /// client does not take; `None` for 2 MiB.
@@ -67,7 +67,7 @@ pub struct PeerOptions {
     /// Take an HTTP/1.1 response whose `Content-Length` cannot be read for one that ends with its connection,
     /// in place of refusing it.
     pub allow_h1_response_invalid_content_length: bool,
-    /// What of a client's request goes on to the peer.
+    /// The policy for what of a client's request goes on to the peer.
     pub http_upstream_request_policy: HttpUpstreamRequestPolicy,
     /// Fields to add to the CONNECT request when there is a proxy.
     pub extra_proxy_headers: BTreeMap<String, Vec<u8>>,
@@ -83,21 +83,22 @@ pub struct PeerOptions {
     pub second_keyshare: bool,
     /// Send the first data with the SYN where possible (RFC 7413).
     pub tcp_fast_open: bool,
-    /// Who to tell when a connection is made and when it ends.
+    /// The tracer that is told when a connection is made and when it ends.
     pub tracer: Option<Tracer>,
-    /// What makes the transport connection in place of the connector.
+    /// The maker of transport connections in place of the connector.
     pub custom_l4: Option<Arc<dyn Connect + Send + Sync>>,
-    /// What to do with a TCP socket before it is connected.
+    /// The hook that is called with a TCP socket before it is connected.
     #[allow(clippy::type_complexity)] // A name for it would be one more public item.
     pub upstream_tcp_sock_tweak_hook:
         Option<Arc<dyn Fn(&TcpSocket) -> Result<()> + Send + Sync + 'static>>,
-    /// What makes the user data of the proxy's digest.
+    /// The hook that makes the user data of the proxy's digest.
     pub proxy_digest_user_data_hook: Option<ProxyDigestUserDataHook>,
-    /// What looks at the TLS session when the handshake is complete; what it returns is kept in the digest.
+    /// The hook that is called with the TLS session when the handshake is complete; what it returns is kept in the
+    /// digest.
     pub upstream_tls_handshake_complete_hook: Option<HandshakeCompleteHook>,
 }
 
-/// What the derived one does, in fewer instructions, since a peer is cloned for each request: what cannot fail is
+/// Does what the derived one does, in fewer instructions, since a peer is cloned for each request: what cannot fail is
 /// copied last, right to its place, and an `Option` of a number without a look at what it is.
 impl Clone for PeerOptions {
     #[inline(always)]
@@ -226,7 +227,7 @@ impl fmt::Debug for PeerOptions {
 }
 
 impl fmt::Display for PeerOptions {
-    /// What differs from connecting without options, as `name: value` with commas between.
+    /// Returns what differs from connecting without options, as `name: value` with commas between.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,

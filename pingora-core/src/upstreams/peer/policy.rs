@@ -1,6 +1,6 @@
 //! What of a client's request goes on to an upstream.
 
-/// What becomes of a request to leave HTTP/1.1 (`Upgrade`, RFC 9110 section 7.8).
+/// The treatment of a request to leave HTTP/1.1 (`Upgrade`, RFC 9110 section 7.8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum H1UpgradePolicy {
     /// It is passed on, whatever protocol it asks for.
@@ -11,7 +11,7 @@ pub enum H1UpgradePolicy {
     Deny,
 }
 
-/// How a client's request is made into one for an upstream.
+/// The policy by which a client's request becomes one for an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HttpUpstreamRequestPolicy {
     /// Remove the fields that are for one hop only (RFC 9110 section 7.6.1).
@@ -20,12 +20,12 @@ pub struct HttpUpstreamRequestPolicy {
     pub strip_connection_nominated: bool,
     /// Refuse a request whose `Connection` cannot be read.
     pub reject_malformed_connection_nominations: bool,
-    /// What becomes of a request to leave HTTP/1.1.
+    /// The treatment of a request to leave HTTP/1.1.
     pub h1_upgrade: H1UpgradePolicy,
 }
 
 impl HttpUpstreamRequestPolicy {
-    /// What a proxy does: fields for one hop are removed, and WebSocket may be upgraded to.
+    /// Returns what a proxy does: fields for one hop are removed, and WebSocket may be upgraded to.
     pub fn standard() -> Self {
         HttpUpstreamRequestPolicy {
             strip_hop_by_hop: true,

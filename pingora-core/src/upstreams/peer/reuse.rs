@@ -11,12 +11,12 @@ use ahash::RandomState;
 use crate::protocols::l4::socket::SocketAddr;
 use crate::protocols::tls::{hash_ca, CaType};
 
-/// Whether the remote end of `fd` is at `addr`.
+/// Returns whether the remote end of `fd` is at `addr`.
 pub(super) fn leads_to(fd: &impl AsRawFd, addr: &SocketAddr) -> bool {
     SocketAddr::from_raw_fd(fd.as_raw_fd(), true).is_some_and(|remote| is_at(&remote, addr))
 }
 
-/// Whether a connection to `addr` may have the remote address `remote`.
+/// Returns whether a connection to `addr` may have the remote address `remote`.
 pub(crate) fn is_at(remote: &SocketAddr, addr: &SocketAddr) -> bool {
     match (remote, addr) {
         (SocketAddr::Inet(remote), SocketAddr::Inet(addr)) if remote == addr => true,

@@ -23,7 +23,7 @@ pub trait Peer: Display + Clone {
     /// The address to connect to.
     fn address(&self) -> &SocketAddr;
 
-    /// Whether to use TLS.
+    /// Returns whether to use TLS.
     fn tls(&self) -> bool;
 
     /// The server name to ask for in the TLS handshake (SNI), empty for none.
@@ -39,7 +39,7 @@ pub trait Peer: Display + Clone {
         None
     }
 
-    /// What makes the user data of the proxy's digest.
+    /// The hook that makes the user data of the proxy's digest.
     fn proxy_digest_user_data_hook(&self) -> Option<&ProxyDigestUserDataHook> {
         self.get_peer_options()?
             .proxy_digest_user_data_hook
@@ -56,12 +56,12 @@ pub trait Peer: Display + Clone {
         None
     }
 
-    /// Whether to check that the peer's certificate is trusted; `false` without options.
+    /// Returns whether to check that the peer's certificate is trusted; `false` without options.
     fn verify_cert(&self) -> bool {
         self.get_peer_options().is_some_and(|o| o.verify_cert)
     }
 
-    /// Whether to check that the peer's certificate is for the [server name](Peer::sni); `false` without
+    /// Returns whether to check that the peer's certificate is for the [server name](Peer::sni); `false` without
     /// options.
     fn verify_hostname(&self) -> bool {
         self.get_peer_options().is_some_and(|o| o.verify_hostname)
@@ -95,7 +95,7 @@ pub trait Peer: Display + Clone {
         own.or_else(|| self.connection_timeout())
     }
 
-    /// How long an unused connection is kept; `None` for as long as the peer keeps it.
+    /// Returns how long an unused connection is kept; `None` for as long as the peer keeps it.
     fn idle_timeout(&self) -> Option<Duration> {
         self.get_peer_options()?.idle_timeout
     }
@@ -120,7 +120,7 @@ pub trait Peer: Display + Clone {
         self.get_peer_options()?.tcp_keepalive.as_ref()
     }
 
-    /// How often to send a PING on an HTTP/2 connection.
+    /// Returns how often to send a PING on an HTTP/2 connection.
     fn h2_ping_interval(&self) -> Option<Duration> {
         self.get_peer_options()?.h2_ping_interval
     }
@@ -135,22 +135,22 @@ pub trait Peer: Display + Clone {
         self.get_peer_options()?.dscp
     }
 
-    /// Whether to send the first data with the SYN where possible (RFC 7413).
+    /// Returns whether to send the first data with the SYN where possible (RFC 7413).
     fn tcp_fast_open(&self) -> bool {
         self.get_peer_options().is_some_and(|o| o.tcp_fast_open)
     }
 
-    /// Whether the connected socket `fd` leads to this peer.
+    /// Returns whether the connected socket `fd` leads to this peer.
     fn matches_fd<V: AsRawFd>(&self, fd: V) -> bool {
         leads_to(&fd, self.address())
     }
 
-    /// Who to tell when a connection is made and when it ends.
+    /// The tracer that is told when a connection is made and when it ends.
     fn get_tracer(&self) -> Option<Tracer> {
         None
     }
 
-    /// What to do with a TCP socket before it is connected.
+    /// The hook that is called with a TCP socket before it is connected.
     #[allow(clippy::type_complexity)] // A name for it would be one more public item.
     fn upstream_tcp_sock_tweak_hook(
         &self,
@@ -160,7 +160,7 @@ pub trait Peer: Display + Clone {
             .as_ref()
     }
 
-    /// What looks at the TLS session when the handshake is complete.
+    /// The hook that is called with the TLS session when the handshake is complete.
     fn upstream_tls_handshake_complete_hook(&self) -> Option<&HandshakeCompleteHook> {
         self.get_peer_options()?
             .upstream_tls_handshake_complete_hook

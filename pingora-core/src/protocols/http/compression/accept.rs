@@ -30,7 +30,7 @@ struct Ranked {
     weight: Weight,
 }
 
-/// What `*` may become: codings that a client may be thought to know, the most common first.
+/// The codings that `*` may become: codings that a client may be thought to know, the most common first.
 const FOR_ANY: [Algorithm; 3] = [Algorithm::Gzip, Algorithm::Brotli, Algorithm::Zstd];
 
 impl Accepted {
@@ -105,17 +105,17 @@ impl Accepted {
             .unwrap_or(0)
     }
 
-    /// Whether a response in this coding may be sent.
+    /// Returns whether a response in this coding may be sent.
     pub(super) fn accepts(&self, algorithm: Algorithm) -> bool {
         self.weight_of(algorithm) > 0
     }
 
-    /// Whether this coding was named, and not refused.
+    /// Returns whether this coding was named, and not refused.
     pub(super) fn names(&self, algorithm: Algorithm) -> bool {
         self.is_named(algorithm) && self.accepts(algorithm)
     }
 
-    /// Whether a response without a coding may be sent.
+    /// Returns whether a response without a coding may be sent.
     pub(super) fn accepts_identity(&self) -> bool {
         match self.identity {
             Some(weight) => weight > 0,

@@ -12,7 +12,7 @@ use super::{DictionaryData, Encode, COMPRESSION_ERROR, DCZ_HEADER_SIZE, DCZ_MAGI
 
 pub(super) type BoxedEncode = Box<dyn Encode + Send + Sync>;
 
-/// What one chunk may become. A few bytes of an encoded body can stand for gigabytes.
+/// The most that one chunk may become. A few bytes of an encoded body can stand for gigabytes.
 /// (Tests are not built to get through that in a moment.)
 pub(super) const MAX_OUTPUT_PER_CHUNK: usize = if cfg!(test) { 8 << 20 } else { 128 << 20 };
 

@@ -44,7 +44,7 @@ enum Phase {
     Failed,
 }
 
-/// What a step has left of what it was given.
+/// The input that a step has left.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Pending {
     Nothing,
@@ -54,7 +54,7 @@ enum Pending {
     },
 }
 
-/// What is known of the response.
+/// The knowledge of the response.
 #[derive(Clone, Copy, PartialEq)]
 enum Answer {
     /// It may have a body.
@@ -81,7 +81,7 @@ struct Settings {
     available: Option<Box<[u8; 32]>>,
 }
 
-/// What is done with a body.
+/// The treatment of a body.
 #[derive(Debug, PartialEq)]
 enum Action {
     Pass,
@@ -126,7 +126,7 @@ impl ResponseCompressionCtx {
         }
     }
 
-    /// Whether the body is, or may yet be, transformed.
+    /// Returns whether the body is, or may yet be, transformed.
     #[inline]
     pub fn is_enabled(&self) -> bool {
         match &self.0 {
@@ -135,12 +135,12 @@ impl ResponseCompressionCtx {
         }
     }
 
-    /// Whether the response header is yet to come, so that settings can be changed.
+    /// Returns whether the response header is yet to come, so that settings can be changed.
     pub fn is_header_phase(&self) -> bool {
         matches!(&self.0, Phase::Plain(settings) if !settings.passes())
     }
 
-    /// What [`Encode::stat`](super::Encode::stat) says of the body; `None` if it is not
+    /// Returns what [`Encode::stat`](super::Encode::stat) says of the body; `None` if it is not
     /// transformed.
     pub fn get_info(&self) -> Option<(&'static str, usize, usize, Duration)> {
         match &self.0 {
@@ -221,7 +221,7 @@ impl ResponseCompressionCtx {
         }
     }
 
-    /// Whether a dictionary is offered.
+    /// Returns whether a dictionary is offered.
     pub fn has_dictionary(&self) -> bool {
         matches!(&self.0, Phase::Plain(settings) if !settings.passes() && settings.dictionary.is_some())
     }
@@ -246,7 +246,7 @@ impl ResponseCompressionCtx {
         }
     }
 
-    /// Whether the body of this response would be decompressed.
+    /// Returns whether the body of this response would be decompressed.
     pub fn will_decompress(&self, resp: &ResponseHeader) -> bool {
         match &self.0 {
             Phase::Plain(settings) if !settings.passes() => {
@@ -338,7 +338,7 @@ impl ResponseCompressionCtx {
         })
     }
 
-    /// Whether a step has left output that is to be asked for, by an empty body, before there is further input.
+    /// Returns whether a step has left output that is to be asked for, by an empty body, before there is further input.
     #[doc(hidden)]
     #[inline]
     pub fn is_pending(&self) -> bool {
@@ -476,7 +476,7 @@ impl Settings {
         }
     }
 
-    /// Whether another request might have been answered otherwise.
+    /// Returns whether another request might have been answered otherwise.
     fn depends_on_request(&self, resp: &ResponseHeader) -> bool {
         header::is_transformable(resp)
             && match header::coding(&resp.headers) {

@@ -56,7 +56,7 @@ pub(super) fn zstd(limits: Decompression) -> Option<BoxedEncode> {
     Some(Decoder::boxed("de-zstd", codec, limits))
 }
 
-/// What one call of a codec did.
+/// The result of one call of a codec.
 struct Ran {
     read: usize,
     written: usize,
@@ -66,7 +66,7 @@ trait Codec {
     /// Decodes from `input` until it is used up or `output` is full.
     fn run(&mut self, input: &[u8], output: &mut [u8]) -> io::Result<Ran>;
 
-    /// Whether what was read is whole: nothing of it is missing at its end.
+    /// Returns whether what was read is whole: nothing of it is missing at its end.
     fn is_whole(&self) -> bool;
 }
 
@@ -212,7 +212,7 @@ impl<C: Codec> Encode for Decoder<C> {
 
 struct Gzip {
     member: Decompress,
-    /// Whether the member is over; another one may follow.
+    /// True if the member is over; another one may follow.
     ended: bool,
 }
 
@@ -289,7 +289,7 @@ impl Codec for Brotli {
 
 struct Zstd {
     frames: RawZstd<'static>,
-    /// Whether a frame is over, and no other one has begun.
+    /// True if a frame is over, and no other one has begun.
     ended: bool,
 }
 

@@ -15,7 +15,7 @@ const DIGESTS: [&str; 4] = ["content-digest", "repr-digest", "digest", "content-
 
 pub(super) const AVAILABLE_DICTIONARY: HeaderName = HeaderName::from_static("available-dictionary");
 
-/// Whether the response has a body, and one that may be transformed: all of a representation
+/// Returns whether the response has a body, and one that may be transformed: all of a representation
 /// (RFC 9110 15.3.7 parts of one cannot be), without `no-transform` (RFC 9111 5.2.2.6).
 pub(super) fn is_transformable(resp: &ResponseHeader) -> bool {
     let status = resp.status;
@@ -32,7 +32,7 @@ pub(super) fn is_transformable(resp: &ResponseHeader) -> bool {
         && !has_member(&resp.headers, header::CACHE_CONTROL, "no-transform")
 }
 
-/// Whether the body is worth compressing: of a type that has redundancy, not too short, and
+/// Returns whether the body is worth compressing: of a type that has redundancy, not too short, and
 /// without a content coding.
 pub(super) fn is_compressible(resp: &ResponseHeader) -> bool {
     let headers = &resp.headers;
@@ -147,7 +147,7 @@ pub(super) fn add_vary(resp: &mut ResponseHeader, field: HeaderName) {
     let _ = resp.append_header(header::VARY, HeaderValue::from(field));
 }
 
-/// Whether a list has a member, in any letter case.
+/// Returns whether a list has a member, in any letter case.
 fn has_member(headers: &HeaderMap, list: HeaderName, member: &str) -> bool {
     headers.get_all(list).into_iter().any(|line| {
         line.as_bytes()

@@ -88,7 +88,7 @@ impl Algorithm {
         }
     }
 
-    /// Whether bodies in this coding can be decompressed.
+    /// Returns whether bodies in this coding can be decompressed.
     pub fn can_decompress(&self) -> bool {
         matches!(self, Algorithm::Gzip | Algorithm::Brotli | Algorithm::Zstd)
     }

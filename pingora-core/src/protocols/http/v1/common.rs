@@ -6,7 +6,7 @@ use pingora_http::{Names, RequestHeader, ResponseHeader};
 
 /// The end of a line.
 pub const CRLF: &[u8; 2] = b"\r\n";
-/// What stands between the name of a field and its value.
+/// The delimiter between the name of a field and its value.
 pub const HEADER_KV_DELIMITER: &[u8; 2] = b": ";
 
 /// The number that a Content-Length value states; `None` when it is absent or no plain decimal number.
@@ -17,7 +17,7 @@ pub fn header_value_content_length(header_value: Option<&HeaderValue>) -> Option
     usize::try_from(length).ok()
 }
 
-/// Whether the client waits for a 100 before it sends the body (RFC 9110 section 10.1.1).
+/// Returns whether the client waits for a 100 before it sends the body (RFC 9110 section 10.1.1).
 pub fn is_expect_continue_req(req: &RequestHeader) -> bool {
     req.version >= Version::HTTP_11
         && req
@@ -26,7 +26,7 @@ pub fn is_expect_continue_req(req: &RequestHeader) -> bool {
             .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
-/// Whether the request asks to leave HTTP on this connection (RFC 9110 section 7.8): HTTP/1.1 with
+/// Returns whether the request asks to leave HTTP on this connection (RFC 9110 section 7.8): HTTP/1.1 with
 /// Upgrade, and Connection naming it.
 pub fn is_upgrade_req(req: &RequestHeader) -> bool {
     req.version == Version::HTTP_11 && req.may_have(Names::UPGRADE) && names_upgrade(&req.headers)
@@ -40,7 +40,7 @@ fn names_upgrade(headers: &HeaderMap) -> bool {
         .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
 }
 
-/// Whether the response agrees to leave HTTP: a 101.
+/// Returns whether the response agrees to leave HTTP: a 101.
 pub fn is_upgrade_resp(header: &ResponseHeader) -> bool {
     header.status == StatusCode::SWITCHING_PROTOCOLS
 }

@@ -66,7 +66,7 @@ pub(super) struct Conn {
     /// The peer has closed its direction.
     pub(super) eof: bool,
     pub(super) scanner: Scanner,
-    /// Whether reads bring little, because what they bring would have to be kept.
+    /// True if reads bring little, because what they bring would have to be kept.
     pub(super) little: bool,
     /// The last read took all there was: the next one has to wait, most likely.
     drained: bool,
@@ -77,11 +77,11 @@ pub(super) struct Conn {
     pub(super) timer: Timer,
     read_due: Option<Instant>,
     write_due: Option<Instant>,
-    /// How many bytes the peer has to take by then.
+    /// The number of bytes that the peer has to take by then.
     write_owed: usize,
 }
 
-/// How long a peer may take to take what is written.
+/// The deadline for a peer to take what is written.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum WriteDeadline {
     /// So long for anything at all: each byte that it takes gives it as long again.
@@ -209,7 +209,7 @@ impl Conn {
         self.read_due = Some(self.read_due.map_or(due, |old| old.min(due)));
     }
 
-    /// Whether the deadline that [`Conn::read_by`] or an earlier wait set is over.
+    /// Returns whether the deadline that [`Conn::read_by`] or an earlier wait set is over.
     pub(super) fn read_overdue(&mut self, cx: &mut Context<'_>) -> bool {
         match self.read_due {
             Some(due) => self.timer.is_over(cx, due),
@@ -296,7 +296,7 @@ impl Conn {
         })
     }
 
-    /// Whether something can be taken from what was received, without a read.
+    /// Returns whether something can be taken from what was received, without a read.
     pub(super) fn has_buffered(&self) -> bool {
         !self.buf.is_empty() && !self.reading.is_over()
     }
@@ -469,7 +469,7 @@ impl Conn {
         self.timer = Timer::default();
     }
 
-    /// Whether everything queued has left.
+    /// Returns whether everything queued has left.
     #[inline]
     pub(super) fn is_flushed(&self) -> bool {
         self.out.is_empty() && self.unflushed == 0 && !self.fin
@@ -480,7 +480,8 @@ impl Conn {
         Some(transport(&*self.stream)?.id())
     }
 
-    /// Whether the peer has sent something that no read has brought. What streams of other kinds keep is not known.
+    /// Returns whether the peer has sent something that no read has brought. What streams of other kinds keep is not
+    /// known.
     pub(super) fn has_more(&self) -> bool {
         transport(&*self.stream).is_some_and(L4Stream::has_more)
     }
@@ -548,7 +549,7 @@ fn piece(bytes: &[u8]) -> BytesMut {
     })
 }
 
-/// Whether all that went wrong is that TLS ended without its farewell, as many ends of a tunnel do.
+/// Returns whether all that went wrong is that TLS ended without its farewell, as many ends of a tunnel do.
 pub(super) fn is_truncation(e: &Error) -> bool {
     let cause = e.root_cause().downcast_ref::<io::Error>();
     // Where the library tells it by an error of its own, that has no kind.

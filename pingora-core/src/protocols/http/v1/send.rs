@@ -52,7 +52,7 @@ impl Conn {
         Ok(Some(taken))
     }
 
-    /// Whether [`Conn::queue_end`] would end a body.
+    /// Returns whether [`Conn::queue_end`] would end a body.
     pub(super) fn is_body_open(&self) -> bool {
         matches!(self.writing, Writing::Body(_) | Writing::Raw)
     }

@@ -26,7 +26,7 @@ pub(crate) struct Timer {
 }
 
 impl Timer {
-    /// Whether `due` is over. If not, the task is woken then, or earlier.
+    /// Returns whether `due` is over. If not, the task is woken then, or earlier.
     pub(crate) fn is_over(&mut self, cx: &mut Context<'_>, due: Instant) -> bool {
         loop {
             let sleep = match &mut self.sleep {

@@ -27,9 +27,9 @@ pub(crate) struct ConnState {
     /// Bytes handed to `h2` and not written yet; of streams that were reset also those that never will be, until the
     /// next time that everything is written.
     handed: AtomicUsize,
-    /// Whether the socket took less than it was given, the last time.
+    /// True if the socket took less than it was given, the last time.
     blocked: AtomicBool,
-    /// Whether anybody waits.
+    /// True if anybody waits.
     awaited: AtomicBool,
     waiting: Mutex<Waiting>,
     /// The field block that the client has begun and not ended, as a number other than that of the one before; or 0.
@@ -94,8 +94,8 @@ impl ConnState {
             .saturating_add(self.handed.load(Relaxed))
     }
 
-    /// Whether no stream may take more from its origin. What was handed over leaves before long if the socket takes
-    /// it; what is queued may wait for windows, and must not stop the others.
+    /// Returns whether no stream may take more from its origin. What was handed over leaves before long if the socket
+    /// takes it; what is queued may wait for windows, and must not stop the others.
     fn is_full(&self) -> bool {
         let leaving = match self.blocked.load(Relaxed) {
             true => self.held(),
@@ -104,7 +104,7 @@ impl ConnState {
         leaving >= self.limit
     }
 
-    /// Whether streams had better take little at a time.
+    /// Returns whether streams had better take little at a time.
     pub(super) fn is_crowded(&self) -> bool {
         self.held() >= self.limit / 2
     }
@@ -192,7 +192,7 @@ impl ConnState {
         self.leaving.store(true, Relaxed);
     }
 
-    /// Whether the server shuts down.
+    /// Returns whether the server shuts down.
     pub(crate) fn is_leaving(&self) -> bool {
         self.leaving.load(Relaxed)
     }

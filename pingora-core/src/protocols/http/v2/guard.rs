@@ -35,7 +35,7 @@ thread_local! {
     /// Why the connection that this thread polls right now is to be ended: the way from the transport, which
     /// the `h2` crate owns, to whoever polls that.
     static VERDICT: Cell<Option<Reason>> = const { Cell::new(None) };
-    /// Whether the connection that this thread polls right now has received a part of its preface.
+    /// True if the connection that this thread polls has received a part of its preface.
     static BEGUN: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -44,7 +44,7 @@ pub(crate) fn verdict() -> Option<Reason> {
     VERDICT.take()
 }
 
-/// Whether the connection that was just polled has received a part of its preface.
+/// Returns whether the connection that was just polled has received a part of its preface.
 pub(crate) fn has_begun() -> bool {
     BEGUN.take()
 }

@@ -69,7 +69,7 @@ fn told_by_peer(e: &Error) -> Option<Reason> {
         .filter(|reason| e.is_reset() && e.is_remote() && told.contains(reason))
 }
 
-/// What a failure of a stream is, as an error that has it as its cause.
+/// Returns what a failure of a stream is, as an error that has it as its cause.
 pub(crate) fn stream_error(context: &'static str, e: h2::Error) -> BError {
     // The transport is gone, and nobody waits at its other end.
     let etype = match e.is_io() {

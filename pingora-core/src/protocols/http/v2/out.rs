@@ -35,13 +35,13 @@ impl Drop for Out {
     }
 }
 
-/// How a stream ends.
+/// The end of a stream.
 enum End {
     Plain,
     Trailers(HeaderMap),
 }
 
-/// What one step handed over.
+/// The part that one step handed over.
 pub(crate) enum Sent {
     /// A part; there is more.
     Part,
@@ -86,7 +86,7 @@ impl Out {
         self.len
     }
 
-    /// Whether nothing is left to hand over.
+    /// Returns whether nothing is left to hand over.
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0 && self.end.is_none()
     }
@@ -202,12 +202,12 @@ pub(crate) fn reset_by_peer(reason: h2::Reason) -> Box<Error> {
 
 /// For a head that is sent when it is known what follows.
 impl Out {
-    /// Whether the end is queued.
+    /// Returns whether the end is queued.
     pub(crate) fn is_ended(&self) -> bool {
         self.end.is_some()
     }
 
-    /// Whether nothing but the end is queued, and no trailers.
+    /// Returns whether nothing but the end is queued, and no trailers.
     pub(crate) fn is_bare_end(&self) -> bool {
         self.len == 0 && matches!(self.end, Some(End::Plain))
     }

@@ -3,7 +3,7 @@
 
 use http::header::{HeaderMap, HeaderValue};
 
-/// Whether a value begins or ends with white space.
+/// Returns whether a value begins or ends with white space.
 pub(super) fn is_padded(value: &[u8]) -> bool {
     let space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     space(value.first()) || space(value.last())

@@ -18,7 +18,7 @@ pub(super) enum RawStream {
     Tcp(TcpStream),
     Unix(UnixStream),
     Virtual(VirtualSocketStream),
-    /// What is left when a connection could not be registered anew.
+    /// The rest of a connection that could not be registered anew.
     Closed,
 }
 

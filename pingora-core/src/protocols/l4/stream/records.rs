@@ -6,7 +6,7 @@ const HEADER: usize = 5;
 /// Follows the records that are handed to a TLS library, which keeps a part of one to itself until it has the rest.
 #[derive(Debug, Default)]
 pub(super) struct Records {
-    /// How much of a header was handed over, when not all of it was.
+    /// The number of bytes of a header that were handed over, when not all were.
     have: u8,
     /// The first byte of the length in it.
     high: u8,
@@ -44,7 +44,7 @@ impl Records {
         }
     }
 
-    /// Whether a part of a record was handed over, and not the rest.
+    /// Returns whether a part of a record was handed over, and not the rest.
     pub(super) fn is_within(&self) -> bool {
         self.have > 0 || self.left > 0
     }

@@ -28,7 +28,7 @@ use crate::protocols::IO;
 /// Makes TLS connections.
 #[derive(Clone)]
 pub struct Connector {
-    /// What is configured once.
+    /// The configuration that is made once.
     pub ctx: TlsConnector,
 }
 
@@ -78,7 +78,7 @@ struct Shared {
     sessions: Sessions,
 }
 
-/// What there is to connect with; where it is missing, why.
+/// The means to connect; where they are missing, why.
 struct Ready {
     ssl: Result<SslConnector, String>,
     trust: Result<(), String>,
@@ -209,7 +209,7 @@ fn log_keys(builder: &mut SslConnectorBuilder) {
     }
 }
 
-/// What OpenSSL offers by itself since 3.5, less the mark that sends a share of X25519 too.
+/// The groups that OpenSSL offers by itself since 3.5, less the mark that sends a share of X25519 too.
 const ONE_SHARE: &str =
     "?*X25519MLKEM768 / ?X25519:?secp256r1 / ?X448:?secp384r1:?secp521r1 / ?ffdhe2048:?ffdhe3072";
 

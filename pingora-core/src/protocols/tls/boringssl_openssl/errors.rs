@@ -67,7 +67,7 @@ fn certificate(result: X509VerifyResult) -> &'static str {
     }
 }
 
-/// What the library's words mean.
+/// Returns what the library's words mean.
 fn reason(words: &str) -> Option<(ErrorType, &'static str)> {
     let why = match words {
         "peer did not return a certificate" => {

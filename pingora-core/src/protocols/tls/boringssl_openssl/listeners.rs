@@ -64,7 +64,7 @@ async fn accept<S: IO>(
     }
 }
 
-/// How to serve TLS: the library's builder, with what it does not have.
+/// The settings of a TLS server: the library's builder, with what it does not have.
 ///
 /// Client certificates are asked for by `set_verify` and `set_ca_file` of the builder, certificates by server
 /// name come from a [callback](Self::with_callbacks) or the builder's `set_servername_callback`.

@@ -52,7 +52,7 @@ pub(super) fn verify_names(
     }
 }
 
-/// Whether all that is wrong with a certificate is its name, and it is for this address.
+/// Returns whether all that is wrong with a certificate is its name, and it is for this address.
 fn forgive(context: &mut X509StoreContextRef, ip: IpAddr) -> bool {
     let another_name = library::code_so_far(context) == ANOTHER_NAME;
     let good = another_name && context.current_cert().is_some_and(|cert| is_for(cert, ip));

@@ -7,7 +7,7 @@ use super::utils::{get_organization, get_serial};
 use crate::protocols::tls::SslDigest;
 
 impl SslDigest {
-    /// What the handshake of `ssl` agreed on.
+    /// Returns what the handshake of `ssl` agreed on.
     pub fn from_ssl(ssl: &SslRef) -> Self {
         let cipher = ssl.current_cipher().map_or("", |cipher| cipher.name());
         let leaf = ssl.peer_certificate();

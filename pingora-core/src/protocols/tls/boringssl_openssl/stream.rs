@@ -121,7 +121,7 @@ impl<T> SslStream<T> {
         Some(self.ssl.get_mut())
     }
 
-    /// What the handshake agreed on; `None` before it is complete.
+    /// Returns what the handshake agreed on; `None` before it is complete.
     pub fn ssl_digest(&self) -> Option<Arc<SslDigest>> {
         self.digest.clone()
     }

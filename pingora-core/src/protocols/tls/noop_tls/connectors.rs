@@ -11,7 +11,7 @@ pub use crate::connectors::tls::connect;
 /// Makes no TLS connections.
 #[derive(Clone)]
 pub struct Connector {
-    /// What a backend configures once.
+    /// The configuration that a backend makes once.
     pub ctx: TlsConnector,
 }
 

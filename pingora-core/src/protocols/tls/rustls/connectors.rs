@@ -30,7 +30,7 @@ const MOST_CONFIGS: usize = 256;
 /// Makes TLS connections.
 #[derive(Clone)]
 pub struct Connector {
-    /// What is configured once.
+    /// The configuration that is made once.
     pub ctx: TlsConnector,
 }
 
@@ -41,7 +41,7 @@ pub struct TlsConnector {
 }
 
 struct Shared {
-    /// What is trusted in place of the system's certificates, or why it is not known.
+    /// The certificates trusted in place of the system's, or why it is not known.
     own_roots: Result<Option<Arc<RootCertStore>>, String>,
     identity: Result<Option<Identity>, String>,
     keylog: bool,
@@ -50,7 +50,7 @@ struct Shared {
     configs: Mutex<HashMap<Key, Kept>>,
 }
 
-/// What of a peer's options a configuration depends on.
+/// The options of a peer that a configuration depends on.
 #[derive(Hash, PartialEq, Eq)]
 struct Key {
     check: Check,
@@ -206,7 +206,7 @@ impl TlsConnector {
     }
 }
 
-/// What to check of the peer's certificate, for whom, and whether to say so in the handshake.
+/// Returns what to check of the peer's certificate, for whom, and whether to say so in the handshake.
 fn who(handshake: &Handshake<'_>) -> Result<(Check, ServerName<'static>, bool)> {
     let (verify_cert, verify_name) = (handshake.verify_cert, handshake.verify_hostname);
     let (sni, other) = (handshake.sni, handshake.alternative_cn);

@@ -62,7 +62,7 @@ impl Acceptor {
     }
 }
 
-/// How to serve TLS.
+/// The settings of a TLS server.
 pub struct TlsSettings {
     chain: Option<Vec<CertificateDer<'static>>>,
     key: Option<PrivateKeyDer<'static>>,

@@ -6,7 +6,7 @@ use rustls::{CommonState, ProtocolVersion};
 use crate::protocols::tls::SslDigest;
 use crate::utils::tls::get_organization_serial_bytes;
 
-/// What a handshake has agreed on so far.
+/// The state of a TLS session.
 #[derive(Debug, Default)]
 pub struct TlsRef {
     version: Option<&'static str>,
@@ -16,7 +16,7 @@ pub struct TlsRef {
 }
 
 impl TlsRef {
-    /// What is known when the client has said which name it wants, and nothing more.
+    /// Returns what is known when the client has said which name it wants, and nothing more.
     pub(super) fn asked_for(server_name: Option<&str>) -> Self {
         TlsRef {
             server_name: server_name.map(Box::from),
@@ -24,7 +24,7 @@ impl TlsRef {
         }
     }
 
-    /// What is known when the handshake is complete.
+    /// Returns what is known when the handshake is complete.
     pub(super) fn agreed(state: &CommonState, server_name: Option<&str>) -> Self {
         let cipher = state.negotiated_cipher_suite();
         TlsRef {
@@ -60,7 +60,7 @@ impl TlsRef {
         self.peer_chain.as_deref()
     }
 
-    /// What to tell of it in a connection's digest.
+    /// Returns what to tell of it in a connection's digest.
     pub(super) fn digest(&self) -> SslDigest {
         let leaf = self.peer_chain.as_ref().and_then(|chain| chain.first());
         let (organization, serial) = match leaf.map(|der| get_organization_serial_bytes(der)) {

@@ -84,7 +84,7 @@ impl<T> TlsStream<T> {
         Some(self.inner.transport_mut())
     }
 
-    /// What the handshake agreed on.
+    /// Returns what the handshake agreed on.
     pub fn ssl_digest(&self) -> Option<Arc<SslDigest>> {
         Some(self.digest.clone())
     }

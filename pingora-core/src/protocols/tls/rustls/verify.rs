@@ -10,7 +10,7 @@ use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_na
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature, WebPkiSupportedAlgorithms};
 use rustls::server::ParsedCertificate;
 
-/// What is checked of a server's certificate.
+/// The checks of a server's certificate.
 #[derive(Clone, Debug, Hash, PartialEq, Eq)]
 pub(super) enum Check {
     /// Nothing: only that the server has its key.

@@ -32,9 +32,9 @@ pub use write::http_req_header_to_wire;
 /// One exchange of an HTTP/1.x connection, as its client sees it.
 pub struct HttpSession {
     inner: Box<Inner>,
-    /// How long the origin may be silent; `None` for no limit.
+    /// The time for which the origin may be silent; `None` for no limit.
     pub read_timeout: Option<Duration>,
-    /// How long the origin may take nothing; `None` for no limit.
+    /// The time that the origin may take nothing; `None` for no limit.
     pub write_timeout: Option<Duration>,
     /// The time that the origin may take for the head of its response; `None` for no limit but `read_timeout`, which
     /// each byte prolongs.
@@ -59,12 +59,12 @@ struct Exchange {
     body_received: usize,
     body_sent: usize,
     upgraded: bool,
-    /// What the origin said of the connection after this response.
+    /// The origin's word on whether the connection persists after this response.
     keepalive: Option<bool>,
     allow_invalid_length: bool,
     /// The message that ended the response is given out.
     told_end: bool,
-    /// What `read_body_ref` lent last.
+    /// The piece that `read_body_ref` lent last.
     last_piece: Bytes,
 }
 
@@ -94,7 +94,7 @@ impl HttpSession {
         &mut self.inner.exchange
     }
 
-    /// Whether a Content-Length that cannot be understood counts as absent, instead of as an error.
+    /// Sets whether a Content-Length that cannot be understood counts as absent, instead of as an error.
     pub fn set_allow_h1_response_invalid_content_length(&mut self, allow: bool) {
         self.x_mut().allow_invalid_length = allow;
     }
@@ -134,13 +134,13 @@ impl HttpSession {
         self.x().raw_head.clone()
     }
 
-    /// Whether the request asks for an upgrade.
+    /// Returns whether the request asks for an upgrade.
     pub fn is_upgrade_req(&self) -> bool {
         let request = self.x().request.as_deref();
         request.is_some_and(super::common::is_upgrade_req)
     }
 
-    /// Whether the origin agreed to leave HTTP.
+    /// Returns whether the origin agreed to leave HTTP.
     pub fn was_upgraded(&self) -> bool {
         self.x().upgraded
     }
@@ -152,7 +152,7 @@ impl HttpSession {
         }
     }
 
-    /// Whether the whole response is read.
+    /// Returns whether the whole response is read.
     pub fn is_body_done(&mut self) -> bool {
         self.inner.conn.reading.is_over()
     }
@@ -173,7 +173,7 @@ impl HttpSession {
         x.keepalive = Some(both);
     }
 
-    /// Whether the origin keeps the connection after this exchange.
+    /// Returns whether the origin keeps the connection after this exchange.
     pub fn will_keepalive(&self) -> bool {
         self.x().keepalive.unwrap_or(false) && !self.was_upgraded()
     }
@@ -189,7 +189,7 @@ impl HttpSession {
         }
     }
 
-    /// Whether a piece of the response may be there without a read.
+    /// Returns whether a piece of the response may be there without a read.
     #[doc(hidden)]
     pub fn has_buffered(&self) -> bool {
         self.inner.conn.has_buffered()
@@ -201,12 +201,12 @@ impl HttpSession {
         self.inner.conn.stop_read_deadline();
     }
 
-    /// What wakes the task when a time limit is over.
+    /// Returns what wakes the task when a time limit is over.
     pub(crate) fn timer(&mut self) -> &mut Timer {
         &mut self.inner.conn.timer
     }
 
-    /// Whether both messages are whole, the origin keeps the connection, and it sent nothing more.
+    /// Returns whether both messages are whole, the origin keeps the connection, and it sent nothing more.
     #[doc(hidden)]
     pub fn is_reusable(&self) -> bool {
         let conn = &self.inner.conn;
@@ -234,7 +234,7 @@ impl HttpSession {
         self.inner.key = Some(key);
     }
 
-    /// Whether bytes came, or the end, on a connection that should be silent.
+    /// Returns whether bytes came, or the end, on a connection that should be silent.
     pub(crate) fn poll_idle(
         &mut self,
         cx: &mut std::task::Context<'_>,
@@ -311,7 +311,7 @@ impl HttpSession {
         &self.inner.digest
     }
 
-    /// What is known of the connection, to add to it.
+    /// Returns what is known of the connection, to add to it.
     pub fn digest_mut(&mut self) -> &mut Digest {
         &mut self.inner.digest
     }

@@ -84,7 +84,7 @@ impl HttpSession {
         }
     }
 
-    /// How long to wait for the head of the response, and whether that is for the whole of it.
+    /// Returns how long to wait for the head of the response, and whether that is for the whole of it.
     #[inline]
     fn head_timeout(&self) -> (Option<Duration>, bool) {
         match self.response_header_timeout {
@@ -207,7 +207,7 @@ impl HttpSession {
         std::future::poll_fn(|cx| self.poll_response_task(cx)).await
     }
 
-    /// Whether reads are to bring little from now on, because what they bring would have to be kept.
+    /// Sets whether reads are to bring little from now on, because what they bring would have to be kept.
     #[doc(hidden)]
     pub fn read_little(&mut self, little: bool) {
         self.inner.conn.little = little;

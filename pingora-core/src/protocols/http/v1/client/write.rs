@@ -110,13 +110,13 @@ impl HttpSession {
         })
     }
 
-    /// How many bytes are queued and have not left.
+    /// Returns how many bytes are queued and have not left.
     #[doc(hidden)]
     pub fn queued(&self) -> usize {
         self.inner.conn.out.len()
     }
 
-    /// Whether everything queued has left.
+    /// Returns whether everything queued has left.
     #[doc(hidden)]
     pub fn is_flushed(&self) -> bool {
         self.inner.conn.is_flushed()

@@ -27,7 +27,7 @@ pub enum Decoder {
     UntilClose,
 }
 
-/// What [`Decoder::decode`] found.
+/// The result of [`Decoder::decode`].
 #[derive(Debug)]
 pub enum Decoded {
     /// A piece of the body, never empty.
@@ -64,7 +64,7 @@ impl Decoder {
         }
     }
 
-    /// Whether the body is whole.
+    /// Returns whether the body is whole.
     pub fn is_done(&self) -> bool {
         matches!(self, Decoder::Done)
     }
@@ -110,7 +110,7 @@ impl Decoder {
         }
     }
 
-    /// How many more bytes of body are certain to come, as far as that is known.
+    /// Returns how many more bytes of body are certain to come, as far as that is known.
     pub fn remaining(&self) -> u64 {
         match self {
             Decoder::Done => 0,

@@ -40,7 +40,7 @@ impl Encoder {
         }
     }
 
-    /// Whether the peer knows, without anything more, that the message is over.
+    /// Returns whether the peer knows, without anything more, that the message is over.
     pub fn is_complete(&self) -> bool {
         matches!(self, Encoder::Done | Encoder::Empty | Encoder::Length(0))
     }

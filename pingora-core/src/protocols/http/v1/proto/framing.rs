@@ -11,7 +11,7 @@ pub trait Fields {
     /// The fields.
     fn fields(&self) -> &HeaderMap;
 
-    /// What is known without a look-up.
+    /// Returns what is known without a look-up.
     fn index(&self) -> Option<&Index> {
         None
     }
@@ -59,7 +59,7 @@ fn is_coded(message: &impl Fields) -> bool {
     may_have(message, Names::TRANSFER_ENCODING) && message.fields().contains_key(TRANSFER_ENCODING)
 }
 
-/// How the end of a body is found.
+/// The framing of a body: the way its end is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     /// There is no body, whatever the fields say: a response to HEAD, a 204, a 304.
@@ -95,7 +95,7 @@ fn coded_request(version: Version, headers: &HeaderMap) -> Result<Framing, Refus
     }
 }
 
-/// What a response answers, as far as its framing depends on it.
+/// The kind of request that a response answers, as far as its framing depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answered {
     /// HEAD: the response has the fields of a body and no body.
@@ -149,7 +149,7 @@ pub fn response(
     }
 }
 
-/// Whether a response has no body whatever its fields say (RFC 9110 section 6.4.1).
+/// Returns whether a response has no body whatever its fields say (RFC 9110 section 6.4.1).
 pub fn bodiless(answered: Answered, status: StatusCode) -> bool {
     answered == Answered::Head
         || status.is_informational()
@@ -158,7 +158,7 @@ pub fn bodiless(answered: Answered, status: StatusCode) -> bool {
         || (answered == Answered::Connect && status.is_success())
 }
 
-/// How a message that is to be *sent* is framed by the fields it carries.
+/// Returns how a message that is to be *sent* is framed by the fields it carries.
 ///
 /// `None`: they do not tell.
 pub fn outgoing(message: &impl Fields) -> Option<Framing> {
@@ -234,7 +234,7 @@ fn stated_length(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
     Ok(length)
 }
 
-/// Whether the length is stated more than once.
+/// Returns whether the length is stated more than once.
 pub fn length_is_repeated(message: &impl Fields) -> bool {
     let maybe = message
         .index()
@@ -242,7 +242,7 @@ pub fn length_is_repeated(message: &impl Fields) -> bool {
     maybe && members(message.fields(), CONTENT_LENGTH).nth(1).is_some()
 }
 
-/// What a message says about the connection after it.
+/// The persistence of the connection after a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Persistence {
     /// Another message may follow.

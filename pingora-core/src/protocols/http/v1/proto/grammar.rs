@@ -10,7 +10,7 @@ use http::Version;
 
 use super::Refusal;
 
-/// What is accepted beside what must be.
+/// The faults that are accepted.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Leniency {
     /// Lines that end in LF alone (RFC 9112 section 2.2).
@@ -46,7 +46,7 @@ pub(super) struct FieldLine {
     pub(super) name: Range<usize>,
     /// Without white space around it: HTAB, SP to `~` and 0x80 to 0xff, but for the line breaks of a folded one.
     pub(super) value: Range<usize>,
-    /// Whether the value stands on several lines.
+    /// True if the value stands on several lines.
     pub(super) folded: bool,
     /// Where the next line begins.
     pub(super) next: usize,
@@ -183,7 +183,7 @@ fn is_space(b: Option<&u8>) -> bool {
     matches!(b, Some(b' ' | b'\t'))
 }
 
-/// Whether a closer look at a byte is worth it, as there seldom is white space: SP or a control character.
+/// Returns whether a closer look at a byte is worth it, as there seldom is white space: SP or a control character.
 #[inline(always)]
 fn may_be_space(head: &[u8], at: usize) -> bool {
     head.get(at).is_some_and(|b| *b <= b' ')

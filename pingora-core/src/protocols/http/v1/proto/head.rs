@@ -19,7 +19,7 @@ use super::{empty_line, framing, Refusal};
 use crate::limits::LIMITS;
 use crate::spare::{self, Spare};
 
-/// How much of a head is accepted.
+/// The limits of a head.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Bytes of a whole head, the empty lines before it included.
@@ -54,7 +54,7 @@ impl Limits {
     }
 }
 
-/// What a request line has beside its target: the method, two spaces, the version, the line end.
+/// The bytes of a request line beside its target: the method, two spaces, the version, the line end.
 const AROUND_TARGET: usize = 32;
 
 /// Looks for the empty line that ends a head.
@@ -118,7 +118,7 @@ impl Scanner {
         Ok(None)
     }
 
-    /// Whether the first line, or all, is too long when it reaches to `end` at least.
+    /// Returns whether the first line, or all, is too long when it reaches to `end` at least.
     #[inline]
     fn check_size(&self, end: usize, limits: &Limits) -> Result<(), Refusal> {
         if self.line == self.start {
@@ -137,7 +137,7 @@ impl Scanner {
         }
     }
 
-    /// Whether a byte of a head (and not only of empty lines before it) has been seen.
+    /// Returns whether a byte of a head (and not only of empty lines before it) has been seen.
     pub fn begun(&self, buf: &[u8]) -> bool {
         buf[self.start..].iter().any(|b| *b != b'\r' && *b != b'\n')
     }
@@ -152,7 +152,7 @@ fn whole(buf: &[u8], limits: &Limits) -> Option<usize> {
     (end <= limits.target.min(limits.head)).then_some(end)
 }
 
-/// Whether a line ends in LF alone.
+/// Returns whether a line ends in LF alone.
 pub(super) fn has_bare_line_end(head: &[u8]) -> bool {
     memchr::memchr_iter(b'\n', head).any(|lf| lf == 0 || head[lf - 1] != b'\r')
 }
@@ -168,7 +168,7 @@ pub fn parse_request(
     read_request(head, limits).map_err(|refusal| line_end_first(head, limits, refusal))
 }
 
-/// Of what is wrong with a head, a line end that is.
+/// Prefers, of the faults of a head, a wrong line end.
 #[cold]
 fn line_end_first(head: &[u8], limits: &Limits, refusal: Refusal) -> Refusal {
     match !limits.lenient_line_ends && has_bare_line_end(head) {
@@ -360,7 +360,7 @@ pub fn check_host(request: &RequestHeader) -> Result<(), Refusal> {
     }
 }
 
-/// Whether a request has no Host, and need not have one.
+/// Returns whether a request has no Host, and need not have one.
 fn may_lack_host(request: &RequestHeader) -> bool {
     request.version < Version::HTTP_11 && !request.index().has_any(Names::HOST)
 }

@@ -23,7 +23,7 @@ pub struct Out(Option<Box<Parts>>);
 #[derive(Debug, Default)]
 struct Parts {
     front: Vec<u8>,
-    /// How much of `front` is sent.
+    /// The number of bytes of `front` that are sent.
     sent: usize,
     middle: Bytes,
     back: Vec<u8>,
@@ -31,13 +31,13 @@ struct Parts {
 }
 
 impl Out {
-    /// Whether everything is sent.
+    /// Returns whether everything is sent.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.0.as_ref().is_none_or(|parts| parts.is_empty())
     }
 
-    /// How many bytes are not sent yet.
+    /// Returns how many bytes are not sent yet.
     pub fn len(&self) -> usize {
         self.0.as_ref().map_or(0, |parts| parts.len())
     }
@@ -67,7 +67,7 @@ impl Out {
         single.then(|| &parts.front[parts.sent..])
     }
 
-    /// What to write next, in order. Empty when everything is sent.
+    /// Returns what to write next, in order. Empty when everything is sent.
     pub fn slices(&self) -> Slices<'_> {
         match &self.0 {
             Some(parts) => parts.slices(),

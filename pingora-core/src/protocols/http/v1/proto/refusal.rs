@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What is wrong with a message that was received.
+/// The fault of a message that was received.
 ///
 /// The status is the one for a *request*; an origin's broken response is always a 502.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -54,7 +54,7 @@ impl Reading {
         }
     }
 
-    /// Whether nothing more of the message will be read.
+    /// Returns whether nothing more of the message will be read.
     pub fn is_over(&self) -> bool {
         matches!(self, Reading::Done | Reading::Ended | Reading::Broken)
     }
@@ -69,13 +69,13 @@ impl Writing {
         }
     }
 
-    /// Whether nothing more of the message may be written.
+    /// Returns whether nothing more of the message may be written.
     pub fn is_over(&self) -> bool {
         matches!(self, Writing::Done | Writing::Ended | Writing::Broken)
     }
 }
 
-/// Whether another exchange may follow on the connection: both messages are whole, and both ends
+/// Returns whether another exchange may follow on the connection: both messages are whole, and both ends
 /// were found by counting and not by closing.
 pub fn reusable(reading: &Reading, writing: &Writing) -> bool {
     matches!(reading, Reading::Done) && matches!(writing, Writing::Done)

@@ -34,7 +34,7 @@ mod read;
 mod reuse;
 mod write;
 
-/// How often a client that has closed its direction is looked after.
+/// The time between two looks at a client that has closed its direction.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// One exchange of an HTTP/1.x connection, as its server sees it.
@@ -45,7 +45,7 @@ pub struct HttpSession {
 /// The connection, and the exchange on it.
 pub(crate) struct Inner {
     conn: Conn,
-    /// What the connection tells of itself, once it was asked.
+    /// The digest of the connection, once it was asked for.
     digest: OnceCell<Box<Digest>>,
     /// Where the connection waits for a shutdown.
     place: Option<Registration>,
@@ -56,11 +56,11 @@ pub(crate) struct Inner {
     keepalive: Keepalive,
     reuses_remaining: Option<u32>,
     user_context: Option<Box<dyn Any + Send + Sync>>,
-    /// Whether a request was served on this connection before.
+    /// True if a request was served on this connection before.
     reused: bool,
 }
 
-/// What the application has set, and `None` where it has not; from request to request.
+/// The timeouts that the application has set, and `None` where it has not; from request to request.
 #[derive(Clone, Copy, Debug, Default)]
 struct Timeouts {
     read: Option<Duration>,
@@ -68,7 +68,7 @@ struct Timeouts {
     drain: Option<Duration>,
 }
 
-/// What is known of the current request and response. A connection that waits for a request has none.
+/// The current request and response. A connection that waits for a request has none.
 #[derive(Default)]
 struct Exchange {
     request: Option<Box<RequestHeader>>,
@@ -80,17 +80,17 @@ struct Exchange {
     body_sent: usize,
     min_send_rate: Option<usize>,
     upgrade: Upgrade,
-    /// Whether the request lets another one follow on the connection.
+    /// True if the request lets another one follow on the connection.
     persistent: bool,
     options: Options,
     tasks: tasks::Outcome,
-    /// How much was written when a client that has closed its direction was looked after last.
+    /// The number of bytes written when a client that has closed its direction was looked after last.
     written: usize,
     /// The connection has left HTTP, and failed: its end must not look like an orderly one.
     cut_short: bool,
 }
 
-/// Whether the connection leaves HTTP.
+/// The state of an upgrade that leaves HTTP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Upgrade {
     #[default]
@@ -103,7 +103,7 @@ enum Upgrade {
 #[derive(Clone, Copy, Debug, Default)]
 struct Options {
     ignore_info_resp: bool,
-    /// Whether a client that closes its direction is gone, where the application knows.
+    /// True if a client that closes its direction is gone; `None` where the application does not know.
     abort_on_close: Option<bool>,
     close_before_request_ends: bool,
     pipelining: bool,
@@ -112,7 +112,7 @@ struct Options {
     continued: bool,
 }
 
-/// Whether, and how long, the connection waits for another request.
+/// The time that the connection waits for another request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Keepalive {
     Off,
@@ -197,7 +197,7 @@ impl HttpSession {
         self.inner.exchange_mut()
     }
 
-    /// What wakes the task when a time limit is over.
+    /// Returns what wakes the task when a time limit is over.
     pub(crate) fn timer(&mut self) -> &mut Timer {
         &mut self.inner.conn.timer
     }
@@ -233,7 +233,7 @@ impl HttpSession {
         self.x().raw_head.clone()
     }
 
-    /// Whether the head of a request was read.
+    /// Returns whether the head of a request was read.
     pub(crate) fn has_request(&self) -> bool {
         self.x().request.is_some()
     }
@@ -272,13 +272,13 @@ impl HttpSession {
         self.x().body_sent
     }
 
-    /// Whether the request has no body.
+    /// Returns whether the request has no body.
     pub fn is_body_empty(&mut self) -> bool {
         self.x().body_read == 0
             && !matches!(self.inner.conn.reading, Reading::Body(_) | Reading::Raw)
     }
 
-    /// Whether the whole request body is read.
+    /// Returns whether the whole request body is read.
     pub fn is_body_done(&mut self) -> bool {
         self.make_raw_after_upgrade();
         match self.inner.conn.reading {
@@ -288,23 +288,23 @@ impl HttpSession {
         }
     }
 
-    /// Whether the request asks to leave HTTP: by Upgrade, or by CONNECT.
+    /// Returns whether the request asks to leave HTTP: by Upgrade, or by CONNECT.
     pub fn is_upgrade_req(&self) -> bool {
         self.x().upgrade != Upgrade::Unasked
     }
 
-    /// Whether `header` answers the request's wish for an upgrade, and how; `None` if it had none.
+    /// Returns whether `header` answers the request's wish for an upgrade, and how; `None` if it had none.
     pub fn is_upgrade(&self, header: &ResponseHeader) -> Option<bool> {
         self.is_upgrade_req()
             .then(|| self.upgrades_with(header.status))
     }
 
-    /// Whether a 101 was written: what follows is not HTTP.
+    /// Returns whether a 101 was written: what follows is not HTTP.
     pub fn was_upgraded(&self) -> bool {
         self.x().upgrade == Upgrade::Done
     }
 
-    /// Whether the client has closed its direction while the response was not complete.
+    /// Returns whether the client has closed its direction while the response was not complete.
     pub fn is_half_closed(&self) -> bool {
         self.inner.conn.eof && !self.inner.conn.writing.is_over()
     }
@@ -315,7 +315,7 @@ impl HttpSession {
         retry.get_or_insert_with(|| FixedBuffer::new(LIMITS.retry_buffer_bytes));
     }
 
-    /// Whether more of the body was read than is kept, so that there can be no retry.
+    /// Returns whether more of the body was read than is kept, so that there can be no retry.
     pub fn retry_buffer_truncated(&self) -> bool {
         self.x().retry.as_ref().is_some_and(|r| r.is_truncated())
     }
@@ -329,7 +329,7 @@ impl HttpSession {
         }
     }
 
-    /// How long a head may take, and a body between two pieces.
+    /// Sets how long a head may take, and a body between two pieces.
     pub fn set_read_timeout(&mut self, timeout: Option<Duration>) {
         self.inner.timeouts_mut().read = timeout;
     }
@@ -339,7 +339,7 @@ impl HttpSession {
         self.inner.timeouts().read
     }
 
-    /// How long the client may take nothing of the response.
+    /// Sets how long the client may take nothing of the response.
     pub fn set_write_timeout(&mut self, timeout: Option<Duration>) {
         self.inner.timeouts_mut().write = timeout;
     }
@@ -349,7 +349,7 @@ impl HttpSession {
         self.inner.timeouts().write
     }
 
-    /// How long, in all, the rest of a request body is awaited once the response is complete.
+    /// Sets how long, in all, the rest of a request body is awaited once the response is complete.
     pub fn set_total_drain_timeout(&mut self, timeout: Option<Duration>) {
         self.inner.timeouts_mut().drain = timeout;
     }
@@ -365,7 +365,7 @@ impl HttpSession {
         self.x_mut().min_send_rate = min_send_rate.filter(|rate| *rate > 0);
     }
 
-    /// Whether 1xx responses, a 101 aside, are dropped instead of written.
+    /// Sets whether 1xx responses, a 101 aside, are dropped instead of written.
     pub fn set_ignore_info_resp(&mut self, ignore: bool) {
         self.x_mut().options.ignore_info_resp = ignore;
     }
@@ -380,7 +380,7 @@ impl HttpSession {
         self.x_mut().options.abort_on_close = Some(abort);
     }
 
-    /// Whether the connection closes, instead of reading the rest of the request, when the response is
+    /// Sets whether the connection closes, instead of reading the rest of the request, when the response is
     /// complete before the request is.
     pub fn set_close_on_response_before_downstream_finish(&mut self, close: bool) {
         self.x_mut().options.close_before_request_ends = close;
@@ -412,7 +412,7 @@ impl HttpSession {
         }
     }
 
-    /// How many more requests the connection may serve after this one; `None` for no limit.
+    /// Sets how many more requests the connection may serve after this one; `None` for no limit.
     pub fn set_keepalive_reuses_remaining(&mut self, remaining: Option<u32>) {
         self.inner.reuses_remaining = remaining;
     }
@@ -437,7 +437,7 @@ impl HttpSession {
         self.inner.digest()
     }
 
-    /// What is known of the connection, to add to it.
+    /// Returns what is known of the connection, to add to it.
     pub fn digest_mut(&mut self) -> &mut Digest {
         self.inner.digest();
         // It is there: that was what the line above is for.
@@ -489,13 +489,13 @@ impl HttpSession {
         }
     }
 
-    /// Whether lines of request heads on this connection may end in LF alone.
+    /// Sets whether lines of request heads on this connection may end in LF alone.
     #[doc(hidden)]
     pub fn set_lenient_line_ends(&mut self, lenient: bool) {
         self.inner.lenient_line_ends = lenient;
     }
 
-    /// How far the shutdown is that this connection waits for.
+    /// Returns how far the shutdown is that this connection waits for.
     #[doc(hidden)]
     pub fn shutdown_stage(&self) -> Stage {
         self.inner
@@ -504,13 +504,13 @@ impl HttpSession {
             .map_or(Stage::Running, |p| p.stage())
     }
 
-    /// Whether a piece of the body is there without a read.
+    /// Returns whether a piece of the body is there without a read.
     #[doc(hidden)]
     pub fn has_buffered_body(&self) -> bool {
         self.inner.conn.has_buffered()
     }
 
-    /// Whether an earlier request was served on this connection.
+    /// Returns whether an earlier request was served on this connection.
     #[doc(hidden)]
     pub fn is_reused(&self) -> bool {
         self.inner.reused
@@ -573,7 +573,7 @@ impl Drop for Inner {
 }
 
 impl Inner {
-    /// Whether the response is under way, and closing the connection would end it.
+    /// Returns whether the response is under way, and closing the connection would end it.
     fn ends_by_closing(&self) -> bool {
         match self.conn.writing {
             Writing::Body(Encoder::UntilClose) => true,

@@ -340,7 +340,7 @@ impl HttpSession {
         Ok(())
     }
 
-    /// Whether a byte of the next request is there, be it in the kernel. Does not wait.
+    /// Returns whether a byte of the next request is there, be it in the kernel. Does not wait.
     #[doc(hidden)]
     pub fn poll_has_request(&mut self, cx: &mut Context<'_>) -> bool {
         let conn = &mut self.inner.conn;
@@ -361,7 +361,7 @@ impl HttpSession {
         };
     }
 
-    /// How long the connection is kept for another request: not at all for `None`, without a limit for
+    /// Sets how long the connection is kept for another request: not at all for `None`, without a limit for
     /// `Some(0)`, else so many seconds. A request that forbids it is respected.
     pub fn set_server_keepalive(&mut self, keepalive: Option<u64>) {
         self.inner.keepalive = match keepalive {
@@ -385,7 +385,7 @@ impl HttpSession {
         }
     }
 
-    /// Whether the connection is to be kept after this exchange.
+    /// Returns whether the connection is to be kept after this exchange.
     pub fn will_keepalive(&self) -> bool {
         self.inner.keepalive != Keepalive::Off
             && self.inner.reuses_remaining != Some(0)

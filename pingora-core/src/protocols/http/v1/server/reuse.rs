@@ -56,7 +56,7 @@ impl HttpSession {
         ReusableHttpStream::new(self.inner)
     }
 
-    /// Whether the response is complete, and has left.
+    /// Returns whether the response is complete, and has left.
     fn has_answered(&self) -> bool {
         matches!(self.inner.conn.writing, Writing::Done) && self.inner.conn.is_flushed()
     }
@@ -77,16 +77,17 @@ impl HttpSession {
         self.another_may_follow()
     }
 
-    /// Whether what was received lets another request follow. One that came early does, as the head of the response
-    /// would have said `Connection: close` otherwise.
+    /// Returns whether what was received lets another request follow. One that came early does, as the head of the
+    /// response would have said `Connection: close` otherwise.
     fn another_may_follow(&self) -> bool {
         let conn = &self.inner.conn;
         let goes_on = !conn.eof || conn.scanner.begun(&conn.buf);
         goes_on && state::reusable(&conn.reading, &conn.writing)
     }
 
-    /// Whether the connection has to close after the response for what the client has sent, or is still to send. It
-    /// is asked when the head of the response is written, which tells the client; `response` is what follows the head.
+    /// Returns whether the connection has to close after the response for what the client has sent, or is still to
+    /// send. It is asked when the head of the response is written, which tells the client; `response` is what follows
+    /// the head.
     #[inline]
     pub(super) fn input_ends_connection(&self, response: &Writing) -> bool {
         let conn = &self.inner.conn;
@@ -98,7 +99,7 @@ impl HttpSession {
         }
     }
 
-    /// Whether no other request is served when these bytes follow the current one.
+    /// Returns whether no other request is served when these bytes follow the current one.
     fn ends_with(&self, rest: &[u8]) -> bool {
         // An empty line that follows a body is no request (RFC 9112 section 2.2).
         match Scanner::default().begun(rest) {
@@ -107,8 +108,8 @@ impl HttpSession {
         }
     }
 
-    /// Whether the rest of the body may be too long to be read for nothing, or nobody wants to. Of chunks that were not
-    /// received, nobody knows how many follow. A long response may take as long as the request.
+    /// Returns whether the rest of the body may be too long to be read for nothing, or nobody wants to. Of chunks that
+    /// were not received, nobody knows how many follow. A long response may take as long as the request.
     fn body_ends_connection(&self, decoder: &Decoder, response: &Writing) -> bool {
         if self.x().options.close_before_request_ends || self.awaits_continue() {
             return true;
@@ -132,7 +133,7 @@ impl HttpSession {
             && !matches!(decoder, Decoder::Length(left) if left <= LIMITS.client_drain_bytes as u64)
     }
 
-    /// Whether the client may be waiting for a 100. It then sends its body or does not: nobody can tell what
+    /// Returns whether the client may be waiting for a 100. It then sends its body or does not: nobody can tell what
     /// comes next on the connection.
     #[inline]
     pub(super) fn awaits_continue(&self) -> bool {
@@ -175,7 +176,7 @@ impl HttpSession {
         }
     }
 
-    /// Whether the client may send more, of this request or of another one.
+    /// Returns whether the client may send more, of this request or of another one.
     fn more_may_come(&self) -> bool {
         let conn = &self.inner.conn;
         !matches!(conn.reading, Reading::Done | Reading::Ended)

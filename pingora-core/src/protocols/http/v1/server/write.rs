@@ -107,12 +107,12 @@ impl HttpSession {
         tasks::write_sent(self).await
     }
 
-    /// Whether messages are queued and not written.
+    /// Returns whether messages are queued and not written.
     pub fn has_pending_proxy_tasks(&self) -> bool {
         !self.inner.conn.is_flushed() || self.x().tasks.has_failed()
     }
 
-    /// Whether the proxy may queue messages and write them later. It changes nothing for HTTP/1.x, where
+    /// Sets whether the proxy may queue messages and write them later. It changes nothing for HTTP/1.x, where
     /// this always works.
     pub fn set_proxy_tasks_enabled(&mut self, enabled: bool) {
         self.x_mut().options.proxy_tasks = enabled;
@@ -142,13 +142,13 @@ impl HttpSession {
         self.inner.conn.poll_flush(cx, Some(deadline))
     }
 
-    /// How many bytes are queued and have not left.
+    /// Returns how many bytes are queued and have not left.
     #[doc(hidden)]
     pub fn queued(&self) -> usize {
         self.inner.conn.out.len()
     }
 
-    /// Whether everything queued has left.
+    /// Returns whether everything queued has left.
     #[doc(hidden)]
     pub fn is_flushed(&self) -> bool {
         self.inner.conn.is_flushed()

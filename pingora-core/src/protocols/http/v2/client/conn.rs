@@ -49,7 +49,7 @@ struct Inner {
 /// Streams of which nothing is missing but the end. The peer counts them among those that are open.
 #[derive(Default)]
 struct Ending {
-    /// How many there are, for those who need not look closer.
+    /// The number of there that are, for those who need not look closer.
     count: AtomicUsize,
     streams: Mutex<VecDeque<(Instant, RecvStream)>>,
 }
@@ -128,18 +128,18 @@ impl ConnectionRef {
             .min(self.0.send.current_max_send_streams())
     }
 
-    /// How many more streams could be made now, were the connection open.
+    /// Returns how many more streams could be made now, were the connection open.
     pub fn free_stream_slots(&self) -> usize {
         self.limit()
             .saturating_sub(self.0.streams.load(Ordering::Relaxed))
     }
 
-    /// Whether a further stream can be made.
+    /// Returns whether a further stream can be made.
     pub fn more_streams_allowed(&self) -> bool {
         self.can_accept_streams(1)
     }
 
-    /// Whether so many further streams can be made.
+    /// Returns whether so many further streams can be made.
     pub fn can_accept_streams(&self, streams: usize) -> bool {
         self.is_usable() && self.free_stream_slots() >= streams
     }
@@ -148,7 +148,7 @@ impl ConnectionRef {
         !self.is_shutting_down() && !self.is_closed()
     }
 
-    /// Whether no stream is in use.
+    /// Returns whether no stream is in use.
     pub fn is_idle(&self) -> bool {
         self.0.streams.load(Ordering::Relaxed) == 0
     }
@@ -172,17 +172,17 @@ impl ConnectionRef {
         &self.0.digest
     }
 
-    /// What is known of the connection, to add to it; `None` while there are other handles.
+    /// Returns what is known of the connection, to add to it; `None` while there are other handles.
     pub fn digest_mut(&mut self) -> Option<&mut Digest> {
         Arc::get_mut(&mut self.0).map(|inner| &mut inner.digest)
     }
 
-    /// Whether the connection ended because a PING was not answered.
+    /// Returns whether the connection ended because a PING was not answered.
     pub fn ping_timedout(&self) -> bool {
         self.0.ping_timedout.load(Ordering::Acquire)
     }
 
-    /// Whether the connection has ended.
+    /// Returns whether the connection has ended.
     pub fn is_closed(&self) -> bool {
         if self.0.was_closed {
             return true;
@@ -195,7 +195,7 @@ impl ConnectionRef {
         }
     }
 
-    /// Whether streams can still be made, now or later; `cx` is woken when that may have changed.
+    /// Returns whether streams can still be made, now or later; `cx` is woken when that may have changed.
     pub(crate) fn poll_usable(&self, cx: &mut Context<'_>) -> bool {
         let mut send = self.0.send.clone();
         self.is_usable() && !matches!(send.poll_ready(cx), Poll::Ready(Err(_)))
@@ -206,7 +206,7 @@ impl ConnectionRef {
         self.0.shutting_down.store(true, Ordering::Relaxed);
     }
 
-    /// Whether no further streams are made, because the peer or this side said so.
+    /// Returns whether no further streams are made, because the peer or this side said so.
     pub fn is_shutting_down(&self) -> bool {
         self.0.shutting_down.load(Ordering::Relaxed)
     }
@@ -218,7 +218,7 @@ impl ConnectionRef {
         }
     }
 
-    /// Whether the peer has answered a request on this connection.
+    /// Returns whether the peer has answered a request on this connection.
     pub(crate) fn has_answered(&self) -> bool {
         self.0.answered.load(Ordering::Relaxed)
     }
@@ -228,7 +228,7 @@ impl ConnectionRef {
         self.0.settled.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the peer takes an extended CONNECT (RFC 8441 section 3); `None` while that is not known, because
+    /// Returns whether the peer takes an extended CONNECT (RFC 8441 section 3); `None` while that is not known, because
     /// its SETTINGS, which are the first that it sends, may still be on their way.
     pub(crate) fn takes_extended_connect(&self) -> Option<bool> {
         if self.0.send.is_extended_connect_protocol_enabled() {

@@ -39,9 +39,9 @@ pub async fn drive_connection<S>(
 pub(crate) struct GrowingWindow {
     size: u32,
     most: u32,
-    /// What the streams say that was taken.
+    /// The bytes that the streams say were taken.
     taken: Arc<AtomicUsize>,
-    /// How much it was when the window grew last.
+    /// The same when the window grew last.
     counted: usize,
 }
 

@@ -72,7 +72,7 @@ fn is_unprocessed(e: &h2::Error) -> bool {
     refused || (e.is_go_away() && e.is_remote())
 }
 
-/// Whether the origin is known not to have processed the request that failed so: it can be sent again
+/// Returns whether the origin is known not to have processed the request that failed so: it can be sent again
 /// whatever its method is.
 #[doc(hidden)]
 pub fn was_not_processed(e: &Error) -> bool {

@@ -45,9 +45,9 @@ use failure::When;
 /// One stream of an HTTP/2 connection, as its client sees it.
 pub struct Http2Session {
     inner: Box<Inner>,
-    /// How long the origin may be silent; `None` for no limit.
+    /// The time for which the origin may be silent; `None` for no limit.
     pub read_timeout: Option<Duration>,
-    /// How long the origin may take nothing; `None` for no limit.
+    /// The time that the origin may take nothing; `None` for no limit.
     pub write_timeout: Option<Duration>,
     /// The time that the origin may take for the head of its response; `None` for `read_timeout`.
     pub response_header_timeout: Option<Duration>,
@@ -101,7 +101,7 @@ enum Receiving {
     Broken,
 }
 
-/// What of the request the response depends on.
+/// The part of the request that the response depends on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Asked {
     #[default]
@@ -168,13 +168,13 @@ impl Http2Session {
         self.inner.receiving = Receiving::Broken;
     }
 
-    /// Whether a tunnel was asked for that is not open yet: until it is, the request has no end.
+    /// Returns whether a tunnel was asked for that is not open yet: until it is, the request has no end.
     #[doc(hidden)]
     pub fn awaits_tunnel(&self) -> bool {
         self.inner.asked == Asked::Connect
     }
 
-    /// What wakes the task when a time limit of reads is over.
+    /// Returns what wakes the task when a time limit of reads is over.
     pub(crate) fn timer(&mut self) -> &mut Timer {
         &mut self.inner.read_deadline.timer
     }
@@ -208,7 +208,7 @@ impl Http2Session {
         self.inner.body_sent
     }
 
-    /// Whether the whole response is read.
+    /// Returns whether the whole response is read.
     pub fn response_finished(&self) -> bool {
         match &self.inner.receiving {
             Receiving::Body(body) => body.is_end_stream(),
@@ -217,8 +217,8 @@ impl Http2Session {
         }
     }
 
-    /// Whether the body of the response is whole by what its head says, though the stream may not have ended: nothing
-    /// but its end and trailers can follow.
+    /// Returns whether the body of the response is whole by what its head says, though the stream may not have ended:
+    /// nothing but its end and trailers can follow.
     #[doc(hidden)]
     pub fn is_content_complete(&self) -> bool {
         match self.inner.receiving {
@@ -237,7 +237,7 @@ impl Http2Session {
         Some(self.conn.digest())
     }
 
-    /// What is known of the connection, to add to it; `None` while others have the connection too.
+    /// Returns what is known of the connection, to add to it; `None` while others have the connection too.
     pub fn digest_mut(&mut self) -> Option<&mut Digest> {
         self.conn.digest_mut()
     }
@@ -275,7 +275,7 @@ impl Drop for Http2Session {
     }
 }
 
-/// Whether a stream of which only the end is missing is still to end. What is there of it is read.
+/// Returns whether a stream of which only the end is missing is still to end. What is there of it is read.
 pub(crate) fn is_ending(body: &mut RecvStream) -> bool {
     let mut cx = Context::from_waker(Waker::noop());
     loop {

@@ -254,7 +254,7 @@ impl Http2Session {
         }))
     }
 
-    /// Whether a message may be there already.
+    /// Returns whether a message may be there already.
     #[doc(hidden)]
     pub fn has_buffered(&self) -> bool {
         self.inner.more
@@ -301,7 +301,7 @@ impl Http2Session {
         }
     }
 
-    /// How long to wait for what comes next.
+    /// Returns how long to wait for what comes next.
     fn timeout(&self) -> Option<Duration> {
         match (&self.inner.receiving, self.response_header_timeout) {
             // It may be waiting for the rest of the request.
@@ -312,7 +312,7 @@ impl Http2Session {
     }
 }
 
-/// Whether the origin has reset the stream without an error.
+/// Returns whether the origin has reset the stream without an error.
 fn ends_well(e: &h2::Error) -> bool {
     e.is_reset() && e.is_remote() && e.reason() == Some(Reason::NO_ERROR)
 }

@@ -168,13 +168,13 @@ impl Http2Session {
         };
     }
 
-    /// How many bytes are queued and were not handed over.
+    /// Returns how many bytes are queued and were not handed over.
     #[doc(hidden)]
     pub fn queued(&self) -> usize {
         self.inner.out.len()
     }
 
-    /// Whether everything queued was handed over.
+    /// Returns whether everything queued was handed over.
     #[doc(hidden)]
     pub fn is_flushed(&self) -> bool {
         match &self.inner.sending {

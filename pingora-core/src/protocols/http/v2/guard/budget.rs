@@ -17,14 +17,14 @@
 use h2::Reason;
 use tokio::time::Instant;
 
-/// What a client may spend at once: a whole window of 100 streams given up, and half as many again.
+/// The units that a client may spend at once: a whole window of 100 streams given up, and half as many again.
 const FULL: u32 = 300;
 /// For how long one unit is given.
 const UNIT_MILLIS: u128 = 100;
 /// For how many bytes written one unit is given.
 const UNIT_BYTES: usize = 1024;
 
-/// What one client may still spend.
+/// The budget of one client.
 #[derive(Debug)]
 pub(super) struct Budget {
     units: u32,

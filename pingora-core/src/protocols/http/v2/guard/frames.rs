@@ -54,7 +54,7 @@ const SETTING: usize = 6;
 pub(super) struct Frames {
     preface: usize,
     head: [u8; HEAD],
-    /// How much of the head is there.
+    /// The number of bytes of the head that are there.
     have: usize,
     kind: u8,
     flags: u8,
@@ -64,11 +64,11 @@ pub(super) struct Frames {
     before: usize,
     /// Bytes of padding after it.
     padding: usize,
-    /// Whether a field block is not complete.
+    /// True if a field block is not complete.
     block_open: bool,
-    /// How many field blocks began, to tell them apart.
+    /// The number of field blocks begun, to tell them apart.
     block: u32,
-    /// Whether the current field block is trailers.
+    /// True if the current field block is trailers.
     trailers: bool,
     setting: [u8; SETTING],
     budget: Budget,
@@ -97,7 +97,7 @@ impl Frames {
         }
     }
 
-    /// Whether the client has not sent all of its preface.
+    /// Returns whether the client has not sent all of its preface.
     pub(super) fn awaits_preface(&self) -> bool {
         self.preface > 0
     }

@@ -25,13 +25,13 @@ const HUFFMAN_COLON: u8 = 0b101_1100;
 /// The blocks of one connection, in their order.
 #[derive(Debug, Default)]
 pub(super) struct Blocks {
-    /// Whether the dynamic table's entries are pseudo fields, the newest in the lowest bit. A table of 4 KiB has no
+    /// The entries of the dynamic table that are pseudo fields, the newest in the lowest bit. A table of 4 KiB has no
     /// more than 128 entries.
     table: u128,
     step: Step,
-    /// Whether a pseudo field stood in the current block.
+    /// True if a pseudo field stood in the current block.
     pseudo: bool,
-    /// Whether the field whose value comes is one.
+    /// True if the field whose value comes is one.
     of_pseudo: bool,
 }
 
@@ -48,7 +48,7 @@ enum Step {
     String(Part, u32, bool),
 }
 
-/// What an integer is.
+/// The meaning of an integer.
 #[derive(Clone, Copy, Debug)]
 enum Goal {
     /// The index of a whole field.
@@ -250,7 +250,7 @@ impl Blocks {
     }
 }
 
-/// What a string is for.
+/// The use of a string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Class {
     Name,

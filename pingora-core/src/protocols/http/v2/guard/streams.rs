@@ -11,11 +11,11 @@ pub(super) struct Streams {
     opened: u128,
     /// Those on which the client has not said its last, in their order.
     sending: Vec<u32>,
-    /// Of streams up to here it is not known whether they are still sending.
+    /// The last of the streams of which it is not known whether they are still sending.
     forgotten: u32,
 }
 
-/// What a frame on a stream is, by what came before.
+/// The state of a stream, by the frames that came before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Known {
     /// The stream begins with it.

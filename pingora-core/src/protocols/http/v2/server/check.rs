@@ -9,7 +9,7 @@ use super::super::padding::is_padded;
 use crate::protocols::http::authority::validate_request_authority;
 use crate::protocols::http::v1::proto::framing;
 
-/// Whether a malformed string stood here before it came past the guard of the transport.
+/// Returns whether a malformed string stood here before it came past the guard of the transport.
 fn is_replaced(string: &str) -> bool {
     !string.is_empty() && string.bytes().all(|b| b == b'&')
 }

@@ -21,7 +21,7 @@ use crate::limits::LIMITS;
 use crate::protocols::http::RefusedRequest;
 use crate::protocols::{Digest, Stream};
 
-/// How HTTP/2 connections are set up unless the application says otherwise: at most 100 streams, 64 KiB of
+/// Returns how HTTP/2 connections are set up unless the application says otherwise: at most 100 streams, 64 KiB of
 /// header fields in a request, 32 KiB of a response buffered for each stream, 640 KiB of request bodies for all; a
 /// client that resets streams, or has them reset, out of proportion is sent away. WebSockets may be opened
 /// by an extended CONNECT (RFC 8441).
@@ -66,7 +66,7 @@ pub(crate) async fn begin(
     connection.map_err(|e| Error::because(HandshakeError, "while beginning HTTP/2", e))
 }
 
-/// What came of a stream that a client opened.
+/// The result of accepting a stream.
 // The session is what nearly always comes of it.
 #[allow(clippy::large_enum_variant)]
 pub enum H2Accept {

@@ -39,7 +39,7 @@ pub use read::Idle;
 /// Dropped before its response is complete, it resets the stream, so that what is cut short is never taken for whole.
 pub struct HttpSession {
     inner: Box<Inner>,
-    /// How long the client may take nothing of the response; `None` stands for 60 s.
+    /// The time that the client may take nothing of the response; `None` stands for 60 s.
     pub write_timeout: Option<Duration>,
 }
 
@@ -57,7 +57,7 @@ struct Inner {
     reading: Reading,
     writing: Writing,
     out: Out,
-    /// Whether the last piece was handed over without waiting.
+    /// True if the last piece was handed over without waiting.
     room: bool,
     timer: Timer,
     read_due: Option<Instant>,
@@ -78,7 +78,7 @@ struct Inner {
 /// Where the request is.
 struct Reading {
     state: ReadState,
-    /// What Content-Length promises.
+    /// The length that Content-Length promises.
     promised: Option<u64>,
     /// Bytes that were passed on and whose window the client has not got back.
     unreleased: usize,
@@ -106,7 +106,7 @@ enum Writing {
     Broken,
 }
 
-/// Whether the stream leaves HTTP.
+/// The state of a tunnel over the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Tunnel {
     Unasked,
@@ -118,7 +118,7 @@ enum Tunnel {
 }
 
 impl HttpSession {
-    /// What wakes the task when a time limit is over.
+    /// Returns what wakes the task when a time limit is over.
     pub(crate) fn timer(&mut self) -> &mut Timer {
         &mut self.inner.timer
     }
@@ -238,13 +238,13 @@ impl HttpSession {
         self.inner.body_sent
     }
 
-    /// Whether the request has no body. What a client sends into a tunnel is none.
+    /// Returns whether the request has no body. What a client sends into a tunnel is none.
     pub fn is_body_empty(&self) -> bool {
         self.awaits_tunnel()
             || (self.inner.body_read == 0 && self.inner.reading.state == ReadState::Done)
     }
 
-    /// Whether the whole request body is read.
+    /// Returns whether the whole request body is read.
     pub fn is_body_done(&self) -> bool {
         self.awaits_tunnel()
             || matches!(
@@ -257,12 +257,12 @@ impl HttpSession {
         matches!(self.inner.tunnel, Tunnel::Connect | Tunnel::Extended)
     }
 
-    /// Whether the request asks to leave HTTP.
+    /// Returns whether the request asks to leave HTTP.
     pub(crate) fn is_tunnel_req(&self) -> bool {
         self.inner.tunnel != Tunnel::Unasked
     }
 
-    /// Whether it did.
+    /// Returns whether it did.
     pub(crate) fn is_tunnel(&self) -> bool {
         self.inner.tunnel == Tunnel::Open
     }
@@ -271,7 +271,7 @@ impl HttpSession {
         self.inner.tunnel == Tunnel::Extended
     }
 
-    /// Whether a response with this status opens the tunnel that was asked for.
+    /// Returns whether a response with this status opens the tunnel that was asked for.
     pub(crate) fn opens_tunnel(&self, status: StatusCode) -> bool {
         match self.inner.tunnel {
             Tunnel::Connect => status.is_success(),
@@ -287,7 +287,7 @@ impl HttpSession {
             .get_or_insert_with(|| Box::new(FixedBuffer::new(LIMITS.retry_buffer_bytes)));
     }
 
-    /// Whether more of the body was read than is kept, so that there can be no retry.
+    /// Returns whether more of the body was read than is kept, so that there can be no retry.
     pub fn retry_buffer_truncated(&self) -> bool {
         self.inner.retry.as_ref().is_some_and(|r| r.is_truncated())
     }
@@ -301,7 +301,7 @@ impl HttpSession {
         }
     }
 
-    /// How long a body may be silent between two pieces.
+    /// Sets how long a body may be silent between two pieces.
     pub(crate) fn set_read_timeout(&mut self, timeout: Option<Duration>) {
         self.inner.read_timeout = timeout;
     }
@@ -310,7 +310,7 @@ impl HttpSession {
         self.inner.read_timeout
     }
 
-    /// How long the client may take nothing of the response.
+    /// Sets how long the client may take nothing of the response.
     pub fn set_write_timeout(&mut self, timeout: Option<Duration>) {
         self.write_timeout = timeout;
     }
@@ -320,7 +320,7 @@ impl HttpSession {
         self.write_timeout
     }
 
-    /// How long, in all, [`HttpSession::drain_request_body`] may take.
+    /// Sets how long, in all, [`HttpSession::drain_request_body`] may take.
     pub fn set_total_drain_timeout(&mut self, timeout: Option<Duration>) {
         self.inner.drain_timeout = timeout;
     }
@@ -335,7 +335,7 @@ impl HttpSession {
         self.inner.out.set_state(state);
     }
 
-    /// Whether the server of the connection shuts down.
+    /// Returns whether the server of the connection shuts down.
     pub(crate) fn is_shutting_down(&self) -> bool {
         self.inner.out.state().is_some_and(ConnState::is_leaving)
     }
@@ -349,7 +349,7 @@ impl HttpSession {
         Some(&self.inner.digest)
     }
 
-    /// What is known of the connection, to add to it for this stream: others do not see what is added.
+    /// Returns what is known of the connection, to add to it for this stream: others do not see what is added.
     pub fn digest_mut(&mut self) -> Option<&mut Digest> {
         Some(Arc::make_mut(&mut self.inner.digest))
     }
@@ -370,7 +370,7 @@ impl HttpSession {
         self.shutdown_with_reason(self.inner.reset);
     }
 
-    /// Whether the client has all of its response with what is queued.
+    /// Returns whether the client has all of its response with what is queued.
     pub(crate) fn has_whole_response(&self) -> bool {
         self.inner.writing == Writing::Done
     }

@@ -116,7 +116,7 @@ impl HttpSession {
         Ok(())
     }
 
-    /// What follows is not HTTP, and has no length.
+    /// Makes the response one whose body is a tunnel, which has no length.
     fn open_tunnel(&mut self, header: &mut ResponseHeader) -> Result<()> {
         header.remove_header(&CONTENT_LENGTH);
         if self.inner.tunnel == Tunnel::Extended {
@@ -320,17 +320,17 @@ impl HttpSession {
         ))
     }
 
-    /// How many bytes are queued and were not handed over.
+    /// Returns how many bytes are queued and were not handed over.
     pub(crate) fn queued(&self) -> usize {
         self.inner.out.len()
     }
 
-    /// Whether everything queued was handed over.
+    /// Returns whether everything queued was handed over.
     pub(crate) fn is_flushed(&self) -> bool {
         self.inner.out.is_empty()
     }
 
-    /// Whether the client takes what is written at once, as far as that is known.
+    /// Returns whether the client takes what is written at once, as far as that is known.
     pub(crate) fn has_room(&self) -> bool {
         self.inner.room
     }
@@ -381,7 +381,7 @@ impl tasks::Response for HttpSession {
     }
 }
 
-/// What a head takes in memory, by the reckoning of RFC 9113 section 6.5.2.
+/// Returns what a head takes in memory, by the reckoning of RFC 9113 section 6.5.2.
 fn size(header: &ResponseHeader) -> usize {
     let fields = header.headers.iter();
     fields.fold(32, |size, (name, value)| {

@@ -13,7 +13,7 @@ use tokio::io::{Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::coop;
 
-/// What the reactor offers for each kind of socket.
+/// The operations that the reactor offers for each kind of socket.
 pub(super) trait Socket: AsFd {
     fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
@@ -142,7 +142,7 @@ pub(super) fn poll_write(
     })
 }
 
-/// How many slices one call may write (`IOV_MAX`).
+/// The number of slices that one call may write (`IOV_MAX`).
 const MOST_SLICES: usize = 1024;
 
 /// A peer that is gone is told by an error: as all of Rust's own vectored writes, this relies on the process to ignore

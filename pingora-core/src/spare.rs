@@ -27,12 +27,11 @@ pub(crate) fn take<T>(spare: &'static LocalKey<Spare<T>>) -> Option<T> {
 pub(crate) fn give<T>(spare: &'static LocalKey<Spare<T>>, thing: T) {
     let left = spare.try_with(|s| {
         let mut kept = s.0.borrow_mut();
-        match kept.len() < KEEP {
-            true => {
-                kept.push(thing);
-                None
-            }
-            false => Some(thing),
+        if kept.len() < KEEP {
+            kept.push(thing);
+            None
+        } else {
+            Some(thing)
         }
     });
     // Dropped when nothing is borrowed any more: to drop it may run any code.

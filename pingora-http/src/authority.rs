@@ -65,9 +65,10 @@ pub fn raw_target_authority(target: &[u8]) -> RawTargetAuthority<'_> {
     };
     let is_http = is_http_family_scheme(scheme);
     let Some(rest) = rest.strip_prefix(b"//") else {
-        return match is_http {
-            true => RawTargetAuthority::AmbiguousAuthority,
-            false => RawTargetAuthority::None,
+        return if is_http {
+            RawTargetAuthority::AmbiguousAuthority
+        } else {
+            RawTargetAuthority::None
         };
     };
     let end = rest

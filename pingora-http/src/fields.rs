@@ -72,9 +72,10 @@ impl CaseMap {
         S: AsRef<[u8]> + Into<CaseHeaderName>,
     {
         let raw = spelling.as_ref();
-        let last = match self.may_list(raw) {
-            true => self.listed.iter().rposition(|s| s.spells(raw)),
-            false => None,
+        let last = if self.may_list(raw) {
+            self.listed.iter().rposition(|s| s.spells(raw))
+        } else {
+            None
         };
         match (last, known) {
             (Some(last), _) => self.listed.insert(last + 1, spelling.into()),
@@ -198,9 +199,10 @@ impl RawFields<'_> {
             let more = headers
                 .try_append(&known.name, value)
                 .or_err(InvalidHTTPHeader, TOO_MANY)?;
-            match more {
-                true => note_more(headers, cases, Some(known), true, spelling),
-                false => index.place(headers.len() - 1, known.number),
+            if more {
+                note_more(headers, cases, Some(known), true, spelling)
+            } else {
+                index.place(headers.len() - 1, known.number)
             }
             return Ok(more);
         }

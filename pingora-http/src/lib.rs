@@ -62,9 +62,10 @@ fn make_room(fields: &mut HMap, size_hint: Option<usize>) {
 
 /// Drops all fields, and has the spelling of names kept.
 fn forget_fields(fields: &mut HMap, cases: &mut Option<fields::CaseMap>) {
-    match fields.capacity() <= MAX_KEPT_FIELDS {
-        true => fields.clear(),
-        false => *fields = HMap::new(),
+    if fields.capacity() <= MAX_KEPT_FIELDS {
+        fields.clear()
+    } else {
+        *fields = HMap::new()
     }
     match cases {
         Some(cases) => cases.clear(),

@@ -196,9 +196,10 @@ impl Index {
 
     /// The option in Connection, when there is one such field with only that.
     pub fn connection(&self) -> Option<ConnectionOption> {
-        match self.plain(Names::CONNECTION) {
-            true => self.connection,
-            false => None,
+        if self.plain(Names::CONNECTION) {
+            self.connection
+        } else {
+            None
         }
     }
 

@@ -133,9 +133,10 @@ pub trait HttpServerApp {
 /// looked at only for the `first` request of a connection, and when it changed.
 #[doc(hidden)]
 pub fn shutting_down(shutdown: &ShutdownWatch, first: bool) -> bool {
-    match first || shutdown.has_changed().unwrap_or(true) {
-        true => *shutdown.borrow(),
-        false => false,
+    if first || shutdown.has_changed().unwrap_or(true) {
+        *shutdown.borrow()
+    } else {
+        false
     }
 }
 

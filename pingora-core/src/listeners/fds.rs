@@ -183,9 +183,12 @@ impl Fds {
             return Ok(Vec::new());
         }
         let claimed = if self.lent.contains(bind) {
-            let duplicate = |fd: &RawFd| match *fd < 0 {
-                true => Err(nix::Error::EBADF.into()),
-                false => socket(fd).try_clone_to_owned(),
+            let duplicate = |fd: &RawFd| {
+                if *fd < 0 {
+                    Err(nix::Error::EBADF.into())
+                } else {
+                    socket(fd).try_clone_to_owned()
+                }
             };
             let own = fds.iter().map(duplicate).collect::<Result<Vec<_>, _>>()?;
             *fds = own.iter().map(AsRawFd::as_raw_fd).collect();

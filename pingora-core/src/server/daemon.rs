@@ -65,11 +65,11 @@ pub(super) fn start(conf: &ServerConf, upgrade: bool) -> Result<(), String> {
 
 /// Returns how long the starting process waits for the daemon.
 fn ready_timeout(conf: &ServerConf) -> Duration {
-    match conf.daemon_wait_for_ready {
-        true => conf
-            .daemon_ready_timeout_seconds
-            .map_or(LIMITS.daemon_ready, |s| Duration::from_secs(s.get())),
-        false => LIMITS.daemon_setup,
+    if conf.daemon_wait_for_ready {
+        conf.daemon_ready_timeout_seconds
+            .map_or(LIMITS.daemon_ready, |s| Duration::from_secs(s.get()))
+    } else {
+        LIMITS.daemon_setup
     }
 }
 
@@ -234,9 +234,10 @@ fn open_pid_file(path: &Path, upgrade: bool) -> io::Result<(PathBuf, File)> {
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
             .open(&path)?;
         let meta = file.metadata()?;
-        match meta.is_file() && meta.nlink() == 1 {
-            true => Ok(file),
-            false => Err(io::Error::other("not an ordinary file")),
+        if meta.is_file() && meta.nlink() == 1 {
+            Ok(file)
+        } else {
+            Err(io::Error::other("not an ordinary file"))
         }
     };
     let mut file = open()?;

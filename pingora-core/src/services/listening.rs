@@ -197,9 +197,10 @@ impl<A: ServerApp + Send + Sync + 'static> Service<A> {
                 async move {
                     // What is not needed while the connection waits is boxed, or inlined here: this future is a
                     // part of each idle connection.
-                    let mut open: Option<Stream> = match entrance.is_plain() {
-                        true => entrance.register(accepted).map(|plain| plain as Stream),
-                        false => Box::pin(entrance.pass(accepted)).await,
+                    let mut open: Option<Stream> = if entrance.is_plain() {
+                        entrance.register(accepted).map(|plain| plain as Stream)
+                    } else {
+                        Box::pin(entrance.pass(accepted)).await
                     };
                     while let Some(stream) = open {
                         open = app.process_new(stream, &watch).await;

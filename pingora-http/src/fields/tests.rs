@@ -157,16 +157,15 @@ fn by_name(mut fields: Vec<(String, String)>) -> Vec<(String, String)> {
 }
 
 fn check(header: &RequestHeader, model: &Model) {
-    let expected = match header.has_case() {
-        true => model.0.clone(),
-        false => {
-            let parsed = |name: &String| name.parse().unwrap();
-            model
-                .0
-                .iter()
-                .map(|(name, value)| (usual(&parsed(name)), value.clone()))
-                .collect()
-        }
+    let expected = if header.has_case() {
+        model.0.clone()
+    } else {
+        let parsed = |name: &String| name.parse().unwrap();
+        model
+            .0
+            .iter()
+            .map(|(name, value)| (usual(&parsed(name)), value.clone()))
+            .collect()
     };
     let expected = by_name(expected);
     assert_eq!(by_name(wire(header)), expected);
@@ -201,10 +200,7 @@ fn check(header: &RequestHeader, model: &Model) {
 proptest! {
     #[test]
     fn a_header_is_its_list_of_fields(changes in prop::collection::vec(change(), 0..40), case in any::<bool>()) {
-        let mut header = match case {
-            true => RequestHeader::build("GET", b"/", None).unwrap(),
-            false => RequestHeader::build_no_case("GET", b"/", None).unwrap(),
-        };
+        let mut header = if case { RequestHeader::build("GET", b"/", None).unwrap() } else { RequestHeader::build_no_case("GET", b"/", None).unwrap() };
         let mut model = Model::default();
         for (n, change) in changes.iter().enumerate() {
             apply(change, &n.to_string(), &mut header, &mut model);

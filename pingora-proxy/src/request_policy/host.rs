@@ -27,9 +27,10 @@ use super::refusal::refusal;
 /// user information (RFC 9110 section 4.2.4).
 #[inline]
 pub(crate) fn origin_form(req: &mut RequestHeader) -> Result<()> {
-    match is_origin_form(req) {
-        true => Ok(()),
-        false => into_origin_form(req),
+    if is_origin_form(req) {
+        Ok(())
+    } else {
+        into_origin_form(req)
     }
 }
 

@@ -117,9 +117,10 @@ fn one_length(req: &mut RequestHeader) -> Result<()> {
         }
         repeated = true;
     }
-    match repeated {
-        true => req.insert_header(header::CONTENT_LENGTH, first),
-        false => Ok(()),
+    if repeated {
+        req.insert_header(header::CONTENT_LENGTH, first)
+    } else {
+        Ok(())
     }
 }
 

@@ -62,9 +62,10 @@ impl Pool {
 
     /// The first slot that has the same reactor.
     pub(super) fn reactor(&self, slot: usize) -> usize {
-        match self.one_runtime {
-            true => 0,
-            false => slot,
+        if self.one_runtime {
+            0
+        } else {
+            slot
         }
     }
 

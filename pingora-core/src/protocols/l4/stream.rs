@@ -379,9 +379,10 @@ impl Stream {
     /// Waits until a read may bring something or fail. This is no wait for data in the sense of
     /// [`get_read_pending_time`](GetTimingDigest::get_read_pending_time), since nothing is expected.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        match self.unread.is_empty() {
-            true => self.raw.poll_readable(cx),
-            false => Poll::Ready(()),
+        if self.unread.is_empty() {
+            self.raw.poll_readable(cx)
+        } else {
+            Poll::Ready(())
         }
     }
 
@@ -403,9 +404,10 @@ impl Stream {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let capacity = self.read_capacity as usize;
-        match buf.remaining() >= capacity.min(DIRECT_READ) {
-            true => Pin::new(&mut self.raw).poll_read(cx, buf),
-            false => self.poll_read_ahead(cx, buf),
+        if buf.remaining() >= capacity.min(DIRECT_READ) {
+            Pin::new(&mut self.raw).poll_read(cx, buf)
+        } else {
+            self.poll_read_ahead(cx, buf)
         }
     }
 
@@ -417,18 +419,15 @@ impl Stream {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let poll = match self.unread.is_empty() {
-            true => {
-                let poll = self.poll_read_timed(cx, buf);
-                self.read_waiting.note(poll)
-            }
-            false => {
-                let unread = self.unread.bytes();
-                let n = unread.len().min(buf.remaining());
-                buf.put_slice(&unread[..n]);
-                self.unread.consume(n);
-                Poll::Ready(Ok(()))
-            }
+        let poll = if self.unread.is_empty() {
+            let poll = self.poll_read_timed(cx, buf);
+            self.read_waiting.note(poll)
+        } else {
+            let unread = self.unread.bytes();
+            let n = unread.len().min(buf.remaining());
+            buf.put_slice(&unread[..n]);
+            self.unread.consume(n);
+            Poll::Ready(Ok(()))
         };
         if self.follows_records {
             self.records.pass(&buf.filled()[before..]);
@@ -528,9 +527,10 @@ impl Stream {
     /// Sends what is kept back.
     #[inline]
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.unsent.is_empty() {
-            true => Poll::Ready(Ok(())),
-            false => self.poll_send_kept(cx),
+        if self.unsent.is_empty() {
+            Poll::Ready(Ok(()))
+        } else {
+            self.poll_send_kept(cx)
         }
     }
 

@@ -96,9 +96,10 @@ impl Accepted {
     }
 
     fn weight_of(&self, algorithm: Algorithm) -> Weight {
-        let sought = match self.is_named(algorithm) {
-            true => algorithm,
-            false => Algorithm::Any,
+        let sought = if self.is_named(algorithm) {
+            algorithm
+        } else {
+            Algorithm::Any
         };
         self.weighted()
             .find_map(|(found, weight)| (found == sought).then_some(weight))

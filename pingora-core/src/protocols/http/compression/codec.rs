@@ -127,9 +127,10 @@ impl<C: Codec + Send + Sync + 'static> Metered<C> {
 impl<C: Codec> Metered<C> {
     fn step(&mut self, input: &[u8], end: bool) -> io::Result<()> {
         if self.ended {
-            return match input.is_empty() {
-                true => Ok(()),
-                false => Err(io::Error::other("data after the end")),
+            return if input.is_empty() {
+                Ok(())
+            } else {
+                Err(io::Error::other("data after the end"))
             };
         }
         if !input.is_empty() {

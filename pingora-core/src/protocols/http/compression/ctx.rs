@@ -92,9 +92,10 @@ enum Action {
 const ALL: u8 = (1 << Algorithm::COUNT) - 1;
 
 fn bits_of(enabled: bool) -> u8 {
-    match enabled {
-        true => ALL,
-        false => 0,
+    if enabled {
+        ALL
+    } else {
+        0
     }
 }
 
@@ -324,9 +325,10 @@ impl ResponseCompressionCtx {
         let ran = run(encoder, data.map_or(&[], |data| data), end);
         Some(match ran {
             Ok((output, more)) => {
-                *pending = match more {
-                    true => Pending::Output { end },
-                    false => Pending::Nothing,
+                *pending = if more {
+                    Pending::Output { end }
+                } else {
+                    Pending::Nothing
                 };
                 Ok((output, end && !more))
             }
@@ -401,9 +403,10 @@ impl ResponseCompressionCtx {
 
 fn set_bit(bits: &mut u8, algorithm: Algorithm, enabled: bool) {
     let bit = 1 << algorithm.index();
-    match enabled {
-        true => *bits |= bit,
-        false => *bits &= !bit,
+    if enabled {
+        *bits |= bit
+    } else {
+        *bits &= !bit
     }
 }
 

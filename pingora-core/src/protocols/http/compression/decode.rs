@@ -254,12 +254,13 @@ struct Brotli {
 impl Codec for Brotli {
     fn run(&mut self, input: &[u8], output: &mut [u8]) -> io::Result<Ran> {
         if self.ended {
-            return match input.is_empty() {
-                true => Ok(Ran {
+            return if input.is_empty() {
+                Ok(Ran {
                     read: 0,
                     written: 0,
-                }),
-                false => Err(io::Error::other("data after the end")),
+                })
+            } else {
+                Err(io::Error::other("data after the end"))
             };
         }
         let (mut left, mut read) = (input.len(), 0);

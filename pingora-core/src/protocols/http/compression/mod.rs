@@ -72,9 +72,10 @@ impl Algorithm {
 
     /// A decompressor, if `enabled` and if [`can_decompress`](Self::can_decompress).
     pub fn decompressor(&self, enabled: bool) -> Option<Box<dyn Encode + Send + Sync>> {
-        match enabled {
-            true => self.decoder(Decompression::default()),
-            false => None,
+        if enabled {
+            self.decoder(Decompression::default())
+        } else {
+            None
         }
     }
 

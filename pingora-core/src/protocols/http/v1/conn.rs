@@ -279,10 +279,7 @@ impl Conn {
             if lent.is_empty() {
                 lent.resize(SCRATCH, 0);
             }
-            let most = match self.little {
-                true => LITTLE,
-                false => SCRATCH,
-            };
+            let most = if self.little { LITTLE } else { SCRATCH };
             let mut into = ReadBuf::new(&mut lent[..most]);
             ready!(Pin::new(&mut self.stream).poll_read(cx, &mut into))?;
             let filled = into.filled();

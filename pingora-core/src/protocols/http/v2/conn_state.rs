@@ -97,9 +97,10 @@ impl ConnState {
     /// Returns whether no stream may take more from its origin. What was handed over leaves before long if the socket
     /// takes it; what is queued may wait for windows, and must not stop the others.
     fn is_full(&self) -> bool {
-        let leaving = match self.blocked.load(Relaxed) {
-            true => self.held(),
-            false => self.handed.load(Relaxed),
+        let leaving = if self.blocked.load(Relaxed) {
+            self.held()
+        } else {
+            self.handed.load(Relaxed)
         };
         leaving >= self.limit
     }

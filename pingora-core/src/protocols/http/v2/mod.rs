@@ -72,9 +72,10 @@ fn told_by_peer(e: &Error) -> Option<Reason> {
 /// Returns what a failure of a stream is, as an error that has it as its cause.
 pub(crate) fn stream_error(context: &'static str, e: h2::Error) -> BError {
     // The transport is gone, and nobody waits at its other end.
-    let etype = match e.is_io() {
-        true => pingora_error::ErrorType::ConnectionClosed,
-        false => H2Error,
+    let etype = if e.is_io() {
+        pingora_error::ErrorType::ConnectionClosed
+    } else {
+        H2Error
     };
     Error::because(etype, context, e)
 }

@@ -149,9 +149,10 @@ impl Out {
             if last {
                 self.end = None;
             }
-            return Poll::Ready(Ok(match self.is_empty() {
-                true => Sent::All,
-                false => Sent::Part,
+            return Poll::Ready(Ok(if self.is_empty() {
+                Sent::All
+            } else {
+                Sent::Part
             }));
         }
         Poll::Ready(self.send_end(stream).map(|()| Sent::All))

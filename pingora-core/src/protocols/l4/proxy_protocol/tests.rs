@@ -163,9 +163,10 @@ fn what_is_no_header_of_version_2() {
 fn pair() -> impl Strategy<Value = (SocketAddr, SocketAddr)> {
     let of = |v4: bool| {
         any::<([u8; 16], u16)>().prop_map(move |(octets, port)| {
-            let ip = match v4 {
-                true => IpAddr::from([octets[0], octets[1], octets[2], octets[3]]),
-                false => IpAddr::from(octets),
+            let ip = if v4 {
+                IpAddr::from([octets[0], octets[1], octets[2], octets[3]])
+            } else {
+                IpAddr::from(octets)
             };
             SocketAddr::new(ip, port)
         })

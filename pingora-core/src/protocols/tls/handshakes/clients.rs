@@ -203,9 +203,10 @@ async fn an_authority_that_serves_with_its_own_certificate_is_told_so() {
     let server = Server::with(&own).await;
     let e = refused(&server, &trusting(&authority), &peer(&server)).await;
     // Some versions of OpenSSL let it pass, up to the name.
-    let whys = match cfg!(feature = "rustls") {
-        true => &["is a CA's own, which is not for a server"][..],
-        false => &["is not for this purpose", "is for another name"],
+    let whys = if cfg!(feature = "rustls") {
+        &["is a CA's own, which is not for a server"][..]
+    } else {
+        &["is not for this purpose", "is for another name"]
     };
     let text = e.to_string();
     let why = whys.iter().find(|why| text.contains(**why));
@@ -251,12 +252,11 @@ async fn an_address_or_another_name() {
             let server = Server::with(&authority.issue("either", &leaf)).await;
             let mut peer = HttpPeer::new(server.address(), true, sni.into());
             peer.options.alternative_cn = Some("other.example".into());
-            match good {
-                true => drop(server.agree(&connector, &peer).await),
-                false => {
-                    let e = refused(&server, &connector, &peer).await;
-                    says(&e, &InvalidCert, "is for another name");
-                }
+            if good {
+                drop(server.agree(&connector, &peer).await)
+            } else {
+                let e = refused(&server, &connector, &peer).await;
+                says(&e, &InvalidCert, "is for another name");
             }
         }
     }

@@ -85,9 +85,10 @@ impl Cut {
         };
         poll_fn(|cx| {
             assert!(self.session.poll_read_request(cx).is_pending());
-            match socket(&self.session) {
-                true => Poll::Ready(()),
-                false => Poll::Pending,
+            if socket(&self.session) {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
             }
         })
         .await;

@@ -129,9 +129,10 @@ impl HttpSession {
             return Poll::Pending;
         };
         let due = *inner.read_due.get_or_insert_with(|| due_in(timeout));
-        match inner.timer.is_over(cx, due) {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
+        if inner.timer.is_over(cx, due) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
         }
     }
 

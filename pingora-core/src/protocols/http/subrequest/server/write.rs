@@ -155,9 +155,10 @@ impl HttpSession {
             return Poll::Pending;
         };
         let due = *inner.write_due.get_or_insert_with(|| due_in(timeout));
-        match inner.timer.is_over(cx, due) {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
+        if inner.timer.is_over(cx, due) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
         }
     }
 
@@ -197,14 +198,13 @@ impl HttpSession {
         if switching && !upgrade {
             return Error::e_explain(InternalError, "101 to a request that asks for no upgrade");
         }
-        self.inner.writing = match upgrade {
-            true => {
-                // RFC 9110 9.3.6, RFC 9112 6.1: a 101 and a 2xx to CONNECT carry neither.
-                header.remove_any(Names::CONTENT_LENGTH.or(Names::TRANSFER_ENCODING));
-                self.inner.upgrade = Upgrade::Done;
-                Writing::Raw
-            }
-            false => self.framed(&mut header),
+        self.inner.writing = if upgrade {
+            // RFC 9110 9.3.6, RFC 9112 6.1: a 101 and a 2xx to CONNECT carry neither.
+            header.remove_any(Names::CONTENT_LENGTH.or(Names::TRANSFER_ENCODING));
+            self.inner.upgrade = Upgrade::Done;
+            Writing::Raw
+        } else {
+            self.framed(&mut header)
         };
         let whole = self.inner.writing == Writing::Done;
         let body_follows = !end && !whole;

@@ -180,12 +180,11 @@ impl HttpSession {
 
     /// Ends the exchange. The connection is returned when it can carry another one, else it is closed.
     pub async fn reuse(mut self) -> Option<Stream> {
-        match self.is_reusable() {
-            true => Some(self.inner.conn.stream),
-            false => {
-                self.shutdown().await;
-                None
-            }
+        if self.is_reusable() {
+            Some(self.inner.conn.stream)
+        } else {
+            self.shutdown().await;
+            None
         }
     }
 

@@ -68,9 +68,10 @@ impl HttpSession {
                 return Poll::Ready(Err(e));
             }
             let silent = inner.conn.buf.is_empty();
-            let filled = match whole {
-                false => inner.conn.poll_fill(cx, timeout),
-                true => inner.conn.poll_fill_more(cx, timeout),
+            let filled = if whole {
+                inner.conn.poll_fill_more(cx, timeout)
+            } else {
+                inner.conn.poll_fill(cx, timeout)
             };
             if let Err(mut e) = ready!(filled) {
                 if silent && e.etype == pingora_error::ErrorType::ReadError {

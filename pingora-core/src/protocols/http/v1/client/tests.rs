@@ -301,10 +301,11 @@ async fn bodies_of_responses() {
             .headers
             .get_all("content-length");
         let lengths: Vec<_> = lengths.iter().collect();
-        let want: &[&str] = match rest.contains("Length: 5") {
-            true => &["5"],
+        let want: &[&str] = if rest.contains("Length: 5") {
+            &["5"]
+        } else {
             // A coding takes its place.
-            false => &[],
+            &[]
         };
         assert_eq!(lengths, want, "{rest}");
         if !reusable {

@@ -155,9 +155,10 @@ const ROOM: usize = 4096;
 /// Takes the first `n` bytes. All of them together are the buffer itself, without a share of it to count, unless
 /// it has room to be filled.
 pub(crate) fn front(input: &mut BytesMut, n: usize) -> Bytes {
-    match n == input.len() && input.capacity() - n < ROOM {
-        true => std::mem::take(input).freeze(),
-        false => input.split_to(n).freeze(),
+    if n == input.len() && input.capacity() - n < ROOM {
+        std::mem::take(input).freeze()
+    } else {
+        input.split_to(n).freeze()
     }
 }
 
@@ -234,9 +235,10 @@ impl Chunked {
 
     fn extension_byte(&mut self, next: At) -> Result<At, Refusal> {
         self.extensions += 1;
-        match self.extensions > LIMITS.chunk_extension_bytes {
-            true => Err(Refusal::ChunkExtension),
-            false => Ok(next),
+        if self.extensions > LIMITS.chunk_extension_bytes {
+            Err(Refusal::ChunkExtension)
+        } else {
+            Ok(next)
         }
     }
 

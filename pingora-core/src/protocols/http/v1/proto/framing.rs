@@ -75,9 +75,10 @@ pub enum Framing {
 /// The framing of a request that was received.
 #[inline]
 pub fn request(version: Version, message: &impl Fields) -> Result<Framing, Refusal> {
-    match is_coded(message) {
-        true => coded_request(version, message.fields()),
-        false => Ok(Framing::Length(content_length(message)?.unwrap_or(0))),
+    if is_coded(message) {
+        coded_request(version, message.fields())
+    } else {
+        Ok(Framing::Length(content_length(message)?.unwrap_or(0)))
     }
 }
 
@@ -272,9 +273,10 @@ fn asked_persistence(version: Version, headers: &HeaderMap) -> Persistence {
         }
         keep |= option.eq_ignore_ascii_case(b"keep-alive");
     }
-    match keep {
-        true => Persistence::KeepAlive,
-        false => Persistence::Close,
+    if keep {
+        Persistence::KeepAlive
+    } else {
+        Persistence::Close
     }
 }
 

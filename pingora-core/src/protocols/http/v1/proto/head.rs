@@ -131,9 +131,10 @@ impl Scanner {
                 return Err(Refusal::TargetTooLong);
             }
         }
-        match end > limits.head {
-            true => Err(Refusal::HeadTooLarge),
-            false => Ok(()),
+        if end > limits.head {
+            Err(Refusal::HeadTooLarge)
+        } else {
+            Ok(())
         }
     }
 
@@ -171,9 +172,10 @@ pub fn parse_request(
 /// Prefers, of the faults of a head, a wrong line end.
 #[cold]
 fn line_end_first(head: &[u8], limits: &Limits, refusal: Refusal) -> Refusal {
-    match !limits.lenient_line_ends && has_bare_line_end(head) {
-        true => Refusal::BareLineEnd,
-        false => refusal,
+    if !limits.lenient_line_ends && has_bare_line_end(head) {
+        Refusal::BareLineEnd
+    } else {
+        refusal
     }
 }
 
@@ -354,9 +356,10 @@ pub(crate) fn recycle_response(response: Option<Box<ResponseHeader>>) {
 #[inline]
 pub fn check_host(request: &RequestHeader) -> Result<(), Refusal> {
     let fields = request.index();
-    match fields.has_valid_host() || may_lack_host(request) {
-        true => Ok(()),
-        false => Err(Refusal::Host),
+    if fields.has_valid_host() || may_lack_host(request) {
+        Ok(())
+    } else {
+        Err(Refusal::Host)
     }
 }
 

@@ -86,9 +86,10 @@ impl Out {
             }
         } else if let Some(mut parts) = self.0.take() {
             parts.advance(n);
-            match parts.is_empty() {
-                true => give_back(parts),
-                false => self.0 = Some(parts),
+            if parts.is_empty() {
+                give_back(parts)
+            } else {
+                self.0 = Some(parts)
             }
         }
     }

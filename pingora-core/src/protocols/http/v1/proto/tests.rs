@@ -301,10 +301,7 @@ proptest! {
         chunked: bool,
         at: prop::sample::Index,
     ) {
-        let framing = match chunked {
-            true => Framing::Chunked,
-            false => Framing::Length(body.len() as u64),
-        };
+        let framing = if chunked { Framing::Chunked } else { Framing::Length(body.len() as u64) };
         let (mut encoder, mut out) = (Encoder::new(framing), Out::default());
         encoder.body(body.into(), &mut out);
         encoder.finish(None, &mut out).unwrap();

@@ -323,9 +323,10 @@ impl HttpSession {
     /// The request body read so far; `None` when nothing or not all of it is kept.
     pub fn get_retry_buffer(&self) -> Option<Bytes> {
         let retry = self.x().retry.as_ref()?;
-        match retry.is_truncated() {
-            true => None,
-            false => retry.get_buffer(),
+        if retry.is_truncated() {
+            None
+        } else {
+            retry.get_buffer()
         }
     }
 

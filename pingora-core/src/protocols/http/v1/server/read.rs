@@ -67,11 +67,10 @@ impl HttpSession {
                 Poll::Ready(Ok(0)) => {
                     inner.conn.eof = true;
                     inner.conn.reading = Reading::Broken;
-                    return Poll::Ready(match begun {
-                        false => Ok(None),
-                        true => {
-                            Error::e_explain(ConnectionClosed, "in the middle of a request head")
-                        }
+                    return Poll::Ready(if begun {
+                        Error::e_explain(ConnectionClosed, "in the middle of a request head")
+                    } else {
+                        Ok(None)
                     });
                 }
                 // The head has its own time, which empty lines before it do not begin.
@@ -129,9 +128,10 @@ impl HttpSession {
             return Poll::Pending;
         }
         inner.conn.reading = Reading::Broken;
-        Poll::Ready(match begun {
-            false => Ok(None),
-            true => Error::e_explain(ReadTimedout, "the request head did not come in time"),
+        Poll::Ready(if begun {
+            Error::e_explain(ReadTimedout, "the request head did not come in time")
+        } else {
+            Ok(None)
         })
     }
 
@@ -160,9 +160,10 @@ impl HttpSession {
         inner.conn.reading = Reading::body(framing, false);
         let asked = common::is_upgrade_req(&request) || request.method == Method::CONNECT;
         let exchange = inner.exchange_mut();
-        exchange.upgrade = match asked {
-            true => Upgrade::Asked,
-            false => Upgrade::Unasked,
+        exchange.upgrade = if asked {
+            Upgrade::Asked
+        } else {
+            Upgrade::Unasked
         };
         exchange.persistent = persistence(request.version, &*request) == Persistence::KeepAlive;
         exchange.raw_head = raw;
@@ -276,9 +277,10 @@ impl HttpSession {
                 }
             }
         }
-        match conn.eof {
-            true => Poll::Ready(Ok(())),
-            false => Poll::Pending,
+        if conn.eof {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
         }
     }
 

@@ -45,9 +45,10 @@ impl HttpSession {
             && self.will_keepalive()
             && self.is_body_done()
             && self.another_may_follow();
-        match ends {
-            true => Ok(self.into_reusable()),
-            false => Err(self),
+        if ends {
+            Ok(self.into_reusable())
+        } else {
+            Err(self)
         }
     }
 
@@ -102,9 +103,10 @@ impl HttpSession {
     /// Returns whether no other request is served when these bytes follow the current one.
     fn ends_with(&self, rest: &[u8]) -> bool {
         // An empty line that follows a body is no request (RFC 9112 section 2.2).
-        match Scanner::default().begun(rest) {
-            true => !self.pipelining_enabled(),
-            false => self.inner.conn.eof,
+        if Scanner::default().begun(rest) {
+            !self.pipelining_enabled()
+        } else {
+            self.inner.conn.eof
         }
     }
 
@@ -158,9 +160,10 @@ impl HttpSession {
             self.mark_broken();
             return;
         }
-        match self.more_may_come() {
-            false => self.inner.conn.stream.shutdown().await,
-            true => self.inner.conn.close(LIMITS.client_linger).await,
+        if self.more_may_come() {
+            self.inner.conn.close(LIMITS.client_linger).await
+        } else {
+            self.inner.conn.stream.shutdown().await
         }
         self.mark_broken();
     }

@@ -131,9 +131,10 @@ impl HttpSession {
     #[doc(hidden)]
     #[inline]
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        match self.inner.conn.is_flushed() {
-            true => Poll::Ready(Ok(())),
-            false => self.poll_flush_queued(cx),
+        if self.inner.conn.is_flushed() {
+            Poll::Ready(Ok(()))
+        } else {
+            self.poll_flush_queued(cx)
         }
     }
 
@@ -187,13 +188,12 @@ impl HttpSession {
         if switching && !upgrade {
             return Error::e_explain(InternalError, "101 to a client that asked for no upgrade");
         }
-        let writing = match upgrade {
-            true => {
-                // RFC 9110 9.3.6, RFC 9112 6.1: a 101 and a 2xx to CONNECT carry neither.
-                header.remove_any(Names::CONTENT_LENGTH.or(Names::TRANSFER_ENCODING));
-                Writing::Raw
-            }
-            false => Writing::body(self.frame(&mut header)),
+        let writing = if upgrade {
+            // RFC 9110 9.3.6, RFC 9112 6.1: a 101 and a 2xx to CONNECT carry neither.
+            header.remove_any(Names::CONTENT_LENGTH.or(Names::TRANSFER_ENCODING));
+            Writing::Raw
+        } else {
+            Writing::body(self.frame(&mut header))
         };
         if self.input_ends_connection(&writing) {
             self.inner.keepalive = Keepalive::Off;

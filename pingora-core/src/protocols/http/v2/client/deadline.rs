@@ -23,9 +23,10 @@ impl Deadline {
     /// Ready when `timeout` has passed since the first call after [`restart`](Deadline::restart).
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, timeout: Duration) -> Poll<()> {
         let due = *self.due.get_or_insert_with(|| due_in(timeout));
-        match self.timer.is_over(cx, due) {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
+        if self.timer.is_over(cx, due) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
         }
     }
 }

@@ -44,9 +44,10 @@ fn judge(e: &h2::Error, when: When) -> (ErrorType, RetryType) {
     let always = RetryType::Decided(unanswered);
     if e.is_io() {
         // An idle connection that the peer closed shows it only when it is used.
-        let retry = match unanswered {
-            true => RetryType::ReusedOnly,
-            false => RetryType::Decided(false),
+        let retry = if unanswered {
+            RetryType::ReusedOnly
+        } else {
+            RetryType::Decided(false)
         };
         return (ConnectionClosed, retry);
     }

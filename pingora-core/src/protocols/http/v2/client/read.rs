@@ -64,9 +64,10 @@ impl Http2Session {
         }
         let header = Box::new(ResponseHeader::from(parts));
         self.inner.promised = framing::content_length(&*header).ok().flatten();
-        self.inner.receiving = match ends {
-            true => Receiving::Ended,
-            false => Receiving::Body(body),
+        self.inner.receiving = if ends {
+            Receiving::Ended
+        } else {
+            Receiving::Body(body)
         };
         Ok((header, ends))
     }
@@ -235,9 +236,10 @@ impl Http2Session {
         if ends {
             self.inner.receiving = Receiving::Ended;
         }
-        Poll::Ready(Ok(match raw {
-            true => HttpTask::UpgradedBody(data, ends),
-            false => HttpTask::Body(data, ends),
+        Poll::Ready(Ok(if raw {
+            HttpTask::UpgradedBody(data, ends)
+        } else {
+            HttpTask::Body(data, ends)
         }))
     }
 
@@ -280,9 +282,10 @@ impl Http2Session {
             }
             (Poll::Ready(Err(e)), _) => {
                 let malformed = e.reason() == Some(Reason::PROTOCOL_ERROR) && !e.is_remote();
-                let e = match malformed && !e.is_library() {
-                    true => Error::because(H2Error, "a response that HTTP does not allow", e),
-                    false => self.failed(e, context),
+                let e = if malformed && !e.is_library() {
+                    Error::because(H2Error, "a response that HTTP does not allow", e)
+                } else {
+                    self.failed(e, context)
                 };
                 if malformed {
                     self.reset(Reason::PROTOCOL_ERROR);

@@ -43,10 +43,8 @@ pub(super) fn translate(mut req: RequestHeader, tls: bool) -> Result<Request<()>
             uri.authority = Some(authority);
             uri.path_and_query
                 .get_or_insert(PathAndQuery::from_static("/"));
-            uri.scheme.get_or_insert(match tls {
-                true => Scheme::HTTPS,
-                false => Scheme::HTTP,
-            });
+            uri.scheme
+                .get_or_insert(if tls { Scheme::HTTPS } else { Scheme::HTTP });
             parts.uri = Uri::from_parts(uri).or_err(InvalidHTTPHeader, "request target")?;
         }
         None if extended => {

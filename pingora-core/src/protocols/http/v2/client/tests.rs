@@ -428,9 +428,10 @@ async fn a_protocol_error_tells_of_the_version_only_before_any_answer() {
             .await
             .unwrap();
         let e = session.read_response_header().await.unwrap_err();
-        let (etype, retry) = match answered {
-            true => (ErrorType::H2Error, false),
-            false => (ErrorType::InvalidH2, true),
+        let (etype, retry) = if answered {
+            (ErrorType::H2Error, false)
+        } else {
+            (ErrorType::InvalidH2, true)
         };
         assert_eq!((&e.etype, e.retry()), (&etype, retry), "{e}");
     }

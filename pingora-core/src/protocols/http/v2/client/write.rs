@@ -94,12 +94,11 @@ impl Http2Session {
             self.inner.out.clear();
         })?;
         self.inner.receiving = Receiving::Head(response);
-        self.inner.sending = match end {
-            true => {
-                self.inner.out.clear();
-                Sending::Ended(writer)
-            }
-            false => Sending::Open(writer),
+        self.inner.sending = if end {
+            self.inner.out.clear();
+            Sending::Ended(writer)
+        } else {
+            Sending::Open(writer)
         };
         Ok(())
     }

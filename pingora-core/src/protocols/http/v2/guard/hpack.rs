@@ -215,9 +215,10 @@ impl Blocks {
 
     fn name_begins(&mut self, part: Part, byte: u8) {
         if let Part::Name { huffman, enters } = part {
-            let pseudo = match huffman {
-                true => byte >> 1 == HUFFMAN_COLON,
-                false => byte == b':',
+            let pseudo = if huffman {
+                byte >> 1 == HUFFMAN_COLON
+            } else {
+                byte == b':'
             };
             self.field(pseudo, enters);
         }

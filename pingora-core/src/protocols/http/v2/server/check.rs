@@ -73,9 +73,10 @@ fn fields(fields: &HeaderMap) -> Result<(), &'static str> {
             || value.iter().any(|b| matches!(b, b'\r' | b'\n' | 0))
             || is_padded(value)
     });
-    match malformed {
-        true => Err("malformed field, or one of a connection"),
-        false => Ok(()),
+    if malformed {
+        Err("malformed field, or one of a connection")
+    } else {
+        Ok(())
     }
 }
 

@@ -130,9 +130,10 @@ impl HttpSession {
         respond: SendResponse<Bytes>,
         digest: Arc<Digest>,
     ) -> Self {
-        let state = match body.is_end_stream() {
-            true => ReadState::Done,
-            false => ReadState::Body,
+        let state = if body.is_end_stream() {
+            ReadState::Done
+        } else {
+            ReadState::Body
         };
         let tunnel = match request.method == Method::CONNECT {
             true if request.extensions.get::<Protocol>().is_some() => Tunnel::Extended,
@@ -295,9 +296,10 @@ impl HttpSession {
     /// The request body read so far; `None` when nothing or not all of it is kept.
     pub fn get_retry_buffer(&self) -> Option<Bytes> {
         let retry = self.inner.retry.as_ref()?;
-        match retry.is_truncated() {
-            true => None,
-            false => retry.get_buffer(),
+        if retry.is_truncated() {
+            None
+        } else {
+            retry.get_buffer()
         }
     }
 

@@ -88,9 +88,10 @@ impl HttpSession {
         if header.status == StatusCode::NO_CONTENT {
             header.remove_header(&CONTENT_LENGTH);
         }
-        let promised = match bodiless {
-            true => None,
-            false => framing::content_length(&*header).ok().flatten(),
+        let promised = if bodiless {
+            None
+        } else {
+            framing::content_length(&*header).ok().flatten()
         };
         if !header.may_have(Names::DATE) || !header.headers.contains_key(DATE) {
             header.insert_header(DATE, date::get_cached_date())?;
@@ -108,9 +109,10 @@ impl HttpSession {
                 return Err(stream_error("while writing a response head", e));
             }
         }
-        self.inner.writing = match end {
-            true => Writing::Done,
-            false => Writing::Body(promised),
+        self.inner.writing = if end {
+            Writing::Done
+        } else {
+            Writing::Body(promised)
         };
         self.inner.response = Some(header);
         Ok(())

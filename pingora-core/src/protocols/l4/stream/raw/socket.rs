@@ -74,9 +74,10 @@ fn poll_io(
                 return Poll::Ready(done);
             }
         }
-        ready!(match interest.is_readable() {
-            true => socket.poll_read_ready(cx),
-            false => socket.poll_write_ready(cx),
+        ready!(if interest.is_readable() {
+            socket.poll_read_ready(cx)
+        } else {
+            socket.poll_write_ready(cx)
         })?;
     }
 }

@@ -180,9 +180,10 @@ fn lenient_sizes() {
     for (input, passes) in rows {
         let name = input.escape_ascii();
         assert_eq!(body_of(input, false), Err(Refusal::ChunkSize), "{name}");
-        let want = match passes {
-            true => Ok(Some(b"hello".to_vec())),
-            false => Err(Refusal::ChunkSize),
+        let want = if *passes {
+            Ok(Some(b"hello".to_vec()))
+        } else {
+            Err(Refusal::ChunkSize)
         };
         assert_eq!(body_of(input, true), want, "{name}");
     }

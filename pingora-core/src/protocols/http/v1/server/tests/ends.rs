@@ -203,9 +203,10 @@ async fn a_client_that_closed_its_socket_is_gone() {
     // The end has to be read first.
     std::future::poll_fn(|cx| {
         assert!(session.poll_abort(cx).is_pending());
-        match session.is_half_closed() {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
+        if session.is_half_closed() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
         }
     })
     .await;

@@ -23,11 +23,12 @@ if ((${#missing[@]})); then
     fi
 fi
 
-# The backends of TLS exclude each other: none, then each one by itself. What does not depend on it runs once.
+# Each set of features is a build, so there are as few as there can be. The backends of TLS exclude each other: none, then
+# each one by itself. One of them is built with the features that only add to the others.
 cargo test --workspace --exclude examples --exclude benches --locked "$@"
-for backend in rustls openssl; do
-    cargo test -p pingora-core -p pingora-proxy --features "pingora-core/$backend,pingora-proxy/$backend" \
-        --locked --tests "$@"
+extra=pingora-proxy/connection_filter,pingora-proxy/upstream_modules
+for features in "pingora-core/rustls,pingora-proxy/rustls,$extra" pingora-core/openssl,pingora-proxy/openssl; do
+    cargo test -p pingora-core -p pingora-proxy --features "$features" --locked --tests "$@"
 done
 cargo test -p examples -p benches --locked "$@"
 cargo test -p examples --no-default-features --features openssl --locked --lib --test programs "$@"

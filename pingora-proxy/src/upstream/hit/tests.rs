@@ -92,7 +92,8 @@ async fn read(hit: &mut Hit) -> Result<Vec<u8>> {
 #[tokio::test]
 async fn bodies() {
     let cut = |range| Share::Cut(RangeBodyFilter::new(range));
-    let rows: [(Vec<Step>, Share, Option<&[u8]>); 12] = [
+    type Row = (Vec<Step>, Share, Option<&'static [u8]>);
+    let rows: [Row; 12] = [
         (
             vec![Piece(b"ab"), Piece(b"cd")],
             Share::Whole(None),

@@ -394,14 +394,16 @@ fn a_client_that_leaves_does_not_wait() {
     assert_eq!(origin.count(), 0);
 }
 
+/// Stale for a minute, and good while it is revalidated for so many seconds.
+fn stale(swr: u32) -> CacheMeta {
+    let meta = meta(-60, "200");
+    let header = meta.response_header_copy();
+    CacheMeta::new(meta.fresh_until(), meta.created(), swr, 0, header)
+}
+
 /// While another request revalidates.
 #[test]
 fn stale_responses_are_served_in_their_time() {
-    let stale = |swr| {
-        let fresh = meta(-60, "200");
-        let header = fresh.response_header_copy();
-        CacheMeta::new(fresh.fresh_until(), fresh.created(), swr, 0, header)
-    };
     let mut held = Held::new(Duration::from_secs(60));
     let origin = asked();
     let mut app = Caching::to(&origin.origin);
@@ -422,4 +424,33 @@ fn stale_responses_are_served_in_their_time() {
     assert_eq!(client.read_response().text(), "fresh");
     assert_eq!(seen.last(2).phase, CachePhase::Hit);
     assert_eq!(origin.count(), 0);
+}
+
+#[test]
+fn the_writer_serves_stale_and_has_a_subrequest_revalidate() {
+    let origin = asked();
+    let app = Caching::to(&origin.origin);
+    let (storage, seen) = (app.storage, app.seen());
+    store(storage, &key("/a"), &stale(1000), "stored");
+    let proxy = Proxy::start(app);
+    let mut client = proxy.connect();
+    for request in 1..=2 {
+        assert_eq!(get(&mut client, "/a", "").text(), "stored");
+        // The lock is free again after the subrequest, which is logged for itself.
+        let requests = seen.wait_for(2 * request);
+        let updating = |seen: &&Seen| seen.phase == CachePhase::StaleUpdating;
+        assert_eq!(requests.iter().filter(updating).count(), request);
+        assert_eq!(origin.count(), request);
+    }
+}
+
+#[test]
+fn the_writer_revalidates_itself_when_stale_may_not_be_served() {
+    let origin = asked();
+    let mut app = Caching::to(&origin.origin);
+    app.serve_stale = Box::new(|_| false);
+    store(app.storage, &key("/a"), &stale(1000), "stored");
+    let proxy = Proxy::start(app);
+    assert_eq!(get(&mut proxy.connect(), "/a", "").text(), "origin");
+    assert_eq!(origin.count(), 1);
 }

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::SystemTime;
 
@@ -11,6 +12,7 @@ use pingora_cache::{CacheMeta, CachePhase, ForcedFreshness, HitHandler, HitStatu
 use pingora_core::connectors::http::custom;
 use pingora_error::{Error, Result};
 
+use crate::subrequest::Ctx;
 use crate::{HttpProxy, ProxyHttp, Session};
 
 /// How often a request looks up again after it has waited for a writer, unless it says otherwise.
@@ -48,7 +50,11 @@ where
     ///
     /// # Errors
     /// That the client has left while it waited.
-    pub(super) async fn look_up(&self, session: &mut Session, ctx: &mut SV::CTX) -> Result<Found> {
+    pub(super) async fn look_up(
+        self: &Arc<Self>,
+        session: &mut Session,
+        ctx: &mut SV::CTX,
+    ) -> Result<Found> {
         let mut retries = 0;
         loop {
             let look = self.look(session, ctx).await;
@@ -163,16 +169,17 @@ where
     /// Returns whether a stale entry is served as it is, because it is being revalidated: by another request, or in the
     /// background from now on.
     fn serves_while_updating(
-        &self,
+        self: &Arc<Self>,
         session: &mut Session,
         ctx: &mut SV::CTX,
         inherited: bool,
     ) -> bool {
         let writer = session.cache.is_cache_lock_writer();
         // Who revalidates for another request is that background itself.
-        let updates = match writer {
-            true => !inherited && may_revalidate_in_background(session),
-            false => session.cache.is_cache_locked(),
+        let updates = if writer {
+            !inherited
+        } else {
+            session.cache.is_cache_locked()
         };
         if !updates || !session.cache.can_serve_stale_updating() {
             return false;
@@ -181,10 +188,19 @@ where
             return false;
         }
         if writer {
-            revalidate_in_background(session);
+            self.revalidate_in_background(session);
         }
         session.cache.set_stale_updating();
         true
+    }
+
+    /// Hands the write lock to a subrequest, which revalidates the entry for all others.
+    fn revalidate_in_background(self: &Arc<Self>, session: &mut Session) {
+        let key = session.cache.cache_key().clone();
+        let (permit, lock) = session.cache.take_write_lock();
+        let brought = Ctx::builder().cache_write_lock(lock, key, permit).build();
+        self.spawner()
+            .spawn_background_subrequest(&session.downstream_session, brought);
     }
 
     /// Nothing is there, and the request may fill the cache.
@@ -199,14 +215,6 @@ where
         }
     }
 }
-
-/// Returns whether a stale entry can be revalidated without this request.
-fn may_revalidate_in_background(_session: &Session) -> bool {
-    false
-}
-
-/// Has a subrequest revalidate the entry, which gets the write lock.
-fn revalidate_in_background(_session: &mut Session) {}
 
 /// Gives a subrequest that waits for the lock of the request that it was made for that lock. Returns whether it did.
 fn inherit_write_lock(session: &mut Session) -> bool {

@@ -20,6 +20,8 @@ mod hit;
 mod lookup;
 mod purge;
 
+use std::sync::Arc;
+
 use log::warn;
 use pingora_cache::NoCacheReason;
 use pingora_core::connectors::http::custom;
@@ -47,15 +49,16 @@ where
 
     /// Answers a request by what is stored, if that may be, or else has it go upstream.
     pub(super) async fn answer_from_cache(
-        &self,
+        self: &Arc<Self>,
         session: &mut Session,
         ctx: &mut SV::CTX,
     ) -> Early {
-        if session.subrequest_ctx.is_some() {
-            session.cache.tag_as_subrequest();
-        }
         if !session.cache.cacheable_prediction() {
             session.cache.bypass();
+            // A subrequest that is to revalidate has no use for the lock that it brought.
+            if let Some(brought) = &mut session.subrequest_ctx {
+                brought.release_write_lock();
+            }
             return Early::Proceed;
         }
         let served = match self.look_up(session, ctx).await {

@@ -64,6 +64,48 @@ fn headers_are_changed_both_ways() {
 }
 
 #[test]
+fn a_page_is_put_together_from_two_origins() {
+    let html = |stream: &mut dyn Write, kind: &str, body: &str| {
+        let length = body.len();
+        let _ = write!(
+            stream,
+            "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: {kind}\r\nETag: \"1\"\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
+        );
+    };
+    let pages = Origin::start(move |mut stream, head| match head.contains("/raw ") {
+        true => html(&mut stream, "text/plain", "<!--include /a-->"),
+        false => html(
+            &mut stream,
+            "text/html",
+            "<h1><!--include /a--></h1><!--include /none-->.",
+        ),
+    });
+    let parts = Origin::start(move |mut stream, head| match head.starts_with("GET /a ") {
+        true => html(&mut stream, "text/html", "hello"),
+        false => {
+            let _ = write!(
+                stream,
+                "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno"
+            );
+        }
+    });
+    let dir = TempDir::new().unwrap();
+    let proxy = Program::start(
+        env!("CARGO_BIN_EXE_subrequest"),
+        &dir.path().join("s"),
+        &["--upstream", &pages.address(), "--parts", &parts.address()],
+    );
+    let page = proxy.get("/page");
+    assert_eq!(status(&page), "200");
+    assert!(page.ends_with("\r\n\r\n<h1>hello</h1>."), "{page}");
+    assert!(!page.to_ascii_lowercase().contains("etag"), "{page}");
+    let raw = proxy.get("/raw");
+    assert!(raw.ends_with("\r\n\r\n<!--include /a-->"), "{raw}");
+    assert!(raw.to_ascii_lowercase().contains("etag"), "{raw}");
+}
+
+#[test]
 fn who_asks_too_often_is_told_so() {
     let origin = Origin::saying("hello");
     let dir = TempDir::new().unwrap();

@@ -29,7 +29,6 @@ use crate::protocols::tls::{reregister, transport};
 use crate::protocols::{Stream, ALPN};
 use crate::upstreams::peer::{is_at, Peer};
 use crate::utils::offload::Offload;
-pub(crate) use pool::Slots;
 use pool::{Ended, Idle, Pool};
 use preference::H1Only;
 

@@ -15,7 +15,6 @@
 //! worker, which drops those that ended, received something nobody asked for, or are too old.
 
 mod shelf;
-mod slots;
 
 use std::ops::DerefMut;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -30,11 +29,10 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::PoolCallback;
-use crate::worker;
+use crate::worker::{self, PerWorker};
 use shelf::{Entry, Shelf};
 
 pub(in crate::connectors) use shelf::KeyHasher;
-pub(crate) use slots::Slots;
 
 /// How often a worker looks after its idle connections.
 const SWEEP_PERIOD: Duration = Duration::from_secs(1);
@@ -66,7 +64,7 @@ pub(crate) enum Ended {
 pub(crate) struct Pool<T> {
     /// How many connections to keep; an even share of it per worker.
     limit: usize,
-    shelves: Slots<Own<T>>,
+    shelves: PerWorker<Own<T>>,
     /// How many workers have put something on their shelf so far.
     workers: AtomicUsize,
     /// What was too much for the shelf of a worker.
@@ -100,7 +98,7 @@ impl<T: Idle> Pool<T> {
     pub(crate) fn new(limit: usize, on_reuse: Option<PoolCallback>) -> Arc<Self> {
         Arc::new(Pool {
             limit,
-            shelves: Slots::new(),
+            shelves: PerWorker::new(),
             workers: AtomicUsize::new(0),
             shared: Mutex::default(),
             shared_len: AtomicUsize::new(0),
@@ -121,7 +119,7 @@ impl<T: Idle> Pool<T> {
     }
 
     fn take_own(&self, key: u64) -> Option<T> {
-        let own = self.shelves.get(worker::current())?;
+        let own = self.shelves.here()?;
         loop {
             // Looked at without the lock: a connection that is dropped may call back into its user.
             let entry = {

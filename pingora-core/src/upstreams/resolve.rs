@@ -46,9 +46,8 @@ use spin::Yield;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use crate::connectors::Slots;
 use crate::limits::LIMITS;
-use crate::worker;
+use crate::worker::{self, PerWorker};
 
 /// The addresses of a name, or why there are none.
 pub type LookupFuture<'a> = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'a>>;
@@ -107,7 +106,7 @@ struct Inner {
     first: tokio::sync::Mutex<()>,
     refreshing: AtomicBool,
     /// The copy of the answer that each worker has.
-    workers: Slots<SpinMutex<Copied, Yield>>,
+    workers: PerWorker<SpinMutex<Copied, Yield>>,
 }
 
 #[derive(Default)]
@@ -158,7 +157,7 @@ impl Resolver {
             answer: Mutex::new(answer),
             first: tokio::sync::Mutex::default(),
             refreshing: AtomicBool::new(false),
-            workers: Slots::new(),
+            workers: PerWorker::new(),
         };
         Ok(Resolver {
             inner: Arc::new(inner),

@@ -70,7 +70,7 @@ fn elsewhere<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 }
 
 fn swept<T: Idle>(pool: &Pool<T>) -> bool {
-    let own = pool.shelves.get(worker::current()).unwrap();
+    let own = pool.shelves.here().unwrap();
     let swept = own.shelf.lock().swept;
     swept
 }
@@ -117,7 +117,7 @@ fn nothing_is_kept() {
     let pool = pool(10);
     pool.put(1, fake(1), Some(Duration::ZERO));
     assert_eq!(name(pool.take(1)), None);
-    assert!(pool.shelves.get(worker::current()).is_none());
+    assert!(pool.shelves.here().is_none());
 }
 
 #[test]
@@ -325,7 +325,7 @@ async fn real_connections() {
     let (closing, theirs) = connection(b"").await;
     pool.put(3, closing, None);
     drop(theirs);
-    let own = pool.shelves.get(worker::current()).unwrap();
+    let own = pool.shelves.here().unwrap();
     while own.len.load(Ordering::Relaxed) > 0 {
         tokio::task::yield_now().await;
         pool.sweep(worker::current(), true);

@@ -21,14 +21,14 @@ use parking_lot::Mutex;
 use pingora_error::{BError, Error, ErrorSource, ErrorType, RetryType};
 use tokio::sync::watch;
 
-use crate::connectors::pool::{KeyHasher, Slots};
+use crate::connectors::pool::KeyHasher;
 use crate::protocols::ALPN;
 use crate::upstreams::peer::Peer;
-use crate::worker;
+use crate::worker::{self, PerWorker};
 
 /// The connections that each worker is making.
 pub(super) struct Dials {
-    workers: Slots<Mutex<Dialing>>,
+    workers: PerWorker<Mutex<Dialing>>,
 }
 
 type Dialing = HashMap<u64, Vec<Dial>, BuildHasherDefault<KeyHasher>>;
@@ -128,7 +128,7 @@ pub(super) struct Dialed<'a> {
 impl Dials {
     pub(super) fn new() -> Self {
         Dials {
-            workers: Slots::new(),
+            workers: PerWorker::new(),
         }
     }
 

@@ -9,17 +9,17 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use super::ConnectionRef;
-use crate::connectors::pool::{KeyHasher, Slots};
+use crate::connectors::pool::KeyHasher;
 use crate::protocols::http::v2::client::Http2Session;
 use crate::protocols::UniqueIDType;
-use crate::worker;
+use crate::worker::{self, PerWorker};
 
 /// How often a worker looks after its connections.
 const SWEEP_PERIOD: Duration = Duration::from_secs(1);
 
 /// Connections with streams in use and room for more, kept per worker: each thread sees its own alone.
 pub struct InUsePool {
-    workers: Arc<Slots<Mutex<Listed>>>,
+    workers: Arc<PerWorker<Mutex<Listed>>>,
 }
 
 /// The connections of one worker.
@@ -33,14 +33,14 @@ struct Listed {
 impl InUsePool {
     pub(super) fn new() -> Self {
         InUsePool {
-            workers: Arc::new(Slots::new()),
+            workers: Arc::new(PerWorker::new()),
         }
     }
 
     /// Takes a connection of this worker out, the latest that was put under the key and can make a further stream.
     pub fn get(&self, reuse_hash: u64) -> Option<ConnectionRef> {
         let mut dead = Vec::new();
-        let mut listed = self.workers.get(worker::current())?.lock();
+        let mut listed = self.workers.here()?.lock();
         let list = listed.keys.get_mut(&reuse_hash)?;
         while let Some(conn) = list.pop() {
             conn.set_listed(None);
@@ -105,7 +105,7 @@ impl InUsePool {
         fit: impl Fn(&ConnectionRef) -> bool,
     ) -> Option<Http2Session> {
         let mut useless = Vec::new();
-        let mut listed = self.workers.get(worker::current())?.lock();
+        let mut listed = self.workers.here()?.lock();
         let list = listed.keys.get_mut(&reuse_hash)?;
         let mut found = None;
         while let Some(conn) = list.last() {
@@ -130,7 +130,7 @@ impl InUsePool {
 
 /// Drops connections that ended while nobody asked for them, or whose sessions were dropped and not released.
 struct Sweeper {
-    workers: Weak<Slots<Mutex<Listed>>>,
+    workers: Weak<PerWorker<Mutex<Listed>>>,
     index: usize,
 }
 

@@ -12,7 +12,7 @@ const SEGMENTS: usize = 28;
 struct Slot<V>(OnceLock<V>);
 
 /// See the module.
-pub(crate) struct Slots<V> {
+pub(crate) struct PerWorker<V> {
     segments: [OnceLock<Box<[Slot<V>]>>; SEGMENTS],
 }
 
@@ -23,11 +23,16 @@ fn place(index: usize) -> (usize, usize) {
     (segment, n - (FIRST << segment))
 }
 
-impl<V> Slots<V> {
+impl<V> PerWorker<V> {
     pub(crate) fn new() -> Self {
-        Slots {
+        PerWorker {
             segments: [const { OnceLock::new() }; SEGMENTS],
         }
+    }
+
+    /// The value of the calling worker, if it has one.
+    pub(crate) fn here(&self) -> Option<&V> {
+        self.get(super::current())
     }
 
     pub(crate) fn get(&self, index: usize) -> Option<&V> {
@@ -72,7 +77,7 @@ mod tests {
 
     #[test]
     fn values_are_made_once() {
-        let slots = Slots::new();
+        let slots = PerWorker::new();
         assert!(slots.get(20).is_none());
         assert_eq!(*slots.get_or_init(0, || 1), 1);
         assert_eq!(*slots.get_or_init(20, || 2), 2);

@@ -3,6 +3,8 @@
 //! A connection is accepted for one worker and stays there; so do the upstream connections that its
 //! requests use. Whatever is kept per worker is indexed by [`current`].
 
+mod per_worker;
+
 use std::cell::Cell;
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,6 +13,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::runtime::{Handle, Id};
 use tokio::task::JoinHandle;
+
+pub(crate) use per_worker::PerWorker;
 
 thread_local! {
     static INDEX: Cell<Option<usize>> = const { Cell::new(None) };

@@ -1,20 +1,20 @@
 //! Idle connections, kept until somebody wants to go where they lead.
 //!
 //! ```text
-//!              put                    own shelf full                 full
+//!              put                    own bucket full                 full
 //! connection ------> the worker's own ---------------> the shared -------> closed
 //!                        | ^                              |
-//!     take, newest first | | put again                    | take, when the own shelf has none:
+//!     take, newest first | | put again                    | take, when the own bucket has none:
 //!                        v |                              v registered anew with this worker
 //!                     in use <----------------------------+
 //! ```
 //!
-//! A worker uses its own shelf and no other, so its lock is free and its cache line at hand; the shared
-//! shelf is asked only when a new connection is the alternative. Nothing watches an idle connection:
+//! A worker uses its own bucket and no other, so its lock is free and its cache line at hand; the shared
+//! bucket is asked only when a new connection is the alternative. Nothing watches an idle connection:
 //! it is polled when it is taken, which costs no system call, and once a second by a task of its
 //! worker, which drops those that ended, received something nobody asked for, or are too old.
 
-mod shelf;
+mod bucket;
 
 use std::ops::DerefMut;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -30,9 +30,9 @@ use tokio::time::Instant;
 
 use super::PoolCallback;
 use crate::worker::{self, PerWorker};
-use shelf::{Entry, Shelf};
+use bucket::{Bucket, Entry};
 
-pub(in crate::connectors) use shelf::KeyHasher;
+pub(in crate::connectors) use bucket::KeyHasher;
 
 /// How often a worker looks after its idle connections.
 const SWEEP_PERIOD: Duration = Duration::from_secs(1);
@@ -64,29 +64,29 @@ pub(crate) enum Ended {
 pub(crate) struct Pool<T> {
     /// How many connections to keep; an even share of it per worker.
     limit: usize,
-    shelves: PerWorker<Own<T>>,
-    /// How many workers have put something on their shelf so far.
+    buckets: PerWorker<Own<T>>,
+    /// How many workers have put something on their bucket so far.
     workers: AtomicUsize,
-    /// What was too much for the shelf of a worker.
-    shared: Mutex<Shelf<T>>,
+    /// What was too much for the bucket of a worker.
+    shared: Mutex<Bucket<T>>,
     shared_len: AtomicUsize,
     on_reuse: Option<PoolCallback>,
     unexpected_data: Arc<AtomicU64>,
 }
 
-/// The shelf of one worker.
+/// The bucket of one worker.
 struct Own<T> {
     /// Nobody waits for it but where tasks move between threads, and then for moments: a lock that is given back by a
     /// plain write, since nobody has to be woken.
-    shelf: SpinMutex<Shelf<T>, Yield>,
-    /// The length of the shelf, to be read by others.
+    bucket: SpinMutex<Bucket<T>, Yield>,
+    /// The length of the bucket, to be read by others.
     len: AtomicUsize,
 }
 
 impl<T> Default for Own<T> {
     fn default() -> Self {
         Own {
-            shelf: SpinMutex::new(Shelf::default()),
+            bucket: SpinMutex::new(Bucket::default()),
             len: AtomicUsize::new(0),
         }
     }
@@ -98,7 +98,7 @@ impl<T: Idle> Pool<T> {
     pub(crate) fn new(limit: usize, on_reuse: Option<PoolCallback>) -> Arc<Self> {
         Arc::new(Pool {
             limit,
-            shelves: PerWorker::new(),
+            buckets: PerWorker::new(),
             workers: AtomicUsize::new(0),
             shared: Mutex::default(),
             shared_len: AtomicUsize::new(0),
@@ -113,19 +113,19 @@ impl<T: Idle> Pool<T> {
     }
 
     /// A connection that was put here under `key` and is still quiet: the latest of this worker, else one
-    /// of the shared shelf.
+    /// of the shared bucket.
     pub(crate) fn take(&self, key: u64) -> Option<T> {
         self.take_own(key).or_else(|| self.take_shared(key))
     }
 
     fn take_own(&self, key: u64) -> Option<T> {
-        let own = self.shelves.here()?;
+        let own = self.buckets.here()?;
         loop {
             // Looked at without the lock: a connection that is dropped may call back into its user.
             let entry = {
-                let mut shelf = own.shelf.lock();
-                let entry = shelf.pop(key)?;
-                own.len.store(shelf.len(), Ordering::Relaxed);
+                let mut bucket = own.bucket.lock();
+                let entry = bucket.pop(key)?;
+                own.len.store(bucket.len(), Ordering::Relaxed);
                 entry
             };
             if let Some(conn) = self.usable(entry) {
@@ -137,9 +137,9 @@ impl<T: Idle> Pool<T> {
     fn take_shared(&self, key: u64) -> Option<T> {
         while self.shared_len.load(Ordering::Relaxed) > 0 {
             let entry = {
-                let mut shelf = self.shared.lock();
-                let entry = shelf.pop(key)?;
-                self.shared_len.store(shelf.len(), Ordering::Relaxed);
+                let mut bucket = self.shared.lock();
+                let entry = bucket.pop(key)?;
+                self.shared_len.store(bucket.len(), Ordering::Relaxed);
                 entry
             };
             if let Some(conn) = self.usable(entry).and_then(T::adopt) {
@@ -193,16 +193,16 @@ impl<T: Idle> Pool<T> {
         };
 
         let index = worker::current();
-        let own = self.shelves.get_or_init(index, || {
+        let own = self.buckets.get_or_init(index, || {
             self.workers.fetch_add(1, Ordering::Relaxed);
             Own::default()
         });
         let (surplus, unswept) = {
-            let mut shelf = own.shelf.lock();
-            if shelf.len() < self.share() {
-                shelf.push(key, entry);
-                own.len.store(shelf.len(), Ordering::Relaxed);
-                (None, !std::mem::replace(&mut shelf.swept, true))
+            let mut bucket = own.bucket.lock();
+            if bucket.len() < self.share() {
+                bucket.push(key, entry);
+                own.len.store(bucket.len(), Ordering::Relaxed);
+                (None, !std::mem::replace(&mut bucket.swept, true))
             } else {
                 (Some(entry), false)
             }
@@ -225,22 +225,22 @@ impl<T: Idle> Pool<T> {
 
     fn put_shared(&self, key: u64, entry: Entry<T>) {
         let own: usize = self
-            .shelves
+            .buckets
             .iter()
             .map(|own| own.len.load(Ordering::Relaxed))
             .sum();
-        let mut shelf = self.shared.lock();
-        if own + shelf.len() < self.limit {
-            shelf.push(key, entry);
-            self.shared_len.store(shelf.len(), Ordering::Relaxed);
+        let mut bucket = self.shared.lock();
+        if own + bucket.len() < self.limit {
+            bucket.push(key, entry);
+            self.shared_len.store(bucket.len(), Ordering::Relaxed);
             return;
         }
         // The entry is dropped without the lock.
-        drop(shelf);
+        drop(bucket);
         drop(entry);
     }
 
-    /// Starts the task that looks after the shelf `index`, if there is a runtime to run it.
+    /// Starts the task that looks after the bucket `index`, if there is a runtime to run it.
     fn start_sweeping(self: &Arc<Self>, index: usize) {
         let sweeper = Sweeper {
             pool: Arc::downgrade(self),
@@ -252,46 +252,50 @@ impl<T: Idle> Pool<T> {
         }
     }
 
-    /// Drops what is of no use any more from the shelf `index` and the shared one; returns whether anything is
-    /// left in them. With `last`, a shelf that is empty is from then on taken for unswept.
+    /// Drops what is of no use any more from the bucket `index` and the shared one; returns whether anything is
+    /// left in them. With `last`, a bucket that is empty is from then on taken for unswept.
     fn sweep(&self, index: usize, last: bool) -> bool {
-        let Some(own) = self.shelves.get(index) else {
+        let Some(own) = self.buckets.get(index) else {
             return false;
         };
-        self.sweep_shelf(|| own.shelf.lock(), &own.len);
+        self.sweep_bucket(|| own.bucket.lock(), &own.len);
         if self.shared_len.load(Ordering::Relaxed) > 0 {
-            self.sweep_shelf(|| self.shared.lock(), &self.shared_len);
+            self.sweep_bucket(|| self.shared.lock(), &self.shared_len);
         }
-        let mut shelf = own.shelf.lock();
-        let left = shelf.len() > 0 || self.shared_len.load(Ordering::Relaxed) > 0;
-        shelf.swept = left || !last;
+        let mut bucket = own.bucket.lock();
+        let left = bucket.len() > 0 || self.shared_len.load(Ordering::Relaxed) > 0;
+        bucket.swept = left || !last;
         left
     }
 
-    fn sweep_shelf<G: DerefMut<Target = Shelf<T>>>(&self, lock: impl Fn() -> G, len: &AtomicUsize) {
+    fn sweep_bucket<G: DerefMut<Target = Bucket<T>>>(
+        &self,
+        lock: impl Fn() -> G,
+        len: &AtomicUsize,
+    ) {
         let now = Instant::now();
-        // What is looked at is off the shelf meanwhile, so that it can be dropped without a lock.
+        // What is looked at is off the bucket meanwhile, so that it can be dropped without a lock.
         let mut taken = lock().take_all();
         taken.retain(|entry| {
             entry.expires.is_none_or(|at| at > now) && !self.has_ended(&mut entry.conn)
         });
-        let mut shelf = lock();
-        shelf.put_back(taken);
-        len.store(shelf.len(), Ordering::Relaxed);
+        let mut bucket = lock();
+        bucket.put_back(taken);
+        len.store(bucket.len(), Ordering::Relaxed);
     }
 }
 
-/// Looks after the shelf of one worker until nothing is left on it.
+/// Looks after the bucket of one worker until nothing is left on it.
 struct Sweeper<T: Idle> {
     pool: Weak<Pool<T>>,
     index: usize,
-    /// Whether the shelf was found empty, and says so itself.
+    /// Whether the bucket was found empty, and says so itself.
     done: bool,
 }
 
 impl<T: Idle> Sweeper<T> {
     async fn run(mut self) {
-        // A shelf whose connections are all in use is empty for a moment: that is no reason to end.
+        // A bucket whose connections are all in use is empty for a moment: that is no reason to end.
         let mut empty = 0;
         while !self.done {
             tokio::time::sleep(SWEEP_PERIOD).await;
@@ -309,14 +313,14 @@ impl<T: Idle> Sweeper<T> {
 }
 
 impl<T: Idle> Drop for Sweeper<T> {
-    /// The runtime may be absent, or end before the shelf is empty: the next connection starts another.
+    /// The runtime may be absent, or end before the bucket is empty: the next connection starts another.
     fn drop(&mut self) {
         if self.done {
             return;
         }
         let pool = self.pool.upgrade();
-        if let Some(own) = pool.as_ref().and_then(|p| p.shelves.get(self.index)) {
-            own.shelf.lock().swept = false;
+        if let Some(own) = pool.as_ref().and_then(|p| p.buckets.get(self.index)) {
+            own.bucket.lock().swept = false;
         }
     }
 }

@@ -53,7 +53,7 @@ fn pool(limit: usize) -> Arc<Pool<Fake>> {
     Pool::new(limit, None)
 }
 
-/// A pool in which this worker has room for one, and the shared shelf too.
+/// A pool in which this worker has room for one, and the shared bucket too.
 fn shared_with_another() -> Arc<Pool<Fake>> {
     let pool = pool(3);
     elsewhere(|| pool.put(9, fake(9), None));
@@ -70,8 +70,8 @@ fn elsewhere<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 }
 
 fn swept<T: Idle>(pool: &Pool<T>) -> bool {
-    let own = pool.shelves.here().unwrap();
-    let swept = own.shelf.lock().swept;
+    let own = pool.buckets.here().unwrap();
+    let swept = own.bucket.lock().swept;
     swept
 }
 
@@ -117,7 +117,7 @@ fn nothing_is_kept() {
     let pool = pool(10);
     pool.put(1, fake(1), Some(Duration::ZERO));
     assert_eq!(name(pool.take(1)), None);
-    assert!(pool.shelves.here().is_none());
+    assert!(pool.buckets.here().is_none());
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn surplus_goes_to_others() {
 }
 
 #[test]
-fn the_own_shelf_first() {
+fn the_own_bucket_first() {
     let pool = shared_with_another();
     pool.put(1, fake(0), None);
     pool.put(1, fake(1), None);
@@ -325,7 +325,7 @@ async fn real_connections() {
     let (closing, theirs) = connection(b"").await;
     pool.put(3, closing, None);
     drop(theirs);
-    let own = pool.shelves.here().unwrap();
+    let own = pool.buckets.here().unwrap();
     while own.len.load(Ordering::Relaxed) > 0 {
         tokio::task::yield_now().await;
         pool.sweep(worker::current(), true);
@@ -361,7 +361,7 @@ fn a_connection_changes_its_worker() {
             .unwrap()
     };
     let pool: Arc<Pool<Stream>> = Pool::new(2, None);
-    // Leave an empty shelf, for a share of one.
+    // Leave an empty bucket, for a share of one.
     elsewhere(|| {
         pool.put(1, Box::new(tokio::io::duplex(1).0), None);
         assert!(pool.take(1).is_none(), "its other end is gone");

@@ -1,7 +1,7 @@
 //! HTTP/2 sessions to a peer: streams on connections that are kept.
 //!
 //! ```text
-//!                     last stream ends                     own shelf full
+//!                     last stream ends                     own bucket full
 //!  in use, with room ------------------> idle, the worker's ------------> idle, the overflow
 //!       ^   |   ^                             |                                 |
 //!       |   |   +--------- stream made -------+---------------------------------+
@@ -12,9 +12,9 @@
 //!
 //! A connection and the task that drives it stay with the worker that made them.
 
-mod dials;
 mod handshake;
 mod in_use;
+mod pending_connects;
 
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
@@ -43,7 +43,7 @@ pub use crate::protocols::http::v2::client::conn::ConnectionRef;
 pub use handshake::{handshake, H2HandshakeSettings};
 pub use in_use::InUsePool;
 
-use dials::{Dials, Ended, Manner};
+use pending_connects::{Ended, Manner, PendingConnects};
 
 /// Hands out HTTP/2 sessions: streams on kept connections, and on new ones.
 pub struct Connector {
@@ -54,7 +54,7 @@ pub struct Connector {
     overflow: OnceLock<Arc<ConnectionPool<ConnectionRef>>>,
     size: usize,
     in_use: InUsePool,
-    dials: Dials,
+    pending: PendingConnects,
     /// Peers that selected HTTP/1.1 when they were offered both.
     selected_h1: H1Only,
 }
@@ -81,7 +81,7 @@ impl Connector {
             overflow: OnceLock::new(),
             size,
             in_use: InUsePool::new(),
-            dials: Dials::new(),
+            pending: PendingConnects::new(),
             selected_h1: H1Only::default(),
         }
     }
@@ -217,7 +217,7 @@ impl Connector {
         if let Some(session) = self.joined(peer, key, &manner).await? {
             return Ok((HttpSession::H2(session), true));
         }
-        let dialed = self.dials.begin(key, streams - 1);
+        let dialed = self.pending.begin(key, streams - 1);
         let made = self.dial(peer).await;
         dialed.end(&made, manner);
         made.map(|session| (session, false))
@@ -240,7 +240,7 @@ impl Connector {
             false => limit,
         });
         let since = Instant::now();
-        while let Some(mut place) = self.dials.join(key) {
+        while let Some(mut place) = self.pending.join(key) {
             let ended = match limit {
                 None => place.ended().await,
                 Some(limit) => {
@@ -347,7 +347,8 @@ impl Connector {
     }
 }
 
-/// HTTP/2 on a new transport, within the time that the peer has to be connected to.
+/// Begins HTTP/2 on a new transport. The callers keep the time that connecting to the peer may take; where it has none,
+/// its SETTINGS are not awaited for ever.
 async fn begin<P: Peer>(stream: Stream, peer: &P, settle: bool) -> Result<ConnectionRef> {
     let mut settings = H2HandshakeSettings::new();
     settings.ping_interval = peer.h2_ping_interval();
@@ -357,8 +358,8 @@ async fn begin<P: Peer>(stream: Stream, peer: &P, settle: bool) -> Result<Connec
         settings.connection_window_size = options.h2_connection_window_size;
     }
     let beginning = handshake::begin(stream, settings, settle);
-    let limit = peer.total_connection_timeout();
-    let begun = match limit.or(settle.then_some(LIMITS.h2_upstream_settings)) {
+    let limited = peer.total_connection_timeout().is_some();
+    let begun = match (settle && !limited).then_some(LIMITS.h2_upstream_settings) {
         None => beginning.await,
         Some(limit) => tokio::time::timeout(limit, beginning)
             .await

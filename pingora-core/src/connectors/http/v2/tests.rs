@@ -4,7 +4,7 @@ use tokio::net::UnixListener;
 use super::*;
 use crate::upstreams::peer::HttpPeer;
 
-mod dials;
+mod pending_connects;
 
 /// An origin that answers nothing.
 struct Origin {

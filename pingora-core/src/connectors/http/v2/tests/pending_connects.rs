@@ -18,7 +18,7 @@ use crate::protocols::l4::stream::Stream as L4Stream;
 /// Connects to the origin, or is refused, once it is let.
 #[derive(Debug)]
 struct Gate {
-    dials: AtomicUsize,
+    connects: AtomicUsize,
     open: Semaphore,
     origin: Option<PathBuf>,
 }
@@ -26,14 +26,14 @@ struct Gate {
 impl Gate {
     fn new(origin: Option<&Origin>) -> Arc<Self> {
         Arc::new(Gate {
-            dials: AtomicUsize::new(0),
+            connects: AtomicUsize::new(0),
             open: Semaphore::new(0),
             origin: origin.map(|origin| origin.dir.path().join("origin")),
         })
     }
 
-    fn dials(&self) -> usize {
-        self.dials.load(Ordering::Relaxed)
+    fn connects(&self) -> usize {
+        self.connects.load(Ordering::Relaxed)
     }
 
     fn peer(self: &Arc<Self>, max_streams: usize) -> HttpPeer {
@@ -48,7 +48,7 @@ impl Gate {
 #[async_trait]
 impl Connect for Gate {
     async fn connect(&self, _: &SocketAddr) -> Result<L4Stream> {
-        self.dials.fetch_add(1, Ordering::Relaxed);
+        self.connects.fetch_add(1, Ordering::Relaxed);
         self.open.acquire().await.unwrap().forget();
         match &self.origin {
             Some(path) => Ok(UnixStream::connect(path).await.unwrap().into()),
@@ -68,7 +68,7 @@ async fn a_failure_is_shared_by_those_who_waited() {
     assert!(poll!(&mut all).is_pending());
     gate.open.add_permits(100);
     let all: Vec<Made> = all.await;
-    assert_eq!(gate.dials(), 1);
+    assert_eq!(gate.connects(), 1);
     for made in all {
         let e = made.err().unwrap();
         assert_eq!(e.etype(), &ConnectRefused);
@@ -77,7 +77,7 @@ async fn a_failure_is_shared_by_those_who_waited() {
     // Nobody is taken to be connecting still.
     let late: Made = connector.soon(&peer).await;
     assert!(late.is_err());
-    assert_eq!(gate.dials(), 2);
+    assert_eq!(gate.connects(), 2);
 }
 
 #[tokio::test]
@@ -92,10 +92,10 @@ async fn one_goes_on_when_the_connecting_request_is_gone() {
     assert!(poll!(&mut others).is_pending());
     drop(first);
     assert!(poll!(&mut others).is_pending());
-    assert_eq!(gate.dials(), 2, "one of them dials");
+    assert_eq!(gate.connects(), 2, "one of them connects");
     gate.open.add_permits(100);
     let others: Vec<Made> = others.await;
-    assert_eq!(gate.dials(), 2);
+    assert_eq!(gate.connects(), 2);
     let reused = others.into_iter().filter(|made| made.as_ref().unwrap().1);
     assert_eq!(reused.count(), 4);
 }
@@ -121,7 +121,7 @@ async fn each_waits_for_as_long_as_it_may_itself() {
         assert_eq!(made.err().unwrap().etype(), &ConnectTimedout);
         assert_eq!(since.elapsed().as_secs(), limit.as_secs());
     }
-    assert_eq!(gate.dials(), 1);
+    assert_eq!(gate.connects(), 1);
     assert!(poll!(&mut patient).is_pending());
 }
 
@@ -142,7 +142,7 @@ async fn a_limit_of_one_is_no_failure_of_another() {
         "by its own limit"
     );
     assert!(poll!(&mut others).is_pending());
-    assert_eq!(gate.dials(), 2, "one of them dials");
+    assert_eq!(gate.connects(), 2, "one of them connects");
 }
 
 #[tokio::test]
@@ -157,7 +157,7 @@ async fn a_place_of_one_that_left_is_free() {
         let mut left = Box::pin(connector.soon::<_, ()>(&peer));
         assert!(poll!(&mut left).is_pending());
     }
-    assert_eq!(gate.dials(), 1);
+    assert_eq!(gate.connects(), 1);
 }
 
 /// A peer that is slow to connect to, and slow again in what comes on top, has its time for both together.

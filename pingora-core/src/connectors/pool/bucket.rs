@@ -38,16 +38,16 @@ impl Hasher for KeyHasher {
 type Keys<T> = HashMap<u64, Vec<Entry<T>>, BuildHasherDefault<KeyHasher>>;
 
 /// See the module.
-pub(super) struct Shelf<T> {
+pub(super) struct Bucket<T> {
     keys: Keys<T>,
     len: usize,
     /// Whether a task looks after it.
     pub(super) swept: bool,
 }
 
-impl<T> Default for Shelf<T> {
+impl<T> Default for Bucket<T> {
     fn default() -> Self {
-        Shelf {
+        Bucket {
             keys: Keys::default(),
             len: 0,
             swept: false,
@@ -55,7 +55,7 @@ impl<T> Default for Shelf<T> {
     }
 }
 
-impl<T> Shelf<T> {
+impl<T> Bucket<T> {
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -72,9 +72,9 @@ impl<T> Shelf<T> {
         self.len += 1;
     }
 
-    /// All entries, which can come back by [`put_back`](Shelf::put_back).
-    pub(super) fn take_all(&mut self) -> Shelf<T> {
-        Shelf {
+    /// All entries, which can come back by [`put_back`](Bucket::put_back).
+    pub(super) fn take_all(&mut self) -> Bucket<T> {
+        Bucket {
             keys: std::mem::take(&mut self.keys),
             len: std::mem::take(&mut self.len),
             swept: false,
@@ -90,8 +90,8 @@ impl<T> Shelf<T> {
         self.len = self.keys.values().map(Vec::len).sum();
     }
 
-    /// Returns what [`take_all`](Shelf::take_all) took, below what came since.
-    pub(super) fn put_back(&mut self, taken: Shelf<T>) {
+    /// Returns what [`take_all`](Bucket::take_all) took, below what came since.
+    pub(super) fn put_back(&mut self, taken: Bucket<T>) {
         let later = std::mem::replace(&mut self.keys, taken.keys);
         self.len += taken.len;
         for (key, entries) in later {

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! After a failure those who would have connected in the same manner share the error. After one that tells them
-//! nothing, such as a client that left while its connection was being made, one of them dials and the others wait
+//! nothing, such as a client that left while its connection was being made, one of them connects and the others wait
 //! for it.
 
 use std::collections::HashMap;
@@ -27,7 +27,7 @@ use crate::upstreams::peer::Peer;
 use crate::worker::{self, PerWorker};
 
 /// The connections that each worker is making.
-pub(super) struct Dials {
+pub(super) struct PendingConnects {
     workers: PerWorker<Mutex<Dialing>>,
 }
 
@@ -119,15 +119,15 @@ impl Manner {
 
 /// A connection that is being made. When this is dropped, it is made or has failed.
 pub(super) struct Dialed<'a> {
-    dials: &'a Dials,
+    pending: &'a PendingConnects,
     worker: usize,
     key: u64,
     state: watch::Sender<State>,
 }
 
-impl Dials {
+impl PendingConnects {
     pub(super) fn new() -> Self {
-        Dials {
+        PendingConnects {
             workers: PerWorker::new(),
         }
     }
@@ -140,7 +140,7 @@ impl Dials {
         let mut dialing = dialing.lock();
         dialing.entry(key).or_default().push(Dial { places, state });
         Dialed {
-            dials: self,
+            pending: self,
             worker,
             key,
             state: sender,
@@ -151,11 +151,11 @@ impl Dials {
     pub(super) fn join(&self, key: u64) -> Option<Place<'_>> {
         let worker = worker::current();
         let mut dialing = self.workers.get(worker)?.lock();
-        let mut dials = dialing.get_mut(&key)?.iter_mut();
-        let dial = dials.find(|dial| dial.places > 0)?;
+        let mut pending = dialing.get_mut(&key)?.iter_mut();
+        let dial = pending.find(|dial| dial.places > 0)?;
         dial.places -= 1;
         Some(Place {
-            dials: self,
+            pending: self,
             worker,
             key,
             state: dial.state.clone(),
@@ -182,16 +182,16 @@ impl Dialed<'_> {
     }
 
     fn remove(&self) {
-        let Some(dialing) = self.dials.workers.get(self.worker) else {
+        let Some(dialing) = self.pending.workers.get(self.worker) else {
             return;
         };
         let mut dialing = dialing.lock();
-        let Some(dials) = dialing.get_mut(&self.key) else {
+        let Some(pending) = dialing.get_mut(&self.key) else {
             return;
         };
         let own = self.state.subscribe();
-        dials.retain(|dial| !dial.state.same_channel(&own));
-        if dials.is_empty() {
+        pending.retain(|dial| !dial.state.same_channel(&own));
+        if pending.is_empty() {
             dialing.remove(&self.key);
         }
     }
@@ -205,7 +205,7 @@ impl Drop for Dialed<'_> {
 
 /// A place on a connection that is being made; it is free again when this is dropped.
 pub(super) struct Place<'a> {
-    dials: &'a Dials,
+    pending: &'a PendingConnects,
     worker: usize,
     key: u64,
     state: watch::Receiver<State>,
@@ -225,12 +225,12 @@ impl Place<'_> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let Some(dialing) = self.dials.workers.get(self.worker) else {
+        let Some(dialing) = self.pending.workers.get(self.worker) else {
             return;
         };
         let mut dialing = dialing.lock();
-        let mut dials = dialing.get_mut(&self.key).into_iter().flatten();
-        if let Some(dial) = dials.find(|dial| dial.state.same_channel(&self.state)) {
+        let mut pending = dialing.get_mut(&self.key).into_iter().flatten();
+        if let Some(dial) = pending.find(|dial| dial.state.same_channel(&self.state)) {
             dial.places += 1;
         }
     }

@@ -39,8 +39,18 @@ EXCEPTIONS = [
     ),
     (
         "pingora-core/src/protocols/tls/noop_tls/connectors.rs",
-        "pingora-core/src/connectors/tls.rs",
-        "`connect` takes a Peer; it is public in protocols::tls::noop_tls::connectors",
+        "pingora-core/src/connectors/options.rs",
+        "`Connector::new` takes ConnectorOptions; it is public in protocols::tls::noop_tls",
+    ),
+    (
+        "pingora-core/src/protocols/tls/noop_tls/connectors.rs",
+        "pingora-core/src/upstreams/peer/traits.rs",
+        "`connect` takes a Peer; it is public in protocols::tls::noop_tls",
+    ),
+    (
+        "pingora-core/src/protocols/tls/noop_tls/listeners.rs",
+        "pingora-core/src/server/configuration/mod.rs",
+        "`TlsSettings` takes a ServerConf; it is public in protocols::tls::noop_tls",
     ),
 ]
 

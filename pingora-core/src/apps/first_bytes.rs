@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{timeout, Instant};
 
 use super::HttpServerApp;
-use crate::shutdown::ShutdownWatch;
+use crate::shutdown::watch::ShutdownWatch;
 use crate::shutdown::Stage;
 
 /// The treatment at a shutdown of clients that have not begun to ask.

@@ -28,7 +28,7 @@ use crate::protocols::http::v2::server::{self, H2Accept, HttpSession};
 use crate::protocols::l4::ext::has_unread;
 use crate::protocols::tls::transport;
 use crate::protocols::{Digest, Stream, UniqueID};
-use crate::shutdown::ShutdownWatch;
+use crate::shutdown::watch::ShutdownWatch;
 use crate::shutdown::{Registration, Stage};
 
 /// Serves the streams of a connection until it ends.

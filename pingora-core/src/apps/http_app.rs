@@ -20,7 +20,7 @@ use crate::limits::LIMITS;
 use crate::modules::http::{HttpModules, ModuleBuilder};
 use crate::protocols::http::server::{RefusedRequest, Session};
 use crate::protocols::http::HttpTask;
-use crate::shutdown::ShutdownWatch;
+use crate::shutdown::watch::ShutdownWatch;
 use crate::shutdown::{Registry, Stage};
 
 /// A function from request to response.

@@ -12,8 +12,8 @@ use crate::limits::LIMITS;
 use crate::protocols::http::server::{RefusedRequest, ReusableHttpStream, Session};
 use crate::protocols::http::v1::server::Inner;
 use crate::protocols::Stream;
+use crate::shutdown::watch::ShutdownWatch;
 use crate::shutdown::Registry;
-use crate::shutdown::ShutdownWatch;
 
 mod first_bytes;
 mod h2_conn;

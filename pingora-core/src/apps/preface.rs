@@ -9,7 +9,7 @@ use crate::limits::LIMITS;
 use crate::protocols::l4::ext::has_unread;
 use crate::protocols::tls::transport;
 use crate::protocols::{Stream, UniqueID, ALPN};
-use crate::shutdown::ShutdownWatch;
+use crate::shutdown::watch::ShutdownWatch;
 
 /// The bytes that an HTTP/2 client sends first (RFC 9113 section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -8,7 +8,7 @@ use super::preface::{self, Protocol};
 use super::{h2_conn, HttpServerApp, ServerApp};
 use crate::protocols::http::server::Session;
 use crate::protocols::Stream;
-use crate::shutdown::ShutdownWatch;
+use crate::shutdown::watch::ShutdownWatch;
 
 #[async_trait]
 impl<T> ServerApp for T

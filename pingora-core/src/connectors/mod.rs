@@ -6,6 +6,7 @@ mod options;
 mod pool;
 mod preference;
 pub(crate) mod tls;
+mod transport;
 pub(crate) mod tunnel;
 
 use std::future::{poll_fn, Future};
@@ -24,8 +25,8 @@ use pingora_error::{
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::limits::LIMITS;
-use crate::protocols::tls::connectors::{Connector as TlsContext, TlsConnector};
-use crate::protocols::tls::{reregister, transport};
+use crate::protocols::tls::connectors::TlsConnector;
+use crate::protocols::tls::{reregister, transport as socket_of};
 use crate::protocols::{Stream, ALPN};
 use crate::upstreams::peer::{is_at, Peer};
 use crate::utils::offload::Offload;
@@ -40,7 +41,7 @@ pub use options::{ConnectorOptions, PoolCallback};
 /// Idle connections are kept by the thread that releases them, and found by it first; see
 /// [`ConnectorOptions::keepalive_pool_size`] for how many.
 pub struct TransportConnector {
-    tls: TlsContext,
+    tls: TlsConnector,
     pool: Arc<Pool<Stream>>,
     offload: Option<Offload>,
     bind_to_v4: Vec<SocketAddr>,
@@ -62,7 +63,7 @@ impl TransportConnector {
                 .map(|(pools, threads)| Offload::new("connect", pools, threads)),
             bind_to_v4: std::mem::take(&mut options.bind_to_v4),
             bind_to_v6: std::mem::take(&mut options.bind_to_v6),
-            tls: TlsContext::new(Some(options)),
+            tls: tls::client(options),
             h1_only: H1Only::default(),
         }
     }
@@ -76,13 +77,13 @@ impl TransportConnector {
     /// # Cancel safety
     /// Dropping the future closes what was opened.
     pub async fn new_stream<P: Peer + Send + Sync + 'static>(&self, peer: &P) -> Result<Stream> {
-        let bind_to = l4::bind_to(peer, &self.bind_to_v4, &self.bind_to_v6);
+        let bind_to = transport::bind_to(peer, &self.bind_to_v4, &self.bind_to_v6);
         let alpn = self.h1_only.alpn_for(peer);
         let connecting = async {
             match &self.offload {
-                None => connect(peer, bind_to, alpn, &self.tls.ctx).await,
+                None => connect(peer, bind_to, alpn, &self.tls).await,
                 Some(offload) => {
-                    let (theirs, ctx) = (peer.clone(), self.tls.ctx.clone());
+                    let (theirs, ctx) = (peer.clone(), self.tls.clone());
                     let connecting = async move { connect(&theirs, bind_to, alpn, &ctx).await };
                     let stream = offload.run(peer.reuse_hash(), connecting).await?;
                     adopt_here(stream)
@@ -166,7 +167,7 @@ async fn connect<P: Peer + Send + Sync>(
     alpn: Option<ALPN>,
     ctx: &TlsConnector,
 ) -> Result<Stream> {
-    let stream = l4::connect(peer, bind_to).await?;
+    let stream = transport::connect(peer, bind_to).await?;
     if !peer.tls() {
         return Ok(Box::new(stream));
     }
@@ -197,7 +198,7 @@ pub(in crate::connectors) fn leads_elsewhere<P: Peer>(stream: &Stream, peer: &P)
     if stream.get_ssl().is_some() != peer.tls() {
         return true;
     }
-    let Some(socket) = transport(&**stream) else {
+    let Some(socket) = socket_of(&**stream) else {
         return false;
     };
     // Compared in memory: asking the system would cost a call per request.
@@ -221,7 +222,7 @@ impl Idle for Stream {
     }
 
     fn can_move(&self) -> bool {
-        transport(&**self).is_some()
+        socket_of(&**self).is_some()
     }
 
     fn adopt(self) -> Option<Self> {

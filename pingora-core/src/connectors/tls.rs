@@ -3,25 +3,20 @@
 use pingora_error::{Error, ErrorType::TLSHandshakeTimedout, Result};
 
 use super::ConnectorOptions;
-use crate::protocols::tls::connectors::{Connector, TlsConnector};
+use crate::protocols::tls::connectors::TlsConnector;
 use crate::protocols::tls::options::{ClientOptions, Handshake};
 use crate::protocols::tls::Layer;
 use crate::protocols::{ALPN, IO};
 use crate::upstreams::peer::Peer;
 
-impl Connector {
-    /// A connector with these options. Files that cannot be read are told in the log, and by every connection
-    /// that would need them.
-    pub fn new(options: Option<ConnectorOptions>) -> Self {
-        let options = options.map(|options| ClientOptions {
-            ca_file: options.ca_file,
-            cert_key_file: options.cert_key_file,
-            debug_ssl_keylog: options.debug_ssl_keylog,
-        });
-        Connector {
-            ctx: TlsConnector::new(options.unwrap_or_default()),
-        }
-    }
+/// A client with these options. Files that cannot be read are told in the log, and by every connection that would
+/// need them.
+pub(super) fn client(options: ConnectorOptions) -> TlsConnector {
+    TlsConnector::new(ClientOptions {
+        ca_file: options.ca_file,
+        cert_key_file: options.cert_key_file,
+        debug_ssl_keylog: options.debug_ssl_keylog,
+    })
 }
 
 /// Makes a TLS connection to `peer` over `stream`, with `alpn_override` in place of the peer's protocols if given.
@@ -33,8 +28,7 @@ impl Connector {
 ///
 /// # Cancel safety
 /// Dropping the future closes the connection.
-#[allow(unreachable_pub)] // Public at the path of the backend that stands in for the others.
-pub async fn connect<T, P>(
+pub(super) async fn connect<T, P>(
     stream: T,
     peer: &P,
     alpn_override: Option<ALPN>,

@@ -16,6 +16,7 @@ mod pre_tls;
 mod proxied;
 #[cfg(test)]
 mod tests;
+#[cfg(any(feature = "rustls", feature = "openssl_derived"))]
 mod tls_offload;
 
 use std::fs::Permissions;

@@ -22,7 +22,7 @@ use crate::protocols::l4::stream::Stream as L4Stream;
 use crate::protocols::{Stream, TcpKeepalive};
 use crate::services::listening::Service;
 use crate::services::Service as _;
-use crate::shutdown::ShutdownWatch;
+use crate::shutdown::watch::ShutdownWatch;
 use crate::worker::{self, Workers};
 
 /// A directory of the test's own, removed at its end.

@@ -12,7 +12,7 @@ use super::phases::{ExecutionPhase, Phases};
 use super::transfer_fd::{Patience, Trust};
 use crate::listeners::fds::{Fds, ListenFds};
 use crate::services::{ServiceReadyNotifier, ServiceWithDependents};
-use crate::shutdown::ShutdownWatch;
+use crate::shutdown::watch::ShutdownWatch;
 
 /// The bind strings that services use, or the name of a service that cannot tell its own.
 pub(super) type Claims = Result<HashSet<String>, String>;

@@ -49,7 +49,7 @@ use running::Services;
 use transfer_fd::{Patience, Trust};
 
 pub use crate::listeners::fds::{Fds, ListenFds};
-pub use crate::shutdown::ShutdownWatch;
+pub use crate::shutdown::watch::ShutdownWatch;
 pub use phases::ExecutionPhase;
 pub use pingora_runtime::{RuntimeMetricsOpts, RuntimeOpts};
 pub use signals::{ShutdownSignal, ShutdownSignalWatch, UnixShutdownSignalWatch};

@@ -11,7 +11,7 @@ use super::configuration::ServerConf;
 use super::runtimes::ServiceRuntime;
 use crate::listeners::fds::ListenFds;
 use crate::services::{ServiceReadyNotifier, ServiceReadyWatch, ServiceWithDependents};
-use crate::shutdown::ShutdownWatch;
+use crate::shutdown::watch::ShutdownWatch;
 use crate::worker::Workers;
 
 /// The services of a server, in the order in which they were added.

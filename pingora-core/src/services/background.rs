@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::{ServiceReadyNotifier, ServiceWithDependents};
 use crate::listeners::fds::ListenFds;
-use crate::shutdown::ShutdownWatch;
+use crate::shutdown::watch::ShutdownWatch;
 
 /// The work of a background service.
 ///

@@ -18,7 +18,7 @@ use crate::listeners::{
 };
 use crate::protocols::Stream;
 use crate::server::exit::fatal;
-use crate::shutdown::ShutdownWatch;
+use crate::shutdown::watch::ShutdownWatch;
 use crate::worker::Workers;
 
 /// Chooses the options of a service's runtime, given the configured ones; none keeps those.

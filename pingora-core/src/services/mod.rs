@@ -14,7 +14,7 @@ use pingora_runtime::RuntimeOpts;
 use tokio::sync::watch;
 
 use crate::listeners::fds::ListenFds;
-use crate::shutdown::ShutdownWatch;
+use crate::shutdown::watch::ShutdownWatch;
 
 pub use dependencies::ServiceHandle;
 

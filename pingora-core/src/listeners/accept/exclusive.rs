@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 
 use super::acceptor::{Acceptor, Connect, Ended, PAUSE};
 use super::pool::To;
-use crate::shutdown::ShutdownWatch;
+use crate::shutdown::watch::ShutdownWatch;
 
 /// Milliseconds after which a thread looks without being woken.
 const LOOK: u16 = 1000;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::acceptor::{Acceptor, Connect};
-use crate::shutdown::ShutdownWatch;
+use crate::shutdown::watch::ShutdownWatch;
 
 /// # Errors
 /// Always.

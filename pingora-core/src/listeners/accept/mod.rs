@@ -32,7 +32,7 @@ mod word;
 use std::sync::Arc;
 
 use super::endpoint::Endpoint;
-use crate::shutdown::ShutdownWatch;
+use crate::shutdown::watch::ShutdownWatch;
 use acceptor::Acceptor;
 
 #[cfg(test)]

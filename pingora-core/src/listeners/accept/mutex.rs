@@ -15,7 +15,7 @@ use super::pool::To;
 use super::strategy::Settings;
 use super::tasks::{register, Registered};
 use super::word::AcceptMutex;
-use crate::shutdown::ShutdownWatch;
+use crate::shutdown::watch::ShutdownWatch;
 
 /// A task on each worker.
 ///

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::acceptor::{Acceptor, Connect, Ended, BATCH, PAUSE};
 use super::pool::To;
-use crate::shutdown::ShutdownWatch;
+use crate::shutdown::watch::ShutdownWatch;
 
 /// A socket that is registered with a reactor.
 pub(super) type Registered = AsyncFd<Arc<Socket>>;

@@ -1,7 +1,6 @@
 //! Sockets and streams.
 
 pub(crate) mod bind_to;
-pub(crate) mod connect;
 pub(crate) mod connect_error;
 pub mod ext;
 pub mod listener;

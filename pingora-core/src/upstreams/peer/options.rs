@@ -10,8 +10,8 @@ use pingora_error::Result;
 use tokio::net::TcpSocket;
 
 use super::{HttpUpstreamRequestPolicy, ProxyDigestUserDataHook, Tracer, ALPN};
+use crate::connectors::l4::Connect;
 use crate::protocols::l4::bind_to::BindTo;
-use crate::protocols::l4::connect::Connect;
 use crate::protocols::l4::ext::TcpKeepalive;
 use crate::protocols::tls::{CaType, HandshakeCompleteHook};
 

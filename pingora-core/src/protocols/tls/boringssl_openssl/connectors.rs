@@ -25,13 +25,6 @@ use super::{client, SslStream};
 use crate::protocols::tls::options::{ClientOptions, Handshake};
 use crate::protocols::IO;
 
-/// Makes TLS connections.
-#[derive(Clone)]
-pub struct Connector {
-    /// The configuration that is made once.
-    pub ctx: TlsConnector,
-}
-
 /// The client configuration of a connector, made once.
 #[derive(Clone)]
 pub struct TlsConnector {

@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::stream::SslStream;
 use super::NO_BACKEND;
+use crate::server::configuration::ServerConf;
 
 /// Accepts no TLS connections.
 pub struct Acceptor;
@@ -53,4 +54,7 @@ impl TlsSettings {
 
     /// Would do handshakes on threads of their own.
     pub fn set_offload_threadpool(&mut self, _: usize, _: usize) {}
+
+    /// Would do handshakes on threads of their own, if the configuration says so.
+    pub fn set_offload_threadpool_from_server_conf(&mut self, _: &ServerConf) {}
 }

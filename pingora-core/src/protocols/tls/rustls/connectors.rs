@@ -27,13 +27,6 @@ use crate::utils::tls::CertKey;
 /// would fill the memory.
 const MOST_CONFIGS: usize = 256;
 
-/// Makes TLS connections.
-#[derive(Clone)]
-pub struct Connector {
-    /// The configuration that is made once.
-    pub ctx: TlsConnector,
-}
-
 /// The client configurations of a connector: each is made once, and kept.
 #[derive(Clone)]
 pub struct TlsConnector {

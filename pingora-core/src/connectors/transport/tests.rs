@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
 
 use super::*;
+use crate::connectors::l4::{Connect, ConnectErrorExt};
 use crate::protocols::l4::ext::TcpKeepalive;
 use crate::protocols::GetSocketDigest;
 use crate::upstreams::peer::{BasicPeer, HttpPeer, Tracer, Tracing};

@@ -406,7 +406,11 @@ pub trait ProxyHttp {
     }
 
     /// Sends messages of its own between the two sides of a custom protocol. The sender to the
-    /// upstream is there only if the upstream speaks it.
+    /// upstream is there only if the upstream speaks it. Called once for each try of which a side does, after
+    /// [`upstream_request_filter`](Self::upstream_request_filter).
+    ///
+    /// Messages are sent once it has returned, and pass no filter; until then each sender holds 128 of them. Those to a side that
+    /// speaks HTTP are dropped.
     ///
     /// The default sends none.
     #[doc(hidden)]

@@ -395,7 +395,7 @@ impl Session {
     /// The messages that a custom client sends besides its request.
     ///
     /// # Errors
-    /// None today: a client of HTTP has none.
+    /// None: a client of HTTP has no messages, and neither has one whose messages were taken.
     #[allow(clippy::type_complexity)]
     pub fn downstream_custom_message(
         &mut self,

@@ -63,6 +63,69 @@ fn headers_are_changed_both_ways() {
     assert!(!seen_by_origin.contains("10.9.8.7"), "{seen_by_origin}");
 }
 
+/// What a server of frames reads: a letter and a payload.
+fn read_frame(stream: &mut impl Read) -> (u8, String) {
+    let mut head = [0; 5];
+    stream.read_exact(&mut head).unwrap();
+    let length = u32::from_be_bytes(head[1..].try_into().unwrap());
+    let mut payload = vec![0; length as usize];
+    stream.read_exact(&mut payload).unwrap();
+    (head[0], String::from_utf8(payload).unwrap())
+}
+
+fn write_frame(stream: &mut impl Write, letter: u8, payload: &str) {
+    let length = (payload.len() as u32).to_be_bytes();
+    let frame = [&[letter], &length[..], payload.as_bytes()].concat();
+    stream.write_all(&frame).unwrap();
+}
+
+#[test]
+fn a_protocol_of_its_own_is_spoken_to_the_upstream() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("frames");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let server = std::thread::spawn(move || {
+        // Both requests come by one connection.
+        let (mut stream, _) = listener.accept().unwrap();
+        for _ in 0..2 {
+            let (letter, head) = read_frame(&mut stream);
+            assert_eq!(letter, b'H');
+            let mut body = String::new();
+            loop {
+                match read_frame(&mut stream) {
+                    (b'D', data) => body += &data,
+                    (letter, _) => break assert_eq!(letter, b'E'),
+                }
+            }
+            assert!(head.starts_with("POST /a\n"), "{head}");
+            assert!(!head.to_ascii_lowercase().contains("transfer-encoding"));
+            write_frame(&mut stream, b'H', "201\nx-by: frames\n");
+            write_frame(&mut stream, b'D', "you said ");
+            write_frame(&mut stream, b'D', &body);
+            write_frame(&mut stream, b'E', "");
+        }
+    });
+    let upstream = format!("unix:{}", path.display());
+    let proxy = Program::start(
+        env!("CARGO_BIN_EXE_custom-protocol"),
+        &dir.path().join("s"),
+        &["--upstream", &upstream],
+    );
+    for said in ["hello", "again"] {
+        let answer = proxy.ask("POST", "/a", "", said);
+        assert_eq!(status(&answer), "201");
+        assert!(
+            answer.to_ascii_lowercase().contains("x-by: frames"),
+            "{answer}"
+        );
+        assert!(
+            answer.contains("you said ") && answer.contains(said),
+            "{answer}"
+        );
+    }
+    server.join().unwrap();
+}
+
 #[test]
 fn a_page_is_put_together_from_two_origins() {
     let html = |stream: &mut dyn Write, kind: &str, body: &str| {

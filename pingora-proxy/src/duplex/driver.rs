@@ -35,6 +35,18 @@ pub(crate) struct Duplex<'a, P, U> {
     idle: Option<Box<Idle>>,
     /// What is needed when the client does not follow the upstream.
     pub(super) apart: Option<Box<Apart>>,
+    /// Where a side speaks a protocol of the user's own.
+    pub(super) custom: Custom,
+}
+
+/// What the loop knows besides where a side speaks a protocol of the user's own.
+#[derive(Default)]
+pub(super) struct Custom {
+    pub(super) is_on: bool,
+    /// The last event was a message: something else has its turn first.
+    pub(super) told: bool,
+    /// The response is over, and the messages that came with it are passed on.
+    pub(super) over: bool,
 }
 
 /// What the loop waited for.
@@ -49,6 +61,8 @@ pub(super) enum Event {
     Stored(HttpTask),
     /// The time of the delayed message has come; or the last step of the pipeline has more of the last one.
     Due(HttpTask),
+    /// A custom message has come.
+    Message,
     /// The client is gone, and the exchange goes on.
     Left,
     /// The response is complete, and has left.
@@ -74,6 +88,7 @@ impl<'a, P: Pipeline, U: Upstream> Duplex<'a, P, U> {
             gave_way: false,
             idle: None,
             apart: None,
+            custom: Custom::default(),
         }
     }
 
@@ -105,7 +120,7 @@ impl<'a, P: Pipeline, U: Upstream> Duplex<'a, P, U> {
             }
             loop {
                 // What passes is lent to those that look at it: a future holds all that it is given.
-                let mut event = std::future::poll_fn(|cx| self.poll_event(cx)).await?;
+                let mut event = std::future::poll_fn(|cx| self.poll_next(cx)).await?;
                 if let Some(idle) = &mut self.idle {
                     idle.passed();
                 }
@@ -123,6 +138,7 @@ impl<'a, P: Pipeline, U: Upstream> Duplex<'a, P, U> {
                     Event::Due(task) => self.emit(task).await?,
                     // Boxed: an exchange without it shall not be larger for it.
                     Event::Stored(task) => Box::pin(self.stored(task)).await?,
+                    Event::Message => Box::pin(self.pipeline.message()).await?,
                     Event::Left => {}
                     Event::Over => return Ok(self.outcome()),
                 }
@@ -130,7 +146,15 @@ impl<'a, P: Pipeline, U: Upstream> Duplex<'a, P, U> {
         }
     }
 
-    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event>> {
+    #[inline]
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event>> {
+        if self.custom.is_on {
+            return self.poll_custom(cx);
+        }
+        self.poll_event(cx)
+    }
+
+    pub(super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event>> {
         if let Some(delayed) = &mut self.delayed {
             if delayed.0.as_mut().poll(cx).is_ready() {
                 let task = std::mem::replace(&mut delayed.1, HttpTask::Done);
@@ -231,7 +255,7 @@ impl<'a, P: Pipeline, U: Upstream> Duplex<'a, P, U> {
     }
 
     /// Fails when nothing has passed a tunnel for as long as it may.
-    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event>> {
+    pub(super) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event>> {
         if self.idle.is_none() {
             let limit = self.pipeline.tunnel_idle_timeout();
             self.idle = limit.map(|limit| Box::new(Idle::new(limit)));

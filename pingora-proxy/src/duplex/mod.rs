@@ -29,6 +29,7 @@
 //! An exchange that fails returns its error, and a fill is then not complete, whatever the client has been sent.
 
 mod apart;
+mod custom;
 mod driver;
 mod idle;
 #[cfg(any(test, fuzzing))]
@@ -95,6 +96,24 @@ pub(crate) trait Pipeline: Send {
 
     /// Returns whether [`emit`](Self::emit) makes more of the last message, one step for each empty piece.
     fn emits_more(&self) -> bool;
+
+    /// Ready when a custom message has come, which the next [`message`](Self::message) is about. What was passed before is sent
+    /// meanwhile.
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let _ = cx;
+        Poll::Pending
+    }
+
+    /// Filters the custom message that has come, and passes it on.
+    fn message(&mut self) -> impl Future<Output = Result<()>> + Send {
+        async { Ok(()) }
+    }
+
+    /// Ready when the custom messages that were passed on are sent.
+    fn poll_messages_sent(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let _ = cx;
+        Poll::Ready(Ok(()))
+    }
 
     /// What feeds the client in place of messages that were kept.
     fn source(&mut self) -> Option<&mut dyn Source> {

@@ -15,6 +15,7 @@ use http::header::{HeaderValue, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::{Method, Version};
 use tokio::time::Instant;
 
+use super::custom_sides::settle_down;
 use super::due::{self, Due};
 use crate::duplex::{Duplex, Outcome};
 use crate::pipeline::{Phases, Try};
@@ -97,16 +98,20 @@ where
                     }
                 },
             };
-            let options = &peer.options;
-            let timed = options.read_timeout.is_some() || options.response_header_timeout.is_some();
-            if timed {
-                session.downstream_session.swap_timer(&mut upstream);
-            }
             let attempt = Try {
                 peer: &peer,
                 reused,
                 more,
             };
+            if let HttpSession::Custom(custom) = upstream {
+                let done = Box::pin(self.custom_attempt(session, ctx, custom, &attempt)).await;
+                return self.tried(session, ctx, &attempt, done);
+            }
+            let options = &peer.options;
+            let timed = options.read_timeout.is_some() || options.response_header_timeout.is_some();
+            if timed {
+                session.downstream_session.swap_timer(&mut upstream);
+            }
             let done = match &mut upstream {
                 HttpSession::H1(h1) => {
                     let done = match session.upstream_due {
@@ -131,15 +136,17 @@ where
                     session.note_sent(&h2);
                     done
                 }
-                HttpSession::Custom(_) => Error::e_explain(
-                    InternalError,
-                    "custom sessions to an upstream are not built yet in this implementation",
-                ),
+                HttpSession::Custom(_) => {
+                    Error::e_explain(InternalError, "a custom session has its exchange elsewhere")
+                }
             };
             if timed {
                 session.downstream_session.swap_timer(&mut upstream);
             }
             if let Err(e) = &done {
+                if session.is_custom() {
+                    Box::pin(settle_down(session)).await;
+                }
                 session.note_failure(e);
                 Box::pin(upstream.abandon(e)).await;
             }
@@ -147,24 +154,36 @@ where
             if let Some(upstream) = connector.keep_http_session(upstream, &*peer, idle) {
                 connector.release_http_session(upstream, &*peer, idle).await;
             }
-            let e = match done {
-                Ok(Outcome::Complete) => return Ok(()),
-                // Nobody is there for another try, and the upstream did its part.
-                Ok(Outcome::ClientGone(mut e)) => {
-                    session.note_failure(&e);
-                    e.set_retry(false);
-                    return Err(e);
-                }
-                Err(e) => e,
-            };
-            if std::mem::take(&mut session.retry_decided) {
+            self.tried(session, ctx, &attempt, done)
+        }
+    }
+
+    /// The end of a try on an established connection.
+    fn tried(
+        &self,
+        session: &mut Session,
+        ctx: &mut SV::CTX,
+        attempt: &Try<'_>,
+        done: Result<Outcome>,
+    ) -> Result<()> {
+        let e = match done {
+            Ok(Outcome::Complete) => return Ok(()),
+            // Nobody is there for another try, and the upstream did its part.
+            Ok(Outcome::ClientGone(mut e)) => {
+                session.note_failure(&e);
+                e.set_retry(false);
                 return Err(e);
             }
-            let mut e = self.inner.error_while_proxy(&peer, session, e, ctx, reused);
-            // An application may leave it open, and an open question may not be asked.
-            e.retry.decide_reuse(reused);
-            Err(self.other_version(&peer, e))
+            Err(e) => e,
+        };
+        if std::mem::take(&mut session.retry_decided) {
+            return Err(e);
         }
+        let (peer, reused) = (attempt.peer, attempt.reused);
+        let mut e = self.inner.error_while_proxy(peer, session, e, ctx, reused);
+        // An application may leave it open, and an open question may not be asked.
+        e.retry.decide_reuse(reused);
+        Err(self.other_version(peer, e))
     }
 
     /// [`connect`](Self::connect), within the time of the request.
@@ -195,7 +214,7 @@ where
 
     /// Written as a block, which keeps its arguments once: a function keeps them a second time while it waits.
     #[allow(clippy::manual_async_fn, reason = "it is smaller")]
-    fn exchange<'a, L: Upstream>(
+    pub(super) fn exchange<'a, L: Upstream>(
         &'a self,
         session: &'a mut Session,
         ctx: &'a mut SV::CTX,
@@ -214,6 +233,10 @@ where
                 .await?;
             complete(session, &mut request)?;
             session.upstream_compression.request_filter(&request);
+            if upstream.is_custom() || session.is_custom() {
+                let exchange = self.custom_exchange(session, ctx, upstream, attempt, request);
+                return Box::pin(exchange).await;
+            }
             let phases = Phases::new(self, session, ctx, attempt, &request);
             let mut duplex = Duplex::new(phases, upstream);
             duplex.ask(request)?;

@@ -5,7 +5,9 @@ use http::{Method, StatusCode};
 use log::{debug, error, log, log_enabled, Level};
 use pingora_core::apps::{HttpPersistentSettings, ReusedHttpStream};
 use pingora_core::connectors::http::custom;
+use pingora_core::exchange::custom::settle;
 use pingora_core::protocols::http::error_resp::gen_error_response;
+use pingora_core::protocols::http::ServerSession;
 use pingora_error::ErrorType::InternalError;
 use pingora_error::{BError, Error, ErrorSource, Result};
 use pingora_http::ResponseHeader;
@@ -67,6 +69,9 @@ pub(super) fn settings(session: &Session, kept: Kept) -> HttpPersistentSettings 
 /// as none can know what state the application's is in.
 pub(super) async fn excuse(session: Session) -> Option<ReusedHttpStream> {
     let mut downstream = session.downstream_session;
+    if let ServerSession::Custom(custom) = &mut *downstream {
+        settle(custom).await;
+    }
     error!("a phase panicked: {}", downstream.request_summary());
     if downstream.is_subrequest() {
         // The parent may still answer its client as it likes.

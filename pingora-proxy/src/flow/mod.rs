@@ -7,6 +7,7 @@
 
 mod attempt;
 mod cache;
+mod custom_sides;
 mod drain;
 mod due;
 mod finish;

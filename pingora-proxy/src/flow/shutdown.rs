@@ -8,6 +8,7 @@
 //! | at the end of a head | answered with `Connection: close` | dropped |
 //! | HTTP/2 | GOAWAY in two steps; streams finish, and the connection closes | the same |
 //! | subrequest | finishes | the same |
+//! | a custom session | served: what carries it is the application's to end | the same |
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -133,7 +134,7 @@ where
 /// Returns whether a request is finished whatever the policy: a stream of HTTP/2 is there with its request, and its
 /// connection, which has been told, ends after it; a subrequest ends with the request that it belongs to.
 fn is_told_otherwise(session: &ServerSession) -> bool {
-    session.is_http2() || session.is_subrequest()
+    session.is_http2() || session.is_subrequest() || session.is_custom()
 }
 
 async fn close(session: ServerSession) -> Option<Box<ServerSession>> {

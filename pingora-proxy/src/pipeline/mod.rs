@@ -2,10 +2,12 @@
 //! answers a request passes the same.
 
 mod hit;
+mod messages;
 mod request;
 mod response;
 
 use std::future::Future;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,6 +23,8 @@ use crate::request_policy::websocket;
 use crate::{HttpProxy, ProxyHttp, Session};
 
 pub(crate) use hit::HitPhases;
+pub(crate) use messages::Hops;
+use messages::Passing;
 
 /// One of the tries to have a request answered.
 pub(crate) struct Try<'a> {
@@ -37,8 +41,16 @@ pub(crate) struct Phases<'a, SV: ProxyHttp, C: custom::Connector> {
     session: &'a mut Session,
     ctx: &'a mut SV::CTX,
     attempt: &'a Try<'a>,
+    /// What few exchanges have.
+    rare: Option<Box<Rare<'a>>>,
+}
+
+#[derive(Default)]
+struct Rare<'a> {
     /// What the upstream shows when it has understood a handshake that the client did not make itself.
-    accept: Option<Box<HeaderValue>>,
+    accept: Option<HeaderValue>,
+    /// Custom messages, where a side has any.
+    messages: Option<Passing<'a>>,
 }
 
 impl<'a, SV, C> Phases<'a, SV, C>
@@ -55,17 +67,25 @@ where
         attempt: &'a Try<'a>,
         request: &RequestHeader,
     ) -> Self {
-        let mut accept = None;
+        let mut rare = None;
         if session.is_extended_connect() {
-            accept = websocket::accept(request).map(Box::new);
+            let accept = websocket::accept(request);
+            rare = Some(Box::new(Rare {
+                accept,
+                messages: None,
+            }));
         }
         Phases {
             proxy,
             session,
             ctx,
             attempt,
-            accept,
+            rare,
         }
+    }
+
+    fn messages(&mut self) -> Option<&mut Passing<'a>> {
+        self.rare.as_mut()?.messages.as_mut()
     }
 }
 
@@ -116,6 +136,18 @@ where
         task: &'b mut HttpTask,
     ) -> impl Future<Output = Result<Fate>> + Send {
         self.filter_response(task)
+    }
+
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.next_message(cx)
+    }
+
+    fn message(&mut self) -> impl Future<Output = Result<()>> + Send {
+        self.filter_message()
+    }
+
+    fn poll_messages_sent(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.messages_sent(cx)
     }
 
     #[inline]

@@ -111,7 +111,8 @@ where
         if !self.session.is_extended_connect() {
             return Ok(());
         }
-        let why = match (header.status, &self.accept) {
+        let accept = self.rare.as_ref().and_then(|rare| rare.accept.as_ref());
+        let why = match (header.status, accept) {
             // RFC 6455 section 4.1.
             (StatusCode::SWITCHING_PROTOCOLS, Some(accept))
                 if !websocket::is_accepted(header, accept) =>

@@ -69,4 +69,13 @@ impl Downstream for Session {
     fn has_whole_response(&self) -> bool {
         Downstream::has_whole_response(&*self.downstream_session)
     }
+
+    #[inline]
+    fn lends(&self) -> bool {
+        self.downstream_session.lends()
+    }
+
+    fn take_back(&mut self) {
+        self.downstream_session.take_back()
+    }
 }

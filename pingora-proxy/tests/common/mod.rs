@@ -15,6 +15,7 @@
 )]
 
 pub mod curl;
+pub mod custom;
 pub mod h2_origin;
 mod hyper_peers;
 pub mod logs;

@@ -1,5 +1,6 @@
 //! The proxy under test, run by a real server on a thread of this process.
 
+use super::custom::Frames;
 use super::{eventually, Origin, Wire};
 use async_trait::async_trait;
 use pingora_core::apps::HttpServerOptions;
@@ -9,7 +10,7 @@ use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::Result;
-use pingora_proxy::{http_proxy, ProxyHttp, Session};
+use pingora_proxy::{ProxyHttp, ProxyServiceBuilder, Session};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -41,6 +42,10 @@ pub struct Setup {
     pub handshake_timeout: Duration,
     /// Who speaks the PROXY protocol to it, if anybody does.
     pub balancers: Option<ProxyProtocol>,
+    /// Whether sessions of frames take the proxy's tasks, and do not only have the required methods.
+    pub custom_tasks: bool,
+    /// What connects to origins that speak frames.
+    pub frames: Frames,
 }
 
 impl Default for Setup {
@@ -57,6 +62,8 @@ impl Default for Setup {
             tls: None,
             handshake_timeout: Duration::from_secs(60),
             balancers: None,
+            custom_tasks: false,
+            frames: Frames::default(),
         }
     }
 }
@@ -77,7 +84,7 @@ impl Proxy {
     pub fn start<P>(app: P) -> Self
     where
         P: ProxyHttp + Send + Sync + 'static,
-        P::CTX: Send + Sync,
+        P::CTX: Send + Sync + 'static,
     {
         Proxy::start_with(Setup::default(), app)
     }
@@ -86,7 +93,7 @@ impl Proxy {
     pub fn start_with<P>(setup: Setup, app: P) -> Self
     where
         P: ProxyHttp + Send + Sync + 'static,
-        P::CTX: Send + Sync,
+        P::CTX: Send + Sync + 'static,
     {
         let dir = TempDir::new().unwrap();
         let socket = dir.path().join("proxy");
@@ -189,13 +196,15 @@ fn serve<P>(
     signal: watch::Receiver<Option<Stop>>,
 ) where
     P: ProxyHttp + Send + Sync + 'static,
-    P::CTX: Send + Sync,
+    P::CTX: Send + Sync + 'static,
 {
     let mut server = Server::new_with_opt_and_conf(None, setup.conf);
     server.bootstrap();
-    let mut proxy = http_proxy(&server.configuration, app);
-    proxy.server_options = Some(setup.options);
-    let mut service = pingora_core::services::listening::Service::new("proxy".into(), proxy);
+    let mut service = ProxyServiceBuilder::new(&server.configuration, app)
+        .name("proxy")
+        .server_options(setup.options)
+        .custom(setup.frames, super::custom::serve(setup.custom_tasks))
+        .build();
     let mut endpoint = ListenerConfig::uds(socket.to_string_lossy());
     if let Some(balancers) = setup.balancers {
         endpoint = endpoint.proxy_protocol(balancers);

@@ -1,7 +1,7 @@
 //! Responses that the application turns down by their heads.
 
 use super::common::*;
-use super::pairs::{any_client, pieces, AnyClient, AnyOrigin, VERSIONS};
+use super::pairs::{for_client, pieces, AnyClient, AnyOrigin, CLIENTS, ORIGINS};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -113,15 +113,15 @@ async fn another_try_may_follow_a_response() {
         ("GET", 0, false, &[500, 200], 1, ""),
         ("GET", 0, false, &[503, 500], 2, ""),
     ];
-    for downstream in VERSIONS {
-        for upstream in VERSIONS {
+    for downstream in CLIENTS {
+        for upstream in ORIGINS {
             for (method, length, buffered, statuses, tried, expected) in table {
                 let case =
                     format!("{method} {length} {statuses:?}, {downstream:?} to {upstream:?}");
                 let start = |status: &u16| AnyOrigin::start(upstream, says(*status));
                 let origins: Vec<AnyOrigin> = statuses.iter().map(start).collect();
                 let tries = Arc::default();
-                let mut setup = any_client();
+                let mut setup = for_client(downstream);
                 setup.conf.max_retries = 3;
                 let app = Choosy {
                     peers: origins.iter().map(AnyOrigin::peer).collect(),

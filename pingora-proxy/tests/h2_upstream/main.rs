@@ -1,4 +1,4 @@
-//! Clients of HTTP/1.1 and origins that speak HTTP/2 without TLS.
+//! Origins that speak HTTP/2 without TLS, and pairs of protocols with others.
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
@@ -11,6 +11,7 @@ mod decisions;
 mod ends;
 mod failures;
 mod forwarding;
+mod messages;
 mod padding;
 mod pairs;
 mod phases;

@@ -1,6 +1,6 @@
 //! Each phase of `ProxyHttp`: that it is called, when, how often and with what, for clients and origins of both versions.
 //!
-//! The phases of a cache that is on, of subrequests and of custom sessions are not among them, as these are not built yet.
+//! The phases of a cache that is on, of subrequests and of custom messages are not among them.
 
 mod recorder;
 

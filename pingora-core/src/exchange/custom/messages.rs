@@ -69,16 +69,18 @@ impl Messages {
     pub fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<(From, Bytes)>> {
         self.up_first = !self.up_first;
         for up in [self.up_first, !self.up_first] {
-            let (direction, from) = match up {
-                true => (&mut self.up, From::Downstream),
-                false => (&mut self.down, From::Upstream),
+            let (direction, from) = if up {
+                (&mut self.up, From::Downstream)
+            } else {
+                (&mut self.down, From::Upstream)
             };
             if let Poll::Ready(message) = direction.poll_message(cx) {
                 return Poll::Ready(match message {
                     Ok(message) => Ok((from, message)),
-                    Err((e, of_reader)) => Err(match up == of_reader {
-                        true => e.into_down(),
-                        false => e.into_up(),
+                    Err((e, of_reader)) => Err(if up == of_reader {
+                        e.into_down()
+                    } else {
+                        e.into_up()
                     }),
                 });
             }
@@ -104,10 +106,10 @@ impl Messages {
     pub fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let up = self.up.poll_sent(cx).map_err(|e| e.into_up())?;
         let down = self.down.poll_sent(cx).map_err(|e| e.into_down())?;
-        match up.is_ready() && down.is_ready() {
-            true => Poll::Ready(Ok(())),
-            false => Poll::Pending,
+        if up.is_ready() && down.is_ready() {
+            return Poll::Ready(Ok(()));
         }
+        Poll::Pending
     }
 
     /// Ends both directions. Returns what is the client's, to be given back to its session, and whether all that was passed

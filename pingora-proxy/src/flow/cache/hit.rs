@@ -12,6 +12,7 @@ use pingora_error::{Error, Result};
 use pingora_http::ResponseHeader;
 
 use crate::duplex::Duplex;
+use crate::flow::custom_sides::settle_down;
 use crate::pipeline::HitPhases;
 use crate::range::RangeBodyFilter;
 use crate::request_policy::strip_response;
@@ -70,7 +71,13 @@ where
             session: &mut *session,
             ctx,
         };
-        let passed = Duplex::new(phases, &mut stored).run().await;
+        let custom = phases.session.is_custom();
+        let mut duplex = Duplex::new(phases, &mut stored).with_custom(custom);
+        let passed = duplex.run().await;
+        drop(duplex);
+        if custom {
+            Box::pin(settle_down(session)).await;
+        }
         if let Some(handler) = stored.0.into_handler() {
             if has_hit(&session.cache) {
                 *session.cache.hit_handler() = handler;

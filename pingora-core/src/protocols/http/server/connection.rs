@@ -4,12 +4,13 @@ use std::any::Any;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use log::error;
+use log::{debug, error};
 use pingora_error::Error;
 
 use super::Session;
 #[cfg(doc)]
 use super::SessionV1;
+use crate::exchange::custom::{driver_of, Driver};
 use crate::protocols::l4::socket::SocketAddr;
 use crate::protocols::{Digest, Stream};
 
@@ -163,6 +164,13 @@ impl Session {
     pub async fn close(mut self) {
         match self {
             Session::H1(s) => s.close().await,
+            Session::Custom(mut s)
+                if driver_of(s.as_ref()).is_some_and(Driver::has_whole_response) =>
+            {
+                if let Err(e) = s.finish().await {
+                    debug!("the end of a custom session: {e}");
+                }
+            }
             _ => self.shutdown().await,
         }
     }

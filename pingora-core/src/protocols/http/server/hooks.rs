@@ -15,10 +15,14 @@ use crate::protocols::http::HttpTask;
 use crate::shutdown::{Registry, Stage};
 
 impl Session {
-    /// Lets an HTTP/1.x connection's waiting for a request end with the shutdown.
+    /// Lets an HTTP/1.x connection's waiting for a request end with the shutdown. Gives a custom session its driver.
     #[doc(hidden)]
     pub fn wait_in(&mut self, registry: &Arc<Registry>, read_timeout: Duration) {
-        h1!(self, s => s.wait_in(registry, read_timeout), else ())
+        match self {
+            Session::H1(s) => s.wait_in(registry, read_timeout),
+            Session::Custom(s) => drop(driver(s)),
+            Session::H2(_) | Session::Subrequest(_) => {}
+        }
     }
 
     /// Exchanges the timer of this connection and that of the upstream's. Both are waited for by the same task, and

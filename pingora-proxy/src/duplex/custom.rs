@@ -1,0 +1,81 @@
+//! The loop where a side speaks a protocol of the user's own.
+//!
+//! A custom session to the client is lent to its read or its write while that is under way. Filters look at the session, so
+//! that nothing is given to them before a write is done; a read is given up then.
+
+use std::task::{Context, Poll};
+
+use pingora_core::exchange::{Downstream, Upstream};
+use pingora_error::Result;
+
+use super::driver::{Duplex, Event};
+use super::Pipeline;
+
+impl<P: Pipeline, U: Upstream> Duplex<'_, P, U> {
+    /// A loop of which a side speaks a protocol of the user's own, if so.
+    pub(crate) fn with_custom(mut self, custom: bool) -> Self {
+        self.custom.is_on = custom;
+        self
+    }
+
+    pub(super) fn poll_custom(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event>> {
+        let event = self.poll_beside_messages(cx);
+        if event.is_ready() {
+            self.pipeline.downstream_mut().take_back();
+        }
+        event
+    }
+
+    fn poll_beside_messages(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event>> {
+        let downstream = self.pipeline.downstream();
+        if downstream.lends() && !downstream.is_flushed() {
+            if let Poll::Ready(event) = self.poll_lent(cx) {
+                return Poll::Ready(event);
+            }
+            if !self.pipeline.downstream().is_flushed() {
+                return Poll::Pending;
+            }
+        }
+        let (told, over) = (std::mem::take(&mut self.custom.told), self.custom.over);
+        if !told || over {
+            if let Poll::Ready(event) = self.poll_message(cx) {
+                return Poll::Ready(event);
+            }
+        }
+        if over {
+            // What is still to be sent has a while when the exchange ends.
+            return Poll::Ready(Ok(Event::Over));
+        }
+        match self.poll_event(cx) {
+            Poll::Ready(Ok(Event::Over)) => {
+                self.custom.over = true;
+                self.poll_beside_messages(cx)
+            }
+            Poll::Pending if told => self.poll_message(cx),
+            event => event,
+        }
+    }
+
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event>> {
+        let message = self.pipeline.poll_message(cx);
+        self.custom.told = message.is_ready();
+        message.map_ok(|()| Event::Message)
+    }
+
+    /// The client's session is lent to a write. Only what needs no filter goes on.
+    fn poll_lent(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event>> {
+        let mut wants = self.wants();
+        self.poll_write_request(cx, &mut wants)?;
+        match self.pipeline.downstream_mut().poll_flush(cx) {
+            Poll::Ready(Ok(())) => Poll::Pending,
+            Poll::Ready(Err(e)) => Poll::Ready(self.client_failed(e)),
+            Poll::Pending => {
+                let _ = self.pipeline.poll_messages_sent(cx)?;
+                if self.state.is_tunnel() {
+                    return self.poll_idle(cx);
+                }
+                Poll::Pending
+            }
+        }
+    }
+}

@@ -16,6 +16,7 @@ use pingora_error::{Error, Result};
 use pingora_http::ResponseHeader;
 
 use crate::flow::Due;
+use crate::pipeline::cache_write::progress::CacheWrite;
 use crate::subrequest::{self, spawner::SubrequestSpawner};
 use buffered::Buffered;
 
@@ -51,9 +52,11 @@ pub struct Session {
     pub(crate) upstream: UpstreamCounts,
     pub(crate) upstream_time_limit: Option<Duration>,
     /// When that is over, once the first try has begun.
-    pub(crate) upstream_due: Option<Due>,
+    pub(crate) upstream_due: Option<Box<Due>>,
     /// Whether it is decided already that the error of this try is followed by another one.
     pub(crate) retry_decided: bool,
+    /// The cache's part in the try, if it has one.
+    pub(crate) cache_write: Option<Box<CacheWrite>>,
     buffered: Option<Box<Buffered>>,
 }
 
@@ -82,6 +85,7 @@ impl Session {
             upstream_time_limit: None,
             upstream_due: None,
             retry_decided: false,
+            cache_write: None,
             buffered: None,
         }
     }

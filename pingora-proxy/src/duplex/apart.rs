@@ -166,7 +166,7 @@ impl<P: Pipeline, U: Upstream> Duplex<'_, P, U> {
             let task = HttpTask::Body(None, false);
             return Poll::Ready(Ok(Event::Response { task, more: true }));
         }
-        if !wants {
+        if !wants || !self.pipeline.takes() {
             return Poll::Pending;
         }
         if let Some(apart) = &mut self.apart {

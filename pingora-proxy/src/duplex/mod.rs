@@ -115,6 +115,11 @@ pub(crate) trait Pipeline: Send {
         Poll::Ready(Ok(()))
     }
 
+    /// Returns whether the upstream may be read on while a source feeds the client.
+    fn takes(&self) -> bool {
+        true
+    }
+
     /// What feeds the client in place of messages that were kept.
     fn source(&mut self) -> Option<&mut dyn Source> {
         None
@@ -146,7 +151,6 @@ pub(crate) enum Fate {
     /// It goes to the client, and after a while another one follows.
     Then(Box<(Duration, HttpTask)>),
     /// It does not go to the client. The upstream is read on after a while, if one is given.
-    #[allow(dead_code, reason = "fills come with the cache")]
     Kept(Option<Duration>),
 }
 

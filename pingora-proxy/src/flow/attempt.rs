@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use log::warn;
+use log::{debug, warn};
 use pingora_core::connectors::http::custom;
 use pingora_core::exchange::Upstream;
 use pingora_core::protocols::http::client::HttpSession;
@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::custom_sides::settle_down;
 use super::due::{self, Due};
 use crate::duplex::{Duplex, Outcome};
-use crate::pipeline::{Phases, Try};
+use crate::pipeline::{cache_write, Phases, Try};
 use crate::request_policy::{self, websocket};
 use crate::upstream::H2Upstream;
 use crate::{HttpProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -48,7 +48,8 @@ where
             }
             // A request that nobody answers would help no one: 0 allows no retry, but the first try.
             let mut left = self.max_retries.max(1);
-            session.upstream_due = session.upstream_time_limit.and_then(Due::within);
+            let due = session.upstream_time_limit.and_then(Due::within);
+            session.upstream_due = due.map(Box::new);
             loop {
                 left -= 1;
                 let Err(e) = self.attempt(session, ctx, left > 0).await else {
@@ -59,6 +60,7 @@ where
                 // Of a body that is longer than what is kept, the beginning is gone.
                 let late = session
                     .upstream_due
+                    .as_ref()
                     .is_some_and(|due| due.at <= Instant::now());
                 if !e.retry() || left == 0 || answered || session.retry_buffer_truncated() || late {
                     return Err(e);
@@ -114,7 +116,7 @@ where
             }
             let done = match &mut upstream {
                 HttpSession::H1(h1) => {
-                    let done = match session.upstream_due {
+                    let done = match session.upstream_due.as_deref().copied() {
                         None => self.exchange(session, ctx, h1, &attempt).await,
                         Some(due) => {
                             let exchange = self.exchange(session, ctx, h1, &attempt);
@@ -127,7 +129,7 @@ where
                 // Boxed: a request to HTTP/1.1 shall not be larger for it.
                 HttpSession::H2(h2) => {
                     let mut h2 = H2Upstream::new(h2, extended);
-                    let due = session.upstream_due;
+                    let due = session.upstream_due.as_deref().copied();
                     let exchange = self.exchange(session, ctx, &mut h2, &attempt);
                     let done = match due {
                         None => Box::pin(exchange).await,
@@ -147,7 +149,10 @@ where
                 if session.is_custom() {
                     Box::pin(settle_down(session)).await;
                 }
-                session.note_failure(e);
+                if !is_answered_by_stored(session) {
+                    session.note_failure(e);
+                }
+                cache_write::abandon_try(&mut session.cache, e);
                 Box::pin(upstream.abandon(e)).await;
             }
             let (connector, idle) = (&self.connector, peer.idle_timeout());
@@ -168,11 +173,12 @@ where
     ) -> Result<()> {
         let e = match done {
             Ok(Outcome::Complete) => return Ok(()),
-            // Nobody is there for another try, and the upstream did its part.
-            Ok(Outcome::ClientGone(mut e)) => {
-                session.note_failure(&e);
-                e.set_retry(false);
-                return Err(e);
+            // The rest of the upstream's response was of no use.
+            Err(_) if is_answered_by_stored(session) => return Ok(()),
+            // All of the response is stored: it was read on for nothing else.
+            Ok(Outcome::ClientGone(e)) => {
+                debug!("stored without its client: {e}");
+                return Ok(());
             }
             Err(e) => e,
         };
@@ -193,7 +199,7 @@ where
         peer: &HttpPeer,
         extended: bool,
     ) -> Result<(HttpSession<C::Session>, bool)> {
-        match session.upstream_due {
+        match session.upstream_due.as_deref().copied() {
             None => self.connect(peer, extended).await,
             Some(due) => Box::pin(due::in_time(due, self.connect(peer, extended))).await,
         }
@@ -228,6 +234,9 @@ where
                 .connected_to_upstream(session, attempt.reused, attempt.peer, fd, digest, ctx)
                 .await?;
             let mut request = prepare(session, attempt.peer, upstream.version())?;
+            if session.cache.enabled() || session.cache_write.is_some() {
+                cache_write::begin_try(session, &mut request);
+            }
             self.inner
                 .upstream_request_filter(session, &mut request, ctx)
                 .await?;
@@ -357,4 +366,10 @@ fn complete(session: &mut Session, request: &mut RequestHeader) -> Result<()> {
 
 fn downstream(e: BError) -> BError {
     e.into_down()
+}
+
+/// Returns whether the stored response answers in place of the one that the try was to bring.
+fn is_answered_by_stored(session: &Session) -> bool {
+    let write = session.cache_write.as_ref();
+    write.is_some_and(|write| write.is_answered_by_stored())
 }

@@ -11,6 +11,7 @@ use pingora_http::RequestHeader;
 
 use super::due::in_time;
 use crate::duplex::{Duplex, Outcome};
+use crate::pipeline::cache_write;
 use crate::pipeline::{Hops, Phases, Try};
 use crate::{HttpProxy, ProxyHttp, Session};
 
@@ -35,7 +36,7 @@ where
             write: options.write_timeout,
         };
         let mut upstream = CustomUpstream::new(upstream, limits);
-        let due = session.upstream_due;
+        let due = session.upstream_due.as_deref().copied();
         let exchange = self.exchange(session, ctx, &mut upstream, attempt);
         let done = match due {
             None => exchange.await,
@@ -46,6 +47,7 @@ where
         if let Some(e) = failed {
             settle_down(session).await;
             session.note_failure(e);
+            cache_write::abandon_try(&mut session.cache, e);
         }
         if let Some(upstream) = upstream.end(failed).await {
             let (upstream, peer) = (HttpSession::Custom(upstream), attempt.peer);

@@ -13,6 +13,7 @@ use pingora_error::{BError, Error, ErrorSource, Result};
 use pingora_http::ResponseHeader;
 
 use super::{Kept, When};
+use crate::pipeline::cache_write;
 use crate::proxy_trait::awaits_response;
 use crate::{FailToProxy, HttpProxy, ProxyHttp, Session};
 
@@ -30,6 +31,7 @@ where
         e: BError,
         when: When,
     ) -> bool {
+        cache_write::fail(&mut session.cache, &e);
         let failed = self.report(session, ctx, &e).await;
         self.inner.logging(session, Some(&e), ctx).await;
         if session.is_subrequest() {

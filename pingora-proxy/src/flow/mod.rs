@@ -30,6 +30,7 @@ use pingora_core::limits::LIMITS;
 use pingora_core::protocols::http::ServerSession;
 use pingora_error::{BError, Error, Result};
 
+use crate::pipeline::cache_write::{self, Lease};
 use crate::{request_policy, HttpProxy, ProxyHttp, Session};
 
 pub(crate) use drain::Drain;
@@ -73,7 +74,7 @@ where
         let last = ends || session.is_process_shutting_down();
         session.set_keepalive((!last).then_some(LIMITS.client_idle_seconds));
         // What a panic leaves of the request is the session, which is only asked for what it has sent.
-        let phases = AssertUnwindSafe(self.phases(&mut session)).catch_unwind();
+        let phases = AssertUnwindSafe(self.phases(Lease(&mut session))).catch_unwind();
         let Ok(kept) = phases.await else {
             return Box::pin(finish::excuse(session)).await;
         };
@@ -105,40 +106,66 @@ where
     #[allow(clippy::manual_async_fn, reason = "it is smaller")]
     fn phases<'a>(
         self: &'a Arc<Self>,
-        session: &'a mut Session,
+        lease: Lease<'a>,
     ) -> impl Future<Output = Option<Kept>> + Send + 'a {
         async move {
             let mut ctx = self.inner.new_ctx();
-            if let Some(previous) = session.take_connection_user_context() {
-                self.inner.on_connection_reuse(session, &mut ctx, previous);
+            if let Some(previous) = lease.0.take_connection_user_context() {
+                self.inner.on_connection_reuse(lease.0, &mut ctx, previous);
             }
-            let mut outcome = Ok(());
-            let proceeds = match self.before_upstream(session, &mut ctx).await {
-                Ok(Early::Proceed) => true,
-                Ok(Early::Answered) => false,
-                Ok(Early::Failed(e)) => {
-                    outcome = Err((e, When::Late));
-                    false
+            // Nothing of the first step is kept while the next one waits.
+            let outcome = 'decided: {
+                match self.before_upstream(lease.0, &mut ctx).await {
+                    Ok(Early::Proceed) => {}
+                    Ok(Early::Answered) => break 'decided Ok(()),
+                    Ok(Early::Failed(e)) => break 'decided Err((e, When::Late)),
+                    Err(e) => break 'decided Err((e, When::Early)),
                 }
-                Err(e) => {
-                    outcome = Err((e, When::Early));
-                    false
+                let mut done = self.proxy_upstream(lease.0, &mut ctx).await;
+                if cache_write::is_concerned(lease.0) {
+                    done = Box::pin(self.after_upstream(lease.0, &mut ctx, done)).await;
                 }
+                done.map_err(|e| (e, When::Late))
             };
-            if proceeds {
-                if let Err(e) = self.proxy_upstream(session, &mut ctx).await {
-                    outcome = Err((e, When::Late));
-                }
-            }
             let reusable = match outcome {
                 Ok(()) => {
-                    self.inner.logging(session, None, &mut ctx).await;
-                    true
+                    self.inner.logging(lease.0, None, &mut ctx).await;
+                    let write = lease.0.cache_write.as_ref();
+                    write.is_none_or(|write| !write.is_client_gone())
                 }
-                Err((e, when)) => Box::pin(self.conclude_failed(session, &mut ctx, e, when)).await,
+                Err((e, when)) => Box::pin(self.conclude_failed(lease.0, &mut ctx, e, when)).await,
             };
-            reusable.then(|| self.inner.persist_connection_context(session, &ctx))
+            reusable.then(|| self.inner.persist_connection_context(lease.0, &ctx))
         }
+    }
+
+    /// Serves what is stored where it answers in place of the upstream, and ends what the tries have begun to store.
+    async fn after_upstream(
+        &self,
+        session: &mut Session,
+        ctx: &mut SV::CTX,
+        done: Result<()>,
+    ) -> Result<()> {
+        let answered = match &done {
+            Ok(()) => session
+                .cache_write
+                .as_ref()
+                .is_some_and(|write| write.is_answered_by_stored()),
+            Err(e) => cache_write::may_serve_stale(&self.inner, session, ctx, e),
+        };
+        if !answered {
+            if done.is_ok() {
+                cache_write::settle(&mut session.cache);
+            }
+            return done;
+        }
+        if let Err(e) = done {
+            log::warn!(
+                "served stale: {e}, {}",
+                self.inner.request_summary(session, ctx)
+            );
+        }
+        self.serve_stored(session, ctx).await
     }
 
     async fn before_upstream(
@@ -189,10 +216,6 @@ where
             match Box::pin(self.answer_from_cache(session, ctx)).await {
                 Early::Proceed => {}
                 early => return Ok(early),
-            }
-            // What comes from an upstream is not stored yet. Whoever waits for it is to know.
-            if session.cache.enabled() {
-                session.cache.disable(NoCacheReason::Deferred);
             }
         }
         if !self.inner.proxy_upstream_filter(session, ctx).await? {

@@ -13,6 +13,7 @@ use pingora_error::ErrorType::HTTPStatus;
 use pingora_error::{Error, Result};
 
 use super::finish;
+use crate::pipeline::cache_write::Lease;
 use crate::request_policy::websocket;
 use crate::subrequest::Ctx;
 use crate::{HttpProxy, ProxyHttp, Subrequest, SubrequestSpawner};
@@ -38,7 +39,7 @@ where
         let mut session = self.session(session);
         session.subrequest_ctx = Some(sub_req_ctx);
         // What a panic leaves of the request is the session, which is only asked for what it has sent.
-        let phases = AssertUnwindSafe(self.phases(&mut session)).catch_unwind();
+        let phases = AssertUnwindSafe(self.phases(Lease(&mut session))).catch_unwind();
         if phases.await.is_err() {
             Box::pin(finish::excuse(session)).await;
             return;

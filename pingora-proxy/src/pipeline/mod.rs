@@ -1,6 +1,9 @@
 //! What the policy, the modules and the application make of each message on its way. No I/O, and no upstream: whatever
 //! answers a request passes the same.
 
+pub(crate) mod cache_write;
+mod cached;
+mod feed;
 mod hit;
 mod messages;
 mod request;
@@ -15,12 +18,13 @@ use http::{HeaderMap, HeaderValue, Method};
 use pingora_core::connectors::http::custom;
 use pingora_core::protocols::http::HttpTask;
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_error::Result;
+use pingora_error::{Error, Result};
 use pingora_http::RequestHeader;
 
-use crate::duplex::{Fate, Pipeline};
+use crate::duplex::{Fate, Pipeline, Source};
 use crate::request_policy::websocket;
 use crate::{HttpProxy, ProxyHttp, Session};
+use feed::Feed;
 
 pub(crate) use hit::HitPhases;
 pub(crate) use messages::Hops;
@@ -51,6 +55,8 @@ struct Rare<'a> {
     accept: Option<HeaderValue>,
     /// Custom messages, where a side has any.
     messages: Option<Passing<'a>>,
+    /// What the client reads of a response that is being stored.
+    feed: Option<Feed>,
 }
 
 impl<'a, SV, C> Phases<'a, SV, C>
@@ -72,7 +78,7 @@ where
             let accept = websocket::accept(request);
             rare = Some(Box::new(Rare {
                 accept,
-                messages: None,
+                ..Rare::default()
             }));
         }
         Phases {
@@ -167,5 +173,26 @@ where
     #[inline]
     fn emits_more(&self) -> bool {
         self.session.downstream_modules_ctx.is_pending()
+    }
+
+    fn takes(&self) -> bool {
+        let feed = self.rare.as_ref().and_then(|rare| rare.feed.as_ref());
+        feed.is_none_or(Feed::has_room)
+    }
+
+    fn source(&mut self) -> Option<&mut dyn Source> {
+        let feed = self.rare.as_mut()?.feed.as_mut()?;
+        Some(feed)
+    }
+
+    fn stored<'b>(
+        &'b mut self,
+        task: &'b mut HttpTask,
+    ) -> impl Future<Output = Result<Fate>> + Send {
+        self.fed(task)
+    }
+
+    fn goes_on_without_client(&mut self, e: &Error) -> bool {
+        self.stores_on(e)
     }
 }

@@ -12,7 +12,7 @@ use pingora_error::ErrorType::InvalidHTTPHeader;
 use pingora_error::{BError, Error, Result};
 use pingora_http::ResponseHeader;
 
-use super::Phases;
+use super::{cache_write, Phases};
 use crate::duplex::Fate;
 use crate::request_policy::{strip_response, websocket};
 use crate::ProxyHttp;
@@ -32,30 +32,15 @@ where
         task: &'b mut HttpTask,
     ) -> impl Future<Output = Result<Fate>> + Send + use<'b, 'a, SV, C> {
         async move {
-            match task {
-                HttpTask::Header(header, _) => {
-                    self.check_handshake(header)?;
-                    strip_response(header, self.session.req_header().version);
-                }
-                // As the upstream sent it: before anything decompresses or changes it.
-                HttpTask::Body(Some(body), _) | HttpTask::UpgradedBody(Some(body), _) => {
-                    self.session.upstream.body_received += body.len();
-                }
-                _ => {}
+            self.receive(task)?;
+            if cache_write::is_concerned(self.session) {
+                return Box::pin(self.filter_cached(task)).await;
             }
             // Otherwise the modules have seen what this is a part of.
             if !self.session.upstream_compression.is_pending() {
                 self.upstream_modules(task).await?;
             }
-            let compression = &mut self.session.upstream_compression;
-            if compression.is_enabled() && !matches!(task, HttpTask::UpgradedBody(..)) {
-                compression.response_filter_step(task);
-            }
-            if matches!(task, HttpTask::Failed(_)) {
-                if let HttpTask::Failed(e) = std::mem::replace(task, HttpTask::Done) {
-                    return Err(e.into_up());
-                }
-            }
+            self.decompress(task)?;
             let (inner, session, ctx) = (&self.proxy.inner, &mut *self.session, &mut *self.ctx);
             let mut delay = None;
             match task {
@@ -75,13 +60,7 @@ where
                 }
                 HttpTask::Trailer(Some(trailers)) => {
                     inner.upstream_response_trailer_filter(session, trailers, ctx)?;
-                    let (session, ctx) = (&mut *self.session, &mut *self.ctx);
-                    match inner.response_trailer_filter(session, trailers, ctx).await {
-                        Ok(None) => {}
-                        Ok(last) => *task = HttpTask::Body(last, true),
-                        // The response is complete but for this.
-                        Err(e) => self.say_trailers_failed(&e),
-                    }
+                    Box::pin(self.filter_trailers(task)).await;
                 }
                 HttpTask::Trailer(None) | HttpTask::Done | HttpTask::Failed(_) => {}
             }
@@ -89,6 +68,51 @@ where
                 None => self.announce_end(task),
                 Some(delay) => Ok(Fate::Later(delay)),
             }
+        }
+    }
+
+    /// What is done to a message as the upstream has sent it: before anything decompresses or changes it.
+    #[inline]
+    fn receive(&mut self, task: &mut HttpTask) -> Result<()> {
+        match task {
+            HttpTask::Header(header, _) => {
+                self.check_handshake(header)?;
+                strip_response(header, self.session.req_header().version);
+            }
+            HttpTask::Body(Some(body), _) | HttpTask::UpgradedBody(Some(body), _) => {
+                self.session.upstream.body_received += body.len();
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Decompresses a message that has passed the upstream's modules.
+    #[inline]
+    pub(super) fn decompress(&mut self, task: &mut HttpTask) -> Result<()> {
+        let compression = &mut self.session.upstream_compression;
+        if compression.is_enabled() && !matches!(task, HttpTask::UpgradedBody(..)) {
+            compression.response_filter_step(task);
+        }
+        if matches!(task, HttpTask::Failed(_)) {
+            if let HttpTask::Failed(e) = std::mem::replace(task, HttpTask::Done) {
+                return Err(e.into_up());
+            }
+        }
+        Ok(())
+    }
+
+    /// Trailers through the client's filter.
+    pub(super) async fn filter_trailers(&mut self, task: &mut HttpTask) {
+        let HttpTask::Trailer(Some(trailers)) = task else {
+            return;
+        };
+        let (inner, session, ctx) = (&self.proxy.inner, &mut *self.session, &mut *self.ctx);
+        match inner.response_trailer_filter(session, trailers, ctx).await {
+            Ok(None) => {}
+            Ok(last) => *task = HttpTask::Body(last, true),
+            // The response is complete but for this.
+            Err(e) => self.say_trailers_failed(&e),
         }
     }
 
@@ -131,16 +155,13 @@ where
         let (inner, session, ctx) = (&self.proxy.inner, &mut *self.session, &mut *self.ctx);
         let first = inner.upstream_response_body_filter(session, body, end, ctx)?;
         let second = inner.response_body_filter(session, body, end, ctx)?;
-        Ok(match (first, second) {
-            (Some(a), Some(b)) => Some(a.saturating_add(b)),
-            (a, b) => a.or(b),
-        })
+        Ok(both(first, second))
     }
 
     /// Ends a try whose response the application does not want. If it only wants another one in its place, and there
     /// can be none, the response is passed on.
     #[cold]
-    fn turned_down(&mut self, e: BError) -> Result<()> {
+    pub(super) fn turned_down(&mut self, e: BError) -> Result<()> {
         let (inner, attempt) = (&self.proxy.inner, self.attempt);
         let mut e = e;
         e.retry.decide_reuse(attempt.reused);
@@ -166,7 +187,7 @@ where
     }
 
     #[cfg(feature = "upstream_modules")]
-    async fn upstream_modules(&mut self, task: &mut HttpTask) -> Result<()> {
+    pub(super) async fn upstream_modules(&mut self, task: &mut HttpTask) -> Result<()> {
         if let HttpTask::Header(header, end) = task {
             self.proxy
                 .inner
@@ -182,7 +203,15 @@ where
     }
 
     #[cfg(not(feature = "upstream_modules"))]
-    async fn upstream_modules(&mut self, _task: &mut HttpTask) -> Result<()> {
+    pub(super) async fn upstream_modules(&mut self, _task: &mut HttpTask) -> Result<()> {
         Ok(())
+    }
+}
+
+/// Two delays, one after the other.
+pub(super) fn both(first: Option<Duration>, second: Option<Duration>) -> Option<Duration> {
+    match (first, second) {
+        (Some(first), Some(second)) => Some(first.saturating_add(second)),
+        (first, second) => first.or(second),
     }
 }

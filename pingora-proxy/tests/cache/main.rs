@@ -5,7 +5,23 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod aborts;
+mod fills;
 mod fixture;
 mod hits;
-mod lookups;
+mod plain;
 mod purges;
+mod revalidation;
+mod stale;
+
+use fixture::{key, mem_cache, meta, store, stored};
+
+#[test]
+fn what_is_stored_by_hand_is_found() {
+    let storage = mem_cache();
+    assert!(stored(storage, &key("/a")).is_none());
+    store(storage, &key("/a"), &meta(60, "200\r\nETag: \"1\""), "body");
+    let (meta, body) = stored(storage, &key("/a")).unwrap();
+    assert_eq!(meta.headers()["etag"], "\"1\"");
+    assert_eq!(body, "body");
+}

@@ -1,0 +1,67 @@
+//! What is known of a try for the cache.
+
+use bytes::Bytes;
+
+use crate::range::RangeBodyFilter;
+
+/// The cache's part in a try.
+#[derive(Debug, Default)]
+pub(crate) struct CacheWrite {
+    /// Whether the try asks the upstream for more than the client did.
+    pub(super) mutated: bool,
+    /// Whether the stored response answers in place of the upstream's.
+    pub(super) answered_by_stored: bool,
+    pub(super) client: Share,
+    /// Whether the response is read on for the storage only.
+    pub(super) client_gone: bool,
+    /// The Content-Length of what is stored.
+    pub(super) expected: Option<usize>,
+    /// Bytes of body that were stored.
+    pub(super) stored: usize,
+}
+
+/// What of the whole response the client gets.
+#[derive(Debug, Default)]
+pub(super) enum Share {
+    #[default]
+    Whole,
+    /// The header only.
+    Header,
+    Parts(RangeBodyFilter),
+}
+
+impl CacheWrite {
+    /// Returns whether the stored response answers the request. The upstream's is to be read no further.
+    pub(crate) fn is_answered_by_stored(&self) -> bool {
+        self.answered_by_stored
+    }
+
+    /// Returns whether the client gets no more of the response than its header, whatever of its body is stored.
+    pub(crate) fn sends_header_only(&self) -> bool {
+        matches!(self.client, Share::Header)
+    }
+
+    /// Returns whether the client gets parts of the body.
+    pub(crate) fn sends_parts(&self) -> bool {
+        matches!(self.client, Share::Parts(_))
+    }
+
+    /// Returns whether the response is read on for the storage only.
+    pub(crate) fn is_client_gone(&self) -> bool {
+        self.client_gone
+    }
+
+    /// The client has left, and the response is stored on.
+    pub(crate) fn client_is_gone(&mut self) {
+        self.client_gone = true;
+    }
+
+    /// Leaves of a piece of the body what the client gets.
+    pub(crate) fn cut(&mut self, body: &mut Option<Bytes>) {
+        match &mut self.client {
+            Share::Whole => {}
+            Share::Header => *body = None,
+            Share::Parts(filter) => filter.filter(body),
+        }
+    }
+}

@@ -29,7 +29,7 @@ use pingora_core::protocols::http::custom::client::Session as ClientSession;
 use pingora_core::protocols::http::custom::{BodyWrite, CustomMessageWrite};
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::protocols::tls::CustomALPN;
-use pingora_core::protocols::{Digest, GetSocketDigest, Stream, UniqueIDType};
+use pingora_core::protocols::{Digest, Stream, UniqueIDType};
 use pingora_core::upstreams::peer::{HttpPeer, Peer, ALPN};
 use pingora_core::{Error, ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};

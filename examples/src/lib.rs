@@ -27,3 +27,8 @@ pub const WITHOUT_TLS: &str =
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 pub struct Readme;
+
+/// Compiles what docs/caching.md shows.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/caching.md")]
+pub struct CachingGuide;

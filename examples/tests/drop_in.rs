@@ -34,7 +34,12 @@ fn the_lock_file_names_no_second_copy_of_the_crates() {
         );
     }
     // All else of the family is the published one.
-    for published in ["pingora", "pingora-cache", "pingora-load-balancing"] {
+    for published in [
+        "pingora",
+        "pingora-cache",
+        "pingora-load-balancing",
+        "pingora-prometheus",
+    ] {
         assert!(packages
             .iter()
             .any(|(name, source)| *name == Some(published) && source.is_some()));
@@ -50,42 +55,58 @@ fn field<'a>(package: &'a str, name: &str) -> Option<&'a str> {
 
 #[test]
 fn it_balances_between_the_upstreams_that_are_healthy() {
-    let binary = build();
     let (first, second) = (Upstream::start("first"), Upstream::start("second"));
-    let dir = tempfile::TempDir::new().unwrap();
-    let socket = dir.path().join("s");
-    let program = Command::new(binary)
-        .arg(&socket)
-        .args([first.address.to_string(), second.address.to_string()])
-        .spawn();
-    let mut program = Running(program.unwrap());
-    eventually("it listens", || {
-        assert_eq!(program.0.try_wait().unwrap(), None, "it ended");
-        UnixStream::connect(&socket).is_ok()
-    });
+    let program = Running::start([&first, &second]);
+    let socket = &program.socket;
 
     let mut seen = [false; 2];
     eventually("both upstreams answer", || {
-        match get(&socket) {
+        match get(socket, "/") {
             answer if answer.ends_with("first") => seen[0] = true,
             answer if answer.ends_with("second") => seen[1] = true,
             answer => panic!("{answer}"),
         }
         seen == [true; 2]
     });
-    assert!(get(&socket)
+    assert!(get(socket, "/")
         .to_ascii_lowercase()
         .contains("x-served-by: drop-in"));
 
     first.stop();
     let mut in_a_row = 0;
     eventually("the health check finds out which one is gone", || {
-        in_a_row = if get(&socket).ends_with("second") {
+        in_a_row = if get(socket, "/").ends_with("second") {
             in_a_row + 1
         } else {
             0
         };
         in_a_row == 4
+    });
+}
+
+#[test]
+fn it_caches_and_tells_so_in_its_metrics() {
+    let upstreams = [Upstream::start("first"), Upstream::start("second")];
+    let program = Running::start([&upstreams[0], &upstreams[1]]);
+    let first = get(&program.socket, "/cached/a");
+    let (_, stored) = first.split_once("\r\n\r\n").unwrap();
+    // The balancer would ask each in turn.
+    for _ in 0..3 {
+        let answer = get(&program.socket, "/cached/a");
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert_eq!(body, stored);
+        assert!(head.to_ascii_lowercase().contains("\r\nage: "), "{head}");
+    }
+    get(&program.socket, "/");
+    eventually("the last request is counted", || {
+        let metrics = get(&program.metrics, "/metrics");
+        [
+            "{cache=\"hit\"} 3",
+            "{cache=\"miss\"} 1",
+            "{cache=\"off\"} 1",
+        ]
+        .iter()
+        .all(|count| metrics.contains(&format!("requests_total{count}")))
     });
 }
 
@@ -163,11 +184,13 @@ fn serve(listener: &TcpListener, name: &str, stopped: &AtomicBool) {
     }
 }
 
-fn get(socket: &Path) -> String {
+fn get(socket: &Path, path: &str) -> String {
     let mut stream = UnixStream::connect(socket).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream
-        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .write_all(
+            format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").as_bytes(),
+        )
         .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
@@ -186,12 +209,43 @@ fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Ends with the test, whatever its outcome.
-struct Running(Child);
+/// The program, which ends with the test, whatever its outcome.
+struct Running {
+    child: Child,
+    socket: PathBuf,
+    metrics: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl Running {
+    fn start(upstreams: [&Upstream; 2]) -> Self {
+        let binary = build();
+        let dir = tempfile::TempDir::new().unwrap();
+        let (socket, metrics) = (dir.path().join("s"), dir.path().join("m"));
+        let child = Command::new(binary)
+            .args([&socket, &metrics])
+            .args(upstreams.map(|upstream| upstream.address.to_string()))
+            .spawn()
+            .unwrap();
+        let mut program = Running {
+            child,
+            socket,
+            metrics,
+            _dir: dir,
+        };
+        eventually("it listens", || {
+            assert_eq!(program.child.try_wait().unwrap(), None, "it ended");
+            [&program.socket, &program.metrics]
+                .iter()
+                .all(|socket| UnixStream::connect(socket).is_ok())
+        });
+        program
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

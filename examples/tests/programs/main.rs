@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
 mod accept;
+mod cache;
 #[path = "../../../pingora-core/tests/tls_certs/mod.rs"]
 mod certs;
 mod daemon;

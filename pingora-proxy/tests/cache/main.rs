@@ -12,6 +12,7 @@ mod hits;
 mod plain;
 mod purges;
 mod revalidation;
+mod soak;
 mod stale;
 
 use fixture::{key, mem_cache, meta, store, stored};

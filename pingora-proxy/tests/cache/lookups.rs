@@ -454,3 +454,31 @@ fn the_writer_revalidates_itself_when_stale_may_not_be_served() {
     assert_eq!(get(&mut proxy.connect(), "/a", "").text(), "origin");
     assert_eq!(origin.count(), 1);
 }
+
+#[test]
+fn what_is_revalidated_in_the_background_is_fresh_for_the_next() {
+    let unchanged = "HTTP/1.1 304 Not Modified\r\nETag: \"1\"\r\nCache-Control: max-age=60\r\n\r\n";
+    let changed = ok("Cache-Control: max-age=60\r\n", "changed");
+    for (answer, body) in [(unchanged.to_string(), "stored"), (changed, "changed")] {
+        let origin = Counting::answering(move |request, _| {
+            assert_eq!(request.field("If-None-Match"), Some("\"1\""));
+            assert_eq!(request.field("Range"), None);
+            answer.clone()
+        });
+        let app = Caching::to(&origin.origin);
+        let (storage, seen) = (app.storage, app.seen());
+        let kept = meta(-60, "200\r\nETag: \"1\"\r\nContent-Length: 6");
+        let header = kept.response_header_copy();
+        let kept = CacheMeta::new(kept.fresh_until(), kept.created(), 1000, 0, header);
+        store(storage, &key("/a"), &kept, "stored");
+        let proxy = Proxy::start(app);
+        let mut client = proxy.connect();
+        let first = get(&mut client, "/a", "Range: bytes=0-1\r\n");
+        assert_eq!((first.status(), first.text()), (206, "st"));
+        // The client's request and the subrequest.
+        seen.wait_for(2);
+        assert_eq!(get(&mut client, "/a", "").text(), body);
+        assert_eq!(seen.last(3).phase, CachePhase::Hit);
+        assert_eq!(origin.count(), 1);
+    }
+}

@@ -9,6 +9,7 @@ mod aborts;
 mod fills;
 mod fixture;
 mod hits;
+mod lookups;
 mod plain;
 mod purges;
 mod revalidation;

@@ -10,6 +10,7 @@
 //! | `pipeline` | what filters and modules make of each message |
 //! | `duplex` | both directions of an exchange, in one loop |
 //! | `upstream` | what answers a request, where it is more than a session |
+//! | `subrequest` | requests that the proxy makes to itself on behalf of another one |
 //! | `request_policy`, `range`, `error_status` | rules, without I/O |
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]

@@ -10,18 +10,22 @@ use super::Downstream;
 use crate::protocols::http::{HttpTask, ServerSession};
 
 impl Downstream for ServerSession {
+    #[inline]
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
         self.poll_read_body(cx)
     }
 
+    #[inline]
     fn has_buffered_body(&self) -> bool {
         ServerSession::has_buffered_body(self)
     }
 
+    #[inline]
     fn is_body_done(&mut self) -> bool {
         ServerSession::is_body_done(self)
     }
 
+    #[inline]
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<BError> {
         self.poll_abort(cx)
     }
@@ -31,6 +35,7 @@ impl Downstream for ServerSession {
         self.is_http2()
     }
 
+    #[inline]
     fn queue(&mut self, task: HttpTask) -> Result<bool> {
         self.queue_task(task)
     }
@@ -45,18 +50,22 @@ impl Downstream for ServerSession {
         ServerSession::queued(self)
     }
 
+    #[inline]
     fn is_flushed(&self) -> bool {
         ServerSession::is_flushed(self)
     }
 
+    #[inline]
     fn has_room(&self) -> bool {
         ServerSession::has_room(self)
     }
 
+    #[inline]
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         ServerSession::poll_room(self, cx)
     }
 
+    #[inline]
     fn has_whole_response(&self) -> bool {
         ServerSession::has_whole_response(self)
     }

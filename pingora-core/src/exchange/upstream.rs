@@ -15,62 +15,77 @@ use crate::protocols::http::HttpTask;
 use crate::protocols::{Digest, UniqueID, UniqueIDType};
 
 impl Upstream for HttpSession {
+    #[inline]
     fn version(&self) -> Version {
         Version::HTTP_11
     }
 
+    #[inline]
     fn id(&self) -> UniqueIDType {
         UniqueID::id(self)
     }
 
+    #[inline]
     fn digest(&self) -> Option<&Digest> {
         Some(HttpSession::digest(self))
     }
 
+    #[inline]
     fn queue_head(&mut self, request: Box<RequestHeader>) -> Result<()> {
         self.queue_request_header(request).map(|_| ())
     }
 
+    #[inline]
     fn queue_body(&mut self, data: Bytes) -> Result<()> {
         self.queue_request_body(data).map(|_| ())
     }
 
+    #[inline]
     fn queue_end(&mut self, trailers: Option<&HeaderMap>) -> Result<()> {
         self.queue_request_end(trailers)
     }
 
+    #[inline]
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         HttpSession::poll_flush(self, cx)
     }
 
+    #[inline]
     fn queued(&self) -> usize {
         HttpSession::queued(self)
     }
 
+    #[inline]
     fn is_flushed(&self) -> bool {
         HttpSession::is_flushed(self)
     }
 
+    #[inline]
     fn poll_task(&mut self, cx: &mut Context<'_>) -> Poll<Result<HttpTask>> {
         self.poll_response_task(cx)
     }
 
+    #[inline]
     fn read_little(&mut self, little: bool) {
         HttpSession::read_little(self, little)
     }
 
+    #[inline]
     fn has_buffered(&self) -> bool {
         HttpSession::has_buffered(self)
     }
 
+    #[inline]
     fn restart_read_timeout(&mut self) {
         HttpSession::restart_read_timeout(self)
     }
 
+    #[inline]
     fn body_bytes_sent(&self) -> usize {
         HttpSession::body_bytes_sent(self)
     }
 
+    #[inline]
     fn write_pending_time(&self) -> Duration {
         self.stream().get_write_pending_time()
     }

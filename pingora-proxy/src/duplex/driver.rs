@@ -224,7 +224,7 @@ impl<'a, P: Pipeline, U: Upstream> Duplex<'a, P, U> {
 
     /// Writes what is queued of the request. Once the response is whole, what the upstream does not take is of no use
     /// (RFC 9113 section 8.1), except in a tunnel.
-    #[inline]
+    #[inline(always)]
     pub(super) fn poll_write_request(
         &mut self,
         cx: &mut Context<'_>,
@@ -327,7 +327,7 @@ impl<'a, P: Pipeline, U: Upstream> Duplex<'a, P, U> {
         })
     }
 
-    #[inline]
+    #[inline(always)]
     fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event>> {
         self.upstream
             .read_little(!self.pipeline.downstream().has_room());

@@ -113,18 +113,22 @@ where
         self.session
     }
 
+    #[inline]
     fn asks_for_tunnel(&self) -> bool {
         self.session.req_header().method == Method::CONNECT
     }
 
+    #[inline]
     fn tunnel_idle_timeout(&self) -> Option<Duration> {
         self.proxy.server_options.as_ref()?.tunnel_idle_timeout
     }
 
+    #[inline]
     fn kept_request(&mut self) -> Option<(Option<Bytes>, bool)> {
         self.kept()
     }
 
+    #[inline]
     fn request<'b>(
         &'b mut self,
         body: &'b mut Option<Bytes>,
@@ -133,10 +137,12 @@ where
         self.filter_request(body, end)
     }
 
+    #[inline]
     fn request_trailers(&mut self) -> Option<HeaderMap> {
         self.trailers()
     }
 
+    #[inline]
     fn response<'b>(
         &'b mut self,
         task: &'b mut HttpTask,
@@ -144,14 +150,17 @@ where
         self.filter_response(task)
     }
 
+    #[inline]
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         self.next_message(cx)
     }
 
+    #[inline]
     fn message(&mut self) -> impl Future<Output = Result<()>> + Send {
         self.filter_message()
     }
 
+    #[inline]
     fn poll_messages_sent(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         self.messages_sent(cx)
     }
@@ -166,6 +175,7 @@ where
         !self.session.downstream_modules_ctx.is_dormant()
     }
 
+    #[inline]
     fn emit<'b>(&'b mut self, task: &'b mut HttpTask) -> impl Future<Output = Result<()>> + Send {
         self.session.filter_step(task)
     }
@@ -175,16 +185,19 @@ where
         self.session.downstream_modules_ctx.is_pending()
     }
 
+    #[inline]
     fn takes(&self) -> bool {
         let feed = self.rare.as_ref().and_then(|rare| rare.feed.as_ref());
         feed.is_none_or(Feed::has_room)
     }
 
+    #[inline]
     fn source(&mut self) -> Option<&mut dyn Source> {
         let feed = self.rare.as_mut()?.feed.as_mut()?;
         Some(feed)
     }
 
+    #[inline]
     fn stored<'b>(
         &'b mut self,
         task: &'b mut HttpTask,
@@ -192,6 +205,7 @@ where
         self.fed(task)
     }
 
+    #[inline]
     fn goes_on_without_client(&mut self, e: &Error) -> bool {
         self.stores_on(e)
     }

@@ -11,6 +11,7 @@ use super::Session;
 
 /// The exchange with the client, where what was read ahead of the request body comes before the rest.
 impl Downstream for Session {
+    #[inline]
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
         if self.has_buffered_to_send() {
             return Poll::Ready(Ok(self.next_buffered()));
@@ -23,10 +24,12 @@ impl Downstream for Session {
         Downstream::has_buffered_body(&*self.downstream_session)
     }
 
+    #[inline]
     fn is_body_done(&mut self) -> bool {
         self.is_request_sent_off()
     }
 
+    #[inline]
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<BError> {
         self.downstream_session.poll_gone(cx)
     }
@@ -36,6 +39,7 @@ impl Downstream for Session {
         self.downstream_session.tells_leave()
     }
 
+    #[inline]
     fn queue(&mut self, task: HttpTask) -> Result<bool> {
         self.downstream_session.queue(task)
     }
@@ -75,6 +79,7 @@ impl Downstream for Session {
         self.downstream_session.lends()
     }
 
+    #[inline]
     fn take_back(&mut self) {
         self.downstream_session.take_back()
     }

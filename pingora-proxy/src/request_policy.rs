@@ -184,6 +184,15 @@ fn nominated(headers: &HeaderMap, reject_malformed: bool) -> Result<Vec<HeaderNa
     Ok(names)
 }
 
+/// Returns whether Connection names a field of the request which therefore does not reach the upstream. What it answers is
+/// no answer to the request as the client sent it, and has no place in a cache.
+pub(crate) fn withdraws_fields(req: &RequestHeader) -> bool {
+    req.may_have(Names::CONNECTION)
+        && elements(&req.headers, header::CONNECTION)
+            .filter_map(extension)
+            .any(|name| req.headers.contains_key(name))
+}
+
 /// The field that a connection option names, unless it is one that is dealt with by name.
 fn extension(option: &[u8]) -> Option<HeaderName> {
     // The two that nearly all clients send, before anything is built for them.

@@ -32,7 +32,7 @@ impl Downstream for ServerSession {
 
     #[inline]
     fn tells_leave(&self) -> bool {
-        self.is_http2()
+        self.is_http2() || self.is_subrequest()
     }
 
     #[inline]

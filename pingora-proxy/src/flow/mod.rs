@@ -204,6 +204,12 @@ where
             }
             self.name_in_cache(session, ctx);
         }
+        if !session.cache.enabled() {
+            // It stores nothing, and others may wait for the lock that it brought.
+            if let Some(brought) = &mut session.subrequest_ctx {
+                brought.release_write_lock();
+            }
+        }
         if self.inner.is_purge(session, ctx) {
             Box::pin(self.purge(session, ctx)).await?;
             return Ok(Early::Answered);

@@ -40,12 +40,15 @@ where
         session.subrequest_ctx = Some(sub_req_ctx);
         // What a panic leaves of the request is the session, which is only asked for what it has sent.
         let phases = AssertUnwindSafe(self.phases(Lease(&mut session))).catch_unwind();
-        if phases.await.is_err() {
+        let Ok(ended) = phases.await else {
             Box::pin(finish::excuse(session)).await;
             return;
-        }
+        };
         let downstream = *session.downstream_session;
-        if let Err(e) = downstream.finish().await {
+        // To finish a response that failed in the middle would make it look complete.
+        if ended.is_none() {
+            downstream.close().await;
+        } else if let Err(e) = downstream.finish().await {
             log::debug!("response of a subrequest not written: {e}");
         }
     }

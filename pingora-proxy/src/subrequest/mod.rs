@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::fmt;
 
-use pingora_cache::key::CacheKey;
+use pingora_cache::key::{CacheHashKey, CacheKey};
 use pingora_cache::lock::{CacheKeyLockImpl, LockStatus, WritePermit};
 
 pub mod pipe;
@@ -59,6 +59,15 @@ impl Ctx {
     /// Hands out the permit to write the cache, once. Whoever has it has to release the lock.
     pub fn take_write_lock(&mut self) -> Option<WritePermit> {
         self.write_lock.take()?.permit.take()
+    }
+
+    /// Returns whether this holds the lock on `key`.
+    pub(crate) fn locks(&self, key: &CacheKey) -> bool {
+        let held = self
+            .write_lock
+            .as_ref()
+            .filter(|lock| lock.permit.is_some());
+        held.is_some_and(|lock| lock.key.combined_bin() == key.combined_bin())
     }
 
     /// Releases the cache lock, if this still holds it, so that a request that waits for it can write

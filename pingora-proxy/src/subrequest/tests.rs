@@ -88,6 +88,17 @@ fn the_write_lock_is_handed_out_once() {
 }
 
 #[test]
+fn a_lock_is_that_of_its_key() {
+    let key = CacheKey::new("its own", "");
+    let (builder, _waiting) = locked(&key);
+    let mut ctx = builder.build();
+    assert!(ctx.locks(&key));
+    assert!(!ctx.locks(&CacheKey::new("another's", "")));
+    ctx.release_write_lock();
+    assert!(!ctx.locks(&key));
+}
+
+#[test]
 fn the_write_lock_can_be_released() {
     let key = CacheKey::new("released", "");
     let (builder, waiting) = locked(&key);

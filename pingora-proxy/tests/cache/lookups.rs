@@ -155,6 +155,29 @@ fn a_variant_is_found_in_its_own_slot() {
     assert_eq!(origin.count(), 1);
 }
 
+/// The origin does not see the field by which it would choose, and what it answers belongs to no variant.
+#[test]
+fn a_field_that_connection_names_takes_the_request_past_the_cache() {
+    let origin = Counting::answering(|_, _| ok("Vary: Accept-Language\r\n", "default"));
+    let app = Caching::to(&origin.origin);
+    store(app.storage, &key("/a"), &variant("de"), "eins");
+    let seen = app.seen();
+    let proxy = Proxy::start(app);
+    let mut client = proxy.connect();
+    let named = "Accept-Language: en\r\nConnection: Accept-Language\r\n";
+    assert_eq!(get(&mut client, "/a", named).text(), "default");
+    assert_eq!(
+        disabled(&seen.last(1)),
+        NoCacheReason::Custom("Connection names a field")
+    );
+    let en = "Accept-Language: en\r\n";
+    assert_eq!(get(&mut client, "/a", en).text(), "default");
+    assert_eq!(origin.count(), 2, "nothing was stored for it");
+    // One that is not there takes nothing away.
+    let absent = "Accept-Language: de\r\nConnection: X-Other\r\n";
+    assert_eq!(get(&mut client, "/a", absent).text(), "eins");
+}
+
 /// The slot of a variant has another one, which the request did not ask for.
 #[test]
 fn a_wrong_variant_is_never_served() {

@@ -97,36 +97,53 @@ fn a_panic_stays_there() {
 
 static LOCK: LazyLock<CacheLock> = LazyLock::new(|| CacheLock::new(Duration::from_secs(60)));
 
+/// Answers once the lock that its subrequest brings is released.
+fn hands_lock_over<'a>(session: &'a mut Session, _: &'a Seen) -> BoxFuture<'a, Result<bool>> {
+    Box::pin(async {
+        let path = session.req_header().uri.path();
+        let key = CacheKey::new(path, "");
+        let lock: &'static CacheKeyLockImpl = &*LOCK;
+        let Locked::Write(permit) = lock.lock(&key, false) else {
+            panic!("it is locked");
+        };
+        let Locked::Read(reader) = lock.lock(&key, false) else {
+            panic!("it is not locked");
+        };
+        let ctx = Ctx::builder().cache_write_lock(lock, key.clone(), permit);
+        let spawner = session.subrequest_spawner.as_ref().unwrap();
+        spawner.spawn_background_subrequest(session.as_downstream(), ctx.build());
+        reader.wait().await;
+        let Locked::Write(permit) = lock.lock(&key, false) else {
+            panic!("it is locked still");
+        };
+        lock.release(&key, permit, LockStatus::Done);
+        answer(session).await
+    })
+}
+
 /// A lock that is handed over is released at the end, however it comes, for the next one to try.
 #[test]
 fn a_lock_that_nobody_takes_is_released() {
     for path in ["/ok", "/panic", "/nowhere"] {
         let origin = Origin::answering(OK);
-        let (app, _) = app(forward_to(origin.path()).peer, |session, _| {
-            Box::pin(async {
-                let path = session.req_header().uri.path();
-                let key = CacheKey::new(path, "");
-                let lock: &'static CacheKeyLockImpl = &*LOCK;
-                let Locked::Write(permit) = lock.lock(&key, false) else {
-                    panic!("it is locked");
-                };
-                let Locked::Read(reader) = lock.lock(&key, false) else {
-                    panic!("it is not locked");
-                };
-                let ctx = Ctx::builder().cache_write_lock(lock, key.clone(), permit);
-                let spawner = session.subrequest_spawner.as_ref().unwrap();
-                spawner.spawn_background_subrequest(session.as_downstream(), ctx.build());
-                reader.wait().await;
-                let Locked::Write(permit) = lock.lock(&key, false) else {
-                    panic!("it is locked still");
-                };
-                lock.release(&key, permit, LockStatus::Done);
-                answer(session).await
-            })
-        });
+        let (app, _) = app(forward_to(origin.path()).peer, hands_lock_over);
         let proxy = Proxy::start(app);
         let mut client = proxy.connect();
         client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
         assert_eq!(client.read_response().status(), 404, "{path}");
     }
+}
+
+/// Its cache is off, so that nobody has to wait for its upstream.
+#[test]
+fn a_lock_is_released_before_the_upstream_answers_a_subrequest_that_stores_nothing() {
+    let (origin, asks, go) = held();
+    let (app, seen) = app(forward_to(origin.path()).peer, hands_lock_over);
+    let proxy = Proxy::start(app);
+    let mut client = proxy.connect();
+    client.send("GET /unstored HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.read_response().status(), 404);
+    asks.recv_timeout(PATIENCE).unwrap();
+    go.send(()).unwrap();
+    seen.has("sub /unstored 200");
 }

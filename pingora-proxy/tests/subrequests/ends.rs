@@ -1,6 +1,7 @@
 //! How piped subrequests end when something fails.
 
 use super::*;
+use std::sync::{mpsc, Mutex};
 use std::time::Duration;
 
 const GET: &str = "GET /page HTTP/1.1\r\nHost: a.test\r\n\r\n";
@@ -62,6 +63,30 @@ fn an_upstream_that_fails_midway() {
         told[3].starts_with("subrequest, header: true, "),
         "{told:?}"
     );
+}
+
+/// The end of such a body would be all that tells the client that it is complete.
+#[test]
+fn an_upstream_that_fails_midway_in_a_chunked_body() {
+    let (go, goes) = mpsc::channel::<()>();
+    let goes = Mutex::new(goes);
+    let origin = Origin::scripted(move |mut wire, _| {
+        wire.read_message();
+        wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+        goes.lock().unwrap().recv().unwrap();
+    });
+    let (app, seen) = app(forward_to(origin.path()).peer, pipe_or_fail);
+    let proxy = Proxy::start(app);
+    let mut client = proxy.connect();
+    client.send(GET);
+    assert!(client.read_head().starts_with("HTTP/1.1 200"));
+    go.send(()).unwrap();
+    assert_eq!(
+        client.read_to_end(),
+        b"5\r\nhello\r\n",
+        "cut short, and closed"
+    );
+    seen.has("client /page 200 failed");
 }
 
 #[test]
@@ -162,8 +187,8 @@ fn a_slow_client_stops_the_origin() {
 fn a_shutdown_lets_it_finish() {
     use pingora_core::server::configuration::ShutdownPolicy;
     for policy in [ShutdownPolicy::Finish, ShutdownPolicy::Strict] {
-        let (asked, asks) = std::sync::mpsc::channel();
-        let (go, goes) = std::sync::mpsc::channel();
+        let (asked, asks) = mpsc::channel();
+        let (go, goes) = mpsc::channel();
         let goes = Mutex::new(goes);
         let origin = Origin::scripted(move |mut wire, _| {
             while wire.has_more() {

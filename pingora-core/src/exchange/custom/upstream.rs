@@ -513,7 +513,10 @@ impl<S: Session> Upstream for CustomUpstream<S> {
         if self.doing != Doing::Reading {
             return;
         }
-        let ended = matches!(self.request.end, End::Sent | End::Failed);
+        let request = &self.request;
+        // The end of a request that asks to leave HTTP is not sent before its answer.
+        let all = request.told_end && request.body.is_empty() && !self.is_writing();
+        let ended = all || matches!(request.end, End::Sent | End::Failed);
         let limit = match (self.response, self.limits.head) {
             (Response::Head, Some(head)) => ended.then_some(head),
             _ => self.limits.read,

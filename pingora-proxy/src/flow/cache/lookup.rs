@@ -221,7 +221,9 @@ fn inherit_write_lock(session: &mut Session) -> bool {
     let Some(brought) = &mut session.subrequest_ctx else {
         return false;
     };
-    if session.cache.enabled() && session.cache.is_cache_locked() {
+    let waits = session.cache.enabled() && session.cache.is_cache_locked();
+    // Another key's permit would end the wait of those behind that one, and let two fill this one.
+    if waits && brought.locks(session.cache.cache_key()) {
         if let Some(permit) = brought.take_write_lock() {
             session.cache.set_write_lock(permit);
             return true;

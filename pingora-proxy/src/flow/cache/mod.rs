@@ -27,7 +27,10 @@ use pingora_cache::NoCacheReason;
 use pingora_core::connectors::http::custom;
 
 use super::Early;
-use crate::{HttpProxy, ProxyHttp, Session};
+use crate::{request_policy, HttpProxy, ProxyHttp, Session};
+
+/// Why a request is not cached of which Connection names a field.
+const WITHDRAWN: NoCacheReason = NoCacheReason::Custom("Connection names a field");
 
 impl<SV, C> HttpProxy<SV, C>
 where
@@ -53,8 +56,13 @@ where
         session: &mut Session,
         ctx: &mut SV::CTX,
     ) -> Early {
-        if !session.cache.cacheable_prediction() {
-            session.cache.bypass();
+        let withdraws = request_policy::withdraws_fields(session.req_header());
+        if withdraws || !session.cache.cacheable_prediction() {
+            if withdraws {
+                session.cache.disable(WITHDRAWN);
+            } else {
+                session.cache.bypass();
+            }
             // A subrequest that is to revalidate has no use for the lock that it brought.
             if let Some(brought) = &mut session.subrequest_ctx {
                 brought.release_write_lock();

@@ -155,10 +155,16 @@ where
             Poll::Ready(Err(e)) => return Poll::Ready(Err(e.into_down())),
             Poll::Ready(Ok(())) | Poll::Pending => {}
         }
+        // A read of the body that waits notices a client that leaves, and is not to be disturbed.
+        if self.ended || self.input.reads_client() {
+            return Poll::Pending;
+        }
         // One of HTTP/1.1 whose body is not read can only be seen to leave by a read of it, and in a tunnel it may have
         // ended one direction only.
-        let tells = downstream.is_http2() || (downstream.is_body_done() && !self.input.is_raw());
-        if tells && !self.ended && !self.input.reads_client() {
+        let tells = downstream.is_http2()
+            || downstream.is_subrequest()
+            || (downstream.is_body_done() && !self.input.is_raw());
+        if tells {
             if let Poll::Ready(e) = downstream.poll_abort(cx) {
                 return Poll::Ready(Err(e.into_down()));
             }

@@ -155,8 +155,8 @@ fn begin(fake: Fake, limits: TimeLimits) -> CustomUpstream<Fake> {
     up
 }
 
-fn upgrading(fake: Fake) -> CustomUpstream<Fake> {
-    let mut up = CustomUpstream::new(fake, TimeLimits::default());
+fn upgrading(fake: Fake, limits: TimeLimits) -> CustomUpstream<Fake> {
+    let mut up = CustomUpstream::new(fake, limits);
     let mut head = RequestHeader::build("GET", b"/", None).unwrap();
     head.insert_header("Upgrade", "raw").unwrap();
     up.queue_head(Box::new(head)).unwrap();
@@ -326,12 +326,31 @@ async fn silence_is_limited() {
     );
 }
 
+/// Its end is not sent before the answer, for which it would wait.
+#[tokio::test(start_paused = true)]
+async fn the_answer_to_an_upgrade_has_the_time_of_a_head() {
+    let limits = TimeLimits {
+        read: None,
+        head: Some(Duration::from_secs(10)),
+        write: None,
+    };
+    let log = Log::default();
+    let mut s = fake(&log);
+    s.reads = Wait::Forever;
+    let mut up = upgrading(s, limits);
+    flush(&mut up).await;
+    let begun = tokio::time::Instant::now();
+    let e = poll_fn(|cx| up.poll_task(cx)).await.unwrap_err();
+    assert_eq!(*e.etype(), ErrorType::ReadTimedout);
+    assert_eq!(begun.elapsed().as_secs(), 10);
+}
+
 #[tokio::test]
 async fn both_directions_of_an_upgrade_are_raw() {
     let log = Log::default();
     let mut s = fake(&log);
     s.answer = vec!["101", "raw", "end"];
-    let mut up = upgrading(s);
+    let mut up = upgrading(s, TimeLimits::default());
     flush(&mut up).await;
     assert_eq!(task(&mut up).await, "101 false");
     up.queue_body(bytes("a")).unwrap();
@@ -354,7 +373,7 @@ async fn both_directions_of_an_upgrade_are_raw() {
 #[tokio::test]
 async fn an_upgrade_that_is_refused_ends_the_request() {
     let log = Log::default();
-    let mut up = upgrading(fake(&log));
+    let mut up = upgrading(fake(&log), TimeLimits::default());
     flush(&mut up).await;
     for expected in ["200 false", r#"b"hello" false"#, r#"b"" true"#] {
         assert_eq!(task(&mut up).await, expected);

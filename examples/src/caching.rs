@@ -22,7 +22,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 
 use std::time::{Duration, SystemTime};
 
-/// What an operator may choose within RFC 9111.
+/// The choices that RFC 9111 leaves to an operator.
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// The share of the time since Last-Modified for which a response that says nothing is taken for fresh, in percent
@@ -36,7 +36,7 @@ pub struct Policy {
     /// Seconds for which a stale response answers in place of an error, where the origin says nothing (RFC 5861
     /// section 4).
     pub stale_if_error: u32,
-    /// Whether a response with Set-Cookie is stored, and the cookie given to all who ask. RFC 9111 section 7.3 leaves
+    /// Stores a response with Set-Cookie, whose cookie all who ask are then given. RFC 9111 section 7.3 leaves
     /// that to Cache-Control; origins often set a cookie for one client and forget to say so.
     pub store_set_cookie: bool,
     /// The name by which an origin addresses this cache in Surrogate-Control, which then takes the place of

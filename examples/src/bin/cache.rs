@@ -95,7 +95,7 @@ fn is_purge(session: &Session) -> bool {
     session.req_header().method.as_str() == "PURGE"
 }
 
-/// Whether the client runs on this machine; those of a Unix socket do.
+/// Returns whether the client runs on this machine; those of a Unix socket do.
 fn is_local(session: &Session) -> bool {
     let address = session.client_addr().and_then(|addr| addr.as_inet());
     address.is_none_or(|addr| addr.ip().to_canonical().is_loopback())
@@ -109,7 +109,7 @@ async fn answer(session: &mut Session, status: StatusCode) -> Result<()> {
         .await
 }
 
-/// What the cache did for this response (RFC 9211).
+/// The account of what the cache did for this response (RFC 9211).
 fn cache_status(phase: CachePhase) -> &'static str {
     match phase {
         CachePhase::Hit => "pingora; hit",

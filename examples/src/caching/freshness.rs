@@ -11,7 +11,7 @@ const SURROGATE_CONTROL: &str = "surrogate-control";
 /// The directives of a message: those of Cache-Control, or those of the field that takes its place.
 pub(super) struct Directives {
     control: Option<CacheControl>,
-    /// Whether Expires counts, which it does beside Cache-Control only.
+    /// Returns whether Expires counts, which it does beside Cache-Control only.
     with_expires: bool,
     bare_private: bool,
     bare_no_cache: bool,
@@ -97,7 +97,7 @@ impl Directives {
             .is_some_and(InterpretCacheControl::allow_caching_authorized_req)
     }
 
-    /// Whether a stale response must not be used without asking the origin (RFC 9111 section 4.2.4).
+    /// Returns whether a stale response must not be used without asking the origin (RFC 9111 section 4.2.4).
     pub(super) fn forbid_stale(&self) -> bool {
         self.no_cache()
             || self.has(&DirectiveKey::MustRevalidate)

@@ -11,7 +11,7 @@ const SURROGATE_CONTROL: &str = "surrogate-control";
 /// The directives of a message: those of Cache-Control, or those of the field that takes its place.
 pub(super) struct Directives {
     control: Option<CacheControl>,
-    /// Returns whether Expires counts, which it does beside Cache-Control only.
+    /// Set where Expires counts, which it does beside Cache-Control only.
     with_expires: bool,
     bare_private: bool,
     bare_no_cache: bool,

@@ -9,7 +9,7 @@
 //! | `D` | a piece of the body |
 //! | `E` | the end |
 //!
-//! What is worth knowing:
+//! Worth knowing:
 //!
 //! - The proxy asks the connector for a session when the peer's ALPN is `Custom`. All phases, filters and modules work as with
 //!   HTTP. The head that is written is the one that HTTP/1.1 would get, without its framing.

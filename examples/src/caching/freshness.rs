@@ -113,7 +113,7 @@ impl Directives {
         self.seconds("min-fresh")?.ok()
     }
 
-    /// How stale a response may be; without a value, as much as it likes.
+    /// The most that a response may be stale; without a value, as much as it likes.
     pub(super) fn max_stale(&self) -> Option<Duration> {
         let directives = &self.control.as_ref()?.directives;
         match directives.get(&DirectiveKey::from_lowercase("max-stale"))? {

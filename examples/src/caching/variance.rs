@@ -16,7 +16,7 @@ fn selecting(response: &ResponseHeader) -> impl Iterator<Item = String> + '_ {
         .filter(|name| !name.is_empty())
 }
 
-/// Whether a response can be selected by no later request.
+/// Returns whether a response can be selected by no later request.
 pub(super) fn varies_by_anything(response: &ResponseHeader) -> bool {
     selecting(response).any(|name| name == "*" || name.parse::<HeaderName>().is_err())
 }

@@ -63,7 +63,7 @@ fn headers_are_changed_both_ways() {
     assert!(!seen_by_origin.contains("10.9.8.7"), "{seen_by_origin}");
 }
 
-/// What a server of frames reads: a letter and a payload.
+/// Reads a frame: a letter and a payload.
 fn read_frame(stream: &mut impl Read) -> (u8, String) {
     let mut head = [0; 5];
     stream.read_exact(&mut head).unwrap();

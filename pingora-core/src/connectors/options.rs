@@ -1,4 +1,4 @@
-//! How a connector connects, and how much it keeps.
+//! The options of a connector: the way in which it connects, and the number of connections that it keeps.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::server::configuration::ServerConf;
 /// Is told how long a connection was idle when it is taken out of the pool to be used again.
 pub type PoolCallback = Arc<dyn Fn(Duration) + Send + Sync>;
 
-/// How a connector connects, and how much it keeps.
+/// The way in which a connector connects, and the number of connections that it keeps.
 #[derive(Clone)]
 pub struct ConnectorOptions {
     /// A file with the certificates to trust, in place of the system's.
@@ -18,7 +18,7 @@ pub struct ConnectorOptions {
     pub cert_key_file: Option<(String, String)>,
     /// Write the keys of TLS sessions to the file that `SSLKEYLOGFILE` names.
     pub debug_ssl_keylog: bool,
-    /// How many idle connections to keep; zero for none.
+    /// The number of idle connections to keep; zero for none.
     pub keepalive_pool_size: usize,
     /// Connect on threads of their own: how many runtimes, and how many threads for each.
     pub offload_threadpool: Option<(usize, usize)>,

@@ -13,6 +13,7 @@ pub mod compression;
 pub mod conditional_filter;
 pub mod custom;
 pub mod date;
+mod drain;
 pub mod error_resp;
 pub mod server;
 pub mod subrequest;

@@ -9,6 +9,7 @@ use pingora_error::{BError, Error, Result};
 
 use super::{head, HttpSession, Reading, Upgrade};
 use crate::limits::LIMITS;
+use crate::protocols::http::drain::drain;
 use crate::protocols::http::v1::proto::framing::{self, Framing};
 use crate::protocols::http::v1::{due_in, refused_head};
 use crate::protocols::http::HttpTask;
@@ -258,20 +259,7 @@ impl HttpSession {
             return Ok(());
         }
         let within = self.inner.timeouts.drain.unwrap_or(LIMITS.client_drain);
-        let drain = async {
-            let mut drained = 0;
-            while let Some(data) = self.read_body_bytes().await? {
-                drained += data.len();
-                if drained > LIMITS.client_drain_bytes {
-                    return Error::e_explain(ReadError, "the rest of the request body is too long");
-                }
-            }
-            Ok(())
-        };
-        match tokio::time::timeout(within, drain).await {
-            Ok(drained) => drained,
-            Err(_) => Error::e_explain(ReadTimedout, "the rest of the request body did not come"),
-        }
+        drain(within, |cx| self.poll_read_body(cx)).await
     }
 }
 

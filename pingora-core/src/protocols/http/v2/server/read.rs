@@ -7,13 +7,14 @@ use std::task::{ready, Context, Poll};
 use bytes::Bytes;
 use h2::Reason;
 use http::HeaderMap;
-use pingora_error::ErrorType::{H2Error, ReadError, ReadTimedout};
+use pingora_error::ErrorType::{H2Error, ReadTimedout};
 use pingora_error::{BError, Error, Result};
 
 use super::super::out::reset_by_peer;
 use super::super::stream_error;
 use super::{HttpSession, ReadState};
 use crate::limits::LIMITS;
+use crate::protocols::http::drain::drain;
 use crate::protocols::http::v1::due_in;
 
 impl HttpSession {
@@ -255,20 +256,7 @@ impl HttpSession {
             return Ok(());
         }
         let within = self.inner.drain_timeout.unwrap_or(LIMITS.client_drain);
-        let drain = async {
-            let mut drained = 0;
-            while let Some(data) = self.read_body_bytes().await? {
-                drained += data.len();
-                if drained > LIMITS.client_drain_bytes {
-                    return Error::e_explain(ReadError, "the rest of the request body is too long");
-                }
-            }
-            Ok(())
-        };
-        match tokio::time::timeout(within, drain).await {
-            Ok(drained) => drained,
-            Err(_) => Error::e_explain(ReadTimedout, "the rest of the request body did not come"),
-        }
+        drain(within, |cx| self.poll_read_body(cx)).await
     }
 
     /// The fields after the request body, once it is read.

@@ -8,6 +8,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use libfuzzer_sys::fuzz_target;
+use pingora_core::exchange::is_reusable;
 use pingora_core::protocols::http::v1::client::HttpSession;
 use pingora_core::protocols::http::HttpTask;
 use pingora_http::RequestHeader;
@@ -50,13 +51,13 @@ fn response(origin: &Origin, pieces: &[&[u8]]) -> (Vec<u8>, Option<bool>, bool) 
             Some(Ok(HttpTask::Body(data, end) | HttpTask::UpgradedBody(data, end))) => {
                 body.extend_from_slice(&data.unwrap_or_default());
                 if end {
-                    return (body, Some(true), session.is_reusable());
+                    return (body, Some(true), is_reusable(&session));
                 }
             }
-            Some(Ok(task)) if task.is_end() => return (body, Some(true), session.is_reusable()),
+            Some(Ok(task)) if task.is_end() => return (body, Some(true), is_reusable(&session)),
             Some(Ok(_)) => {}
             Some(Err(_)) => {
-                assert!(!session.is_reusable());
+                assert!(!is_reusable(&session));
                 return (body, Some(false), false);
             }
             None => match (pieces.next(), &mut server) {

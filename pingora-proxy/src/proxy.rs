@@ -11,6 +11,7 @@ use pingora_core::apps::{shutting_down, HttpServerApp, HttpServerOptions, Reused
 use pingora_core::connectors::http::custom;
 use pingora_core::connectors::http::Connector;
 use pingora_core::connectors::ConnectorOptions;
+use pingora_core::exchange::ServerHooks;
 use pingora_core::limits::LIMITS;
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::http::{RefusedRequest, ServerSession};

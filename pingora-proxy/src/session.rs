@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::Stream as FuturesStream;
 use pingora_cache::HttpCache;
-use pingora_core::exchange::Upstream;
+use pingora_core::exchange::{Downstream, ServerHooks, Upstream};
 use pingora_core::modules::http::{HttpModuleCtx, HttpModules};
 use pingora_core::protocols::http::compression::ResponseCompressionCtx;
 use pingora_core::protocols::http::{HttpTask, ServerSession};
@@ -288,7 +288,7 @@ impl Session {
             // What a module held back belongs before the trailers.
             HttpTask::Trailer(_) => {
                 let last = HttpTask::Body(Some(last), false);
-                self.downstream_session.queue_task(last).map(|_| ())
+                self.downstream_session.queue(last).map(|_| ())
             }
             _ => {
                 *task = HttpTask::Body(Some(last), true);

@@ -16,6 +16,7 @@ use pingora_http::ResponseHeader;
 use super::{
     shutting_down, HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream,
 };
+use crate::exchange::ServerHooks;
 use crate::limits::LIMITS;
 use crate::modules::http::{HttpModules, ModuleBuilder};
 use crate::protocols::http::server::{RefusedRequest, Session};

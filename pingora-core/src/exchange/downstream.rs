@@ -5,19 +5,22 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use pingora_error::{BError, Result};
 
-use super::custom::driver;
+use super::custom::{driver, driver_of, Driver};
 use super::Downstream;
 use crate::protocols::http::{HttpTask, ServerSession};
 
 impl Downstream for ServerSession {
-    #[inline]
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
-        self.poll_read_body(cx)
+        match self {
+            ServerSession::H1(s) => s.poll_read_body(cx),
+            ServerSession::H2(s) => s.poll_read_body(cx),
+            ServerSession::Subrequest(s) => s.poll_read_body(cx),
+            ServerSession::Custom(s) => driver(s)?.poll_body(cx),
+        }
     }
 
-    #[inline]
     fn has_buffered_body(&self) -> bool {
-        ServerSession::has_buffered_body(self)
+        self.as_http1().is_some_and(|s| s.has_buffered_body())
     }
 
     #[inline]
@@ -25,9 +28,16 @@ impl Downstream for ServerSession {
         ServerSession::is_body_done(self)
     }
 
-    #[inline]
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<BError> {
-        self.poll_abort(cx)
+        match self {
+            ServerSession::H1(s) => s.poll_abort(cx),
+            ServerSession::H2(s) => s.poll_abort(cx),
+            ServerSession::Subrequest(s) => s.poll_abort(cx),
+            ServerSession::Custom(s) => match driver(s) {
+                Ok(driver) => driver.poll_gone(cx),
+                Err(e) => Poll::Ready(e),
+            },
+        }
     }
 
     #[inline]
@@ -35,39 +45,67 @@ impl Downstream for ServerSession {
         self.is_http2() || self.is_subrequest()
     }
 
-    #[inline]
     fn queue(&mut self, task: HttpTask) -> Result<bool> {
-        self.queue_task(task)
+        match self {
+            ServerSession::H1(s) => s.queue_task(task),
+            ServerSession::H2(s) => s.queue_task(task),
+            ServerSession::Subrequest(s) => s.queue_task(task),
+            ServerSession::Custom(s) => driver(s)?.queue(task),
+        }
     }
 
-    #[inline]
+    #[inline(always)]
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        ServerSession::poll_flush(self, cx)
+        match self {
+            ServerSession::H1(s) => s.poll_flush(cx),
+            other => poll_flush_other(other, cx),
+        }
     }
 
     #[inline]
     fn queued(&self) -> usize {
-        ServerSession::queued(self)
+        match self {
+            ServerSession::H1(s) => s.queued(),
+            ServerSession::H2(s) => s.queued(),
+            ServerSession::Subrequest(s) => s.queued(),
+            ServerSession::Custom(s) => driver_of(s.as_ref()).map_or(0, Driver::queued),
+        }
     }
 
-    #[inline]
     fn is_flushed(&self) -> bool {
-        ServerSession::is_flushed(self)
+        match self {
+            ServerSession::H1(s) => s.is_flushed(),
+            ServerSession::H2(s) => s.is_flushed(),
+            ServerSession::Subrequest(s) => s.is_flushed(),
+            ServerSession::Custom(s) => !s.has_pending_proxy_tasks(),
+        }
     }
 
-    #[inline]
     fn has_room(&self) -> bool {
-        ServerSession::has_room(self)
+        match self {
+            ServerSession::H2(s) => s.has_room(),
+            ServerSession::H1(_) | ServerSession::Subrequest(_) | ServerSession::Custom(_) => true,
+        }
     }
 
-    #[inline]
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        ServerSession::poll_room(self, cx)
+        match self {
+            ServerSession::H2(s) => s.poll_room(cx),
+            ServerSession::H1(_) | ServerSession::Subrequest(_) | ServerSession::Custom(_) => {
+                Poll::Ready(Ok(()))
+            }
+        }
     }
 
-    #[inline]
     fn has_whole_response(&self) -> bool {
-        ServerSession::has_whole_response(self)
+        match self {
+            ServerSession::H1(s) => s.has_whole_response(),
+            ServerSession::H2(s) => s.has_whole_response(),
+            ServerSession::Subrequest(s) => s.has_whole_response(),
+            ServerSession::Custom(s) => {
+                driver_of(s.as_ref()).is_some_and(Driver::has_whole_response)
+            }
+        }
     }
 
     #[inline]
@@ -82,5 +120,14 @@ impl Downstream for ServerSession {
                 driver.take_back();
             }
         }
+    }
+}
+
+fn poll_flush_other(session: &mut ServerSession, cx: &mut Context<'_>) -> Poll<Result<()>> {
+    match session {
+        ServerSession::H1(s) => s.poll_flush(cx),
+        ServerSession::H2(s) => s.poll_flush(cx),
+        ServerSession::Subrequest(s) => s.poll_flush(cx),
+        ServerSession::Custom(s) => driver(s)?.poll_flush(cx),
     }
 }

@@ -24,7 +24,12 @@ use crate::protocols::{Digest, UniqueIDType};
 
 pub mod custom;
 mod downstream;
+mod hooks;
 mod upstream;
+
+pub use hooks::{ClientHooks, ConnectorHooks, ServerHooks};
+#[cfg(fuzzing)]
+pub use upstream::is_reusable;
 
 /// An exchange with a client.
 pub trait Downstream: Send {

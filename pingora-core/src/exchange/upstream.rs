@@ -152,3 +152,9 @@ impl Upstream for Http2Session {
         Http2Session::body_bytes_sent(self)
     }
 }
+
+/// Returns whether both messages are whole, the origin keeps the connection, and it sent nothing more.
+#[cfg(fuzzing)]
+pub fn is_reusable(session: &HttpSession) -> bool {
+    session.is_reusable()
+}

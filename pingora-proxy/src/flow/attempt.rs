@@ -4,7 +4,7 @@ use std::future::Future;
 
 use log::{debug, warn};
 use pingora_core::connectors::http::custom;
-use pingora_core::exchange::Upstream;
+use pingora_core::exchange::{ClientHooks, ConnectorHooks, ServerHooks, Upstream};
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::upstreams::peer::{H1UpgradePolicy, HttpPeer, Peer, ALPN};
 use pingora_error::ErrorType::{H2Downgrade, HTTPStatus, InternalError, InvalidH2};

@@ -2,7 +2,7 @@
 
 use pingora_core::connectors::http::custom;
 use pingora_core::exchange::custom::{settle, CustomUpstream, Ends, Messages, TimeLimits};
-use pingora_core::exchange::Upstream;
+use pingora_core::exchange::{ServerHooks, Upstream};
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::upstreams::peer::Peer;

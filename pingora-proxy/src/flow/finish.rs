@@ -6,6 +6,7 @@ use log::{debug, error, log, log_enabled, Level};
 use pingora_core::apps::{HttpPersistentSettings, ReusedHttpStream};
 use pingora_core::connectors::http::custom;
 use pingora_core::exchange::custom::settle;
+use pingora_core::exchange::ServerHooks;
 use pingora_core::protocols::http::error_resp::gen_error_response;
 use pingora_core::protocols::http::ServerSession;
 use pingora_error::ErrorType::InternalError;

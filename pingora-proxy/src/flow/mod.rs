@@ -26,6 +26,7 @@ use futures::FutureExt;
 use pingora_cache::NoCacheReason;
 use pingora_core::apps::{HttpPersistentSettings, ReusedHttpStream};
 use pingora_core::connectors::http::custom;
+use pingora_core::exchange::ServerHooks;
 use pingora_core::limits::LIMITS;
 use pingora_core::protocols::http::ServerSession;
 use pingora_error::{BError, Error, Result};

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use http::Method;
 use pingora_core::connectors::http::custom;
+use pingora_core::exchange::ServerHooks;
 use pingora_core::limits::LIMITS;
 use pingora_core::protocols::http::{RefusedRequest, ServerSession};
 use pingora_core::server::configuration::ShutdownPolicy;

@@ -8,6 +8,7 @@ use futures::FutureExt;
 use http::Method;
 use log::warn;
 use pingora_core::connectors::http::custom;
+use pingora_core::exchange::ServerHooks;
 use pingora_core::protocols::http::ServerSession;
 use pingora_error::ErrorType::HTTPStatus;
 use pingora_error::{Error, Result};

@@ -5,6 +5,7 @@ use std::future::Future;
 use bytes::Bytes;
 use http::HeaderMap;
 use pingora_core::connectors::http::custom;
+use pingora_core::exchange::ServerHooks;
 use pingora_error::Result;
 
 use super::Phases;

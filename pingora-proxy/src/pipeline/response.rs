@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use log::{debug, error};
 use pingora_core::connectors::http::custom;
+use pingora_core::exchange::ServerHooks;
 use pingora_core::protocols::http::HttpTask;
 use pingora_error::ErrorType::InvalidHTTPHeader;
 use pingora_error::{BError, Error, Result};

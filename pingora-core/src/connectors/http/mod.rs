@@ -9,6 +9,7 @@ use pingora_error::{Error, Result};
 
 use crate::connectors::pool::Pool;
 use crate::connectors::{ConnectorOptions, TransportConnector};
+use crate::exchange::ConnectorHooks;
 use crate::limits::LIMITS;
 use crate::protocols::http::client::HttpSession;
 use crate::protocols::http::v1::client::HttpSession as Http1Session;
@@ -87,37 +88,6 @@ where
         Ok((HttpSession::H1(session), reused))
     }
 
-    /// What [`Connector::get_http_session`] finds without waiting, for a peer that takes HTTP/1.1 only.
-    #[doc(hidden)]
-    pub fn kept_http_session<P: Peer>(&self, peer: &P) -> Option<HttpSession<C::Session>> {
-        match peer.get_alpn() {
-            None | Some(ALPN::H1) => {
-                let session = self.h1.kept_session(peer, peer.reuse_hash())?;
-                Some(HttpSession::H1(session))
-            }
-            _ => None,
-        }
-    }
-
-    /// As [`Connector::get_http_session`], for a WebSocket. A session of HTTP/2 takes an extended CONNECT (RFC 8441);
-    /// `None` when the peer is to be spoken to in HTTP/2 only, and takes none.
-    ///
-    /// # Errors
-    /// As [`Connector::get_http_session`].
-    #[doc(hidden)]
-    pub async fn get_websocket_session<P: Peer + Send + Sync + 'static>(
-        &self,
-        peer: &P,
-    ) -> Result<Option<(HttpSession<C::Session>, bool)>> {
-        match peer.get_alpn() {
-            Some(ALPN::H2) => {
-                let extended = self.h2.extended_session(peer).await?;
-                Ok(extended.map(|(session, reused)| (HttpSession::H2(session), reused)))
-            }
-            _ => self.get_http_session(peer).await.map(Some),
-        }
-    }
-
     async fn h2_session<P: Peer + Send + Sync + 'static>(
         &self,
         peer: &P,
@@ -173,23 +143,6 @@ where
         }
     }
 
-    /// [`Connector::release_http_session`] of a session over HTTP/1.x that is kept; others come back.
-    #[doc(hidden)]
-    pub fn keep_http_session<P: Peer>(
-        &self,
-        session: HttpSession<C::Session>,
-        peer: &P,
-        idle_timeout: Option<Duration>,
-    ) -> Option<HttpSession<C::Session>> {
-        match session {
-            HttpSession::H1(session) => {
-                let back = self.h1.keep_session(session, peer, idle_timeout);
-                back.map(HttpSession::H1)
-            }
-            other => Some(other),
-        }
-    }
-
     /// From now on offers HTTP/1.1 only to `peer`, whatever its ALPN says.
     pub fn prefer_h1(&self, peer: &impl Peer) {
         self.transport.prefer_h1(peer);
@@ -203,5 +156,48 @@ where
     /// The counter behind [`Connector::unexpected_data_connection_count`], to be read later.
     pub fn unexpected_data_connection_counter(&self) -> Arc<AtomicU64> {
         self.h1.unexpected_data_connection_counter()
+    }
+}
+
+impl<C> ConnectorHooks<C::Session> for Connector<C>
+where
+    C: custom::Connector,
+{
+    fn kept_http_session<P: Peer>(&self, peer: &P) -> Option<HttpSession<C::Session>> {
+        match peer.get_alpn() {
+            None | Some(ALPN::H1) => {
+                let session = self.h1.kept_session(peer, peer.reuse_hash())?;
+                Some(HttpSession::H1(session))
+            }
+            _ => None,
+        }
+    }
+
+    async fn get_websocket_session<P: Peer + Send + Sync + 'static>(
+        &self,
+        peer: &P,
+    ) -> Result<Option<(HttpSession<C::Session>, bool)>> {
+        match peer.get_alpn() {
+            Some(ALPN::H2) => {
+                let extended = self.h2.extended_session(peer).await?;
+                Ok(extended.map(|(session, reused)| (HttpSession::H2(session), reused)))
+            }
+            _ => self.get_http_session(peer).await.map(Some),
+        }
+    }
+
+    fn keep_http_session<P: Peer>(
+        &self,
+        session: HttpSession<C::Session>,
+        peer: &P,
+        idle_timeout: Option<Duration>,
+    ) -> Option<HttpSession<C::Session>> {
+        match session {
+            HttpSession::H1(session) => {
+                let back = self.h1.keep_session(session, peer, idle_timeout);
+                back.map(HttpSession::H1)
+            }
+            other => Some(other),
+        }
     }
 }

@@ -9,6 +9,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use super::custom::client::Session;
 use super::v1::client::HttpSession as Http1Session;
 use super::v2::client::Http2Session;
+use crate::exchange::ClientHooks;
 use crate::protocols::l4::socket::SocketAddr;
 use crate::protocols::{Digest, Stream};
 
@@ -177,19 +178,6 @@ impl<S: Session> HttpSession<S> {
         }
     }
 
-    /// [`HttpSession::shutdown`] of an exchange that failed with `e`. A connection of HTTP/1.x is left as it is when it can carry
-    /// another exchange, for which the rest of the response is read if that is little.
-    #[doc(hidden)]
-    pub async fn abandon(&mut self, e: &Error) {
-        if let HttpSession::H1(s) = self {
-            if s.drain_response().await {
-                return;
-            }
-            s.note_failure(e);
-        }
-        self.shutdown().await;
-    }
-
     /// The digest of the connection.
     pub fn digest(&self) -> Option<&Digest> {
         match self {
@@ -224,5 +212,17 @@ impl<S: Session> HttpSession<S> {
             HttpSession::H1(s) => Some(s.stream()),
             HttpSession::H2(_) | HttpSession::Custom(_) => None,
         }
+    }
+}
+
+impl<S: Session> ClientHooks for HttpSession<S> {
+    async fn abandon(&mut self, e: &Error) {
+        if let HttpSession::H1(s) = self {
+            if s.drain_response().await {
+                return;
+            }
+            s.note_failure(e);
+        }
+        self.shutdown().await;
     }
 }

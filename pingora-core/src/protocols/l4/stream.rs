@@ -249,33 +249,6 @@ impl Stream {
         Stream::with_peer(tcp, peer)
     }
 
-    /// An accepted TCP connection that comes from another thread: it becomes non-blocking and is registered
-    /// with the reactor of the calling task.
-    ///
-    /// # Errors
-    /// When the system refuses either.
-    ///
-    /// # Panics
-    /// When called outside a tokio runtime.
-    #[doc(hidden)]
-    pub fn from_std_tcp(tcp: std::net::TcpStream, peer: InetAddr) -> io::Result<Self> {
-        tcp.set_nonblocking(true)?;
-        Ok(Stream::accepted(TcpStream::from_std(tcp)?, peer))
-    }
-
-    /// The same as [`from_std_tcp`](Stream::from_std_tcp) for a Unix socket.
-    ///
-    /// # Errors
-    /// When the system refuses.
-    ///
-    /// # Panics
-    /// When called outside a tokio runtime.
-    #[doc(hidden)]
-    pub fn from_std_unix(unix: std::os::unix::net::UnixStream) -> io::Result<Self> {
-        unix.set_nonblocking(true)?;
-        Ok(UnixStream::from_std(unix)?.into())
-    }
-
     /// Moves the registration of an idle connection to the reactor of the calling task.
     ///
     /// # Errors
@@ -283,14 +256,12 @@ impl Stream {
     ///
     /// # Panics
     /// When called outside a tokio runtime.
-    #[doc(hidden)]
-    pub fn reregister(&mut self) -> io::Result<()> {
+    pub(crate) fn reregister(&mut self) -> io::Result<()> {
         self.raw.reregister()
     }
 
     /// Sets the sizes of the buffers, for what is read and written from now on.
-    #[doc(hidden)]
-    pub fn set_buffer_settings(&mut self, settings: L4BufferSettings) {
+    pub(crate) fn set_buffer_settings(&mut self, settings: L4BufferSettings) {
         let size = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         self.read_capacity = size(settings.read_capacity());
         self.write_capacity = size(settings.write_capacity());

@@ -10,6 +10,7 @@ use log::{debug, warn};
 use pingora_cache::lock::LockWaitOutcome;
 use pingora_cache::{CacheMeta, CachePhase, ForcedFreshness, HitHandler, HitStatus, NoCacheReason};
 use pingora_core::connectors::http::custom;
+use pingora_core::exchange::Downstream;
 use pingora_error::{Error, Result};
 
 use crate::subrequest::Ctx;
@@ -251,7 +252,7 @@ async fn wait_for_writer(session: &mut Session) -> Result<LockWaitOutcome> {
         if !watched {
             return Poll::Pending;
         }
-        downstream.poll_abort(cx).map(|e| Err(Error::into_down(e)))
+        downstream.poll_gone(cx).map(|e| Err(Error::into_down(e)))
     })
     .await
 }

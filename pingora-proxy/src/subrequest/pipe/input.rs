@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{ready, Context, Poll};
 
 use bytes::Bytes;
+use pingora_core::exchange::{Downstream, ServerHooks};
 use pingora_core::protocols::http::HttpTask;
 use pingora_error::{Error, Result};
 use tokio::sync::mpsc::error::SendError;
@@ -132,7 +133,7 @@ impl Input {
             Source::Preset(pieces) => pieces.find(|piece| !piece.is_empty()),
             Source::Client if session.has_buffered_to_send() => session.next_buffered(),
             Source::Client => {
-                let read = ready!(session.downstream_session.poll_read_body(cx));
+                let read = ready!(session.downstream_session.poll_body(cx));
                 read.map_err(Error::into_down)?
             }
         };

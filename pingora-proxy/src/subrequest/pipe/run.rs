@@ -2,6 +2,7 @@
 
 use std::task::{Context, Poll};
 
+use pingora_core::exchange::Downstream;
 use pingora_core::protocols::http::subrequest::server::SubrequestHandle;
 use pingora_core::protocols::http::HttpTask;
 use pingora_error::ErrorType::ConnectionClosed;
@@ -165,7 +166,7 @@ where
             || downstream.is_subrequest()
             || (downstream.is_body_done() && !self.input.is_raw());
         if tells {
-            if let Poll::Ready(e) = downstream.poll_abort(cx) {
+            if let Poll::Ready(e) = downstream.poll_gone(cx) {
                 return Poll::Ready(Err(e.into_down()));
             }
         }
@@ -193,7 +194,7 @@ where
             .await
             .map_err(of_parent)?;
         let downstream = &mut self.session.downstream_session;
-        let queued = downstream.queue_task(task);
+        let queued = downstream.queue(task);
         queued.map_err(|e| of_parent(e.into_down()))?;
         if downstream.was_upgraded() {
             self.input.become_raw();

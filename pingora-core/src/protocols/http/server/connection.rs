@@ -4,13 +4,12 @@ use std::any::Any;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use log::{debug, error};
+use log::error;
 use pingora_error::Error;
 
 use super::Session;
 #[cfg(doc)]
 use super::SessionV1;
-use crate::exchange::custom::{driver_of, Driver};
 use crate::protocols::l4::socket::SocketAddr;
 use crate::protocols::{Digest, Stream};
 
@@ -23,6 +22,11 @@ impl Session {
     /// See [`Session::set_keepalive`].
     pub fn get_keepalive(&self) -> Option<u64> {
         h1!(self, s => s.get_keepalive_timeout(), else None)
+    }
+
+    /// Sets whether lines of request heads on this connection may end in LF alone.
+    pub(crate) fn set_lenient_line_ends(&mut self, lenient: bool) {
+        h1!(self, s => s.set_lenient_line_ends(lenient), else ())
     }
 
     /// How many more requests the connection may serve after this one.
@@ -157,22 +161,6 @@ impl Session {
     /// The transport, where one belongs to the session alone.
     pub fn stream(&self) -> Option<&Stream> {
         h1!(self, s => Some(s.stream()), else None)
-    }
-
-    /// [`Session::shutdown`] of a session that ends with it.
-    #[doc(hidden)]
-    pub async fn close(mut self) {
-        match self {
-            Session::H1(s) => s.close().await,
-            Session::Custom(mut s)
-                if driver_of(s.as_ref()).is_some_and(Driver::has_whole_response) =>
-            {
-                if let Err(e) = s.finish().await {
-                    debug!("the end of a custom session: {e}");
-                }
-            }
-            _ => self.shutdown().await,
-        }
     }
 
     /// Closes the connection, or gives up the subrequest, or the HTTP/2 stream unless its response is complete.

@@ -3,11 +3,11 @@
 use std::panic::AssertUnwindSafe;
 
 use bytes::Bytes;
-use log::{debug, error};
+use log::error;
 use pingora_error::Error;
 use pingora_http::{RequestHeader, ResponseHeader};
 
-use super::{refusal_status, Session};
+use super::Session;
 use crate::protocols::http::error_resp::gen_error_response;
 use crate::protocols::l4::socket::SocketAddr;
 use crate::protocols::Digest;
@@ -39,7 +39,7 @@ pub(crate) enum Answer {
 }
 
 impl<'a> RefusedRequest<'a> {
-    fn of_session(why: &'a Error, session: &'a Session, status: u16) -> Self {
+    pub(super) fn of_session(why: &'a Error, session: &'a Session, status: u16) -> Self {
         RefusedRequest {
             why,
             of: Of::Session(session),
@@ -157,26 +157,5 @@ impl Answer {
         // A number is always a valid value.
         let _ = head.set_content_length(body.len());
         Some((head, body))
-    }
-}
-
-impl Session {
-    /// Answers a request that is not served, as far as an answer is due: with the status that the reason has, 408 when
-    /// it did not come in time, and not at all when the client has gone. The application is told of it first, and may
-    /// choose another answer.
-    #[doc(hidden)]
-    pub async fn refuse(&mut self, e: &Error, tell: impl FnOnce(&mut RefusedRequest<'_>)) {
-        let Some(status) = refusal_status(e) else {
-            debug!("connection closed: {e}");
-            return;
-        };
-        debug!("request refused with {status}: {e}");
-        let answer = RefusedRequest::of_session(e, self, status).told(tell);
-        let Some((head, body)) = answer.into_response() else {
-            return;
-        };
-        if let Err(e) = self.write_error_response(head, body).await {
-            debug!("cannot tell the client: {e}");
-        }
     }
 }

@@ -457,9 +457,6 @@ fn moving_to_another_runtime() {
         one.shutdown_background();
         other.write_all(b"x").await.unwrap();
         assert_eq!(stream.read_u8().await.unwrap(), b'x');
-        let std = other.into_std().unwrap();
-        let peer = std.peer_addr().unwrap();
-        let mut other = Stream::from_std_tcp(std, peer).unwrap();
         stream.write_all(b"y").await.unwrap();
         stream.flush().await.unwrap();
         assert_eq!(other.read_u8().await.unwrap(), b'y');

@@ -189,14 +189,12 @@ impl HttpSession {
     }
 
     /// Returns whether a piece of the response may be there without a read.
-    #[doc(hidden)]
-    pub fn has_buffered(&self) -> bool {
+    pub(crate) fn has_buffered(&self) -> bool {
         self.inner.conn.has_buffered()
     }
 
     /// Gives the origin its time anew: it was sent something, and may need that to go on.
-    #[doc(hidden)]
-    pub fn restart_read_timeout(&mut self) {
+    pub(crate) fn restart_read_timeout(&mut self) {
         self.inner.conn.stop_read_deadline();
     }
 
@@ -206,8 +204,7 @@ impl HttpSession {
     }
 
     /// Returns whether both messages are whole, the origin keeps the connection, and it sent nothing more.
-    #[doc(hidden)]
-    pub fn is_reusable(&self) -> bool {
+    pub(crate) fn is_reusable(&self) -> bool {
         let conn = &self.inner.conn;
         self.will_keepalive()
             && state::reusable(&conn.reading, &conn.writing)
@@ -267,8 +264,7 @@ impl HttpSession {
 
     /// Reads the rest of a response that nobody wants, if that is little and there at once or nearly so. Says whether
     /// the connection can carry another exchange, which it can only if the whole request was sent.
-    #[doc(hidden)]
-    pub async fn drain_response(&mut self) -> bool {
+    pub(crate) async fn drain_response(&mut self) -> bool {
         let conn = &self.inner.conn;
         // Of chunks that were not received nobody knows how many follow.
         let (worth, patience) = match &conn.reading {

@@ -209,14 +209,12 @@ impl HttpSession {
     }
 
     /// Sets whether reads are to bring little from now on, because what they bring would have to be kept.
-    #[doc(hidden)]
-    pub fn read_little(&mut self, little: bool) {
+    pub(crate) fn read_little(&mut self, little: bool) {
         self.inner.conn.little = little;
     }
 
     /// [`HttpSession::read_response_task`] as a poll. The head is moved out, not copied.
-    #[doc(hidden)]
-    pub fn poll_response_task(&mut self, cx: &mut Context<'_>) -> Poll<Result<HttpTask>> {
+    pub(crate) fn poll_response_task(&mut self, cx: &mut Context<'_>) -> Poll<Result<HttpTask>> {
         if matches!(self.inner.conn.reading, Reading::Head) {
             ready!(self.poll_response(cx))?;
             let ends = self.inner.conn.reading.is_over();

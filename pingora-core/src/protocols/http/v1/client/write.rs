@@ -31,8 +31,7 @@ impl HttpSession {
     }
 
     /// Queues the head of the request.
-    #[doc(hidden)]
-    pub fn queue_request_header(&mut self, mut req: Box<RequestHeader>) -> Result<usize> {
+    pub(crate) fn queue_request_header(&mut self, mut req: Box<RequestHeader>) -> Result<usize> {
         let framing = frame(&mut req)?;
         let conn = &mut self.inner.conn;
         if !matches!(conn.writing, Writing::Head) {
@@ -62,8 +61,7 @@ impl HttpSession {
     }
 
     /// Queues a piece of the request body.
-    #[doc(hidden)]
-    pub fn queue_request_body(&mut self, data: Bytes) -> Result<Option<usize>> {
+    pub(crate) fn queue_request_body(&mut self, data: Bytes) -> Result<Option<usize>> {
         let taken = self.inner.conn.queue_body(data)?;
         if let Some(taken) = taken {
             self.x_mut().body_sent += taken;
@@ -83,8 +81,7 @@ impl HttpSession {
     }
 
     /// Queues the end of the request body.
-    #[doc(hidden)]
-    pub fn queue_request_end(&mut self, trailers: Option<&HeaderMap>) -> Result<()> {
+    pub(crate) fn queue_request_end(&mut self, trailers: Option<&HeaderMap>) -> Result<()> {
         self.inner.conn.queue_end(trailers)
     }
 
@@ -93,8 +90,7 @@ impl HttpSession {
     }
 
     /// Writes what is queued.
-    #[doc(hidden)]
-    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         if self.inner.conn.is_flushed() {
             return Poll::Ready(Ok(()));
         }
@@ -111,14 +107,12 @@ impl HttpSession {
     }
 
     /// Returns how many bytes are queued and have not left.
-    #[doc(hidden)]
-    pub fn queued(&self) -> usize {
+    pub(crate) fn queued(&self) -> usize {
         self.inner.conn.out.len()
     }
 
     /// Returns whether everything queued has left.
-    #[doc(hidden)]
-    pub fn is_flushed(&self) -> bool {
+    pub(crate) fn is_flushed(&self) -> bool {
         self.inner.conn.is_flushed()
     }
 }

@@ -482,8 +482,7 @@ impl HttpSession {
 
     /// Puts the connection into a shutdown registry, unless it is there already: from now on its waiting
     /// for a request ends with the shutdown.
-    #[doc(hidden)]
-    pub fn wait_in(&mut self, registry: &Arc<Registry>, read_timeout: Duration) {
+    pub(crate) fn wait_in(&mut self, registry: &Arc<Registry>, read_timeout: Duration) {
         if !self.inner.place.as_ref().is_some_and(|p| p.is_in(registry)) {
             self.inner.place = Some(registry.register(crate::worker::current()));
             self.inner.shutdown_read_timeout = read_timeout;
@@ -491,14 +490,12 @@ impl HttpSession {
     }
 
     /// Sets whether lines of request heads on this connection may end in LF alone.
-    #[doc(hidden)]
-    pub fn set_lenient_line_ends(&mut self, lenient: bool) {
+    pub(crate) fn set_lenient_line_ends(&mut self, lenient: bool) {
         self.inner.lenient_line_ends = lenient;
     }
 
     /// Returns how far the shutdown is that this connection waits for.
-    #[doc(hidden)]
-    pub fn shutdown_stage(&self) -> Stage {
+    pub(crate) fn shutdown_stage(&self) -> Stage {
         self.inner
             .place
             .as_ref()
@@ -506,26 +503,22 @@ impl HttpSession {
     }
 
     /// Returns whether a piece of the body is there without a read.
-    #[doc(hidden)]
-    pub fn has_buffered_body(&self) -> bool {
+    pub(crate) fn has_buffered_body(&self) -> bool {
         self.inner.conn.has_buffered()
     }
 
     /// Returns whether an earlier request was served on this connection.
-    #[doc(hidden)]
-    pub fn is_reused(&self) -> bool {
+    pub(crate) fn is_reused(&self) -> bool {
         self.inner.reused
     }
 
     /// The fields after the request body, once it is read.
-    #[doc(hidden)]
-    pub fn request_trailers(&self) -> Option<&HeaderMap> {
+    pub(crate) fn request_trailers(&self) -> Option<&HeaderMap> {
         self.x().request_trailers.as_deref()
     }
 
     /// Returns whether the client has, or will have with what is queued, all of its response by its framing.
-    #[doc(hidden)]
-    pub fn has_whole_response(&self) -> bool {
+    pub(crate) fn has_whole_response(&self) -> bool {
         match &self.inner.conn.writing {
             Writing::Done => true,
             Writing::Body(encoder) => encoder.is_complete(),

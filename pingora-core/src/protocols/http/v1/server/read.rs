@@ -184,8 +184,7 @@ impl HttpSession {
     }
 
     /// [`HttpSession::read_body_bytes`] as a poll.
-    #[doc(hidden)]
-    pub fn poll_read_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
+    pub(crate) fn poll_read_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
         self.make_raw_after_upgrade();
         let timeout = match self.was_upgraded() && !self.inner.conn.writing.is_over() {
             // The two sides of an upgraded connection may be silent as long as they like, until one of them ends.
@@ -251,8 +250,7 @@ impl HttpSession {
     ///
     /// A client that has closed its direction may still read (RFC 9112 section 9.6). Whether it does cannot be told
     /// until something is written: one that is gone answers by a reset.
-    #[doc(hidden)]
-    pub fn poll_abort(&mut self, cx: &mut Context<'_>) -> Poll<Box<Error>> {
+    pub(crate) fn poll_abort(&mut self, cx: &mut Context<'_>) -> Poll<Box<Error>> {
         match ready!(self.poll_closed(cx)) {
             Err(e) => Poll::Ready(e),
             Ok(()) => self.poll_gone(cx),
@@ -343,8 +341,7 @@ impl HttpSession {
     }
 
     /// Returns whether a byte of the next request is there, be it in the kernel. Does not wait.
-    #[doc(hidden)]
-    pub fn poll_has_request(&mut self, cx: &mut Context<'_>) -> bool {
+    pub(crate) fn poll_has_request(&mut self, cx: &mut Context<'_>) -> bool {
         let conn = &mut self.inner.conn;
         if conn.buf.is_empty() && !conn.eof {
             if let Poll::Ready(Ok(n)) = conn.poll_read(cx) {

@@ -128,9 +128,8 @@ impl HttpSession {
     }
 
     /// Writes what is queued.
-    #[doc(hidden)]
     #[inline]
-    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         if self.inner.conn.is_flushed() {
             Poll::Ready(Ok(()))
         } else {
@@ -144,20 +143,17 @@ impl HttpSession {
     }
 
     /// Returns how many bytes are queued and have not left.
-    #[doc(hidden)]
-    pub fn queued(&self) -> usize {
+    pub(crate) fn queued(&self) -> usize {
         self.inner.conn.out.len()
     }
 
     /// Returns whether everything queued has left.
-    #[doc(hidden)]
-    pub fn is_flushed(&self) -> bool {
+    pub(crate) fn is_flushed(&self) -> bool {
         self.inner.conn.is_flushed()
     }
 
     /// Queues a message, and says whether it ends the response.
-    #[doc(hidden)]
-    pub fn queue_task(&mut self, task: HttpTask) -> Result<bool> {
+    pub(crate) fn queue_task(&mut self, task: HttpTask) -> Result<bool> {
         tasks::queue(self, task)
     }
 

@@ -169,8 +169,7 @@ impl Http2Session {
     }
 
     /// Returns whether a tunnel was asked for that is not open yet: until it is, the request has no end.
-    #[doc(hidden)]
-    pub fn awaits_tunnel(&self) -> bool {
+    pub(crate) fn awaits_tunnel(&self) -> bool {
         self.inner.asked == Asked::Connect
     }
 
@@ -203,8 +202,7 @@ impl Http2Session {
     }
 
     /// Bytes of request body handed over so far.
-    #[doc(hidden)]
-    pub fn body_bytes_sent(&self) -> usize {
+    pub(crate) fn body_bytes_sent(&self) -> usize {
         self.inner.body_sent
     }
 
@@ -219,8 +217,7 @@ impl Http2Session {
 
     /// Returns whether the body of the response is whole by what its head says, though the stream may not have ended:
     /// nothing but its end and trailers can follow.
-    #[doc(hidden)]
-    pub fn is_content_complete(&self) -> bool {
+    pub(crate) fn is_content_complete(&self) -> bool {
         match self.inner.receiving {
             Receiving::Body(_) => match self.inner.asked {
                 Asked::Head => true,

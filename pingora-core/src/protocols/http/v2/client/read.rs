@@ -186,8 +186,7 @@ impl Http2Session {
 
     /// The next message of the response: heads, pieces of the body, trailers, and `Done` after its end. The head
     /// is moved out, not copied.
-    #[doc(hidden)]
-    pub fn poll_response_task(&mut self, cx: &mut Context<'_>) -> Poll<Result<HttpTask>> {
+    pub(crate) fn poll_response_task(&mut self, cx: &mut Context<'_>) -> Poll<Result<HttpTask>> {
         let read = self.poll_task(cx);
         let read = self.in_time(cx, read, "while reading a response");
         self.inner.more = matches!(&read, Poll::Ready(Ok(task)) if !task.is_end());
@@ -257,14 +256,12 @@ impl Http2Session {
     }
 
     /// Returns whether a message may be there already.
-    #[doc(hidden)]
-    pub fn has_buffered(&self) -> bool {
+    pub(crate) fn has_buffered(&self) -> bool {
         self.inner.more
     }
 
     /// Gives the origin its time anew: it was sent something, and may need that to go on.
-    #[doc(hidden)]
-    pub fn restart_read_timeout(&mut self) {
+    pub(crate) fn restart_read_timeout(&mut self) {
         self.inner.read_deadline.restart();
     }
 

@@ -24,8 +24,7 @@ impl Http2Session {
     }
 
     /// Queues the head of the request.
-    #[doc(hidden)]
-    pub fn queue_header(&mut self, req: Box<RequestHeader>) -> Result<()> {
+    pub(crate) fn queue_header(&mut self, req: Box<RequestHeader>) -> Result<()> {
         if !matches!(self.inner.sending, Sending::Idle) {
             return Error::e_explain(InternalError, "a second request head on one stream");
         }
@@ -41,8 +40,7 @@ impl Http2Session {
     }
 
     /// Queues a piece of the request body. What exceeds the length that the head promised is dropped.
-    #[doc(hidden)]
-    pub fn queue_body(&mut self, mut data: Bytes) -> Result<()> {
+    pub(crate) fn queue_body(&mut self, mut data: Bytes) -> Result<()> {
         if let Some(owed) = &mut self.inner.owed {
             if data.len() as u64 > *owed {
                 log::warn!(
@@ -62,8 +60,7 @@ impl Http2Session {
     ///
     /// # Errors
     /// `WriteError` when the body is shorter than its head promised; the stream is reset then.
-    #[doc(hidden)]
-    pub fn queue_end(&mut self, trailers: Option<HeaderMap>) -> Result<()> {
+    pub(crate) fn queue_end(&mut self, trailers: Option<HeaderMap>) -> Result<()> {
         if let Some(missing) = self.inner.owed.filter(|n| *n > 0) {
             self.reset(Reason::CANCEL);
             return Error::e_explain(
@@ -123,8 +120,7 @@ impl Http2Session {
     /// # Errors
     /// `WriteTimedout` when it opened for nothing; `H2Error`, `ConnectionClosed` when the stream has ended, which
     /// does not mean that there is no response.
-    #[doc(hidden)]
-    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         self.open()?;
         loop {
             let inner = &mut *self.inner;
@@ -168,14 +164,12 @@ impl Http2Session {
     }
 
     /// Returns how many bytes are queued and were not handed over.
-    #[doc(hidden)]
-    pub fn queued(&self) -> usize {
+    pub(crate) fn queued(&self) -> usize {
         self.inner.out.len()
     }
 
     /// Returns whether everything queued was handed over.
-    #[doc(hidden)]
-    pub fn is_flushed(&self) -> bool {
+    pub(crate) fn is_flushed(&self) -> bool {
         match &self.inner.sending {
             Sending::Queued(_) => false,
             Sending::Open(_) => self.inner.out.is_empty(),

@@ -3,6 +3,7 @@
 use tokio::time::Instant;
 
 use super::*;
+use crate::exchange::ServerHooks;
 
 const COUNTED: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\n";
 const CHUNKED: &str = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";

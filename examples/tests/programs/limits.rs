@@ -43,3 +43,18 @@ fn more_threads_than_there_can_be_are_refused_in_words() {
         assert!(!said.contains("panicked"), "{said}");
     }
 }
+
+#[test]
+fn an_address_that_is_taken_ends_the_program_in_words() {
+    let dir = TempDir::new().unwrap();
+    let socket = dir.path().join("s");
+    // Free when the program looks, and taken by its own first endpoint when it listens.
+    let twice = format!("unix:{}", socket.display());
+    let args = ["--listen", &twice, "--upstream", "127.0.0.1:1"];
+    let mut proxy = Program::spawn(PROXY, &socket, &args);
+    assert_eq!(proxy.wait(), Some(1));
+    let said = proxy.rest_of_log();
+    let expected = format!("cannot listen on {}: ", socket.display());
+    assert_eq!(said.matches(&expected).count(), 1, "{said}");
+    assert!(!said.contains("panicked"), "{said}");
+}

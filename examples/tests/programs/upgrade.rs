@@ -154,7 +154,9 @@ fn a_socket_that_the_new_process_does_not_want_is_closed() {
     let more = format!("unix:{}", dropped.display());
     let args = ["--conf", &conf, "--upstream", &origin.address()];
     let mut old = Program::start(PROXY, &kept, &[&args[..], &["--listen", &more]].concat());
-    connect(&dropped);
+    eventually("it listens there too", || {
+        UnixStream::connect(&dropped).is_ok()
+    });
     let mut new = Program::spawn(PROXY, &kept, &[&args[..], &["--upgrade"]].concat());
     eventually("the new process waits for the sockets", || {
         Path::new(&at("meet")).exists()

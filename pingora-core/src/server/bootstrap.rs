@@ -7,10 +7,10 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 
 use super::configuration::{Opt, ServerConf};
-use super::exit::fatal;
 use super::phases::{ExecutionPhase, Phases};
 use super::transfer_fd::{Patience, Trust};
 use crate::listeners::fds::{Fds, ListenFds};
+use crate::services::failure::Failure;
 use crate::services::{ServiceReadyNotifier, ServiceWithDependents};
 use crate::shutdown::watch::ShutdownWatch;
 
@@ -56,28 +56,40 @@ impl Bootstrap {
         !self.begun.swap(true, Ordering::AcqRel)
     }
 
-    /// Ends the process after a test, or when sockets were to be taken over and cannot be.
-    pub(super) fn run(&self) {
-        self.phases.enter(ExecutionPhase::Bootstrap);
+    /// Ends the process with status 0 when the settings are only to be tested, which they are by now.
+    pub(super) fn end_of_test(&self) {
         if self.test {
+            self.phases.enter(ExecutionPhase::Bootstrap);
             log::info!("the settings are good");
             std::process::exit(0);
         }
+    }
+
+    /// Takes over the sockets of the old process in an upgrade.
+    ///
+    /// # Errors
+    /// When the old process does not hand them over.
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        self.phases.enter(ExecutionPhase::Bootstrap);
         if self.upgrade {
-            self.take_over();
+            self.take_over()?;
         }
         self.phases.enter(ExecutionPhase::BootstrapComplete);
         self.close_unclaimed();
+        Ok(())
     }
 
-    fn take_over(&self) {
+    fn take_over(&self) -> Result<(), Failure> {
         let path = self.conf.upgrade_sock.as_str();
         log::info!("waiting at {path} for the sockets of the old process");
         let patience = Patience::new(self.conf.upgrade_sock_connect_accept_max_retries);
         let trust = Trust::new(self.conf.user.as_deref());
         let mut received = Fds::new();
         match received.receive(path, &patience, &trust) {
-            Ok(()) => self.adopt(received),
+            Ok(()) => {
+                self.adopt(received);
+                Ok(())
+            }
             Err(e) => {
                 let why = match e {
                     nix::Error::EAGAIN => "it did not come in time".to_owned(),
@@ -85,9 +97,9 @@ impl Bootstrap {
                     nix::Error::ENOTSOCK => "something else is in its place".to_owned(),
                     e => e.to_string(),
                 };
-                fatal(&format!(
-                    "cannot take over sockets from the old process at {path}: {why}"
-                ));
+                let failure =
+                    format!("cannot take over sockets from the old process at {path}: {why}");
+                Err(failure.into())
             }
         }
     }
@@ -152,8 +164,10 @@ impl ServiceWithDependents for BootstrapService {
         ready_notifier: ServiceReadyNotifier,
     ) {
         let bootstrap = self.0.clone();
-        if let Err(e) = tokio::task::spawn_blocking(move || bootstrap.run()).await {
-            fatal(&format!("the bootstrap failed: {e}"));
+        let run = tokio::task::spawn_blocking(move || bootstrap.run()).await;
+        let panicked = |e| Err(format!("the bootstrap failed: {e}").into());
+        if let Err(failure) = run.unwrap_or_else(panicked) {
+            failure.report();
         }
         ready_notifier.notify_ready();
     }

@@ -40,10 +40,10 @@ use tokio::sync::{broadcast, watch};
 
 use crate::limits::LIMITS;
 use crate::services::dependencies::Dependencies;
+use crate::services::failure::{Failure, Failures, Reporter};
 use crate::services::{ServiceHandle, ServiceWithDependents};
 use bootstrap::{Bootstrap, BootstrapService, Claims};
 use configuration::{Opt, ServerConf};
-use exit::fatal;
 use phases::Phases;
 use running::Services;
 use transfer_fd::{Patience, Trust};
@@ -186,9 +186,18 @@ impl Server {
     /// the log or on standard error when that does not come. [`Server::run`] does all this itself
     /// when it was not done before.
     pub fn bootstrap(&mut self) {
-        if self.bootstrap.begin() {
-            self.bootstrap.run();
+        if let Err(failure) = self.prepare() {
+            exit::report(&failure);
+            exit::failed();
         }
+    }
+
+    fn prepare(&self) -> Result<(), Failure> {
+        self.bootstrap.end_of_test();
+        if self.bootstrap.begin() {
+            self.bootstrap.run()?;
+        }
+        Ok(())
     }
 
     /// As [`Server::bootstrap`], but as a service, while others run already.
@@ -210,56 +219,84 @@ impl Server {
     /// Runs the server until the watch in `run_args` stops it.
     ///
     /// Goes to the background first when so configured: from a process with one thread, that is,
-    /// before anything else has started one. A server that cannot start ends the process with
-    /// status 1 and one line on the log or on standard error.
+    /// before anything else has started one.
+    ///
+    /// A server that cannot start, and one of whose services cannot start or go on, ends the process with status 1
+    /// and one line on the log or on standard error. That line comes at once; then the other services stop, and what
+    /// they have begun has `graceful_shutdown_timeout_seconds` to end.
     ///
     /// # Panics
     /// When called from within a tokio runtime.
-    pub fn run(mut self, run_args: RunArgs) {
+    pub fn run(self, run_args: RunArgs) {
+        if self.try_run(run_args).is_err() {
+            exit::failed();
+        }
+    }
+
+    /// As [`Server::run`], but leaves the end of the process to the caller.
+    ///
+    /// # Errors
+    /// When the server cannot start, or one of its services cannot start or go on. It is reported already.
+    fn try_run(mut self, run_args: RunArgs) -> Result<(), Failure> {
+        let started = self.start().inspect_err(exit::report)?;
+        let runtime = Runtime::new_steal(1, "Server");
+        let services = &started.services;
+        let life = Life {
+            conf: &self.configuration,
+            fds: &self.fds,
+            phases: &self.phases,
+            services,
+            shutdown: &started.shutdown,
+        };
+        let (timeout, ended) = runtime
+            .get_handle()
+            .block_on(life.live(run_args.shutdown_signal, started.failures));
+        self.phases.enter(ExecutionPhase::ShutdownRuntimes);
+        started.services.shut_down(timeout);
+        runtime.shutdown_timeout(Duration::ZERO);
+        daemon::remove_pid_file();
+        log::info!("the server has ended");
+        self.phases.enter(ExecutionPhase::Terminated);
+        ended
+    }
+
+    /// Goes to the background when so configured, and starts the services.
+    fn start(&mut self) -> Result<Started, Failure> {
         let conf = self.configuration.clone();
-        let dependencies = self.dependencies.resolve().unwrap_or_else(|e| fatal(&e));
+        let dependencies = self.dependencies.resolve()?;
         runtimes::warn_of_idle_settings(&conf);
         pingora_timeout::fast_timeout::set_fast_timeout_to_tokio_threshold(
             conf.fast_timeout_to_tokio_threshold_seconds
                 .map(Duration::from_secs),
         );
-        self.bootstrap();
+        self.prepare()?;
         if conf.daemon {
             let upgrade = self.options.as_ref().is_some_and(|opt| opt.upgrade);
-            daemon::start(&conf, upgrade).unwrap_or_else(|e| fatal(&e));
+            daemon::start(&conf, upgrade)?;
         }
         // Its thread would not survive the change to the background.
         #[cfg(feature = "sentry")]
-        let _reports = self.sentry.take().and_then(reports::begin);
+        let reports = self.sentry.take().and_then(reports::begin);
         self.bootstrap.set_claims(self.claims());
 
         let (shutdown, watch) = watch::channel(false);
+        let shutdown = Arc::new(shutdown);
+        let (reporter, failures) = Reporter::new(shutdown.clone());
         let services = Services::start(
             std::mem::take(&mut self.services),
             &dependencies,
             &conf,
             &self.fds,
             &watch,
-        )
-        .unwrap_or_else(|e| fatal(&e));
-        // Held here: a service that waits on its watch must not see the sender go.
-        let life = Life {
-            conf: &conf,
-            fds: &self.fds,
-            phases: &self.phases,
-            services: &services,
-            shutdown: &shutdown,
-        };
-        let runtime = Runtime::new_steal(1, "Server");
-        let timeout = runtime
-            .get_handle()
-            .block_on(life.live(run_args.shutdown_signal));
-        self.phases.enter(ExecutionPhase::ShutdownRuntimes);
-        services.shut_down(timeout);
-        runtime.shutdown_timeout(Duration::ZERO);
-        daemon::remove_pid_file();
-        log::info!("the server has ended");
-        self.phases.enter(ExecutionPhase::Terminated);
+            &reporter,
+        )?;
+        Ok(Started {
+            services,
+            shutdown,
+            failures,
+            #[cfg(feature = "sentry")]
+            _reports: reports,
+        })
     }
 
     fn claims(&self) -> Claims {
@@ -278,6 +315,16 @@ fn default_settings(conf: Option<ServerConf>) -> Result<ServerConf> {
     conf.ok_or_else(|| Error::explain(InternalError, "the default settings are refused"))
 }
 
+/// What a server has while its services run.
+struct Started {
+    services: Services,
+    /// Held to the end: a service that waits on its watch must not see the sender go.
+    shutdown: Arc<watch::Sender<bool>>,
+    failures: Failures,
+    #[cfg(feature = "sentry")]
+    _reports: Option<sentry::ClientInitGuard>,
+}
+
 /// A server from the start of its services to the end of its grace period.
 struct Life<'a> {
     conf: &'a ServerConf,
@@ -288,17 +335,49 @@ struct Life<'a> {
 }
 
 impl Life<'_> {
-    /// Returns how long the runtimes may take to end.
-    async fn live(&self, watch: Box<dyn ShutdownSignalWatch>) -> Duration {
-        if !watch.is_process_signals() {
-            return self.serve(&*watch).await;
-        }
-        // Listened for as long as the server lives: by default they end the process.
-        let unhandled = signals::unhandled();
+    /// Returns the time that the runtimes may take to end, and the failure that ends the server.
+    async fn live(
+        &self,
+        watch: Box<dyn ShutdownSignalWatch>,
+        mut failures: Failures,
+    ) -> (Duration, Result<(), Failure>) {
+        let process_signals = watch.is_process_signals();
+        let unhandled = async {
+            if process_signals {
+                // Listened for as long as the server lives: by default they end the process.
+                signals::unhandled().await
+            } else {
+                std::future::pending().await
+            }
+        };
+        let lived = async {
+            tokio::select! {
+                // A signal that comes together with a failure does not make that a good end.
+                biased;
+                Some(failure) = failures.recv() => {
+                    exit::report(&failure);
+                    let timeout = self.give_up(process_signals).await;
+                    (timeout, Err(failure))
+                }
+                timeout = self.serve(&*watch) => (timeout, Ok(())),
+            }
+        };
         tokio::select! {
-            timeout = self.serve(&*watch) => timeout,
+            biased;
             never = unhandled => match never {},
+            lived = lived => lived,
         }
+    }
+
+    /// Stops the server after a failure.
+    async fn give_up(&self, process_signals: bool) -> Duration {
+        let hurry =
+            process_signals.then(|| signals::second_thoughts(&ShutdownSignal::FastShutdown));
+        let graceful = async {
+            self.wind_down(self.runtime_timeout()).await;
+            Some(Duration::ZERO)
+        };
+        self.unless(hurry, graceful).await.unwrap_or_default()
     }
 
     async fn serve(&self, watch: &dyn ShutdownSignalWatch) -> Duration {
@@ -340,7 +419,7 @@ impl Life<'_> {
             ShutdownSignal::GracefulTerminate => {
                 self.phases.enter(ExecutionPhase::GracefulTerminate);
                 let graceful = async {
-                    self.wind_down().await;
+                    self.wind_down(self.grace_period()).await;
                     Some(self.runtime_timeout())
                 };
                 self.unless(hurry, graceful).await
@@ -354,12 +433,18 @@ impl Life<'_> {
                         }
                         log::error!("{why}");
                     }
-                    self.wind_down().await;
+                    self.wind_down(self.grace_period()).await;
                     Some(self.runtime_timeout())
                 };
                 self.unless(hurry, graceful).await
             }
         }
+    }
+
+    fn grace_period(&self) -> Duration {
+        self.conf
+            .grace_period_seconds
+            .map_or(LIMITS.stop, Duration::from_secs)
     }
 
     fn runtime_timeout(&self) -> Duration {
@@ -395,13 +480,10 @@ impl Life<'_> {
         self.phases.enter(ExecutionPhase::ShutdownStarted);
     }
 
-    async fn wind_down(&self) {
+    /// Begins the shutdown, and waits until nothing is left or `grace` is over.
+    async fn wind_down(&self, grace: Duration) {
         self.start_shutdown();
         self.phases.enter(ExecutionPhase::ShutdownGracePeriod);
-        let grace = self
-            .conf
-            .grace_period_seconds
-            .map_or(LIMITS.stop, Duration::from_secs);
         if tokio::time::timeout(grace, self.services.wait_idle())
             .await
             .is_err()
@@ -456,6 +538,8 @@ impl Life<'_> {
         if self.conf.daemon && self.conf.daemon_wait_for_ready {
             let timeout = daemon::notify_timeout(self.conf);
             match self.services.wait_ready(timeout).await {
+                // A service that has failed holds nothing up, and is not ready.
+                Ok(()) if *self.shutdown.borrow() => {}
                 Ok(()) => daemon::tell_ready(),
                 Err(late) => {
                     let message = format!("not ready after {timeout:?}: {late}");

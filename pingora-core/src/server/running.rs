@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use super::configuration::ServerConf;
 use super::runtimes::ServiceRuntime;
 use crate::listeners::fds::ListenFds;
+use crate::services::failure::{Failure, Reporter};
 use crate::services::{ServiceReadyNotifier, ServiceReadyWatch, ServiceWithDependents};
 use crate::shutdown::watch::ShutdownWatch;
 use crate::worker::Workers;
@@ -31,28 +32,32 @@ impl Services {
     /// Starts services; `dependencies` are the indices of those that each one waits for.
     ///
     /// # Errors
-    /// One line, when a service cannot have its threads.
+    /// When a service cannot have its threads; then none has started.
     pub(super) fn start(
         services: Vec<Box<dyn ServiceWithDependents>>,
         dependencies: &[Vec<usize>],
         conf: &Arc<ServerConf>,
         fds: &ListenFds,
         shutdown: &ShutdownWatch,
-    ) -> Result<Self, String> {
+        reporter: &Reporter,
+    ) -> Result<Self, Failure> {
         let global = conf.runtime_opts();
+        let runtimes = services.iter().map(|service| {
+            let opts = service.runtime_opts_override(&global);
+            let opts = opts.unwrap_or_else(|| global.clone());
+            ServiceRuntime::new(service.name(), service.threads(), conf, opts)
+        });
+        let runtimes = runtimes.collect::<Result<Vec<_>, String>>()?;
         let ready: Vec<_> = services.iter().map(|_| watch::channel(false)).collect();
         let watches: Vec<_> = ready.iter().map(|(_, watch)| watch.clone()).collect();
         let running = services
             .into_iter()
+            .zip(runtimes)
             .zip(ready)
             .zip(dependencies)
-            .map(|((service, (sender, ready)), dependencies)| {
+            .map(|(((service, runtime), (sender, ready)), dependencies)| {
                 let name = service.name().to_owned();
                 let listens = service.listen_addresses() != Some(Vec::new());
-                let opts = service
-                    .runtime_opts_override(&global)
-                    .unwrap_or_else(|| global.clone());
-                let runtime = ServiceRuntime::new(&name, service.threads(), conf, opts)?;
                 let start = Start {
                     service,
                     dependencies: dependencies.iter().map(|&i| watches[i].clone()).collect(),
@@ -62,17 +67,18 @@ impl Services {
                     ready: ServiceReadyNotifier::new(sender),
                 };
                 let workers = Workers::new(runtime.handles().to_vec());
-                let run = conf.accepting().scope(start.run());
+                let run = reporter.clone().scope(start.run());
+                let run = conf.accepting().scope(run);
                 let root = runtime.handles()[0].spawn(workers.scope(run));
-                Ok(Running {
+                Running {
                     name,
                     listens,
                     ready,
                     runtime,
                     root,
-                })
+                }
             })
-            .collect::<Result<_, String>>()?;
+            .collect();
         Ok(Services { running })
     }
 

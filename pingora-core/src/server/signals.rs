@@ -47,9 +47,9 @@ impl ShutdownSignalWatch for UnixShutdownSignalWatch {
         tokio::select! {
             // Of several that came during a hand-over, the last word first.
             biased;
-            _ = interrupt.recv() => ShutdownSignal::FastShutdown,
-            _ = terminate.recv() => ShutdownSignal::GracefulTerminate,
-            _ = quit.recv() => ShutdownSignal::GracefulUpgrade,
+            () = interrupt.recv() => ShutdownSignal::FastShutdown,
+            () = terminate.recv() => ShutdownSignal::GracefulTerminate,
+            () = quit.recv() => ShutdownSignal::GracefulUpgrade,
         }
     }
 
@@ -70,8 +70,8 @@ pub(super) fn second_thoughts(first: &ShutdownSignal) -> impl std::future::Futur
     async move {
         loop {
             tokio::select! {
-                _ = interrupt.recv() => return,
-                _ = terminate.recv() => match patience.checked_sub(1) {
+                () = interrupt.recv() => return,
+                () = terminate.recv() => match patience.checked_sub(1) {
                     Some(left) => patience = left,
                     None => return,
                 },
@@ -89,14 +89,28 @@ pub(super) fn unhandled() -> impl std::future::Future<Output = std::convert::Inf
     async move {
         loop {
             let signal = tokio::select! {
-                _ = hangup.recv() => "SIGHUP (reload the settings)",
-                _ = user.recv() => "SIGUSR1 (open the logs anew)",
+                () = hangup.recv() => "SIGHUP (reload the settings)",
+                () = user.recv() => "SIGUSR1 (open the logs anew)",
             };
             log::warn!("the signal {signal} is not handled yet: ignored");
         }
     }
 }
 
-fn listen(kind: SignalKind) -> Signal {
-    signal(kind).unwrap_or_else(|e| super::exit::fatal(&format!("cannot listen for signals: {e}")))
+/// A signal that is listened for. When the system refuses that, it keeps its default action and never comes here.
+struct Listened(Option<Signal>);
+
+fn listen(kind: SignalKind) -> Listened {
+    let refused = |e| log::error!("cannot listen for signals: {e}");
+    Listened(signal(kind).map_err(refused).ok())
+}
+
+impl Listened {
+    async fn recv(&mut self) {
+        match &mut self.0 {
+            // None comes only when the runtime ends.
+            Some(signal) => drop(signal.recv().await),
+            None => std::future::pending().await,
+        }
+    }
 }

@@ -11,6 +11,8 @@ use crate::services::background::{background_service, BackgroundService};
 use crate::services::{Service, ServiceReadyNotifier};
 use crate::worker::{self, Workers};
 
+mod failure;
+
 /// Stops the server when told.
 struct Told(Lock<Option<oneshot::Receiver<ShutdownSignal>>>);
 

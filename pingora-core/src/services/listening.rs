@@ -8,6 +8,7 @@ use futures::future::try_join_all;
 use pingora_error::Result;
 use pingora_runtime::RuntimeOpts;
 
+use super::failure::Failure;
 use super::{Service as ServiceTrait, ServiceReadyNotifier};
 use crate::apps::ServerApp;
 use crate::listeners::fds::ListenFds;
@@ -17,7 +18,6 @@ use crate::listeners::{
     ListenerConfig, Listeners, Pool, ServerAddress, TcpSocketOptions,
 };
 use crate::protocols::Stream;
-use crate::server::exit::fatal;
 use crate::shutdown::watch::ShutdownWatch;
 use crate::worker::Workers;
 
@@ -170,23 +170,24 @@ impl<A: ServerApp + Send + Sync + 'static> Service<A> {
     /// Runs the service until its endpoints have closed; connections go on.
     ///
     /// # Errors
-    /// One line, when an endpoint cannot be listened on.
+    /// When an endpoint cannot be listened on, or connections cannot be accepted there. `ready` is left then: what waits
+    /// for the service must not start before the failure is reported.
     async fn serve(
         &mut self,
         fds: Option<ListenFds>,
         shutdown: ShutdownWatch,
         listeners_per_fd: usize,
-        ready: Option<ServiceReadyNotifier>,
-    ) -> std::result::Result<(), String> {
+        ready: &mut Option<ServiceReadyNotifier>,
+    ) -> std::result::Result<(), Failure> {
         let Some(app) = self.app_logic.take() else {
-            return Err(format!("the service {} was started before", self.name));
+            return Err(format!("the service {} was started before", self.name).into());
         };
         let app = Arc::new(app);
         let pool = Pool::new(Workers::current());
         // Set once: the application is taken but once.
         let _ = self.counts.0.set(pool.clone());
         let endpoints = self.listeners.listen(fds.as_ref(), pool.len()).await?;
-        drop(ready);
+        ready.take();
         let entrance = |endpoint: &Endpoint| endpoint.entrance.clone();
         let entrances: Vec<_> = endpoints.iter().map(entrance).collect();
         let accepting = endpoints.into_iter().enumerate().map(|(index, endpoint)| {
@@ -215,7 +216,8 @@ impl<A: ServerApp + Send + Sync + 'static> Service<A> {
         app.cleanup().await;
         // Not before: as long as the application keeps idle connections, those that have said nothing are kept.
         entrances.iter().for_each(|entrance| entrance.close());
-        ended.map(|_| ())
+        ended?;
+        Ok(())
     }
 }
 
@@ -227,8 +229,10 @@ impl<A: ServerApp + Send + Sync + 'static> ServiceTrait for Service<A> {
         shutdown: ShutdownWatch,
         listeners_per_fd: usize,
     ) {
-        if let Err(e) = self.serve(fds, shutdown, listeners_per_fd, None).await {
-            fatal(&e);
+        let mut ready = None;
+        let served = self.serve(fds, shutdown, listeners_per_fd, &mut ready);
+        if let Err(failure) = served.await {
+            failure.report();
         }
     }
 
@@ -239,9 +243,10 @@ impl<A: ServerApp + Send + Sync + 'static> ServiceTrait for Service<A> {
         listeners_per_fd: usize,
         ready_notifier: ServiceReadyNotifier,
     ) {
-        let ready = Some(ready_notifier);
-        if let Err(e) = self.serve(fds, shutdown, listeners_per_fd, ready).await {
-            fatal(&e);
+        let mut ready = Some(ready_notifier);
+        let served = self.serve(fds, shutdown, listeners_per_fd, &mut ready);
+        if let Err(failure) = served.await {
+            failure.report();
         }
     }
 

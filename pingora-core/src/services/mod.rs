@@ -5,6 +5,7 @@
 
 pub mod background;
 pub(crate) mod dependencies;
+pub(crate) mod failure;
 pub mod listening;
 
 use std::time::Duration;

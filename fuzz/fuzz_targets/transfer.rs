@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
-use pingora_core::server::wire;
+use pingora_core::exchange::wire;
 
 #[derive(Arbitrary, Debug)]
 enum Input<'a> {

@@ -16,13 +16,11 @@ pub mod server;
 pub mod services;
 #[cfg(test)]
 mod settings;
-#[doc(hidden)]
-pub mod shutdown;
+mod shutdown;
 mod spare;
 pub mod upstreams;
 pub mod utils;
-#[doc(hidden)]
-pub mod worker;
+mod worker;
 
 #[cfg(all(feature = "boringssl", not(feature = "openssl")))]
 pub use pingora_boringssl as tls;

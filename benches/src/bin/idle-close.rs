@@ -21,11 +21,11 @@ use nix::time::{clock_gettime, ClockId};
 use nix::unistd::Pid;
 use pingora_core::apps::http_app::{HttpServer, ServeHttp};
 use pingora_core::apps::{HttpServerApp, ReusedHttpStream};
+use pingora_core::exchange::Registry;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{Server, ShutdownWatch};
 use pingora_core::services::listening::Service;
-use pingora_core::shutdown::Registry;
 
 #[derive(Parser)]
 #[command(about = "Measures how long a server takes to close its idle connections at a shutdown.")]

@@ -13,15 +13,13 @@ use pingora_error::ErrorType::{ConnectionClosed, H2Error, WriteError, WriteTimed
 use pingora_error::Result;
 use pingora_http::ResponseHeader;
 
-use super::{
-    shutting_down, HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream,
-};
+use super::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use crate::exchange::ServerHooks;
 use crate::limits::LIMITS;
 use crate::modules::http::{HttpModules, ModuleBuilder};
 use crate::protocols::http::server::{RefusedRequest, Session};
 use crate::protocols::http::HttpTask;
-use crate::shutdown::watch::ShutdownWatch;
+use crate::shutdown::watch::{shutting_down, ShutdownWatch};
 use crate::shutdown::{Registry, Stage};
 
 /// A function from request to response.

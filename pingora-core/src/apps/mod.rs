@@ -113,7 +113,6 @@ pub trait HttpServerApp {
 
     /// Returns how long a client that has begun to send something may take for the rest of it once the server shuts
     /// down.
-    #[doc(hidden)]
     fn shutdown_read_timeout(&self) -> std::time::Duration {
         LIMITS.client_shutdown_read
     }
@@ -126,17 +125,6 @@ pub trait HttpServerApp {
         _shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
         None
-    }
-}
-
-/// Returns whether the server is shutting down. The watch is a lock that all connections share, so that its value is
-/// looked at only for the `first` request of a connection, and when it changed.
-#[doc(hidden)]
-pub fn shutting_down(shutdown: &ShutdownWatch, first: bool) -> bool {
-    if first || shutdown.has_changed().unwrap_or(true) {
-        *shutdown.borrow()
-    } else {
-        false
     }
 }
 

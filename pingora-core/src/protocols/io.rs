@@ -85,7 +85,6 @@ pub trait IO:
     fn as_any(&self) -> &dyn Any;
 
     /// The connection as [`Any`], to use it by its concrete type.
-    #[doc(hidden)]
     fn as_any_mut(&mut self) -> &mut dyn Any;
 
     /// The boxed connection as [`Any`], to get its concrete type back.

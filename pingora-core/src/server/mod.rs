@@ -29,7 +29,6 @@ mod users;
 use std::collections::HashSet;
 use std::fmt::Display;
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -42,6 +41,7 @@ use crate::limits::LIMITS;
 use crate::services::dependencies::Dependencies;
 use crate::services::failure::{Failure, Failures, Reporter};
 use crate::services::{ServiceHandle, ServiceWithDependents};
+use crate::shutdown::set_upgrading;
 use bootstrap::{Bootstrap, BootstrapService, Claims};
 use configuration::{Opt, ServerConf};
 use phases::Phases;
@@ -53,16 +53,6 @@ pub use crate::shutdown::watch::ShutdownWatch;
 pub use phases::ExecutionPhase;
 pub use pingora_runtime::{RuntimeMetricsOpts, RuntimeOpts};
 pub use signals::{ShutdownSignal, ShutdownSignalWatch, UnixShutdownSignalWatch};
-#[doc(hidden)]
-pub use transfer_fd::wire;
-
-static UPGRADING: AtomicBool = AtomicBool::new(false);
-
-/// Returns whether this process has handed its listening sockets to a new one and shuts down for it.
-#[doc(hidden)]
-pub fn upgrading() -> bool {
-    UPGRADING.load(Ordering::Acquire)
-}
 
 /// The arguments of [`Server::run`].
 pub struct RunArgs {
@@ -521,7 +511,7 @@ impl Life<'_> {
                 self.phases
                     .enter(ExecutionPhase::GracefulUpgradeCloseTimeout);
                 tokio::time::sleep(LIMITS.upgrade_overlap).await;
-                UPGRADING.store(true, Ordering::Release);
+                set_upgrading();
                 Ok(())
             }
             Ok(Err(nix::Error::ENOENT)) => failed(&"none waits there"),

@@ -23,7 +23,6 @@ pub trait ShutdownSignalWatch {
 
     /// Returns whether the signals of the process mean what they mean to [`UnixShutdownSignalWatch`], so
     /// that further ones may cut a graceful stop short.
-    #[doc(hidden)]
     fn is_process_signals(&self) -> bool {
         false
     }

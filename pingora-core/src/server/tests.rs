@@ -1,6 +1,6 @@
 use std::collections::VecDeque;
 use std::os::fd::AsRawFd;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use parking_lot::Mutex as Lock;
@@ -9,6 +9,7 @@ use tokio::sync::{oneshot, Notify};
 use super::*;
 use crate::services::background::{background_service, BackgroundService};
 use crate::services::{Service, ServiceReadyNotifier};
+use crate::shutdown::upgrading;
 use crate::worker::{self, Workers};
 
 mod failure;

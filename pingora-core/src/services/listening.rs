@@ -132,7 +132,6 @@ impl<A> Service<A> {
     }
 
     /// Returns what the acceptors of the service do.
-    #[doc(hidden)]
     pub fn accept_counts(&self) -> AcceptCounts {
         self.counts.clone()
     }

@@ -3,7 +3,6 @@
 use bytes::Bytes;
 
 pub(crate) mod offload;
-#[doc(hidden)]
 pub mod ready;
 
 // A backend's own module, or, for the path that is in the signatures of what a macro generates there, a module here.

@@ -73,7 +73,7 @@ static HOUSEKEEPING: Mutex<Vec<(Id, usize)>> = Mutex::new(Vec::new());
 
 /// Spawns a task that serves no connection, so that a server which waits for its connections to end
 /// need not wait for it.
-pub fn spawn_housekeeping<F>(task: F) -> JoinHandle<()>
+pub(crate) fn spawn_housekeeping<F>(task: F) -> JoinHandle<()>
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -85,7 +85,7 @@ where
 }
 
 /// Returns how many tasks spawned by [`spawn_housekeeping`] are alive on a runtime.
-pub fn housekeeping_tasks(runtime: &Handle) -> usize {
+pub(crate) fn housekeeping_tasks(runtime: &Handle) -> usize {
     let id = runtime.id();
     let counts = HOUSEKEEPING.lock();
     let of_it = counts.iter().find(|(known, _)| *known == id);

@@ -15,12 +15,10 @@ use std::time::Duration;
 
 use http::Method;
 use pingora_core::connectors::http::custom;
-use pingora_core::exchange::ServerHooks;
+use pingora_core::exchange::{upgrading, ServerHooks, Stage};
 use pingora_core::limits::LIMITS;
 use pingora_core::protocols::http::{RefusedRequest, ServerSession};
 use pingora_core::server::configuration::ShutdownPolicy;
-use pingora_core::server::upgrading;
-use pingora_core::shutdown::Stage;
 use pingora_error::ErrorType::HTTPStatus;
 use pingora_error::{BError, Error};
 use pingora_http::RequestHeader;

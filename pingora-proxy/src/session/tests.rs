@@ -80,7 +80,7 @@ fn fields() -> Vec<Row> {
 }
 
 /// The setters of this session and of the one that it dereferences to.
-const SETTERS: [Row; 15] = [
+const SETTERS: [Row; 14] = [
     ("set_abort_on_close", CORE, "how_http1_ends"),
     (
         "set_close_on_response_before_downstream_finish",
@@ -103,7 +103,6 @@ const SETTERS: [Row; 15] = [
         SESSIONS,
         "a_connection_is_kept_as_long_and_as_often_as_is_set",
     ),
-    ("set_lenient_line_ends", CORE, "how_http1_ends"),
     ("set_min_send_rate", CORE, "a_client_that_takes_little"),
     ("set_pipelined_prefix", CORE, "how_http1_ends"),
     ("set_pipelining_enabled", CORE, "what_http1_alone_has"),
@@ -149,7 +148,6 @@ fn every_setter_has_its_row() {
         "pingora-proxy/src/session.rs",
         "pingora-core/src/protocols/http/server.rs",
         "pingora-core/src/protocols/http/server/connection.rs",
-        "pingora-core/src/protocols/http/server/hooks.rs",
     ];
     let mut setters = BTreeSet::new();
     for source in sources.map(read) {

@@ -7,12 +7,12 @@ use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 use pingora_core::apps::ServerApp;
+use pingora_core::exchange::{current_worker, Workers};
 use pingora_core::listeners::{AcceptCounts, AcceptStrategy, Listeners};
 use pingora_core::protocols::Stream;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::services::listening::Service;
 use pingora_core::services::Service as _;
-use pingora_core::worker::{self, Workers};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
@@ -40,7 +40,7 @@ impl ServerApp for Hello {
         mut session: Stream,
         _shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
-        if let Some(Own(served)) = self.served.get(worker::current()) {
+        if let Some(Own(served)) = self.served.get(current_worker()) {
             served.fetch_add(1, Ordering::Relaxed);
         }
         session.write_all(b"x").await.ok()?;

@@ -168,7 +168,6 @@ impl Counts {
 }
 
 /// The counts of one worker's acceptors since the service started.
-#[doc(hidden)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WorkerCounts {
     /// The number of times they were woken.
@@ -182,7 +181,6 @@ pub struct WorkerCounts {
 }
 
 /// The counts of a service, from when it starts.
-#[doc(hidden)]
 #[derive(Clone, Default)]
 pub struct AcceptCounts(pub(crate) Arc<OnceLock<Arc<Pool>>>);
 

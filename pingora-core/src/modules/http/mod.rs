@@ -96,7 +96,6 @@ pub trait HttpModule {
     /// # Errors
     ///
     /// An error ends the response.
-    #[doc(hidden)]
     fn response_body_step(
         &mut self,
         body: &mut Option<Bytes>,
@@ -154,7 +153,6 @@ pub trait HttpModuleBuilder {
 
     /// Returns how to make a module that does nothing unless a request asks for it by [`HttpModuleCtx::get_mut`], so
     /// that it need not be made for those that do not.
-    #[doc(hidden)]
     fn dormant(&self) -> Option<fn() -> Module> {
         None
     }
@@ -237,7 +235,6 @@ impl HttpModuleCtx {
     }
 
     /// Returns whether all modules are dormant, so that no filter does anything.
-    #[doc(hidden)]
     #[inline]
     pub fn is_dormant(&mut self) -> bool {
         self.awake().is_empty()
@@ -345,7 +342,6 @@ impl HttpModuleCtx {
     /// # Errors
     ///
     /// The error of a module.
-    #[doc(hidden)]
     pub fn response_body_step(
         &mut self,
         body: &mut Option<Bytes>,
@@ -374,7 +370,6 @@ impl HttpModuleCtx {
     }
 
     /// Returns whether a module has more of the last chunk of the response body.
-    #[doc(hidden)]
     #[inline]
     pub fn is_pending(&self) -> bool {
         self.pending.is_some()

@@ -3,7 +3,6 @@
 mod meeting;
 #[cfg(test)]
 mod tests;
-#[doc(hidden)]
 pub mod wire;
 
 use std::fmt::Display;

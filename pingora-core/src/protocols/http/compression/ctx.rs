@@ -341,7 +341,6 @@ impl ResponseCompressionCtx {
     }
 
     /// Returns whether a step has left output that is to be asked for, by an empty body, before there is further input.
-    #[doc(hidden)]
     #[inline]
     pub fn is_pending(&self) -> bool {
         matches!(self.0, Phase::Coding(_, Pending::Output { .. }, _))
@@ -358,7 +357,6 @@ impl ResponseCompressionCtx {
 
     /// [`response_filter`](Self::response_filter), with the output of a piece of the body step by step: each
     /// [`HttpTask::Body`] without a piece yields the next one while [`is_pending`](Self::is_pending).
-    #[doc(hidden)]
     pub fn response_filter_step(&mut self, t: &mut HttpTask) {
         self.filter(t, true);
     }

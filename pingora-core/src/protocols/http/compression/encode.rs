@@ -64,7 +64,6 @@ pub trait Encode {
     /// # Errors
     ///
     /// Those of [`encode`](Encode::encode).
-    #[doc(hidden)]
     fn encode_step(&mut self, input: &[u8], end: bool) -> Result<(Bytes, bool)> {
         Ok((self.encode(input, end)?, false))
     }

@@ -12,6 +12,7 @@ use super::Session;
 use super::SessionV1;
 use crate::protocols::l4::socket::SocketAddr;
 use crate::protocols::{Digest, Stream};
+use crate::shutdown::Stage;
 
 impl Session {
     /// How long the connection is kept for another request; see [`SessionV1::set_server_keepalive`].
@@ -161,6 +162,16 @@ impl Session {
     /// The transport, where one belongs to the session alone.
     pub fn stream(&self) -> Option<&Stream> {
         h1!(self, s => Some(s.stream()), else None)
+    }
+
+    /// Returns whether the server of this connection is shutting down.
+    pub(crate) fn is_shutting_down(&self) -> bool {
+        match self {
+            Session::H1(s) => s.shutdown_stage() != Stage::Running,
+            Session::H2(s) => s.is_shutting_down(),
+            Session::Subrequest(s) => s.is_shutting_down(),
+            Session::Custom(_) => false,
+        }
     }
 
     /// Closes the connection, or gives up the subrequest, or the HTTP/2 stream unless its response is complete.

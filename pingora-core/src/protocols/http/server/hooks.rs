@@ -12,7 +12,7 @@ use super::{refusal_status, RefusedRequest, ReusableHttpStream, Session};
 use crate::exchange::custom::{driver, driver_of, Driver};
 use crate::exchange::ServerHooks;
 use crate::protocols::http::client::HttpSession;
-use crate::shutdown::{Registry, Stage};
+use crate::shutdown::Registry;
 
 impl ServerHooks for Session {
     fn wait_in(&mut self, registry: &Arc<Registry>, read_timeout: Duration) {
@@ -43,12 +43,7 @@ impl ServerHooks for Session {
     }
 
     fn is_shutting_down(&self) -> bool {
-        match self {
-            Session::H1(s) => s.shutdown_stage() != Stage::Running,
-            Session::H2(s) => s.is_shutting_down(),
-            Session::Subrequest(s) => s.is_shutting_down(),
-            Session::Custom(_) => false,
-        }
+        Session::is_shutting_down(self)
     }
 
     fn is_reused(&self) -> bool {

@@ -26,7 +26,6 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::exchange::ServerHooks;
 use crate::limits::LIMITS;
 use crate::protocols::http::body_buffer::FixedBuffer;
 use crate::protocols::http::server::Session;

@@ -75,7 +75,6 @@ fn is_unprocessed(e: &h2::Error) -> bool {
 
 /// Returns whether the origin is known not to have processed the request that failed so: it can be sent again
 /// whatever its method is.
-#[doc(hidden)]
 pub fn was_not_processed(e: &Error) -> bool {
     e.root_cause()
         .downcast_ref::<h2::Error>()

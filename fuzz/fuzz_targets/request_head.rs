@@ -4,12 +4,13 @@
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use pingora_core::protocols::http::authority::{
-    is_http_family_scheme, is_valid_host, raw_target_authority, RawTargetAuthority,
+    is_http_family_scheme, raw_target_authority, RawTargetAuthority,
 };
 use pingora_core::protocols::http::v1::client::http_req_header_to_wire;
 use pingora_core::protocols::http::v1::proto::framing::Framing;
 use pingora_core::protocols::http::v1::proto::head::{check_host, parse_request, Found, Limits, Scanner};
 use pingora_core::protocols::http::v1::proto::Refusal;
+use pingora_http::internal::is_valid_host;
 
 fn scan(pieces: &[usize], input: &[u8], limits: &Limits) -> Result<Option<Found>, Refusal> {
     let mut scanner = Scanner::default();

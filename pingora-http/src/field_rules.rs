@@ -7,7 +7,6 @@ use crate::names::{is_equal, Names};
 use http::header::HeaderName;
 
 /// The attributes of a field name. Most names have none.
-#[doc(hidden)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FieldRules(u8);
 

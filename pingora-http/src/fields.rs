@@ -170,7 +170,6 @@ where
 }
 
 /// The fields of a header, to which received ones are added.
-#[doc(hidden)]
 pub struct RawFields<'a> {
     pub(crate) headers: &'a mut HMap,
     pub(crate) index: &'a mut Index,

@@ -367,7 +367,6 @@ fn is_lower_token(text: &str) -> bool {
 /// # Errors
 ///
 /// When `raw` is no token (RFC 9110 section 5.6.2) or longer than 65,535 bytes.
-#[doc(hidden)]
 pub fn header_name_from_raw(raw: &[u8]) -> Result<HeaderName, InvalidHeaderName> {
     Name::parse(raw).map(|parsed| parsed.name)
 }

@@ -14,6 +14,7 @@
 mod case_header_name;
 mod field_rules;
 mod fields;
+mod host;
 mod into_case_header_name;
 mod known;
 mod names;
@@ -24,19 +25,11 @@ mod value;
 
 pub mod authority;
 #[doc(hidden)]
-pub mod host;
+pub mod internal;
 pub mod prelude;
 
-#[doc(hidden)]
-pub use field_rules::FieldRules;
-pub use fields::HeaderNameVariant;
-#[doc(hidden)]
-pub use fields::RawFields;
+pub use fields::{HeaderNameVariant, RawFields};
 pub use into_case_header_name::IntoCaseHeaderName;
-#[doc(hidden)]
-pub use known::header_name_from_raw;
-#[doc(hidden)]
-pub use names::{decimal, ConnectionOption, Index, Names};
 pub use request::RequestHeader;
 pub use response::ResponseHeader;
 pub use value::{detach, header_value_from_raw, header_value_from_slice};

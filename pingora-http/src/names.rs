@@ -6,7 +6,6 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 /// A set of the field names that decide how a message is framed and forwarded: a proxy asks for each of them
 /// in each message, and most messages have few.
-#[doc(hidden)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Names(u16);
 
@@ -101,7 +100,6 @@ pub(crate) const fn is_equal(a: &[u8], b: &[u8]) -> bool {
 }
 
 /// An index of a header's fields, which saves look-ups.
-#[doc(hidden)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Index {
     present: Names,
@@ -120,7 +118,6 @@ pub struct Index {
 }
 
 /// The options of Connection that messages mostly have.
-#[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectionOption {
     /// `close`
@@ -149,7 +146,6 @@ impl ConnectionOption {
 
 /// The number that a text of decimal digits stands for, as in Content-Length (RFC 9110 section 8.6): no sign, no
 /// white space, at most 2^64 - 1.
-#[doc(hidden)]
 pub fn decimal(digits: &[u8]) -> Option<u64> {
     // Nineteen digits cannot overflow, and that is all there is in practice.
     let (safe, rest) = digits.split_at(digits.len().min(19));
@@ -301,6 +297,7 @@ impl From<&HeaderMap> for Index {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::internal::MessageHead;
     use crate::known::Known;
     use crate::{RequestHeader, ResponseHeader};
 

@@ -2,6 +2,7 @@
 
 use crate::case_header_name::CaseHeaderName;
 use crate::fields::{self, CaseMap, HeaderNameVariant, RawFields};
+use crate::internal::{MessageHead, RequestHead};
 use crate::into_case_header_name::IntoCaseHeaderName;
 use crate::names::{Index, Names};
 use crate::target::Target;
@@ -103,54 +104,6 @@ impl RequestHeader {
         Ok(Self::from_target(method, target, cases, size_hint))
     }
 
-    /// A header to [`start`](Self::start).
-    #[doc(hidden)]
-    pub fn blank() -> Self {
-        let target = Target {
-            uri: Uri::default(),
-            raw: None,
-        };
-        Self::from_target(Method::GET, target, Some(CaseMap::default()), Some(0))
-    }
-
-    /// Makes a blank header that of a request received over HTTP/1, whose fields then follow by
-    /// [`raw_fields`](Self::raw_fields). The path is a slice of `target`, not a copy.
-    ///
-    /// # Errors
-    ///
-    /// `InvalidHTTPHeader` when the target is not valid, has a fragment, or is an asterisk for another method than
-    /// OPTIONS (RFC 9112 section 3.2.4).
-    #[doc(hidden)]
-    pub fn start(
-        &mut self,
-        method: Method,
-        target: Bytes,
-        version: Version,
-        fields: usize,
-    ) -> Result<()> {
-        if target[..] == *b"*" && method != Method::OPTIONS {
-            return Error::e_explain(InvalidHTTPHeader, "asterisk as target of another method");
-        }
-        let target = Target::received(target)?;
-        let head = self.change();
-        head.parts.method = method;
-        head.parts.version = version;
-        head.parts.uri = target.uri;
-        head.raw_target = target.raw;
-        crate::make_room(&mut head.parts.headers, Some(fields));
-        Ok(())
-    }
-
-    /// Makes the header a blank one again, which keeps the memory for its fields.
-    #[doc(hidden)]
-    pub fn forget(&mut self) {
-        match Arc::get_mut(&mut self.head) {
-            Some(head) => head.forget(),
-            None => *self = RequestHeader::blank(),
-        }
-        self.send_end_stream = true;
-    }
-
     fn from_target(
         method: Method,
         target: Target,
@@ -196,8 +149,7 @@ impl RequestHeader {
         )
     }
 
-    /// The fields, to add received ones.
-    #[doc(hidden)]
+    /// Gives access to the fields, to append received ones as they are.
     pub fn raw_fields(&mut self) -> RawFields<'_> {
         let head = self.change();
         RawFields {
@@ -225,40 +177,6 @@ impl RequestHeader {
             name,
             value,
         )
-    }
-
-    /// Returns whether this is a copy of the other, and neither was changed since it was made. `false` does not say
-    /// that they differ.
-    #[doc(hidden)]
-    pub fn is_same_as(&self, other: &RequestHeader) -> bool {
-        Arc::ptr_eq(&self.head, &other.head)
-    }
-
-    /// Returns whether one of these names is among the fields.
-    #[doc(hidden)]
-    pub fn may_have(&self, any: Names) -> bool {
-        self.head.index.has_any(any)
-    }
-
-    /// Returns what is known of the fields without a look-up.
-    #[doc(hidden)]
-    pub fn index(&self) -> &Index {
-        &self.head.index
-    }
-
-    /// Removes every field of these names.
-    #[doc(hidden)]
-    pub fn remove_any(&mut self, names: Names) {
-        if !self.may_have(names) {
-            return;
-        }
-        let head = self.change();
-        fields::remove_any(
-            &mut head.parts.headers,
-            &mut head.index,
-            &mut head.cases,
-            names,
-        );
     }
 
     /// Removes every field of a name and returns the value of the first, `None` when there is none.
@@ -421,6 +339,68 @@ impl RequestHeader {
     /// A copy of the `http` parts; it has no spellings, and a path that is not UTF-8 is changed in it.
     pub fn as_owned_parts(&self) -> Parts {
         self.head.parts.clone()
+    }
+}
+
+impl MessageHead for RequestHeader {
+    fn blank() -> Self {
+        let target = Target {
+            uri: Uri::default(),
+            raw: None,
+        };
+        Self::from_target(Method::GET, target, Some(CaseMap::default()), Some(0))
+    }
+
+    fn forget(&mut self) {
+        match Arc::get_mut(&mut self.head) {
+            Some(head) => head.forget(),
+            None => *self = RequestHeader::blank(),
+        }
+        self.send_end_stream = true;
+    }
+
+    #[inline]
+    fn index(&self) -> &Index {
+        &self.head.index
+    }
+
+    fn remove_any(&mut self, names: Names) {
+        if !self.may_have(names) {
+            return;
+        }
+        let head = self.change();
+        fields::remove_any(
+            &mut head.parts.headers,
+            &mut head.index,
+            &mut head.cases,
+            names,
+        );
+    }
+}
+
+impl RequestHead for RequestHeader {
+    fn start(
+        &mut self,
+        method: Method,
+        target: Bytes,
+        version: Version,
+        fields: usize,
+    ) -> Result<()> {
+        if target[..] == *b"*" && method != Method::OPTIONS {
+            return Error::e_explain(InvalidHTTPHeader, "asterisk as target of another method");
+        }
+        let target = Target::received(target)?;
+        let head = self.change();
+        head.parts.method = method;
+        head.parts.version = version;
+        head.parts.uri = target.uri;
+        head.raw_target = target.raw;
+        crate::make_room(&mut head.parts.headers, Some(fields));
+        Ok(())
+    }
+
+    fn is_same_as(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.head, &other.head)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::case_header_name::CaseHeaderName;
 use crate::fields::{self, CaseMap, HeaderNameVariant, RawFields};
+use crate::internal::{MessageHead, ResponseHead};
 use crate::into_case_header_name::IntoCaseHeaderName;
 use crate::names::{Index, Names};
 use bytes::BufMut;
@@ -62,34 +63,6 @@ impl ResponseHeader {
         Ok(Self::from_status(status, None, size_hint))
     }
 
-    /// A header to [`start`](Self::start).
-    #[doc(hidden)]
-    pub fn blank() -> Self {
-        Self::from_status(StatusCode::OK, Some(CaseMap::default()), Some(0))
-    }
-
-    /// Makes a blank header that of a response received over HTTP/1, whose fields then follow by
-    /// [`raw_fields`](Self::raw_fields).
-    ///
-    /// `reason` is kept only if it is text that [`set_reason_phrase`](Self::set_reason_phrase) takes: an
-    /// origin may send any bytes there, and RFC 9112 section 4 wants them ignored.
-    #[doc(hidden)]
-    pub fn start(&mut self, status: StatusCode, reason: &[u8], version: Version, fields: usize) {
-        self.parts.status = status;
-        self.parts.version = version;
-        self.receive_reason_phrase(reason);
-        crate::make_room(&mut self.parts.headers, Some(fields));
-    }
-
-    /// Makes the header a blank one again, which keeps the memory for its fields.
-    #[doc(hidden)]
-    pub fn forget(&mut self) {
-        crate::forget_fields(&mut self.parts.headers, &mut self.cases);
-        self.parts.extensions.clear();
-        self.index = Index::default();
-        self.reason_phrase = None;
-    }
-
     fn receive_reason_phrase(&mut self, reason: &[u8]) {
         if self.parts.status == StatusCode::OK && reason == b"OK" {
             return; // As most are.
@@ -136,8 +109,7 @@ impl ResponseHeader {
         )
     }
 
-    /// The fields, to add received ones.
-    #[doc(hidden)]
+    /// Gives access to the fields, to append received ones as they are.
     pub fn raw_fields(&mut self) -> RawFields<'_> {
         RawFields {
             headers: &mut self.parts.headers,
@@ -163,32 +135,6 @@ impl ResponseHeader {
             name,
             value,
         )
-    }
-
-    /// Returns whether one of these names is among the fields.
-    #[doc(hidden)]
-    pub fn may_have(&self, any: Names) -> bool {
-        self.index.has_any(any)
-    }
-
-    /// Returns what is known of the fields without a look-up.
-    #[doc(hidden)]
-    pub fn index(&self) -> &Index {
-        &self.index
-    }
-
-    /// Removes every field of these names.
-    #[doc(hidden)]
-    #[inline]
-    pub fn remove_any(&mut self, names: Names) {
-        if self.may_have(names) {
-            fields::remove_any(
-                &mut self.parts.headers,
-                &mut self.index,
-                &mut self.cases,
-                names,
-            );
-        }
     }
 
     /// Removes every field of a name and returns the value of the first, `None` when there is none.
@@ -316,6 +262,45 @@ fn status_code(code: impl TryInto<StatusCode>) -> Result<StatusCode> {
 /// Returns whether a text has only what RFC 9112 section 4 allows in a reason phrase.
 fn is_reason_phrase(text: &str) -> bool {
     text.bytes().all(|b| b == b'\t' || !b.is_ascii_control())
+}
+
+impl MessageHead for ResponseHeader {
+    fn blank() -> Self {
+        Self::from_status(StatusCode::OK, Some(CaseMap::default()), Some(0))
+    }
+
+    fn forget(&mut self) {
+        crate::forget_fields(&mut self.parts.headers, &mut self.cases);
+        self.parts.extensions.clear();
+        self.index = Index::default();
+        self.reason_phrase = None;
+    }
+
+    #[inline]
+    fn index(&self) -> &Index {
+        &self.index
+    }
+
+    #[inline]
+    fn remove_any(&mut self, names: Names) {
+        if self.may_have(names) {
+            fields::remove_any(
+                &mut self.parts.headers,
+                &mut self.index,
+                &mut self.cases,
+                names,
+            );
+        }
+    }
+}
+
+impl ResponseHead for ResponseHeader {
+    fn start(&mut self, status: StatusCode, reason: &[u8], version: Version, fields: usize) {
+        self.parts.status = status;
+        self.parts.version = version;
+        self.receive_reason_phrase(reason);
+        crate::make_room(&mut self.parts.headers, Some(fields));
+    }
 }
 
 impl AsRef<Parts> for ResponseHeader {

@@ -46,7 +46,8 @@ use http::{Method, StatusCode, Version};
 use pingora_core::limits::LIMITS;
 use pingora_core::upstreams::peer::{H1UpgradePolicy, HttpUpstreamRequestPolicy};
 use pingora_error::Result;
-use pingora_http::{FieldRules, Names, RequestHeader, ResponseHeader};
+use pingora_http::internal::{FieldRules, MessageHead, Names};
+use pingora_http::{RequestHeader, ResponseHeader};
 
 pub(crate) use host::{origin_form, reconcile_host};
 pub(crate) use http2::{check_for_h2, from_h2, say_empty};

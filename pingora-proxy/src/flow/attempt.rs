@@ -9,6 +9,7 @@ use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::upstreams::peer::{H1UpgradePolicy, HttpPeer, Peer, ALPN};
 use pingora_error::ErrorType::{H2Downgrade, HTTPStatus, InternalError, InvalidH2};
 use pingora_error::{BError, Error, Result};
+use pingora_http::internal::{MessageHead, RequestHead};
 use pingora_http::RequestHeader;
 
 use http::header::{HeaderValue, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};

@@ -7,10 +7,11 @@
 
 use http::header;
 use http::{Method, Uri};
-use pingora_core::protocols::http::authority::is_valid_host;
 use pingora_error::Result;
 use pingora_http::authority::{is_http_family_scheme, raw_target_authority, RawTargetAuthority};
-use pingora_http::{Names, RequestHeader};
+use pingora_http::internal::is_valid_host;
+use pingora_http::internal::{MessageHead, Names};
+use pingora_http::RequestHeader;
 
 use super::refusal::refusal;
 

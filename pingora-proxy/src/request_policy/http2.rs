@@ -5,7 +5,8 @@ use http::uri::Authority;
 use http::{Method, Version};
 use pingora_error::Result;
 use pingora_http::authority::is_http_family_scheme;
-use pingora_http::{Names, RequestHeader};
+use pingora_http::internal::{MessageHead, Names};
+use pingora_http::RequestHeader;
 
 use super::refusal::refusal;
 

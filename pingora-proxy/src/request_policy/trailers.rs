@@ -1,7 +1,7 @@
 //! What a request may say behind its body on its way to the upstream.
 
 use http::header::{HeaderMap, HeaderName};
-use pingora_http::FieldRules;
+use pingora_http::internal::FieldRules;
 
 fn is_of_the_head(name: &HeaderName) -> bool {
     FieldRules::of(name).has_any(FieldRules::NOT_IN_REQUEST_TRAILERS)

@@ -9,7 +9,8 @@ use base64::prelude::{Engine as _, BASE64_STANDARD};
 use http::{header, HeaderValue, Method, StatusCode};
 use pingora_core::upstreams::peer::H1UpgradePolicy;
 use pingora_error::{Error, ErrorType, Result};
-use pingora_http::{FieldRules, RequestHeader, ResponseHeader};
+use pingora_http::internal::FieldRules;
+use pingora_http::{RequestHeader, ResponseHeader};
 use sha1::{Digest, Sha1};
 
 /// The protocol that an extended CONNECT asks for.

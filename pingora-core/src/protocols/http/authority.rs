@@ -5,14 +5,12 @@
 
 use http::{header, Method, Version};
 use pingora_error::{Error, ErrorType, Result};
-use pingora_http::host::split_port;
+use pingora_http::internal::{is_valid_host, split_port};
 use pingora_http::RequestHeader;
 
 pub use pingora_http::authority::{
     is_http_family_scheme, raw_target_authority, RawTargetAuthority,
 };
-#[doc(hidden)]
-pub use pingora_http::host::is_valid_host;
 
 /// Checks that a request names exactly one authority.
 ///

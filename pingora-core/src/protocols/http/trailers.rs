@@ -1,7 +1,7 @@
 //! What may stand behind a body, in either direction and version (RFC 9110 section 6.5.1).
 
 use http::header::{HeaderMap, HeaderName};
-use pingora_http::FieldRules;
+use pingora_http::internal::FieldRules;
 
 /// Returns whether a field of this name is sent behind a body.
 pub(crate) fn may_be_sent(name: &HeaderName) -> bool {

@@ -2,7 +2,8 @@
 
 use http::header::{HeaderMap, HeaderValue, CONNECTION, EXPECT};
 use http::{StatusCode, Version};
-use pingora_http::{Names, RequestHeader, ResponseHeader};
+use pingora_http::internal::{MessageHead, Names};
+use pingora_http::{RequestHeader, ResponseHeader};
 
 /// The end of a line.
 pub const CRLF: &[u8; 2] = b"\r\n";

@@ -7,7 +7,8 @@ use http::{HeaderMap, StatusCode};
 use log::warn;
 use pingora_error::ErrorType::{InternalError, WriteError, WriteTimedout};
 use pingora_error::{BError, Error, Result};
-use pingora_http::{Names, ResponseHeader};
+use pingora_http::internal::{MessageHead, Names};
+use pingora_http::ResponseHeader;
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::{HttpSession, Inner, Upgrade, Writing};

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use http::StatusCode;
 use pingora_error::ErrorType::{ConnectionClosed, InternalError, InvalidHTTPHeader, ReadTimedout};
 use pingora_error::{Error, Result, RetryType};
-use pingora_http::{Names, ResponseHeader};
+use pingora_http::internal::{MessageHead, Names};
+use pingora_http::ResponseHeader;
 
 use super::super::conn::{refused_head, Piece};
 use super::super::proto::framing::{self, Answered, Framing};

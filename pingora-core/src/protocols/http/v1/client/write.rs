@@ -6,7 +6,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, Method, Version};
 use pingora_error::ErrorType::{InternalError, WriteError};
 use pingora_error::{Error, Result, RetryType};
-use pingora_http::{Names, RequestHeader};
+use pingora_http::internal::{MessageHead, Names};
+use pingora_http::RequestHeader;
 
 use super::super::common::CRLF;
 use super::super::conn::WriteDeadline;

@@ -2,7 +2,8 @@
 
 use http::header::{HeaderMap, HeaderName, CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Method, StatusCode, Version};
-use pingora_http::{decimal, ConnectionOption, Index, Names, RequestHeader, ResponseHeader};
+use pingora_http::internal::{decimal, ConnectionOption, Index, MessageHead, Names};
+use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::Refusal;
 
@@ -29,7 +30,7 @@ impl Fields for RequestHeader {
     }
 
     fn index(&self) -> Option<&Index> {
-        Some(RequestHeader::index(self))
+        Some(MessageHead::index(self))
     }
 }
 
@@ -39,7 +40,7 @@ impl Fields for ResponseHeader {
     }
 
     fn index(&self) -> Option<&Index> {
-        Some(ResponseHeader::index(self))
+        Some(MessageHead::index(self))
     }
 }
 

@@ -11,8 +11,9 @@ use bytes::Bytes;
 use http::header::{HeaderMap, HeaderValue, CONTENT_LENGTH, HOST};
 use http::{Method, StatusCode, Version};
 use pingora_http::authority::{is_http_family_scheme, raw_target_authority, RawTargetAuthority};
-use pingora_http::host::is_valid_host;
-use pingora_http::{header_name_from_raw, Names, RequestHeader, ResponseHeader};
+use pingora_http::internal::is_valid_host;
+use pingora_http::internal::{header_name_from_raw, MessageHead, Names, RequestHead, ResponseHead};
+use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::grammar::{self, Leniency};
 use super::{empty_line, framing, Refusal};

@@ -8,7 +8,8 @@ use http::{HeaderMap, Method, StatusCode};
 use log::warn;
 use pingora_error::ErrorType::InternalError;
 use pingora_error::{Error, Result};
-use pingora_http::{Names, ResponseHeader};
+use pingora_http::internal::{MessageHead, Names};
+use pingora_http::ResponseHeader;
 
 use super::super::common::CRLF;
 use super::super::proto::framing::{self, Answered, Framing};

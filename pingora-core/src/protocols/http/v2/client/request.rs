@@ -5,7 +5,8 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Uri, Version};
 use pingora_error::ErrorType::InvalidHTTPHeader;
 use pingora_error::{Error, OrErr, Result};
-use pingora_http::{Names, RequestHeader};
+use pingora_http::internal::{MessageHead, Names};
+use pingora_http::RequestHeader;
 
 use super::super::padding;
 use crate::protocols::http::v1::proto::framing;

@@ -3,7 +3,8 @@
 use h2::Reason;
 use http::header::{HeaderMap, HOST, TE};
 use http::Method;
-use pingora_http::{Names, RequestHeader};
+use pingora_http::internal::{MessageHead, Names};
+use pingora_http::RequestHeader;
 
 use super::super::padding::is_padded;
 use crate::protocols::http::authority::validate_request_authority;

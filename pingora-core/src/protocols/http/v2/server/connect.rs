@@ -10,7 +10,8 @@ use http::{Method, Request};
 use log::debug;
 use pingora_error::ErrorType::{HandshakeError, InvalidHTTPHeader};
 use pingora_error::{Error, Result};
-use pingora_http::{Names, RequestHeader, ResponseHeader};
+use pingora_http::internal::{MessageHead, Names};
+use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::super::conn_state::ConnState;
 use super::super::guard::{self, Guard};

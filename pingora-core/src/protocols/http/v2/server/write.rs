@@ -9,7 +9,8 @@ use http::{HeaderMap, Response, StatusCode, Version};
 use log::warn;
 use pingora_error::ErrorType::{InternalError, WriteError, WriteTimedout};
 use pingora_error::{Error, Result};
-use pingora_http::{FieldRules, Names, ResponseHeader};
+use pingora_http::internal::{FieldRules, MessageHead, Names};
+use pingora_http::ResponseHeader;
 
 use super::super::conn_state::ConnState;
 use super::super::out::Sent;

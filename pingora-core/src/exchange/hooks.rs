@@ -70,6 +70,10 @@ pub trait ClientHooks {
     /// Shuts down an exchange that failed with `e`. A connection of HTTP/1.x is left as it is when it can carry another
     /// exchange, for which the rest of the response is read if that is little.
     fn abandon(&mut self, e: &Error) -> impl Future<Output = ()>;
+
+    /// Reads the rest of a response of HTTP/1.x that nobody takes, if it is little and there at once or nearly so: the
+    /// connection can carry another exchange then.
+    fn drain(&mut self) -> impl Future<Output = ()>;
 }
 
 /// A connector to upstreams, with the sessions that it makes for protocols of the user's own.

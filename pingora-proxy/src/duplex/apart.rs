@@ -48,7 +48,7 @@ impl<P: Pipeline, U: Upstream> Duplex<'_, P, U> {
     /// The place of a message of the upstream other than "to the client, now". Returns whether it goes there now.
     #[cold]
     pub(super) fn set_aside(&mut self, fate: Fate, task: &mut HttpTask) -> bool {
-        match fate {
+        match self.unless_last(fate) {
             Fate::Kept(rest) => {
                 self.keep(rest);
                 false
@@ -59,11 +59,22 @@ impl<P: Pipeline, U: Upstream> Duplex<'_, P, U> {
         }
     }
 
+    /// The fate of a message, after which the upstream is read no further if it is the last that anyone takes.
+    fn unless_last(&mut self, fate: Fate) -> Fate {
+        match fate {
+            Fate::Last(fate) => {
+                self.state.cut_short();
+                *fate
+            }
+            fate => fate,
+        }
+    }
+
     fn keep(&mut self, rest: Option<Duration>) {
         if self.state.follows() && self.pipeline.source().is_some() {
             self.state.feed();
         }
-        if !self.state.follows() {
+        if !self.state.follows() || rest.is_some() {
             let rest = rest.map(|rest| Box::pin(tokio::time::sleep(rest)));
             self.apart.get_or_insert_default().rest = rest;
         }
@@ -81,16 +92,17 @@ impl<P: Pipeline, U: Upstream> Duplex<'_, P, U> {
                 self.delay(next.0, next.1);
                 true
             }
-            Fate::Kept(_) => false,
+            Fate::Kept(_) | Fate::Last(_) => false,
         }
     }
 
     /// A message of the source: to the client.
     pub(super) async fn stored(&mut self, task: &mut HttpTask) -> Result<()> {
+        let fate = self.pipeline.stored(task).await?;
         if task.is_end() {
             self.state.served();
         }
-        let fate = self.pipeline.stored(task).await?;
+        let fate = self.unless_last(fate);
         if self.place(fate, task) {
             self.emit(task).await?;
         }
@@ -179,7 +191,7 @@ impl<P: Pipeline, U: Upstream> Duplex<'_, P, U> {
         let task = self.upstream.poll_task(cx);
         task.map(|task| match task {
             Ok(task) => Ok(Event::response(task)),
-            Err(e) => Err(self.upstream_failed(e)),
+            Err(e) => self.response_failed(e),
         })
     }
 

@@ -339,7 +339,7 @@ impl<'a, P: Pipeline, U: Upstream> Duplex<'a, P, U> {
     }
 
     /// The upstream failed, which means nothing to a client that has all of its response.
-    fn response_failed(&mut self, e: BError) -> Result<Event> {
+    pub(super) fn response_failed(&mut self, e: BError) -> Result<Event> {
         if !self.state.is_tunnel() && self.pipeline.downstream().has_whole_response() {
             debug!("after the end of the response: {e}");
             return Ok(Event::Over);
@@ -347,7 +347,7 @@ impl<'a, P: Pipeline, U: Upstream> Duplex<'a, P, U> {
         Err(self.upstream_failed(e))
     }
 
-    pub(super) fn upstream_failed(&mut self, e: BError) -> BError {
+    fn upstream_failed(&mut self, e: BError) -> BError {
         // The upstream closed because it would not read on: that is what went wrong first.
         self.write_error.take().unwrap_or(e).into_up()
     }

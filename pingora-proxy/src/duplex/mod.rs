@@ -25,6 +25,8 @@
 //! - **A fill that goes on when the client is gone**: [`Pipeline::goes_on_without_client`] says so, once, for the error that ended
 //!   the client's side. Nothing is read from or sent to it any longer, [`Pipeline::response`] still gets all that comes, and
 //!   the exchange returns [`Outcome::ClientGone`].
+//! - **A response that is not stored, whose client needs no more of it**: [`Fate::Last`] ends the exchange before the upstream's
+//!   end. The upstream is left in the middle of its response.
 //!
 //! An exchange that fails returns its error, and a fill is then not complete, whatever the client has been sent.
 
@@ -152,6 +154,8 @@ pub(crate) enum Fate {
     Then(Box<(Duration, HttpTask)>),
     /// It does not go to the client. The upstream is read on after a while, if one is given.
     Kept(Option<Duration>),
+    /// As the one inside, and nobody takes more of the response: the upstream is not read on.
+    Last(Box<Fate>),
 }
 
 /// Messages of a response that do not come from an upstream.

@@ -153,6 +153,13 @@ impl State {
         }
     }
 
+    /// Nobody takes more of the response.
+    pub(crate) fn cut_short(&mut self) {
+        if !self.is_tunnel() {
+            self.response = Response::Ended;
+        }
+    }
+
     /// Whether nothing more is awaited from the upstream: the response is complete, and in a tunnel the other
     /// direction too.
     pub(crate) fn is_answered(&self) -> bool {
@@ -265,6 +272,26 @@ mod tests {
         s.request_piece(false);
         s.response(Message::Head { end: true });
         assert_eq!(s.wants(), wants(false, false, false));
+    }
+
+    #[test]
+    fn a_response_that_nobody_takes_is_not_read_on() {
+        let mut s = State::new();
+        s.request_piece(false);
+        s.response(Message::Head { end: false });
+        let mut fed = s;
+        s.cut_short();
+        assert!(s.is_over());
+        assert_eq!(s.wants(), wants(false, false, false));
+        fed.feed();
+        fed.cut_short();
+        assert!(fed.is_answered() && !fed.is_over());
+        fed.served();
+        assert!(fed.is_over());
+        let mut tunnel = State::new();
+        tunnel.response(Message::Switching);
+        tunnel.cut_short();
+        assert!(tunnel.is_tunnel() && !tunnel.is_over());
     }
 
     #[test]

@@ -235,6 +235,35 @@ fn what_is_kept_from_a_client_is_not_missed() {
 }
 
 #[test]
+fn the_pause_after_what_is_kept_from_a_client_holds_up_the_upstream() {
+    let setup = Setup {
+        delays: true,
+        ..mode(Mode::Drop, false)
+    };
+    // The third message is followed by a pause, in which the client leaves.
+    let ops = [SendEnd, OriginTakes(1), Take(1), Answer(1), Answer(1)];
+    let ends = [Answer(1), AnswerFails, Leave];
+    let report = played(setup, &[&ops[..], &ends].concat());
+    assert_eq!(report.end, End::Failed(ErrorSource::Downstream));
+}
+
+#[test]
+fn what_nobody_takes_is_not_read_on() {
+    for kept in [Mode::Pass, Mode::Copy, Mode::Keep, Mode::Drop] {
+        let setup = Setup {
+            cuts: true,
+            ..mode(kept, false)
+        };
+        let ops = [SendEnd, OriginTakes(1), Show(9), Take(9), Answer(1)];
+        let rest = [Answer(2), Answer(3), Answer(4), AnswerFails];
+        let report = played(setup, &[&ops[..], &rest].concat());
+        assert_eq!(report.end, End::Complete, "{kept:?}");
+        let taken = if kept == Mode::Drop { 0 } else { 5 };
+        assert_eq!(report.response, taken, "{kept:?}");
+    }
+}
+
+#[test]
 fn an_answer_needs_no_request() {
     let setup = Setup {
         answers: true,

@@ -155,6 +155,9 @@ where
                 }
                 cache_write::abandon_try(&mut session.cache, e);
                 Box::pin(upstream.abandon(e)).await;
+            } else if is_client_served(session) {
+                // The rest of a response may cost less than a new connection.
+                Box::pin(upstream.drain()).await;
             }
             let (connector, idle) = (&self.connector, peer.idle_timeout());
             if let Some(upstream) = connector.keep_http_session(upstream, &*peer, idle) {
@@ -367,6 +370,12 @@ fn complete(session: &mut Session, request: &mut RequestHeader) -> Result<()> {
 
 fn downstream(e: BError) -> BError {
     e.into_down()
+}
+
+/// Returns whether the client got less than the upstream was asked for.
+fn is_client_served(session: &Session) -> bool {
+    let write = session.cache_write.as_ref();
+    write.is_some_and(|write| write.is_client_served())
 }
 
 /// Returns whether the stored response answers in place of the one that the try was to bring.

@@ -311,7 +311,7 @@ pub(crate) fn answer_client<SV: ProxyHttp>(
     let share = share(inner, session, ctx, header);
     let write = session.cache_write.get_or_insert_default();
     write.client = share;
-    write.sends_header_only()
+    write.is_client_served()
 }
 
 fn share<SV: ProxyHttp>(
@@ -323,7 +323,7 @@ fn share<SV: ProxyHttp>(
     match inner.cache_not_modified_filter(session, header, ctx) {
         Ok(true) => {
             to_304(header);
-            return Share::Header;
+            return Share::Nothing;
         }
         Ok(false) => {}
         Err(e) => say(inner, session, ctx, "cache_not_modified_filter", &e),
@@ -333,9 +333,9 @@ fn share<SV: ProxyHttp>(
         false => inner.range_header_filter(session, header, ctx),
     };
     match range {
-        _ if session.req_header().method == Method::HEAD => Share::Header,
+        _ if session.req_header().method == Method::HEAD => Share::Nothing,
         RangeType::None => Share::Whole,
-        RangeType::Invalid => Share::Header,
+        RangeType::Invalid => Share::Nothing,
         range => Share::Parts(RangeBodyFilter::new(range)),
     }
 }

@@ -47,10 +47,12 @@ where
             }
             HttpTask::Body(body, end) => {
                 let delay = inner.upstream_response_body_filter(session, body, *end, ctx)?;
-                if self.cached_rest(task).await? {
-                    return Ok(Fate::Kept(delay));
-                }
-                self.filter_for_client(task, delay)
+                let fate = if self.cached_rest(task).await? {
+                    Fate::Kept(delay)
+                } else {
+                    self.filter_for_client(task, delay)?
+                };
+                Ok(self.unless_served(fate))
             }
             HttpTask::Trailer(trailers) => {
                 if let Some(trailers) = trailers {
@@ -72,6 +74,18 @@ where
             }
             HttpTask::Failed(_) => Ok(Fate::Pass),
         }
+    }
+
+    /// The fate of a message, which is the last one when the client has all of its response and nothing is stored.
+    fn unless_served(&mut self, fate: Fate) -> Fate {
+        let session = &mut *self.session;
+        let write = session.cache_write.as_ref();
+        if write.is_some_and(|write| write.is_client_served())
+            && !cache_write::is_storing(&mut session.cache)
+        {
+            return Fate::Last(Box::new(fate));
+        }
+        fate
     }
 
     /// A piece of the body through the client's filter, which the upstream's holds back for a while.
@@ -145,20 +159,21 @@ where
             return Ok(Fate::Pass);
         }
         if header_only {
-            (body, delay) = (None, None);
+            body = None;
         } else if let Some(write) = &mut session.cache_write {
-            write.cut(&mut body);
+            write.cut(&mut body, end);
         }
         let (session, ctx) = (&mut *self.session, &mut *self.ctx);
         let second = inner.response_body_filter(session, &mut body, true, ctx)?;
         let delay = both(delay, second);
         if body.is_none() && delay.is_none() {
             *end = true;
-            return Ok(Fate::Pass);
+            return Ok(self.unless_served(Fate::Pass));
         }
         *end = false;
         let rest = HttpTask::Body(body, true);
-        Ok(Fate::Then(Box::new((delay.unwrap_or_default(), rest))))
+        let then = Fate::Then(Box::new((delay.unwrap_or_default(), rest)));
+        Ok(self.unless_served(then))
     }
 
     /// Stores a message after the header, which has passed the upstream's filters. Returns whether the client does not get it
@@ -197,11 +212,11 @@ where
         let Some(write) = &mut session.cache_write else {
             return Ok(false);
         };
-        if write.sends_header_only() {
+        if write.is_client_served() {
             return Ok(true);
         }
         match task {
-            HttpTask::Body(body, _) => write.cut(body),
+            HttpTask::Body(body, end) => write.cut(body, end),
             // They are those of the whole.
             HttpTask::Trailer(_) if write.sends_parts() => *task = HttpTask::Body(None, true),
             _ => {}
@@ -214,14 +229,23 @@ where
     /// # Errors
     /// Those of the filter.
     pub(super) async fn fed(&mut self, task: &mut HttpTask) -> Result<Fate> {
-        if let (HttpTask::Body(body, _), Some(write)) = (&mut *task, &mut self.session.cache_write)
-        {
-            write.cut(body);
+        match (&mut *task, &mut self.session.cache_write) {
+            (HttpTask::Body(body, end), Some(write)) => write.cut(body, end),
+            // They are those of the whole.
+            (HttpTask::Trailer(_), Some(write)) if write.sends_parts() => {
+                *task = HttpTask::Body(None, true);
+            }
+            _ => {}
         }
         if task.is_end() {
             self.finish_feed().await;
         }
-        self.filter_for_client(task, None)
+        if let HttpTask::Trailer(_) = task {
+            self.filter_trailers(task).await;
+            return Ok(Fate::Pass);
+        }
+        let fate = self.filter_for_client(task, None)?;
+        Ok(self.unless_served(fate))
     }
 
     /// Returns whether a response is stored on without its client, which is lost by `e`: where others may be reading it.

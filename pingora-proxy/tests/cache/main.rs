@@ -15,6 +15,7 @@ mod purges;
 mod revalidation;
 mod soak;
 mod stale;
+mod unread;
 
 use fixture::{key, mem_cache, meta, store, stored};
 

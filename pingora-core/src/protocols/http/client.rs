@@ -225,4 +225,10 @@ impl<S: Session> ClientHooks for HttpSession<S> {
         }
         self.shutdown().await;
     }
+
+    async fn drain(&mut self) {
+        if let HttpSession::H1(s) = self {
+            s.drain_response().await;
+        }
+    }
 }

@@ -24,6 +24,7 @@ pub(super) struct Filters {
     more: Half,
     emits_more: Half,
     pieces: usize,
+    responses: usize,
 }
 
 impl Filters {
@@ -36,6 +37,7 @@ impl Filters {
             more: None,
             emits_more: None,
             pieces: 0,
+            responses: 0,
         }
     }
 
@@ -70,6 +72,17 @@ impl Filters {
                 None => Fate::Pass,
             },
         }
+    }
+
+    /// Ends the response with a piece of the body.
+    fn cut(&mut self, task: &mut HttpTask) -> bool {
+        let HttpTask::Body(_, end) = task else {
+            return false;
+        };
+        *end = true;
+        self.more = None;
+        self.world.get().cut = true;
+        true
     }
 
     async fn wait(&self) {
@@ -138,10 +151,17 @@ impl Pipeline for Filters {
         if self.setup.halves {
             halve(task, &mut self.more);
         }
+        self.responses += 1;
+        let last = self.setup.cuts && self.responses == 3 && self.cut(task);
         if matches!(self.setup.mode, Mode::Copy | Mode::Keep) {
             self.keep(task);
         }
-        Ok(self.fate(task))
+        let fate = self.fate(task);
+        Ok(if last {
+            Fate::Last(Box::new(fate))
+        } else {
+            fate
+        })
     }
 
     fn has_more(&self) -> bool {

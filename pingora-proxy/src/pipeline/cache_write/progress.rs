@@ -25,9 +25,9 @@ pub(crate) struct CacheWrite {
 pub(super) enum Share {
     #[default]
     Whole,
-    /// The header only.
-    Header,
     Parts(RangeBodyFilter),
+    /// Nothing more: it has all of its response.
+    Nothing,
 }
 
 impl CacheWrite {
@@ -36,9 +36,9 @@ impl CacheWrite {
         self.answered_by_stored
     }
 
-    /// Returns whether the client gets no more of the response than its header, whatever of its body is stored.
-    pub(crate) fn sends_header_only(&self) -> bool {
-        matches!(self.client, Share::Header)
+    /// Returns whether the client has all of its response, whatever more of the body is stored.
+    pub(crate) fn is_client_served(&self) -> bool {
+        matches!(self.client, Share::Nothing)
     }
 
     /// Returns whether the client gets parts of the body.
@@ -56,12 +56,17 @@ impl CacheWrite {
         self.client_gone = true;
     }
 
-    /// Leaves of a piece of the body what the client gets.
-    pub(crate) fn cut(&mut self, body: &mut Option<Bytes>) {
+    /// Leaves of a piece of the body what the client gets, and sets `end` if that is the last of it.
+    pub(crate) fn cut(&mut self, body: &mut Option<Bytes>, end: &mut bool) {
         match &mut self.client {
             Share::Whole => {}
-            Share::Header => *body = None,
-            Share::Parts(filter) => filter.filter(body),
+            Share::Nothing => *body = None,
+            Share::Parts(filter) => {
+                filter.filter(body);
+                if filter.is_satisfied() {
+                    (self.client, *end) = (Share::Nothing, true);
+                }
+            }
         }
     }
 }

@@ -109,8 +109,8 @@ pub trait Service: Sync + Send {
         let _ = (fds, shutdown, listeners_per_fd);
     }
 
-    /// As [`Service::start_service`]; services that depend on this one may start right away.
-    #[doc(hidden)]
+    /// Runs the service as [`Service::start_service`] does, and says by `ready_notifier` when those that depend on it may
+    /// start: right away, unless overridden. A service that wraps another one hands the notifier on to it.
     async fn start_with_notifier(
         &mut self,
         fds: Option<ListenFds>,

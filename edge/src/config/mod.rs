@@ -1,0 +1,96 @@
+//! The file: what may stand in it, its reader, its schema.
+//!
+//! [`load`] reads a file and all that it includes, and returns either a [`Config`] or everything that is wrong, each with
+//! its place. Each section of the file is declared once, in [`model`]; the decoder, the schema, the print of the whole
+//! effective configuration and the list of keys come from there.
+
+mod files;
+pub mod model;
+pub mod node;
+mod place;
+pub mod section;
+pub mod values;
+
+use std::path::{Path, PathBuf};
+
+pub use files::{Disk, World};
+pub use place::{ConfigErrors, Errors, Place, Problem, Sources};
+pub use section::{At, Key, Named};
+
+use crate::data::Data;
+use section::{Schemas, Value};
+
+/// A file that was read and is right in itself. `Plan::compile` tells whether it also makes sense.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What stands in it.
+    pub model: model::Root,
+    /// The files that it came from.
+    pub sources: Sources,
+    /// What would change it.
+    pub watched: Watched,
+}
+
+/// The files whose change would change the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Watched {
+    /// Files that were read: the configuration, what it includes, and values.
+    pub files: Vec<PathBuf>,
+    /// Patterns of `include`, which a new file may match.
+    pub globs: Vec<String>,
+}
+
+/// Reads a configuration.
+///
+/// # Errors
+///
+/// Everything that is wrong with it, in the order of the files, and [the files](ConfigErrors::watched) to watch for a change.
+pub fn load(path: &Path, world: &dyn World) -> Result<Config, ConfigErrors> {
+    let mut errors = Errors::default();
+    let loaded = files::load(path, world, &mut errors)?;
+    let model = loaded
+        .root
+        .and_then(|root| model::Root::decode(&root, &mut errors));
+    let sources = loaded.sources;
+    let mut watched = Watched {
+        files: sources.paths().map(Path::to_owned).collect(),
+        globs: loaded.globs,
+    };
+    watched.files.extend(loaded.values);
+    match model.filter(|_| errors.is_empty()) {
+        Some(model) => Ok(Config {
+            model,
+            sources,
+            watched,
+        }),
+        None => Err(errors.finish(&sources, watched)),
+    }
+}
+
+impl Config {
+    /// Prints the whole effective configuration, includes and defaults in it, as a file that reads the same. Values from
+    /// the environment and from files stand in it in the clear.
+    pub fn adapt(&self) -> String {
+        escaped(self.model.print()).to_yaml()
+    }
+}
+
+/// Keeps what looks like a reference to a value from being read as one.
+fn escaped(data: Data) -> Data {
+    match data {
+        Data::Text(text) => Data::Text(text.replace("${", "$${")),
+        Data::List(items) => Data::List(items.into_iter().map(escaped).collect()),
+        Data::Map(pairs) => Data::map(pairs.into_iter().map(|(key, value)| (key, escaped(value)))),
+        other => other,
+    }
+}
+
+/// Returns the JSON schema of the file.
+pub fn schema() -> Data {
+    Schemas::document::<model::Root>().0
+}
+
+/// Returns every key of every section, in the order of their declaration.
+pub fn keys() -> Vec<Key> {
+    Schemas::document::<model::Root>().1
+}

@@ -1,0 +1,173 @@
+//! The keys of the file.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::{HeaderName, Method};
+
+use super::section::{choice, section, At, Named};
+use super::values::{
+    Address, HostPattern, Network, PathPattern, PathPrefix, Status, Template, TextPattern,
+};
+
+section! {
+    /// The whole file. `include`, a list of files such as `conf.d/*.yaml`, adds what stands in those; lists are joined.
+    pub struct Root("the configuration") {
+        /// The addresses that clients connect to.
+        listen: Vec<Listen>,
+        /// The sites, each with its hosts and routes.
+        sites: Vec<Site> = Vec::new(),
+    }
+}
+
+section! {
+    /// An address that clients connect to.
+    pub struct Listen("a listener", short: address) {
+        /// The address, such as `0.0.0.0:80`.
+        address: At<Address>,
+        /// Whether clients speak TLS here. If unset, they do on port 443 when a site has certificates.
+        tls: Option<bool> = None,
+    }
+}
+
+section! {
+    /// What is done with requests for some hosts.
+    pub struct Site("a site") {
+        /// The hosts: names, `*.NAME` for all names below one, or `*` for every other host.
+        hosts: Vec<At<HostPattern>> = Vec::new(),
+        /// The certificate that clients are shown.
+        tls: Option<Certificate> = None,
+        /// The routes. The one whose path and conditions fit best takes a request.
+        routes: Vec<Route>,
+    }
+}
+
+section! {
+    /// A certificate and its key, in PEM files.
+    pub struct Certificate("a certificate") {
+        /// The file of the certificate, followed by those that vouch for it.
+        cert: PathBuf,
+        /// The file of the private key.
+        key: PathBuf,
+    }
+}
+
+section! {
+    /// What is done with requests that fit all of its conditions: one of `proxy`, `redirect` and `respond`.
+    pub struct Route("a route") {
+        /// The paths: `/x` alone, `/x/*` with all below it, `*` for a part of a segment, `**` for anything, `~REGEX`. If
+        /// unset, every path.
+        path: Vec<At<PathPattern>> = Vec::new(),
+        /// The methods. If unset, every method.
+        method: Vec<Method> = Vec::new(),
+        /// Headers that the request must have, with patterns of their values.
+        header: Named<HeaderName, TextPattern> = Named::default(),
+        /// Parameters that the query must have, with patterns of their values.
+        query: Named<String, TextPattern> = Named::default(),
+        /// Cookies that the request must have, with patterns of their values.
+        cookie: Named<String, TextPattern> = Named::default(),
+        /// Addresses or networks of which the client must be one.
+        client: Vec<Network> = Vec::new(),
+        /// The share of requests that this route takes among routes with the same path and conditions: its weight by the
+        /// sum of theirs.
+        weight: Option<At<u32>> = None,
+        /// The prefix that is taken off the path before it goes upstream.
+        strip_prefix: Option<At<PathPrefix>> = None,
+        /// The servers that the request goes to.
+        proxy: Option<Proxy> = None,
+        /// The place that the client is sent to instead.
+        redirect: Option<Redirect> = None,
+        /// The answer that is given here.
+        respond: Option<Respond> = None,
+    }
+}
+
+section! {
+    /// Servers that requests go to, and the way to them.
+    pub struct Proxy("a proxy action", short: to) {
+        /// The servers.
+        to: Vec<Endpoint>,
+        /// The way in which a server is chosen for each request.
+        balance: Balance = Balance::RoundRobin,
+        /// The time limits of a request.
+        timeouts: Option<Timeouts> = None,
+        /// TLS to the servers. If unset, they are spoken to in the clear.
+        tls: Option<UpstreamTls> = None,
+    }
+}
+
+section! {
+    /// A server that requests go to.
+    pub struct Endpoint("a server", short: address) {
+        /// Its address: `IP:PORT`, `NAME:PORT` or `unix:/PATH`.
+        address: At<Address>,
+        /// Its share of requests, beside the weights of the others. None are sent to one of weight 0.
+        weight: u32 = 1,
+    }
+}
+
+choice! {
+    /// The ways in which a server is chosen.
+    pub enum Balance("a way to balance") {
+        /// One after another.
+        RoundRobin = "round_robin",
+        /// Any of them.
+        Random = "random",
+        /// The one of two random servers that has fewer requests.
+        LeastRequests = "least_requests",
+    }
+}
+
+section! {
+    /// Time limits of a request to a server.
+    pub struct Timeouts("time limits") {
+        /// For the connection, the handshake of TLS included.
+        connect: Duration = Duration::from_secs(5),
+        /// For the head of the response, from the last byte of the request on.
+        response: Duration = Duration::from_secs(60),
+        /// Between two reads.
+        read: Duration = Duration::from_secs(60),
+        /// Between two writes.
+        write: Duration = Duration::from_secs(60),
+        /// For a connection that is kept and has no request.
+        idle: Duration = Duration::from_secs(60),
+    }
+}
+
+section! {
+    /// TLS to servers.
+    pub struct UpstreamTls("TLS to servers", short: enabled) {
+        /// Whether it is spoken.
+        enabled: bool = true,
+        /// The name that the certificate must have, and that is sent as SNI. If unset, that of the address.
+        name: Option<String> = None,
+        /// The file of the certificates (PEM) to trust. If unset, those of the system.
+        ca: Option<PathBuf> = None,
+        /// The certificate that is shown to servers.
+        client: Option<Certificate> = None,
+        /// Whether certificates that are not to be trusted are taken.
+        insecure: bool = false,
+    }
+}
+
+section! {
+    /// A redirect.
+    pub struct Redirect("a redirect", short: to) {
+        /// The address, such as `https://{host}{uri}`.
+        to: At<Template>,
+        /// The status: 301, 302, 303, 307 or 308. If unset, 307.
+        status: Option<At<Status>> = None,
+    }
+}
+
+section! {
+    /// An answer that is given here.
+    pub struct Respond("an answer", short: status) {
+        /// The status.
+        status: Status = Status(http::StatusCode::OK),
+        /// The body.
+        body: Option<At<Template>> = None,
+        /// The type of the body.
+        content_type: String = "text/plain; charset=utf-8".to_owned(),
+    }
+}

@@ -1,0 +1,196 @@
+//! Places in files, and the errors that name them.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::Watched;
+
+/// A character of a file that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    pub(crate) file: u32,
+    /// The line, from 1.
+    pub line: u32,
+    /// The column in characters, from 1.
+    pub column: u32,
+}
+
+/// The files that a configuration was read from, in the order of their reading.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    files: Vec<(PathBuf, String)>,
+}
+
+impl Sources {
+    pub(crate) fn add(&mut self, path: PathBuf, text: String) -> u32 {
+        self.files.push((path, text));
+        // At most `files::MAX_FILES` of them.
+        (self.files.len() - 1) as u32
+    }
+
+    /// Returns the paths of the files.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(|(path, _)| path.as_path())
+    }
+
+    pub(crate) fn text(&self, file: u32) -> &str {
+        self.files.get(file as usize).map_or("", |(_, text)| text)
+    }
+
+    /// Returns `file:line:column`.
+    pub fn name(&self, place: Place) -> String {
+        let file = self.files.get(place.file as usize);
+        let file = file.map_or("?".into(), |(path, _)| path.display().to_string());
+        format!("{file}:{}:{}", place.line, place.column)
+    }
+}
+
+/// Errors on their way: what has been found so far, in any order.
+#[derive(Debug, Default)]
+pub struct Errors {
+    found: Vec<(Place, String)>,
+}
+
+/// So many errors are shown; of the others, the number is.
+const SHOWN: usize = 100;
+
+impl Errors {
+    /// Adds an error.
+    pub fn at(&mut self, place: Place, message: impl Into<String>) {
+        self.found.push((place, message.into()));
+    }
+
+    /// Tells whether nothing was found.
+    pub fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+
+    /// Tells whether one more would not be shown, so that nobody needs to make it helpful.
+    pub(crate) fn is_full(&self) -> bool {
+        self.found.len() >= SHOWN
+    }
+
+    /// Puts them in the order of the files, each with the line that it is about.
+    pub(crate) fn finish(mut self, sources: &Sources, watched: Watched) -> ConfigErrors {
+        self.found.sort();
+        self.found.dedup();
+        let more = self.found.len().saturating_sub(SHOWN);
+        self.found.truncate(SHOWN);
+        let problem = |(place, message): (Place, String)| {
+            let line = sources
+                .text(place.file)
+                .lines()
+                .nth(place.line as usize - 1);
+            Problem {
+                at: sources.name(place),
+                column: place.column,
+                line: line.unwrap_or("").to_owned(),
+                message,
+            }
+        };
+        ConfigErrors {
+            problems: self.found.into_iter().map(problem).collect(),
+            more,
+            watched,
+        }
+    }
+}
+
+/// Everything that is wrong with a configuration, in the order of its files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigErrors {
+    /// The errors, the first of them when there are very many.
+    pub problems: Vec<Problem>,
+    /// The number of further errors.
+    pub more: usize,
+    /// The files whose change may mend it.
+    pub watched: Watched,
+}
+
+/// One error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The place, as `file:line:column`.
+    pub at: String,
+    /// The column in characters, from 1.
+    pub column: u32,
+    /// The line of the file.
+    pub line: String,
+    /// The error in words.
+    pub message: String,
+}
+
+impl ConfigErrors {
+    /// Makes an error about a file that cannot be read at all.
+    pub(crate) fn unreadable(path: &Path, why: impl fmt::Display) -> Self {
+        let problem = Problem {
+            at: path.display().to_string(),
+            column: 0,
+            line: String::new(),
+            message: format!("cannot read the file: {why}"),
+        };
+        Self {
+            problems: vec![problem],
+            more: 0,
+            watched: Watched {
+                files: vec![path.to_owned()],
+                globs: Vec::new(),
+            },
+        }
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for problem in &self.problems {
+            writeln!(f, "{problem}")?;
+        }
+        if self.more > 0 {
+            writeln!(f, "and {} more errors", self.more)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+/// So much of a line is shown, around the place.
+const LINE_SHOWN: usize = 120;
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.at, self.message)?;
+        if self.column == 0 {
+            return Ok(());
+        }
+        let caret = self.column as usize - 1;
+        let first = (caret + 1).saturating_sub(LINE_SHOWN);
+        // A tab is as wide as the space below it, so that the caret stands where it should.
+        let shown = self.line.chars().skip(first).take(LINE_SHOWN);
+        let shown: String = shown
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
+        write!(
+            f,
+            "\n    {}\n    {:>2$}",
+            shown.trim_end(),
+            '^',
+            caret - first + 1
+        )
+    }
+}
+
+/// Shows a text of a file or a request in a message: short, in one line, in backquotes.
+pub(crate) fn shown(text: &str) -> String {
+    const MOST: usize = 60;
+    let mut out: String = text
+        .chars()
+        .take(MOST)
+        .flat_map(char::escape_debug)
+        .collect();
+    out = out.replace("\\\"", "\"").replace("\\'", "'");
+    if text.chars().nth(MOST).is_some() {
+        out.push('…');
+    }
+    format!("`{out}`")
+}

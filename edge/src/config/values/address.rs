@@ -1,0 +1,154 @@
+//! Addresses to listen on and to connect to, and networks of clients.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+use crate::config::section::Scalar;
+
+/// An address of a server: an IP address and a port, a name and a port, or a Unix socket.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Address {
+    /// An IP address and a port.
+    Ip(SocketAddr),
+    /// A name to look up, and a port.
+    Name(String, u16),
+    /// The path of a Unix socket.
+    Unix(PathBuf),
+}
+
+impl Address {
+    /// Returns the port, which a Unix socket has not.
+    pub fn port(&self) -> Option<u16> {
+        match self {
+            Self::Ip(address) => Some(address.port()),
+            Self::Name(_, port) => Some(*port),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(f),
+            Self::Name(name, port) => write!(f, "{name}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl Scalar for Address {
+    const WHAT: &'static str = "an address";
+    const ALLOWED: &'static str = "`IP:PORT`, `NAME:PORT` or `unix:/PATH`, such as `10.0.0.1:9000`";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            if !path.starts_with('/') || path.contains('\0') {
+                return Err("the path of a Unix socket begins with `/`".into());
+            }
+            return Ok(Self::Unix(path.into()));
+        }
+        if text.contains("://") {
+            return Err("it has no scheme: TLS is set by `tls`".into());
+        }
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return match address.port() {
+                0 => Err("the port is 0".into()),
+                _ => Ok(Self::Ip(address)),
+            };
+        }
+        let Some((name, port)) = text.rsplit_once(':') else {
+            return Err("it has no port".into());
+        };
+        let port = port.parse::<u16>().ok().filter(|port| *port > 0);
+        let port = port.ok_or("the port is none of 1 to 65535")?;
+        if name.is_empty() {
+            return Err("it has no host; `0.0.0.0` listens on every address".into());
+        }
+        if !is_name(name) {
+            return Err("the name is no name of a host".into());
+        }
+        Ok(Self::Name(name.to_ascii_lowercase(), port))
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// Tells whether it is a name of labels of letters, digits, `-` and `_`, and not a misspelt IPv4 address.
+pub(super) fn is_name(name: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let digits = |label: &str| label.bytes().all(|b| b.is_ascii_digit());
+    name.len() <= 253 && name.split('.').all(label) && !name.rsplit('.').next().is_some_and(digits)
+}
+
+/// The addresses that share their first bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Network {
+    base: IpAddr,
+    bits: u8,
+}
+
+impl Network {
+    /// Tells whether an address belongs to it. An IPv4 address within IPv6 counts as what it is.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        masked(address.to_canonical(), self.bits) == Some(self.base)
+    }
+}
+
+/// Clears all but the first `bits`; `None` when the address has not so many.
+fn masked(address: IpAddr, bits: u8) -> Option<IpAddr> {
+    match address {
+        IpAddr::V4(v4) => {
+            let mask = u32::MAX
+                .checked_shl(32u32.checked_sub(bits.into())?)
+                .unwrap_or(0);
+            Some(Ipv4Addr::from(u32::from(v4) & mask).into())
+        }
+        IpAddr::V6(v6) => {
+            let mask = u128::MAX
+                .checked_shl(128u32.checked_sub(bits.into())?)
+                .unwrap_or(0);
+            Some(Ipv6Addr::from(u128::from(v6) & mask).into())
+        }
+    }
+}
+
+impl Scalar for Network {
+    const WHAT: &'static str = "an address or network";
+    const ALLOWED: &'static str =
+        "an IP address or a network, such as `10.0.0.0/8`, `2001:db8::/32` or `192.0.2.7`";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let (address, bits) = match text.split_once('/') {
+            Some((address, bits)) => (address, Some(bits)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| String::new())?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let bits = match bits {
+            Some(bits) => bits.parse::<u8>().map_err(|_| String::new())?,
+            None => most,
+        };
+        match masked(address, bits) {
+            None => Err(format!("it has at most {most} bits")),
+            Some(base) if base != address => Err(format!(
+                "bits after the first {bits} are set; `{base}/{bits}`?"
+            )),
+            Some(base) => Ok(Self { base, bits }),
+        }
+    }
+
+    fn show(&self) -> String {
+        format!("{}/{}", self.base, self.bits)
+    }
+}

@@ -1,0 +1,17 @@
+//! The types of single values, each with an error that says what is allowed.
+
+mod address;
+mod host;
+mod http;
+mod path;
+mod template;
+mod text;
+mod time;
+
+pub use address::{Address, Network};
+pub use host::HostPattern;
+pub use http::Status;
+pub use path::{PathPattern, PathPrefix, Regex};
+pub use template::{Part, Template, Variable};
+pub(crate) use text::glob_matches;
+pub use text::TextPattern;

@@ -1,0 +1,160 @@
+//! Texts with variables in them.
+
+use http::HeaderName;
+
+use crate::config::section::{closest, list, Scalar};
+
+/// A text with variables, such as `https://{host}{uri}`. `{{` stands for a brace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template {
+    parts: Vec<Part>,
+}
+
+/// A part of a template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// This text.
+    Text(String),
+    /// The value of a variable.
+    Variable(Variable),
+}
+
+/// A variable: a fact of the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Variable {
+    /// The address of the client.
+    ClientIp,
+    /// The host that the request is for, without its port.
+    Host,
+    /// The method.
+    Method,
+    /// The path in its normal form.
+    Path,
+    /// The query, without `?`.
+    Query,
+    /// Path and query.
+    Uri,
+    /// `http` or `https`.
+    Scheme,
+    /// The id of the request.
+    RequestId,
+    /// A header of the request.
+    Header(HeaderName),
+    /// A cookie of the request.
+    Cookie(String),
+    /// A parameter of the query.
+    Param(String),
+}
+
+const NAMES: [(&str, Variable); 8] = [
+    ("client_ip", Variable::ClientIp),
+    ("host", Variable::Host),
+    ("method", Variable::Method),
+    ("path", Variable::Path),
+    ("query", Variable::Query),
+    ("uri", Variable::Uri),
+    ("scheme", Variable::Scheme),
+    ("request_id", Variable::RequestId),
+];
+
+impl Variable {
+    fn parse(name: &str) -> Result<Self, String> {
+        if let Some((_, variable)) = NAMES.iter().find(|(known, _)| *known == name) {
+            return Ok(variable.clone());
+        }
+        match name.split_once('.') {
+            Some(("header", header)) => match HeaderName::from_bytes(header.as_bytes()) {
+                Ok(header) => return Ok(Self::Header(header)),
+                Err(_) => return Err(format!("`{header}` is no name of a header")),
+            },
+            Some(("cookie", cookie)) if !cookie.is_empty() => {
+                return Ok(Self::Cookie(cookie.to_owned()))
+            }
+            Some(("query", param)) if !param.is_empty() => {
+                return Ok(Self::Param(param.to_owned()))
+            }
+            _ => {}
+        }
+        let mut names: Vec<_> = NAMES.iter().map(|(name, _)| *name).collect();
+        if let Some(meant) = closest(name, &names) {
+            return Err(format!(
+                "there is no variable {{{name}}}; did you mean {{{meant}}}?"
+            ));
+        }
+        names.extend(["header.NAME", "cookie.NAME", "query.NAME"]);
+        Err(format!(
+            "there is no variable {{{name}}}; there are {}",
+            list(&names)
+        ))
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Header(name) => format!("header.{name}"),
+            Self::Cookie(name) => format!("cookie.{name}"),
+            Self::Param(name) => format!("query.{name}"),
+            plain => {
+                let found = NAMES.iter().find(|(_, variable)| variable == plain);
+                found.map_or("", |(name, _)| name).to_owned()
+            }
+        }
+    }
+}
+
+impl Template {
+    /// Returns the parts, in order.
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// Returns the variables.
+    pub fn variables(&self) -> impl Iterator<Item = &Variable> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Variable(variable) => Some(variable),
+            Part::Text(_) => None,
+        })
+    }
+}
+
+impl Scalar for Template {
+    const WHAT: &'static str = "a text with variables";
+    const ALLOWED: &'static str = "a text such as `https://{host}{uri}`; `{{` is a brace";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let (mut parts, mut literal, mut rest) = (Vec::new(), String::new(), text);
+        while let Some(at) = rest.find('{') {
+            literal.push_str(&rest[..at]);
+            rest = &rest[at + 1..];
+            if let Some(after) = rest.strip_prefix('{') {
+                literal.push('{');
+                rest = after;
+                continue;
+            }
+            let (name, after) = rest.split_once('}').ok_or("a `{` is not closed by `}`")?;
+            if !literal.is_empty() {
+                parts.push(Part::Text(std::mem::take(&mut literal)));
+            }
+            parts.push(Part::Variable(Variable::parse(name)?));
+            rest = after;
+        }
+        literal.push_str(rest);
+        if !literal.is_empty() {
+            parts.push(Part::Text(literal));
+        }
+        if text
+            .chars()
+            .any(|c| c.is_control() && c != '\n' && c != '\t')
+        {
+            return Err("it holds a control character".into());
+        }
+        Ok(Self { parts })
+    }
+
+    fn show(&self) -> String {
+        let part = |part: &Part| match part {
+            Part::Text(text) => text.replace('{', "{{"),
+            Part::Variable(variable) => format!("{{{}}}", variable.show()),
+        };
+        self.parts.iter().map(part).collect()
+    }
+}

@@ -1,0 +1,403 @@
+//! From what stands in the file to what it means.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::StatusCode;
+
+use super::condition::Condition;
+use super::search::Searches;
+use super::tree::{Kind, Tree};
+use super::{
+    host, Action, Certificate, Cluster, Endpoint, Entry, Listener, Plan, Route, Rule, Site,
+};
+use crate::config::model;
+use crate::config::section::Value;
+use crate::config::values::{Address, HostPattern, PathPattern, Status};
+use crate::config::{At, Config, ConfigErrors, Errors, Place, Sources};
+
+impl Plan {
+    /// Compiles a configuration.
+    ///
+    /// # Errors
+    ///
+    /// Everything in it that contradicts itself, in the order of the files.
+    pub fn compile(config: &Config) -> Result<Self, ConfigErrors> {
+        let mut compiler = Compiler {
+            sources: &config.sources,
+            errors: Errors::default(),
+            clusters: Vec::new(),
+            cluster_keys: HashMap::new(),
+            searches: Searches::default(),
+        };
+        let plan = compiler.plan(&config.model);
+        if !compiler.errors.is_empty() {
+            return Err(compiler
+                .errors
+                .finish(&config.sources, config.watched.clone()));
+        }
+        Ok(plan)
+    }
+}
+
+struct Compiler<'a> {
+    sources: &'a Sources,
+    errors: Errors,
+    clusters: Vec<Cluster>,
+    cluster_keys: HashMap<String, usize>,
+    searches: Searches,
+}
+
+impl Compiler<'_> {
+    fn plan(&mut self, root: &model::Root) -> Plan {
+        static ID: AtomicU64 = AtomicU64::new(1);
+        let sites: Vec<_> = root.sites.iter().map(|site| self.site(site)).collect();
+        let hosts = self.hosts(root);
+        let listeners = self.listeners(root);
+        Plan {
+            id: ID.fetch_add(1, Ordering::Relaxed),
+            listeners,
+            sites,
+            clusters: std::mem::take(&mut self.clusters),
+            hosts,
+            searches: self.searches.count,
+        }
+    }
+
+    fn listeners(&mut self, root: &model::Root) -> Vec<Listener> {
+        let certificates = root.sites.iter().any(|site| site.tls.is_some());
+        let mut seen: HashMap<&Address, Place> = HashMap::new();
+        for listen in &root.listen {
+            let At { place, value } = &listen.address;
+            if let Some(first) = seen.insert(value, *place) {
+                let first = self.sources.name(first);
+                self.errors.at(
+                    *place,
+                    format!("`{value}` is listened on already, by {first}"),
+                );
+            }
+            if matches!(value, Address::Name(..)) {
+                self.errors.at(
+                    *place,
+                    format!("`{value}` is a name; a listener has an IP address"),
+                );
+            }
+            if listen.tls == Some(true) && !certificates {
+                self.errors.at(
+                    listen.place,
+                    "clients cannot speak TLS here: no site has a certificate (`tls`)",
+                );
+            }
+        }
+        if root.listen.is_empty() {
+            self.errors.at(root.place, "`listen` names no address");
+        }
+        let listener = |listen: &model::Listen| {
+            let address = listen.address.value.clone();
+            let tls = listen
+                .tls
+                .unwrap_or(certificates && address.port() == Some(443));
+            Listener { address, tls }
+        };
+        root.listen.iter().map(listener).collect()
+    }
+
+    fn hosts(&mut self, root: &model::Root) -> host::Hosts {
+        let mut hosts = host::Hosts::default();
+        for (index, site) in root.sites.iter().enumerate() {
+            let any = At {
+                place: site.place,
+                value: HostPattern::Any,
+            };
+            let own = if site.hosts.is_empty() {
+                std::slice::from_ref(&any)
+            } else {
+                &site.hosts
+            };
+            for At { place, value } in own {
+                if let Some(other) = hosts.insert(value, index) {
+                    let other = self.sources.name(root.sites[other].place);
+                    self.errors.at(
+                        *place,
+                        format!("the host `{value}` belongs to the site at {other} already"),
+                    );
+                }
+            }
+        }
+        hosts
+    }
+
+    fn site(&mut self, site: &model::Site) -> Site {
+        let hosts: Vec<_> = match &site.hosts[..] {
+            [] => vec![HostPattern::Any],
+            hosts => hosts.iter().map(|host| host.value.clone()).collect(),
+        };
+        let mut made = Site {
+            name: hosts[0].to_string(),
+            hosts,
+            certificate: site.tls.as_ref().map(certificate),
+            routes: Vec::new(),
+            rules: Vec::new(),
+            entries: Vec::new(),
+            tree: Tree::new(),
+        };
+        let numbered = site.routes.iter().enumerate();
+        made.routes = numbered
+            .map(|(index, route)| self.route(index, route))
+            .collect();
+        self.rules(site, &mut made);
+        made
+    }
+
+    /// Groups the routes of a site into rules, and puts the paths of those in order.
+    fn rules(&mut self, site: &model::Site, made: &mut Site) {
+        let mut known: HashMap<String, usize> = HashMap::new();
+        let mut first_routes: Vec<&model::Route> = Vec::new();
+        for (index, route) in site.routes.iter().enumerate() {
+            let weight = route
+                .weight
+                .as_ref()
+                .map_or(1, |weight| u64::from(weight.value));
+            match known.get(&fits(route)) {
+                None => {
+                    known.insert(fits(route), made.rules.len());
+                    made.rules.push(Rule {
+                        conditions: Condition::all(route, &mut self.searches),
+                        routes: vec![(weight, index)],
+                    });
+                    first_routes.push(route);
+                }
+                Some(rule) => {
+                    let first = first_routes[*rule];
+                    if first.weight.is_none() || route.weight.is_none() {
+                        let first = self.sources.name(first.place);
+                        let message = format!(
+                            "the route at {first} takes the same requests; give each a `weight`"
+                        );
+                        self.errors.at(route.place, message);
+                    }
+                    let routes = &mut made.rules[*rule].routes;
+                    let sum = routes.last().map_or(0, |(sum, _)| *sum);
+                    routes.push((sum + weight, index));
+                }
+            }
+        }
+        for (rule, route) in made.rules.iter().zip(&first_routes) {
+            if rule.routes.last().is_some_and(|(sum, _)| *sum == 0) {
+                self.errors
+                    .at(route.place, "no request would be taken: all weights are 0");
+            }
+        }
+        self.entries(&first_routes, made);
+    }
+
+    fn entries(&mut self, rules: &[&model::Route], made: &mut Site) {
+        let every = PathPattern::Prefix(String::new());
+        let mut entries = Vec::new();
+        for (rule, route) in rules.iter().enumerate() {
+            let conditions = made.rules[rule].conditions.len();
+            let paths: Vec<_> = match &route.path[..] {
+                [] => vec![&every],
+                paths => paths.iter().map(|path| &path.value).collect(),
+            };
+            entries.extend(
+                paths
+                    .into_iter()
+                    .map(|path| (rank(path, conditions), rule, path)),
+            );
+        }
+        entries.sort_by_key(|(rank, rule, _)| (*rank, *rule));
+        for (index, (_, rule, path)) in entries.into_iter().enumerate() {
+            let (kind, search) = match path {
+                PathPattern::Exact(_) => (Kind::Exact, None),
+                PathPattern::Prefix(_) => (Kind::Prefix, None),
+                PathPattern::Glob(_, regex) | PathPattern::Regex(regex) => {
+                    (Kind::Pattern, Some(self.searches.add(regex)))
+                }
+            };
+            // A file is too small for more.
+            made.tree.insert(path.literal(), kind, index as u32);
+            made.entries.push(Entry {
+                rule,
+                search,
+                shown: path.to_string(),
+            });
+        }
+    }
+
+    fn route(&mut self, index: usize, route: &model::Route) -> Route {
+        let paths: Vec<_> = route
+            .path
+            .iter()
+            .map(|path| path.value.to_string())
+            .collect();
+        let action = self.action(route);
+        if let (Some(strip), false) = (
+            &route.strip_prefix,
+            matches!(action, Some(Action::Proxy(_))),
+        ) {
+            self.errors.at(
+                strip.place,
+                "`strip_prefix` is for what goes upstream, and this route has no `proxy`",
+            );
+        }
+        if let Some(strip) = &route.strip_prefix {
+            for path in &route.path {
+                if !below(&path.value, strip.value.as_str()) {
+                    let (path_shown, prefix) = (path.value.to_string(), strip.value.as_str());
+                    let message =
+                        format!("paths that fit `{path_shown}` need not begin with `{prefix}`");
+                    self.errors.at(strip.place, message);
+                }
+            }
+        }
+        Route {
+            name: format!(
+                "{} {}",
+                index + 1,
+                if paths.is_empty() {
+                    "/*".into()
+                } else {
+                    paths.join(" ")
+                }
+            ),
+            place: self.sources.name(route.place),
+            strip_prefix: route
+                .strip_prefix
+                .as_ref()
+                .map(|prefix| prefix.value.as_str().to_owned()),
+            // Nobody sees it: there is an error.
+            action: action.unwrap_or(Action::Proxy(usize::MAX)),
+        }
+    }
+
+    fn action(&mut self, route: &model::Route) -> Option<Action> {
+        match (&route.proxy, &route.redirect, &route.respond) {
+            (Some(proxy), None, None) => Some(Action::Proxy(self.cluster(proxy))),
+            (None, Some(redirect), None) => Some(self.redirect(redirect)),
+            (None, None, Some(respond)) => Some(self.respond(respond)),
+            (None, None, None) => {
+                self.errors.at(
+                    route.place,
+                    "a route needs one of `proxy`, `redirect` and `respond`",
+                );
+                None
+            }
+            _ => {
+                self.errors.at(
+                    route.place,
+                    "a route has only one of `proxy`, `redirect` and `respond`",
+                );
+                None
+            }
+        }
+    }
+
+    fn redirect(&mut self, redirect: &model::Redirect) -> Action {
+        let status = redirect
+            .status
+            .as_ref()
+            .map_or(Status(StatusCode::TEMPORARY_REDIRECT), |status| {
+                status.value
+            });
+        if let (Some(at), false) = (
+            &redirect.status,
+            matches!(status.0.as_u16(), 301 | 302 | 303 | 307 | 308),
+        ) {
+            let message = format!(
+                "{} is no status of a redirect; expected 301, 302, 303, 307 or 308",
+                status.0.as_u16()
+            );
+            self.errors.at(at.place, message);
+        }
+        Action::Redirect {
+            to: redirect.to.value.clone(),
+            status,
+        }
+    }
+
+    fn respond(&mut self, respond: &model::Respond) -> Action {
+        Action::Respond {
+            status: respond.status,
+            body: respond.body.as_ref().map(|body| body.value.clone()),
+            content_type: respond.content_type.clone(),
+        }
+    }
+
+    fn cluster(&mut self, proxy: &model::Proxy) -> usize {
+        if proxy.to.iter().all(|endpoint| endpoint.weight == 0) {
+            self.errors.at(
+                proxy.place,
+                "requests would go nowhere: `to` names no server with a weight",
+            );
+        }
+        let mut seen: HashMap<&Address, Place> = HashMap::new();
+        for At { place, value } in proxy.to.iter().map(|endpoint| &endpoint.address) {
+            if seen.insert(value, *place).is_some() {
+                self.errors.at(
+                    *place,
+                    format!("the server `{value}` stands here twice; give it a `weight`"),
+                );
+            }
+        }
+        let key = proxy.print().to_yaml();
+        if let Some(known) = self.cluster_keys.get(&key) {
+            return *known;
+        }
+        let endpoint = |endpoint: &model::Endpoint| Endpoint {
+            address: endpoint.address.value.clone(),
+            weight: endpoint.weight,
+        };
+        self.clusters.push(Cluster {
+            key: key.clone(),
+            endpoints: proxy.to.iter().map(endpoint).collect(),
+            balance: proxy.balance,
+            timeouts: proxy.timeouts.clone(),
+            tls: proxy.tls.clone().filter(|tls| tls.enabled),
+        });
+        self.cluster_keys.insert(key, self.clusters.len() - 1);
+        self.clusters.len() - 1
+    }
+}
+
+fn certificate(tls: &model::Certificate) -> Certificate {
+    Certificate {
+        cert: tls.cert.clone(),
+        key: tls.key.clone(),
+    }
+}
+
+/// Returns the paths and conditions of a route in print: the same for two routes that fit the same requests.
+fn fits(route: &model::Route) -> String {
+    let mut alone = route.print();
+    if let crate::data::Data::Map(pairs) = &mut alone {
+        pairs.retain(|(key, _)| {
+            matches!(
+                &**key,
+                "path" | "method" | "header" | "query" | "cookie" | "client"
+            )
+        });
+    }
+    alone.to_yaml()
+}
+
+/// The place of a path in the order that the doc of the module tells; the number of the rule comes after it.
+fn rank(path: &PathPattern, conditions: usize) -> (bool, Reverse<usize>, u8, Reverse<usize>) {
+    let exact = matches!(path, PathPattern::Exact(_));
+    let kind = match path {
+        PathPattern::Exact(_) => 0,
+        PathPattern::Glob(..) => 1,
+        PathPattern::Regex(_) => 2,
+        PathPattern::Prefix(_) => 3,
+    };
+    let length = if exact { 0 } else { path.literal().len() };
+    (!exact, Reverse(length), kind, Reverse(conditions))
+}
+
+/// Tells whether all paths that fit a pattern begin with these segments.
+fn below(path: &PathPattern, prefix: &str) -> bool {
+    let rest = path.literal().strip_prefix(prefix);
+    let whole = matches!(path, PathPattern::Exact(_) | PathPattern::Prefix(_));
+    rest.is_some_and(|rest| rest.starts_with('/') || (rest.is_empty() && whole))
+}

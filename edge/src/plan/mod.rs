@@ -1,0 +1,245 @@
+//! The meaning of a configuration, compiled: hosts and routes to actions and clusters. Immutable, and shared by workers.
+//!
+//! # Which route takes a request
+//!
+//! The host chooses the site: its exact name, else the longest `*.NAME`, else `*`. Among the site's routes whose path and
+//! conditions fit, the first in this order takes the request:
+//!
+//! 1. an exact path before any pattern;
+//! 2. the pattern with the longer literal text before its first wildcard (`/a/b/*` before `/a/*`);
+//! 3. at the same length, a path with `*` within, then a regular expression, then a prefix;
+//! 4. the route with more conditions (each method list, header, cookie, parameter, client list counts one);
+//! 5. the route that stands earlier in the file.
+//!
+//! Routes with a weight and the same paths and conditions stand in the place of the first of them, and one of them is
+//! chosen by weight.
+
+mod compile;
+mod condition;
+pub mod host;
+pub mod path;
+mod request;
+mod search;
+mod tree;
+
+use std::path::PathBuf;
+
+use crate::config::model::{Balance, Timeouts, UpstreamTls};
+use crate::config::values::{Address, HostPattern, Status, Template};
+use condition::Condition;
+pub use request::Request;
+pub use search::Scratch;
+
+/// A compiled configuration.
+#[derive(Debug)]
+pub struct Plan {
+    /// Tells plans apart.
+    id: u64,
+    /// The addresses that clients connect to.
+    pub listeners: Vec<Listener>,
+    /// The sites, in the order of the file.
+    pub sites: Vec<Site>,
+    /// The clusters that routes refer to.
+    pub clusters: Vec<Cluster>,
+    hosts: host::Hosts,
+    searches: usize,
+}
+
+/// An address that clients connect to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Listener {
+    /// The address.
+    pub address: Address,
+    /// Whether clients speak TLS.
+    pub tls: bool,
+}
+
+/// What is done with requests for some hosts.
+#[derive(Debug)]
+pub struct Site {
+    /// The first host, which names it in logs and metrics.
+    pub name: String,
+    /// The hosts.
+    pub hosts: Vec<HostPattern>,
+    /// The certificate that clients are shown.
+    pub certificate: Option<Certificate>,
+    /// The routes, in the order of the file.
+    pub routes: Vec<Route>,
+    rules: Vec<Rule>,
+    /// In the order in which they are asked.
+    entries: Vec<Entry>,
+    tree: tree::Tree,
+}
+
+/// A certificate and its key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Certificate {
+    /// The file of the certificate and those that vouch for it.
+    pub cert: PathBuf,
+    /// The file of the private key.
+    pub key: PathBuf,
+}
+
+/// What is done with a request.
+#[derive(Debug)]
+pub struct Route {
+    /// Its number in the site from 1 and its paths, which name it in logs and metrics.
+    pub name: String,
+    /// Its place, as `file:line:column`.
+    pub place: String,
+    /// The prefix that is taken off the path before it goes upstream.
+    pub strip_prefix: Option<String>,
+    /// What answers.
+    pub action: Action,
+}
+
+/// What answers a request.
+#[derive(Debug)]
+pub enum Action {
+    /// A server of the cluster with this index.
+    Proxy(usize),
+    /// A redirect.
+    Redirect {
+        /// The address, for [`Request::fill_uri`].
+        to: Template,
+        /// The status.
+        status: Status,
+    },
+    /// An answer that is given here.
+    Respond {
+        /// The status.
+        status: Status,
+        /// The body.
+        body: Option<Template>,
+        /// The type of the body.
+        content_type: String,
+    },
+}
+
+/// Servers that take the same requests. Routes with equal servers and settings share one.
+#[derive(Debug)]
+pub struct Cluster {
+    /// Its servers and settings in print: the same in two plans when nothing about it changed.
+    pub key: String,
+    /// The servers.
+    pub endpoints: Vec<Endpoint>,
+    /// The way in which a server is chosen.
+    pub balance: Balance,
+    /// The time limits.
+    pub timeouts: Option<Timeouts>,
+    /// TLS to the servers.
+    pub tls: Option<UpstreamTls>,
+}
+
+/// A server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// The address.
+    pub address: Address,
+    /// The share of requests; none when 0.
+    pub weight: u32,
+}
+
+/// Routes with the same paths and conditions: one, or several with weights.
+#[derive(Debug)]
+struct Rule {
+    conditions: Vec<Condition>,
+    /// The routes, each with the sum of the weights up to it.
+    routes: Vec<(u64, usize)>,
+}
+
+/// A path of a rule.
+#[derive(Debug)]
+struct Entry {
+    rule: usize,
+    /// The test of the rest of the path, for those that need one.
+    search: Option<search::Search>,
+    /// The path as in the file.
+    shown: String,
+}
+
+/// The route that takes a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'p> {
+    /// The index of the site in [`Plan::sites`].
+    pub site: usize,
+    /// The index of the route in [`Site::routes`].
+    pub index: usize,
+    /// The route.
+    pub route: &'p Route,
+}
+
+impl Plan {
+    /// Returns the site of a host in its normal form.
+    pub fn site(&self, host: &str) -> Option<usize> {
+        self.hosts.find(host)
+    }
+
+    /// Returns the route that takes a request; `None` when no site has the host, or no route fits. `random` chooses
+    /// among routes with weights: each of its values gives one choice, whatever was chosen before.
+    pub fn find(&self, request: &Request, random: u32, scratch: &mut Scratch) -> Option<Found<'_>> {
+        let site = self.site(request.host)?;
+        let index = self.route(site, request, random, scratch)?;
+        let route = &self.sites[site].routes[index];
+        Some(Found { site, index, route })
+    }
+
+    /// Returns the index of the route of a site that takes a request.
+    fn route(
+        &self,
+        site: usize,
+        request: &Request,
+        random: u32,
+        scratch: &mut Scratch,
+    ) -> Option<usize> {
+        scratch.prepare(self.id, self.searches);
+        let site = &self.sites[site];
+        let path = request.path.matched();
+        let mut best: Option<u32> = None;
+        site.tree.walk(path, |entries, tested| {
+            // Those behind the best so far cannot win.
+            let better = entries
+                .iter()
+                .take_while(|entry| best.is_none_or(|best| **entry < best));
+            let found = better.copied().find(|entry| {
+                let entry = &site.entries[*entry as usize];
+                let fits = !tested
+                    || entry
+                        .search
+                        .as_ref()
+                        .is_none_or(|s| s.matches(path.as_bytes(), scratch));
+                fits && site.rules[entry.rule].holds(request, scratch)
+            });
+            best = found.or(best);
+        });
+        Some(site.rules[site.entries[best? as usize].rule].choose(random))
+    }
+}
+
+impl Rule {
+    fn holds(&self, request: &Request, scratch: &mut Scratch) -> bool {
+        self.conditions
+            .iter()
+            .all(|condition| condition.holds(request, scratch))
+    }
+
+    fn choose(&self, random: u32) -> usize {
+        let sum = self.routes.last().map_or(0, |(sum, _)| *sum);
+        // Spreads the numbers over the sum: each weight gets its share of them, to within one.
+        let point = ((u128::from(random) * u128::from(sum)) >> 32) as u64;
+        let chosen = self.routes.partition_point(|(until, _)| *until <= point);
+        self.routes[chosen].1
+    }
+}
+
+impl Route {
+    /// Returns the path that goes upstream.
+    pub fn upstream_path<'a>(&self, request: &Request<'a>) -> &'a str {
+        let path = request.path;
+        let stripped = self
+            .strip_prefix
+            .as_deref()
+            .and_then(|prefix| path.strip(prefix));
+        stripped.unwrap_or(path.as_str())
+    }
+}

@@ -1,0 +1,161 @@
+//! The facts of a request that routes and templates ask for.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use http::{header, HeaderMap, HeaderName, Method};
+
+use super::path::{encode, NormalPath};
+use crate::config::values::{Part, Template, Variable};
+
+/// A request, as far as a plan looks at it.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// Whether the client speaks TLS.
+    pub secure: bool,
+    /// The host, in the form of [`host::normalise`](super::host::normalise).
+    pub host: &'a str,
+    /// The path, in the form of [`path::normalise`](super::path::normalise).
+    pub path: &'a NormalPath<'a>,
+    /// The query, without `?`.
+    pub query: Option<&'a str>,
+    /// The headers.
+    pub headers: &'a HeaderMap,
+    /// The address of the client, which one on a Unix socket has not.
+    pub client: Option<IpAddr>,
+    /// The id of the request.
+    pub id: &'a str,
+}
+
+impl<'a> Request<'a> {
+    /// Returns the values of a header.
+    pub(super) fn header(&self, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+        self.headers
+            .get_all(name)
+            .iter()
+            .map(|value| value.as_bytes())
+    }
+
+    /// Returns the values of a cookie.
+    pub(super) fn cookie<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+        let headers = self.headers.get_all(header::COOKIE).iter();
+        let pairs = headers.flat_map(|value| value.as_bytes().split(|b| *b == b';'));
+        pairs.filter_map(move |pair| {
+            let (key, value) = split_at(pair.trim_ascii(), b'=')?;
+            (key == name.as_bytes()).then_some(value)
+        })
+    }
+
+    /// Returns the decoded values of a parameter of the query; one without `=` is empty.
+    pub(super) fn param<'n>(
+        &self,
+        name: &'n str,
+    ) -> impl Iterator<Item = Cow<'a, [u8]>> + use<'a, 'n> {
+        let pairs = self.query.unwrap_or("").as_bytes().split(|b| *b == b'&');
+        pairs
+            .filter(|pair| !pair.is_empty())
+            .filter_map(move |pair| {
+                let (key, value) = split_at(pair, b'=').unwrap_or((pair, b""));
+                (*decoded(key) == *name.as_bytes()).then(|| decoded(value))
+            })
+    }
+
+    /// Fills in a template. Bytes that may not stand in a header are left out.
+    pub fn fill(&self, template: &Template) -> Vec<u8> {
+        let mut out = Vec::new();
+        for part in template.parts() {
+            match part {
+                Part::Text(text) => out.extend_from_slice(text.as_bytes()),
+                Part::Variable(variable) => {
+                    out.extend(self.value(variable).iter().filter(|b| is_field_byte(**b)))
+                }
+            }
+        }
+        out
+    }
+
+    /// Fills in a template that is an address. Bytes of variables that may not stand in one are encoded.
+    pub fn fill_uri(&self, template: &Template) -> String {
+        let mut out = String::new();
+        for part in template.parts() {
+            match part {
+                Part::Text(text) => out.push_str(text),
+                Part::Variable(variable) => {
+                    for b in self.value(variable).iter() {
+                        if is_uri_byte(*b) {
+                            out.push(char::from(*b));
+                        } else {
+                            encode(*b, &mut out);
+                        }
+                    }
+                }
+            }
+        }
+        out
+    }
+
+    fn value(&self, variable: &Variable) -> Cow<'a, [u8]> {
+        let first = |value: Option<&'a [u8]>| Cow::Borrowed(value.unwrap_or(b""));
+        match variable {
+            Variable::ClientIp => self
+                .client
+                .map_or(Cow::Borrowed(b""), |ip| ip.to_string().into_bytes().into()),
+            Variable::Host => Cow::Borrowed(self.host.as_bytes()),
+            Variable::Method => Cow::Borrowed(self.method.as_str().as_bytes()),
+            Variable::Path => Cow::Borrowed(self.path.as_str().as_bytes()),
+            Variable::Query => Cow::Borrowed(self.query.unwrap_or("").as_bytes()),
+            Variable::Uri => match self.query {
+                Some(query) => format!("{}?{query}", self.path.as_str())
+                    .into_bytes()
+                    .into(),
+                None => Cow::Borrowed(self.path.as_str().as_bytes()),
+            },
+            Variable::Scheme => Cow::Borrowed(if self.secure { b"https" } else { b"http" }),
+            Variable::RequestId => Cow::Borrowed(self.id.as_bytes()),
+            Variable::Header(name) => first(self.header(name).next()),
+            Variable::Cookie(name) => first(self.cookie(name).next()),
+            Variable::Param(name) => self.param(name).next().unwrap_or_default(),
+        }
+    }
+}
+
+fn split_at(bytes: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
+    let at = bytes.iter().position(|b| *b == separator)?;
+    Some((&bytes[..at], &bytes[at + 1..]))
+}
+
+/// Decodes a part of a query: `%XX` and `+`. What is no encoding stands for itself.
+fn decoded(part: &[u8]) -> Cow<'_, [u8]> {
+    if !part.iter().any(|b| matches!(b, b'%' | b'+')) {
+        return Cow::Borrowed(part);
+    }
+    let (mut out, mut rest) = (Vec::with_capacity(part.len()), part);
+    let digit = |b: u8| char::from(b).to_digit(16);
+    while let [first, after @ ..] = rest {
+        rest = after;
+        let pair = match after {
+            [high, low, ..] if *first == b'%' => digit(*high).zip(digit(*low)),
+            _ => None,
+        };
+        match (pair, first) {
+            (Some((high, low)), _) => {
+                // Two digits of four bits each.
+                out.push((high << 4 | low) as u8);
+                rest = &after[2..];
+            }
+            (None, b'+') => out.push(b' '),
+            (None, b) => out.push(*b),
+        }
+    }
+    Cow::Owned(out)
+}
+
+fn is_field_byte(b: u8) -> bool {
+    b == b'\t' || (b >= b' ' && b != 0x7f)
+}
+
+fn is_uri_byte(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=%".contains(&b)
+}

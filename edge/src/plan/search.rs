@@ -1,0 +1,62 @@
+//! Searches with regular expressions, each worker with memory of its own.
+
+use regex_automata::meta::{self, Cache};
+use regex_automata::Input;
+
+use crate::config::values::Regex;
+
+/// A regular expression of a plan.
+#[derive(Debug)]
+pub(super) struct Search {
+    regex: meta::Regex,
+    /// Which memory of [`Scratch`] is its.
+    id: usize,
+}
+
+/// Numbers the searches of a plan.
+#[derive(Debug, Default)]
+pub(super) struct Searches {
+    pub(super) count: usize,
+}
+
+impl Searches {
+    pub(super) fn add(&mut self, regex: &Regex) -> Search {
+        self.count += 1;
+        Search {
+            regex: regex.compiled().clone(),
+            id: self.count - 1,
+        }
+    }
+}
+
+/// The memory that searches need: one for each worker. It serves one plan after another.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    plan: u64,
+    caches: Vec<Option<Box<Cache>>>,
+}
+
+impl Scratch {
+    /// Forgets what belongs to another plan.
+    pub(super) fn prepare(&mut self, plan: u64, searches: usize) {
+        if self.plan != plan {
+            self.plan = plan;
+            self.caches.clear();
+            self.caches.resize_with(searches, || None);
+        }
+    }
+
+    fn of(&mut self, search: &Search) -> &mut Cache {
+        self.caches[search.id].get_or_insert_with(|| Box::new(search.regex.create_cache()))
+    }
+}
+
+impl Search {
+    /// Tells whether it matches the whole text.
+    pub(super) fn matches(&self, text: &[u8], scratch: &mut Scratch) -> bool {
+        let input = Input::new(text).earliest(true);
+        self.regex
+            .search_half_with(scratch.of(self), &input)
+            .is_some()
+    }
+}

@@ -1,0 +1,74 @@
+//! Files, and what is said of them.
+
+mod common;
+
+use common::Memory;
+use edge::plan::Action;
+
+/// Has every error of `text` be one of `expected`: a place and a part of the message each.
+fn errors(text: &str, expected: &[&str]) {
+    errors_of(&Memory::of(&[("edge.yaml", text)]), expected);
+}
+
+#[track_caller]
+fn errors_of(world: &Memory, expected: &[&str]) {
+    let found = world.plan().map(|_| ()).expect_err("errors");
+    let said: Vec<_> = found
+        .problems
+        .iter()
+        .map(|p| format!("{}: {}", p.at, p.message))
+        .collect();
+    assert_eq!(said, expected, "{found}");
+}
+
+const EXAMPLE: &str = r#"
+listen: ["0.0.0.0:80", "0.0.0.0:443"]
+sites:
+  - hosts: [example.org, "*.example.org"]
+    tls: {cert: c.pem, key: k.pem}
+    routes:
+      - path: /api/*
+        strip_prefix: /api
+        proxy: {to: [10.0.0.1:9000, 10.0.0.2:9000], balance: least_requests}
+      - proxy: {to: app.internal:8080}
+"#;
+
+#[test]
+fn the_short_form_is_the_whole_form() {
+    let (config, plan) = Memory::of(&[("edge.yaml", EXAMPLE)]).plan().unwrap();
+    let tls: Vec<_> = plan.listeners.iter().map(|listener| listener.tls).collect();
+    assert_eq!(tls, [false, true]);
+    assert_eq!(plan.clusters[0].endpoints.len(), 2);
+    assert!(matches!(plan.sites[0].routes[1].action, Action::Proxy(1)));
+    let adapted = config.adapt();
+    let again = Memory::of(&[("edge.yaml", &adapted)]).load().unwrap();
+    assert_eq!(again.adapt(), adapted);
+    assert!(adapted.contains("- address: 10.0.0.1:9000\n"), "{adapted}");
+}
+
+#[test]
+fn every_error_is_told_in_the_order_of_the_file() {
+    errors(
+        "listen: 0.0.0.0\nsites:\n  - routes:\n      - strp_prefix: /api\n        proxy: {to: app:x}\n      - respond: 99\n",
+        &[
+            "edge.yaml:1:9: `0.0.0.0` is not an address: it has no port; expected `IP:PORT`, `NAME:PORT` or \
+             `unix:/PATH`, such as `10.0.0.1:9000`",
+            "edge.yaml:4:9: unknown key `strp_prefix` in a route; did you mean `strip_prefix`?",
+            "edge.yaml:5:21: `app:x` is not an address: the port is none of 1 to 65535; expected `IP:PORT`, \
+             `NAME:PORT` or `unix:/PATH`, such as `10.0.0.1:9000`",
+            "edge.yaml:6:18: `99` is not a status; expected a number from 200 to 599, such as `404`",
+        ],
+    );
+}
+
+#[test]
+fn an_error_shows_its_line_and_a_caret() {
+    let text = "listen: 127.0.0.1:80\nsites:\n  - {routes: [{strp_prefix: /api, respond: 200}]}\n";
+    let found = Memory::of(&[("edge.yaml", text)])
+        .load()
+        .unwrap_err()
+        .to_string();
+    let shown =
+        "edge.yaml:3:16: unknown key `strp_prefix` in a route; did you mean `strip_prefix`?\n      - {routes: [{strp_prefix: /api, respond: 200}]}\n                   ^\n";
+    assert_eq!(found, shown);
+}

@@ -1,0 +1,123 @@
+//! Requests, and the routes that take them.
+
+mod common;
+
+use common::Memory;
+use edge::plan::{host, path, Action, Plan, Request, Scratch};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+
+/// Returns the status of the answer to a request, or where it goes.
+fn answer(plan: &Plan, method: &str, url: &str, headers: &[(&str, &str)], random: u32) -> String {
+    let (host, rest) = url.split_once('/').unwrap();
+    let rest = format!("/{rest}");
+    let (raw, query) = match rest.split_once('?') {
+        Some((raw, query)) => (raw, Some(query)),
+        None => (&*rest, None),
+    };
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        map.append(
+            name.parse::<HeaderName>().unwrap(),
+            HeaderValue::from_str(value).unwrap(),
+        );
+    }
+    let request = Request {
+        method: &method.parse::<Method>().unwrap(),
+        secure: false,
+        host: &host::normalise(host).unwrap(),
+        path: &path::normalise(raw.as_bytes()).unwrap(),
+        query,
+        headers: &map,
+        client: Some("10.1.2.3".parse().unwrap()),
+        id: "id",
+    };
+    let Some(found) = plan.find(&request, random, &mut Scratch::default()) else {
+        return "none".into();
+    };
+    match &found.route.action {
+        Action::Proxy(cluster) => {
+            let to = &plan.clusters[*cluster].endpoints[0].address;
+            format!("{to}{}", found.route.upstream_path(&request))
+        }
+        Action::Redirect { to, .. } => request.fill_uri(to),
+        Action::Respond { status, .. } => status.0.as_str().to_owned(),
+    }
+}
+
+#[test]
+fn routes_are_chosen_by_host_path_and_conditions() {
+    let file = r#"
+listen: 127.0.0.1:80
+sites:
+  - hosts: [a.test]
+    routes:
+      - {path: /api/*, strip_prefix: /api, proxy: 10.0.0.1:90}
+      - {path: /api/v2, respond: 201}
+      - {path: /api/*, method: POST, respond: 202}
+      - {path: /files/*.php, respond: 203}
+      - {path: '~/v[0-9]+(/.*)?', respond: 204}
+      - {path: '/x/**/z', respond: 205}
+      - {path: /in, client: 10.1.0.0/16, respond: 206}
+      - {path: /in, header: {x-a: "b*"}, cookie: {s: "*"}, query: {q: "~[a-c]+"}, respond: 207}
+      - {path: /old, redirect: "https://{host}{uri}"}
+  - hosts: ["*.a.test"]
+    routes: {respond: 210}
+  - hosts: ["*.b.a.test"]
+    routes: {respond: 211}
+  - routes: {respond: 404}
+"#;
+    let (_, plan) = Memory::of(&[("edge.yaml", file)]).plan().unwrap();
+    let table = [
+        ("GET", "a.test/api/x?q", "10.0.0.1:90/x"),
+        ("GET", "A.test.:80/api", "10.0.0.1:90/"),
+        ("GET", "a.test/apix", "none"),
+        ("GET", "a.test/api/v2", "201"),
+        ("GET", "a.test/api/v2/", "10.0.0.1:90/v2/"),
+        ("GET", "a.test/;p=1/api;v=1/x;p=2", "10.0.0.1:90/x;p=2"),
+        ("POST", "a.test/api/x", "202"),
+        ("GET", "a.test/files/a.php", "203"),
+        ("GET", "a.test/files/a/b.php", "none"),
+        ("GET", "a.test/v12/a", "204"),
+        ("GET", "a.test/v", "none"),
+        ("GET", "a.test/x/z", "none"),
+        ("GET", "a.test/x/a/b/z", "205"),
+        ("GET", "a.test/in", "206"),
+        ("GET", "a.test/old?a=%0a", "https://a.test/old?a=%0a"),
+        ("GET", "x.a.test/", "210"),
+        ("GET", "y.x.a.test/", "210"),
+        ("GET", "x.b.a.test/", "211"),
+        ("GET", "b.test/", "404"),
+        ("GET", "[::1]:80/", "404"),
+    ];
+    for (method, url, expected) in table {
+        assert_eq!(
+            answer(&plan, method, url, &[], 0),
+            expected,
+            "{method} {url}"
+        );
+    }
+    let headers = [("x-a", "bc"), ("cookie", "t=1; s=2")];
+    assert_eq!(answer(&plan, "GET", "a.test/in?q=%61b", &headers, 0), "207");
+    assert_eq!(answer(&plan, "GET", "a.test/in?q=d", &headers, 0), "206");
+}
+
+#[test]
+fn weights_share_the_requests() {
+    let file = "
+listen: 127.0.0.1:80
+sites:
+  - routes:
+      - {path: /x, weight: 5, respond: 201}
+      - {path: /x, weight: 0, respond: 202}
+      - {path: /x, weight: 95, respond: 203}
+";
+    let (_, plan) = Memory::of(&[("edge.yaml", file)]).plan().unwrap();
+    let mut canary = 0;
+    for n in 0..1000u32 {
+        match &*answer(&plan, "GET", "a/x", &[], n * (u32::MAX / 1000)) {
+            "201" => canary += 1,
+            other => assert_eq!(other, "203"),
+        }
+    }
+    assert_eq!(canary, 51);
+}

@@ -30,6 +30,7 @@ use crate::{ProxyHttp, RangeType, Session};
 use progress::{CacheWrite, Share};
 
 pub(crate) mod progress;
+mod storage;
 
 /// Prepares the request of a try for the cache: the whole response is asked for, or whether what is stored still holds.
 pub(crate) fn begin_try(session: &mut Session, request: &mut RequestHeader) {
@@ -116,8 +117,12 @@ async fn revalidate<SV>(
                 None => meta.remove_variance(),
             }
             meta.response_header_mut().detach();
-            if let Err(e) = session.cache.revalidate_cache_meta(meta).await {
+            if let Err(e) = storage::update(&mut session.cache, meta).await {
                 say(inner, session, ctx, "revalidated, but not stored", &e);
+                if session.cache.phase() == CachePhase::Stale {
+                    let reason = NoCacheReason::StorageError;
+                    session.cache.revalidate_uncacheable(merged, reason);
+                }
             }
         }
         Ok(Uncacheable(reason)) => {
@@ -176,7 +181,7 @@ pub(crate) async fn admit<SV>(
     let expected = content_length(&meta.response_header().headers);
     session.cache.set_cache_meta(meta);
     session.cache.update_variance(variance);
-    if let Err(e) = session.cache.set_miss_handler().await {
+    if let Err(e) = storage::begin(&mut session.cache).await {
         say(inner, session, ctx, "a response cannot be stored", &e);
         discard(&mut session.cache, NoCacheReason::StorageError);
         return;
@@ -377,23 +382,10 @@ pub(crate) async fn store<SV>(
         discard(&mut session.cache, NoCacheReason::UpstreamError);
         return;
     }
-    if let Err(e) = write_piece(&mut session.cache, body, end).await {
+    if let Err(e) = storage::write(&mut session.cache, body, end).await {
         say(inner, session, ctx, "a response is not stored", &e);
         discard(&mut session.cache, NoCacheReason::StorageError);
     }
-}
-
-async fn write_piece(cache: &mut HttpCache, body: Option<&Bytes>, end: bool) -> Result<()> {
-    let length = body.map_or(0, Bytes::len);
-    if let Some(handler) = cache.miss_handler().filter(|_| length > 0 || end) {
-        // A slice would keep the whole buffer that it was received in.
-        let copy = body.map_or_else(Bytes::new, |body| Bytes::copy_from_slice(body));
-        handler.write_body(copy, end).await?;
-    }
-    if end {
-        cache.finish_miss_handler().await?;
-    }
-    Ok(())
 }
 
 /// Counts the body of a response that is not stored only because others for this key were too large.

@@ -107,7 +107,7 @@ impl Source for Feed {
         if self.fill == Fill::Failed && self.read == self.stored {
             return self.next_of_rest();
         }
-        let task = ready!(self.reader.poll_task(cx))?;
+        let mut task = ready!(self.reader.poll_task(cx))?;
         if task.is_end() {
             // A reader cannot tell the end of a response from that of one that was given up.
             let whole = self.fill == Fill::Complete && self.read == self.stored;
@@ -117,7 +117,11 @@ impl Source for Feed {
                 Error::e_explain(InternalError, "the storage ended before the response")
             });
         }
-        if let HttpTask::Body(Some(body), _) = &task {
+        if let HttpTask::Body(Some(body), _) = &mut task {
+            if self.fill == Fill::Failed {
+                // A storage may fail after it has taken a piece, which follows.
+                body.truncate(self.stored.saturating_sub(self.read));
+            }
             self.read += body.len();
         }
         Poll::Ready(Ok(task))

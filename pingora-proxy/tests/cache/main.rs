@@ -10,6 +10,7 @@ mod fills;
 mod fixture;
 mod hits;
 mod lookups;
+mod panics;
 mod plain;
 mod purges;
 mod revalidation;

@@ -79,3 +79,16 @@ async fn what_was_not_stored_follows_what_was() {
     feed.follow(HttpTask::Body(None, true));
     assert_eq!(body(poll(&mut feed)), (Vec::new(), true));
 }
+
+#[tokio::test]
+async fn a_piece_that_was_taken_before_the_storage_failed_comes_once() {
+    let (mut cache, mut feed) = begun().await;
+    write(&mut cache, &mut feed, "ab", false).await;
+    let last = Bytes::from_static(b"c");
+    let handler = cache.miss_handler().unwrap();
+    handler.write_body(last.clone(), true).await.unwrap();
+    cache.disable(pingora_cache::NoCacheReason::StorageError);
+    feed.follow(HttpTask::Body(Some(last), true));
+    assert_eq!(body(poll(&mut feed)), (b"ab".to_vec(), false));
+    assert_eq!(body(poll(&mut feed)), (b"c".to_vec(), true));
+}

@@ -14,7 +14,8 @@
 mod bootstrap;
 pub mod configuration;
 mod daemon;
-pub(crate) mod exit;
+mod exit;
+mod life;
 mod phases;
 #[cfg(feature = "sentry")]
 mod reports;
@@ -27,26 +28,21 @@ pub(crate) mod transfer_fd;
 mod users;
 
 use std::collections::HashSet;
-use std::fmt::Display;
-use std::future::Future;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use pingora_error::{Error, ErrorType::InternalError, Result};
 use pingora_runtime::Runtime;
 use tokio::sync::{broadcast, watch};
 
-use crate::limits::LIMITS;
 use crate::services::dependencies::Dependencies;
 use crate::services::failure::{Failure, Failures, Reporter};
 use crate::services::{ServiceHandle, ServiceWithDependents};
-use crate::shutdown::set_upgrading;
 use bootstrap::{Bootstrap, BootstrapService, Claims};
 use configuration::{Opt, ServerConf};
+use life::Life;
 use phases::Phases;
 use running::Services;
-use transfer_fd::{Patience, Trust};
 
 pub use crate::listeners::fds::{Fds, ListenFds};
 pub use crate::shutdown::watch::ShutdownWatch;
@@ -313,231 +309,4 @@ struct Started {
     failures: Failures,
     #[cfg(feature = "sentry")]
     _reports: Option<sentry::ClientInitGuard>,
-}
-
-/// A server from the start of its services to the end of its grace period.
-struct Life<'a> {
-    conf: &'a ServerConf,
-    fds: &'a ListenFds,
-    phases: &'a Phases,
-    services: &'a Services,
-    shutdown: &'a watch::Sender<bool>,
-}
-
-impl Life<'_> {
-    /// Returns the time that the runtimes may take to end, and the failure that ends the server.
-    async fn live(
-        &self,
-        watch: Box<dyn ShutdownSignalWatch>,
-        mut failures: Failures,
-    ) -> (Duration, Result<(), Failure>) {
-        let process_signals = watch.is_process_signals();
-        let unhandled = async {
-            if process_signals {
-                // Listened for as long as the server lives: by default they end the process.
-                signals::unhandled().await
-            } else {
-                std::future::pending().await
-            }
-        };
-        let lived = async {
-            tokio::select! {
-                // A signal that comes together with a failure does not make that a good end.
-                biased;
-                Some(failure) = failures.recv() => {
-                    exit::report(&failure);
-                    let timeout = self.give_up(process_signals).await;
-                    (timeout, Err(failure))
-                }
-                timeout = self.serve(&*watch) => (timeout, Ok(())),
-            }
-        };
-        tokio::select! {
-            biased;
-            never = unhandled => match never {},
-            lived = lived => lived,
-        }
-    }
-
-    /// Stops the server after a failure.
-    async fn give_up(&self, process_signals: bool) -> Duration {
-        let hurry =
-            process_signals.then(|| signals::second_thoughts(&ShutdownSignal::FastShutdown));
-        let graceful = async {
-            self.wind_down(self.runtime_timeout()).await;
-            Some(Duration::ZERO)
-        };
-        self.unless(hurry, graceful).await.unwrap_or_default()
-    }
-
-    async fn serve(&self, watch: &dyn ShutdownSignalWatch) -> Duration {
-        let mut signal = watch.recv();
-        // Polled first, so that it listens for signals before anybody hears that the server runs.
-        let mut polled = futures::poll!(&mut signal);
-        loop {
-            let stop = match polled {
-                Poll::Ready(stop) => stop,
-                Poll::Pending => {
-                    self.phases.enter(ExecutionPhase::Running);
-                    tokio::select! {
-                        stop = &mut signal => stop,
-                        never = self.tell_parent() => match never {},
-                    }
-                }
-            };
-            log::info!("stopping: {stop:?}");
-            polled = Poll::Pending;
-            if watch.is_process_signals() {
-                // From now on another signal is to be heard, whatever becomes of this one.
-                signal = watch.recv();
-                polled = futures::poll!(&mut signal);
-            }
-            if let Some(timeout) = self.stop(stop, watch.is_process_signals()).await {
-                return timeout;
-            }
-        }
-    }
-
-    /// Stops the server; `None` when it goes on, since nobody took its sockets.
-    async fn stop(&self, stop: ShutdownSignal, process_signals: bool) -> Option<Duration> {
-        let hurry = process_signals.then(|| signals::second_thoughts(&stop));
-        match stop {
-            ShutdownSignal::FastShutdown => {
-                self.start_shutdown();
-                Some(Duration::ZERO)
-            }
-            ShutdownSignal::GracefulTerminate => {
-                self.phases.enter(ExecutionPhase::GracefulTerminate);
-                let graceful = async {
-                    self.wind_down(self.grace_period()).await;
-                    Some(self.runtime_timeout())
-                };
-                self.unless(hurry, graceful).await
-            }
-            ShutdownSignal::GracefulUpgrade => {
-                let graceful = async {
-                    if let Err(why) = self.hand_over().await {
-                        if process_signals {
-                            log::error!("{why}: the server goes on serving");
-                            return None;
-                        }
-                        log::error!("{why}");
-                    }
-                    self.wind_down(self.grace_period()).await;
-                    Some(self.runtime_timeout())
-                };
-                self.unless(hurry, graceful).await
-            }
-        }
-    }
-
-    fn grace_period(&self) -> Duration {
-        self.conf
-            .grace_period_seconds
-            .map_or(LIMITS.stop, Duration::from_secs)
-    }
-
-    fn runtime_timeout(&self) -> Duration {
-        self.conf
-            .graceful_shutdown_timeout_seconds
-            .map_or(LIMITS.stop_runtimes, Duration::from_secs)
-    }
-
-    /// Ends a graceful stop early when `hurry` says so.
-    async fn unless(
-        &self,
-        hurry: Option<impl Future<Output = ()>>,
-        graceful: impl Future<Output = Option<Duration>>,
-    ) -> Option<Duration> {
-        let hurry = async {
-            match hurry {
-                Some(hurry) => hurry.await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            timeout = graceful => timeout,
-            () = hurry => {
-                log::warn!("stopping at once: a second signal came");
-                self.shutdown.send_replace(true);
-                Some(Duration::ZERO)
-            }
-        }
-    }
-
-    fn start_shutdown(&self) {
-        self.shutdown.send_replace(true);
-        self.phases.enter(ExecutionPhase::ShutdownStarted);
-    }
-
-    /// Begins the shutdown, and waits until nothing is left or `grace` is over.
-    async fn wind_down(&self, grace: Duration) {
-        self.start_shutdown();
-        self.phases.enter(ExecutionPhase::ShutdownGracePeriod);
-        if tokio::time::timeout(grace, self.services.wait_idle())
-            .await
-            .is_err()
-        {
-            log::warn!("connections or services have outlasted the grace period of {grace:?}");
-        }
-    }
-
-    /// Hands the listening sockets to the new process, if there are any, and lets both accept for
-    /// a while.
-    ///
-    /// # Errors
-    /// One line that says why nobody took them.
-    async fn hand_over(&self) -> Result<(), String> {
-        self.phases
-            .enter(ExecutionPhase::GracefulUpgradeTransferringFds);
-        if self.fds.lock().is_empty() {
-            log::info!("there are no sockets to hand over");
-            return Ok(());
-        }
-        let fds = self.fds.clone();
-        let path = self.conf.upgrade_sock.clone();
-        let patience = Patience::new(self.conf.upgrade_sock_connect_accept_max_retries);
-        let trust = Trust::new(self.conf.user.as_deref());
-        let send = move || fds.lock().hand_on(path.as_str(), &patience, &trust);
-        let path = &self.conf.upgrade_sock;
-        let failed = |why: &dyn Display| {
-            Err(format!(
-                "no new process took the sockets over at {path}: {why}"
-            ))
-        };
-        match tokio::task::spawn_blocking(send).await {
-            Ok(Ok(())) => {
-                log::info!("handed the listening sockets over at {path}");
-                self.phases
-                    .enter(ExecutionPhase::GracefulUpgradeCloseTimeout);
-                tokio::time::sleep(LIMITS.upgrade_overlap).await;
-                set_upgrading();
-                Ok(())
-            }
-            Ok(Err(nix::Error::ENOENT)) => failed(&"none waits there"),
-            Ok(Err(nix::Error::ECONNREFUSED)) => failed(&"none waits there, or it refuses them"),
-            Ok(Err(nix::Error::EPERM)) => failed(&"another user's process is there"),
-            Ok(Err(nix::Error::ETIMEDOUT)) => failed(&"the one that waits does not read them"),
-            Ok(Err(e)) => failed(&e),
-            Err(e) => failed(&e),
-        }
-    }
-
-    /// Tells the command that started the daemon when the services listen.
-    async fn tell_parent(&self) -> std::convert::Infallible {
-        if self.conf.daemon && self.conf.daemon_wait_for_ready {
-            let timeout = daemon::notify_timeout(self.conf);
-            match self.services.wait_ready(timeout).await {
-                // A service that has failed holds nothing up, and is not ready.
-                Ok(()) if *self.shutdown.borrow() => {}
-                Ok(()) => daemon::tell_ready(),
-                Err(late) => {
-                    let message = format!("not ready after {timeout:?}: {late}");
-                    log::error!("{message}");
-                    daemon::tell_failure(&message);
-                }
-            }
-        }
-        std::future::pending().await
-    }
 }

@@ -68,13 +68,13 @@ where
         polled
     });
     let conn = match in_time(&**app, shutdown, LIMITS.client_handshake, begun, handshake).await {
-        Some(Ok(conn)) => conn,
-        Some(Err(e)) => {
+        Ok(Ok(conn)) => conn,
+        Ok(Err(e)) => {
             debug!("no HTTP/2 connection: {e}");
             return None;
         }
-        None => {
-            debug!("no HTTP/2 connection: the preface did not come in time");
+        Err(late) => {
+            debug!("no HTTP/2 connection: {late}");
             return None;
         }
     };

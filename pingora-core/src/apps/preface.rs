@@ -67,7 +67,7 @@ where
         begun,
         begins_http2(stream, &seen),
     );
-    match looked.await? {
+    match looked.await.ok()? {
         Ok(true) => Some(Protocol::Http2),
         // What came of a short head, or an end before one, is judged where heads are.
         Ok(false) | Err(_) => Some(Protocol::Http1),

@@ -4,8 +4,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
-use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pingora_error::{
     Error,
@@ -24,8 +23,8 @@ use crate::protocols::l4::ext::has_unread;
 use crate::protocols::l4::stream::L4BufferSettings;
 use crate::protocols::l4::stream::Stream as L4Stream;
 use crate::protocols::{Stream, UniqueID};
+use crate::shutdown::first_bytes::{self, TimeLimit, TooLate};
 use crate::shutdown::{Registry, Stage};
-use crate::worker;
 
 /// The way from an endpoint to the application.
 pub(crate) struct Entrance {
@@ -157,33 +156,22 @@ impl Entrance {
         begun: &AtomicBool,
         step: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        let too_late = async {
-            let since = Instant::now();
-            let mut place = self.closing.register(worker::current());
-            let closing = std::future::poll_fn(|cx| match place.park(cx.waker()) {
-                Stage::Closing => Poll::Ready(()),
-                Stage::Running | Stage::Draining | Stage::Expiring => Poll::Pending,
-            });
-            if tokio::time::timeout(limit, closing).await.is_ok() {
-                // What has come counts, even if no reactor has reported it yet.
-                if !begun.load(Ordering::Relaxed) && !has_unread(socket) {
-                    return Error::explain(ConnectionClosed, "nothing came before the shutdown");
-                }
-                let left = limit.saturating_sub(since.elapsed());
-                tokio::time::sleep(left.min(self.shutdown_timeout)).await;
-            }
-            let etype = match self.tls {
-                Some(_) => TLSHandshakeTimedout,
-                None => ReadTimedout,
-            };
-            Error::explain(etype, format!("not complete after {:?}", since.elapsed()))
+        let limit = TimeLimit {
+            whole: limit,
+            at_shutdown: self.shutdown_timeout,
         };
-        tokio::select! {
-            // The step first: it takes what is there before it is asked whether something is.
-            biased;
-            done = step => done,
-            e = too_late => Err(e),
-        }
+        let begun = || begun.load(Ordering::Relaxed) || has_unread(socket);
+        let treatment = first_bytes::treatment(&self.closing);
+        first_bytes::in_time(limit, treatment, begun, step)
+            .await
+            .unwrap_or_else(|late| {
+                let etype = match (late, &self.tls) {
+                    (TooLate::Silent, _) => ConnectionClosed,
+                    (TooLate::Incomplete(_), Some(_)) => TLSHandshakeTimedout,
+                    (TooLate::Incomplete(_), None) => ReadTimedout,
+                };
+                Error::e_explain(etype, late.to_string())
+            })
     }
 }
 

@@ -1,9 +1,10 @@
 //! Shutdown: how services learn of it, and how connections that wait do.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
+pub(crate) mod first_bytes;
 mod registry;
 pub(crate) mod watch;
+
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(crate) use registry::Registration;
 pub use registry::{Registry, Stage};

@@ -4,13 +4,14 @@ use async_trait::async_trait;
 use tokio::io::{AsyncWriteExt, DuplexStream};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::*;
 use crate::apps::preface::{protocol, Protocol};
 use crate::apps::{h2_conn, HttpServerOptions, ReusedHttpStream};
 use crate::protocols::http::server::Session;
 use crate::protocols::Stream;
-use crate::shutdown::Registry;
+use crate::shutdown::{Registry, Stage};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// As long as a client may take when nothing shuts down.

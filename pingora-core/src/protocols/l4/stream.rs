@@ -4,180 +4,38 @@
 //! what the caller had no room for is kept; small writes are collected in one that is freed when it
 //! has been sent.
 
+mod buffers;
+mod digests;
 mod raw;
+mod read;
 mod records;
+mod waiting;
+mod write;
 
-use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr as InetAddr;
 use std::os::fd::{AsRawFd, RawFd};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{ready, Context, Poll};
-use std::time::{Duration, SystemTime};
+use std::task::{Context, Poll};
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use once_cell::sync::OnceCell;
 use pingora_error::{ErrorType::SocketError, OrErr, Result};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream};
 
-use super::ext::{has_unread, set_tcp_keepalive, uptime, TcpKeepalive};
-use super::socket::SocketAddr;
+use super::ext::{has_unread, set_tcp_keepalive, TcpKeepalive};
 use super::tracer::Tracer;
 use super::virt::{VirtualSockOpt, VirtualSocketStream};
 use crate::protocols::raw_connect::ProxyDigest;
-use crate::protocols::{
-    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
-    TimingDigest, UniqueID, UniqueIDType,
-};
+use crate::protocols::{GetSocketDigest, Shutdown, SocketDigest, Ssl, UniqueID, UniqueIDType};
+use buffers::Pending;
 use raw::RawStream;
 use records::Records;
+use waiting::Waiting;
 
-/// The number of bytes that a small read asks the system for, unless [`L4BufferSettings`] say otherwise.
-pub const DEFAULT_L4_READ_BUFFER_SIZE: usize = 64 * 1024;
-
-/// The number of bytes of small writes that are collected before they are sent, unless [`L4BufferSettings`] say
-/// otherwise: about what fits in one packet.
-pub const DEFAULT_L4_WRITE_BUFFER_SIZE: usize = 1460;
-
-/// From this size on a read gains nothing from asking the system for more than its caller wants.
-const DIRECT_READ: usize = 16 * 1024;
-
-/// The sizes of a connection's buffers in bytes; `None` is the default size, zero is no buffer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct L4BufferSettings {
-    /// For reads: [`DEFAULT_L4_READ_BUFFER_SIZE`] when `None`.
-    pub read: Option<usize>,
-    /// For writes: [`DEFAULT_L4_WRITE_BUFFER_SIZE`] when `None`.
-    pub write: Option<usize>,
-}
-
-impl L4BufferSettings {
-    /// Buffers of these sizes.
-    pub fn new(read: usize, write: usize) -> Self {
-        L4BufferSettings {
-            read: Some(read),
-            write: Some(write),
-        }
-    }
-
-    /// No buffers: every read and write is a system call.
-    pub fn unbuffered() -> Self {
-        Self::new(0, 0)
-    }
-
-    /// The same with a read buffer of `read` bytes.
-    pub fn read(self, read: usize) -> Self {
-        L4BufferSettings {
-            read: Some(read),
-            ..self
-        }
-    }
-
-    /// The same with a write buffer of `write` bytes.
-    pub fn write(self, write: usize) -> Self {
-        L4BufferSettings {
-            write: Some(write),
-            ..self
-        }
-    }
-
-    /// The size of the read buffer.
-    pub fn read_capacity(&self) -> usize {
-        self.read.unwrap_or(DEFAULT_L4_READ_BUFFER_SIZE)
-    }
-
-    /// The size of the write buffer.
-    pub fn write_capacity(&self) -> usize {
-        self.write.unwrap_or(DEFAULT_L4_WRITE_BUFFER_SIZE)
-    }
-}
-
-/// Bytes in memory, consumed from the front; a pointer that is null while there are none.
-#[derive(Debug, Default)]
-struct Pending(Option<Box<Held>>);
-
-#[derive(Debug, Default)]
-struct Held {
-    data: Vec<u8>,
-    pos: usize,
-}
-
-impl Pending {
-    fn bytes(&self) -> &[u8] {
-        match &self.0 {
-            Some(held) => &held.data[held.pos..],
-            None => &[],
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.is_none()
-    }
-
-    fn consume(&mut self, n: usize) {
-        if let Some(held) = &mut self.0 {
-            held.pos += n;
-            if held.pos >= held.data.len() {
-                self.0 = None;
-            }
-        }
-    }
-
-    fn prepend(&mut self, front: &[u8]) {
-        let data = [front, self.bytes()].concat();
-        self.0 = (!data.is_empty()).then(|| Box::new(Held { data, pos: 0 }));
-    }
-
-    /// Appends `back`, after making room for `capacity` bytes if there are none yet.
-    fn append(&mut self, back: &[u8], capacity: usize) {
-        if back.is_empty() {
-            return;
-        }
-        let data = &mut self.0.get_or_insert_default().data;
-        if data.is_empty() {
-            data.reserve_exact(capacity.max(back.len()));
-        }
-        data.extend_from_slice(back);
-    }
-}
-
-/// The time that one direction has waited, in nanoseconds; looks at the clock only when it begins or ends to wait.
-#[derive(Debug, Default)]
-struct Waiting {
-    /// On the clock of [`uptime`]; 0 while it does not wait.
-    since: u64,
-    total: u64,
-}
-
-impl Waiting {
-    #[inline]
-    fn note<T>(&mut self, poll: Poll<T>) -> Poll<T> {
-        if self.waits() != poll.is_pending() {
-            let now = uptime();
-            match std::mem::take(&mut self.since) {
-                0 => self.since = now,
-                since => self.total += now.saturating_sub(since),
-            }
-        }
-        poll
-    }
-
-    fn waits(&self) -> bool {
-        self.since != 0
-    }
-
-    fn total(&self) -> Duration {
-        Duration::from_nanos(self.total)
-    }
-}
-
-thread_local! {
-    /// The buffer of small reads on this thread. Taken and put back, because a virtual socket may read
-    /// from another stream while it is read from.
-    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
+pub use buffers::{L4BufferSettings, DEFAULT_L4_READ_BUFFER_SIZE, DEFAULT_L4_WRITE_BUFFER_SIZE};
 
 /// A TCP, Unix or virtual connection, accepted or made.
 ///
@@ -331,13 +189,6 @@ impl Stream {
         self.records.is_within()
     }
 
-    /// Puts `data` in front of what the next reads return.
-    pub fn rewind(&mut self, data: &[u8]) {
-        if !data.is_empty() {
-            self.unread.prepend(data);
-        }
-    }
-
     /// Returns whether bytes came, or the end, while nobody was reading: by what the reactor knows, without a lock or
     /// a waker, and without a system call while it knows of nothing. `None` where only a read can tell.
     pub(crate) fn probe(&self) -> Option<Poll<io::Result<usize>>> {
@@ -368,101 +219,6 @@ impl Stream {
         self.raw.is_socket()
     }
 
-    #[inline(always)]
-    fn poll_read_socket(
-        &mut self,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let capacity = self.read_capacity as usize;
-        if buf.remaining() >= capacity.min(DIRECT_READ) {
-            Pin::new(&mut self.raw).poll_read(cx, buf)
-        } else {
-            self.poll_read_ahead(cx, buf)
-        }
-    }
-
-    /// A read of what is kept, or one that is to tell when the kernel received what it brings, or whose records are
-    /// followed.
-    fn poll_read_special(
-        &mut self,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let poll = if self.unread.is_empty() {
-            let poll = self.poll_read_timed(cx, buf);
-            self.read_waiting.note(poll)
-        } else {
-            let unread = self.unread.bytes();
-            let n = unread.len().min(buf.remaining());
-            buf.put_slice(&unread[..n]);
-            self.unread.consume(n);
-            Poll::Ready(Ok(()))
-        };
-        if self.follows_records {
-            self.records.pass(&buf.filled()[before..]);
-        }
-        poll
-    }
-
-    fn poll_read_timed(
-        &mut self,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.rx_ts_wanted {
-            self.rx_ts = ready!(self.raw.poll_read_timestamp(cx, buf))?;
-            self.rx_ts_wanted = false;
-            self.special = self.follows_records;
-            return Poll::Ready(Ok(()));
-        }
-        self.poll_read_socket(cx, buf)
-    }
-
-    fn poll_read_ahead(
-        &mut self,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let capacity = self.read_capacity as usize;
-        let mut scratch = SCRATCH.take();
-        if scratch.len() < capacity {
-            scratch.resize(capacity, 0);
-        }
-        let mut ahead = ReadBuf::new(&mut scratch[..capacity]);
-        let poll = Pin::new(&mut self.raw).poll_read(cx, &mut ahead);
-        if poll.is_ready() {
-            let (now, later) = ahead
-                .filled()
-                .split_at(ahead.filled().len().min(buf.remaining()));
-            buf.put_slice(now);
-            self.unread = Pending::default();
-            self.unread.append(later, 0);
-        }
-        SCRATCH.set(scratch);
-        poll
-    }
-
-    /// Waits until at least `n` bytes are there, and shows them without taking them; the next read may show more.
-    ///
-    /// # Errors
-    /// As [`Peek::try_peek`].
-    pub(crate) async fn wait_for(&mut self, n: usize) -> io::Result<&[u8]> {
-        std::future::poll_fn(|cx| self.poll_fill(cx, n)).await?;
-        Ok(&self.unread.bytes()[..n])
-    }
-
-    /// Returns what is in memory of what was received, and was not taken yet.
-    pub(crate) fn peeked(&self) -> &[u8] {
-        self.unread.bytes()
-    }
-
-    /// Takes so many of the bytes that [`peeked`](Stream::peeked) shows.
-    pub(crate) fn take_peeked(&mut self, n: usize) {
-        self.unread.consume(n);
-    }
-
     /// Has the connection be one from `source` to `destination`, as the load balancer says from which it comes.
     pub(crate) fn set_proxied(&mut self, source: InetAddr, destination: InetAddr) {
         let by = self
@@ -472,63 +228,6 @@ impl Stream {
         digest.set_proxied(source.into(), destination.into(), by);
         self.set_socket_digest(digest);
         self.peer = Some(source);
-    }
-
-    /// Reads until at least `n` bytes are in memory, so that they can be looked at.
-    fn poll_fill(&mut self, cx: &mut Context<'_>, n: usize) -> Poll<io::Result<()>> {
-        while self.unread.bytes().len() < n {
-            let have = self.unread.bytes().len();
-            // The kept bytes step aside, because reading from the socket replaces them.
-            let mut kept = std::mem::take(&mut self.unread);
-            let mut more = vec![0; n - have];
-            let mut buf = ReadBuf::new(&mut more);
-            let poll = self.poll_read_timed(cx, &mut buf);
-            let poll = self.read_waiting.note(poll);
-            kept.append(buf.filled(), 0);
-            kept.append(self.unread.bytes(), 0);
-            self.unread = kept;
-            ready!(poll)?;
-            if self.unread.bytes().len() == have {
-                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Sends what is kept back.
-    #[inline]
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.unsent.is_empty() {
-            Poll::Ready(Ok(()))
-        } else {
-            self.poll_send_kept(cx)
-        }
-    }
-
-    fn poll_send_kept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.unsent.is_empty() {
-            match ready!(Pin::new(&mut self.raw).poll_write(cx, self.unsent.bytes()))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                n => self.unsent.consume(n),
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_write_buffered(
-        &mut self,
-        cx: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let capacity = self.write_capacity as usize;
-        if self.unsent.bytes().len() + data.len() > capacity {
-            ready!(self.poll_send(cx))?;
-        }
-        if data.len() >= capacity {
-            return Pin::new(&mut self.raw).poll_write(cx, data);
-        }
-        self.unsent.append(data, capacity);
-        Poll::Ready(Ok(data.len()))
     }
 }
 
@@ -569,68 +268,11 @@ impl UniqueID for Stream {
 impl Ssl for Stream {}
 
 #[async_trait]
-impl Peek for Stream {
-    async fn try_peek(&mut self, buf: &mut [u8]) -> io::Result<bool> {
-        std::future::poll_fn(|cx| self.poll_fill(cx, buf.len())).await?;
-        buf.copy_from_slice(&self.unread.bytes()[..buf.len()]);
-        Ok(true)
-    }
-}
-
-#[async_trait]
 impl Shutdown for Stream {
     async fn shutdown(&mut self) {
         if let Err(e) = AsyncWriteExt::shutdown(self).await {
             log::debug!("closing a connection: {e}");
         }
-    }
-}
-
-impl GetTimingDigest for Stream {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        vec![Some(TimingDigest {
-            established_ts: self.established_ts,
-            ..TimingDigest::default()
-        })]
-    }
-
-    fn get_read_pending_time(&self) -> Duration {
-        self.read_waiting.total()
-    }
-
-    fn get_write_pending_time(&self) -> Duration {
-        self.write_waiting.total()
-    }
-}
-
-impl GetProxyDigest for Stream {
-    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.proxy_digest.clone()
-    }
-
-    fn set_proxy_digest(&mut self, digest: ProxyDigest) {
-        self.proxy_digest = Some(Arc::new(digest));
-    }
-}
-
-impl GetSocketDigest for Stream {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        let fd = match &self.raw {
-            RawStream::Virtual(_) | RawStream::Closed => return self.socket_digest.get().cloned(),
-            raw => raw.as_raw_fd(),
-        };
-        let digest = self.socket_digest.get_or_init(|| {
-            let mut digest = SocketDigest::from_raw_fd(fd);
-            if let Some(peer) = self.peer {
-                digest.peer_addr = OnceCell::with_value(Some(SocketAddr::Inet(peer)));
-            }
-            Arc::new(digest)
-        });
-        Some(digest.clone())
-    }
-
-    fn set_socket_digest(&mut self, socket_digest: SocketDigest) {
-        self.socket_digest = OnceCell::with_value(Arc::new(socket_digest));
     }
 }
 
@@ -645,72 +287,6 @@ impl Drop for Stream {
                 digest.detach();
             }
         }
-    }
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        if this.special || !this.unread.is_empty() {
-            return this.poll_read_special(cx, buf);
-        }
-        let poll = this.poll_read_socket(cx, buf);
-        this.read_waiting.note(poll)
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let poll = self.poll_write_buffered(cx, data);
-        self.write_waiting.note(poll)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let this = &mut *self;
-        let poll = match this.poll_send(cx) {
-            Poll::Ready(Ok(())) => Pin::new(&mut this.raw).poll_write_vectored(cx, bufs),
-            Poll::Ready(Err(e)) => Poll::Ready(Err(e)),
-            Poll::Pending => Poll::Pending,
-        };
-        this.write_waiting.note(poll)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.raw.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        // After each write of a head: nothing is kept back, and sockets themselves have nothing to flush.
-        if this.unsent.is_empty() && !this.write_waiting.waits() && this.raw.is_socket() {
-            return Poll::Ready(Ok(()));
-        }
-        let poll = match this.poll_send(cx) {
-            Poll::Ready(Ok(())) => Pin::new(&mut this.raw).poll_flush(cx),
-            other => other,
-        };
-        this.write_waiting.note(poll)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        let poll = match this.poll_send(cx) {
-            Poll::Ready(Ok(())) => Pin::new(&mut this.raw).poll_shutdown(cx),
-            other => other,
-        };
-        this.write_waiting.note(poll)
     }
 }
 

@@ -1,13 +1,19 @@
 use std::io::IoSlice;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::ready;
+use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
 
+use super::read::DIRECT_READ;
 use super::*;
 use crate::protocols::l4::listener::Listener;
+use crate::protocols::l4::socket::SocketAddr;
 use crate::protocols::l4::tracer::Tracing;
 use crate::protocols::l4::virt::VirtualSocket;
+use crate::protocols::{GetTimingDigest, Peek};
 
 /// A connection, and its other end.
 async fn pair() -> (Stream, TcpStream) {
@@ -30,7 +36,7 @@ async fn received(stream: &Stream, n: usize) {
 }
 
 fn holds_no_buffer(stream: &Stream) -> bool {
-    stream.unread.0.is_none() && stream.unsent.0.is_none()
+    stream.unread.is_empty() && stream.unsent.is_empty()
 }
 
 #[test]

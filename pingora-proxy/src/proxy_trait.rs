@@ -4,6 +4,8 @@
 //! only says "go on" is written out here as that macro would write it, for one reason: its answer
 //! is then a box of a type without size, which costs no allocation.
 
+mod outcome;
+
 use std::any::Any;
 use std::borrow::Cow;
 use std::future::Future;
@@ -34,6 +36,8 @@ use tokio::sync::mpsc;
 
 use crate::error_status::error_status;
 use crate::{range_header_filter, RangeType, Session};
+
+pub use outcome::{FailToProxy, ProxyWarnLogContext, PurgeStatus};
 
 /// The phases of a proxied request: the only required ones are [`new_ctx`](Self::new_ctx) and
 /// [`upstream_peer`](Self::upstream_peer).
@@ -797,40 +801,7 @@ pub trait ProxyHttp {
     }
 }
 
-/// The outcome of a request that [`ProxyHttp::fail_to_proxy`] answered.
-#[derive(Debug)]
-pub struct FailToProxy {
-    /// The status that was written, 0 if none was.
-    pub error_code: u16,
-    /// True if the client may send another request on this connection. Heeded only for errors from
-    /// before the request went upstream.
-    pub can_reuse_downstream: bool,
-}
-
-/// The subject of a warning that [`ProxyHttp::suppress_proxy_warn_log`] can leave out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ProxyWarnLogContext {
-    /// A try failed, and another one follows.
-    UpstreamRetry,
-    /// The client is lost, and its response is read on to fill the cache.
-    DownstreamCache,
-}
-
-/// The outcome of a purge, for [`ProxyHttp::purge_response_filter`].
-#[derive(Debug)]
-pub enum PurgeStatus {
-    /// The cache is not on for this request.
-    NoCache,
-    /// There was an entry, and it was purged.
-    Found,
-    /// There was no entry.
-    NotFound,
-    /// The storage failed.
-    Error(Box<Error>),
-}
-
-/// Returns whether a response header may still be written: none was, or none but informational ones. A 101
+/// Returns true if a response header may still be written: none was, or none but informational ones. A 101
 /// is final: what follows it is another protocol.
 pub(crate) fn awaits_response(session: &ServerSession) -> bool {
     session.response_written().is_none_or(|written| {

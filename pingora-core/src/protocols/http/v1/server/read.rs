@@ -15,6 +15,7 @@ use super::super::proto::head::{self, Found};
 use super::super::proto::state::{Reading, Writing};
 use super::{HttpSession, Keepalive, Upgrade, LOOK};
 use crate::limits::LIMITS;
+use crate::protocols::http::drain::drain;
 use crate::protocols::l4::ext;
 use crate::shutdown::Stage;
 
@@ -319,25 +320,12 @@ impl HttpSession {
             return Ok(());
         }
         let within = self.inner.timeouts().drain.unwrap_or(LIMITS.client_drain);
-        match tokio::time::timeout(within, self.drain(LIMITS.client_drain_bytes)).await {
-            Ok(drained) => drained,
-            Err(_) => {
-                self.inner.conn.reading = Reading::Broken;
-                Error::e_explain(ReadTimedout, "the rest of the request body did not come")
-            }
+        let drained = drain(within, |cx| self.poll_read_body(cx)).await;
+        if drained.is_err() {
+            // Where the next request begins is not known.
+            self.inner.conn.reading = Reading::Broken;
         }
-    }
-
-    async fn drain(&mut self, limit: usize) -> Result<()> {
-        let mut drained = 0;
-        while let Some(data) = self.read_body_bytes().await? {
-            drained += data.len();
-            if drained > limit {
-                self.inner.conn.reading = Reading::Broken;
-                return Error::e_explain(ReadError, "the rest of the request body is too long");
-            }
-        }
-        Ok(())
+        drained
     }
 
     /// Returns whether a byte of the next request is there, be it in the kernel. Does not wait.

@@ -227,3 +227,39 @@ fn a_shutdown_lets_it_finish() {
         proxy.wait();
     }
 }
+
+/// Gives its response up, and tells why only a while later.
+struct GivesUp;
+
+#[async_trait]
+impl pingora_proxy::Subrequest for GivesUp {
+    async fn process_subrequest(
+        self: Arc<Self>,
+        mut session: Box<pingora_core::protocols::http::ServerSession>,
+        _: Box<Ctx>,
+    ) {
+        session.shutdown().await;
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        let why = Error::explain(pingora_core::HTTPStatus(418), "as it says");
+        session.on_proxy_failure(why);
+    }
+}
+
+#[tokio::test]
+async fn the_error_of_a_subrequest_that_has_given_up_is_waited_for() {
+    let (mut near, far) = tokio::io::duplex(1000);
+    let mut parent = Session::new_h1(Box::new(far));
+    let ask = tokio::io::AsyncWriteExt::write_all(&mut near, GET.as_bytes());
+    ask.await.unwrap();
+    assert!(parent.read_request().await.unwrap());
+    let spawner = pingora_proxy::SubrequestSpawner::new(Arc::new(GivesUp));
+    let ctx = Ctx::builder().build();
+    let (subrequest, handle) = spawner.create_subrequest(parent.as_downstream(), ctx);
+    let keep = |task| Ok(Some(task));
+    let done = pipe_subrequest(&mut parent, subrequest, handle, keep, no_body()).await;
+    let e = done.unwrap_err();
+    assert!(e.from_subreq);
+    assert_eq!(*e.error.etype(), pingora_core::HTTPStatus(418));
+}

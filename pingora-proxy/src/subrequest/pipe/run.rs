@@ -118,10 +118,11 @@ where
         while let Some(task) = self.next().await.map_err(of_parent)? {
             self.pass(task).await?;
         }
+        self.input.stop();
         let downstream = &mut self.session.downstream_session;
         let flushed = std::future::poll_fn(|cx| downstream.poll_flush(cx)).await;
-        // It was sent before the channel was closed, if there is one.
-        if let Ok(error) = self.proxy_error.try_recv() {
+        // One that gave up its response tells why a while later, and one that succeeded never does.
+        if let Ok(error) = (&mut self.proxy_error).await {
             return Err(of_subrequest(error));
         }
         if !self.ended {
@@ -137,25 +138,26 @@ where
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<HttpTask>>> {
-        let saved = &mut self.state.saved_body;
-        self.input.poll(self.session, saved, cx)?;
-        // A head leaves with the beginning of its body.
-        let gathers = self.session.queued() < SMALL;
-        if gathers {
-            if let Poll::Ready(task) = self.rx.poll_recv(cx) {
-                return Poll::Ready(Ok(task));
-            }
-        }
-        let downstream = &mut self.session.downstream_session;
-        match downstream.poll_flush(cx) {
-            Poll::Ready(Ok(())) if !gathers => {
+        loop {
+            let saved = &mut self.state.saved_body;
+            self.input.poll(self.session, saved, cx)?;
+            // A head leaves with the beginning of its body.
+            if self.session.queued() < SMALL {
                 if let Poll::Ready(task) = self.rx.poll_recv(cx) {
                     return Poll::Ready(Ok(task));
                 }
             }
-            Poll::Ready(Err(e)) => return Poll::Ready(Err(e.into_down())),
-            Poll::Ready(Ok(())) | Poll::Pending => {}
+            let downstream = &mut self.session.downstream_session;
+            let wrote = !downstream.is_flushed();
+            if let Poll::Ready(written) = downstream.poll_flush(cx) {
+                written.map_err(Error::into_down)?;
+            }
+            // A custom session is read again after a write, and there is room for more.
+            if !(wrote && downstream.is_flushed()) {
+                break;
+            }
         }
+        let downstream = &mut self.session.downstream_session;
         // A read of the body that waits notices a client that leaves, and is not to be disturbed.
         if self.ended || self.input.reads_client() {
             return Poll::Pending;

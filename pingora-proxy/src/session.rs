@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::Stream as FuturesStream;
 use pingora_cache::HttpCache;
+use pingora_core::exchange::custom::Messages;
 use pingora_core::exchange::{Downstream, ServerHooks, Upstream};
 use pingora_core::modules::http::{HttpModuleCtx, HttpModules};
 use pingora_core::protocols::http::compression::ResponseCompressionCtx;
@@ -57,6 +58,8 @@ pub struct Session {
     pub(crate) retry_decided: bool,
     /// The cache's part in the try, if it has one.
     pub(crate) cache_write: Option<Box<CacheWrite>>,
+    /// The custom messages of the try, where a side has any.
+    pub(crate) messages: Option<Box<Messages>>,
     buffered: Option<Box<Buffered>>,
 }
 
@@ -86,6 +89,7 @@ impl Session {
             upstream_due: None,
             retry_decided: false,
             cache_write: None,
+            messages: None,
             buffered: None,
         }
     }

@@ -3,10 +3,11 @@
 //! A custom session to the client is lent to its read or its write while that is under way. Filters look at the session, so
 //! that nothing is given to them before a write is done; a read is given up then.
 
-use std::task::{Context, Poll};
+use std::task::{ready, Context, Poll};
 
+use log::debug;
 use pingora_core::exchange::{Downstream, Upstream};
-use pingora_error::Result;
+use pingora_error::{BError, ErrorSource, Result};
 
 use super::driver::{Duplex, Event};
 use super::Pipeline;
@@ -57,9 +58,28 @@ impl<P: Pipeline, U: Upstream> Duplex<'_, P, U> {
     }
 
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event>> {
-        let message = self.pipeline.poll_message(cx);
-        self.custom.told = message.is_ready();
-        message.map_ok(|()| Event::Message)
+        let message = ready!(self.pipeline.poll_message(cx));
+        self.custom.told = true;
+        Poll::Ready(match message {
+            Ok(()) => Ok(Event::Message),
+            Err(e) => self.messages_failed(e),
+        })
+    }
+
+    /// Messages of a side have failed, which means what another failure of that side does: the exchange may go on without
+    /// its client, and a client that has all of its response needs no upstream.
+    fn messages_failed(&mut self, e: BError) -> Result<Event> {
+        let of_client = *e.esource() == ErrorSource::Downstream;
+        let whole = !self.state.is_tunnel() && self.pipeline.downstream().has_whole_response();
+        if self.custom.over || (whole && !of_client) {
+            debug!("custom messages after the response: {e}");
+            self.upstream.forbid_reuse();
+            return Ok(Event::Left);
+        }
+        match of_client {
+            true => self.client_failed(e),
+            false => Err(self.upstream_failed(e)),
+        }
     }
 
     /// The client's session is lent to a write. Only what needs no filter goes on.
@@ -70,7 +90,9 @@ impl<P: Pipeline, U: Upstream> Duplex<'_, P, U> {
             Poll::Ready(Ok(())) => Poll::Pending,
             Poll::Ready(Err(e)) => Poll::Ready(self.client_failed(e)),
             Poll::Pending => {
-                let _ = self.pipeline.poll_messages_sent(cx)?;
+                if let Poll::Ready(Err(e)) = self.pipeline.poll_messages_sent(cx) {
+                    return Poll::Ready(self.messages_failed(e));
+                }
                 if self.state.is_tunnel() {
                     return self.poll_idle(cx);
                 }

@@ -63,7 +63,7 @@ pub(super) enum Event {
     Due(HttpTask),
     /// A custom message has come.
     Message,
-    /// The client is gone, and the exchange goes on.
+    /// Something has failed that the exchange goes on without: its client, or messages beside it.
     Left,
     /// The response is complete, and has left.
     Over,
@@ -347,7 +347,7 @@ impl<'a, P: Pipeline, U: Upstream> Duplex<'a, P, U> {
         Err(self.upstream_failed(e))
     }
 
-    fn upstream_failed(&mut self, e: BError) -> BError {
+    pub(super) fn upstream_failed(&mut self, e: BError) -> BError {
         // The upstream closed because it would not read on: that is what went wrong first.
         self.write_error.take().unwrap_or(e).into_up()
     }

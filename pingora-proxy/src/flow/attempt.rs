@@ -16,7 +16,7 @@ use http::header::{HeaderValue, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::{Method, Version};
 use tokio::time::Instant;
 
-use super::custom_sides::settle_down;
+use super::custom_sides::end_sides;
 use super::due::{self, Due};
 use crate::duplex::{Duplex, Outcome};
 use crate::pipeline::{cache_write, Phases, Try};
@@ -115,7 +115,7 @@ where
             if timed {
                 session.downstream_session.swap_timer(&mut upstream);
             }
-            let done = match &mut upstream {
+            let mut done = match &mut upstream {
                 HttpSession::H1(h1) => {
                     let done = match session.upstream_due.as_deref().copied() {
                         None => self.exchange(session, ctx, h1, &attempt).await,
@@ -146,10 +146,10 @@ where
             if timed {
                 session.downstream_session.swap_timer(&mut upstream);
             }
+            if session.is_custom() {
+                Box::pin(end_sides(session, &mut done)).await;
+            }
             if let Err(e) = &done {
-                if session.is_custom() {
-                    Box::pin(settle_down(session)).await;
-                }
                 if !is_answered_by_stored(session) {
                     session.note_failure(e);
                 }

@@ -1,12 +1,14 @@
 //! Exchanges of which a side speaks a protocol of the user's own.
 
 use pingora_core::connectors::http::custom;
-use pingora_core::exchange::custom::{settle, CustomUpstream, Ends, Messages, TimeLimits};
+use pingora_core::exchange::custom::{
+    break_off, settle, CustomUpstream, Ends, Messages, TimeLimits,
+};
 use pingora_core::exchange::{ServerHooks, Upstream};
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::upstreams::peer::Peer;
-use pingora_error::{BError, Error, Result};
+use pingora_error::{Error, Result};
 use pingora_http::RequestHeader;
 
 use super::due::in_time;
@@ -38,14 +40,16 @@ where
         let mut upstream = CustomUpstream::new(upstream, limits);
         let due = session.upstream_due.as_deref().copied();
         let exchange = self.exchange(session, ctx, &mut upstream, attempt);
-        let done = match due {
+        let mut done = match due {
             None => exchange.await,
             Some(due) => in_time(due, exchange).await,
         };
         session.note_sent(&upstream);
+        if !end_sides(session, &mut done).await {
+            upstream.forbid_reuse();
+        }
         let failed = done.as_ref().err().map(|e| &**e);
         if let Some(e) = failed {
-            settle_down(session).await;
             session.note_failure(e);
             cache_write::abandon_try(&mut session.cache, e);
         }
@@ -79,33 +83,17 @@ where
         if let Some(writer) = &mut down.writer {
             writer.set_write_timeout(session.get_write_timeout());
         }
-        let (mut messages, (to_upstream, to_downstream)) = Messages::new(down, up);
+        let (messages, (to_upstream, to_downstream)) = Messages::new(down, up);
+        // However the exchange ends, they are ended after it.
+        session.messages = Some(Box::new(messages));
         let to_upstream = hops.upstream.then_some(to_upstream);
-        let forwarding = self
-            .inner
-            .custom_forwarding(session, ctx, to_upstream, to_downstream);
-        let done = match forwarding.await {
-            Ok(()) => {
-                let phases = Phases::new(self, session, ctx, attempt, &request);
-                let phases = phases.with_messages(&mut messages, hops);
-                let mut duplex = Duplex::new(phases, upstream).with_custom(true);
-                match duplex.ask(request) {
-                    Ok(()) => duplex.run().await,
-                    Err(e) => Err(e),
-                }
-            }
-            Err(e) => Err(e),
-        };
-        settle_down(session).await;
-        let whole = matches!(done, Ok(Outcome::Complete));
-        let (ends, clean) = messages.end(whole).await;
-        if !clean {
-            upstream.forbid_reuse();
-        }
-        if let Err(e) = give_back(session, ends, whole).await {
-            log::debug!("the custom messages of a client: {e}");
-        }
-        done
+        self.inner
+            .custom_forwarding(session, ctx, to_upstream, to_downstream)
+            .await?;
+        let phases = Phases::new(self, session, ctx, attempt, &request).with_messages(hops);
+        let mut duplex = Duplex::new(phases, upstream).with_custom(true);
+        duplex.ask(request)?;
+        duplex.run().await
     }
 }
 
@@ -114,6 +102,32 @@ pub(in crate::flow) async fn settle_down(session: &mut Session) {
     if let ServerSession::Custom(custom) = &mut *session.downstream_session {
         settle(custom).await;
     }
+}
+
+/// [Settles](settle_down) the client's side after a try, and ends the custom messages. Returns whether the upstream was
+/// sent all of its messages.
+///
+/// A message to the client that was cut leaves no place for another try.
+pub(in crate::flow) async fn end_sides(session: &mut Session, done: &mut Result<Outcome>) -> bool {
+    settle_down(session).await;
+    let Some(messages) = session.messages.take() else {
+        return true;
+    };
+    let whole = matches!(done, Ok(Outcome::Complete));
+    let left = messages.end(whole).await;
+    if left.client_cut {
+        if let ServerSession::Custom(custom) = &mut *session.downstream_session {
+            break_off(custom);
+        }
+        if let Err(e) = done {
+            e.set_retry(false);
+        }
+    }
+    let tell_end = whole && !left.client_cut;
+    if let Err(e) = give_back(session, left.client, tell_end).await {
+        log::debug!("the custom messages of a client: {e}");
+    }
+    left.upstream_whole
 }
 
 /// What a client's custom session has of its messages.
@@ -127,13 +141,9 @@ fn take_messages(session: &mut Session) -> Ends {
     }
 }
 
-/// Gives the session of the client back what was taken, for another try or for the application, and says after a
-/// response that is `whole` that no more messages follow.
-async fn give_back(
-    session: &mut Session,
-    ends: Ends,
-    whole: bool,
-) -> std::result::Result<(), BError> {
+/// Gives the session of the client back what was taken, for another try or for the application. With `tell_end` it says
+/// that no more messages follow.
+async fn give_back(session: &mut Session, ends: Ends, tell_end: bool) -> Result<()> {
     let Some(custom) = session.as_custom_mut() else {
         return Ok(());
     };
@@ -144,7 +154,7 @@ async fn give_back(
     if let Some(writer) = ends.writer {
         custom.restore_custom_message_writer(writer)?;
     }
-    if whole && sends {
+    if tell_end && sends {
         custom.finish_custom().await.map_err(Error::into_down)?;
     }
     Ok(())

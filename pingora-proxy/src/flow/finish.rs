@@ -5,14 +5,13 @@ use http::{Method, StatusCode};
 use log::{debug, error, log, log_enabled, Level};
 use pingora_core::apps::{HttpPersistentSettings, ReusedHttpStream};
 use pingora_core::connectors::http::custom;
-use pingora_core::exchange::custom::settle;
 use pingora_core::exchange::ServerHooks;
 use pingora_core::protocols::http::error_resp::gen_error_response;
-use pingora_core::protocols::http::ServerSession;
 use pingora_error::ErrorType::InternalError;
 use pingora_error::{BError, Error, ErrorSource, Result};
 use pingora_http::ResponseHeader;
 
+use super::custom_sides::end_sides;
 use super::{Kept, When};
 use crate::pipeline::cache_write;
 use crate::proxy_trait::awaits_response;
@@ -70,12 +69,13 @@ pub(super) fn settings(session: &Session, kept: Kept) -> HttpPersistentSettings 
 
 /// Ends a request of which a phase has panicked: with a 500, if no response is under way. No further phase is called,
 /// as none can know what state the application's is in.
-pub(super) async fn excuse(session: Session) -> Option<ReusedHttpStream> {
-    let mut downstream = session.downstream_session;
-    if let ServerSession::Custom(custom) = &mut *downstream {
-        settle(custom).await;
+pub(super) async fn excuse(mut session: Session) -> Option<ReusedHttpStream> {
+    let why = "a phase panicked";
+    if session.is_custom() {
+        end_sides(&mut session, &mut Error::e_explain(InternalError, why)).await;
     }
-    error!("a phase panicked: {}", downstream.request_summary());
+    let mut downstream = session.downstream_session;
+    error!("{why}: {}", downstream.request_summary());
     if downstream.is_subrequest() {
         // The parent may still answer its client as it likes.
         let why = "a phase of the subrequest panicked";

@@ -258,6 +258,9 @@ where
         if let Some(write) = &mut session.cache_write {
             write.client_is_gone();
         }
+        if let Some(messages) = &mut session.messages {
+            messages.lose_client();
+        }
         let (inner, context) = (&self.proxy.inner, ProxyWarnLogContext::DownstreamCache);
         if !inner.suppress_proxy_warn_log(self.session, self.ctx, e, context) {
             let summary = inner.request_summary(self.session, self.ctx);

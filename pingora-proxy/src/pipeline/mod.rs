@@ -47,15 +47,15 @@ pub(crate) struct Phases<'a, SV: ProxyHttp, C: custom::Connector> {
     ctx: &'a mut SV::CTX,
     attempt: &'a Try<'a>,
     /// What few exchanges have.
-    rare: Option<Box<Rare<'a>>>,
+    rare: Option<Box<Rare>>,
 }
 
 #[derive(Default)]
-struct Rare<'a> {
+struct Rare {
     /// What the upstream shows when it has understood a handshake that the client did not make itself.
     accept: Option<HeaderValue>,
     /// Custom messages, where a side has any.
-    messages: Option<Passing<'a>>,
+    messages: Option<Passing>,
     /// What the client reads of a response that is being stored.
     feed: Option<Feed>,
 }
@@ -89,10 +89,6 @@ where
             attempt,
             rare,
         }
-    }
-
-    fn messages(&mut self) -> Option<&mut Passing<'a>> {
-        self.rare.as_mut()?.messages.as_mut()
     }
 }
 

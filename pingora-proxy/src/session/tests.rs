@@ -41,6 +41,7 @@ fn fields() -> Vec<Row> {
             upstream_due: _,
             retry_decided: _,
             cache_write: _,
+            messages: _,
             buffered: _,
         } = session;
     };

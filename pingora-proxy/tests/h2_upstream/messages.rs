@@ -213,3 +213,74 @@ async fn a_shutdown_drops_no_custom_session() {
         assert_eq!(next(&mut client, b'D').await, "hello");
     }
 }
+
+/// Tries one upstream after the other, and tells of each message that it has filtered.
+struct Tries {
+    peers: Vec<HttpPeer>,
+    seen: mpsc::UnboundedSender<()>,
+}
+
+#[async_trait]
+impl ProxyHttp for Tries {
+    type CTX = usize;
+
+    fn new_ctx(&self) -> usize {
+        0
+    }
+
+    async fn upstream_peer(&self, _: &mut Session, tries: &mut usize) -> Result<Box<HttpPeer>> {
+        *tries += 1;
+        Ok(Box::new(self.peers[*tries - 1].clone()))
+    }
+
+    async fn upstream_custom_message_proxy_filter(
+        &self,
+        _: &mut Session,
+        message: Bytes,
+        _: &mut usize,
+        _: bool,
+    ) -> Result<Option<Bytes>> {
+        self.seen.send(()).unwrap();
+        Ok(Some(message))
+    }
+
+    fn error_while_proxy(
+        &self,
+        _: &HttpPeer,
+        _: &mut Session,
+        mut e: Box<pingora_core::Error>,
+        _: &mut usize,
+        _: bool,
+    ) -> Box<pingora_core::Error> {
+        e.set_retry(true);
+        e
+    }
+}
+
+/// The message that a failed try was sending is whole before the next one answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_try_that_fails_cuts_no_message() {
+    const LONG: usize = 8 << 20;
+    let dir = TempDir::new().unwrap();
+    let [first, second] = ["first", "second"].map(|name| dir.path().join(name));
+    let [fails, answers] = [&first, &second].map(|path| UnixListener::bind(path).unwrap());
+    let (seen, mut sees) = mpsc::unbounded_channel();
+    let peers = vec![custom_peer(&first), custom_peer(&second)];
+    let proxy = Proxy::start_with(for_client(Speaks::Custom), Tries { peers, seen });
+    let mut client = ask(&proxy).await;
+    let (mut origin, _) = fails.accept().await.unwrap();
+    write_frame(&mut origin, b'M', &vec![b'm'; LONG])
+        .await
+        .unwrap();
+    sees.recv().await.unwrap();
+    drop(origin);
+    // Nothing else may happen before the client takes its message: not a second try, however long it takes.
+    let accept = answers.accept();
+    let second = tokio::time::timeout(std::time::Duration::from_millis(200), accept).await;
+    assert!(second.is_err(), "a try begins within a message");
+    assert_eq!(next(&mut client, b'M').await.len(), LONG);
+    let (mut origin, _) = answers.accept().await.unwrap();
+    write_frame(&mut origin, b'H', b"200\n").await.unwrap();
+    write_frame(&mut origin, b'E', b"").await.unwrap();
+    assert_eq!(next(&mut client, b'H').await, "200\n");
+}

@@ -9,20 +9,18 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::Stream;
 use http::header::{HeaderMap, TRANSFER_ENCODING};
-use http::StatusCode;
-use pingora_error::{BError, Result};
+use http::{Method, StatusCode};
+use pingora_error::ErrorType::WriteError;
+use pingora_error::{BError, Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::loan::{Lent, Loan};
-use super::lost;
+use super::{lost, LAST_WRITE};
 use crate::protocols::http::custom::server::Session;
 use crate::protocols::http::custom::CustomMessageWrite;
 use crate::protocols::http::HttpTask;
 use crate::protocols::l4::socket::SocketAddr;
 use crate::protocols::Digest;
-
-/// How long a write that is under way may go on when its exchange has failed.
-const LAST_WRITE: Duration = Duration::from_secs(5);
 
 /// A session, and what it does at the moment. It takes the place of the session that it drives, whose methods it has.
 pub struct Driver {
@@ -32,14 +30,26 @@ pub struct Driver {
     queue: Vec<HttpTask>,
     /// Bytes of bodies in the queue and in the write that is under way.
     queued: usize,
-    /// The message that ends the response was queued.
-    ended: bool,
+    response: Response,
+    /// The head of the response, which may still be queued, has left HTTP.
+    upgraded: bool,
     /// The client has no more of its request to send.
     body_over: bool,
     /// The wait for the client to leave has ended otherwise, and is of no further use.
     stays: bool,
+    /// The request has no body, as the session said at first.
+    bodiless: bool,
     /// Stands in for the session while that is lent.
     nobody: (),
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Response {
+    Open,
+    /// The message that ends it was queued.
+    Ended,
+    /// Something that was being written was cut: nothing may follow.
+    Broken,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -72,7 +82,7 @@ pub fn driver_of(session: &dyn Session) -> Option<&Driver> {
 }
 
 /// Ends what a session is doing, so that it is at hand again, after its exchange has ended in any way: a read is given up,
-/// and a write has a few seconds more.
+/// and a write has a few seconds more. One that takes longer is cut, and the session takes nothing more.
 pub async fn settle(session: &mut Box<dyn Session>) {
     if driver_of(session.as_ref()).is_some() {
         if let Ok(driver) = driver(session) {
@@ -81,33 +91,45 @@ pub async fn settle(session: &mut Box<dyn Session>) {
     }
 }
 
+/// Has a session take nothing more of its response: something else to its client was cut in the middle.
+pub fn break_off(session: &mut Box<dyn Session>) {
+    if let Ok(driver) = driver(session) {
+        driver.break_off();
+    }
+}
+
 impl Driver {
-    fn new(session: Box<dyn Session>) -> Self {
+    fn new(mut session: Box<dyn Session>) -> Self {
         Driver {
+            bodiless: session.is_body_empty(),
             session: Loan::new(session),
             doing: Doing::Nothing,
             queue: Vec::new(),
             queued: 0,
-            ended: false,
+            response: Response::Open,
+            upgraded: false,
             body_over: false,
             stays: false,
             nobody: (),
         }
     }
 
+    /// Returns whether the request has no body, which may need no field to be told.
+    pub(crate) fn is_bodiless(&self) -> bool {
+        self.bodiless
+    }
+
     /// The next piece of the request body.
     pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
-        match self.doing {
-            // Its future wakes the task.
-            Doing::Writing => return Poll::Pending,
-            Doing::Reading => {}
-            Doing::Nothing | Doing::Watching => {
-                self.take_back();
-                if self.is_body_done() {
-                    return Poll::Ready(Ok(None));
-                }
-                self.read(Doing::Reading);
+        // What is read after an upgrade follows its head.
+        if self.doing == Doing::Writing || (self.upgraded && !self.queue.is_empty()) {
+            ready!(self.poll_flush(cx))?;
+        }
+        if self.doing != Doing::Reading {
+            if self.is_body_done() {
+                return Poll::Ready(Ok(None));
             }
+            self.read(Doing::Reading);
         }
         let read = ready!(self.poll_read(cx));
         self.body_over |= matches!(read, Ok(None) | Err(_));
@@ -134,26 +156,62 @@ impl Driver {
     /// Queues a message of the response, and says whether it ends it.
     ///
     /// # Errors
-    /// The one that [`HttpTask::Failed`] carries.
+    /// The one that [`HttpTask::Failed`] carries; `WriteError` after something was cut.
     pub fn queue(&mut self, mut task: HttpTask) -> Result<bool> {
-        let end = task.is_end();
-        match &mut task {
-            HttpTask::Failed(_) => {}
-            HttpTask::Header(header, _) => {
-                // The session frames a body in its own way.
-                header.remove_header(&TRANSFER_ENCODING);
-                if header.status == StatusCode::SWITCHING_PROTOCOLS {
-                    (self.body_over, self.stays) = (false, false);
-                }
-            }
-            _ => self.queued += content(&task),
-        }
         if let HttpTask::Failed(e) = task {
             return Err(e);
         }
-        self.ended |= end;
+        self.check_unbroken()?;
+        if let HttpTask::Header(header, _) = &mut task {
+            // The session frames a body in its own way.
+            header.remove_header(&TRANSFER_ENCODING);
+            if self.leaves_http(header.status) {
+                self.upgraded = true;
+                (self.body_over, self.stays) = (false, false);
+            }
+        }
+        let end = task.is_end();
+        self.note_end(end);
+        self.queued += content(&task);
         self.queue.push(task);
         Ok(end)
+    }
+
+    /// Returns whether a tunnel follows a head (RFC 9110 sections 9.3.6 and 15.2.2).
+    fn leaves_http(&self, status: StatusCode) -> bool {
+        status == StatusCode::SWITCHING_PROTOCOLS
+            || (status.is_success() && self.at_hand().req_header().method == Method::CONNECT)
+    }
+
+    fn note_end(&mut self, end: bool) {
+        if end && self.response == Response::Open {
+            self.response = Response::Ended;
+        }
+    }
+
+    fn check_unbroken(&self) -> Result<()> {
+        match self.response {
+            Response::Broken => Error::e_explain(WriteError, "a write to the client was cut short"),
+            Response::Open | Response::Ended => Ok(()),
+        }
+    }
+
+    /// Takes nothing more of the response, and gives up what is being written.
+    pub fn break_off(&mut self) {
+        self.session.take_back();
+        self.doing = Doing::Nothing;
+        self.drop_queue();
+        self.response = Response::Broken;
+    }
+
+    /// Drops what the session was not given, without which the response is not whole.
+    fn drop_queue(&mut self) {
+        if !self.queue.is_empty() && self.response == Response::Ended {
+            self.response = Response::Open;
+        }
+        self.upgraded &= !self.queue.iter().any(is_head);
+        self.queue.clear();
+        self.queued = 0;
     }
 
     /// Writes what is queued.
@@ -164,6 +222,10 @@ impl Driver {
                 self.doing = Doing::Nothing;
                 self.queued = self.queue.iter().map(content).sum();
                 if let Done::Written(Err(e)) = done {
+                    // Nobody knows what of it has left.
+                    if self.response == Response::Ended {
+                        self.response = Response::Open;
+                    }
                     return Poll::Ready(Err(e));
                 }
             }
@@ -193,7 +255,7 @@ impl Driver {
 
     /// Returns whether the client has, or will have with what is queued, all of its response.
     pub fn has_whole_response(&self) -> bool {
-        self.ended
+        self.response == Response::Ended
     }
 
     /// Gives up a read that is under way, so that the session is at hand.
@@ -232,16 +294,24 @@ impl Driver {
         self.session.get_mut().ok_or_else(lost)
     }
 
-    /// As [`Driver::settled`], but for a write that takes too long, and for errors.
+    /// The session, for a write that ends the response if so.
+    async fn settled_to_write(&mut self, end: bool) -> Result<&mut Box<dyn Session>> {
+        self.check_unbroken()?;
+        self.note_end(end);
+        self.settled().await
+    }
+
+    /// As [`Driver::settled`], but for a write that takes too long, and for errors. What the rest of the queue answers has
+    /// failed.
     async fn settle_soon(&mut self) {
         self.take_back();
-        if self.doing == Doing::Writing {
-            // What the rest of the queue answers has failed.
-            self.queue.clear();
-            let written = poll_fn(|cx| self.poll_flush(cx));
-            let _ = tokio::time::timeout(LAST_WRITE, written).await;
-            self.session.take_back();
-            self.doing = Doing::Nothing;
+        self.drop_queue();
+        if self.doing != Doing::Writing {
+            return;
+        }
+        let written = poll_fn(|cx| self.poll_flush(cx));
+        if tokio::time::timeout(LAST_WRITE, written).await.is_err() {
+            self.break_off();
         }
     }
 
@@ -283,6 +353,10 @@ async fn write(mut lent: Lent<Box<dyn Session>>, tasks: Vec<HttpTask>) -> Done {
     }
 }
 
+fn is_head(task: &HttpTask) -> bool {
+    matches!(task, HttpTask::Header(..))
+}
+
 fn content(task: &HttpTask) -> usize {
     match task {
         HttpTask::Body(Some(data), _) | HttpTask::UpgradedBody(Some(data), _) => data.len(),
@@ -320,29 +394,31 @@ impl Session for Driver {
     }
 
     async fn write_response_header(&mut self, resp: Box<ResponseHeader>, end: bool) -> Result<()> {
-        self.ended |= end;
-        self.settled().await?.write_response_header(resp, end).await
+        let session = self.settled_to_write(end).await?;
+        session.write_response_header(resp, end).await
     }
 
     async fn write_response_header_ref(&mut self, resp: &ResponseHeader, end: bool) -> Result<()> {
-        self.ended |= end;
-        let session = self.settled().await?;
+        let session = self.settled_to_write(end).await?;
         session.write_response_header_ref(resp, end).await
     }
 
     async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
-        self.ended |= end;
-        self.settled().await?.write_body(data, end).await
+        self.settled_to_write(end)
+            .await?
+            .write_body(data, end)
+            .await
     }
 
     async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
-        self.ended = true;
-        self.settled().await?.write_trailers(trailers).await
+        let session = self.settled_to_write(true).await?;
+        session.write_trailers(trailers).await
     }
 
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
-        self.ended |= tasks.iter().any(HttpTask::is_end);
-        self.settled().await?.response_duplex_vec(tasks).await
+        let end = tasks.iter().any(HttpTask::is_end);
+        let session = self.settled_to_write(end).await?;
+        session.response_duplex_vec(tasks).await
     }
 
     fn set_proxy_tasks_enabled(&mut self, enabled: bool) {
@@ -362,7 +438,10 @@ impl Session for Driver {
     }
 
     async fn write_proxy_tasks(&mut self) -> Result<bool> {
-        self.settled().await?.write_proxy_tasks().await
+        self.settled_to_write(false)
+            .await?
+            .write_proxy_tasks()
+            .await
     }
 
     fn set_read_timeout(&mut self, timeout: Option<Duration>) {
@@ -408,14 +487,13 @@ impl Session for Driver {
     }
 
     fn is_body_done(&mut self) -> bool {
-        let over = self.body_over;
-        let session = self.at_hand_mut();
+        self.take_back();
         // What follows an upgrade is no body.
-        over || (session.is_body_done() && !session.was_upgraded())
+        self.body_over || (!self.was_upgraded() && self.at_hand_mut().is_body_done())
     }
 
     async fn finish(&mut self) -> Result<()> {
-        self.settled().await?.finish().await
+        self.settled_to_write(false).await?.finish().await
     }
 
     fn is_body_empty(&mut self) -> bool {
@@ -492,6 +570,6 @@ impl Session for Driver {
     }
 
     fn was_upgraded(&self) -> bool {
-        self.at_hand().was_upgraded()
+        self.upgraded || self.at_hand().was_upgraded()
     }
 }

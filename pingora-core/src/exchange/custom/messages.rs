@@ -1,7 +1,7 @@
 //! Custom messages: both directions, beside the bodies.
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::future::{poll_fn, Future};
 use std::task::{ready, Context, Poll};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use pingora_error::{Error, Result};
 use tokio::sync::mpsc;
 
 use super::loan::{Lent, Loan};
-use super::lost;
+use super::{lost, LAST_WRITE};
 use crate::protocols::http::custom::{CustomMessageWrite, CUSTOM_MESSAGE_QUEUE_SIZE};
 
 /// How long the messages that are still to be sent have at the end of an exchange.
@@ -27,6 +27,16 @@ pub struct Ends {
     pub reader: Option<Reader>,
     /// By which others are sent.
     pub writer: Option<Box<dyn CustomMessageWrite>>,
+}
+
+/// What the messages of an exchange leave behind.
+pub struct Left {
+    /// What is the client's, to be given back to its session.
+    pub client: Ends,
+    /// A message to the client was cut, or its writer failed: nothing may follow on that session.
+    pub client_cut: bool,
+    /// The upstream was sent all of its messages and their end.
+    pub upstream_whole: bool,
 }
 
 /// Whom a message came from.
@@ -90,12 +100,9 @@ impl Messages {
 
     /// Sends a message that came from this side to the other, when its turn comes.
     pub fn pass(&mut self, from: From, message: Bytes) {
-        let direction = match from {
-            From::Downstream => &mut self.up,
-            From::Upstream => &mut self.down,
-        };
-        if direction.writer.is_some() {
-            direction.queue.push_back(message);
+        match from {
+            From::Downstream => self.up.queue(message),
+            From::Upstream => self.down.queue(message),
         }
     }
 
@@ -112,24 +119,47 @@ impl Messages {
         Poll::Pending
     }
 
-    /// Ends both directions. Returns what is the client's, to be given back to its session, and whether all that was passed
-    /// was sent.
-    pub async fn end(mut self, succeeded: bool) -> (Ends, bool) {
-        let mut sent = false;
-        if succeeded {
-            let ending = async {
-                poll_fn(|cx| self.poll_sent(cx)).await?;
-                self.up.finish().await
-            };
-            let ended = tokio::time::timeout(LAST_MESSAGES, ending).await;
-            sent = matches!(ended, Ok(Ok(())));
-        }
-        let downstream = Ends {
-            reader: self.up.reader,
-            writer: self.down.writer.and_then(Loan::into_inner),
-        };
-        (downstream, sent)
+    /// Neither receives from the client nor sends to it any longer.
+    pub fn lose_client(&mut self) {
+        self.up.over = true;
+        self.down.fail();
     }
+
+    /// Ends both directions. Of an exchange that has `succeeded` all that was passed is sent, if that does not take too long.
+    /// In any case a message that is being written to the client has a few seconds to leave whole.
+    pub async fn end(self, succeeded: bool) -> Left {
+        let Messages {
+            mut up, mut down, ..
+        } = self;
+        let to_upstream = async {
+            let sent = async {
+                poll_fn(|cx| up.poll_sent(cx)).await?;
+                up.finish().await
+            };
+            succeeded && in_time(LAST_MESSAGES, sent).await
+        };
+        let to_client = async {
+            if succeeded {
+                in_time(LAST_MESSAGES, poll_fn(|cx| down.poll_sent(cx))).await;
+            }
+            down.queue.clear();
+            in_time(LAST_WRITE, poll_fn(|cx| down.poll_sent(cx))).await
+        };
+        let (upstream_sent, client_sent) = tokio::join!(to_upstream, to_client);
+        Left {
+            client_cut: !client_sent || down.failed,
+            upstream_whole: upstream_sent && !up.failed,
+            client: Ends {
+                reader: up.reader,
+                writer: down.writer.and_then(Loan::into_inner),
+            },
+        }
+    }
+}
+
+/// Returns whether `work` has succeeded within that time.
+async fn in_time(limit: Duration, work: impl Future<Output = Result<()>>) -> bool {
+    matches!(tokio::time::timeout(limit, work).await, Ok(Ok(())))
 }
 
 type Writer = Loan<Box<dyn CustomMessageWrite>, Result<()>>;
@@ -137,8 +167,10 @@ type Writer = Loan<Box<dyn CustomMessageWrite>, Result<()>>;
 /// One direction.
 struct Direction {
     reader: Option<Reader>,
-    /// The reader has none more. It is kept, as its session is given it back.
+    /// The reader has none more, or has failed. It is kept, as its session is given it back.
     over: bool,
+    /// The writer has failed, perhaps in the middle of a message, and takes none.
+    failed: bool,
     /// Those of the application, which pass no filter.
     own: Option<mpsc::Receiver<Bytes>>,
     writer: Option<Writer>,
@@ -153,6 +185,7 @@ impl Direction {
     ) -> Self {
         Direction {
             over: reader.is_none(),
+            failed: false,
             reader,
             own: Some(own),
             writer: writer.map(Loan::new),
@@ -171,9 +204,7 @@ impl Direction {
             if let Some(own) = &mut self.own {
                 match own.poll_recv(cx) {
                     Poll::Ready(Some(message)) => {
-                        if self.writer.is_some() {
-                            self.queue.push_back(message);
-                        }
+                        self.queue(message);
                         continue;
                     }
                     Poll::Ready(None) => self.own = None,
@@ -185,19 +216,36 @@ impl Direction {
             };
             match ready!(reader.poll_next_unpin(cx)) {
                 Some(Ok(message)) => return Poll::Ready(Ok(message)),
-                Some(Err(e)) => return Poll::Ready(Err((e, true))),
+                Some(Err(e)) => {
+                    self.over = true;
+                    return Poll::Ready(Err((e, true)));
+                }
                 None => self.over = true,
             }
         }
     }
 
+    fn queue(&mut self, message: Bytes) {
+        if self.writer.is_some() && !self.failed {
+            self.queue.push_back(message);
+        }
+    }
+
+    fn fail(&mut self) {
+        self.failed = true;
+        self.queue.clear();
+    }
+
     fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        let Some(writer) = &mut self.writer else {
+        let Some(writer) = self.writer.as_mut().filter(|_| !self.failed) else {
             return Poll::Ready(Ok(()));
         };
         loop {
             if writer.is_out() {
-                ready!(writer.poll(cx))?;
+                if let Err(e) = ready!(writer.poll(cx)) {
+                    self.fail();
+                    return Poll::Ready(Err(e));
+                }
             }
             let Some(message) = self.queue.pop_front() else {
                 return Poll::Ready(Ok(()));
@@ -207,7 +255,7 @@ impl Direction {
     }
 
     async fn finish(&mut self) -> Result<()> {
-        let Some(writer) = &mut self.writer else {
+        let Some(writer) = self.writer.as_mut().filter(|_| !self.failed) else {
             return Ok(());
         };
         writer.start(|lent| send(lent, None));

@@ -20,11 +20,16 @@ mod messages;
 mod tests;
 mod upstream;
 
+use std::time::Duration;
+
 use pingora_error::{BError, Error, ErrorType};
 
-pub use downstream::{driver, driver_of, settle, Driver};
-pub use messages::{Ends, From as MessageFrom, Messages, Reader, Senders};
+pub use downstream::{break_off, driver, driver_of, settle, Driver};
+pub use messages::{Ends, From as MessageFrom, Left, Messages, Reader, Senders};
 pub use upstream::{CustomUpstream, TimeLimits};
+
+/// How long what is being written to a client may go on when its exchange has failed.
+const LAST_WRITE: Duration = Duration::from_secs(5);
 
 /// A session is never lost, but by a future that has leaked it.
 fn lost() -> BError {

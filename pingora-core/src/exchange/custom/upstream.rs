@@ -69,6 +69,8 @@ struct Request {
     writing: usize,
     /// It asks to leave HTTP, so that its end is told when the upstream has answered.
     upgrade: bool,
+    /// It does so by CONNECT.
+    connect: bool,
     /// That end, which was told already.
     told_end: bool,
     /// The writer was asked for.
@@ -336,8 +338,11 @@ impl<S: Session> CustomUpstream<S> {
         let upgraded = match task {
             HttpTask::Header(header, _) if header.status == StatusCode::SWITCHING_PROTOCOLS => true,
             HttpTask::Header(header, _) if header.status.is_informational() => return,
-            // A tunnel of CONNECT is one as the session says.
-            HttpTask::Header(..) => self.session.get().is_some_and(|s| s.was_upgraded()),
+            // RFC 9110 section 9.3.6: every success of CONNECT is followed by a tunnel.
+            HttpTask::Header(header, _) => {
+                let tunnel = self.request.connect && header.status.is_success();
+                tunnel || self.session.get().is_some_and(|s| s.was_upgraded())
+            }
             _ => false,
         };
         if upgraded {
@@ -426,8 +431,8 @@ impl<S: Session> Upstream for CustomUpstream<S> {
     }
 
     fn queue_head(&mut self, mut request: Box<RequestHeader>) -> Result<()> {
-        self.request.upgrade =
-            request.headers.contains_key(UPGRADE) || request.method == Method::CONNECT;
+        self.request.connect = request.method == Method::CONNECT;
+        self.request.upgrade = self.request.connect || request.headers.contains_key(UPGRADE);
         // The session frames a body in its own way.
         request.remove_header(&TRANSFER_ENCODING);
         self.request.head = Some(request);

@@ -5,7 +5,7 @@ use http::HeaderMap;
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::*;
-use crate::exchange::Downstream;
+use crate::exchange::{Downstream, ServerHooks};
 use crate::protocols::http::custom::server::Session;
 use crate::protocols::http::custom::CustomMessageWrite;
 use crate::protocols::http::{HttpTask, ServerSession};
@@ -386,4 +386,99 @@ async fn the_session_is_at_hand_unless_it_is_lent() {
     // What changes it takes it back by itself.
     assert!(spawn(body(&mut s)).poll().is_pending());
     assert_eq!(s.req_header_mut().raw_path(), b"/fake");
+}
+
+/// Settles a session whose exchange has failed.
+async fn settled(s: &mut ServerSession) {
+    if let ServerSession::Custom(s) = s {
+        settle(s).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_follows_what_was_cut() {
+    let log = Log::default();
+    let mut s = fake(&log);
+    s.writes = Wait::Forever;
+    let mut s = s.session();
+    s.queue(head(200)).unwrap();
+    assert!(spawn(flush(&mut s)).poll().is_pending());
+    settled(&mut s).await;
+    let error = Box::new(ResponseHeader::build(502, None).unwrap());
+    let e = s.write_response_header(error).await.unwrap_err();
+    assert_eq!(*e.etype(), ErrorType::WriteError);
+    assert!(s.queue(head(502)).is_err());
+    assert!(s.finish_body().await.is_err());
+    s.close().await;
+    assert_eq!(log.take(), ["begin", "shutdown 1 shutdown"]);
+}
+
+#[tokio::test]
+async fn a_response_whose_end_was_dropped_is_not_finished() {
+    let (log, turns) = (Log::default(), Arc::new(Semaphore::new(0)));
+    let mut s = fake(&log);
+    s.writes = Wait::Turn(turns.clone());
+    let mut s = s.session();
+    s.queue(head(200)).unwrap();
+    assert!(spawn(flush(&mut s)).poll().is_pending());
+    s.queue(piece("x", true)).unwrap();
+    assert!(Downstream::has_whole_response(&s));
+    turns.add_permits(1);
+    settled(&mut s).await;
+    assert!(!Downstream::has_whole_response(&s));
+    s.close().await;
+    assert_eq!(log.take(), ["begin", "200 false", "shutdown 1 shutdown"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_whose_last_write_failed_is_not_finished() {
+    let log = Log::default();
+    let mut s = fake(&log);
+    s.writes = Wait::Time(Duration::from_secs(1));
+    let mut s = s.session();
+    s.queue(head(200)).unwrap();
+    s.queue(piece("x", true)).unwrap();
+    flush(&mut s).await.unwrap_err();
+    s.close().await;
+    assert_eq!(log.take(), ["begin", "shutdown 1 shutdown"]);
+}
+
+#[tokio::test]
+async fn a_read_waits_for_the_write_that_is_under_way() {
+    let (log, turns) = (Log::default(), Arc::new(Semaphore::new(0)));
+    let mut s = fake(&log);
+    s.writes = Wait::Turn(turns.clone());
+    s.body = Arc::new(Mutex::new(["a"].into()));
+    let mut s = s.session();
+    s.queue(head(200)).unwrap();
+    assert!(spawn(flush(&mut s)).poll().is_pending());
+    let mut read = spawn(body(&mut s));
+    assert!(read.poll().is_pending());
+    turns.add_permits(1);
+    assert!(read.is_woken());
+    assert!(matches!(read.poll(), Poll::Ready(Ok(Some(data))) if data == "a"));
+    drop(read);
+    assert_eq!(log.take(), ["begin", "200 false"]);
+}
+
+#[tokio::test]
+async fn a_head_that_leaves_http_is_known_as_such_at_once() {
+    for (method, status) in [("GET", 101), ("CONNECT", 200)] {
+        let log = Log::default();
+        let mut s = fake(&log);
+        s.request = RequestHeader::build(method, b"/", None).unwrap();
+        s.body = Arc::new(Mutex::new(["raw"].into()));
+        let mut s = s.session();
+        s.queue(head(103)).unwrap();
+        assert!(!s.was_upgraded());
+        s.queue(head(status)).unwrap();
+        assert!(s.was_upgraded() && !s.is_body_done());
+        // What comes then comes after it.
+        assert_eq!(body(&mut s).await.unwrap().unwrap(), "raw");
+        let all = format!("103 false, {status} false");
+        assert_eq!(log.take(), ["begin", &all]);
+    }
+    let mut s = fake(&Log::default()).session();
+    s.queue(head(200)).unwrap();
+    assert!(!s.was_upgraded());
 }

@@ -65,8 +65,9 @@ async fn messages_pass_both_ways() {
     ];
     assert_eq!(said, all);
     drop((own_up, own_down, from_origin));
-    let (client, clean) = m.end(true).await;
-    assert!(clean && client.reader.is_some() && client.writer.is_some());
+    let left = m.end(true).await;
+    assert!(left.upstream_whole && !left.client_cut);
+    assert!(left.client.reader.is_some() && left.client.writer.is_some());
     assert_eq!(log.take(), ["origin finished"]);
 }
 
@@ -126,14 +127,82 @@ async fn an_error_says_whose_it_is() {
     assert_eq!(e.esource().as_str(), "Upstream");
 }
 
+/// A client whose writer waits for `wait`, and is being sent a message.
+fn sending(wait: Wait, log: &Log) -> Messages {
+    let (client, _) = ends("client", wait, log);
+    let (mut m, _) = Messages::new(client, Ends::default());
+    for text in ["a", "b"] {
+        m.pass(MessageFrom::Upstream, bytes(text));
+    }
+    assert!(next(&mut m).is_pending());
+    m
+}
+
+#[tokio::test]
+async fn a_message_on_its_way_to_the_client_leaves_whole_when_its_try_fails() {
+    let (log, turns) = (Log::default(), Arc::new(Semaphore::new(0)));
+    let mut end = spawn(sending(Wait::Turn(turns.clone()), &log).end(false));
+    assert!(end.poll().is_pending());
+    turns.add_permits(2);
+    assert!(end.is_woken());
+    let Poll::Ready(left) = end.poll() else {
+        panic!("the message has left");
+    };
+    assert!(!left.client_cut && left.client.writer.is_some());
+    // The one behind it is of no use.
+    assert_eq!(log.take(), [r#"client b"a""#]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_message_that_nobody_takes_is_not_waited_for_for_ever() {
+    for (succeeded, seconds) in [(true, 6), (false, 5)] {
+        let m = sending(Wait::Forever, &Log::default());
+        let begun = tokio::time::Instant::now();
+        let left = m.end(succeeded).await;
+        assert!(left.client_cut && left.client.writer.is_some());
+        assert_eq!(left.upstream_whole, succeeded, "it was sent none");
+        assert_eq!(begun.elapsed().as_secs(), seconds);
+    }
+}
+
+#[tokio::test]
+async fn a_writer_that_failed_may_have_cut_a_message() {
     let log = Log::default();
-    let (client, _from_client) = ends("client", Wait::Forever, &log);
+    let (client, _from_client) = ends("client", Wait::Time(Duration::ZERO), &log);
     let (mut m, _own) = Messages::new(client, Ends::default());
     m.pass(MessageFrom::Upstream, bytes("a"));
-    let begun = tokio::time::Instant::now();
-    let (client, sent) = m.end(true).await;
-    assert!(!sent && client.writer.is_some());
-    assert_eq!(begun.elapsed().as_secs(), 1);
+    poll_fn(|cx| m.poll_message(cx)).await.unwrap_err();
+    // It says so once, and takes no more.
+    m.pass(MessageFrom::Upstream, bytes("b"));
+    assert!(next(&mut m).is_pending());
+    assert!(m.end(true).await.client_cut);
+}
+
+#[tokio::test]
+async fn a_reader_that_failed_cuts_nothing_and_is_not_asked_again() {
+    let log = Log::default();
+    let (client, _from_client) = ends("client", Wait::Nothing, &log);
+    let (origin, from_origin) = ends("origin", Wait::Nothing, &log);
+    let (mut m, _own) = Messages::new(client, origin);
+    let failed = Error::e_explain(ErrorType::ReadError, "a test wants it");
+    from_origin.unbounded_send(failed).unwrap();
+    assert!(matches!(next(&mut m), Poll::Ready(Err(_))));
+    from_origin.unbounded_send(Ok(bytes("a"))).unwrap();
+    assert!(next(&mut m).is_pending());
+    assert!(!m.end(false).await.client_cut);
+}
+
+#[tokio::test]
+async fn a_client_that_is_lost_is_neither_heard_nor_told() {
+    let log = Log::default();
+    let (client, from_client) = ends("client", Wait::Nothing, &log);
+    let (origin, from_origin) = ends("origin", Wait::Nothing, &log);
+    let (mut m, _own) = Messages::new(client, origin);
+    m.lose_client();
+    from_client.unbounded_send(Ok(bytes("a"))).unwrap();
+    from_origin.unbounded_send(Ok(bytes("b"))).unwrap();
+    assert!(matches!(next(&mut m), Poll::Ready(Ok((MessageFrom::Upstream, b))) if b == "b"));
+    m.pass(MessageFrom::Upstream, bytes("b"));
+    assert!(next(&mut m).is_pending());
+    assert!(log.take().is_empty());
 }

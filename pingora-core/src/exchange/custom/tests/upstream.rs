@@ -381,3 +381,23 @@ async fn an_upgrade_that_is_refused_ends_the_request() {
     assert!(up.end(None).await.is_some());
     assert_eq!(log.take()[2..], ["/ false", "finished"]);
 }
+
+/// Whatever its session says of it (RFC 9110 section 9.3.6).
+#[tokio::test]
+async fn a_success_of_connect_is_a_tunnel() {
+    let log = Log::default();
+    let mut s = fake(&log);
+    s.answer = vec!["200", "raw", "end"];
+    let mut up = CustomUpstream::new(s, TimeLimits::default());
+    let head = RequestHeader::build("CONNECT", b"/", None).unwrap();
+    up.queue_head(Box::new(head)).unwrap();
+    up.queue_end(None).unwrap();
+    flush(&mut up).await;
+    assert_eq!(task(&mut up).await, "200 false");
+    up.queue_body(bytes("a")).unwrap();
+    flush(&mut up).await;
+    assert_eq!(task(&mut up).await, r#"raw b"raw" false"#);
+    let said = ["/ false", "upgraded", "writing", r#"wrote b"a""#];
+    assert_eq!(log.take()[2..], said);
+    assert!(up.end(None).await.is_none(), "nothing follows it");
+}

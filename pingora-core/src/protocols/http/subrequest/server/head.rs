@@ -10,17 +10,31 @@ use pingora_http::RequestHeader;
 use super::common;
 
 /// Copies the head of a request. One that is not of HTTP/1.x becomes so, as far as it can be said there.
-/// `bodiless` tells that it has no body, as HTTP/2 does without a field.
+/// `bodiless` tells that it has no body unless a field says so; HTTP/2 and custom sessions may have one without a field.
 pub(super) fn copy(request: &RequestHeader, bodiless: bool) -> Box<RequestHeader> {
     let mut copy = request.clone();
-    if request.version > Version::HTTP_11 && request.method != Method::CONNECT {
-        // What cannot be said in HTTP/1.1 keeps its version, and is refused where it matters.
-        if let Err(e) = say_in_http1(&mut copy, bodiless) {
-            log::debug!("a head that is not for HTTP/1.1: {e}");
-            copy = request.clone();
-        }
+    let said = match request.version {
+        _ if request.method == Method::CONNECT => Ok(()),
+        Version::HTTP_11 if bodiless || asks_upgrade(request) => Ok(()),
+        Version::HTTP_11 => frame(&mut copy),
+        version if version > Version::HTTP_11 => say_in_http1(&mut copy, bodiless),
+        _ => Ok(()),
+    };
+    // What cannot be said in HTTP/1.1 keeps its version, and is refused where it matters.
+    if let Err(e) = said {
+        log::debug!("a head that is not for HTTP/1.1: {e}");
+        copy = request.clone();
     }
     Box::new(copy)
+}
+
+/// Has a body come in chunks, where no field says how long it is.
+fn frame(request: &mut RequestHeader) -> Result<()> {
+    let headers = &request.headers;
+    if headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING) {
+        return Ok(());
+    }
+    request.insert_header(TRANSFER_ENCODING, HeaderValue::from_static("chunked"))
 }
 
 fn say_in_http1(request: &mut RequestHeader, bodiless: bool) -> Result<()> {
@@ -45,8 +59,7 @@ fn say_in_http1(request: &mut RequestHeader, bodiless: bool) -> Result<()> {
     if let Some(length) = request.headers.get(CONTENT_LENGTH).cloned() {
         request.insert_header(CONTENT_LENGTH, length)?;
     } else if !bodiless {
-        let chunked = HeaderValue::from_static("chunked");
-        request.insert_header(TRANSFER_ENCODING, chunked)?;
+        frame(request)?;
     }
     request.set_version(Version::HTTP_11);
     Ok(())

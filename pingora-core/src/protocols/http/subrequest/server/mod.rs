@@ -26,6 +26,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::exchange::custom::{driver_of, Driver};
 use crate::limits::LIMITS;
 use crate::protocols::http::body_buffer::FixedBuffer;
 use crate::protocols::http::server::Session;
@@ -177,7 +178,11 @@ impl HttpSession {
         let (body_tx, body) = mpsc::channel(MESSAGES);
         let (wants_body, subreq_wants_body) = oneshot::channel();
         let (proxy_error, subreq_proxy_error) = oneshot::channel();
-        let bodiless = session.as_http2().is_some_and(|s| s.is_body_empty());
+        let bodiless = match session {
+            Session::H1(_) | Session::Subrequest(_) => true,
+            Session::H2(s) => s.is_body_empty(),
+            Session::Custom(s) => driver_of(s.as_ref()).is_none_or(Driver::is_bodiless),
+        };
         let inner = Box::new(Inner {
             request: head::copy(session.req_header(), bodiless),
             digest: session.digest().cloned().map(Box::new),

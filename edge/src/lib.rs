@@ -8,3 +8,4 @@
 pub mod config;
 pub mod data;
 pub mod plan;
+pub mod tools;

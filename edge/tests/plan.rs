@@ -4,6 +4,7 @@ mod common;
 
 use common::Memory;
 use edge::plan::{host, path, Action, Plan, Request, Scratch};
+use edge::tools;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 /// Returns the status of the answer to a request, or where it goes.
@@ -37,7 +38,8 @@ fn answer(plan: &Plan, method: &str, url: &str, headers: &[(&str, &str)], random
     match &found.route.action {
         Action::Proxy(cluster) => {
             let to = &plan.clusters[*cluster].endpoints[0].address;
-            format!("{to}{}", found.route.upstream_path(&request))
+            let target = plan.target(found.route, &request, &mut Scratch::default());
+            format!("{to}{}", target.unwrap())
         }
         Action::Redirect { to, .. } => request.fill_uri(to),
         Action::Respond { status, .. } => status.0.as_str().to_owned(),
@@ -68,7 +70,7 @@ sites:
 "#;
     let (_, plan) = Memory::of(&[("edge.yaml", file)]).plan().unwrap();
     let table = [
-        ("GET", "a.test/api/x?q", "10.0.0.1:90/x"),
+        ("GET", "a.test/api/x?q", "10.0.0.1:90/x?q"),
         ("GET", "A.test.:80/api", "10.0.0.1:90/"),
         ("GET", "a.test/apix", "none"),
         ("GET", "a.test/api/v2", "201"),
@@ -120,4 +122,70 @@ sites:
         }
     }
     assert_eq!(canary, 51);
+}
+
+#[test]
+fn a_request_is_explained() {
+    let file = r#"
+listen: 127.0.0.1:80
+sites:
+  - hosts: a.test
+    routes:
+      - path: /api/*
+        header: {x-a: b}
+        respond: 200
+      - path: /api/*
+        weight: 1
+        rewrite: {regex: '/api/(\w+)/(.*)', to: '/{2}?user={1}'}
+        request_headers:
+          remove: x-c
+          set: {x-b: "{client_ip} {header.x-a}"}
+        proxy:
+          to: [10.0.0.1:90, {address: "unix:/run/a.sock", weight: 3}]
+      - path: /api/*
+        weight: 3
+        proxy: 10.0.0.1:91
+      - respond: 404
+"#;
+    let (_, plan) = Memory::of(&[("edge.yaml", file)]).plan().unwrap();
+    let headers = ["X-A: c".to_owned()];
+    let question = tools::question(
+        "GET",
+        "http://a.test/x/../api/%6aoe/pics?q",
+        &headers,
+        Some("10.0.0.9"),
+    )
+    .unwrap();
+    let expected = "\
+GET http://a.test/x/../api/%6aoe/pics?q
+path /api/joe/pics
+site a.test
+route 1 /api/* (edge.yaml:6:9), path /api/*
+    header `x-a: b` does not hold
+route 2 /api/* (edge.yaml:9:9), path /api/*
+other paths 1
+taken by 2 /api/* (edge.yaml:9:9), 1 of 4
+    rewrite to /{2}?user={1}
+    remove the request header x-c
+    set the request header x-b: 10.0.0.9 c
+    proxy GET /pics?user=joe, round_robin
+    to 10.0.0.1:90
+    to unix:/run/a.sock, weight 3
+taken by 3 /api/* (edge.yaml:17:9), 3 of 4
+    proxy GET /api/joe/pics?q, round_robin
+    to 10.0.0.1:91
+";
+    assert_eq!(tools::explanation(&plan, &question, false), expected);
+    let json: serde_json::Value =
+        serde_json::from_str(&tools::explanation(&plan, &question, true)).unwrap();
+    assert_eq!(
+        json["taken"][0]["actions"][3],
+        "proxy GET /pics?user=joe, round_robin"
+    );
+    let refused = tools::question("GET", "a.test/..;/x", &[], None).unwrap();
+    let said = tools::explanation(&plan, &refused, false);
+    assert!(
+        said.contains("refused with 400: a `.` or `..` stands beside `;`"),
+        "{said}"
+    );
 }

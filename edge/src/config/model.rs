@@ -7,7 +7,7 @@ use http::{HeaderName, Method};
 
 use super::section::{choice, section, At, Named};
 use super::values::{
-    Address, HostPattern, Network, PathPattern, PathPrefix, Status, Template, TextPattern,
+    Address, HostPattern, Network, PathPattern, PathPrefix, Regex, Status, Template, TextPattern,
 };
 
 section! {
@@ -73,6 +73,12 @@ section! {
         weight: Option<At<u32>> = None,
         /// The prefix that is taken off the path before it goes upstream.
         strip_prefix: Option<At<PathPrefix>> = None,
+        /// The path that goes upstream instead.
+        rewrite: Option<Rewrite> = None,
+        /// Changes to the headers that go upstream.
+        request_headers: Option<HeaderEdits> = None,
+        /// Changes to the headers of the response.
+        response_headers: Option<HeaderEdits> = None,
         /// The servers that the request goes to.
         proxy: Option<Proxy> = None,
         /// The place that the client is sent to instead.
@@ -83,12 +89,36 @@ section! {
 }
 
 section! {
+    /// Another path, and another query if there is a `?` in it.
+    pub struct Rewrite("a rewrite", short: to) {
+        /// The expression that the whole path must match, in its normal form; other paths stay as they are.
+        regex: Option<Regex> = None,
+        /// The path, such as `/v2{path}`; with `regex`, `{1}` is what its first group matched.
+        to: At<Template>,
+    }
+}
+
+section! {
+    /// Changes to headers: first those to take away, then those to set, then those to add.
+    pub struct HeaderEdits("changes to headers") {
+        /// The headers to take away.
+        remove: Vec<At<HeaderName>> = Vec::new(),
+        /// The headers to set, in place of all of the same name.
+        set: Named<HeaderName, At<Template>> = Named::default(),
+        /// The headers to add, beside those of the same name.
+        add: Named<HeaderName, At<Template>> = Named::default(),
+    }
+}
+
+section! {
     /// Servers that requests go to, and the way to them.
     pub struct Proxy("a proxy action", short: to) {
         /// The servers.
         to: Vec<Endpoint>,
         /// The way in which a server is chosen for each request.
         balance: Balance = Balance::RoundRobin,
+        /// The text by which `balance: hash` chooses, such as `{header.x-user}`. If unset, `{client_ip}`.
+        hash_by: Option<At<Template>> = None,
         /// The time limits of a request.
         timeouts: Option<Timeouts> = None,
         /// TLS to the servers. If unset, they are spoken to in the clear.
@@ -115,6 +145,8 @@ choice! {
         Random = "random",
         /// The one of two random servers that has fewer requests.
         LeastRequests = "least_requests",
+        /// The same one for the same text (`hash_by`), as long as the servers stay the same; most stay when some change.
+        Hash = "hash",
     }
 }
 

@@ -4,17 +4,18 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use http::StatusCode;
+use http::{HeaderName, StatusCode};
 
 use super::condition::Condition;
-use super::search::Searches;
+use super::edit::{HeaderEdit, HeaderEdits, Rewrite};
+use super::search::{Search, Searches};
 use super::tree::{Kind, Tree};
 use super::{
     host, Action, Certificate, Cluster, Endpoint, Entry, Listener, Plan, Route, Rule, Site,
 };
-use crate::config::model;
+use crate::config::model::{self, Balance};
 use crate::config::section::Value;
-use crate::config::values::{Address, HostPattern, PathPattern, Status};
+use crate::config::values::{Address, HostPattern, Part, PathPattern, Status, Template, Variable};
 use crate::config::{At, Config, ConfigErrors, Errors, Place, Sources};
 
 impl Plan {
@@ -233,6 +234,7 @@ impl Compiler<'_> {
             .map(|path| path.value.to_string())
             .collect();
         let action = self.action(route);
+        let rewrite = self.rewrite(route);
         if let (Some(strip), false) = (
             &route.strip_prefix,
             matches!(action, Some(Action::Proxy(_))),
@@ -263,10 +265,9 @@ impl Compiler<'_> {
                 }
             ),
             place: self.sources.name(route.place),
-            strip_prefix: route
-                .strip_prefix
-                .as_ref()
-                .map(|prefix| prefix.value.as_str().to_owned()),
+            rewrite,
+            request_headers: self.edits(&route.request_headers),
+            response_headers: self.edits(&route.response_headers),
             // Nobody sees it: there is an error.
             action: action.unwrap_or(Action::Proxy(usize::MAX)),
         }
@@ -294,6 +295,111 @@ impl Compiler<'_> {
         }
     }
 
+    fn rewrite(&mut self, route: &model::Route) -> Option<Rewrite> {
+        let Some(rewrite) = &route.rewrite else {
+            let prefix = route.strip_prefix.as_ref()?;
+            return Some(Rewrite::Strip(prefix.value.as_str().to_owned()));
+        };
+        if let Some(strip) = &route.strip_prefix {
+            self.errors.at(
+                strip.place,
+                "a route has only one of `strip_prefix` and `rewrite`",
+            );
+        }
+        if route.proxy.is_none() {
+            self.errors.at(
+                rewrite.place,
+                "`rewrite` is for what goes upstream, and this route has no `proxy`",
+            );
+        }
+        let At { place, value: to } = &rewrite.to;
+        let regex = rewrite.regex.as_ref().map(|regex| self.searches.add(regex));
+        let groups = regex.as_ref().map_or(0, Search::group_count);
+        self.check_groups(&rewrite.to, groups);
+        let absolute = match to.parts().first() {
+            Some(Part::Text(text)) => text.starts_with('/'),
+            Some(Part::Variable(variable)) => matches!(variable, Variable::Path | Variable::Uri),
+            None => false,
+        };
+        if !absolute {
+            self.errors
+                .at(*place, "the path of a rewrite begins with `/` or `{path}`");
+        }
+        Some(Rewrite::template(regex, to))
+    }
+
+    /// Refuses groups that there are not.
+    fn check_groups(&mut self, template: &At<Template>, count: usize) {
+        for variable in template.value.variables() {
+            match variable {
+                Variable::Group(group) if count == 0 => {
+                    let message = format!("{{{group}}} is a group of the `regex` of a rewrite, and there is none here");
+                    self.errors.at(template.place, message);
+                }
+                Variable::Group(group) if *group >= count => {
+                    let message = format!(
+                        "there is no group {{{group}}}: the `regex` has {}",
+                        count - 1
+                    );
+                    self.errors.at(template.place, message);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn edits(&mut self, edits: &Option<model::HeaderEdits>) -> HeaderEdits {
+        let Some(edits) = edits else {
+            return HeaderEdits::default();
+        };
+        let mut made = HeaderEdits::default();
+        for At { place, value: name } in &edits.remove {
+            self.check_header(name, *place);
+            made.0.push(HeaderEdit::Remove(name.clone()));
+        }
+        for (name, template) in &edits.set.0 {
+            self.check_edit(name, template);
+            made.0
+                .push(HeaderEdit::Set(name.clone(), template.value.clone()));
+        }
+        for (name, template) in &edits.add.0 {
+            self.check_edit(name, template);
+            made.0
+                .push(HeaderEdit::Add(name.clone(), template.value.clone()));
+        }
+        made
+    }
+
+    fn check_edit(&mut self, name: &HeaderName, template: &At<Template>) {
+        self.check_header(name, template.place);
+        self.check_groups(template, 0);
+        let lines = |part: &Part| matches!(part, Part::Text(text) if text.contains('\n'));
+        if template.value.parts().iter().any(lines) {
+            self.errors
+                .at(template.place, "the value of a header is one line");
+        }
+    }
+
+    /// Refuses headers that belong to a connection or to the framing of a message.
+    fn check_header(&mut self, name: &HeaderName, place: Place) {
+        const OURS: [&str; 8] = [
+            "connection",
+            "content-length",
+            "keep-alive",
+            "proxy-connection",
+            "te",
+            "trailer",
+            "transfer-encoding",
+            "upgrade",
+        ];
+        if OURS.contains(&name.as_str()) {
+            self.errors.at(
+                place,
+                format!("`{name}` belongs to the connection, and is set by the proxy alone"),
+            );
+        }
+    }
+
     fn redirect(&mut self, redirect: &model::Redirect) -> Action {
         let status = redirect
             .status
@@ -311,6 +417,7 @@ impl Compiler<'_> {
             );
             self.errors.at(at.place, message);
         }
+        self.check_groups(&redirect.to, 0);
         Action::Redirect {
             to: redirect.to.value.clone(),
             status,
@@ -318,6 +425,9 @@ impl Compiler<'_> {
     }
 
     fn respond(&mut self, respond: &model::Respond) -> Action {
+        if let Some(body) = &respond.body {
+            self.check_groups(body, 0);
+        }
         Action::Respond {
             status: respond.status,
             body: respond.body.as_ref().map(|body| body.value.clone()),
@@ -341,6 +451,13 @@ impl Compiler<'_> {
                 );
             }
         }
+        if let Some(hash_by) = &proxy.hash_by {
+            self.check_groups(hash_by, 0);
+            if proxy.balance != Balance::Hash {
+                self.errors
+                    .at(hash_by.place, "`hash_by` is for `balance: hash`");
+            }
+        }
         let key = proxy.print().to_yaml();
         if let Some(known) = self.cluster_keys.get(&key) {
             return *known;
@@ -353,12 +470,20 @@ impl Compiler<'_> {
             key: key.clone(),
             endpoints: proxy.to.iter().map(endpoint).collect(),
             balance: proxy.balance,
+            hash_by: proxy
+                .hash_by
+                .as_ref()
+                .map_or_else(client_ip, |template| template.value.clone()),
             timeouts: proxy.timeouts.clone(),
             tls: proxy.tls.clone().filter(|tls| tls.enabled),
         });
         self.cluster_keys.insert(key, self.clusters.len() - 1);
         self.clusters.len() - 1
     }
+}
+
+fn client_ip() -> Template {
+    Template::of(vec![Part::Variable(Variable::ClientIp)])
 }
 
 fn certificate(tls: &model::Certificate) -> Certificate {

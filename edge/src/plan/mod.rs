@@ -16,17 +16,25 @@
 
 mod compile;
 mod condition;
+mod edit;
+mod explain;
 pub mod host;
 pub mod path;
 mod request;
 mod search;
+#[cfg(test)]
+mod tests;
 mod tree;
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use crate::config::model::{Balance, Timeouts, UpstreamTls};
 use crate::config::values::{Address, HostPattern, Status, Template};
 use condition::Condition;
+use edit::Rewrite;
+pub use edit::{Change, HeaderEdit, HeaderEdits};
+pub use explain::{explain, Explanation, Outcome, Question, Taken, Tried};
 pub use request::Request;
 pub use search::Scratch;
 
@@ -87,8 +95,12 @@ pub struct Route {
     pub name: String,
     /// Its place, as `file:line:column`.
     pub place: String,
-    /// The prefix that is taken off the path before it goes upstream.
-    pub strip_prefix: Option<String>,
+    /// The change to the path that goes upstream.
+    rewrite: Option<Rewrite>,
+    /// The changes to the headers that go upstream.
+    pub request_headers: HeaderEdits,
+    /// The changes to the headers of the response.
+    pub response_headers: HeaderEdits,
     /// What answers.
     pub action: Action,
 }
@@ -125,6 +137,8 @@ pub struct Cluster {
     pub endpoints: Vec<Endpoint>,
     /// The way in which a server is chosen.
     pub balance: Balance,
+    /// The text by which [`Balance::Hash`] chooses, for [`Request::fill`].
+    pub hash_by: Template,
     /// The time limits.
     pub timeouts: Option<Timeouts>,
     /// TLS to the servers.
@@ -184,6 +198,24 @@ impl Plan {
         Some(Found { site, index, route })
     }
 
+    /// Returns the path and query that go upstream.
+    ///
+    /// # Errors
+    ///
+    /// A rewrite made no path of it; to be answered with 400.
+    pub fn target<'a>(
+        &self,
+        route: &Route,
+        request: &Request<'a>,
+        scratch: &mut Scratch,
+    ) -> Result<Cow<'a, str>, path::BadPath> {
+        scratch.prepare(self.id, self.searches);
+        match &route.rewrite {
+            Some(rewrite) => rewrite.target(request, scratch),
+            None => Ok(request.target(request.path.as_str())),
+        }
+    }
+
     /// Returns the index of the route of a site that takes a request.
     fn route(
         &self,
@@ -229,17 +261,5 @@ impl Rule {
         let point = ((u128::from(random) * u128::from(sum)) >> 32) as u64;
         let chosen = self.routes.partition_point(|(until, _)| *until <= point);
         self.routes[chosen].1
-    }
-}
-
-impl Route {
-    /// Returns the path that goes upstream.
-    pub fn upstream_path<'a>(&self, request: &Request<'a>) -> &'a str {
-        let path = request.path;
-        let stripped = self
-            .strip_prefix
-            .as_deref()
-            .and_then(|prefix| path.strip(prefix));
-        stripped.unwrap_or(path.as_str())
     }
 }

@@ -131,7 +131,7 @@ fn is_normal(path: &[u8]) -> bool {
 }
 
 /// Tells whether a byte stands for itself in a segment (RFC 3986 section 3.3), `;` among them.
-fn is_literal(b: u8) -> bool {
+pub(super) fn is_literal(b: u8) -> bool {
     is_unreserved(b) || b"!$&'()*+,=:@;".contains(&b)
 }
 

@@ -96,7 +96,15 @@ impl<'a> Request<'a> {
         out
     }
 
-    fn value(&self, variable: &Variable) -> Cow<'a, [u8]> {
+    /// Returns a path with the query of the request.
+    pub(super) fn target(&self, path: &'a str) -> Cow<'a, str> {
+        match self.query {
+            Some(query) => Cow::Owned(format!("{path}?{query}")),
+            None => Cow::Borrowed(path),
+        }
+    }
+
+    pub(super) fn value(&self, variable: &Variable) -> Cow<'a, [u8]> {
         let first = |value: Option<&'a [u8]>| Cow::Borrowed(value.unwrap_or(b""));
         match variable {
             Variable::ClientIp => self
@@ -117,6 +125,8 @@ impl<'a> Request<'a> {
             Variable::Header(name) => first(self.header(name).next()),
             Variable::Cookie(name) => first(self.cookie(name).next()),
             Variable::Param(name) => self.param(name).next().unwrap_or_default(),
+            // Of a rewrite, which fills them in itself.
+            Variable::Group(_) => Cow::Borrowed(b""),
         }
     }
 }
@@ -156,6 +166,6 @@ fn is_field_byte(b: u8) -> bool {
     b == b'\t' || (b >= b' ' && b != 0x7f)
 }
 
-fn is_uri_byte(b: u8) -> bool {
+pub(super) fn is_uri_byte(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=%".contains(&b)
 }

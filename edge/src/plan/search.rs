@@ -1,7 +1,7 @@
 //! Searches with regular expressions, each worker with memory of its own.
 
 use regex_automata::meta::{self, Cache};
-use regex_automata::Input;
+use regex_automata::{Input, Span};
 
 use crate::config::values::Regex;
 
@@ -58,5 +58,21 @@ impl Search {
         self.regex
             .search_half_with(scratch.of(self), &input)
             .is_some()
+    }
+
+    /// Returns what the groups of a match of the whole text matched, the whole first; nothing for a group without part in it.
+    pub(super) fn groups<'t>(&self, text: &'t str, scratch: &mut Scratch) -> Option<Vec<&'t str>> {
+        let mut captures = self.regex.create_captures();
+        self.regex
+            .search_captures_with(scratch.of(self), &Input::new(text), &mut captures);
+        let group = |span: Option<Span>| span.map_or("", |span| &text[span.range()]);
+        captures
+            .is_match()
+            .then(|| captures.iter().map(group).collect())
+    }
+
+    /// Returns the number of groups, the whole match among them.
+    pub(super) fn group_count(&self) -> usize {
+        self.regex.captures_len()
     }
 }

@@ -205,6 +205,20 @@ fn why(error: &meta::BuildError) -> String {
     }
 }
 
+impl Scalar for Regex {
+    const WHAT: &'static str = "a regular expression";
+    const ALLOWED: &'static str =
+        "an expression such as `/v([0-9]+)/.*`, which a whole text must match";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        Self::new(text)
+    }
+
+    fn show(&self) -> String {
+        self.text.clone()
+    }
+}
+
 /// A prefix of whole segments, such as `/api`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathPrefix(String);

@@ -44,6 +44,8 @@ pub enum Variable {
     Cookie(String),
     /// A parameter of the query.
     Param(String),
+    /// A group of the expression of a rewrite.
+    Group(usize),
 }
 
 const NAMES: [(&str, Variable); 8] = [
@@ -75,6 +77,9 @@ impl Variable {
             }
             _ => {}
         }
+        if let Ok(group) = name.parse::<u8>() {
+            return Ok(Self::Group(group.into()));
+        }
         let mut names: Vec<_> = NAMES.iter().map(|(name, _)| *name).collect();
         if let Some(meant) = closest(name, &names) {
             return Err(format!(
@@ -93,6 +98,7 @@ impl Variable {
             Self::Header(name) => format!("header.{name}"),
             Self::Cookie(name) => format!("cookie.{name}"),
             Self::Param(name) => format!("query.{name}"),
+            Self::Group(number) => number.to_string(),
             plain => {
                 let found = NAMES.iter().find(|(_, variable)| variable == plain);
                 found.map_or("", |(name, _)| name).to_owned()
@@ -105,6 +111,11 @@ impl Template {
     /// Returns the parts, in order.
     pub fn parts(&self) -> &[Part] {
         &self.parts
+    }
+
+    /// Makes one of parts.
+    pub(crate) fn of(parts: Vec<Part>) -> Self {
+        Self { parts }
     }
 
     /// Returns the variables.

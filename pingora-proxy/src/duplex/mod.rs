@@ -14,8 +14,8 @@
 //! application.
 //!
 //! # What a cache does here
-//! - **A hit** has no request to send: [`Duplex::run`] without [`Duplex::ask`], over a [`Stored`](crate::upstream::Stored), which makes an `Upstream` of a
-//!   [`Source`]. Its messages pass [`Pipeline::response`] like an upstream's; a pipeline of hits leaves out what is for
+//! - **A hit** has no request to send: [`Duplex::run`] without [`Duplex::ask`], over a [`Stored`](crate::upstream::Stored), which makes an `Upstream` of
+//!   it. Its messages pass [`Pipeline::response`] like an upstream's; a pipeline of hits leaves out what is for
 //!   upstreams only.
 //! - **A fill that the client follows** needs nothing: the pipeline writes what passes it to the storage.
 //! - **A fill whose client reads from the storage**: [`Pipeline::response`] returns [`Fate::Kept`] for what it has stored, and

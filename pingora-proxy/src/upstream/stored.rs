@@ -11,12 +11,16 @@ use pingora_error::ErrorType::InternalError;
 use pingora_error::{Error, Result};
 use pingora_http::RequestHeader;
 
+use super::Hit;
 use crate::duplex::Source;
 
-/// A source as an upstream that is not asked.
-pub(crate) struct Stored<S>(pub(crate) S);
+/// A hit as an upstream that is not asked.
+///
+/// The loop of an exchange asks for both halves of an upstream. With a bound for the response alone it would be generic
+/// over the halves, and with a provided request half in [`Upstream`] a link could forget to send.
+pub(crate) struct Stored(pub(crate) Hit);
 
-impl<S: Source> Upstream for Stored<S> {
+impl Upstream for Stored {
     fn version(&self) -> Version {
         Version::HTTP_11
     }

@@ -75,7 +75,7 @@ where
         let last = ends || session.is_process_shutting_down();
         session.set_keepalive((!last).then_some(LIMITS.client_idle_seconds));
         // What a panic leaves of the request is the session, which is only asked for what it has sent.
-        let phases = AssertUnwindSafe(self.phases(Lease(&mut session))).catch_unwind();
+        let phases = AssertUnwindSafe(self.phases(&mut session)).catch_unwind();
         let Ok(kept) = phases.await else {
             return Box::pin(finish::excuse(session)).await;
         };
@@ -107,8 +107,9 @@ where
     #[allow(clippy::manual_async_fn, reason = "it is smaller")]
     fn phases<'a>(
         self: &'a Arc<Self>,
-        lease: Lease<'a>,
+        session: &'a mut Session,
     ) -> impl Future<Output = Option<Kept>> + Send + 'a {
+        let lease = Lease(session);
         async move {
             let mut ctx = self.inner.new_ctx();
             if let Some(previous) = lease.0.take_connection_user_context() {
@@ -205,12 +206,6 @@ where
             }
             self.name_in_cache(session, ctx);
         }
-        if !session.cache.enabled() {
-            // It stores nothing, and others may wait for the lock that it brought.
-            if let Some(brought) = &mut session.subrequest_ctx {
-                brought.release_write_lock();
-            }
-        }
         if self.inner.is_purge(session, ctx) {
             Box::pin(self.purge(session, ctx)).await?;
             return Ok(Early::Answered);
@@ -224,6 +219,10 @@ where
                 Early::Proceed => {}
                 early => return Ok(early),
             }
+        }
+        // A lock that a subrequest has brought and not taken is of no use to it, and others may wait for it.
+        if let Some(brought) = &mut session.subrequest_ctx {
+            brought.release_write_lock();
         }
         if !self.inner.proxy_upstream_filter(session, ctx).await? {
             if session.cache.enabled() {

@@ -14,7 +14,6 @@ use pingora_error::ErrorType::HTTPStatus;
 use pingora_error::{Error, Result};
 
 use super::finish;
-use crate::pipeline::cache_write::Lease;
 use crate::request_policy::websocket;
 use crate::subrequest::Ctx;
 use crate::{HttpProxy, ProxyHttp, Subrequest, SubrequestSpawner};
@@ -40,7 +39,7 @@ where
         let mut session = self.session(session);
         session.subrequest_ctx = Some(sub_req_ctx);
         // What a panic leaves of the request is the session, which is only asked for what it has sent.
-        let phases = AssertUnwindSafe(self.phases(Lease(&mut session))).catch_unwind();
+        let phases = AssertUnwindSafe(self.phases(&mut session)).catch_unwind();
         let Ok(ended) = phases.await else {
             Box::pin(finish::excuse(session)).await;
             return;
@@ -73,9 +72,10 @@ where
         let request = session.req_header();
         // That of a client of HTTP/2 can be opened by the stream only that it came over.
         let extended = request.method == Method::CONNECT && websocket::asked(request).is_some();
-        let refused = match extended {
-            true => Some(501),
-            false => self.refused_tunnel(request),
+        let refused = if extended {
+            Some(501)
+        } else {
+            self.refused_tunnel(request)
         };
         match refused {
             Some(status) => Error::e_explain(

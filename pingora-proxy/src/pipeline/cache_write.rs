@@ -446,7 +446,7 @@ fn discard(cache: &mut HttpCache, reason: NoCacheReason) {
 }
 
 /// Gives back what a request holds of the cache, however it ends: a phase may panic, and a connection be dropped at
-/// any await.
+/// any await. A `Session` that did so when it is dropped could not be taken apart, by applications neither.
 pub(crate) struct Lease<'a>(pub(crate) &'a mut Session);
 
 impl Drop for Lease<'_> {

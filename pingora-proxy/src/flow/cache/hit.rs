@@ -170,7 +170,7 @@ fn is_bodiless(session: &Session, header: &ResponseHeader) -> bool {
         || header.status == StatusCode::RANGE_NOT_SATISFIABLE
 }
 
-/// Has the storage read no more than is sent, if it can.
+/// Limits what the storage reads to what is sent, where it can seek.
 ///
 /// # Errors
 /// Those of the storage.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::SystemTime;
 
-use log::{debug, warn};
+use log::warn;
 use pingora_cache::lock::LockWaitOutcome;
 use pingora_cache::{CacheMeta, CachePhase, ForcedFreshness, HitHandler, HitStatus, NoCacheReason};
 use pingora_core::connectors::http::custom;
@@ -16,10 +16,10 @@ use pingora_error::{Error, Result};
 use crate::subrequest::Ctx;
 use crate::{HttpProxy, ProxyHttp, Session};
 
-/// How often a request looks up again after it has waited for a writer, unless it says otherwise.
+/// The lookups of a request after waits for a writer, unless it sets another limit.
 const LOOKUPS_AFTER_WAITS: usize = 2;
 
-/// How many slots are asked for the variant of one request. The second has it, unless what responses vary by changes
+/// The slots that are asked for the variant of one request. The second has it, unless what responses vary by changes
 /// meanwhile.
 const MAX_SLOTS: usize = 4;
 
@@ -31,14 +31,16 @@ pub(super) enum Found {
     Nothing,
 }
 
-/// What one look at the storage has shown.
+/// The result of one look at the storage.
 enum Look {
     Fresh,
     Stale,
     /// Nothing, or nothing that may be used. The cache is locked if it has a lock.
     Missing,
-    /// The cache cannot answer, and nobody is to wait for it.
-    Unusable,
+    /// The storage cannot answer, and nobody is to wait for it.
+    Failed,
+    /// The application has turned the cache off.
+    Off,
 }
 
 impl<SV, C> HttpProxy<SV, C>
@@ -60,12 +62,10 @@ where
         loop {
             let look = self.look(session, ctx).await;
             let inherited = inherit_write_lock(session);
-            if !session.cache.enabled() {
-                return Ok(Found::Nothing);
-            }
             match look {
                 Look::Fresh => return Ok(Found::Usable),
-                Look::Unusable => {
+                Look::Off => return Ok(Found::Nothing),
+                Look::Failed => {
                     self.miss(session, ctx);
                     return Ok(Found::Nothing);
                 }
@@ -95,13 +95,15 @@ where
 
     /// Looks once for the variant of the request.
     async fn look(&self, session: &mut Session, ctx: &mut SV::CTX) -> Look {
-        for slot in 1.. {
+        let mut slot = 0;
+        loop {
+            slot += 1;
             let found = match session.cache.cache_lookup().await {
                 Ok(found) => found,
                 Err(e) => {
                     let summary = self.inner.request_summary(session, ctx);
                     warn!("cache lookup: {e}, {summary}");
-                    return Look::Unusable;
+                    return Look::Failed;
                 }
             };
             let Some((mut meta, mut hit)) = found else {
@@ -117,7 +119,7 @@ where
                 continue;
             }
             if !session.cache.enabled() {
-                return Look::Unusable;
+                return Look::Off;
             }
             session.cache.cache_found(meta, hit, status);
             return match status {
@@ -128,10 +130,9 @@ where
                 | HitStatus::ForceExpiredServeStale => Look::Stale,
             };
         }
-        Look::Unusable
     }
 
-    /// What the application makes of an entry.
+    /// Asks the application what may become of an entry.
     async fn judge(
         &self,
         session: &mut Session,
@@ -204,7 +205,7 @@ where
             .spawn_background_subrequest(&session.downstream_session, brought);
     }
 
-    /// Nothing is there, and the request may fill the cache.
+    /// Records that nothing is there, after which the request may fill the cache.
     fn miss(&self, session: &mut Session, ctx: &mut SV::CTX) {
         self.inner.cache_miss(session, ctx);
         // An override that has neither recorded the miss nor disabled the cache.
@@ -257,16 +258,13 @@ async fn wait_for_writer(session: &mut Session) -> Result<LockWaitOutcome> {
     .await
 }
 
-/// The reason for which a request that has waited goes upstream without the cache. Without one it looks up again.
+/// Returns the reason for which a request that has waited goes upstream without the cache. Without one it looks up again.
 fn gives_up(outcome: LockWaitOutcome, retries: usize, most: usize) -> Option<NoCacheReason> {
     match outcome {
         LockWaitOutcome::Done
         | LockWaitOutcome::TransientError
         | LockWaitOutcome::Dangling
         | LockWaitOutcome::AgeTimeout => {
-            if let LockWaitOutcome::Dangling = outcome {
-                debug!("the writer of a cache lock has ended without a word");
-            }
             (retries >= most).then_some(NoCacheReason::CacheLockRetryLimit)
         }
         LockWaitOutcome::GiveUp => Some(NoCacheReason::CacheLockGiveUp),

@@ -29,7 +29,7 @@ use pingora_core::connectors::http::custom;
 use super::Early;
 use crate::{request_policy, HttpProxy, ProxyHttp, Session};
 
-/// Why a request is not cached of which Connection names a field.
+/// The reason for which a request is not cached of which Connection names a field.
 const WITHDRAWN: NoCacheReason = NoCacheReason::Custom("Connection names a field");
 
 impl<SV, C> HttpProxy<SV, C>
@@ -56,17 +56,12 @@ where
         session: &mut Session,
         ctx: &mut SV::CTX,
     ) -> Early {
-        let withdraws = request_policy::withdraws_fields(session.req_header());
-        if withdraws || !session.cache.cacheable_prediction() {
-            if withdraws {
-                session.cache.disable(WITHDRAWN);
-            } else {
-                session.cache.bypass();
-            }
-            // A subrequest that is to revalidate has no use for the lock that it brought.
-            if let Some(brought) = &mut session.subrequest_ctx {
-                brought.release_write_lock();
-            }
+        if request_policy::withdraws_fields(session.req_header()) {
+            session.cache.disable(WITHDRAWN);
+            return Early::Proceed;
+        }
+        if !session.cache.cacheable_prediction() {
+            session.cache.bypass();
             return Early::Proceed;
         }
         let served = match self.look_up(session, ctx).await {

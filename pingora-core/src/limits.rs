@@ -1,6 +1,7 @@
 //! The limits of the framework: times, sizes and counts, with their units and defaults.
 //!
-//! What a user can set has its default here, and so has what is fixed. [`Limits::all`] lists them, for who shows them.
+//! Settings of the user have their defaults here, and fixed limits their values. [`Limits::all`]
+//! lists them, for who shows them.
 
 use std::time::Duration;
 

@@ -24,7 +24,7 @@ pub enum HeaderNameVariant<'a> {
 
 /// The spellings that differ from the usual one of their name.
 ///
-/// What is looked up in the list follows from three rules, which all changes uphold:
+/// Lookups in the list rely on three rules, which all changes uphold:
 /// a name that is not [`Known`] is listed; a name that is listed is listed once for each of its values,
 /// in their order; the entries of a name stand next to each other. So a head of usual spellings has an
 /// empty list, and the names of a header are mostly met in the order of the list.
@@ -99,7 +99,7 @@ fn length_bit(name: &[u8]) -> u64 {
     1 << (name.len() % 64)
 }
 
-/// Where the spelling of a field's name is found.
+/// The place of the spelling of a field's name.
 enum Spelling<'a> {
     Listed(&'a CaseHeaderName),
     Usual(&'static Known),

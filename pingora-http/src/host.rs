@@ -1,4 +1,4 @@
-//! What Host may say (RFC 9112 section 3.2).
+//! The syntax of Host (RFC 9112 section 3.2).
 
 use std::net::Ipv6Addr;
 

@@ -1,4 +1,5 @@
-//! What the crates of a proxy share of headers. It is not part of the public API and may change with any version.
+//! The parts of headers that the crates of a proxy share. They are not part of the public API and may change
+//! with any version.
 
 use bytes::Bytes;
 use http::{Method, StatusCode, Version};

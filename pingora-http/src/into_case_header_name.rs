@@ -1,4 +1,4 @@
-//! What can name a field.
+//! Types that can name a field.
 
 use crate::case_header_name::CaseHeaderName;
 use crate::known::Name;

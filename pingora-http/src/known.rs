@@ -167,7 +167,7 @@ const fn number_of(lower: &str) -> u8 {
 /// Marks a free slot; the table of names is shorter than this.
 const FREE: u8 = u8::MAX;
 
-/// Where each known name is found: an open-addressing table over [`slot_of`].
+/// The place of each known name: an open-addressing table over [`slot_of`].
 static SLOTS: [u8; 256] = {
     assert!(SPELLINGS.len() < FREE as usize / 2);
     let mut slots = [FREE; 256];

@@ -1,4 +1,4 @@
-//! Which of a few field names a header has.
+//! The set of those of a few field names that a header has.
 
 use crate::field_rules::FieldRules;
 use crate::host::is_valid_host;
@@ -109,7 +109,7 @@ pub struct Index {
     connection: Option<ConnectionOption>,
     /// True if the last Content-Length was a number.
     is_number: bool,
-    /// Which one.
+    /// The name.
     length: u64,
     /// True if the last Host was well-formed.
     is_host: bool,

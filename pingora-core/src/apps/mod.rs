@@ -1,4 +1,4 @@
-//! What is served on a connection: the application traits.
+//! The application traits: the service on a connection.
 
 use std::any::Any;
 use std::fmt;
@@ -104,8 +104,8 @@ pub trait HttpServerApp {
     /// nothing.
     async fn http_cleanup(&self) {}
 
-    /// Where the application's shutdown is told of. HTTP/2 connections wait in it to say goodbye; without one
-    /// the server's shutdown watch tells them.
+    /// Returns the registry that announces the application's shutdown. HTTP/2 connections wait in it to say
+    /// goodbye; without one the server's shutdown watch tells them.
     #[doc(hidden)]
     fn shutdown_registry(&self) -> Option<&Arc<Registry>> {
         None

@@ -1,4 +1,4 @@
-//! Which protocol a client begins with.
+//! The protocol that a client begins with.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};

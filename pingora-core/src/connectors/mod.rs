@@ -144,12 +144,12 @@ impl TransportConnector {
         self.h1_only.insert(peer.reuse_hash());
     }
 
-    /// Whether [`prefer_h1`](TransportConnector::prefer_h1) was called for `peer`.
+    /// Returns true if [`prefer_h1`](TransportConnector::prefer_h1) was called for `peer`.
     pub(in crate::connectors) fn prefers_h1(&self, peer: &impl Peer) -> bool {
         self.h1_only.alpn_for(peer).is_some()
     }
 
-    /// How many idle connections were dropped because they received data that nobody asked for.
+    /// Returns the number of idle connections that were dropped because they received data that nobody asked for.
     pub fn unexpected_data_connection_count(&self) -> u64 {
         self.pool.unexpected_data().load(Ordering::Relaxed)
     }
@@ -192,7 +192,7 @@ fn adopt_here(stream: Stream) -> Result<Stream> {
     })
 }
 
-/// Whether the connection is known to lead to another address than the peer's.
+/// Returns true if the connection is known to lead to another address than the peer's.
 pub(in crate::connectors) fn leads_elsewhere<P: Peer>(stream: &Stream, peer: &P) -> bool {
     // A key may leave out whether there is TLS, as that of a `BasicPeer` does.
     if stream.get_ssl().is_some() != peer.tls() {

@@ -34,9 +34,9 @@ use bucket::{Bucket, Entry};
 
 pub(in crate::connectors) use bucket::KeyHasher;
 
-/// How often a worker looks after its idle connections.
+/// The interval at which a worker looks after its idle connections.
 const SWEEP_PERIOD: Duration = Duration::from_secs(1);
-/// How often in a row it finds none before it stops looking.
+/// The number of looks in a row that find none, after which it stops.
 const EMPTY_SWEEPS: u32 = 60;
 
 /// A connection that may lie idle in a [`Pool`].
@@ -44,7 +44,7 @@ pub(crate) trait Idle: Send + Sized + 'static {
     /// Pending while the connection is quiet; ready once it is of no use any more, and why.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Ended>;
 
-    /// Whether [`adopt`](Idle::adopt) can work.
+    /// True if [`adopt`](Idle::adopt) can work.
     fn can_move(&self) -> bool;
 
     /// Registers the connection with the reactor of the calling worker; `None`, and closed, when that fails.
@@ -62,12 +62,12 @@ pub(crate) enum Ended {
 
 /// Idle connections by key, kept per worker.
 pub(crate) struct Pool<T> {
-    /// How many connections to keep; an even share of it per worker.
+    /// The number of connections to keep; an even share of it per worker.
     limit: usize,
     buckets: PerWorker<Own<T>>,
-    /// How many workers have put something on their bucket so far.
+    /// The number of workers that have put something in their bucket so far.
     workers: AtomicUsize,
-    /// What was too much for the bucket of a worker.
+    /// The connections that were too many for the bucket of a worker.
     shared: Mutex<Bucket<T>>,
     shared_len: AtomicUsize,
     on_reuse: Option<PoolCallback>,
@@ -107,7 +107,7 @@ impl<T: Idle> Pool<T> {
         })
     }
 
-    /// How many connections were dropped because they received data while idle.
+    /// Returns the number of connections that were dropped because they received data while idle.
     pub(crate) fn unexpected_data(&self) -> &Arc<AtomicU64> {
         &self.unexpected_data
     }
@@ -218,7 +218,7 @@ impl<T: Idle> Pool<T> {
         None
     }
 
-    /// How many connections a worker may keep for itself: as more workers come, the less each.
+    /// Returns the number of connections that a worker may keep for itself: the more workers, the fewer each.
     fn share(&self) -> usize {
         (self.limit / self.workers.load(Ordering::Relaxed).max(1)).max(1)
     }
@@ -289,7 +289,7 @@ impl<T: Idle> Pool<T> {
 struct Sweeper<T: Idle> {
     pool: Weak<Pool<T>>,
     index: usize,
-    /// Whether the bucket was found empty, and says so itself.
+    /// True if the bucket was found empty, and says so itself.
     done: bool,
 }
 

@@ -52,7 +52,7 @@ impl H1Only {
         key != NONE && places.any(|place| place.load(Ordering::Relaxed) == key)
     }
 
-    /// What to offer to `peer` in place of what it says, if it is one of these.
+    /// Returns the protocols to offer to `peer` in place of its own, if it is one of these.
     ///
     /// A peer that is to be spoken to in HTTP/2 only, or in another protocol, says so again each time.
     pub(super) fn alpn_for(&self, peer: &impl Peer) -> Option<ALPN> {

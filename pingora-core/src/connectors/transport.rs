@@ -113,7 +113,7 @@ async fn connect_inet<P: Peer>(
     Ok(Stream::with_peer(tcp, *addr))
 }
 
-/// What has to be set before connecting.
+/// Sets the options that must be set before connecting.
 fn prepare<P: Peer>(peer: &P, socket: &TcpSocket) -> Result<()> {
     let fd = socket.as_raw_fd();
     if peer.tcp_fast_open() {
@@ -150,7 +150,7 @@ where
     Ok(stream)
 }
 
-/// Where to connect to `peer` from: what it says itself, else one of these addresses of its family.
+/// Returns the address to connect to `peer` from: its own choice, else one of these addresses of its family.
 pub(crate) fn bind_to<P: Peer>(peer: &P, v4: &[InetAddr], v6: &[InetAddr]) -> Option<BindTo> {
     if let Some(own) = peer.bind_to() {
         return Some(own.clone());

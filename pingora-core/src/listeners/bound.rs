@@ -33,7 +33,7 @@ impl BoundAddresses {
     }
 }
 
-/// Where the addresses are told.
+/// The sender of the addresses.
 #[derive(Default)]
 pub(super) struct Telling(watch::Sender<Known>);
 

@@ -1,4 +1,4 @@
-//! What a connection goes through before it reaches the application.
+//! The way of a connection from its acceptance to the application.
 
 use std::future::Future;
 use std::net::SocketAddr;

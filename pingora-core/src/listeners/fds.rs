@@ -173,7 +173,7 @@ impl Fds {
     /// such socket, or another listener has it. Of those that are somebody else's it gets duplicates.
     ///
     /// # Errors
-    /// What the system says, when they cannot be duplicated.
+    /// The system's error, when they cannot be duplicated.
     #[allow(unsafe_code)] // The table has numbers.
     pub(crate) fn claim(&mut self, bind: &str) -> std::io::Result<Vec<OwnedFd>> {
         let Some(fds) = self.by_bind.get_mut(bind) else {

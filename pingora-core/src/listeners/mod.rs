@@ -1,4 +1,4 @@
-//! Where a service listens: endpoints, their socket options, and how connections are accepted.
+//! Listening: endpoints, their socket options, and how connections are accepted.
 
 mod accept;
 mod bound;

@@ -1,4 +1,4 @@
-//! What applications do with a connection before TLS.
+//! Processing of a connection by the application, before TLS.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What comes before the services: taking over the sockets of an old process.
+//! Bootstrap, before the services start: taking over the sockets of an old process.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};

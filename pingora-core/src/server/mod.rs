@@ -301,7 +301,7 @@ fn default_settings(conf: Option<ServerConf>) -> Result<ServerConf> {
     conf.ok_or_else(|| Error::explain(InternalError, "the default settings are refused"))
 }
 
-/// What a server has while its services run.
+/// The parts of a server while its services run.
 struct Started {
     services: Services,
     /// Held to the end: a service that waits on its watch must not see the sender go.

@@ -90,7 +90,7 @@ impl ServiceRuntime {
 /// refuses it: it panics, or leaves workers out.
 ///
 /// # Errors
-/// How many workers there can be, and why no more.
+/// The number of workers that there can be, and why no more.
 fn probe(threads: usize, work_stealing: bool) -> Result<(), (usize, io::Error)> {
     let over = Arc::new(AtomicBool::new(false));
     let (mut started, mut reactors) = (Vec::new(), Vec::new());

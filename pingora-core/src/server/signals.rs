@@ -1,4 +1,4 @@
-//! What tells a server to stop.
+//! The signals that stop a server.
 
 use async_trait::async_trait;
 use tokio::signal::unix::{signal, Signal, SignalKind};

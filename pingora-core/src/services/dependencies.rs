@@ -1,4 +1,4 @@
-//! Which service waits for which.
+//! The dependencies of services on each other.
 
 use std::borrow::Borrow;
 use std::fmt;

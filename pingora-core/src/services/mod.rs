@@ -1,4 +1,4 @@
-//! What a server runs: services, and how one waits for another.
+//! The services of a server, and how one waits for another.
 //!
 //! A service runs on a runtime of its own. Those that others depend on start first, and the others
 //! start when these say that they are ready.

@@ -1,4 +1,4 @@
-//! How services learn of a shutdown.
+//! The watch by which services learn of a shutdown.
 
 use tokio::sync::watch;
 

@@ -57,7 +57,7 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
-/// What a header should have: each field by spelling and value, in the order added.
+/// A model of a header: each field by spelling and value, in the order added.
 #[derive(Default)]
 struct Model(Vec<(String, String)>);
 

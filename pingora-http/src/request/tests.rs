@@ -344,7 +344,7 @@ fn clones_change_by_themselves() {
     }
 }
 
-/// What changes nothing copies nothing.
+/// A change that changes nothing copies nothing.
 #[test]
 fn clones_are_shared_until_one_is_changed() {
     let mut header = RequestHeader::build("GET", b"/x", None).unwrap();

@@ -3,7 +3,7 @@ use crate::apps::first_bytes::tests::App;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
-/// What is made of a client that sends this and no more.
+/// Returns the protocol of a client that sends this and no more.
 async fn spoken(begin: &[u8], h2c: bool) -> Option<Protocol> {
     let (mut client, server) = UnixStream::pair().unwrap();
     client.write_all(begin).await.unwrap();

@@ -10,7 +10,7 @@ use crate::protocols::http::custom::client::Session;
 use crate::protocols::Stream;
 use crate::upstreams::peer::Peer;
 
-/// What a custom connector made of its connection.
+/// The session that a custom connector made of its connection.
 pub enum Connection<S: Session> {
     /// A session of the custom protocol.
     Session(S),

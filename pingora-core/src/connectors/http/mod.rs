@@ -27,7 +27,7 @@ pub struct Connector<C = ()>
 where
     C: custom::Connector,
 {
-    /// What both versions make their connections by.
+    /// The transport connector of both versions.
     transport: Arc<TransportConnector>,
     h1: v1::Connector,
     h2: v2::Connector,
@@ -148,7 +148,7 @@ where
         self.transport.prefer_h1(peer);
     }
 
-    /// How many idle connections were dropped because they received data that nobody asked for.
+    /// Returns the number of idle connections that were dropped because they received data that nobody asked for.
     pub fn unexpected_data_connection_count(&self) -> u64 {
         self.h1.unexpected_data_connection_count()
     }

@@ -16,7 +16,7 @@ use crate::upstreams::peer::Peer;
 
 /// Hands out HTTP/1.1 sessions, on new connections and on kept ones.
 ///
-/// What is kept is the session and not the bare connection, so that nothing needs to be made anew for the
+/// The pool keeps the session and not the bare connection, so that nothing needs to be made anew for the
 /// next exchange on it.
 pub struct Connector {
     transport: Arc<TransportConnector>,
@@ -108,7 +108,7 @@ impl Connector {
         None
     }
 
-    /// How many idle connections were dropped because they received data that nobody asked for.
+    /// Returns the number of idle connections that were dropped because they received data that nobody asked for.
     pub fn unexpected_data_connection_count(&self) -> u64 {
         self.pool.unexpected_data().load(Ordering::Relaxed)
     }

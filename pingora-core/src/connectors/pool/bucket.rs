@@ -41,7 +41,7 @@ type Keys<T> = HashMap<u64, Vec<Entry<T>>, BuildHasherDefault<KeyHasher>>;
 pub(super) struct Bucket<T> {
     keys: Keys<T>,
     len: usize,
-    /// Whether a task looks after it.
+    /// True if a task looks after it.
     pub(super) swept: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What the acceptors of an endpoint have in common: accepting in batches, and the end.
+//! The common part of an endpoint's acceptors: accepting in batches, and the end.
 
 use std::future::Future;
 use std::io;

@@ -26,7 +26,7 @@ impl FileLock {
     /// A lock on the file that travels.
     ///
     /// # Errors
-    /// What the system says; that there is no `/proc`, for one.
+    /// The system's error; that there is no `/proc`, for one.
     pub(super) fn on(traveller: &OwnedFd) -> io::Result<Self> {
         let path = format!("/proc/self/fd/{}", traveller.as_raw_fd());
         let file = OpenOptions::new().read(true).write(true).open(path)?;
@@ -37,7 +37,7 @@ impl FileLock {
     /// listen at the same address know.
     ///
     /// # Errors
-    /// What the system says, or that another user has put something in its place.
+    /// The system's error, or that another user has put something in its place.
     pub(super) fn by_name(bind: &str) -> io::Result<Self> {
         Self::at(&name(&std::env::temp_dir(), bind))
     }

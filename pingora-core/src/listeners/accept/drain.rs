@@ -43,7 +43,7 @@ pub(in crate::listeners) fn drop_syns(_socket: &Socket) -> io::Result<()> {
     Ok(())
 }
 
-/// Which socket of those that share an address gets new connections.
+/// The choice of the socket that gets new connections, among those that share an address.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Steer {
     /// The one that listened first.
@@ -55,7 +55,7 @@ pub(crate) enum Steer {
 /// Says which of the sockets that share an address with this one get new connections (`SO_REUSEPORT`).
 ///
 /// # Errors
-/// What the system says: that it cannot, for one.
+/// The system's error: that it cannot, for one.
 #[cfg(target_os = "linux")]
 pub(crate) fn steer(socket: impl AsFd, to: Steer) -> io::Result<()> {
     use nix::sys::socket::{setsockopt, sockopt};

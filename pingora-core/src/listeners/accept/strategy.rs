@@ -1,4 +1,4 @@
-//! Which strategies there are, and which one an endpoint gets.
+//! The accept strategies, and the choice of one for an endpoint.
 
 use std::fmt::{self, Display};
 use std::future::Future;

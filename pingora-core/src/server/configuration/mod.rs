@@ -1,4 +1,4 @@
-//! How a server is set up: the settings file and the command line.
+//! The configuration of a server: the settings file and the command line.
 //!
 //! A settings file is YAML, one key for each field of [`ServerConf`]. Keys that are not known here
 //! belong to the program that uses the crate and pass unread.

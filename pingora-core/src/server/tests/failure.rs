@@ -70,7 +70,7 @@ fn a_service_that_cannot_listen_ends_the_server() {
     assert!(seen.ends_with(&tail.map(String::from)), "{seen:?}");
 }
 
-/// What was begun before another service fails has its time to end.
+/// Work that was begun before another service fails has its time to end.
 #[tokio::test]
 async fn a_failure_lets_other_services_end() {
     let (service, hold, started) = holding();

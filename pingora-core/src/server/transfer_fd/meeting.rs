@@ -1,4 +1,4 @@
-//! How the old and the new process meet: the new one listens on a Unix socket, the old connects.
+//! The meeting of the old and the new process: the new one listens on a Unix socket, the old connects.
 //!
 //! The socket is open to every user (mode 0666), as an old process may run as another user than
 //! the new one; each side therefore believes only a peer that the kernel says runs as a user it

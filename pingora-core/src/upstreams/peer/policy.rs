@@ -1,4 +1,4 @@
-//! What of a client's request goes on to an upstream.
+//! The parts of a client's request that go on to an upstream.
 
 /// The treatment of a request to leave HTTP/1.1 (`Upgrade`, RFC 9110 section 7.8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

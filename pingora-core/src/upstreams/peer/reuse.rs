@@ -1,4 +1,4 @@
-//! Which connections lead to a peer.
+//! The key of connections that lead to the same peer.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -1,4 +1,4 @@
-//! What a connector asks of a peer.
+//! The traits of a peer, for connectors.
 
 use std::fmt::Display;
 use std::os::fd::AsRawFd;
@@ -18,7 +18,7 @@ use crate::utils::tls::CertKey;
 
 /// Somewhere to connect to, and how.
 ///
-/// What is not required reads the peer's [options](Peer::get_peer_options).
+/// Each provided method reads the peer's [options](Peer::get_peer_options).
 pub trait Peer: Display + Clone {
     /// The address to connect to.
     fn address(&self) -> &SocketAddr;

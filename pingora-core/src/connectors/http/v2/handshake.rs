@@ -19,13 +19,13 @@ use crate::worker;
 /// The largest window that there is (RFC 9113 section 6.9.1).
 const MAX_WINDOW: u32 = (1 << 31) - 1;
 
-/// How an HTTP/2 connection is set up.
+/// The settings of a new HTTP/2 connection.
 #[non_exhaustive]
 #[derive(Clone, Debug, Default)]
 pub struct H2HandshakeSettings {
-    /// How many streams may be in use at once; zero counts as one.
+    /// The number of streams that may be in use at once; zero counts as one.
     pub max_streams: usize,
-    /// How often to send a PING; `None` for never.
+    /// The interval between PINGs; `None` for never.
     pub ping_interval: Option<Duration>,
     /// The flow-control window of a stream in bytes; `None` for 2 MiB.
     pub stream_window_size: Option<u32>,

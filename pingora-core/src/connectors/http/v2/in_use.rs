@@ -14,7 +14,7 @@ use crate::protocols::http::v2::client::Http2Session;
 use crate::protocols::UniqueIDType;
 use crate::worker::{self, PerWorker};
 
-/// How often a worker looks after its connections.
+/// The interval at which a worker looks after its connections.
 const SWEEP_PERIOD: Duration = Duration::from_secs(1);
 
 /// Connections with streams in use and room for more, kept per worker: each thread sees its own alone.
@@ -26,7 +26,7 @@ pub struct InUsePool {
 #[derive(Default)]
 struct Listed {
     keys: HashMap<u64, Vec<ConnectionRef>, BuildHasherDefault<KeyHasher>>,
-    /// Whether a task looks after them.
+    /// True if a task looks after them.
     swept: bool,
 }
 

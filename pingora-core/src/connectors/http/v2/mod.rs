@@ -86,7 +86,7 @@ impl Connector {
         }
     }
 
-    /// What makes the transport connections.
+    /// The connector of the transport.
     pub fn transport(&self) -> &TransportConnector {
         &self.transport
     }
@@ -408,7 +408,7 @@ fn prepared<P: Peer>(mut session: Http2Session, peer: &P) -> Http2Session {
     session
 }
 
-/// Whether the connection leads to the peer, as far as that is known. Two peers may have the same key.
+/// Returns true if the connection leads to the peer, as far as that is known. Two peers may have the same key.
 fn leads_to<P: Peer>(conn: &ConnectionRef, peer: &P) -> bool {
     let digest = conn.digest();
     if digest.proxy_digest.is_some() || peer.get_proxy().is_some() {

@@ -34,7 +34,7 @@ pub(super) struct PendingConnects {
 type Dialing = HashMap<u64, Vec<Dial>, BuildHasherDefault<KeyHasher>>;
 
 struct Dial {
-    /// How many further requests may wait for it.
+    /// The number of further requests that may wait for it.
     places: usize,
     state: watch::Receiver<State>,
 }
@@ -47,7 +47,7 @@ enum State {
     Failed(Arc<Failure>),
 }
 
-/// What has become of a connection that a request waited for.
+/// The outcome of a connect that a request waited for.
 pub(super) enum Ended {
     /// It was made. There may be no room on it, and it may be one of HTTP/1.1.
     Made,
@@ -84,7 +84,7 @@ impl Failure {
     }
 }
 
-/// What decides how connecting to a peer ends, beside what its key covers.
+/// The options that decide how connecting to a peer ends, beside those that its key covers.
 #[derive(Clone, PartialEq)]
 pub(super) struct Manner {
     alpn: Option<ALPN>,

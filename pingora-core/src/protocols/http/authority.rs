@@ -1,4 +1,4 @@
-//! Which origin a request is for: the target's authority and `Host` must agree.
+//! The origin that a request is for: the target's authority and `Host` must agree.
 //!
 //! Parties that choose different ones of several authorities can be played against each other
 //! (request smuggling, cache poisoning), so a request that leaves a choice is refused.

@@ -75,7 +75,7 @@ impl<'a> Iterator for EntityTags<'a> {
 
 /// Makes a 304 of the header of a successful response.
 ///
-/// What describes the content goes, as there is none (RFC 9110 15.4.5); what tells a cache about
+/// Fields that describe the content go, as there is none (RFC 9110 15.4.5); those that tell a cache about
 /// the stored response stays.
 pub fn to_304(resp: &mut ResponseHeader) {
     // `set_status` refuses only what is no status code.

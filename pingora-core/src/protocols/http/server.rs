@@ -40,7 +40,7 @@ macro_rules! each {
     };
 }
 
-/// What only HTTP/1.x has, and what stands for it elsewhere.
+/// Calls a method that only HTTP/1.x has, or gives what stands for it elsewhere.
 macro_rules! h1 {
     ($session:expr, $s:ident => $h1:expr, else $other:expr) => {
         match $session {
@@ -133,17 +133,17 @@ impl Session {
         }
     }
 
-    /// Whether it is an HTTP/2 stream.
+    /// Returns true if it is an HTTP/2 stream.
     pub fn is_http2(&self) -> bool {
         matches!(self, Session::H2(_))
     }
 
-    /// Whether it is of the user's own protocol.
+    /// Returns true if it is of the user's own protocol.
     pub fn is_custom(&self) -> bool {
         matches!(self, Session::Custom(_))
     }
 
-    /// Whether it is a request that the proxy makes to itself.
+    /// Returns true if it is a request that the proxy makes to itself.
     pub fn is_subrequest(&self) -> bool {
         matches!(self, Session::Subrequest(_))
     }
@@ -165,7 +165,7 @@ impl Session {
     /// See [`SessionV1::read_request`].
     ///
     /// # Cancel safety
-    /// What was received is kept, and the next call goes on.
+    /// Bytes that were received are kept, and the next call goes on.
     pub async fn read_request(&mut self) -> Result<bool> {
         match self {
             Session::H1(s) => Ok(s.read_request().await?.is_some()),
@@ -248,12 +248,12 @@ impl Session {
         each!(self, s => s.drain_request_body().await)
     }
 
-    /// Whether the whole request body is read.
+    /// Returns true if the whole request body is read.
     pub fn is_body_done(&mut self) -> bool {
         each!(self, s => s.is_body_done())
     }
 
-    /// Whether the request has no body.
+    /// Returns true if the request has no body.
     #[inline]
     pub fn is_body_empty(&mut self) -> bool {
         each!(self, s => s.is_body_empty())
@@ -274,7 +274,7 @@ impl Session {
         each!(self, s => s.enable_retry_buffering())
     }
 
-    /// Whether more of the body was read than is kept.
+    /// Returns true if more of the body was read than is kept.
     pub fn retry_buffer_truncated(&self) -> bool {
         each!(self, s => s.retry_buffer_truncated())
     }
@@ -404,7 +404,7 @@ impl Session {
         each!(self, s => s.response_duplex_vec(tasks).await)
     }
 
-    /// Whether messages can be queued and written later.
+    /// Returns true if messages can be queued and written later.
     pub fn supports_proxy_task_api(&self) -> bool {
         match self {
             Session::H1(_) | Session::H2(_) | Session::Subrequest(_) => true,
@@ -434,12 +434,12 @@ impl Session {
     /// As [`Session::response_duplex_vec`].
     ///
     /// # Cancel safety
-    /// What is not written stays queued.
+    /// Messages that are not written stay queued.
     pub async fn write_downstream_proxy_tasks(&mut self) -> Result<bool> {
         each!(self, s => s.write_proxy_tasks().await)
     }
 
-    /// Whether messages are queued and not written.
+    /// Returns true if messages are queued and not written.
     pub fn has_pending_downstream_proxy_tasks(&self) -> bool {
         each!(self, s => s.has_pending_proxy_tasks())
     }
@@ -449,7 +449,7 @@ impl Session {
         each!(self, s => s.response_written())
     }
 
-    /// Whether the request asks for an upgrade.
+    /// Returns true if the request asks for an upgrade.
     pub fn is_upgrade_req(&self) -> bool {
         match self {
             Session::H1(s) => s.is_upgrade_req(),
@@ -459,7 +459,8 @@ impl Session {
         }
     }
 
-    /// Whether `header` answers the request's wish for an upgrade, and how; `None` if it had none.
+    /// Returns true if `header` grants the upgrade that the request asks for, false if it refuses it; `None` if the
+    /// request asks for none.
     pub fn is_upgrade(&self, header: &ResponseHeader) -> Option<bool> {
         match self {
             Session::H1(s) => s.is_upgrade(header),
@@ -469,7 +470,7 @@ impl Session {
         }
     }
 
-    /// Whether the connection has left HTTP.
+    /// Returns true if the connection has left HTTP.
     pub fn was_upgraded(&self) -> bool {
         match self {
             Session::H1(s) => s.was_upgraded(),

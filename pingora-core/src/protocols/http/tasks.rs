@@ -87,7 +87,7 @@ pub(crate) fn send(to: &mut impl Response, task: HttpTask) {
 /// Those of the write, and the first one that a message met.
 ///
 /// # Cancel safety
-/// What is not written stays queued.
+/// Messages that are not written stay queued.
 pub(crate) async fn write_sent(to: &mut impl Response) -> Result<bool> {
     poll_fn(|cx| to.poll_written(cx)).await?;
     match to.outcome().error.take() {

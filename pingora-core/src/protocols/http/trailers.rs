@@ -1,4 +1,4 @@
-//! What may stand behind a body, in either direction and version (RFC 9110 section 6.5.1).
+//! The fields that may stand behind a body, in either direction and version (RFC 9110 section 6.5.1).
 
 use http::header::{HeaderMap, HeaderName};
 use pingora_http::internal::FieldRules;

@@ -16,7 +16,7 @@ const GRPC_WEB: &[u8] = b"application/grpc-web";
 /// The flag that tells a frame of trailers from one of a message.
 const TRAILERS_FRAME: u8 = 0x80;
 
-/// Where the bridge is in an exchange.
+/// The state of the bridge in an exchange.
 ///
 /// ```text
 /// Disabled -- init() --> Init -- gRPC-web request --> Upgrade -- gRPC response --> Trailers -- trailers --> Done

@@ -1,4 +1,4 @@
-//! What a client accepts (RFC 9110 12.5.3).
+//! The codings that a client accepts (RFC 9110 12.5.3).
 
 use http::header::{HeaderMap, ACCEPT_ENCODING};
 

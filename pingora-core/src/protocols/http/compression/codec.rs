@@ -77,7 +77,7 @@ fn zstd_encoder(
     Ok(encoder)
 }
 
-/// Where a codec leaves its output.
+/// The output of a codec.
 #[derive(Default)]
 struct Sink(Vec<u8>);
 

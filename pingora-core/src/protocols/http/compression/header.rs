@@ -1,4 +1,4 @@
-//! What a response header says about compressing its body, and what it says afterwards.
+//! The fields of a response header that decide about compressing its body, and their values afterwards.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{StatusCode, Version};

@@ -39,7 +39,7 @@ pub trait Session: Send + Sync + Unpin + 'static {
     /// Reads the next chunk of the response body; `None` at its end.
     async fn read_response_body(&mut self) -> Result<Option<Bytes>>;
 
-    /// Whether the response was read to its end.
+    /// Returns true if the response was read to its end.
     fn response_finished(&self) -> bool;
 
     /// Ends the exchange early, with an error code of the protocol and a reason for the log.
@@ -53,13 +53,13 @@ pub trait Session: Send + Sync + Unpin + 'static {
     /// The response header that was read last.
     fn response_header(&self) -> Option<&ResponseHeader>;
 
-    /// Whether the exchange became a raw stream.
+    /// Returns true if the exchange became a raw stream.
     fn was_upgraded(&self) -> bool;
 
-    /// What is known of the connection.
+    /// Returns the known facts of the connection.
     fn digest(&self) -> Option<&Digest>;
 
-    /// What is known of the connection, to be changed.
+    /// Returns the known facts of the connection, to change them.
     fn digest_mut(&mut self) -> Option<&mut Digest>;
 
     /// The address of the origin.

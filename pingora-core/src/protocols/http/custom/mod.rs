@@ -14,7 +14,7 @@ use pingora_error::{BError, Error, ErrorType, Result};
 pub mod client;
 pub mod server;
 
-/// How many custom messages may wait between a reader and a writer.
+/// The number of custom messages that may wait between a reader and a writer.
 pub const CUSTOM_MESSAGE_QUEUE_SIZE: usize = 128;
 
 /// Calls a method of the custom session inside a session, if there is one.
@@ -67,7 +67,7 @@ pub trait BodyWrite: Send + Sync + Unpin + 'static {
     ///
     /// # Cancel safety
     ///
-    /// What was sent is taken from the front of `data`.
+    /// Bytes that were sent are taken from the front of `data`.
     async fn write_all_buf(&mut self, data: &mut Bytes) -> Result<()>;
 
     /// Says that the body is complete.
@@ -80,7 +80,7 @@ pub trait BodyWrite: Send + Sync + Unpin + 'static {
     fn upgrade_body_writer(&mut self);
 }
 
-/// Whether a status code is informational, but for 101, which ends the HTTP part of an exchange.
+/// Returns true if a status code is informational, but for 101, which ends the HTTP part of an exchange.
 pub fn is_informational_except_101<T: PartialOrd<u32>>(code: T) -> bool {
     code > 99 && code < 200 && code != 101
 }

@@ -54,7 +54,7 @@ pub trait Session: Send + Sync + Unpin + 'static {
     /// in sessions that do not support it.
     fn set_proxy_tasks_enabled(&mut self, _enabled: bool) {}
 
-    /// Whether [`send_proxy_task`](Self::send_proxy_task) may be used.
+    /// Returns true if [`send_proxy_task`](Self::send_proxy_task) may be used.
     fn proxy_tasks_enabled(&self) -> bool {
         false
     }
@@ -64,7 +64,7 @@ pub trait Session: Send + Sync + Unpin + 'static {
     /// [`proxy_tasks_enabled`](Self::proxy_tasks_enabled) is false.
     fn send_proxy_task(&mut self, _task: HttpTask) {}
 
-    /// Whether queued steps wait to be sent.
+    /// Returns true if queued steps wait to be sent.
     fn has_pending_proxy_tasks(&self) -> bool {
         false
     }
@@ -112,29 +112,29 @@ pub trait Session: Send + Sync + Unpin + 'static {
         self.shutdown(1, ctx).await;
     }
 
-    /// Whether the request body was read to its end.
+    /// Returns true if the request body was read to its end.
     fn is_body_done(&mut self) -> bool;
 
     /// Ends the response.
     async fn finish(&mut self) -> Result<()>;
 
-    /// Whether the request has no body.
+    /// Returns true if the request has no body.
     fn is_body_empty(&mut self) -> bool;
 
     /// Reads the next chunk of the request body; with `no_body_expected`, or after its end,
     /// waits for the client to go instead.
     async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>>;
 
-    /// How many bytes of the response body were sent.
+    /// Returns the number of bytes of the response body that were sent.
     fn body_bytes_sent(&self) -> usize;
 
-    /// How many bytes of the request body were read.
+    /// Returns the number of bytes of the request body that were read.
     fn body_bytes_read(&self) -> usize;
 
-    /// What is known of the connection.
+    /// Returns the known facts of the connection.
     fn digest(&self) -> Option<&Digest>;
 
-    /// What is known of the connection, to be changed.
+    /// Returns the known facts of the connection, to change them.
     fn digest_mut(&mut self) -> Option<&mut Digest>;
 
     /// The address of the client.
@@ -149,7 +149,7 @@ pub trait Session: Send + Sync + Unpin + 'static {
     /// Keeps a copy of the request body as it is read, for a retry.
     fn enable_retry_buffering(&mut self);
 
-    /// Whether the request body was too large to be kept.
+    /// Returns true if the request body was too large to be kept.
     fn retry_buffer_truncated(&self) -> bool;
 
     /// The copy of the request body so far.
@@ -175,17 +175,17 @@ pub trait Session: Send + Sync + Unpin + 'static {
     /// Puts back a writer that was taken.
     fn restore_custom_message_writer(&mut self, writer: Box<dyn CustomMessageWrite>) -> Result<()>;
 
-    /// Whether the request asks to make the exchange a raw stream.
+    /// Returns true if the request asks to make the exchange a raw stream.
     fn is_upgrade_req(&self) -> bool {
         false
     }
 
-    /// Whether the exchange became a raw stream.
+    /// Returns true if the exchange became a raw stream.
     fn was_upgraded(&self) -> bool {
         false
     }
 
-    /// What the proxy drives a session by, if that stands in the session's place.
+    /// Returns the driver of a session, if that stands in the session's place.
     #[doc(hidden)]
     fn as_driver(&self) -> Option<&dyn Any> {
         None
@@ -198,7 +198,7 @@ pub trait Session: Send + Sync + Unpin + 'static {
     }
 }
 
-/// What `()` shows as its request.
+/// The request that `()` shows.
 static NO_REQUEST: Lazy<RequestHeader> = Lazy::new(no_request);
 
 fn no_request() -> RequestHeader {

@@ -1,4 +1,4 @@
-//! What a session says of the connection under it, how long it waits for the client, and how it ends.
+//! The connection under a session, the time limits for the client, and the end.
 
 use std::any::Any;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::protocols::{Digest, Stream};
 use crate::shutdown::Stage;
 
 impl Session {
-    /// How long the connection is kept for another request; see [`SessionV1::set_server_keepalive`].
+    /// Sets the time for which the connection is kept for another request; see [`SessionV1::set_server_keepalive`].
     pub fn set_keepalive(&mut self, duration: Option<u64>) {
         h1!(self, s => s.set_server_keepalive(duration), else ())
     }
@@ -30,7 +30,7 @@ impl Session {
         h1!(self, s => s.set_lenient_line_ends(lenient), else ())
     }
 
-    /// How many more requests the connection may serve after this one.
+    /// Sets the number of requests that the connection may serve after this one.
     pub fn set_keepalive_reuses_remaining(&mut self, reuses: Option<u32>) {
         h1!(self, s => s.set_keepalive_reuses_remaining(reuses), else ())
     }
@@ -40,7 +40,7 @@ impl Session {
         h1!(self, s => s.get_keepalive_reuses_remaining(), else None)
     }
 
-    /// How long a head may take, and a body between two pieces.
+    /// Sets the time that a head may take, and a body between two pieces.
     pub fn set_read_timeout(&mut self, timeout: Option<Duration>) {
         each!(self, s => s.set_read_timeout(timeout))
     }
@@ -50,7 +50,7 @@ impl Session {
         each!(self, s => s.get_read_timeout())
     }
 
-    /// How long the client may take nothing of the response.
+    /// Sets the time for which the client may take nothing of the response.
     pub fn set_write_timeout(&mut self, timeout: Option<Duration>) {
         each!(self, s => s.set_write_timeout(timeout))
     }
@@ -60,7 +60,7 @@ impl Session {
         each!(self, s => s.get_write_timeout())
     }
 
-    /// How long the rest of a request body is awaited once the response is complete.
+    /// Sets the time for which the rest of a request body is awaited once the response is complete.
     pub fn set_total_drain_timeout(&mut self, timeout: Option<Duration>) {
         each!(self, s => s.set_total_drain_timeout(timeout))
     }
@@ -75,7 +75,7 @@ impl Session {
         h1!(self, s => s.set_min_send_rate(rate), else ())
     }
 
-    /// Whether 1xx responses, a 101 aside, are dropped instead of written.
+    /// Sets whether 1xx responses, a 101 aside, are dropped instead of written.
     pub fn set_ignore_info_resp(&mut self, ignore: bool) {
         match self {
             Session::H1(s) => s.set_ignore_info_resp(ignore),
@@ -129,7 +129,7 @@ impl Session {
         }
     }
 
-    /// What is known of the connection.
+    /// Returns the known facts of the connection.
     pub fn digest(&self) -> Option<&Digest> {
         match self {
             Session::H1(s) => Some(s.digest()),
@@ -139,7 +139,7 @@ impl Session {
         }
     }
 
-    /// What is known of the connection, to add to it.
+    /// Returns the known facts of the connection, to add to them.
     pub fn digest_mut(&mut self) -> Option<&mut Digest> {
         match self {
             Session::H1(s) => Some(s.digest_mut()),

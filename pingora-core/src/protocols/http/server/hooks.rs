@@ -1,4 +1,4 @@
-//! What the proxy asks of a session besides its public API and the exchange itself.
+//! Questions of the proxy to a session besides its public API and the exchange itself.
 
 use std::sync::Arc;
 use std::task::Context;

@@ -23,14 +23,14 @@ pub struct RefusedRequest<'a> {
     answer: Answer,
 }
 
-/// Where the request came from.
+/// The source of the request.
 enum Of<'a> {
     Session(&'a Session),
     /// A stream of HTTP/2 for which there is no session.
     Stream(&'a RequestHeader, &'a Digest),
 }
 
-/// What the client is told.
+/// The answer to the client.
 pub(crate) enum Answer {
     /// Nothing. In HTTP/2 the stream is reset.
     Nothing,
@@ -84,7 +84,7 @@ impl<'a> RefusedRequest<'a> {
         }
     }
 
-    /// Whether it came over HTTP/2.
+    /// Returns true if it came over HTTP/2.
     pub fn is_http2(&self) -> bool {
         match self.of {
             Of::Session(session) => session.is_http2(),

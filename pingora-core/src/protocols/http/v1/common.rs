@@ -1,4 +1,4 @@
-//! What both roles share.
+//! Parts that both roles share.
 
 use http::header::{HeaderMap, HeaderValue, CONNECTION, EXPECT};
 use http::{StatusCode, Version};

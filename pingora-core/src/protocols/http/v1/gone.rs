@@ -1,4 +1,4 @@
-//! What stands in the place of a stream that was taken out of a connection's box.
+//! The stream in the place of one that was taken out of a connection's box.
 
 use std::io;
 use std::pin::Pin;

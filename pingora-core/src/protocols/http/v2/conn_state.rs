@@ -1,4 +1,4 @@
-//! What the parts of one connection tell each other: the guard of its transport, the task that drives it, and its
+//! State shared by the parts of one connection: the guard of its transport, the task that drives it, and its
 //! streams.
 //!
 //! ```text

@@ -1,4 +1,4 @@
-//! What is to be sent on a stream and has not been handed over yet.
+//! The data that is to be sent on a stream and has not been handed over yet.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -80,7 +80,7 @@ struct Inner {
     permit: Option<Wait<Result<mpsc::OwnedPermit<HttpTask>, mpsc::error::SendError<()>>>>,
     /// The end of whoever receives the response.
     closed: Option<Wait<()>>,
-    /// What the queue has to tell with its next write.
+    /// The outcome that the next write of the queue returns.
     tasks: tasks::Outcome,
     proxy_tasks: bool,
     ignore_info_resp: bool,
@@ -90,7 +90,7 @@ struct Inner {
     write_due: Option<Instant>,
 }
 
-/// Where the request is.
+/// The state of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reading {
     /// The head may still be changed, and has not been asked for the length of the body.
@@ -106,7 +106,7 @@ enum Reading {
     Broken,
 }
 
-/// Where the response is.
+/// The state of the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Writing {
     Head,
@@ -119,7 +119,7 @@ enum Writing {
     Broken,
 }
 
-/// Whether the exchange leaves HTTP.
+/// The stage of an exchange on its way out of HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Upgrade {
     Unasked,

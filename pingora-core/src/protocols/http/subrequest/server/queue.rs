@@ -39,7 +39,7 @@ impl Queue {
     }
 }
 
-/// What a message takes in memory, about.
+/// Returns the memory that a message takes, about.
 fn size(task: &HttpTask) -> usize {
     match task {
         HttpTask::Header(header, _) => {

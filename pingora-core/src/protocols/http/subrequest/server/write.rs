@@ -100,7 +100,7 @@ impl HttpSession {
     /// As [`HttpSession::response_duplex_vec`].
     ///
     /// # Cancel safety
-    /// What is not written stays queued.
+    /// Messages that are not written stay queued.
     pub async fn write_proxy_tasks(&mut self) -> Result<bool> {
         tasks::write_sent(self).await
     }
@@ -163,7 +163,7 @@ impl HttpSession {
         }
     }
 
-    /// How many bytes are queued and were not sent.
+    /// Returns the number of bytes that are queued and were not sent.
     pub(crate) fn queued(&self) -> usize {
         self.inner.queue.bytes()
     }
@@ -223,7 +223,7 @@ impl HttpSession {
         Ok(())
     }
 
-    /// How the body is written.
+    /// Returns the way in which the body is written.
     fn framed(&self, header: &mut ResponseHeader) -> Writing {
         let answered = Answered::from(&self.inner.request.method);
         if framing::bodiless(answered, header.status) {

@@ -28,7 +28,7 @@ impl HttpSession {
     /// `InternalError` when the final head was read already, or when the connection has failed.
     ///
     /// # Cancel safety
-    /// What was received is kept, and the next call goes on.
+    /// Bytes that were received are kept, and the next call goes on.
     pub async fn read_response(&mut self) -> Result<usize> {
         std::future::poll_fn(|cx| self.poll_response(cx)).await
     }

@@ -125,7 +125,7 @@ fn take(left: u64, available: usize) -> usize {
     usize::try_from(left).map_or(available, |left| left.min(available))
 }
 
-/// Where a chunked body stands.
+/// The state of a chunked body.
 #[derive(Clone, Debug)]
 pub struct Chunked {
     at: At,

@@ -1,4 +1,4 @@
-//! How long a body is (RFC 9112 section 6), and whether the connection persists (section 9.3).
+//! The length of a body (RFC 9112 section 6), and the persistence of the connection (section 9.3).
 
 use http::header::{HeaderMap, HeaderName, CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Method, StatusCode, Version};

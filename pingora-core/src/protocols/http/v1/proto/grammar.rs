@@ -27,7 +27,7 @@ pub(super) struct RequestLine {
     /// Anything but white space and control characters; bytes of 0x80 and above are left to the origin.
     pub(super) target: Range<usize>,
     pub(super) version: Version,
-    /// Where the next line begins.
+    /// The start of the next line.
     pub(super) next: usize,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct StatusLine {
     pub(super) version: Version,
     pub(super) code: u16,
     pub(super) reason: Range<usize>,
-    /// Where the next line begins.
+    /// The start of the next line.
     pub(super) next: usize,
 }
 
@@ -48,7 +48,7 @@ pub(super) struct FieldLine {
     pub(super) value: Range<usize>,
     /// True if the value stands on several lines.
     pub(super) folded: bool,
-    /// Where the next line begins.
+    /// The start of the next line.
     pub(super) next: usize,
 }
 
@@ -151,7 +151,7 @@ pub(super) fn field_line(
     }))
 }
 
-/// Where the text from `at` ends, and where the next line begins.
+/// Returns the end of the text from `at`, and the start of the next line.
 #[inline(always)]
 fn value_line(head: &[u8], at: usize, lenient: Leniency) -> Result<(usize, usize), Refusal> {
     let end = text_end(head, at);
@@ -189,7 +189,7 @@ fn may_be_space(head: &[u8], at: usize) -> bool {
     head.get(at).is_some_and(|b| *b <= b' ')
 }
 
-/// Where the white space from `at` on ends.
+/// Returns the end of the white space from `at` on.
 #[cold]
 fn behind_spaces(head: &[u8], mut at: usize) -> usize {
     while is_space(head.get(at)) {
@@ -198,7 +198,7 @@ fn behind_spaces(head: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// Where the white space that reaches to `end` begins, at `start` at the earliest.
+/// Returns the start of the white space that reaches to `end`, at `start` at the earliest.
 #[cold]
 fn trimmed(head: &[u8], start: usize, mut end: usize) -> usize {
     while end > start && is_space(head.get(end - 1)) {
@@ -252,7 +252,7 @@ fn not_a_request_line(head: &[u8]) -> Refusal {
     }
 }
 
-/// Where the text of a field value, or of a reason phrase, that begins at `at` ends.
+/// Returns the end of the text of a field value, or of a reason phrase, that begins at `at`.
 #[inline(always)]
 fn text_end(head: &[u8], at: usize) -> usize {
     let mut end = stop::<b' '>(head, at);

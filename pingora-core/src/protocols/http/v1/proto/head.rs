@@ -1,4 +1,4 @@
-//! Where a head ends and what it says (RFC 9112 sections 2 to 5).
+//! The end of a head, and its content (RFC 9112 sections 2 to 5).
 //!
 //! [`Scanner`] finds the end of a head in bytes that arrive piece by piece, looking at each byte once;
 //! [`parse_request`] and [`parse_response`] then read the whole head. Field values are slices of it.
@@ -63,13 +63,13 @@ const AROUND_TARGET: usize = 32;
 pub struct Scanner {
     /// Everything before is looked at.
     scanned: usize,
-    /// Where the current line begins.
+    /// The start of the current line.
     line: usize,
-    /// Where the first line that is not empty begins.
+    /// The start of the first line that is not empty.
     start: usize,
 }
 
-/// Where a head stands in the bytes that were scanned.
+/// The place of a head in the bytes that were scanned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
     /// The empty lines before it (RFC 9112 section 2.2 asks to ignore them).

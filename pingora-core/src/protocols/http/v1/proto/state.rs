@@ -1,4 +1,4 @@
-//! What each direction of a connection is doing, and what follows from both.
+//! The states of the two directions of a connection, and what follows from both.
 //!
 //! ```text
 //! reading:  Head -> Body -> Done          writing:  Head -> Body -> Done

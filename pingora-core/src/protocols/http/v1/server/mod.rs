@@ -47,7 +47,7 @@ pub(crate) struct Inner {
     conn: Conn,
     /// The digest of the connection, once it was asked for.
     digest: OnceCell<Box<Digest>>,
-    /// Where the connection waits for a shutdown.
+    /// The registration by which the connection waits for a shutdown.
     place: Option<Registration>,
     shutdown_read_timeout: Duration,
     lenient_line_ends: bool,

@@ -33,7 +33,7 @@ impl HttpSession {
     /// read or a response written already, or when the connection has failed.
     ///
     /// # Cancel safety
-    /// What was received is kept, and the next call goes on.
+    /// Bytes that were received are kept, and the next call goes on.
     pub async fn read_request(&mut self) -> Result<Option<usize>> {
         std::future::poll_fn(|cx| self.poll_read_request(cx)).await
     }

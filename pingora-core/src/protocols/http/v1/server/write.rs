@@ -103,7 +103,7 @@ impl HttpSession {
     /// As [`HttpSession::response_duplex_vec`].
     ///
     /// # Cancel safety
-    /// What is not written stays queued.
+    /// Messages that are not written stay queued.
     pub async fn write_proxy_tasks(&mut self) -> Result<bool> {
         tasks::write_sent(self).await
     }

@@ -1,4 +1,4 @@
-//! What a failure of a stream means to who sent the request.
+//! The meaning of a stream's failure for the sender of the request.
 
 use h2::Reason;
 use pingora_error::ErrorType::{ConnectionClosed, H2Downgrade, H2Error, InvalidH2};

@@ -1,4 +1,4 @@
-//! What a client's frames cost, against what it gets done. The clock is looked at only when nothing is left.
+//! The cost of a client's frames, against what it gets done. The clock is looked at only when nothing is left.
 //!
 //! The `h2` crate has limits of its own for streams reset before they are looked at, resets that the client
 //! makes the server send, CONTINUATION, header lists and empty or small DATA. What it has no limit for is

@@ -23,7 +23,7 @@ use super::streams::{Known, Streams};
 
 /// The length of a frame's head.
 const HEAD: usize = 9;
-/// Where the flags stand in it.
+/// The offset of the flags in it.
 const FLAGS: usize = 4;
 /// The length of what a client sends before its first frame (RFC 9113 section 3.4).
 const PREFACE: usize = 24;

@@ -61,7 +61,7 @@ enum Goal {
     Length(Part, bool),
 }
 
-/// Which string of a literal field; for a name, whether the field enters the table.
+/// The string of a literal field; for a name, whether the field enters the table.
 #[derive(Clone, Copy, Debug)]
 enum Part {
     Name { huffman: bool, enters: bool },

@@ -1,4 +1,4 @@
-//! Which streams a client has opened, and on which of them it may still send.
+//! The streams that a client has opened, and those of them on which it may still send.
 
 /// Streams of a client that are still sending; more are forgotten, the oldest first.
 const SENDING: usize = 256;
@@ -7,7 +7,7 @@ const SENDING: usize = 256;
 #[derive(Debug, Default)]
 pub(super) struct Streams {
     last: u32,
-    /// Which of the streams before the last were opened: the lowest bit is the last one.
+    /// The streams that were opened before the last: the lowest bit is the last one.
     opened: u128,
     /// Those on which the client has not said its last, in their order.
     sending: Vec<u32>,

@@ -1,4 +1,4 @@
-//! What a request has to keep to at the border (RFC 9113 section 8), also where the `h2` crate looks at it.
+//! The rules for a request at the border (RFC 9113 section 8), also where the `h2` crate checks them.
 
 use h2::Reason;
 use http::header::{HeaderMap, HOST, TE};
@@ -18,8 +18,8 @@ fn is_replaced(string: &str) -> bool {
 /// Checks a request's head, and says what its Content-Length promises. `ended`: no body follows.
 ///
 /// # Errors
-/// What makes the request malformed. Its stream is to be reset with PROTOCOL_ERROR, and nothing but it (RFC 9113
-/// section 8.1.1).
+/// The reason why the request is malformed. Its stream is to be reset with PROTOCOL_ERROR, and nothing but it
+/// (RFC 9113 section 8.1.1).
 pub(super) fn request(request: &RequestHeader, ended: bool) -> Result<Option<u64>, &'static str> {
     fields(&request.headers)?;
     if request.may_have(Names::TE) {

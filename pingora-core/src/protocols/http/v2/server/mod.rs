@@ -48,7 +48,7 @@ struct Inner {
     request: Box<RequestHeader>,
     body: RecvStream,
     respond: SendResponse<Bytes>,
-    /// Where the body goes, once the head of the response is out.
+    /// The stream for the body, once the head of the response is out.
     send: Option<SendStream<Bytes>>,
     response: Option<Box<ResponseHeader>>,
     digest: Arc<Digest>,
@@ -75,7 +75,7 @@ struct Inner {
     tasks: tasks::Outcome,
 }
 
-/// Where the request is.
+/// The state of the request.
 struct Reading {
     state: ReadState,
     /// The length that Content-Length promises.
@@ -95,7 +95,7 @@ enum ReadState {
     Broken,
 }
 
-/// Where the response is.
+/// The state of the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Writing {
     Head,

@@ -1,4 +1,4 @@
-//! Which status answers an error: the one place that decides it.
+//! The status that answers an error: the one place that decides it.
 
 use pingora_error::{Error, ErrorSource, ErrorType};
 

@@ -38,12 +38,12 @@ pub use service::{
 pub use session::Session;
 pub use subrequest::spawner::{PreparedSubrequest, Subrequest, SubrequestSpawner};
 
-/// What most proxies import.
+/// The imports of most proxies.
 pub mod prelude {
     pub use crate::{http_proxy, http_proxy_service, ProxyHttp, ProxyWarnLogContext, Session};
 }
 
-/// What fuzz targets reach and programs do not.
+/// Entry points for fuzz targets alone.
 #[cfg(fuzzing)]
 pub mod fuzzing {
     /// Plays an exchange without sockets by a script, and panics when a byte or a wake-up is lost.

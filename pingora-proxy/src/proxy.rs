@@ -40,7 +40,7 @@ where
 {
     pub(crate) inner: SV,
     pub(crate) connector: Connector<C>,
-    /// Whether the shutdown has begun: looked at before and after the head of a request is read.
+    /// True if the shutdown has begun: looked at before and after the head of a request is read.
     pub(crate) shutdown_flag: AtomicBool,
     /// Who waits for a request meanwhile, and is woken then.
     pub(crate) registry: Arc<Registry>,
@@ -49,7 +49,7 @@ where
     process_custom_session: Option<ProcessCustomSession<SV, C>>,
     /// Options of the server.
     pub server_options: Option<HttpServerOptions>,
-    /// How HTTP/2 connections are set up.
+    /// The settings of HTTP/2 connections.
     pub h2_options: Option<H2Options>,
     /// The modules between the proxy and the client.
     pub downstream_modules: HttpModules,
@@ -107,7 +107,8 @@ where
         self.inner.init_upstream_modules(&mut self.upstream_modules);
     }
 
-    /// How many idle upstream connections were dropped because they received data that nobody asked for.
+    /// Returns the number of idle upstream connections that were dropped because they received data that nobody asked
+    /// for.
     pub fn unexpected_data_connection_count(&self) -> u64 {
         self.connector.unexpected_data_connection_count()
     }

@@ -102,9 +102,9 @@ pub trait ProxyHttp {
     #[cfg(feature = "upstream_modules")]
     fn init_upstream_modules(&self, _modules: &mut HttpModules) {}
 
-    /// Sees a request that is refused before any other phase sees it: malformed, too large, too slow, or a CONNECT that is
-    /// not let through. It may log it, and choose the answer; see [`RefusedRequest`]. A client that leaves within a head is
-    /// not refused.
+    /// Sees a request that is refused before any other phase sees it: malformed, too large, too slow, or a CONNECT that
+    /// is not let through. It may log it, and choose the answer; see [`RefusedRequest`]. A client that leaves within a
+    /// head is not refused.
     ///
     /// The default does nothing.
     fn request_refused(&self, _refused: &mut RefusedRequest<'_>) {}
@@ -306,7 +306,7 @@ pub trait ProxyHttp {
         Ok(not_modified_filter(session.req_header(), resp))
     }
 
-    /// Which ranges of the response are sent, and its header made to say so (RFC 9110 section 14).
+    /// Chooses the ranges of the response that are sent, and makes its header say so (RFC 9110 section 14).
     ///
     /// The default follows the request's Range, up to 200 ranges.
     fn range_header_filter(
@@ -413,8 +413,8 @@ pub trait ProxyHttp {
     /// upstream is there only if the upstream speaks it. Called once for each try of which a side does, after
     /// [`upstream_request_filter`](Self::upstream_request_filter).
     ///
-    /// Messages are sent once it has returned, and pass no filter; until then each sender holds 128 of them. Those to a side that
-    /// speaks HTTP are dropped.
+    /// Messages are sent once it has returned, and pass no filter; until then each sender holds 128 of them. Those to a
+    /// side that speaks HTTP are dropped.
     ///
     /// The default sends none.
     #[doc(hidden)]
@@ -538,12 +538,14 @@ pub trait ProxyHttp {
     }
 
     /// Decides by the final response header of an upstream, after
-    /// [`upstream_response_filter`](Self::upstream_response_filter), whether the client gets this response. Nothing of it
-    /// was sent. An error turns it down:
+    /// [`upstream_response_filter`](Self::upstream_response_filter), whether the client gets this response. Nothing of
+    /// it was sent. An error turns it down:
     ///
     /// - one marked for retry (`e.set_retry(true)`) asks for another try in its place, for instance with another peer.
-    ///   [`error_while_proxy`](Self::error_while_proxy) sees it, and may forbid it; its default does so for a request that
-    ///   must not be sent twice, such as a POST. When there can be no other try, be it for that, or because none is left
+    ///   [`error_while_proxy`](Self::error_while_proxy) sees it, and may forbid it; its default does so for a request
+    /// that
+    ///   must not be sent twice, such as a POST. When there can be no other try, be it for that, or because none is
+    /// left
     ///   or the request body is not kept, the client gets this response;
     /// - any other one ends the request, as an `Err` of another phase does.
     ///

@@ -19,7 +19,7 @@ mod body;
 
 pub(crate) use body::RangeBodyFilter;
 
-/// Which part of a body is sent.
+/// The part of a body that is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RangeType {
     /// All of it.

@@ -1,4 +1,4 @@
-//! What a header loses on its way through the proxy: hop-by-hop fields, and a target or Host that
+//! Fields that a header loses on its way through the proxy: hop-by-hop fields, and a target or Host that
 //! an origin could read in two ways. Functions of the header alone, without I/O.
 //!
 //! # Requests
@@ -11,7 +11,8 @@
 //! | Connection | removed, or written anew for what is kept |
 //! | Keep-Alive, Proxy-Connection, HTTP2-Settings | removed |
 //! | Proxy-Authorization | removed: its credentials are meant for this proxy (RFC 9110 section 11.7.2) |
-//! | TE | `trailers` is kept if the client may say so (RFC 9110 section 10.1.4): trailers of a response are relayed; everything else is removed |
+//! | TE | `trailers` is kept if the client may say so (RFC 9110 section 10.1.4): trailers of a response are relayed;
+//! everything else is removed |
 //! | Upgrade | as `h1_upgrade` says |
 //! | Transfer-Encoding | kept towards HTTP/1.1, where the session frames the body by it |
 //!
@@ -185,8 +186,8 @@ fn nominated(headers: &HeaderMap, reject_malformed: bool) -> Result<Vec<HeaderNa
     Ok(names)
 }
 
-/// Returns whether Connection names a field of the request which therefore does not reach the upstream. What it answers is
-/// no answer to the request as the client sent it, and has no place in a cache.
+/// Returns whether Connection names a field of the request which therefore does not reach the upstream. What it answers
+/// is no answer to the request as the client sent it, and has no place in a cache.
 pub(crate) fn withdraws_fields(req: &RequestHeader) -> bool {
     req.may_have(Names::CONNECTION)
         && elements(&req.headers, header::CONNECTION)

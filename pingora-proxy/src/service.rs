@@ -121,7 +121,7 @@ where
         }
     }
 
-    /// How to connect to upstreams, in place of what the configuration says.
+    /// Sets the options for connecting to upstreams, in place of those of the configuration.
     pub fn client_options(mut self, options: ConnectorOptions) -> Self {
         self.client_options = Some(options);
         self

@@ -31,16 +31,17 @@ mod downstream;
 pub struct Session {
     /// The exchange with the client.
     pub downstream_session: Box<ServerSession>,
-    /// The cache of this request, off unless [`request_cache_filter`](crate::ProxyHttp::request_cache_filter) enables it.
+    /// The cache of this request, off unless [`request_cache_filter`](crate::ProxyHttp::request_cache_filter) enables
+    /// it.
     pub cache: HttpCache,
     /// (De)compression of what comes from the upstream, before the cache. Off unless it is set, which has to be before
     /// the request goes upstream: it goes by the Accept-Encoding that it then has.
     pub upstream_compression: ResponseCompressionCtx,
     /// Answer with the whole resource whatever Range says, where the cache would look at it.
     pub ignore_downstream_range: bool,
-    /// Whether the upstream's header was changed for the sake of the cache.
+    /// True if the upstream's header was changed for the sake of the cache.
     pub upstream_headers_mutated_for_cache: bool,
-    /// What a subrequest brings along; `None` for a request of a client.
+    /// The context of a subrequest; `None` for a request of a client.
     pub subrequest_ctx: Option<Box<subrequest::Ctx>>,
     /// Makes subrequests of this request, if
     /// [`allow_spawning_subrequest`](crate::ProxyHttp::allow_spawning_subrequest) said so.
@@ -54,7 +55,7 @@ pub struct Session {
     pub(crate) upstream_time_limit: Option<Duration>,
     /// When that is over, once the first try has begun.
     pub(crate) upstream_due: Option<Box<Due>>,
-    /// Whether it is decided already that the error of this try is followed by another one.
+    /// True if it is decided already that the error of this try is followed by another one.
     pub(crate) retry_decided: bool,
     /// The cache's part in the try, if it has one.
     pub(crate) cache_write: Option<Box<CacheWrite>>,
@@ -63,7 +64,7 @@ pub struct Session {
     buffered: Option<Box<Buffered>>,
 }
 
-/// What went to and came from the upstream.
+/// The counts of bytes that went to and came from the upstream.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct UpstreamCounts {
     pub(crate) body_received: usize,
@@ -235,12 +236,12 @@ impl Session {
     /// Those of the writes.
     ///
     /// # Cancel safety
-    /// What is not written stays queued.
+    /// Messages that are not written stay queued.
     pub async fn write_downstream_proxy_tasks(&mut self) -> Result<bool> {
         self.downstream_session.write_downstream_proxy_tasks().await
     }
 
-    /// Whether messages are queued and not written.
+    /// Returns true if messages are queued and not written.
     pub fn has_pending_downstream_tasks(&self) -> bool {
         self.downstream_session.has_pending_downstream_proxy_tasks()
     }
@@ -250,7 +251,7 @@ impl Session {
         self.downstream_session.set_proxy_tasks_enabled(enabled)
     }
 
-    /// What the downstream modules make of a message.
+    /// Passes a message through the downstream modules.
     pub(crate) async fn filter_task(&mut self, task: &mut HttpTask) -> Result<()> {
         let modules = &mut self.downstream_modules_ctx;
         match task {
@@ -301,7 +302,7 @@ impl Session {
         }
     }
 
-    /// What the downstream modules make of a piece of the body that becomes much larger, step by step: `None` is the
+    /// Passes a piece of the body that becomes much larger through the downstream modules, step by step: `None` is the
     /// next one while they are pending. The end of the body is at its last piece.
     pub(crate) fn filter_body_step(
         &mut self,
@@ -315,7 +316,7 @@ impl Session {
         }
     }
 
-    /// Whether the upstream modules have more of the last piece of the body.
+    /// Returns true if the upstream modules have more of the last piece of the body.
     pub(crate) fn upstream_modules_pending(&self) -> bool {
         #[cfg(feature = "upstream_modules")]
         return self.upstream_modules_ctx.is_pending();
@@ -332,7 +333,7 @@ impl Session {
         }
     }
 
-    /// What the modules have kept goes after the last piece of the body.
+    /// Appends to the last piece of the body what the modules have kept.
     fn filter_last(&mut self, body: &mut Option<Bytes>) -> Result<()> {
         let modules = &mut self.downstream_modules_ctx;
         if let Some(last) = modules.response_done_filter()? {
@@ -344,7 +345,7 @@ impl Session {
         Ok(())
     }
 
-    /// What the upstream modules make of a message.
+    /// Passes a message through the upstream modules.
     ///
     /// # Errors
     /// Those of the modules.
@@ -369,7 +370,7 @@ impl Session {
         Ok(())
     }
 
-    /// Whether the server is shutting down.
+    /// Returns true if the server is shutting down.
     pub fn is_process_shutting_down(&self) -> bool {
         self.downstream_session.is_shutting_down()
     }
@@ -395,7 +396,7 @@ impl Session {
         self.upstream.body_sent
     }
 
-    /// How long the upstream of the last try let its connection wait before it took bytes.
+    /// Returns the time that the upstream of the last try let its connection wait before it took bytes.
     pub fn upstream_write_pending_time(&self) -> Duration {
         self.upstream.write_pending
     }

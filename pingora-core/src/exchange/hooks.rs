@@ -1,4 +1,4 @@
-//! What the proxy asks of sessions and connectors besides their public API and the exchange itself.
+//! Questions of the proxy to sessions and connectors, besides their public API and the exchange itself.
 
 use std::future::Future;
 use std::sync::Arc;

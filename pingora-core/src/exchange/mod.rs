@@ -52,7 +52,8 @@ pub trait Downstream: Send {
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<BError>;
 
     /// Returns whether [`poll_gone`](Self::poll_gone) notices a client that has left for certain, without a read of the
-    /// body: on a connection of many exchanges, where one that has sent its last byte is not taken for one that has left.
+    /// body: on a connection of many exchanges, where one that has sent its last byte is not taken for one that has
+    /// left.
     fn tells_leave(&self) -> bool {
         false
     }
@@ -66,7 +67,7 @@ pub trait Downstream: Send {
     /// Writes what is queued.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>>;
 
-    /// How many bytes are queued and have not left, as far as that is known.
+    /// Returns the number of bytes that are queued and have not left, as far as that is known.
     fn queued(&self) -> usize;
 
     /// Returns whether everything queued has left.
@@ -85,8 +86,8 @@ pub trait Downstream: Send {
     /// Returns whether the client has, or will have with what is queued, all of its response by its framing.
     fn has_whole_response(&self) -> bool;
 
-    /// Returns whether a read or a write that is under way has the session to itself. Nobody else may look at it before it is
-    /// [flushed](Self::is_flushed), and a read was [taken back](Self::take_back).
+    /// Returns whether a read or a write that is under way has the session to itself. Nobody else may look at it before
+    /// it is [flushed](Self::is_flushed), and a read was [taken back](Self::take_back).
     fn lends(&self) -> bool {
         false
     }
@@ -95,8 +96,8 @@ pub trait Downstream: Send {
     fn take_back(&mut self) {}
 }
 
-/// An exchange with whoever answers a request: what is queued leaves by [`poll_flush`](Self::poll_flush), what comes arrives by
-/// [`poll_task`](Self::poll_task), and neither waits for the other.
+/// An exchange with whoever answers a request: what is queued leaves by [`poll_flush`](Self::poll_flush), what comes
+/// arrives by [`poll_task`](Self::poll_task), and neither waits for the other.
 pub trait Upstream: Send {
     /// The version that the upstream is spoken to in.
     fn version(&self) -> Version;
@@ -128,7 +129,7 @@ pub trait Upstream: Send {
     /// Writes what is queued.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>>;
 
-    /// How many bytes are queued.
+    /// Returns the number of bytes that are queued.
     fn queued(&self) -> usize;
 
     /// Returns whether everything queued has left.
@@ -155,7 +156,7 @@ pub trait Upstream: Send {
     /// Bytes of request body that went to the upstream.
     fn body_bytes_sent(&self) -> usize;
 
-    /// How long the connection waited before it took bytes; zero where its streams cannot be told apart.
+    /// Returns the time that the connection waited before it took bytes; zero where its streams cannot be told apart.
     fn write_pending_time(&self) -> Duration {
         Duration::ZERO
     }

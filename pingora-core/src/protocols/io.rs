@@ -1,4 +1,4 @@
-//! What every layer of a connection has in common.
+//! The traits that all layers of a connection have in common.
 
 use std::any::Any;
 use std::fmt::Debug;

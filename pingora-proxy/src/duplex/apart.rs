@@ -14,14 +14,14 @@ use tokio::time::Sleep;
 use super::driver::{Duplex, Event};
 use super::{Fate, Outcome, Pipeline};
 
-/// What such an exchange needs besides.
+/// State that such an exchange needs besides.
 #[derive(Default)]
 pub(super) struct Apart {
     /// Why the client's side ended.
     gone: Option<BError>,
     /// Before it is over the upstream is not read on.
     rest: Option<Pin<Box<Sleep>>>,
-    /// Whether the upstream is looked at before the source: in turn, as each may always be ready.
+    /// True if the upstream is looked at before the source: in turn, as each may always be ready.
     upstream_first: bool,
 }
 

@@ -33,13 +33,13 @@ pub(crate) struct Duplex<'a, P, U> {
     gave_way: bool,
     /// The time for which nothing passes the tunnel that this has become, where it has a limit.
     idle: Option<Box<Idle>>,
-    /// What is needed when the client does not follow the upstream.
+    /// State that is needed only when the client does not follow the upstream.
     pub(super) apart: Option<Box<Apart>>,
-    /// Where a side speaks a protocol of the user's own.
+    /// The messages of a side that speaks a protocol of the user's own.
     pub(super) custom: Custom,
 }
 
-/// What the loop knows besides where a side speaks a protocol of the user's own.
+/// State of the loop when a side speaks a protocol of the user's own.
 #[derive(Default)]
 pub(super) struct Custom {
     pub(super) is_on: bool,
@@ -49,7 +49,7 @@ pub(super) struct Custom {
     pub(super) over: bool,
 }
 
-/// What the loop waited for.
+/// The event that the loop waited for.
 pub(super) enum Event {
     Request(Option<Bytes>),
     /// The upstream has a message, or the pipeline has more of the last one.
@@ -76,8 +76,8 @@ impl Event {
 }
 
 impl<'a, P: Pipeline, U: Upstream> Duplex<'a, P, U> {
-    /// An exchange in which there is nothing to ask, unless [`ask`](Self::ask) is called: the response is passed on, and the
-    /// request body is not read.
+    /// An exchange in which there is nothing to ask, unless [`ask`](Self::ask) is called: the response is passed on,
+    /// and the request body is not read.
     pub(crate) fn new(pipeline: P, upstream: &'a mut U) -> Self {
         Duplex {
             pipeline,
@@ -293,7 +293,7 @@ impl<'a, P: Pipeline, U: Upstream> Duplex<'a, P, U> {
         wants
     }
 
-    /// Whether the last message of the response became more than one step of its decoding.
+    /// Returns true if the last message of the response became more than one step of its decoding.
     fn is_pending(&self) -> bool {
         self.pipeline.emits_more() || self.pipeline.has_more()
     }
@@ -352,7 +352,7 @@ impl<'a, P: Pipeline, U: Upstream> Duplex<'a, P, U> {
         self.write_error.take().unwrap_or(e).into_up()
     }
 
-    /// Whether what the client has not taken yet is little enough to add to it without a write in between.
+    /// Returns true if what the client has not taken yet is little enough to add to it without a write in between.
     pub(super) fn client_has_room(&self) -> bool {
         self.pipeline.downstream().queued() < SMALL
     }

@@ -14,18 +14,24 @@
 //! application.
 //!
 //! # What a cache does here
-//! - **A hit** has no request to send: [`Duplex::run`] without [`Duplex::ask`], over a [`Stored`](crate::upstream::Stored), which makes an `Upstream` of
+//! - **A hit** has no request to send: [`Duplex::run`] without [`Duplex::ask`], over a
+//! [`Stored`](crate::upstream::Stored), which makes an `Upstream` of
 //!   it. Its messages pass [`Pipeline::response`] like an upstream's; a pipeline of hits leaves out what is for
 //!   upstreams only.
 //! - **A fill that the client follows** needs nothing: the pipeline writes what passes it to the storage.
-//! - **A fill whose client reads from the storage**: [`Pipeline::response`] returns [`Fate::Kept`] for what it has stored, and
-//!   [`Pipeline::source`] then has the source that feeds the client. Its messages pass [`Pipeline::stored`]. The upstream is
+//! - **A fill whose client reads from the storage**: [`Pipeline::response`] returns [`Fate::Kept`] for what it has
+//! stored, and
+//!   [`Pipeline::source`] then has the source that feeds the client. Its messages pass [`Pipeline::stored`]. The
+//! upstream is
 //!   read on at its own speed. A fate of `Kept` without a source leaves the client without that message, as a 304 does
 //!   after which the stored response is served as a hit.
-//! - **A fill that goes on when the client is gone**: [`Pipeline::goes_on_without_client`] says so, once, for the error that ended
-//!   the client's side. Nothing is read from or sent to it any longer, [`Pipeline::response`] still gets all that comes, and
+//! - **A fill that goes on when the client is gone**: [`Pipeline::goes_on_without_client`] says so, once, for the error
+//! that ended
+//!   the client's side. Nothing is read from or sent to it any longer, [`Pipeline::response`] still gets all that
+//! comes, and
 //!   the exchange returns [`Outcome::ClientGone`].
-//! - **A response that is not stored, whose client needs no more of it**: [`Fate::Last`] ends the exchange before the upstream's
+//! - **A response that is not stored, whose client needs no more of it**: [`Fate::Last`] ends the exchange before the
+//! upstream's
 //!   end. The upstream is left in the middle of its response.
 //!
 //! An exchange that fails returns its error, and a fill is then not complete, whatever the client has been sent.
@@ -52,7 +58,7 @@ use pingora_error::{BError, Error, Result};
 
 pub(crate) use driver::Duplex;
 
-/// What becomes of each message on its way through the proxy. It does no I/O, and lends out the client's side.
+/// Processes each message on its way through the proxy. It does no I/O, and lends out the client's side.
 pub(crate) trait Pipeline: Send {
     /// The client's side.
     type Downstream: Downstream;
@@ -67,8 +73,8 @@ pub(crate) trait Pipeline: Send {
     /// The time for which nothing may pass a tunnel.
     fn tunnel_idle_timeout(&self) -> Option<Duration>;
 
-    /// The beginning of the request body that is there when an exchange begins, and whether it is all of it: nothing for
-    /// a request without a body, or what an earlier try has read.
+    /// The beginning of the request body that is there when an exchange begins, and whether it is all of it: nothing
+    /// for a request without a body, or what an earlier try has read.
     fn kept_request(&mut self) -> Option<(Option<Bytes>, bool)>;
 
     /// Filters a piece of the request body.
@@ -99,8 +105,8 @@ pub(crate) trait Pipeline: Send {
     /// Returns whether [`emit`](Self::emit) makes more of the last message, one step for each empty piece.
     fn emits_more(&self) -> bool;
 
-    /// Ready when a custom message has come, which the next [`message`](Self::message) is about. What was passed before is sent
-    /// meanwhile.
+    /// Ready when a custom message has come, which the next [`message`](Self::message) is about. What was passed before
+    /// is sent meanwhile.
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let _ = cx;
         Poll::Pending
@@ -122,7 +128,7 @@ pub(crate) trait Pipeline: Send {
         true
     }
 
-    /// What feeds the client in place of messages that were kept.
+    /// Returns the source that feeds the client in place of messages that were kept.
     fn source(&mut self) -> Option<&mut dyn Source> {
         None
     }

@@ -1,4 +1,4 @@
-//! Where the two directions of an exchange stand, and what is to be waited for. No I/O.
+//! The states of the two directions of an exchange, and the events to wait for. No I/O.
 //!
 //! ```text
 //! request:   Flowing ---> Ended                response:  Awaited ---> Body ---> Ended
@@ -40,7 +40,7 @@ enum Response {
     Ended,
 }
 
-/// Where the client's messages come from.
+/// The source of the client's messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Client {
     /// From the upstream.
@@ -53,7 +53,7 @@ enum Client {
     Gone,
 }
 
-/// What a message of the response is, as far as the state depends on it.
+/// The kind of a message of the response, as far as the state depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Message {
     /// A 1xx: the response is still to come.
@@ -62,17 +62,17 @@ pub(crate) enum Message {
     Switching,
     /// The head, with a body to follow or not.
     Head {
-        /// Whether the response ends with it.
+        /// True if the response ends with it.
         end: bool,
     },
     /// A piece of the body, trailers, or the mere end.
     Rest {
-        /// Whether the response ends with it.
+        /// True if the response ends with it.
         end: bool,
     },
 }
 
-/// What to wait for.
+/// The events to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Wants {
     /// The next piece of the request.
@@ -81,7 +81,7 @@ pub(crate) struct Wants {
     pub(crate) response: bool,
     /// The next message of the source.
     pub(crate) stored: bool,
-    /// Whether the client leaves.
+    /// True to wait for the client to leave.
     pub(crate) leave: bool,
 }
 
@@ -110,7 +110,7 @@ impl State {
         }
     }
 
-    /// Whether more of the request is to be sent.
+    /// Returns true if more of the request is to be sent.
     pub(crate) fn asks(&self) -> bool {
         self.request == Request::Flowing
     }
@@ -127,7 +127,7 @@ impl State {
         self.request = Request::Abandoned;
     }
 
-    /// Whether a failed write to the upstream leaves hope for an answer.
+    /// Returns true if a failed write to the upstream leaves hope for an answer.
     pub(crate) fn may_still_answer(&self) -> bool {
         self.response != Response::Ended
     }
@@ -160,7 +160,7 @@ impl State {
         }
     }
 
-    /// Whether nothing more is awaited from the upstream: the response is complete, and in a tunnel the other
+    /// Returns true if nothing more is awaited from the upstream: the response is complete, and in a tunnel the other
     /// direction too.
     pub(crate) fn is_answered(&self) -> bool {
         match self.response {
@@ -170,12 +170,12 @@ impl State {
         }
     }
 
-    /// Whether nothing more is awaited.
+    /// Returns true if nothing more is awaited.
     pub(crate) fn is_over(&self) -> bool {
         self.is_answered() && self.client != Client::Fed
     }
 
-    /// Whether the client gets what the upstream sends.
+    /// Returns true if the client gets what the upstream sends.
     pub(crate) fn follows(&self) -> bool {
         self.client == Client::Follows
     }
@@ -184,8 +184,8 @@ impl State {
         self.client == Client::Gone
     }
 
-    /// Whether the exchange makes sense without a client. Nobody else has the rest of a request, and who does not get it
-    /// will hardly begin to answer.
+    /// Returns true if the exchange makes sense without a client. Nobody else has the rest of a request, and who does
+    /// not get it will hardly begin to answer.
     pub(crate) fn can_lose_client(&self) -> bool {
         let unasked = self.awaits_head() && self.request == Request::Flowing;
         !unasked && !self.is_tunnel() && !self.is_client_gone()
@@ -213,17 +213,17 @@ impl State {
         }
     }
 
-    /// Whether the exchange has left HTTP.
+    /// Returns true if the exchange has left HTTP.
     pub(crate) fn is_tunnel(&self) -> bool {
         matches!(self.response, Response::Raw | Response::RawEnded)
     }
 
-    /// Whether nothing of the response came, but for 1xx.
+    /// Returns true if nothing of the response came, but for 1xx.
     pub(crate) fn awaits_head(&self) -> bool {
         self.response == Response::Awaited
     }
 
-    /// What to wait for. After the response nothing is: the rest of the request is of no use then.
+    /// Returns the events to wait for. After the response there are none: the rest of the request is of no use then.
     pub(crate) fn wants(&self) -> Wants {
         let open = !self.is_answered();
         let flows = self.request == Request::Flowing;

@@ -342,7 +342,7 @@ fn no_tunnel(peer: &HttpPeer) -> BError {
     )
 }
 
-/// What the upstream's version demands of the request that the application has made of the copy.
+/// Makes the application's copy of the request fit the upstream's version.
 fn complete(session: &mut Session, request: &mut RequestHeader) -> Result<()> {
     let as_received = request.is_same_as(session.req_header());
     // Nobody has touched it since its target was looked at, and its Host is fine.

@@ -23,7 +23,8 @@ where
     SV::CTX: Send + Sync,
     C: custom::Connector,
 {
-    /// One try with a custom session to the upstream, which is given back to its connector if another exchange may follow.
+    /// One try with a custom session to the upstream, which is given back to its connector if another exchange may
+    /// follow.
     pub(super) async fn custom_attempt(
         &self,
         session: &mut Session,
@@ -130,7 +131,7 @@ pub(in crate::flow) async fn end_sides(session: &mut Session, done: &mut Result<
     left.upstream_whole
 }
 
-/// What a client's custom session has of its messages.
+/// Returns the ends of a client's custom session's messages.
 fn take_messages(session: &mut Session) -> Ends {
     match session.as_custom_mut() {
         Some(custom) => Ends {

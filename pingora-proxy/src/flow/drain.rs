@@ -1,10 +1,10 @@
-//! How the connections of a proxy end, as it is configured.
+//! The end of a proxy's connections, as it is configured.
 
 use std::time::Duration;
 
 use pingora_core::server::configuration::ShutdownPolicy;
 
-/// How connections end at a shutdown.
+/// The way in which connections end at a shutdown.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Drain {
     pub(crate) policy: ShutdownPolicy,

@@ -58,7 +58,7 @@ where
     }
 }
 
-/// What goes with the connection to its next request.
+/// Returns the state that goes with the connection to its next request.
 pub(super) fn settings(session: &Session, kept: Kept) -> HttpPersistentSettings {
     let mut settings = HttpPersistentSettings::for_session(session);
     if let Some(kept) = kept {

@@ -37,7 +37,7 @@ use crate::{request_policy, HttpProxy, ProxyHttp, Session};
 pub(crate) use drain::Drain;
 pub(crate) use due::Due;
 
-/// How the phases before an upstream ended.
+/// The outcome of the phases before an upstream.
 enum Early {
     /// The request goes upstream.
     Proceed,
@@ -47,7 +47,7 @@ enum Early {
     Failed(BError),
 }
 
-/// What an application keeps of a request for the next one of its connection.
+/// The state that an application keeps of a request for the next one of its connection.
 type Kept = Option<Box<dyn Any + Send + Sync>>;
 
 /// When a request failed: before anything went upstream, the application may still keep the connection.
@@ -100,8 +100,8 @@ where
         session
     }
 
-    /// All that the application sees of a request. Returns what it keeps for the next one of the connection, if there may
-    /// be one.
+    /// All that the application sees of a request. Returns what it keeps for the next one of the connection, if there
+    /// may be one.
     ///
     /// Written as a block, which keeps its arguments once: a function keeps them a second time while it waits.
     #[allow(clippy::manual_async_fn, reason = "it is smaller")]
@@ -238,7 +238,7 @@ where
     }
 }
 
-/// What is left to do for the end of an exchange.
+/// The work that is left at the end of an exchange.
 type Rest = Pin<Box<dyn Future<Output = Option<ReusedHttpStream>> + Send>>;
 
 /// Ends the exchange with the client: with settings the connection may serve another request. Mostly nothing is left

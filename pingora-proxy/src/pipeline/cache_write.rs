@@ -53,8 +53,8 @@ pub(crate) fn begin_try(session: &mut Session, request: &mut RequestHeader) {
     }));
 }
 
-/// Returns whether a response of the upstream is of interest here: the cache is on, or was, or the upstream was asked for
-/// more than the client did.
+/// Returns whether a response of the upstream is of interest here: the cache is on, or was, or the upstream was asked
+/// for more than the client did.
 pub(crate) fn is_concerned(session: &Session) -> bool {
     session.upstream_headers_mutated_for_cache
         || session.cache.phase() != CachePhase::Disabled(NoCacheReason::NeverEnabled)
@@ -157,8 +157,8 @@ pub(crate) fn may_serve_stale<SV: ProxyHttp>(
     may
 }
 
-/// Begins to store a response, or turns the cache off, by its header as the upstream filters have left it. `end`: nothing
-/// follows it.
+/// Begins to store a response, or turns the cache off, by its header as the upstream filters have left it. `end`:
+/// nothing follows it.
 pub(crate) async fn admit<SV>(
     inner: &SV,
     session: &mut Session,
@@ -194,7 +194,7 @@ pub(crate) async fn admit<SV>(
     }
 }
 
-/// What is stored with a response that may be; `None` turns the cache off.
+/// Returns the metadata to store with a response that may be stored; `None` turns the cache off.
 fn admissible<SV: ProxyHttp>(
     inner: &SV,
     session: &mut Session,
@@ -277,7 +277,8 @@ fn bypassed(
     (by_size && limited && length.is_none()).then_some(NoCacheReason::PredictedResponseTooLarge)
 }
 
-/// Whether the response to this request is all that there is, and not what the client's preconditions left of it.
+/// Returns true if the response to this request is all that there is, and not what the client's preconditions left of
+/// it.
 fn is_whole(request: &RequestHeader, status: StatusCode) -> bool {
     let partial = [
         StatusCode::PARTIAL_CONTENT,

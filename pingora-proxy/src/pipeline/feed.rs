@@ -1,4 +1,4 @@
-//! What a client is fed with while its response is being stored: the storage as it fills.
+//! The source of a client's response while that is being stored: the storage as it fills.
 
 use std::collections::VecDeque;
 use std::task::{ready, Context, Poll};
@@ -26,12 +26,12 @@ pub(super) struct Feed {
     /// Bytes that the storage has returned.
     read: usize,
     fill: Fill,
-    /// What came after the storage had failed.
+    /// The messages that came after the storage had failed.
     rest: VecDeque<HttpTask>,
     queued: usize,
 }
 
-/// Where the fill stands.
+/// The state of the fill.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fill {
     Flowing,

@@ -1,5 +1,5 @@
-//! What the application and the modules make of a stored response. What is for upstreams only it has passed before it was
-//! stored.
+//! Processing of a stored response by the application and the modules. The filters for upstreams it has passed before
+//! it was stored.
 
 use std::future::{ready, Future};
 use std::time::Duration;

@@ -10,7 +10,7 @@ use pingora_error::Result;
 use super::Phases;
 use crate::ProxyHttp;
 
-/// Which sides speak a protocol of the user's own.
+/// The sides that speak a protocol of the user's own.
 #[derive(Clone, Copy)]
 pub(crate) struct Hops {
     pub(crate) downstream: bool,

@@ -1,4 +1,4 @@
-//! What the policy, the modules and the application make of each message on its way. No I/O, and no upstream: whatever
+//! Processing of each message by the policy, the modules and the application. No I/O, and no upstream: whatever
 //! answers a request passes the same.
 
 pub(crate) mod cache_write;
@@ -34,9 +34,9 @@ use messages::Passing;
 /// One of the tries to have a request answered.
 pub(crate) struct Try<'a> {
     pub(crate) peer: &'a HttpPeer,
-    /// Whether its connection was used before.
+    /// True if its connection was used before.
     pub(crate) reused: bool,
-    /// Whether there may be another one.
+    /// True if there may be another one.
     pub(crate) more: bool,
 }
 
@@ -46,17 +46,17 @@ pub(crate) struct Phases<'a, SV: ProxyHttp, C: custom::Connector> {
     session: &'a mut Session,
     ctx: &'a mut SV::CTX,
     attempt: &'a Try<'a>,
-    /// What few exchanges have.
+    /// State that few exchanges have.
     rare: Option<Box<Rare>>,
 }
 
 #[derive(Default)]
 struct Rare {
-    /// What the upstream shows when it has understood a handshake that the client did not make itself.
+    /// The Sec-WebSocket-Accept expected of the upstream, for a handshake that the client did not make itself.
     accept: Option<HeaderValue>,
     /// Custom messages, where a side has any.
     messages: Option<Passing>,
-    /// What the client reads of a response that is being stored.
+    /// The client's view of a response that is being stored.
     feed: Option<Feed>,
 }
 

@@ -18,7 +18,8 @@ where
     SV::CTX: Send + Sync,
     C: custom::Connector,
 {
-    /// What is there of the body before the client is asked: nothing if it has none, or what an earlier try has read.
+    /// Returns the part of the body that is there before the client is asked: nothing if it has none, or what an
+    /// earlier try has read.
     pub(super) fn kept(&mut self) -> Option<(Option<Bytes>, bool)> {
         if self.session.is_body_empty() {
             return Some((None, true));

@@ -72,7 +72,7 @@ where
         }
     }
 
-    /// What is done to a message as the upstream has sent it: before anything decompresses or changes it.
+    /// Processes a message as the upstream has sent it, before anything decompresses or changes it.
     #[inline]
     fn receive(&mut self, task: &mut HttpTask) -> Result<()> {
         match task {

@@ -1,4 +1,4 @@
-//! What phases are told of an outcome, or say of one.
+//! Outcomes that phases are told of, or return.
 
 use pingora_error::Error;
 

@@ -48,8 +48,8 @@ impl RangeBodyFilter {
 
     /// Leaves of the next piece of the whole what is sent, and frames it; `None` when nothing is.
     ///
-    /// What a body that ends early lacks is not made up: the response is then shorter than its header says. So is one with
-    /// parts that are not in ascending order, from the first that would have to go back.
+    /// Bytes that a body lacks because it ends early are not made up: the response is then shorter than its header
+    /// says. So is one with parts that are not in ascending order, from the first that would have to go back.
     pub(crate) fn filter(&mut self, piece: &mut Option<Bytes>) {
         let Some(whole) = piece.as_ref() else {
             return;
@@ -75,8 +75,8 @@ impl RangeBodyFilter {
     }
 }
 
-/// Appends what the parts from this one on have of a piece of the whole that begins at `begin`. Returns the part that goes
-/// on in the next piece, and whether it has begun.
+/// Appends what the parts from this one on have of a piece of the whole that begins at `begin`. Returns the part that
+/// goes on in the next piece, and whether it has begun.
 fn cut(
     info: &MultiRangeInfo,
     (mut part, mut begun): (usize, bool),

@@ -1,4 +1,4 @@
-//! What a request loses on its way between HTTP/2 and HTTP/1.1.
+//! The fields that a request loses on its way between HTTP/2 and HTTP/1.1.
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::Authority;

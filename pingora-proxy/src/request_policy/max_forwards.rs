@@ -1,4 +1,4 @@
-//! How far TRACE and OPTIONS go (RFC 9110 section 7.6.2).
+//! Max-Forwards: the number of hops that TRACE and OPTIONS go (RFC 9110 section 7.6.2).
 
 use http::header::MAX_FORWARDS;
 use http::Method;

@@ -1,4 +1,4 @@
-//! What a request may say behind its body on its way to the upstream.
+//! The trailers of a request on its way to the upstream.
 
 use http::header::{HeaderMap, HeaderName};
 use pingora_http::internal::FieldRules;

@@ -15,31 +15,31 @@ const EXPECTED: usize = 64 * 1024;
 /// Bytes that pass the filters at once.
 const PIECE: usize = 64 * 1024;
 
-/// What was read of a request body so far, and has still to be sent.
+/// The bytes of a request body that were read so far, and have still to be sent.
 #[derive(Default)]
 pub(crate) struct Buffered {
     reading: BytesMut,
-    /// What was read, when the reading is over: the body, or the beginning of one that is too long.
+    /// The bytes that were read, when the reading is over: the body, or the beginning of one that is too long.
     read: Bytes,
-    /// What of it the upstream of this try has not been sent.
+    /// The bytes of it that the upstream of this try has not been sent.
     to_send: Bytes,
-    /// Whether what was read is the whole body.
+    /// True if what was read is the whole body.
     whole: bool,
 }
 
 impl Session {
     /// Reads the whole request body, so that a phase can look at it before the request goes upstream:
-    /// `request_filter` to check a signature, `request_cache_filter` to name it in the cache, `upstream_peer` to choose by
-    /// it.
+    /// `request_filter` to check a signature, `request_cache_filter` to name it in the cache, `upstream_peer` to choose
+    /// by it.
     ///
-    /// The upstream gets it all the same, after it has passed the body filters, and so does the upstream of each further
-    /// try: a body that is kept can be sent again however long it is, where others are up to 64 KiB. A client that
-    /// waits for it is told to go on (100 Continue). A second call returns the same bytes.
+    /// The upstream gets it all the same, after it has passed the body filters, and so does the upstream of each
+    /// further try: a body that is kept can be sent again however long it is, where others are up to 64 KiB. A client
+    /// that waits for it is told to go on (100 Continue). A second call returns the same bytes.
     ///
     /// # Errors
     /// `HTTPStatus(413)`, at once if Content-Length tells it, when the body is longer than `limit` bytes. To pass it on
-    /// answers the client with this status. An application that does not has the body streamed as without this call: what
-    /// was read of it goes first.
+    /// answers the client with this status. An application that does not has the body streamed as without this call:
+    /// what was read of it goes first.
     ///
     /// `InternalError` when a part of the body was read already and not kept; those of the read.
     ///
@@ -89,7 +89,7 @@ impl Session {
         Some(&buffered.read)
     }
 
-    /// Whether more of the request body was read than is kept, so that there can be no further try.
+    /// Returns true if more of the request body was read than is kept, so that there can be no further try.
     pub fn retry_buffer_truncated(&self) -> bool {
         match &self.buffered {
             Some(buffered) => self.body_bytes_read() > buffered.len(),
@@ -107,13 +107,14 @@ impl Session {
         true
     }
 
-    /// Whether some of it is still to be sent, before what comes from the client.
+    /// Returns true if some of it is still to be sent, before what comes from the client.
     pub(crate) fn has_buffered_to_send(&self) -> bool {
         let buffered = self.buffered.as_ref();
         buffered.is_some_and(|buffered| !buffered.to_send.is_empty())
     }
 
-    /// Whether nothing of the request body is still to come, neither from what was read ahead nor from the client.
+    /// Returns true if nothing of the request body is still to come, neither from what was read ahead nor from the
+    /// client.
     pub(crate) fn is_request_sent_off(&mut self) -> bool {
         !self.has_buffered_to_send() && self.downstream_session.is_body_done()
     }

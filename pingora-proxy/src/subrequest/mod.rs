@@ -15,7 +15,7 @@ mod tests;
 /// State of the user's own that goes with a subrequest.
 pub type UserCtx = Box<dyn Any + Sync + Send>;
 
-/// Whether a subrequest is given a request body.
+/// The choice whether a subrequest is given a request body.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum BodyMode {
     /// It has none: a body that the header announces is not waited for.
@@ -25,7 +25,7 @@ pub enum BodyMode {
     ExpectBody,
 }
 
-/// What a subrequest brings along besides its header.
+/// The context of a subrequest besides its header.
 ///
 /// A write lock that the subrequest does not [take](Ctx::take_write_lock) is released with this.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Ctx {
         CtxBuilder::new()
     }
 
-    /// Whether the subrequest is given a request body.
+    /// Returns whether the subrequest is given a request body.
     pub fn body_mode(&self) -> BodyMode {
         self.body_mode
     }

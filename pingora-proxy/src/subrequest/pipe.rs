@@ -1,4 +1,4 @@
-//! What goes into a subrequest whose response is piped into the response of its parent, and what is
+//! The input of a subrequest whose response is piped into the response of its parent, and what is
 //! left of it when that ends early.
 
 use std::mem;
@@ -24,7 +24,7 @@ pub enum InputBody {
 }
 
 impl InputBody {
-    /// Whether not a byte of body will be sent.
+    /// Returns true if not a byte of body will be sent.
     pub fn is_body_empty(&self) -> bool {
         match self {
             InputBody::NoBody => true,
@@ -44,7 +44,7 @@ impl From<SavedBody> for InputBody {
     }
 }
 
-/// Where the request body of a subrequest comes from.
+/// The source of the request body of a subrequest.
 #[derive(Debug)]
 pub enum InputBodyType {
     /// It is given.
@@ -102,16 +102,16 @@ impl SavedBody {
         }
     }
 
-    /// Whether the body has ended and every byte of it is here.
+    /// Returns true if the body has ended and every byte of it is here.
     pub fn is_body_complete(&self) -> bool {
         self.state == SaveState::Complete
     }
 }
 
-/// How far the piping of a subrequest has come.
+/// The progress of piping a subrequest.
 #[derive(Debug, Default)]
 pub struct PipeSubrequestState {
-    /// Whether the final response header of the subrequest has come.
+    /// True if the final response header of the subrequest has come.
     pub header_received: bool,
     /// The response messages that were not passed on yet.
     pub pipe_rx: Option<mpsc::Receiver<HttpTask>>,
@@ -138,11 +138,11 @@ impl PipeSubrequestState {
 /// Why the piping of a subrequest ended early, and what is left of it.
 #[derive(Debug)]
 pub struct PipeSubrequestError {
-    /// What went wrong.
+    /// The error.
     pub error: Box<Error>,
-    /// Whether the subrequest failed, and not the parent that reads from it.
+    /// True if the subrequest failed, and not the parent that reads from it.
     pub from_subreq: bool,
-    /// How far it came.
+    /// The progress until then.
     pub state: PipeSubrequestState,
 }
 

@@ -1,4 +1,4 @@
-//! How a request makes further requests.
+//! The spawner by which a request makes further requests.
 
 use std::sync::Arc;
 

@@ -19,9 +19,9 @@ use crate::request_policy::{is_websocket_handshake, websocket};
 /// A stream, and what its request asks for.
 pub(crate) struct H2Upstream<'a> {
     stream: &'a mut Http2Session,
-    /// Whether the origin takes WebSockets by extended CONNECT.
+    /// True if the origin takes WebSockets by extended CONNECT.
     extended: bool,
-    /// What the client of a WebSocket, of HTTP/1.1 as it seems, is to be told.
+    /// The Sec-WebSocket-Accept for a client that asks for a WebSocket over HTTP/1.1.
     accept: Option<Box<HeaderValue>>,
 }
 

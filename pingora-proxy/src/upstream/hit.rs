@@ -30,13 +30,13 @@ pub(crate) struct Hit {
     ended: bool,
 }
 
-/// What is sent of a stored body.
+/// The part of a stored body that is sent.
 pub(crate) enum Share {
-    /// What the handler reads, as many bytes as are known to come.
+    /// The bytes that the handler reads, as many as are known to come.
     Whole(Option<usize>),
     /// Several parts, which the handler seeks.
     Parts(Parts),
-    /// What is left of it by a filter.
+    /// The bytes of it that a filter leaves.
     Cut(RangeBodyFilter),
 }
 
@@ -122,7 +122,7 @@ impl Hit {
         Ok(Some((header.into(), false)))
     }
 
-    /// What is sent of a piece, and whether nothing follows.
+    /// Returns the part of a piece that is sent, and whether nothing follows.
     fn share(&mut self, piece: Bytes) -> (Option<Bytes>, bool) {
         let mut piece = Some(piece).filter(|piece| !piece.is_empty());
         let end = match &mut self.share {

@@ -1,4 +1,4 @@
-//! What answers a request, where it is more than the session itself.
+//! Sources of an answer that are more than the session itself.
 
 mod h2;
 mod hit;

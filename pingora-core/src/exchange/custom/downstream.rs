@@ -26,7 +26,7 @@ use crate::protocols::Digest;
 pub struct Driver {
     session: Loan<Box<dyn Session>, Done>,
     doing: Doing,
-    /// What was not given to the session yet.
+    /// Messages that were not given to the session yet.
     queue: Vec<HttpTask>,
     /// Bytes of bodies in the queue and in the write that is under way.
     queued: usize,
@@ -81,8 +81,8 @@ pub fn driver_of(session: &dyn Session) -> Option<&Driver> {
     session.as_driver()?.downcast_ref()
 }
 
-/// Ends what a session is doing, so that it is at hand again, after its exchange has ended in any way: a read is given up,
-/// and a write has a few seconds more. One that takes longer is cut, and the session takes nothing more.
+/// Ends what a session is doing, so that it is at hand again, after its exchange has ended in any way: a read is given
+/// up, and a write has a few seconds more. One that takes longer is cut, and the session takes nothing more.
 pub async fn settle(session: &mut Box<dyn Session>) {
     if driver_of(session.as_ref()).is_some() {
         if let Ok(driver) = driver(session) {
@@ -238,7 +238,7 @@ impl Driver {
         }
     }
 
-    /// How many bytes are queued and were not taken by the session.
+    /// Returns the number of bytes that are queued and were not taken by the session.
     pub fn queued(&self) -> usize {
         self.queued
     }
@@ -301,8 +301,8 @@ impl Driver {
         self.settled().await
     }
 
-    /// As [`Driver::settled`], but for a write that takes too long, and for errors. What the rest of the queue answers has
-    /// failed.
+    /// As [`Driver::settled`], but for a write that takes too long, and for errors. What the rest of the queue answers
+    /// has failed.
     async fn settle_soon(&mut self) {
         self.take_back();
         self.drop_queue();
@@ -366,7 +366,7 @@ fn content(task: &HttpTask) -> usize {
 
 type Reader = Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>;
 
-/// What the session does by itself comes after what was queued.
+/// Calls of the session's own methods come after the messages that were queued.
 #[async_trait]
 impl Session for Driver {
     fn as_driver(&self) -> Option<&dyn Any> {

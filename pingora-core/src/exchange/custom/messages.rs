@@ -14,13 +14,13 @@ use super::loan::{Lent, Loan};
 use super::{lost, LAST_WRITE};
 use crate::protocols::http::custom::{CustomMessageWrite, CUSTOM_MESSAGE_QUEUE_SIZE};
 
-/// How long the messages that are still to be sent have at the end of an exchange.
+/// The time for messages that are still to be sent at the end of an exchange.
 const LAST_MESSAGES: Duration = Duration::from_secs(1);
 
 /// The messages that a session receives.
 pub type Reader = Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>;
 
-/// What a session has of its messages to give away.
+/// The ends of a session's messages that it gives away.
 #[derive(Default)]
 pub struct Ends {
     /// Those that come.
@@ -29,9 +29,9 @@ pub struct Ends {
     pub writer: Option<Box<dyn CustomMessageWrite>>,
 }
 
-/// What the messages of an exchange leave behind.
+/// The rest of an exchange's messages.
 pub struct Left {
-    /// What is the client's, to be given back to its session.
+    /// The client's ends, to be given back to its session.
     pub client: Ends,
     /// A message to the client was cut, or its writer failed: nothing may follow on that session.
     pub client_cut: bool,
@@ -56,7 +56,7 @@ pub struct Messages {
     up_first: bool,
 }
 
-/// What an application sends messages of its own by: to the upstream, and to the client.
+/// The senders of an application's own messages: to the upstream, and to the client.
 pub type Senders = (mpsc::Sender<Bytes>, mpsc::Sender<Bytes>);
 
 impl Messages {
@@ -125,8 +125,8 @@ impl Messages {
         self.down.fail();
     }
 
-    /// Ends both directions. Of an exchange that has `succeeded` all that was passed is sent, if that does not take too long.
-    /// In any case a message that is being written to the client has a few seconds to leave whole.
+    /// Ends both directions. Of an exchange that has `succeeded` all that was passed is sent, if that does not take too
+    /// long. In any case a message that is being written to the client has a few seconds to leave whole.
     pub async fn end(self, succeeded: bool) -> Left {
         let Messages {
             mut up, mut down, ..

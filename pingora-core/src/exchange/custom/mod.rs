@@ -11,7 +11,8 @@
 //!    +- accessors        +- polled; no filter may look at the session
 //! ```
 //!
-//! A read is taken back when something else is to be done with the session: reads are cancel safe. A write runs to its end.
+//! A read is taken back when something else is to be done with the session: reads are cancel safe. A write runs to its
+//! end.
 
 mod downstream;
 mod loan;
@@ -28,7 +29,7 @@ pub use downstream::{break_off, driver, driver_of, settle, Driver};
 pub use messages::{Ends, From as MessageFrom, Left, Messages, Reader, Senders};
 pub use upstream::{CustomUpstream, TimeLimits};
 
-/// How long what is being written to a client may go on when its exchange has failed.
+/// The time for which a write to a client may go on when its exchange has failed.
 const LAST_WRITE: Duration = Duration::from_secs(5);
 
 /// A session is never lost, but by a future that has leaked it.

@@ -23,7 +23,7 @@ use crate::protocols::http::custom::BodyWrite;
 use crate::protocols::http::HttpTask;
 use crate::protocols::{Digest, UniqueIDType};
 
-/// How long each step at the end of an exchange may take.
+/// The time limit of each step at the end of an exchange.
 const LAST: Duration = Duration::from_secs(1);
 
 /// The times that an upstream has.
@@ -39,8 +39,8 @@ pub struct TimeLimits {
 
 /// A session to an upstream, and where its exchange stands.
 ///
-/// The request body goes by the session's [`BodyWrite`], so that the response is read meanwhile. A session that has none to
-/// give away is sent the body first, and then read from.
+/// The request body goes by the session's [`BodyWrite`], so that the response is read meanwhile. A session that has
+/// none to give away is sent the body first, and then read from.
 pub struct CustomUpstream<S> {
     session: Loan<S, Done>,
     doing: Doing,
@@ -58,7 +58,7 @@ pub struct CustomUpstream<S> {
     spoilt: bool,
 }
 
-/// What of the request is still to be sent.
+/// The part of the request that is still to be sent.
 #[derive(Default)]
 struct Request {
     head: Option<Box<RequestHeader>>,
@@ -129,7 +129,8 @@ impl<S: Session> CustomUpstream<S> {
         }
     }
 
-    /// Ends the exchange, which has failed with `e` or succeeded. Returns the session if it can be used for another one.
+    /// Ends the exchange, which has failed with `e` or succeeded. Returns the session if it can be used for another
+    /// one.
     pub async fn end(mut self, e: Option<&Error>) -> Option<S> {
         if e.is_none() {
             self.finish_request().await;
@@ -244,7 +245,7 @@ impl<S: Session> CustomUpstream<S> {
         self.writer.as_mut()
     }
 
-    /// What is to be written next; the inner `None` is the end.
+    /// Returns the piece to be written next; the inner `None` is the end.
     fn next_piece(&mut self) -> Option<Option<Bytes>> {
         if let Some(piece) = self.request.body.pop_front() {
             return Some(Some(piece));
@@ -252,12 +253,12 @@ impl<S: Session> CustomUpstream<S> {
         (self.request.end == End::Queued).then_some(None)
     }
 
-    /// Whether the end of the request has to wait until the upstream has said if it leaves HTTP.
+    /// Returns true if the end of the request has to wait until the upstream has said if it leaves HTTP.
     fn awaits_answer(&self) -> bool {
         self.request.upgrade && self.response == Response::Head
     }
 
-    /// What is being written.
+    /// Polls the write that is under way.
     fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let written = match &mut self.writer {
             Some(writer) if writer.is_out() => writer.poll(cx),
@@ -312,7 +313,8 @@ impl<S: Session> CustomUpstream<S> {
         self.doing == Doing::Writing || self.writer.as_ref().is_some_and(Loan::is_out)
     }
 
-    /// Whether the response may be read: the head of the request is sent, and so is the body if it needs the session.
+    /// Returns true if the response may be read: the head of the request is sent, and so is the body if it needs the
+    /// session.
     fn may_read(&mut self) -> bool {
         if self.request.head.is_some() || self.doing == Doing::Writing {
             return false;

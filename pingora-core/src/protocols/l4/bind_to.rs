@@ -1,4 +1,4 @@
-//! Where connections are made from.
+//! The local address of outgoing connections.
 
 use std::net::SocketAddr as InetAddr;
 

@@ -44,7 +44,7 @@ impl Listener {
     /// it is flushed, so that waiting for more would only delay it.
     ///
     /// # Errors
-    /// What `accept` says; too many open files, for one, is a reason to try again later.
+    /// The error of `accept`; too many open files, for one, is a reason to try again later.
     ///
     /// # Cancel safety
     /// No connection is lost when the future is dropped.

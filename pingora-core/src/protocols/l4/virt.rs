@@ -52,7 +52,7 @@ impl VirtualSocketStream {
     /// Sets an option on the socket underneath.
     ///
     /// # Errors
-    /// What the socket says.
+    /// The error of the socket.
     pub fn set_socket_option(&self, opt: VirtualSockOpt) -> io::Result<()> {
         self.socket.set_socket_option(opt)
     }

@@ -1,4 +1,4 @@
-//! What applications do in the course of a handshake.
+//! Callbacks of applications in the course of a handshake.
 
 use std::any::Any;
 use std::sync::Arc;

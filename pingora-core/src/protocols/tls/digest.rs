@@ -1,4 +1,4 @@
-//! What a TLS handshake agreed on.
+//! The outcome of a TLS handshake.
 
 use std::any::Any;
 use std::borrow::Cow;

@@ -1,4 +1,4 @@
-//! What the backends are told: by a few fields, and not by the structs of the layers above.
+//! Options for the backends: a few fields, and not the structs of the layers above.
 
 use std::sync::Arc;
 
@@ -52,7 +52,7 @@ impl Handshake<'_> {
         )
     }
 
-    /// Where the certificates of this handshake are in memory: those to trust, and the one to show.
+    /// The places of this handshake's certificates in memory: those to trust, and the one to show.
     pub(crate) fn places(&self) -> (Option<usize>, Option<usize>) {
         (
             self.ca.map(|ca| Arc::as_ptr(ca).addr()),

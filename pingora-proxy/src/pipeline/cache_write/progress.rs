@@ -1,4 +1,4 @@
-//! What is known of a try for the cache.
+//! The known facts of a try for the cache.
 
 use bytes::Bytes;
 
@@ -7,12 +7,12 @@ use crate::range::RangeBodyFilter;
 /// The cache's part in a try.
 #[derive(Debug, Default)]
 pub(crate) struct CacheWrite {
-    /// Whether the try asks the upstream for more than the client did.
+    /// True if the try asks the upstream for more than the client did.
     pub(super) mutated: bool,
-    /// Whether the stored response answers in place of the upstream's.
+    /// True if the stored response answers in place of the upstream's.
     pub(super) answered_by_stored: bool,
     pub(super) client: Share,
-    /// Whether the response is read on for the storage only.
+    /// True if the response is read on for the storage only.
     pub(super) client_gone: bool,
     /// The Content-Length of what is stored.
     pub(super) expected: Option<usize>,
@@ -20,7 +20,7 @@ pub(crate) struct CacheWrite {
     pub(super) stored: usize,
 }
 
-/// What of the whole response the client gets.
+/// The part of the whole response that the client gets.
 #[derive(Debug, Default)]
 pub(super) enum Share {
     #[default]

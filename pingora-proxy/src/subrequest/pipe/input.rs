@@ -17,7 +17,7 @@ use crate::Session;
 type Room =
     Pin<Box<dyn Future<Output = Result<mpsc::OwnedPermit<HttpTask>, SendError<()>>> + Send>>;
 
-/// What a subrequest is sent, at most one message ahead of what it has room for.
+/// The messages that are sent to a subrequest, at most one ahead of what it has room for.
 pub(super) struct Input {
     source: Source,
     /// Until the subrequest has asked for a body.
@@ -26,7 +26,7 @@ pub(super) struct Input {
     tx: Option<mpsc::Sender<HttpTask>>,
     next: Option<HttpTask>,
     room: Option<Room>,
-    /// Whether both sides have left HTTP.
+    /// True if both sides have left HTTP.
     raw: bool,
 }
 

@@ -20,16 +20,16 @@ const SMALL: usize = 16 * 1024;
 /// Runs a subrequest in a task of its own, and has its response answer the client of `session`.
 ///
 /// Each message of the response passes `task_filter`, which may change it, or return `None` to leave it out; then the
-/// downstream modules. The subrequest gets its body once it asks for it. No side runs ahead of the other: a client that does
-/// not read stops the subrequest, and the other way round.
+/// downstream modules. The subrequest gets its body once it asks for it. No side runs ahead of the other: a client that
+/// does not read stops the subrequest, and the other way round.
 ///
 /// It returns when the subrequest has ended, its `logging` included. A response that a filter left without its end, or
 /// altogether, is up to the caller.
 ///
 /// # Errors
-/// [`from_subreq`](PipeSubrequestError::from_subreq) tells the subrequest's own error, after all that it has sent, from one
-/// of the client, the modules or `task_filter`. The state has what is left: while it is kept, the subrequest goes on;
-/// dropped, its receiver ends the subrequest.
+/// [`from_subreq`](PipeSubrequestError::from_subreq) tells the subrequest's own error, after all that it has sent, from
+/// one of the client, the modules or `task_filter`. The state has what is left: while it is kept, the subrequest goes
+/// on; dropped, its receiver ends the subrequest.
 ///
 /// # Cancel safety
 /// Dropped, it ends the subrequest, and the response of the client stays cut short.
@@ -85,7 +85,7 @@ struct Pipe<'a, F> {
     input: Input,
     rx: mpsc::Receiver<HttpTask>,
     proxy_error: oneshot::Receiver<BError>,
-    /// Whether the response has come to its end.
+    /// True if the response has come to its end.
     ended: bool,
     state: PipeSubrequestState,
 }

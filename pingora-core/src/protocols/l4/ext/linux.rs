@@ -1,4 +1,4 @@
-//! What Linux alone has.
+//! Socket options of Linux alone.
 
 use std::io;
 use std::mem::size_of;

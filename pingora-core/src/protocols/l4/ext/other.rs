@@ -1,4 +1,4 @@
-//! What stands in on systems that have no such options: asking is `Unsupported`, and what only makes
+//! Stand-ins for systems that have no such options: asking is `Unsupported`, and what only makes
 //! things faster has no effect.
 
 use std::io;

@@ -1,4 +1,4 @@
-//! What a stream tells about its connection.
+//! The facts that a stream tells about its connection.
 
 use std::os::fd::AsRawFd;
 use std::sync::Arc;

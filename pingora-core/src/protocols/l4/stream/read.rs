@@ -1,4 +1,4 @@
-//! How a stream is read, and looked into without taking anything.
+//! Reading a stream, and looking into it without taking anything.
 
 use std::cell::Cell;
 use std::io;

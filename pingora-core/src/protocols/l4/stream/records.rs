@@ -1,4 +1,4 @@
-//! Where records of TLS begin and end in what is read.
+//! The borders of TLS records in the bytes that are read.
 
 /// The length of what comes before the content of a record (RFC 8446 section 5.1): type, version, and length.
 const HEADER: usize = 5;

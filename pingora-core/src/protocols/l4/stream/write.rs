@@ -1,4 +1,4 @@
-//! How a stream is written.
+//! Writing to a stream.
 
 use std::io;
 use std::pin::Pin;

@@ -1,4 +1,4 @@
-//! What went wrong in a handshake, in words.
+//! The errors of a handshake, in words.
 
 use super::library;
 use super::library::error::ErrorStack;

@@ -81,7 +81,7 @@ impl Server {
     }
 }
 
-/// Where a session of the library has its server. None when the library is out of memory.
+/// The place of the server in a session of the library. None when the library is out of memory.
 fn place() -> Option<Index<Ssl, Arc<Server>>> {
     static PLACE: OnceLock<Option<Index<Ssl, Arc<Server>>>> = OnceLock::new();
     *PLACE.get_or_init(|| Ssl::new_ex_index().ok())

@@ -1,4 +1,4 @@
-//! What is known of a TLS session.
+//! The known facts of a TLS session.
 
 use super::library::hash::MessageDigest;
 use super::library::ssl::{NameType, SslRef};

@@ -31,8 +31,8 @@ use crate::protocols::{
 const RECORD: usize = 16 * 1024;
 
 thread_local! {
-    /// Where the pieces of a record are put together. Taken and put back, because the transport may write to
-    /// another stream.
+    /// The buffer in which the pieces of a record are put together. Taken and put back, because the transport may write
+    /// to another stream.
     static GATHERED: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 

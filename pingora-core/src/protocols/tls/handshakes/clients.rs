@@ -1,4 +1,4 @@
-//! What a client checks, shows and says.
+//! Checks, certificates and messages of a client.
 
 use std::time::Duration;
 

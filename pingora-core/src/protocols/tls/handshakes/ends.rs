@@ -1,4 +1,4 @@
-//! What becomes of a client in or before its handshake when the endpoint closes, or when it takes too long.
+//! The end of a client in or before its handshake when the endpoint closes, or when it takes too long.
 
 use std::future::Future;
 use std::pin::pin;

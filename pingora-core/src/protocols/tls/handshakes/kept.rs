@@ -1,4 +1,4 @@
-//! Which peers may use connections that were made for others.
+//! Peers that may use connections that were made for others.
 
 use pingora_error::ErrorType::InvalidCert;
 use pingora_http::RequestHeader;

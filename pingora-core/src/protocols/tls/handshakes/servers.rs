@@ -1,4 +1,4 @@
-//! What a server does in a handshake.
+//! The server's part in a handshake.
 
 use std::any::Any;
 use std::process::{Command, Output, Stdio};

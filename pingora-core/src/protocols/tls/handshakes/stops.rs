@@ -1,4 +1,4 @@
-//! What becomes of a request that has come in part when the server stops.
+//! The end of a request that has come in part when the server stops.
 
 use std::future::poll_fn;
 use std::pin::pin;

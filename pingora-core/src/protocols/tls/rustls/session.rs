@@ -1,4 +1,4 @@
-//! What is known of a TLS session.
+//! The known facts of a TLS session.
 
 use pingora_rustls::{hash_certificate, CertificateDer};
 use rustls::{CommonState, ProtocolVersion};

@@ -27,8 +27,10 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use crate::proxy_trait::awaits_response;
 use crate::range::RangeBodyFilter;
 use crate::{ProxyHttp, RangeType, Session};
+use fills::Fill;
 use progress::{CacheWrite, Share};
 
+pub(crate) mod fills;
 pub(crate) mod progress;
 mod storage;
 
@@ -179,8 +181,11 @@ pub(crate) async fn admit<SV>(
     meta.response_header_mut().detach();
     let variance = inner.cache_vary_filter(&meta, ctx, session.req_header());
     let expected = content_length(&meta.response_header().headers);
+    let created = meta.created();
     session.cache.set_cache_meta(meta);
     session.cache.update_variance(variance);
+    let shared = session.cache.support_streaming_partial_write() == Some(true);
+    let fill = shared.then(|| Fill::begin(session.cache.cache_key(), created));
     if let Err(e) = storage::begin(&mut session.cache).await {
         say(inner, session, ctx, "a response cannot be stored", &e);
         discard(&mut session.cache, NoCacheReason::StorageError);
@@ -189,6 +194,7 @@ pub(crate) async fn admit<SV>(
     let write = session.cache_write.get_or_insert_default();
     // A response without a body has the length that it would have with one.
     write.expected = expected.filter(|_| !end);
+    write.fill = fill;
     if end {
         store(inner, session, ctx, None, true).await;
     }
@@ -382,6 +388,10 @@ pub(crate) async fn store<SV>(
         say(inner, session, ctx, "a response is not stored", &e);
         discard(&mut session.cache, NoCacheReason::UpstreamError);
         return;
+    }
+    let fill = write.fill.take_if(|_| end);
+    if let Some(fill) = &fill {
+        fill.ends_at(write.stored);
     }
     if let Err(e) = storage::write(&mut session.cache, body, end).await {
         say(inner, session, ctx, "a response is not stored", &e);

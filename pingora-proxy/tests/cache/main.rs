@@ -11,6 +11,7 @@ mod fixture;
 mod hits;
 mod lookups;
 mod panics;
+mod partial;
 mod plain;
 mod purges;
 mod revalidation;

@@ -8,12 +8,16 @@ use std::time::SystemTime;
 
 use log::warn;
 use pingora_cache::lock::LockWaitOutcome;
-use pingora_cache::{CacheMeta, CachePhase, ForcedFreshness, HitHandler, HitStatus, NoCacheReason};
+use pingora_cache::{
+    CacheMeta, CachePhase, ForcedFreshness, HitHandler, HitStatus, HttpCache, NoCacheReason,
+};
 use pingora_core::connectors::http::custom;
 use pingora_core::exchange::Downstream;
 use pingora_error::{Error, Result};
 
+use crate::pipeline::cache_write::fills;
 use crate::subrequest::Ctx;
+use crate::upstream::Partial;
 use crate::{HttpProxy, ProxyHttp, Session};
 
 /// The lookups of a request after waits for a writer, unless it sets another limit.
@@ -98,6 +102,7 @@ where
         let mut slot = 0;
         loop {
             slot += 1;
+            let cuts = fills::cuts();
             let found = match session.cache.cache_lookup().await {
                 Ok(found) => found,
                 Err(e) => {
@@ -106,9 +111,10 @@ where
                     return Look::Failed;
                 }
             };
-            let Some((mut meta, mut hit)) = found else {
+            let Some((mut meta, hit)) = found else {
                 return Look::Missing;
             };
+            let mut hit = until_filled(&session.cache, &meta, hit, cuts);
             let variance = self
                 .inner
                 .cache_vary_filter(&meta, ctx, session.req_header());
@@ -215,6 +221,17 @@ where
         ) {
             session.cache.cache_miss();
         }
+    }
+}
+
+/// Has a response that may still be written end only where its fill does. What can be sought is whole.
+fn until_filled(cache: &HttpCache, meta: &CacheMeta, hit: HitHandler, cuts: usize) -> HitHandler {
+    if hit.can_seek() || cache.support_streaming_partial_write() != Some(true) {
+        return hit;
+    }
+    match fills::reading(cache.cache_key(), meta.created(), cuts) {
+        Some(fills) => Box::new(Partial::new(hit, fills)),
+        None => hit,
     }
 }
 

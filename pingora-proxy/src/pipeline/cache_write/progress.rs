@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::fills::Fill;
 use crate::range::RangeBodyFilter;
 
 /// The cache's part in a try.
@@ -18,6 +19,8 @@ pub(crate) struct CacheWrite {
     pub(super) expected: Option<usize>,
     /// Bytes of body that were stored.
     pub(super) stored: usize,
+    /// What those learn from that read what is stored.
+    pub(super) fill: Option<Fill>,
 }
 
 /// The part of the whole response that the client gets.

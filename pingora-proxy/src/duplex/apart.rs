@@ -117,7 +117,11 @@ impl<P: Pipeline, U: Upstream> Duplex<'_, P, U> {
     }
 
     #[cold]
-    pub(super) fn poll_apart(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event>> {
+    pub(super) fn poll_apart(
+        &mut self,
+        cx: &mut Context<'_>,
+        task: &mut HttpTask,
+    ) -> Poll<Result<Event>> {
         let mut wants = self.wants();
         self.poll_write_request(cx, &mut wants)?;
         let here = !self.state.is_client_gone();
@@ -132,7 +136,7 @@ impl<P: Pipeline, U: Upstream> Duplex<'_, P, U> {
         // Whether the client may be given more.
         let takes = here && flushed && self.delayed.is_none();
         if takes && self.pipeline.emits_more() {
-            return self.poll_more(cx).map(Ok);
+            return self.poll_more(cx, task).map(Ok);
         }
         let sent = flushed && self.delayed.is_none();
         if sent && self.state.is_over() && !self.pipeline.has_more() {
@@ -141,16 +145,16 @@ impl<P: Pipeline, U: Upstream> Duplex<'_, P, U> {
         let upstream_first = self.takes_turn();
         for upstream in [upstream_first, !upstream_first] {
             let event = if upstream {
-                self.poll_upstream(cx, wants.response)
+                self.poll_upstream(cx, task, wants.response)
             } else {
-                self.poll_source(cx, wants.stored && takes)
+                self.poll_source(cx, task, wants.stored && takes)
             };
             if event.is_ready() {
                 return event;
             }
         }
         if wants.request && self.upstream.is_flushed() {
-            if let Poll::Ready(event) = self.poll_request(cx) {
+            if let Poll::Ready(event) = self.poll_request(cx, task) {
                 return Poll::Ready(event);
             }
         }
@@ -170,13 +174,18 @@ impl<P: Pipeline, U: Upstream> Duplex<'_, P, U> {
     }
 
     /// The upstream at its own speed, which is that of the storage.
-    fn poll_upstream(&mut self, cx: &mut Context<'_>, wants: bool) -> Poll<Result<Event>> {
+    fn poll_upstream(
+        &mut self,
+        cx: &mut Context<'_>,
+        task: &mut HttpTask,
+        wants: bool,
+    ) -> Poll<Result<Event>> {
         if self.pipeline.has_more() {
             if self.gives_way(cx) {
                 return Poll::Pending;
             }
-            let task = HttpTask::Body(None, false);
-            return Poll::Ready(Ok(Event::Response { task, more: true }));
+            *task = HttpTask::Body(None, false);
+            return Poll::Ready(Ok(Event::More));
         }
         if !wants || !self.pipeline.takes() {
             return Poll::Pending;
@@ -188,14 +197,21 @@ impl<P: Pipeline, U: Upstream> Duplex<'_, P, U> {
             }
         }
         self.upstream.read_little(false);
-        let task = self.upstream.poll_task(cx);
-        task.map(|task| match task {
-            Ok(task) => Ok(Event::response(task)),
+        Poll::Ready(match ready!(self.upstream.poll_task(cx)) {
+            Ok(message) => {
+                *task = message;
+                Ok(Event::Response)
+            }
             Err(e) => self.response_failed(e),
         })
     }
 
-    fn poll_source(&mut self, cx: &mut Context<'_>, wants: bool) -> Poll<Result<Event>> {
+    fn poll_source(
+        &mut self,
+        cx: &mut Context<'_>,
+        task: &mut HttpTask,
+        wants: bool,
+    ) -> Poll<Result<Event>> {
         if !wants {
             return Poll::Pending;
         }
@@ -203,10 +219,12 @@ impl<P: Pipeline, U: Upstream> Duplex<'_, P, U> {
             let e = Error::explain(pingora_error::ErrorType::InternalError, NO_SOURCE);
             return Poll::Ready(self.leave_client(e));
         };
-        let task = source.poll_task(cx);
-        task.map(|task| match task {
+        Poll::Ready(match ready!(source.poll_task(cx)) {
             Ok(HttpTask::Failed(e)) | Err(e) => self.leave_client(e),
-            Ok(task) => Ok(Event::Stored(task)),
+            Ok(message) => {
+                *task = message;
+                Ok(Event::Stored)
+            }
         })
     }
 }

@@ -7,6 +7,7 @@ use std::task::{ready, Context, Poll};
 
 use log::debug;
 use pingora_core::exchange::{Downstream, Upstream};
+use pingora_core::protocols::http::HttpTask;
 use pingora_error::{BError, ErrorSource, Result};
 
 use super::driver::{Duplex, Event};
@@ -19,15 +20,24 @@ impl<P: Pipeline, U: Upstream> Duplex<'_, P, U> {
         self
     }
 
-    pub(super) fn poll_custom(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event>> {
-        let event = self.poll_beside_messages(cx);
+    #[inline(never)]
+    pub(super) fn poll_custom(
+        &mut self,
+        cx: &mut Context<'_>,
+        task: &mut HttpTask,
+    ) -> Poll<Result<Event>> {
+        let event = self.poll_beside_messages(cx, task);
         if event.is_ready() {
             self.pipeline.downstream_mut().take_back();
         }
         event
     }
 
-    fn poll_beside_messages(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event>> {
+    fn poll_beside_messages(
+        &mut self,
+        cx: &mut Context<'_>,
+        task: &mut HttpTask,
+    ) -> Poll<Result<Event>> {
         let downstream = self.pipeline.downstream();
         if downstream.lends() && !downstream.is_flushed() {
             if let Poll::Ready(event) = self.poll_lent(cx) {
@@ -47,10 +57,10 @@ impl<P: Pipeline, U: Upstream> Duplex<'_, P, U> {
             // What is still to be sent has a while when the exchange ends.
             return Poll::Ready(Ok(Event::Over));
         }
-        match self.poll_event(cx) {
+        match self.poll_event(cx, task) {
             Poll::Ready(Ok(Event::Over)) => {
                 self.custom.over = true;
-                self.poll_beside_messages(cx)
+                self.poll_beside_messages(cx, task)
             }
             Poll::Pending if told => self.poll_message(cx),
             event => event,

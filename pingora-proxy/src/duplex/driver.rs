@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{ready, Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -49,30 +49,25 @@ pub(super) struct Custom {
     pub(super) over: bool,
 }
 
-/// The event that the loop waited for.
+/// The event that the loop waited for. What has come with it is in the loop's one place for messages: it is moved there once.
+#[derive(Clone, Copy)]
 pub(super) enum Event {
-    Request(Option<Bytes>),
-    /// The upstream has a message, or the pipeline has more of the last one.
-    Response {
-        task: HttpTask,
-        more: bool,
-    },
+    /// A piece of the request body, as a [`HttpTask::Body`].
+    Request,
+    /// The upstream has a message.
+    Response,
+    /// The pipeline has more of the last one.
+    More,
     /// The source has a message for the client.
-    Stored(HttpTask),
+    Stored,
     /// The time of the delayed message has come; or the last step of the pipeline has more of the last one.
-    Due(HttpTask),
+    Due,
     /// A custom message has come.
     Message,
     /// Something has failed that the exchange goes on without: its client, or messages beside it.
     Left,
     /// The response is complete, and has left.
     Over,
-}
-
-impl Event {
-    pub(super) fn response(task: HttpTask) -> Self {
-        Event::Response { task, more: false }
-    }
 }
 
 impl<'a, P: Pipeline, U: Upstream> Duplex<'a, P, U> {
@@ -118,26 +113,28 @@ impl<'a, P: Pipeline, U: Upstream> Duplex<'a, P, U> {
                     self.request_piece(&mut body, end).await?;
                 }
             }
+            // What passes is lent to those that look at it: a future holds all that it is given.
+            let mut task = HttpTask::Done;
             loop {
-                // What passes is lent to those that look at it: a future holds all that it is given.
-                let mut event = std::future::poll_fn(|cx| self.poll_next(cx)).await?;
+                let event = std::future::poll_fn(|cx| self.poll_next(cx, &mut task)).await?;
                 if let Some(idle) = &mut self.idle {
                     idle.passed();
                 }
-                match &mut event {
-                    Event::Request(body) => {
-                        let end = body.is_none() || self.pipeline.downstream_mut().is_body_done();
-                        self.request_piece(body, end).await?;
-                    }
-                    // One place for both: it is inlined.
-                    Event::Response { task, more } => {
-                        if *more || self.receive(task) {
-                            self.pass(task).await?;
+                match event {
+                    Event::Request => {
+                        if let HttpTask::Body(body, end) = &mut task {
+                            self.request_piece(body, *end).await?;
                         }
                     }
-                    Event::Due(task) => self.emit(task).await?,
+                    // One place for both: it is inlined.
+                    Event::Response | Event::More => {
+                        if matches!(event, Event::More) || self.receive(&task) {
+                            self.pass(&mut task).await?;
+                        }
+                    }
+                    Event::Due => self.emit(&mut task).await?,
                     // Boxed: an exchange without it shall not be larger for it.
-                    Event::Stored(task) => Box::pin(self.stored(task)).await?,
+                    Event::Stored => Box::pin(self.stored(&mut task)).await?,
                     Event::Message => Box::pin(self.pipeline.message()).await?,
                     Event::Left => {}
                     Event::Over => return Ok(self.outcome()),
@@ -146,24 +143,30 @@ impl<'a, P: Pipeline, U: Upstream> Duplex<'a, P, U> {
         }
     }
 
-    #[inline]
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event>> {
+    #[inline(always)]
+    fn poll_next(&mut self, cx: &mut Context<'_>, task: &mut HttpTask) -> Poll<Result<Event>> {
         if self.custom.is_on {
-            return self.poll_custom(cx);
+            return self.poll_custom(cx, task);
         }
-        self.poll_event(cx)
+        self.poll_event(cx, task)
     }
 
-    pub(super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event>> {
+    /// Inlined into the loop, for which it is most of the work.
+    #[inline(always)]
+    pub(super) fn poll_event(
+        &mut self,
+        cx: &mut Context<'_>,
+        task: &mut HttpTask,
+    ) -> Poll<Result<Event>> {
         if let Some(delayed) = &mut self.delayed {
             if delayed.0.as_mut().poll(cx).is_ready() {
-                let task = std::mem::replace(&mut delayed.1, HttpTask::Done);
+                *task = std::mem::replace(&mut delayed.1, HttpTask::Done);
                 self.delayed = None;
-                return Poll::Ready(Ok(Event::Due(task)));
+                return Poll::Ready(Ok(Event::Due));
             }
         }
         if self.apart.is_some() {
-            return self.poll_apart(cx);
+            return self.poll_apart(cx, task);
         }
         let mut wants = self.wants();
         // What one read brought leaves by one write: a head with the beginning of its body.
@@ -171,12 +174,12 @@ impl<'a, P: Pipeline, U: Upstream> Duplex<'a, P, U> {
             && self.pipeline.downstream().has_buffered_body()
             && self.upstream.queued() < SMALL
         {
-            if let Poll::Ready(event) = self.poll_request(cx) {
+            if let Poll::Ready(event) = self.poll_request(cx, task) {
                 return Poll::Ready(event);
             }
         }
         if wants.response && self.upstream.has_buffered() && self.client_has_room() {
-            if let Poll::Ready(event) = self.poll_response(cx) {
+            if let Poll::Ready(event) = self.poll_response(cx, task) {
                 return Poll::Ready(event);
             }
         }
@@ -187,7 +190,7 @@ impl<'a, P: Pipeline, U: Upstream> Duplex<'a, P, U> {
             Poll::Pending => false,
         };
         if flushed && self.delayed.is_none() && self.is_pending() {
-            return self.poll_more(cx).map(Ok);
+            return self.poll_more(cx, task).map(Ok);
         }
         let sent = !self.state.is_tunnel() || self.upstream.is_flushed();
         if flushed && sent && self.state.is_over() && self.delayed.is_none() {
@@ -198,18 +201,19 @@ impl<'a, P: Pipeline, U: Upstream> Duplex<'a, P, U> {
             match self.poll_may_read_on(cx) {
                 Poll::Ready(Err(e)) => return Poll::Ready(self.client_failed(e)),
                 Poll::Ready(Ok(())) => {
-                    if let Poll::Ready(event) = self.poll_response(cx) {
+                    if let Poll::Ready(event) = self.poll_response(cx, task) {
                         return Poll::Ready(event);
                     }
                     if self.has_all_content() {
-                        return Poll::Ready(Ok(Event::response(HttpTask::Body(None, true))));
+                        *task = HttpTask::Body(None, true);
+                        return Poll::Ready(Ok(Event::Response));
                     }
                 }
                 Poll::Pending => {}
             }
         }
         if wants.request && self.upstream.is_flushed() {
-            if let Poll::Ready(event) = self.poll_request(cx) {
+            if let Poll::Ready(event) = self.poll_request(cx, task) {
                 return Poll::Ready(event);
             }
         }
@@ -308,32 +312,43 @@ impl<'a, P: Pipeline, U: Upstream> Duplex<'a, P, U> {
     }
 
     /// The next step of what a message became.
-    pub(super) fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+    pub(super) fn poll_more(&mut self, cx: &mut Context<'_>, task: &mut HttpTask) -> Poll<Event> {
         if self.gives_way(cx) {
             return Poll::Pending;
         }
-        let task = HttpTask::Body(None, false);
-        Poll::Ready(match self.pipeline.emits_more() {
-            true => Event::Due(task),
-            false => Event::Response { task, more: true },
+        *task = HttpTask::Body(None, false);
+        Poll::Ready(if self.pipeline.emits_more() {
+            Event::Due
+        } else {
+            Event::More
         })
     }
 
-    pub(super) fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event>> {
-        let body = self.pipeline.downstream_mut().poll_body(cx);
-        body.map(|body| match body {
-            Ok(body) => Ok(Event::Request(body)),
+    pub(super) fn poll_request(
+        &mut self,
+        cx: &mut Context<'_>,
+        task: &mut HttpTask,
+    ) -> Poll<Result<Event>> {
+        let downstream = self.pipeline.downstream_mut();
+        Poll::Ready(match ready!(downstream.poll_body(cx)) {
+            Ok(body) => {
+                let end = body.is_none() || downstream.is_body_done();
+                *task = HttpTask::Body(body, end);
+                Ok(Event::Request)
+            }
             Err(e) => self.client_failed(e),
         })
     }
 
     #[inline(always)]
-    fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event>> {
+    fn poll_response(&mut self, cx: &mut Context<'_>, task: &mut HttpTask) -> Poll<Result<Event>> {
         self.upstream
             .read_little(!self.pipeline.downstream().has_room());
-        let task = self.upstream.poll_task(cx);
-        task.map(|task| match task {
-            Ok(task) => Ok(Event::response(task)),
+        Poll::Ready(match ready!(self.upstream.poll_task(cx)) {
+            Ok(message) => {
+                *task = message;
+                Ok(Event::Response)
+            }
             Err(e) => self.response_failed(e),
         })
     }

@@ -4,7 +4,7 @@ use crate::case_header_name::CaseHeaderName;
 use crate::into_case_header_name::IntoCaseHeaderName;
 use crate::known::{Known, Name};
 use crate::names::{Index, Names};
-use crate::HMap;
+use crate::{wire, HMap};
 use bytes::BufMut;
 use http::header::{AsHeaderName, HeaderName, HeaderValue};
 use pingora_error::{ErrorType::InvalidHTTPHeader, OrErr, Result};
@@ -126,17 +126,25 @@ impl<'a> Lookup<'a> {
         }
     }
 
+    #[inline(always)]
     fn spelling(&mut self, name: &HeaderName) -> Spelling<'a> {
         let place = self.met;
         self.met += 1;
-        if self.cases.is_some() {
-            if let Some(spelling) = self.listed(name.as_str().as_bytes()) {
-                return Spelling::Listed(spelling);
+        if self.cases.is_none() {
+            if let Some(known) = self.index.known_at(place, name) {
+                return Spelling::Usual(known);
             }
         }
-        let known = self.index.known_at(place, name);
-        let known = known.or_else(|| Known::of(name));
-        known.map_or(Spelling::Lower, Spelling::Usual)
+        self.look_up(name)
+    }
+
+    /// The spelling of a name that is not where it was put, or may be listed.
+    #[inline(never)]
+    fn look_up(&mut self, name: &HeaderName) -> Spelling<'a> {
+        match self.listed(name.as_str().as_bytes()) {
+            Some(spelling) => Spelling::Listed(spelling),
+            None => Known::of(name).map_or(Spelling::Lower, Spelling::Usual),
+        }
     }
 
     fn listed(&mut self, name: &[u8]) -> Option<&'a CaseHeaderName> {
@@ -382,19 +390,15 @@ pub(crate) fn write_h1(
 ) {
     let mut lookup = Lookup::new(cases, index);
     for (name, value) in headers {
-        match lookup.spelling(name) {
-            Spelling::Usual(known) => buf.put_slice(known.line.as_bytes()),
-            Spelling::Listed(spelling) => {
-                buf.put_slice(spelling.as_slice());
-                buf.put_slice(b": ");
+        let spelling = match lookup.spelling(name) {
+            Spelling::Usual(known) => {
+                wire::put_line(buf, known.line.as_bytes(), value.as_bytes());
+                continue;
             }
-            Spelling::Lower => {
-                buf.put_slice(name.as_str().as_bytes());
-                buf.put_slice(b": ");
-            }
-        }
-        buf.put_slice(value.as_bytes());
-        buf.put_slice(b"\r\n");
+            Spelling::Listed(spelling) => spelling.as_slice(),
+            Spelling::Lower => name.as_str().as_bytes(),
+        };
+        wire::put_parts(buf, &[spelling, b": ", value.as_bytes(), b"\r\n"]);
     }
 }
 

@@ -22,6 +22,7 @@ mod request;
 mod response;
 mod target;
 mod value;
+mod wire;
 
 pub mod authority;
 #[doc(hidden)]

@@ -20,6 +20,7 @@ where
 {
     /// Returns the part of the body that is there before the client is asked: nothing if it has none, or what an
     /// earlier try has read.
+    #[inline]
     pub(super) fn kept(&mut self) -> Option<(Option<Bytes>, bool)> {
         if self.session.is_body_empty() {
             return Some((None, true));
@@ -55,6 +56,7 @@ where
     }
 
     /// A copy of the trailers, as another try may need them.
+    #[inline]
     pub(super) fn trailers(&mut self) -> Option<HeaderMap> {
         let mut trailers = self.session.request_trailers().cloned();
         if let Some(trailers) = &mut trailers {

@@ -108,15 +108,15 @@ impl<'a, P: Pipeline, U: Upstream> Duplex<'a, P, U> {
         &mut self,
     ) -> impl Future<Output = Result<Outcome>> + Send + use<'_, 'a, P, U> {
         async move {
-            if self.state.asks() {
-                if let Some((mut body, end)) = self.pipeline.kept_request() {
-                    self.request_piece(&mut body, end).await?;
-                }
-            }
             // What passes is lent to those that look at it: a future holds all that it is given.
             let mut task = HttpTask::Done;
+            let mut begun = self.begin(&mut task);
             loop {
-                let event = std::future::poll_fn(|cx| self.poll_next(cx, &mut task)).await?;
+                let event = if std::mem::take(&mut begun) {
+                    Event::Request
+                } else {
+                    std::future::poll_fn(|cx| self.poll_next(cx, &mut task)).await?
+                };
                 if let Some(idle) = &mut self.idle {
                     idle.passed();
                 }
@@ -141,6 +141,20 @@ impl<'a, P: Pipeline, U: Upstream> Duplex<'a, P, U> {
                 }
             }
         }
+    }
+
+    /// Begins with what is there of the request body. Returns whether that is anything, if only its end.
+    #[inline(always)]
+    fn begin(&mut self, task: &mut HttpTask) -> bool {
+        if !self.state.asks() {
+            return false;
+        }
+        let kept = self.pipeline.kept_request();
+        let begun = kept.is_some();
+        if let Some((body, end)) = kept {
+            *task = HttpTask::Body(body, end);
+        }
+        begun
     }
 
     #[inline(always)]
@@ -429,7 +443,10 @@ impl<'a, P: Pipeline, U: Upstream> Duplex<'a, P, U> {
         task: &'b mut HttpTask,
     ) -> impl Future<Output = Result<()>> + Send + use<'b, 'a, P, U> {
         async move {
-            let fate = self.pipeline.response(task).await?;
+            let fate = match self.pipeline.response_now(task) {
+                Some(fate) => fate?,
+                None => self.pipeline.response(task).await?,
+            };
             let follows = matches!(fate, Fate::Pass) && self.apart.is_none();
             if !follows && !self.set_aside(fate, task) {
                 return Ok(());

@@ -87,6 +87,13 @@ pub(crate) trait Pipeline: Send {
     /// The trailers of a request whose body is read.
     fn request_trailers(&mut self) -> Option<HeaderMap>;
 
+    /// Filters a message of the upstream's response, if nothing has to be waited for. `None`: [`response`](Self::response)
+    /// does.
+    fn response_now(&mut self, task: &mut HttpTask) -> Option<Result<Fate>> {
+        let _ = task;
+        None
+    }
+
     /// Filters a message of the upstream's response.
     fn response<'b>(
         &'b mut self,

@@ -120,7 +120,7 @@ where
         self.proxy.server_options.as_ref()?.tunnel_idle_timeout
     }
 
-    #[inline]
+    #[inline(always)]
     fn kept_request(&mut self) -> Option<(Option<Bytes>, bool)> {
         self.kept()
     }
@@ -137,6 +137,11 @@ where
     #[inline]
     fn request_trailers(&mut self) -> Option<HeaderMap> {
         self.trailers()
+    }
+
+    #[inline]
+    fn response_now(&mut self, task: &mut HttpTask) -> Option<Result<Fate>> {
+        self.filter_piece(task)
     }
 
     #[inline]

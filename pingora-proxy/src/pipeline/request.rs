@@ -20,7 +20,7 @@ where
 {
     /// Returns the part of the body that is there before the client is asked: nothing if it has none, or what an
     /// earlier try has read.
-    #[inline]
+    #[inline(always)]
     pub(super) fn kept(&mut self) -> Option<(Option<Bytes>, bool)> {
         if self.session.is_body_empty() {
             return Some((None, true));

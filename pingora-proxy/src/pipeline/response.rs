@@ -72,6 +72,27 @@ where
         }
     }
 
+    /// Filters a piece of a body, which no filter waits for, where no module, no decompression and no cache has part in it.
+    #[inline]
+    pub(super) fn filter_piece(&mut self, task: &mut HttpTask) -> Option<Result<Fate>> {
+        let HttpTask::Body(body, end) = task else {
+            return None;
+        };
+        if cfg!(feature = "upstream_modules")
+            || self.session.upstream_compression.is_enabled()
+            || cache_write::is_concerned(self.session)
+        {
+            return None;
+        }
+        let received = body.as_ref().map_or(0, Bytes::len);
+        self.session.upstream.body_received += received;
+        let delay = self.filter_body(body, *end);
+        Some(delay.map(|delay| match delay {
+            Some(delay) if !delay.is_zero() => Fate::Later(delay),
+            _ => Fate::Pass,
+        }))
+    }
+
     /// Processes a message as the upstream has sent it, before anything decompresses or changes it.
     #[inline]
     fn receive(&mut self, task: &mut HttpTask) -> Result<()> {

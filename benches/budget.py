@@ -5,6 +5,8 @@ import subprocess
 import tomllib
 from pathlib import Path
 
+# What the metrics of a hit begin with, which are counted by themselves.
+HIT = "hit-"
 FILE = Path(__file__).with_name("budget.toml")
 # A limit that is further than this above what was counted may be lowered.
 SLACK = 1.05
@@ -13,10 +15,12 @@ RAISE = re.compile(r"^Budget-raise: (\S+) \S", re.MULTILINE)
 
 def check(counts):
     """Prints the counts beside their limits. The exit code: 0 when all is within the budget."""
+    hits = any(metric.startswith(HIT) for metric in counts)
     limits = tomllib.loads(FILE.read_text())
+    limits = {metric: limit for metric, limit in limits.items() if metric.startswith(HIT) == hits}
     bad = complaints(counts, limits) + silently_raised(FILE)
     for metric, count in counts.items():
-        print(f"{metric:24} {count:10.2f}  of {limits.get(metric, 'no limit')}")
+        print(f"{metric:25} {count:10.2f}  of {limits.get(metric, 'no limit')}")
     for metric, count in counts.items():
         if metric in limits and count * SLACK < limits[metric] - 0.5:
             print(f"{metric}: {count:.2f} is well below its budget of {limits[metric]}, which may be lowered")

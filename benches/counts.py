@@ -2,6 +2,9 @@
 """Counts what one small proxied GET costs, and compares it with the budget.
 
     benches/counts.py [--top N] target/release/reverse-proxy
+    benches/counts.py [--top N] --hits target/release/cached
+
+The second counts what an answer of 1 KiB from memory costs, by the bench `cached`.
 
 Any other proxy can be counted too, without a budget: give its command, with {listen}, {upstream} and
 {threads} in place of two addresses and a number.
@@ -44,14 +47,18 @@ sys.dont_write_bytecode = True
 import budget  # noqa: E402
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\nUser-Agent: counts\r\nAccept: */*\r\n\r\n"
-BODY = b"hello world, 20 bytes\n"
-RESPONSE = (
+HEAD = (
     b"HTTP/1.1 200 OK\r\nServer: origin/1.0\r\nDate: Thu, 01 Jan 2026 00:00:00 GMT\r\n"
-    b"Content-Type: text/plain\r\nContent-Length: %d\r\nConnection: keep-alive\r\n\r\n%s" % (len(BODY), BODY)
+    b"Content-Type: text/plain\r\nContent-Length: %d\r\nConnection: keep-alive\r\n\r\n"
 )
+BODY = b"hello world, 20 bytes\n"
+STORED_BODY = b"%1023d\n" % 1
 REQUESTS = 100
 PAUSE_SECONDS = 5
-OPTIONS = ["--listen", "{listen}", "--upstream", "{upstream}", "--threads", "{threads}", "--accept", "shared", "--forwarded", "pass"]
+PLACES = ["--listen", "{listen}", "--upstream", "{upstream}", "--threads", "{threads}"]
+OPTIONS = [*PLACES, "--accept", "shared", "--forwarded", "pass"]
+# How often a proxy is started, each time with nothing in its memory.
+STARTS = 2
 START_SECONDS = 120
 ANSWER_SECONDS = 60
 NOT_COUNTED = {"epoll_wait", "epoll_pwait", "clock_gettime"}
@@ -67,9 +74,11 @@ def fail(text):
 
 
 class Origin:
-    """Answers every request on every connection with the same small response."""
+    """Answers every request on every connection with the same small response, and counts the requests."""
 
-    def __init__(self):
+    def __init__(self, body):
+        self.body = body
+        self.asked = 0
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
         threading.Thread(target=self.accept, daemon=True).start()
@@ -79,21 +88,21 @@ class Origin:
             connection = self.listener.accept()[0]
             threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
 
-    @staticmethod
-    def serve(connection):
+    def serve(self, connection):
         data = b""
         with connection, contextlib.suppress(OSError):
             while more := connection.recv(65536):
                 *heads, data = (data + more).split(b"\r\n\r\n")
                 for _ in heads:
-                    connection.sendall(RESPONSE)
+                    self.asked += 1
+                    connection.sendall(HEAD % len(self.body) + self.body)
 
 
-def get(connection):
+def get(connection, body):
     """One request, and its whole answer."""
     connection.sendall(REQUEST)
     answer = b""
-    while not answer.endswith(b"\r\n\r\n" + BODY):
+    while not answer.endswith(b"\r\n\r\n" + body):
         more = connection.recv(65536)
         if not more:
             fail(f"the proxy closed a connection after {answer!r}")
@@ -271,14 +280,14 @@ def run(proxy, origin, workers, connections):
         trace.allocates = code.allocates()
         clients = [first] + [connect(process, port) for _ in range(connections - 1)]
         for turn in range(10 * connections):
-            get(clients[turn % connections])
+            get(clients[turn % connections], origin.body)
         for requests, pause in ((0, PAUSE_SECONDS), (REQUESTS, 0), (3 * REQUESTS, 0), (0, 0)):
             begin = time.monotonic()
             clients.append(connect(process, port))
-            get(clients[-1])
+            get(clients[-1], origin.body)
             time.sleep(pause)
             for turn in range(requests):
-                get(clients[turn % connections])
+                get(clients[turn % connections], origin.body)
             seconds.append(time.monotonic() - begin)
     parts = trace.parts[-4:-1]
     for part, took in zip(parts, seconds):
@@ -388,6 +397,7 @@ def show(title, counts, name, top, requests=2 * REQUESTS):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--top", type=int, default=0, help="show so many functions for each count")
+    parser.add_argument("--hits", action="store_true", help="the proxy is the bench `cached`, count what a hit costs")
     parser.add_argument("proxy", nargs=argparse.REMAINDER, help="reverse-proxy, or the command of another proxy")
     args = parser.parse_args()
     if not args.proxy:
@@ -402,9 +412,13 @@ def main():
     # So that the proxy is ended too.
     signal.signal(signal.SIGTERM, lambda *_: fail("ended"))
     ours = len(args.proxy) == 1
-    proxy = args.proxy + OPTIONS if ours else args.proxy
-    origin = Origin()
+    proxy = args.proxy + (PLACES if args.hits else OPTIONS) if ours else args.proxy
+    origin = Origin(STORED_BODY if args.hits else BODY)
     counts = cost_of_one_worker(proxy, origin, args.top) | cost_of_two_workers(proxy, origin, args.top)
+    if args.hits:
+        if origin.asked > STARTS:
+            fail(f"the origin was asked {origin.asked} times: not all of these were hits")
+        counts = {budget.HIT + metric: count for metric, count in counts.items()}
     if ours:
         return budget.check(counts)
     for metric, count in counts.items():

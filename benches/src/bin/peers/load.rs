@@ -14,6 +14,8 @@ use crate::scenario::Seen;
 #[derive(Clone, Copy)]
 pub(crate) enum Load {
     Get(usize),
+    /// Of 1 KiB.
+    Hit(usize),
     Big(usize),
     Post(usize),
     Connect(usize),
@@ -89,8 +91,8 @@ const BATCH: u64 = 100;
 impl Load {
     pub(crate) fn tool(self) -> Tool {
         match self {
-            Load::Get(_) | Load::Big(_) | Load::Post(_) | Load::Connect(_) => Tool::Wrk,
             Load::Handshakes | Load::H2(_) => Tool::H2load,
+            _ => Tool::Wrk,
         }
     }
 
@@ -98,6 +100,7 @@ impl Load {
     pub(crate) fn path(self) -> &'static str {
         match self {
             Load::Big(_) => "/big",
+            Load::Hit(_) => "/kib",
             _ => "/",
         }
     }
@@ -108,7 +111,7 @@ impl Load {
         let mut command = Command::new(target.program);
         let connections = |n: usize| format!("-c{}", (n * target.workers).max(threads));
         match self {
-            Load::Get(n) | Load::Big(n) | Load::Post(n) | Load::Connect(n) => {
+            Load::Get(n) | Load::Hit(n) | Load::Big(n) | Load::Post(n) | Load::Connect(n) => {
                 command.args([
                     format!("-t{threads}"),
                     connections(n),

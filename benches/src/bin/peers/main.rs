@@ -41,7 +41,7 @@ struct Args {
     /// Seconds that each load lasts.
     #[arg(long, default_value_t = 4)]
     secs: u64,
-    /// What is measured, of: get, body, post, connect, idle, tls-get, tls-body, handshake, h2 [default: all].
+    /// What is measured, of: get, body, post, connect, idle, hit, hit-body, tls-get, tls-body, handshake, h2 [default: all].
     #[arg(long, value_delimiter = ',')]
     scenario: Vec<String>,
     /// Who is measured, of: floor, ours, nginx, haproxy, upstream, upstream-local [default: all that there are].

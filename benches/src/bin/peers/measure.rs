@@ -98,6 +98,7 @@ impl Bench {
             origin: address,
             workers,
             tls: false,
+            cached: false,
             dir: dir.path(),
             files,
         };
@@ -111,7 +112,7 @@ impl Bench {
         })
     }
 
-    /// A process for plain connections, one for idle ones and one for TLS; a failure ends what it hits.
+    /// A process for plain connections, one for idle ones, one for hits and one for TLS; a failure ends what it hits.
     fn measure_peer(
         &self,
         stage: &mut Stage<'_>,
@@ -120,8 +121,9 @@ impl Bench {
         results: &mut Results,
     ) {
         let groups = [
-            |s: &Scenario| !s.tls && s.load.is_some(),
+            |s: &Scenario| !s.tls && !s.cached && s.load.is_some(),
             |s: &Scenario| s.load.is_none(),
+            |s: &Scenario| s.cached,
             |s: &Scenario| s.tls,
         ];
         for group in groups {
@@ -132,6 +134,7 @@ impl Bench {
                 continue;
             };
             stage.place.tls = self.scenarios[*first].tls;
+            stage.place.cached = self.scenarios[*first].cached;
             let process = match start(stage, peer, results) {
                 Ok(process) => process,
                 Err(e) => {
@@ -165,6 +168,7 @@ impl Bench {
         if !scenario.tls {
             let expected = match load.path() {
                 "/big" => origin::BIG,
+                "/kib" => origin::KIB,
                 _ => origin::SMALL.len(),
             };
             let length = fetch::get(place.listen, load.path()).map_err(|e| e.to_string())?;
@@ -288,7 +292,11 @@ impl Results {
             return;
         };
         let text = std::fs::read_to_string(place.dir.join(name)).unwrap_or_default();
-        let kind = if place.tls { " with TLS" } else { "" };
+        let kind = match place {
+            Place { tls: true, .. } => " with TLS",
+            Place { cached: true, .. } => " with a cache",
+            _ => "",
+        };
         let title = format!("{name}{kind}");
         self.files
             .entry(title)

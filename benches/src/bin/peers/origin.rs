@@ -1,4 +1,4 @@
-//! The origin: answers requests of HTTP/1.1 at once, with 20 bytes or with 1 MiB, after it has read their bodies.
+//! The origin: answers requests of HTTP/1.1 at once, with 20 bytes, 1 KiB or 1 MiB, after it has read their bodies.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -11,6 +11,8 @@ use crate::evented::{event, listen, serve, ByFd, Connections};
 
 /// The small answer.
 pub(crate) const SMALL: &[u8] = b"twenty bytes of text";
+/// Bytes of the answer to `/kib`.
+pub(crate) const KIB: usize = 1 << 10;
 /// Bytes of the answer to `/big`.
 pub(crate) const BIG: usize = 1 << 20;
 
@@ -25,6 +27,7 @@ pub(crate) struct Origin {
     connections: ByFd<Connection>,
     buffer: Vec<u8>,
     small: Arc<[u8]>,
+    kib: Arc<[u8]>,
     big: Arc<[u8]>,
     /// The head of an answer after which the connection ends.
     last: Arc<[u8]>,
@@ -47,6 +50,7 @@ struct Connection {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Answer {
     Small,
+    Kib,
     Big,
     /// Small, and the connection ends.
     Last,
@@ -72,6 +76,7 @@ impl Origin {
             connections: ByFd::new(),
             buffer: vec![0; 65536],
             small: answer("200 OK", "", SMALL),
+            kib: answer("200 OK", "", &[b'x'; KIB]),
             big: answer("200 OK", "", &vec![b'x'; BIG]),
             last: answer("200 OK", close, SMALL),
             bad: answer("400 Bad Request", close, b""),
@@ -102,6 +107,7 @@ impl Origin {
             connection.ends = matches!(answer, Answer::Last | Answer::Bad);
             let bytes = match answer {
                 Answer::Small => &self.small,
+                Answer::Kib => &self.kib,
                 Answer::Big => &self.big,
                 Answer::Last => &self.last,
                 Answer::Bad => &self.bad,
@@ -183,6 +189,7 @@ fn read(head: &[u8]) -> Option<(Answer, usize)> {
     }
     let answer = match path {
         _ if close => Answer::Last,
+        "/kib" => Answer::Kib,
         "/big" => Answer::Big,
         _ => Answer::Small,
     };
@@ -221,6 +228,7 @@ mod tests {
         let read = |head: &str| read(head.as_bytes());
         assert_eq!(read("GET / HTTP/1.1\r\nHost: x"), Some((Answer::Small, 0)));
         assert_eq!(read("GET /big HTTP/1.1"), Some((Answer::Big, 0)));
+        assert_eq!(read("GET /kib HTTP/1.1"), Some((Answer::Kib, 0)));
         let post = "POST / HTTP/1.1\r\nCONTENT-LENGTH: 12";
         assert_eq!(read(post), Some((Answer::Small, 12)));
         let last = "GET / HTTP/1.1\r\nConnection: Close";

@@ -55,6 +55,8 @@ pub(crate) struct Built {
 pub(crate) struct Peer {
     pub(crate) kind: Kind,
     program: PathBuf,
+    /// What answers from memory, where that is a program of its own.
+    cached: Option<PathBuf>,
     pub(crate) version: String,
 }
 
@@ -64,6 +66,8 @@ pub(crate) struct Place<'a> {
     pub(crate) origin: SocketAddr,
     pub(crate) workers: usize,
     pub(crate) tls: bool,
+    /// It is to answer from its cache.
+    pub(crate) cached: bool,
     pub(crate) dir: &'a Path,
     /// How many files it may open.
     pub(crate) files: u64,
@@ -99,16 +103,23 @@ impl Peer {
             Kind::Upstream => "pingora-proxy 0.9.1 as published, rustls".into(),
             Kind::UpstreamLocal => "the same with `work_stealing: false`".into(),
         };
+        let cached = program.with_file_name("cached");
         Ok(Peer {
             kind,
             program,
+            cached: Some(cached).filter(|path| kind == Kind::Ours && path.is_file()),
             version,
         })
     }
 
     /// Whether this can be asked of it. The pass-through has no TLS, and is no floor where others keep connections
     /// to the origin of which it makes a new one.
+    ///
+    /// Of the others only nginx has a cache that may be compared.
     pub(crate) fn can(&self, scenario: &Scenario) -> bool {
+        if scenario.cached {
+            return self.kind == Kind::Nginx || self.cached.is_some();
+        }
         let connects = matches!(scenario.load, Some(Load::Connect(_)));
         self.kind != Kind::Floor || !scenario.tls && !connects
     }
@@ -127,6 +138,12 @@ impl Peer {
             Kind::Floor => {
                 command.args(["--floor", &listen, "--origin", &origin]);
                 command.args(["--workers", &workers]);
+            }
+            Kind::Ours if at.cached => {
+                let program = self.cached.as_ref().ok_or("no program with a cache")?;
+                command = Command::new(program);
+                command.args(["--listen", &listen, "--upstream", &origin]);
+                command.args(["--threads", &workers]);
             }
             Kind::Ours => {
                 let conf = write("ours.yaml", OURS.into())?;
@@ -191,6 +208,14 @@ fn nginx(at: &Place<'_>) -> String {
         ),
         false => ("", String::new()),
     };
+    // The folder lies in the page cache of the kernel, as a cache that is used does.
+    let (store, cache) = match at.cached {
+        true => (
+            format!("  proxy_cache_path {dir}/nginx-cache keys_zone=cache:10m;\n"),
+            "\n      proxy_cache cache;\n      proxy_cache_valid 200 1h;",
+        ),
+        false => (String::new(), ""),
+    };
     let temps = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
     let temps: Vec<String> = temps
         .iter()
@@ -209,7 +234,7 @@ http {{
   access_log off;
   keepalive_requests 100000000;
   keepalive_timeout 300s;
-{temps}  upstream origin {{
+{temps}{store}  upstream origin {{
     server {origin};
     keepalive 1024;
     keepalive_requests 100000000;
@@ -219,7 +244,7 @@ http {{
     location / {{
       proxy_pass http://origin;
       proxy_http_version 1.1;
-      proxy_set_header Connection \"\";
+      proxy_set_header Connection \"\";{cache}
     }}
   }}
 }}
@@ -307,7 +332,8 @@ fn build_ours() -> Result<PathBuf, String> {
         .nth(2)
         .ok_or("no folder of built programs")?;
     let mut cargo = cargo(target);
-    cargo.args(["-p", "examples", "--bin", "reverse-proxy"]);
+    cargo.args(["-p", "examples", "-p", "benches"]);
+    cargo.args(["--bin", "reverse-proxy", "--bin", "cached"]);
     cargo.arg("--manifest-path").arg(root().join("Cargo.toml"));
     finish(cargo)?;
     Ok(target.join("release/reverse-proxy"))
@@ -351,6 +377,7 @@ mod tests {
             origin: ([127, 0, 0, 1], 82).into(),
             workers: 3,
             tls,
+            cached: false,
             dir: Path::new("/d"),
             files: 1000,
         }
@@ -361,6 +388,14 @@ mod tests {
         let plain = nginx(&place(false));
         assert!(plain.contains("worker_processes 3;") && plain.contains("listen 127.0.0.1:81 b"));
         assert!(plain.contains("server 127.0.0.1:82;") && !plain.contains("ssl"));
+        assert!(!plain.contains("cache"));
+        let mut cached = place(false);
+        cached.cached = true;
+        let cached = nginx(&cached);
+        assert!(
+            cached.contains("proxy_cache_path /d/nginx-cache")
+                && cached.contains("proxy_cache cache;")
+        );
         let tls = nginx(&place(true));
         assert!(tls.contains(":81 ssl http2 backlog") && tls.contains("/d/key.pem;"));
         let plain = haproxy(&place(false));

@@ -8,16 +8,19 @@ pub(crate) struct Scenario {
     /// What the processor time is divided by.
     pub(crate) unit: &'static str,
     pub(crate) tls: bool,
+    /// Answers come from the proxy's own cache, where all but the first are hits.
+    pub(crate) cached: bool,
     /// `None`: connections that do nothing, whose memory counts.
     pub(crate) load: Option<Load>,
 }
 
-pub(crate) const ALL: [Scenario; 9] = [
+pub(crate) const ALL: [Scenario; 11] = [
     Scenario {
         name: "get",
         title: "Small GET, connections kept",
         unit: "request",
         tls: false,
+        cached: false,
         load: Some(Load::Get(64)),
     },
     Scenario {
@@ -25,6 +28,7 @@ pub(crate) const ALL: [Scenario; 9] = [
         title: "Answers of 1 MiB",
         unit: "request",
         tls: false,
+        cached: false,
         load: Some(Load::Big(16)),
     },
     Scenario {
@@ -32,6 +36,7 @@ pub(crate) const ALL: [Scenario; 9] = [
         title: "POST of 8 KiB",
         unit: "request",
         tls: false,
+        cached: false,
         load: Some(Load::Post(64)),
     },
     Scenario {
@@ -39,6 +44,7 @@ pub(crate) const ALL: [Scenario; 9] = [
         title: "A new connection for each request",
         unit: "request",
         tls: false,
+        cached: false,
         load: Some(Load::Connect(64)),
     },
     Scenario {
@@ -46,13 +52,31 @@ pub(crate) const ALL: [Scenario; 9] = [
         title: "Idle connections",
         unit: "connection",
         tls: false,
+        cached: false,
         load: None,
+    },
+    Scenario {
+        name: "hit",
+        title: "Hits of 1 KiB",
+        unit: "request",
+        tls: false,
+        cached: true,
+        load: Some(Load::Hit(64)),
+    },
+    Scenario {
+        name: "hit-body",
+        title: "Hits of 1 MiB",
+        unit: "request",
+        tls: false,
+        cached: true,
+        load: Some(Load::Big(16)),
     },
     Scenario {
         name: "tls-get",
         title: "TLS: small GET, connections kept",
         unit: "request",
         tls: true,
+        cached: false,
         load: Some(Load::Get(64)),
     },
     Scenario {
@@ -60,6 +84,7 @@ pub(crate) const ALL: [Scenario; 9] = [
         title: "TLS: answers of 1 MiB",
         unit: "request",
         tls: true,
+        cached: false,
         load: Some(Load::Big(16)),
     },
     Scenario {
@@ -67,6 +92,7 @@ pub(crate) const ALL: [Scenario; 9] = [
         title: "TLS: a handshake and one request",
         unit: "handshake",
         tls: true,
+        cached: false,
         load: Some(Load::Handshakes),
     },
     Scenario {
@@ -74,6 +100,7 @@ pub(crate) const ALL: [Scenario; 9] = [
         title: "HTTP/2 over TLS: small GET, 32 at a time on each connection",
         unit: "request",
         tls: true,
+        cached: false,
         load: Some(Load::H2(8)),
     },
 ];

@@ -1,5 +1,7 @@
 //! Files, and what is said of them.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::Memory;

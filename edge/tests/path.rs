@@ -1,5 +1,7 @@
 //! The normal form of paths: known ways around rules, and what holds for every path.
 
+#![allow(clippy::unwrap_used)]
+
 use edge::plan::path::{normalise, BadPath};
 use proptest::prelude::*;
 

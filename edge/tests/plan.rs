@@ -1,5 +1,7 @@
 //! Requests, and the routes that take them.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::Memory;

@@ -95,15 +95,17 @@ pub(crate) fn load(
         },
         entries: Vec::new(),
         place: None,
+        broken: false,
     };
     loader.file(path, text);
     let Loader {
         mut loaded,
         entries,
         place,
+        broken,
         ..
     } = loader;
-    loaded.root = place.map(|place| Node {
+    loaded.root = place.filter(|_| !broken).map(|place| Node {
         place,
         kind: Kind::Map(entries),
     });
@@ -117,6 +119,8 @@ struct Loader<'a> {
     /// The keys of all roots: lists of several files are joined.
     entries: Vec<(String, Place, Node)>,
     place: Option<Place>,
+    /// A file is no YAML, so that nothing can be said of what is missing.
+    broken: bool,
 }
 
 impl Loader<'_> {
@@ -128,7 +132,9 @@ impl Loader<'_> {
             column: 1,
         };
         self.place.get_or_insert(start);
+        let before = self.errors.len();
         let Some(mut root) = node::read(&text, file, self.errors) else {
+            self.broken |= self.errors.len() > before;
             return;
         };
         self.substitute(&mut root, path);
@@ -136,6 +142,7 @@ impl Loader<'_> {
             Kind::Null => return,
             Kind::Map(entries) => entries,
             _ => {
+                self.broken = true;
                 let what = root.describe();
                 self.errors.at(
                     root.place,
@@ -233,7 +240,7 @@ impl Loader<'_> {
     /// Replaces `${env:X}` and `${file:X}` in all scalars.
     fn substitute(&mut self, node: &mut Node, from: &Path) {
         match &mut node.kind {
-            Kind::Null => {}
+            Kind::Null | Kind::Failed => {}
             Kind::List(items) => items
                 .iter_mut()
                 .for_each(|item| self.substitute(item, from)),
@@ -242,7 +249,10 @@ impl Loader<'_> {
                 .for_each(|(_, _, value)| self.substitute(value, from)),
             Kind::Scalar { text, secret } if text.contains("${") => match self.expand(text, from) {
                 Ok((expanded, replaced)) => (*text, *secret) = (expanded, replaced),
-                Err(message) => self.errors.at(node.place, message),
+                Err(message) => {
+                    self.errors.at(node.place, message);
+                    node.kind = Kind::Failed;
+                }
             },
             Kind::Scalar { .. } => {}
         }

@@ -9,6 +9,8 @@ pub mod model;
 pub mod node;
 mod place;
 pub mod section;
+#[cfg(test)]
+mod tests;
 pub mod values;
 
 use std::path::{Path, PathBuf};

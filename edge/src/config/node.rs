@@ -28,6 +28,8 @@ pub struct Node {
 pub enum Kind {
     /// Nothing stands there, or `null`.
     Null,
+    /// A scalar that an error is told of already.
+    Failed,
     /// A scalar of any type: the reader of a value decides what it makes of the text.
     Scalar {
         /// The text, without quotes.
@@ -45,7 +47,7 @@ impl Node {
     /// Names its kind, and shows it when it is short.
     pub(crate) fn describe(&self) -> String {
         match &self.kind {
-            Kind::Null => "nothing".into(),
+            Kind::Null | Kind::Failed => "nothing".into(),
             Kind::Scalar { secret: true, .. } => "a value from elsewhere".into(),
             Kind::Scalar { text, .. } => shown(text),
             Kind::List(_) => "a list".into(),

@@ -65,6 +65,11 @@ impl Errors {
         self.found.is_empty()
     }
 
+    /// Counts them.
+    pub(crate) fn len(&self) -> usize {
+        self.found.len()
+    }
+
     /// Tells whether one more would not be shown, so that nobody needs to make it helpful.
     pub(crate) fn is_full(&self) -> bool {
         self.found.len() >= SHOWN
@@ -164,7 +169,7 @@ impl fmt::Display for Problem {
             return Ok(());
         }
         let caret = self.column as usize - 1;
-        let first = (caret + 1).saturating_sub(LINE_SHOWN);
+        let first = (caret + 1).saturating_sub(LINE_SHOWN * 2 / 3);
         // A tab is as wide as the space below it, so that the caret stands where it should.
         let shown = self.line.chars().skip(first).take(LINE_SHOWN);
         let shown: String = shown
@@ -183,12 +188,14 @@ impl fmt::Display for Problem {
 /// Shows a text of a file or a request in a message: short, in one line, in backquotes.
 pub(crate) fn shown(text: &str) -> String {
     const MOST: usize = 60;
-    let mut out: String = text
-        .chars()
-        .take(MOST)
-        .flat_map(char::escape_debug)
-        .collect();
-    out = out.replace("\\\"", "\"").replace("\\'", "'");
+    let mut out = String::new();
+    for c in text.chars().take(MOST) {
+        if c.is_control() {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
     if text.chars().nth(MOST).is_some() {
         out.push('…');
     }

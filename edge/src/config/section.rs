@@ -52,6 +52,9 @@ pub trait Scalar: Sized {
 impl<T: Scalar> Value for T {
     fn decode(node: &Node, errors: &mut Errors) -> Option<Self> {
         let Kind::Scalar { text, .. } = &node.kind else {
+            if matches!(node.kind, Kind::Failed) {
+                return None;
+            }
             errors.at(node.place, expected(node, Self::WHAT, Self::ALLOWED, ""));
             return None;
         };
@@ -72,7 +75,9 @@ impl<T: Scalar> Value for T {
 
 fn expected(node: &Node, what: &str, allowed: &str, why: &str) -> String {
     let stands = node.describe();
-    if why.is_empty() {
+    if why.ends_with('?') {
+        format!("{stands} is not {what}; {why}")
+    } else if why.is_empty() {
         format!("{stands} is not {what}; expected {allowed}")
     } else {
         format!("{stands} is not {what}: {why}; expected {allowed}")
@@ -157,6 +162,9 @@ impl<K, V> Default for Named<K, V> {
 impl<K: Scalar, V: Value> Value for Named<K, V> {
     fn decode(node: &Node, errors: &mut Errors) -> Option<Self> {
         let Kind::Map(pairs) = &node.kind else {
+            if matches!(node.kind, Kind::Failed) {
+                return None;
+            }
             let message = format!(
                 "{} is no map; expected `name: value` with {}",
                 node.describe(),
@@ -430,6 +438,7 @@ impl<'a> Fields<'a> {
     ) -> Option<Self> {
         let entries = match (&node.kind, short) {
             (Kind::Map(entries), _) => Entries::Map(entries),
+            (Kind::Failed, _) => return None,
             (Kind::Scalar { .. } | Kind::List(_), Some(short)) => Entries::Short(short, node),
             _ => {
                 let stands = node.describe();

@@ -61,6 +61,11 @@ impl Ctx {
         self.write_lock.take()?.permit.take()
     }
 
+    /// Returns whether a lock was handed over with this, and is not handed out.
+    pub(crate) fn has_write_lock(&self) -> bool {
+        self.write_lock.is_some()
+    }
+
     /// Returns whether this holds the lock on `key`.
     pub(crate) fn locks(&self, key: &CacheKey) -> bool {
         let held = self

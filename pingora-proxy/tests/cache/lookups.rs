@@ -467,6 +467,27 @@ fn the_writer_serves_stale_and_has_a_subrequest_revalidate() {
     }
 }
 
+/// A chain of subrequests would have no end.
+#[test]
+fn a_subrequest_whose_lock_is_another_keys_revalidates_all_the_same() {
+    let origin = asked();
+    let mut app = Caching::to(&origin.origin);
+    app.key = Box::new(|session| match session.subrequest_ctx {
+        Some(_) => Ok(key("/other")),
+        None => Ok(key("/a")),
+    });
+    let (storage, seen) = (app.storage, app.seen());
+    for path in ["/a", "/other"] {
+        store(storage, &key(path), &stale(1000), "stored");
+    }
+    let proxy = Proxy::start(app);
+    assert_eq!(get(&mut proxy.connect(), "/a", "").text(), "stored");
+    let requests = seen.wait_for(2);
+    let updating = |seen: &&Seen| seen.phase == CachePhase::StaleUpdating;
+    assert_eq!(requests.iter().filter(updating).count(), 1);
+    assert_eq!(origin.count(), 1);
+}
+
 #[test]
 fn the_writer_revalidates_itself_when_stale_may_not_be_served() {
     let origin = asked();

@@ -62,10 +62,13 @@ where
         session: &mut Session,
         ctx: &mut SV::CTX,
     ) -> Result<Found> {
+        // Whoever brings a lock is to revalidate for others, and has nobody to serve.
+        let brought = session.subrequest_ctx.as_ref();
+        let revalidates = brought.is_some_and(|brought| brought.has_write_lock());
         let mut retries = 0;
         loop {
             let look = self.look(session, ctx).await;
-            let inherited = inherit_write_lock(session);
+            inherit_write_lock(session);
             match look {
                 Look::Fresh => return Ok(Found::Usable),
                 Look::Off => return Ok(Found::Nothing),
@@ -73,7 +76,7 @@ where
                     self.miss(session, ctx);
                     return Ok(Found::Nothing);
                 }
-                Look::Stale if self.serves_while_updating(session, ctx, inherited) => {
+                Look::Stale if !revalidates && self.serves_while_updating(session, ctx) => {
                     return Ok(Found::Usable);
                 }
                 Look::Stale | Look::Missing => {}
@@ -176,19 +179,9 @@ where
 
     /// Returns whether a stale entry is served as it is, because it is being revalidated: by another request, or in the
     /// background from now on.
-    fn serves_while_updating(
-        self: &Arc<Self>,
-        session: &mut Session,
-        ctx: &mut SV::CTX,
-        inherited: bool,
-    ) -> bool {
+    fn serves_while_updating(self: &Arc<Self>, session: &mut Session, ctx: &mut SV::CTX) -> bool {
         let writer = session.cache.is_cache_lock_writer();
-        // Who revalidates for another request is that background itself.
-        let updates = if writer {
-            !inherited
-        } else {
-            session.cache.is_cache_locked()
-        };
+        let updates = writer || session.cache.is_cache_locked();
         if !updates || !session.cache.can_serve_stale_updating() {
             return false;
         }
@@ -235,22 +228,21 @@ fn until_filled(cache: &HttpCache, meta: &CacheMeta, hit: HitHandler, cuts: usiz
     }
 }
 
-/// Gives a subrequest that waits for the lock of the request that it was made for that lock. Returns whether it did.
-fn inherit_write_lock(session: &mut Session) -> bool {
+/// Gives a subrequest that waits for the lock of the request that it was made for that lock.
+fn inherit_write_lock(session: &mut Session) {
     let Some(brought) = &mut session.subrequest_ctx else {
-        return false;
+        return;
     };
     let waits = session.cache.enabled() && session.cache.is_cache_locked();
     // Another key's permit would end the wait of those behind that one, and let two fill this one.
     if waits && brought.locks(session.cache.cache_key()) {
         if let Some(permit) = brought.take_write_lock() {
             session.cache.set_write_lock(permit);
-            return true;
+            return;
         }
     }
     // It has no use for it, and others may wait.
     brought.release_write_lock();
-    false
 }
 
 /// Waits for the one that fetches the response, or for the client to leave.

@@ -8,6 +8,7 @@ pub mod apps;
 pub mod connectors;
 #[doc(hidden)]
 pub mod exchange;
+mod free_list;
 pub mod limits;
 pub mod listeners;
 pub mod modules;
@@ -17,7 +18,6 @@ pub mod services;
 #[cfg(test)]
 mod settings;
 mod shutdown;
-mod spare;
 pub mod upstreams;
 pub mod utils;
 mod worker;

@@ -2,7 +2,7 @@
 
 use crate::case_header_name::CaseHeaderName;
 use crate::into_case_header_name::IntoCaseHeaderName;
-use crate::known::{Known, Name};
+use crate::known::{KnownName, Name};
 use crate::names::{Index, Names};
 use crate::{wire, HMap};
 use bytes::BufMut;
@@ -25,7 +25,7 @@ pub enum HeaderNameVariant<'a> {
 /// The spellings that differ from the usual one of their name.
 ///
 /// Lookups in the list rely on three rules, which all changes uphold:
-/// a name that is not [`Known`] is listed; a name that is listed is listed once for each of its values,
+/// a name that is not [`KnownName`] is listed; a name that is listed is listed once for each of its values,
 /// in their order; the entries of a name stand next to each other. So a head of usual spellings has an
 /// empty list, and the names of a header are mostly met in the order of the list.
 #[derive(Clone, Debug, Default)]
@@ -64,7 +64,7 @@ impl CaseMap {
     /// Notes the spelling of one more value of a name; `earlier` counts the others.
     fn extend<S>(
         &mut self,
-        known: Option<&Known>,
+        known: Option<&KnownName>,
         is_usual: bool,
         spelling: S,
         earlier: impl FnOnce() -> usize,
@@ -102,7 +102,7 @@ fn length_bit(name: &[u8]) -> u64 {
 /// The place of the spelling of a field's name.
 enum Spelling<'a> {
     Listed(&'a CaseHeaderName),
-    Usual(&'static Known),
+    Usual(&'static KnownName),
     /// Neither listed nor known: that does not occur where spellings are kept.
     Lower,
 }
@@ -143,7 +143,7 @@ impl<'a> Lookup<'a> {
     fn look_up(&mut self, name: &HeaderName) -> Spelling<'a> {
         match self.listed(name.as_str().as_bytes()) {
             Some(spelling) => Spelling::Listed(spelling),
-            None => Known::of(name).map_or(Spelling::Lower, Spelling::Usual),
+            None => KnownName::of(name).map_or(Spelling::Lower, Spelling::Usual),
         }
     }
 
@@ -199,7 +199,7 @@ impl RawFields<'_> {
             cases,
         } = self;
         // As nearly all fields are: nothing about the name has to be made or kept.
-        if let Some((known, true)) = Known::find(spelling) {
+        if let Some((known, true)) = KnownName::find(spelling) {
             if known.is_indexed() {
                 index.append(known.names, &value);
             }
@@ -252,7 +252,7 @@ where
 fn note_more<S>(
     headers: &HMap,
     cases: &mut Option<CaseMap>,
-    known: Option<&Known>,
+    known: Option<&KnownName>,
     is_usual: bool,
     spelling: S,
 ) where

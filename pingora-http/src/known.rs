@@ -6,7 +6,7 @@ use crate::names::{is_equal, Index, Names};
 use http::header::{HeaderName, InvalidHeaderName};
 
 /// A name this crate knows.
-pub(crate) struct Known {
+pub(crate) struct KnownName {
     pub(crate) name: HeaderName,
     lower: &'static str,
     /// The beginning of a field line when nobody gave the name a spelling: the usual one, colon and space.
@@ -26,7 +26,7 @@ pub(crate) struct Known {
 /// Makes the table of known names from pairs of lower case and usual spelling.
 macro_rules! known_names {
     ($(($lower:literal, $spelling:literal),)*) => {
-        static KNOWN: [Known; SPELLINGS.len()] = [$(Known {
+        static KNOWN: [KnownName; SPELLINGS.len()] = [$(KnownName {
             name: HeaderName::from_static($lower),
             lower: $lower,
             line: concat!($spelling, ": "),
@@ -201,10 +201,10 @@ const fn slot_of(name: &[u8]) -> u8 {
     (mixed >> 24) as u8
 }
 
-impl Known {
+impl KnownName {
     /// The known name that `raw` spells, and whether that is its usual spelling.
     #[inline]
-    pub(crate) fn find(raw: &[u8]) -> Option<(&'static Known, bool)> {
+    pub(crate) fn find(raw: &[u8]) -> Option<(&'static KnownName, bool)> {
         find_by(raw, |known| {
             // The usual spelling comes first: it is what arrives, and comparing bytes is quicker.
             if is_same(known.title.as_bytes(), raw) {
@@ -216,13 +216,13 @@ impl Known {
 
     /// The entry for an already parsed name.
     #[inline]
-    pub(crate) fn of(name: &HeaderName) -> Option<&'static Known> {
-        Known::of_text(name, name.as_str())
+    pub(crate) fn of(name: &HeaderName) -> Option<&'static KnownName> {
+        KnownName::of_text(name, name.as_str())
     }
 
-    /// [`Known::of`] for who has the name as a text already.
+    /// [`KnownName::of`] for who has the name as a text already.
     #[inline]
-    pub(crate) fn of_text(name: &HeaderName, text: &str) -> Option<&'static Known> {
+    pub(crate) fn of_text(name: &HeaderName, text: &str) -> Option<&'static KnownName> {
         // Standard names compare as numbers.
         find_by(text.as_bytes(), |known| {
             (known.name == *name).then_some(known)
@@ -231,7 +231,7 @@ impl Known {
 
     /// The name at a place of the table.
     #[inline]
-    pub(crate) fn numbered(number: u8) -> Option<&'static Known> {
+    pub(crate) fn numbered(number: u8) -> Option<&'static KnownName> {
         KNOWN.get(usize::from(number))
     }
 
@@ -261,7 +261,7 @@ fn is_same(a: &[u8], b: &[u8]) -> bool {
 }
 
 #[inline]
-fn find_by<T>(raw: &[u8], check: impl Fn(&'static Known) -> Option<T>) -> Option<T> {
+fn find_by<T>(raw: &[u8], check: impl Fn(&'static KnownName) -> Option<T>) -> Option<T> {
     let mut slot = slot_of(raw);
     loop {
         // Ends: more than half of the slots are free, which the table asserts.
@@ -277,14 +277,14 @@ fn find_by<T>(raw: &[u8], check: impl Fn(&'static Known) -> Option<T>) -> Option
 impl Names {
     /// The set of this name alone: empty for most names.
     pub fn only(name: &HeaderName) -> Names {
-        Known::of(name).map_or(Names::default(), |known| known.names)
+        KnownName::of(name).map_or(Names::default(), |known| known.names)
     }
 }
 
 impl FieldRules {
     /// The rules for a name.
     pub fn of(name: &HeaderName) -> FieldRules {
-        match Known::of(name) {
+        match KnownName::of(name) {
             Some(known) => known.rules,
             None => FieldRules::of_lower(name.as_str()),
         }
@@ -294,8 +294,8 @@ impl FieldRules {
 impl Index {
     /// Returns what is known of a name that may have been put at this place. `None`: it has to be looked up.
     #[inline]
-    pub(crate) fn known_at(&self, place: usize, name: &HeaderName) -> Option<&'static Known> {
-        let known = Known::numbered(self.number_at(place)?)?;
+    pub(crate) fn known_at(&self, place: usize, name: &HeaderName) -> Option<&'static KnownName> {
+        let known = KnownName::numbered(self.number_at(place)?)?;
         (known.name == *name).then_some(known)
     }
 }
@@ -303,7 +303,7 @@ impl Index {
 /// A parsed field name, and what is known about it.
 pub struct Name {
     pub(crate) name: HeaderName,
-    pub(crate) known: Option<&'static Known>,
+    pub(crate) known: Option<&'static KnownName>,
     /// True if it was spelled the way a known name usually is.
     pub(crate) is_usual: bool,
 }
@@ -328,7 +328,7 @@ impl Name {
         raw: &[u8],
         unknown: impl FnOnce(&[u8]) -> Result<HeaderName, InvalidHeaderName>,
     ) -> Result<Name, InvalidHeaderName> {
-        Ok(match Known::find(raw) {
+        Ok(match KnownName::find(raw) {
             Some((known, is_usual)) => Name {
                 name: known.name.clone(),
                 known: Some(known),
@@ -345,7 +345,7 @@ impl Name {
 
 impl From<HeaderName> for Name {
     fn from(name: HeaderName) -> Name {
-        let known = Known::of(&name);
+        let known = KnownName::of(&name);
         Name {
             name,
             known,
@@ -385,12 +385,15 @@ mod tests {
                 known.lower
             );
             for raw in [known.lower.to_string(), known.lower.to_uppercase()] {
-                let (found, is_usual) = Known::find(raw.as_bytes()).unwrap();
+                let (found, is_usual) = KnownName::find(raw.as_bytes()).unwrap();
                 assert_eq!(found.name, known.name, "{raw}");
                 assert_eq!(is_usual, raw == known.title(), "{raw}");
             }
-            assert_eq!(Known::of(&known.name).unwrap().lower, known.lower);
-            assert_eq!(Known::numbered(known.number).unwrap().lower, known.lower);
+            assert_eq!(KnownName::of(&known.name).unwrap().lower, known.lower);
+            assert_eq!(
+                KnownName::numbered(known.number).unwrap().lower,
+                known.lower
+            );
         }
     }
 
@@ -406,7 +409,7 @@ mod tests {
             b"content-typ\x05",
             b"content\rtype",
         ] {
-            assert!(Known::find(raw).is_none(), "{}", raw.escape_ascii());
+            assert!(KnownName::find(raw).is_none(), "{}", raw.escape_ascii());
         }
     }
 

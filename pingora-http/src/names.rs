@@ -298,7 +298,7 @@ impl From<&HeaderMap> for Index {
 mod tests {
     use super::*;
     use crate::internal::MessageHead;
-    use crate::known::Known;
+    use crate::known::KnownName;
     use crate::{RequestHeader, ResponseHeader};
 
     #[test]
@@ -474,7 +474,7 @@ mod tests {
             assert_eq!(Names::only_lower(lower), Names(1 << place));
             assert_eq!(IN_ORDER[place].as_str(), *lower);
             assert_eq!(
-                Known::of(&IN_ORDER[place]).unwrap().names,
+                KnownName::of(&IN_ORDER[place]).unwrap().names,
                 Names(1 << place)
             );
         }

@@ -30,7 +30,7 @@ use crate::protocols::tls::{reregister, transport as socket_of};
 use crate::protocols::{Stream, ALPN};
 use crate::upstreams::peer::{is_at, Peer};
 use crate::utils::offload::Offload;
-use pool::{Ended, Idle, Pool};
+use pool::{Ended, Idle, IdlePool};
 use preference::H1Only;
 
 pub use l4::Connect as L4Connect;
@@ -42,7 +42,7 @@ pub use options::{ConnectorOptions, PoolCallback};
 /// [`ConnectorOptions::keepalive_pool_size`] for how many.
 pub struct TransportConnector {
     tls: TlsConnector,
-    pool: Arc<Pool<Stream>>,
+    pool: Arc<IdlePool<Stream>>,
     offload: Option<Offload>,
     bind_to_v4: Vec<SocketAddr>,
     bind_to_v6: Vec<SocketAddr>,
@@ -54,7 +54,7 @@ impl TransportConnector {
     pub fn new(options: Option<ConnectorOptions>) -> Self {
         let mut options = options.unwrap_or_else(|| ConnectorOptions::new(LIMITS.upstream_pool));
         TransportConnector {
-            pool: Pool::new(
+            pool: IdlePool::new(
                 options.keepalive_pool_size,
                 options.keepalive_pool_callback.take(),
             ),

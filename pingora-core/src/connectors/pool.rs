@@ -39,7 +39,7 @@ const SWEEP_PERIOD: Duration = Duration::from_secs(1);
 /// The number of looks in a row that find none, after which it stops.
 const EMPTY_SWEEPS: u32 = 60;
 
-/// A connection that may lie idle in a [`Pool`].
+/// A connection that may lie idle in a [`IdlePool`].
 pub(crate) trait Idle: Send + Sized + 'static {
     /// Pending while the connection is quiet; ready once it is of no use any more, and why.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Ended>;
@@ -61,7 +61,7 @@ pub(crate) enum Ended {
 }
 
 /// Idle connections by key, kept per worker.
-pub(crate) struct Pool<T> {
+pub(crate) struct IdlePool<T> {
     /// The number of connections to keep; an even share of it per worker.
     limit: usize,
     buckets: PerWorker<Own<T>>,
@@ -92,11 +92,11 @@ impl<T> Default for Own<T> {
     }
 }
 
-impl<T: Idle> Pool<T> {
+impl<T: Idle> IdlePool<T> {
     /// A pool of at most `limit` connections, none if zero; `on_reuse` is told how long a connection was idle
     /// when it is taken.
     pub(crate) fn new(limit: usize, on_reuse: Option<PoolCallback>) -> Arc<Self> {
-        Arc::new(Pool {
+        Arc::new(IdlePool {
             limit,
             buckets: PerWorker::new(),
             workers: AtomicUsize::new(0),
@@ -287,7 +287,7 @@ impl<T: Idle> Pool<T> {
 
 /// Looks after the bucket of one worker until nothing is left on it.
 struct Sweeper<T: Idle> {
-    pool: Weak<Pool<T>>,
+    pool: Weak<IdlePool<T>>,
     index: usize,
     /// True if the bucket was found empty, and says so itself.
     done: bool,

@@ -11,9 +11,9 @@ use crate::protocols::l4::socket::SocketAddr;
 /// [`Service::bound_addresses`](crate::services::listening::Service::bound_addresses) before the service starts, and
 /// is asked from any thread, with or without a runtime.
 #[derive(Clone, Debug)]
-pub struct BoundAddresses(watch::Receiver<Known>);
+pub struct BoundAddresses(watch::Receiver<Addresses>);
 
-type Known = Option<Vec<SocketAddr>>;
+type Addresses = Option<Vec<SocketAddr>>;
 
 impl BoundAddresses {
     /// Returns the addresses in the order in which the endpoints were added; `None` before the service listens at
@@ -35,7 +35,7 @@ impl BoundAddresses {
 
 /// The sender of the addresses.
 #[derive(Default)]
-pub(super) struct Telling(watch::Sender<Known>);
+pub(super) struct Telling(watch::Sender<Addresses>);
 
 impl Telling {
     pub(super) fn addresses(&self) -> BoundAddresses {

@@ -44,7 +44,7 @@ pub use l4::{ServerAddress, TcpSocketOptions};
 pub use pre_tls::{PreTlsCallback, PreTlsProcess};
 pub use proxied::ProxyProtocol;
 
-pub(crate) use accept::{run as accept_connections, Pool};
+pub(crate) use accept::{run as accept_connections, WorkerPool};
 /// The server's settings for accepting.
 pub(crate) mod accepting {
     pub(crate) use super::accept::Settings;

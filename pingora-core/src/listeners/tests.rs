@@ -287,7 +287,7 @@ fn what_waits_in_the_queue_is_served() {
                     Service::handle_event(stream, app, watch).await
                 }
             };
-            let pool = Pool::new(Workers::current());
+            let pool = WorkerPool::new(Workers::current());
             accept_connections(endpoint, 0, 1, pool, stopped.clone(), connect)
                 .await
                 .unwrap();

@@ -15,7 +15,7 @@ use crate::listeners::fds::ListenFds;
 use crate::listeners::tls::TlsSettings;
 use crate::listeners::{
     accept_connections, AcceptCounts, AcceptStrategy, BoundAddresses, ConnectionFilter, Endpoint,
-    ListenerConfig, Listeners, Pool, ServerAddress, TcpSocketOptions,
+    ListenerConfig, Listeners, ServerAddress, TcpSocketOptions, WorkerPool,
 };
 use crate::protocols::Stream;
 use crate::shutdown::watch::ShutdownWatch;
@@ -182,7 +182,7 @@ impl<A: ServerApp + Send + Sync + 'static> Service<A> {
             return Err(format!("the service {} was started before", self.name).into());
         };
         let app = Arc::new(app);
-        let pool = Pool::new(Workers::current());
+        let pool = WorkerPool::new(Workers::current());
         // Set once: the application is taken but once.
         let _ = self.counts.0.set(pool.clone());
         let endpoints = self.listeners.listen(fds.as_ref(), pool.len()).await?;

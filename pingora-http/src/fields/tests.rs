@@ -83,7 +83,7 @@ impl Model {
 }
 
 fn usual(name: &HeaderName) -> String {
-    let known = Known::of(name).map(|known| known.title());
+    let known = KnownName::of(name).map(|known| known.title());
     known.unwrap_or(name.as_str()).to_string()
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use pingora_error::ErrorType::ConnectError;
 use pingora_error::{Error, Result};
 
-use crate::connectors::pool::Pool;
+use crate::connectors::pool::IdlePool;
 use crate::connectors::{ConnectorOptions, TransportConnector};
 use crate::exchange::ConnectorHooks;
 use crate::limits::LIMITS;
@@ -52,8 +52,8 @@ where
         let on_reuse = options.keepalive_pool_callback.take();
         let transport = Arc::new(TransportConnector::new(Some(options)));
         Connector {
-            h1: v1::Connector::over(transport.clone(), Pool::new(size, on_reuse.clone())),
-            h2: v2::Connector::over(transport.clone(), Pool::new(size, on_reuse), size),
+            h1: v1::Connector::over(transport.clone(), IdlePool::new(size, on_reuse.clone())),
+            h2: v2::Connector::over(transport.clone(), IdlePool::new(size, on_reuse), size),
             transport,
             custom,
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pingora_error::Result;
 
-use crate::connectors::pool::{Ended, Idle, Pool};
+use crate::connectors::pool::{Ended, Idle, IdlePool};
 use crate::connectors::{leads_elsewhere, ConnectorOptions, TransportConnector};
 use crate::limits::LIMITS;
 use crate::protocols::http::v1::client::HttpSession;
@@ -20,7 +20,7 @@ use crate::upstreams::peer::Peer;
 /// next exchange on it.
 pub struct Connector {
     transport: Arc<TransportConnector>,
-    pool: Arc<Pool<HttpSession>>,
+    pool: Arc<IdlePool<HttpSession>>,
 }
 
 impl Connector {
@@ -29,12 +29,15 @@ impl Connector {
         let mut options = options.unwrap_or_else(|| ConnectorOptions::new(LIMITS.upstream_pool));
         // The transport makes connections; they are kept here.
         let size = std::mem::take(&mut options.keepalive_pool_size);
-        let pool = Pool::new(size, options.keepalive_pool_callback.take());
+        let pool = IdlePool::new(size, options.keepalive_pool_callback.take());
         Connector::over(Arc::new(TransportConnector::new(Some(options))), pool)
     }
 
     /// A connector that makes connections by `transport`.
-    pub(super) fn over(transport: Arc<TransportConnector>, pool: Arc<Pool<HttpSession>>) -> Self {
+    pub(super) fn over(
+        transport: Arc<TransportConnector>,
+        pool: Arc<IdlePool<HttpSession>>,
+    ) -> Self {
         Connector { transport, pool }
     }
 

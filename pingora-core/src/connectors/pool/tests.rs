@@ -49,12 +49,12 @@ fn fake(name: u32) -> Fake {
     }
 }
 
-fn pool(limit: usize) -> Arc<Pool<Fake>> {
-    Pool::new(limit, None)
+fn pool(limit: usize) -> Arc<IdlePool<Fake>> {
+    IdlePool::new(limit, None)
 }
 
 /// A pool in which this worker has room for one, and the shared bucket too.
-fn shared_with_another() -> Arc<Pool<Fake>> {
+fn shared_with_another() -> Arc<IdlePool<Fake>> {
     let pool = pool(3);
     elsewhere(|| pool.put(9, fake(9), None));
     pool
@@ -69,7 +69,7 @@ fn elsewhere<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| scope.spawn(work).join().unwrap())
 }
 
-fn swept<T: Idle>(pool: &Pool<T>) -> bool {
+fn swept<T: Idle>(pool: &IdlePool<T>) -> bool {
     let own = pool.buckets.here().unwrap();
     let swept = own.bucket.lock().swept;
     swept
@@ -195,7 +195,7 @@ async fn the_callback_is_told_of_reuse() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let tell = told.clone();
     let callback: PoolCallback = Arc::new(move |idle| tell.lock().push(idle));
-    let pool = Pool::new(10, Some(callback));
+    let pool = IdlePool::new(10, Some(callback));
     pool.put(1, fake(1), None);
     let closed = fake(2);
     closed.state.store(CLOSED, Ordering::Relaxed);
@@ -309,7 +309,7 @@ async fn connection(told: &[u8]) -> (Stream, TcpStream) {
 
 #[tokio::test]
 async fn real_connections() {
-    let pool = Pool::new(10, None);
+    let pool = IdlePool::new(10, None);
     let (quiet, _theirs) = connection(b"").await;
     let id = quiet.id();
     pool.put(1, quiet, None);
@@ -335,7 +335,7 @@ async fn real_connections() {
 
 #[tokio::test]
 async fn pipes_stay_with_their_worker() {
-    let pool: Arc<Pool<Stream>> = Pool::new(1, None);
+    let pool: Arc<IdlePool<Stream>> = IdlePool::new(1, None);
     elsewhere(|| pool.put(9, Box::new(tokio::io::duplex(1).0), None));
     let pipe = || -> (Stream, DuplexStream) {
         let (ours, theirs) = tokio::io::duplex(8);
@@ -360,7 +360,7 @@ fn a_connection_changes_its_worker() {
             .build()
             .unwrap()
     };
-    let pool: Arc<Pool<Stream>> = Pool::new(2, None);
+    let pool: Arc<IdlePool<Stream>> = IdlePool::new(2, None);
     // Leave an empty bucket, for a share of one.
     elsewhere(|| {
         pool.put(1, Box::new(tokio::io::duplex(1).0), None);

@@ -12,7 +12,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinError;
 
 use super::drain::refuse_new;
-use super::pool::{Pool, To};
+use super::pool::{To, WorkerPool};
 use crate::listeners::l4::Listening;
 use crate::protocols::l4::stream::Stream as L4Stream;
 
@@ -73,7 +73,7 @@ where
 /// The part that the acceptors of an endpoint share.
 pub(super) struct Acceptor<F> {
     pub(super) listening: Listening,
-    pub(super) pool: Arc<Pool>,
+    pub(super) pool: Arc<WorkerPool>,
     pub(super) connect: F,
     /// When it was last told that accepting fails.
     told: Mutex<Option<Instant>>,
@@ -97,7 +97,7 @@ pub(super) enum Ended {
 }
 
 impl<F: Connect> Acceptor<F> {
-    pub(super) fn new(listening: Listening, pool: Arc<Pool>, connect: F) -> Self {
+    pub(super) fn new(listening: Listening, pool: Arc<WorkerPool>, connect: F) -> Self {
         Acceptor {
             listening,
             pool,

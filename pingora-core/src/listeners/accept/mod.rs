@@ -41,7 +41,7 @@ pub(crate) use acceptor::{Accepted, Connect};
 #[cfg(test)]
 pub(super) use drain::drop_syns;
 pub(crate) use drain::{steer, Steer};
-pub(crate) use pool::Pool;
+pub(crate) use pool::WorkerPool;
 pub use pool::{AcceptCounts, WorkerCounts};
 pub use strategy::AcceptStrategy;
 pub(crate) use strategy::Settings;
@@ -59,7 +59,7 @@ pub(crate) async fn run(
     endpoint: Endpoint,
     index: usize,
     tasks: usize,
-    pool: Arc<Pool>,
+    pool: Arc<WorkerPool>,
     shutdown: ShutdownWatch,
     connect: impl Connect,
 ) -> Result<(), String> {

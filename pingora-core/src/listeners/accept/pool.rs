@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use crate::worker::Workers;
 
 /// The workers of a service, and how many connections each of them has.
-pub(crate) struct Pool {
+pub(crate) struct WorkerPool {
     slots: Box<[Slot]>,
     /// True if all slots stand for the same runtime, which spreads its tasks by itself.
     one_runtime: bool,
@@ -34,7 +34,7 @@ pub(super) enum To {
     Slot(usize),
 }
 
-impl Pool {
+impl WorkerPool {
     pub(crate) fn new(workers: Workers) -> Arc<Self> {
         let handles = workers.handles();
         // Each thread of a work-stealing runtime counts as a worker.
@@ -48,7 +48,7 @@ impl Pool {
             counts: Counts::default(),
         };
         let slots = handles.iter().cycle().take(handles.len() * threads);
-        Arc::new(Pool {
+        Arc::new(WorkerPool {
             slots: slots.map(of_one).collect(),
             one_runtime: handles.len() == 1,
             turn: AtomicUsize::new(0),
@@ -129,7 +129,7 @@ impl Pool {
 }
 
 /// A connection's place at its worker; given up at its end, even by a panic.
-struct Place(Arc<Pool>, usize);
+struct Place(Arc<WorkerPool>, usize);
 
 impl Drop for Place {
     fn drop(&mut self) {
@@ -182,7 +182,7 @@ pub struct WorkerCounts {
 
 /// The counts of a service, from when it starts.
 #[derive(Clone, Default)]
-pub struct AcceptCounts(pub(crate) Arc<OnceLock<Arc<Pool>>>);
+pub struct AcceptCounts(pub(crate) Arc<OnceLock<Arc<WorkerPool>>>);
 
 impl AcceptCounts {
     /// One entry for each worker; none before the service has started.

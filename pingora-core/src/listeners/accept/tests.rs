@@ -228,7 +228,7 @@ fn reuseport_does_not_join_others() {
 fn a_worker_that_is_nearly_full_sits_out() {
     let rt = runtime_of(1);
     let handles = vec![rt.handle().clone(), rt.handle().clone()];
-    let pool = Pool::new(crate::worker::Workers::new(handles));
+    let pool = WorkerPool::new(crate::worker::Workers::new(handles));
     let take = |slot, n| {
         for _ in 0..n {
             pool.hand_over(To::Slot(slot), std::future::pending());

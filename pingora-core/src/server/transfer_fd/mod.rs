@@ -1,8 +1,8 @@
 //! The way of listening sockets from an old process to a new one.
 
-mod meeting;
 #[cfg(test)]
 mod tests;
+mod upgrade_socket;
 pub mod wire;
 
 use std::fmt::Display;
@@ -11,7 +11,7 @@ use nix::NixPath;
 
 use crate::listeners::fds::Fds;
 
-pub(crate) use meeting::{Patience, Trust};
+pub(crate) use upgrade_socket::{Patience, Trust};
 pub(crate) use wire::Sent;
 
 impl Fds {
@@ -74,7 +74,8 @@ impl Fds {
     where
         P: ?Sized + NixPath + Display,
     {
-        let (binds, fds) = meeting::receive(&meeting::to_path(path)?, patience, trust)?;
+        let (binds, fds) =
+            upgrade_socket::receive(&upgrade_socket::to_path(path)?, patience, trust)?;
         self.deserialize(binds, fds);
         Ok(())
     }
@@ -92,7 +93,7 @@ impl Fds {
         let (more_binds, more_fds) = self.others().unzip();
         let mut messages = wire::messages(binds, fds);
         messages.extend(wire::messages(more_binds, more_fds));
-        meeting::send(&meeting::to_path(path)?, patience, trust, &messages)
+        upgrade_socket::send(&upgrade_socket::to_path(path)?, patience, trust, &messages)
     }
 
     /// Waits at `path` as the original implementation does: it reads one message.

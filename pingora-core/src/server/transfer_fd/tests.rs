@@ -262,7 +262,7 @@ fn sockets_that_are_refused_may_come_again() {
         });
         let malformed = [("two names".to_owned(), vec![sockets[0].as_raw_fd()])];
         let to = Path::new(&path);
-        let sent = meeting::send(to, &patience(), &Trust::default(), &malformed);
+        let sent = upgrade_socket::send(to, &patience(), &Trust::default(), &malformed);
         assert_eq!(sent, Err(Errno::ECONNREFUSED));
         let sent = fds.send(path.as_str(), &patience(), &Trust::default());
         assert_eq!(sent.unwrap().taken.len(), 40);

@@ -59,7 +59,7 @@ pub(crate) struct Sent {
 /// `ECONNREFUSED` when the new process refuses them, `ETIMEDOUT` when it does not read them, or what the system says.
 pub(super) fn send(to: &UnixStream, messages: &[Message]) -> nix::Result<Sent> {
     to.set_write_timeout(Some(FIRST))
-        .map_err(super::meeting::errno)?;
+        .map_err(super::upgrade_socket::errno)?;
     let Some(((payload, fds), others)) = messages.split_first() else {
         return Ok(Sent::default());
     };
@@ -181,7 +181,7 @@ pub(super) fn receive(from: &UnixStream) -> nix::Result<(Vec<String>, Vec<RawFd>
     let mut wait = FIRST;
     loop {
         from.set_read_timeout(Some(wait))
-            .map_err(super::meeting::errno)?;
+            .map_err(super::upgrade_socket::errno)?;
         match receive_one(from) {
             Ok(Some((more_binds, more_fds))) => {
                 binds.extend(more_binds);

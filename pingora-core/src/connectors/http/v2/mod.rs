@@ -27,7 +27,7 @@ use pingora_pool::{ConnectionMeta, ConnectionPool};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use crate::connectors::pool::{self, Idle, Pool};
+use crate::connectors::pool::{self, Idle, IdlePool};
 use crate::connectors::preference::H1Only;
 use crate::connectors::{ConnectorOptions, TransportConnector};
 use crate::limits::LIMITS;
@@ -49,7 +49,7 @@ use pending_connects::{Ended, Manner, PendingConnects};
 pub struct Connector {
     transport: Arc<TransportConnector>,
     /// Idle connections, each with the worker that made it.
-    idle: Arc<Pool<ConnectionRef>>,
+    idle: Arc<IdlePool<ConnectionRef>>,
     /// Made when it is first wanted, which it rarely is.
     overflow: OnceLock<Arc<ConnectionPool<ConnectionRef>>>,
     size: usize,
@@ -66,13 +66,13 @@ impl Connector {
         let size = std::mem::take(&mut options.keepalive_pool_size);
         let on_reuse = options.keepalive_pool_callback.take();
         let transport = Arc::new(TransportConnector::new(Some(options)));
-        Connector::over(transport, Pool::new(size, on_reuse), size)
+        Connector::over(transport, IdlePool::new(size, on_reuse), size)
     }
 
     /// A connector that makes connections by `transport`.
     pub(super) fn over(
         transport: Arc<TransportConnector>,
-        idle: Arc<Pool<ConnectionRef>>,
+        idle: Arc<IdlePool<ConnectionRef>>,
         size: usize,
     ) -> Self {
         Connector {

@@ -120,7 +120,7 @@ fn what_waits_in_the_queue_is_served_by_each() {
                         Service::handle_event(stream, app, watch).await
                     }
                 };
-                let pool = Pool::new(crate::worker::Workers::current());
+                let pool = WorkerPool::new(crate::worker::Workers::current());
                 run(endpoint, 0, 1, pool, stopped.clone(), connect)
                     .await
                     .unwrap();
@@ -282,7 +282,7 @@ fn what_the_new_process_does_not_want_is_drained() {
                     Service::handle_event(stream, app, watch).await
                 }
             };
-            let pool = Pool::new(crate::worker::Workers::current());
+            let pool = WorkerPool::new(crate::worker::Workers::current());
             let ended = run(endpoint, 0, 1, pool, stopped.clone(), connect).await;
             ended.unwrap();
             assert!(TcpStream::connect(address).is_err());
@@ -333,7 +333,7 @@ fn what_was_not_taken_is_drained() {
                 Service::handle_event(stream, app, watch).await
             }
         };
-        let pool = Pool::new(crate::worker::Workers::current());
+        let pool = WorkerPool::new(crate::worker::Workers::current());
         let ended = run(endpoint, 0, 1, pool, stopped.clone(), connect).await;
         ended.unwrap();
         // What waits at the one that was taken is the new process' now.

@@ -1,9 +1,9 @@
 //! HTTP/1.x.
 
 pub mod client;
+mod closed_stream;
 pub mod common;
 mod conn;
-mod gone;
 pub mod proto;
 mod send;
 pub mod server;

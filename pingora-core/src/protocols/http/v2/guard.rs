@@ -40,7 +40,7 @@ thread_local! {
 }
 
 /// Why the connection that was just polled, and failed, is to be ended; `None` when it failed by itself.
-pub(crate) fn verdict() -> Option<Reason> {
+pub(crate) fn close_reason() -> Option<Reason> {
     VERDICT.take()
 }
 

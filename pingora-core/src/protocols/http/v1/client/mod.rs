@@ -12,8 +12,8 @@ use http::{HeaderMap, StatusCode, Version};
 use pingora_error::Error;
 use pingora_http::{RequestHeader, ResponseHeader};
 
+use super::closed_stream::ClosedStream;
 use super::conn::{is_truncation, Conn};
-use super::gone::Gone;
 use super::proto::decode::Decoder;
 use super::proto::head::{self, Limits};
 use super::proto::state::{self, Reading, Writing};
@@ -86,32 +86,32 @@ impl HttpSession {
         }
     }
 
-    fn x(&self) -> &Exchange {
+    fn exchange(&self) -> &Exchange {
         &self.inner.exchange
     }
 
-    fn x_mut(&mut self) -> &mut Exchange {
+    fn exchange_mut(&mut self) -> &mut Exchange {
         &mut self.inner.exchange
     }
 
     /// Sets whether a Content-Length that cannot be understood counts as absent, instead of as an error.
     pub fn set_allow_h1_response_invalid_content_length(&mut self, allow: bool) {
-        self.x_mut().allow_invalid_length = allow;
+        self.exchange_mut().allow_invalid_length = allow;
     }
 
     /// Bytes of response body read so far, framing not counted.
     pub fn body_bytes_received(&self) -> usize {
-        self.x().body_received
+        self.exchange().body_received
     }
 
     /// Bytes of request body written so far, framing not counted.
     pub fn body_bytes_sent(&self) -> usize {
-        self.x().body_sent
+        self.exchange().body_sent
     }
 
     /// The head of the response, once it is read.
     pub fn resp_header(&self) -> Option<&ResponseHeader> {
-        self.x().response.as_deref()
+        self.exchange().response.as_deref()
     }
 
     /// The status of the response, once its head is read.
@@ -131,18 +131,18 @@ impl HttpSession {
 
     /// The bytes of the response's head as they were received.
     pub fn get_headers_raw_bytes(&self) -> Bytes {
-        self.x().raw_head.clone()
+        self.exchange().raw_head.clone()
     }
 
     /// Returns whether the request asks for an upgrade.
     pub fn is_upgrade_req(&self) -> bool {
-        let request = self.x().request.as_deref();
+        let request = self.exchange().request.as_deref();
         request.is_some_and(super::common::is_upgrade_req)
     }
 
     /// Returns whether the origin agreed to leave HTTP.
     pub fn was_upgraded(&self) -> bool {
-        self.x().upgraded
+        self.exchange().upgraded
     }
 
     /// Lets the request body be raw bytes once the origin has agreed to leave HTTP.
@@ -160,8 +160,8 @@ impl HttpSession {
     /// Takes from the response whether the connection is to be kept.
     pub fn respect_keepalive(&mut self) {
         use super::proto::framing::{persistence, Persistence};
-        let x = self.x_mut();
-        let (Some(request), Some(response)) = (&x.request, &x.response) else {
+        let exchange = self.exchange_mut();
+        let (Some(request), Some(response)) = (&exchange.request, &exchange.response) else {
             return;
         };
         let version = match request.version {
@@ -170,12 +170,12 @@ impl HttpSession {
         };
         let both = persistence(version, &**response) == Persistence::KeepAlive
             && persistence(request.version, &**request) == Persistence::KeepAlive;
-        x.keepalive = Some(both);
+        exchange.keepalive = Some(both);
     }
 
     /// Returns whether the origin keeps the connection after this exchange.
     pub fn will_keepalive(&self) -> bool {
-        self.x().keepalive.unwrap_or(false) && !self.was_upgraded()
+        self.exchange().keepalive.unwrap_or(false) && !self.was_upgraded()
     }
 
     /// Ends the exchange. The connection is returned when it can carry another one, else it is closed.
@@ -249,7 +249,7 @@ impl HttpSession {
 
     /// Puts another transport in the place of this one, or none for the moment.
     pub(crate) fn replace_stream(&mut self, stream: Option<Stream>) -> Stream {
-        let stream = stream.unwrap_or_else(|| Box::new(Gone));
+        let stream = stream.unwrap_or_else(|| Box::new(ClosedStream));
         std::mem::replace(&mut self.inner.conn.stream, stream)
     }
 

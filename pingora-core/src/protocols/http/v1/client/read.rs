@@ -105,11 +105,11 @@ impl HttpSession {
     fn take_response(&mut self, found: Found) -> Result<usize> {
         let raw = self.inner.conn.take_head(found);
         let mut response = head::parse_response(&raw).map_err(|r| self.refuse(r))?;
-        let answered = match &self.x().request {
+        let answered = match &self.exchange().request {
             Some(request) => Answered::from(&request.method),
             None => Answered::Other,
         };
-        let lenient = self.x().allow_invalid_length;
+        let lenient = self.exchange().allow_invalid_length;
         let framing = framing::response(
             answered,
             response.status,
@@ -128,9 +128,9 @@ impl HttpSession {
             tidy(&mut response, framing, lenient);
         }
         let length = raw.len();
-        let x = self.x_mut();
-        x.raw_head = raw;
-        x.response = Some(response);
+        let exchange = self.exchange_mut();
+        exchange.raw_head = raw;
+        exchange.response = Some(response);
         self.respect_keepalive();
         Ok(length)
     }
@@ -144,7 +144,7 @@ impl HttpSession {
             return Err(self.refuse(Refusal::UnaskedUpgrade));
         }
         self.inner.conn.reading = Reading::Raw;
-        self.x_mut().upgraded = true;
+        self.exchange_mut().upgraded = true;
         self.maybe_upgrade_body_writer();
         Ok(())
     }
@@ -178,7 +178,7 @@ impl HttpSession {
     pub async fn read_body_ref(&mut self) -> Result<Option<&[u8]>> {
         let piece = self.read_body_bytes().await?;
         let ended = piece.is_none();
-        self.x_mut().last_piece = piece.unwrap_or_default();
+        self.exchange_mut().last_piece = piece.unwrap_or_default();
         Ok((!ended).then_some(&self.inner.exchange.last_piece))
     }
 
@@ -186,12 +186,12 @@ impl HttpSession {
         let timeout = self.read_timeout;
         match ready!(self.inner.conn.poll_body(cx, timeout))? {
             Piece::Data(data) => {
-                self.x_mut().body_received += data.len();
+                self.exchange_mut().body_received += data.len();
                 Poll::Ready(Ok(Some(data)))
             }
             Piece::End(trailers) => {
                 if trailers.is_some() {
-                    self.x_mut().trailers = trailers;
+                    self.exchange_mut().trailers = trailers;
                 }
                 Poll::Ready(Ok(None))
             }
@@ -219,22 +219,22 @@ impl HttpSession {
         if matches!(self.inner.conn.reading, Reading::Head) {
             ready!(self.poll_response(cx))?;
             let ends = self.inner.conn.reading.is_over();
-            let x = self.x_mut();
-            x.told_end = ends;
-            return Poll::Ready(match x.response.take() {
+            let exchange = self.exchange_mut();
+            exchange.told_end = ends;
+            return Poll::Ready(match exchange.response.take() {
                 Some(header) => Ok(HttpTask::Header(header, ends)),
                 None => Error::e_explain(InvalidHTTPHeader, "no response head"),
             });
         }
-        if self.x().told_end {
+        if self.exchange().told_end {
             return Poll::Ready(Ok(HttpTask::Done));
         }
         let piece = ready!(self.poll_response_body(cx))?;
         let raw = self.was_upgraded();
         let ends = self.inner.conn.reading.is_over();
-        let x = self.x_mut();
-        x.told_end = ends;
-        Poll::Ready(Ok(match (piece, x.trailers.take()) {
+        let exchange = self.exchange_mut();
+        exchange.told_end = ends;
+        Poll::Ready(Ok(match (piece, exchange.trailers.take()) {
             (Some(data), _) if raw => HttpTask::UpgradedBody(Some(data), ends),
             (Some(data), _) => HttpTask::Body(Some(data), ends),
             (None, Some(trailers)) => HttpTask::Trailer(Some(trailers)),

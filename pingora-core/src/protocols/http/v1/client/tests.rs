@@ -538,7 +538,7 @@ async fn reads_survive_being_dropped() {
         origin.answers([*byte]).await;
     }
     session.read_response_task().await.unwrap();
-    assert_eq!(session.x().response.as_ref().map(|r| r.status), None);
+    assert_eq!(session.exchange().response.as_ref().map(|r| r.status), None);
     for byte in b"hi" {
         assert!(poll(pin!(session.read_body_bytes())).is_pending());
         origin.answers([*byte]).await;

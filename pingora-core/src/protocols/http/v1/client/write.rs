@@ -43,7 +43,7 @@ impl HttpSession {
         conn.writing = Writing::body(framing);
         conn.reading = Reading::Head;
         let length = conn.out.len() - before;
-        self.x_mut().request = Some(req);
+        self.exchange_mut().request = Some(req);
         Ok(length)
     }
 
@@ -65,7 +65,7 @@ impl HttpSession {
     pub(crate) fn queue_request_body(&mut self, data: Bytes) -> Result<Option<usize>> {
         let taken = self.inner.conn.queue_body(data)?;
         if let Some(taken) = taken {
-            self.x_mut().body_sent += taken;
+            self.exchange_mut().body_sent += taken;
         }
         Ok(taken)
     }
@@ -78,7 +78,7 @@ impl HttpSession {
         let ends = self.inner.conn.is_body_open();
         self.queue_request_end(None)?;
         self.flush().await?;
-        Ok(ends.then_some(self.x().body_sent))
+        Ok(ends.then_some(self.exchange().body_sent))
     }
 
     /// Queues the end of the request body.

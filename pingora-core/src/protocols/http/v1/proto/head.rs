@@ -3,7 +3,7 @@
 //! [`Scanner`] finds the end of a head in bytes that arrive piece by piece, looking at each byte once;
 //! [`parse_request`] and [`parse_response`] then read the whole head. Field values are slices of it.
 
-mod usual;
+mod common_values;
 
 use std::ops::Range;
 
@@ -17,8 +17,8 @@ use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::grammar::{self, Leniency};
 use super::{empty_line, framing, Refusal};
+use crate::free_list::{self, FreeList};
 use crate::limits::LIMITS;
-use crate::spare::{self, Spare};
 
 /// The limits of a head.
 #[derive(Clone, Copy, Debug)]
@@ -284,8 +284,8 @@ fn read_fields(
         let name = &head[line.name];
         let bytes = &head[line.value.clone()];
         // No `Result` on the way: a value or a refusal would be put together and taken apart again.
-        let value = match usual::value(bytes) {
-            Some(usual) => usual,
+        let value = match common_values::value(bytes) {
+            Some(common) => common,
             None if line.folded => unfolded(bytes).ok_or(Refusal::FieldValue)?,
             None => slice(head, line.value),
         };
@@ -322,23 +322,23 @@ fn unfold(value: &[u8]) -> Vec<u8> {
 }
 
 thread_local! {
-    static REQUESTS: Spare<Box<RequestHeader>> = const { Spare::new() };
-    static RESPONSES: Spare<Box<ResponseHeader>> = const { Spare::new() };
+    static REQUESTS: FreeList<Box<RequestHeader>> = const { FreeList::new() };
+    static RESPONSES: FreeList<Box<ResponseHeader>> = const { FreeList::new() };
 }
 
 fn blank_request() -> Box<RequestHeader> {
-    spare::take(&REQUESTS).unwrap_or_else(|| Box::new(RequestHeader::blank()))
+    free_list::take(&REQUESTS).unwrap_or_else(|| Box::new(RequestHeader::blank()))
 }
 
 fn blank_response() -> Box<ResponseHeader> {
-    spare::take(&RESPONSES).unwrap_or_else(|| Box::new(ResponseHeader::blank()))
+    free_list::take(&RESPONSES).unwrap_or_else(|| Box::new(ResponseHeader::blank()))
 }
 
 /// Has the next request's head take the place of this one.
 pub(crate) fn recycle_request(request: Option<Box<RequestHeader>>) {
     if let Some(mut request) = request {
         request.forget();
-        spare::give(&REQUESTS, request);
+        free_list::give(&REQUESTS, request);
     }
 }
 
@@ -346,7 +346,7 @@ pub(crate) fn recycle_request(request: Option<Box<RequestHeader>>) {
 pub(crate) fn recycle_response(response: Option<Box<ResponseHeader>>) {
     if let Some(mut response) = response {
         response.forget();
-        spare::give(&RESPONSES, response);
+        free_list::give(&RESPONSES, response);
     }
 }
 

@@ -6,7 +6,7 @@ use std::io::IoSlice;
 
 use bytes::{Buf, Bytes};
 
-use crate::spare::{self, Spare};
+use crate::free_list::{self, FreeList};
 
 /// A piece up to this size is copied behind what is there; a larger one is kept as it is.
 const COPY_UP_TO: usize = 1024;
@@ -191,11 +191,11 @@ const LARGEST: usize = 16 * 1024;
 
 thread_local! {
     /// A worker has a few, and a connection borrows one while it writes.
-    static SPARE: Spare<Box<Parts>> = const { Spare::new() };
+    static SPARE: FreeList<Box<Parts>> = const { FreeList::new() };
 }
 
 fn spare_parts() -> Box<Parts> {
-    spare::take(&SPARE).unwrap_or_else(|| {
+    free_list::take(&SPARE).unwrap_or_else(|| {
         Box::new(Parts {
             front: Vec::with_capacity(CAPACITY),
             ..Parts::default()
@@ -206,7 +206,7 @@ fn spare_parts() -> Box<Parts> {
 fn give_back(parts: Box<Parts>) {
     let kept = parts.front.capacity() + parts.back.capacity() + 32 * parts.rest.capacity();
     if kept <= LARGEST {
-        spare::give(&SPARE, parts);
+        free_list::give(&SPARE, parts);
     }
 }
 

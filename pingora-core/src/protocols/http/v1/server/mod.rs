@@ -14,21 +14,21 @@ use once_cell::sync::OnceCell;
 use pingora_error::{Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 
+use super::closed_stream::ClosedStream;
 use super::common;
 use super::conn::{is_truncation, Conn, WriteDeadline};
-use super::gone::Gone;
 use super::proto::encode::Encoder;
 use super::proto::head::{self, Limits, Scanner};
 use super::proto::state::{Reading, Writing};
 use super::send::Role;
 use super::timer::Timer;
+use crate::free_list::{self, FreeList};
 use crate::limits::LIMITS;
 use crate::protocols::http::body_buffer::FixedBuffer;
 use crate::protocols::http::tasks;
 use crate::protocols::l4::socket::SocketAddr;
 use crate::protocols::{Digest, SocketDigest, Stream};
 use crate::shutdown::{Registration, Registry, Stage};
-use crate::spare::{self, Spare};
 
 mod read;
 mod reuse;
@@ -121,11 +121,11 @@ enum Keepalive {
 }
 
 thread_local! {
-    static SPARE: Spare<Box<Exchange>> = const { Spare::new() };
+    static SPARE: FreeList<Box<Exchange>> = const { FreeList::new() };
 }
 
 fn blank_exchange() -> Box<Exchange> {
-    spare::take(&SPARE).unwrap_or_default()
+    free_list::take(&SPARE).unwrap_or_default()
 }
 
 impl Inner {
@@ -164,7 +164,7 @@ impl Inner {
             head::recycle_request(exchange.request.take());
             head::recycle_response(exchange.response.take());
             *exchange = Exchange::default();
-            spare::give(&SPARE, exchange);
+            free_list::give(&SPARE, exchange);
         }
     }
 }
@@ -189,11 +189,11 @@ impl HttpSession {
         }
     }
 
-    fn x(&self) -> &Exchange {
+    fn exchange(&self) -> &Exchange {
         self.inner.exchange()
     }
 
-    fn x_mut(&mut self) -> &mut Exchange {
+    fn exchange_mut(&mut self) -> &mut Exchange {
         self.inner.exchange_mut()
     }
 
@@ -205,7 +205,7 @@ impl HttpSession {
     /// The head of the request; before it is read, that of an empty `GET /`.
     #[inline]
     pub fn req_header(&self) -> &RequestHeader {
-        match &self.x().request {
+        match &self.exchange().request {
             Some(request) => request,
             None => unread_request(),
         }
@@ -213,7 +213,7 @@ impl HttpSession {
 
     /// The head of the request, to change it.
     pub fn req_header_mut(&mut self) -> &mut RequestHeader {
-        self.x_mut()
+        self.exchange_mut()
             .request
             .get_or_insert_with(|| Box::new(unread_request().clone()))
     }
@@ -230,17 +230,17 @@ impl HttpSession {
 
     /// The bytes of the request's head as they were received.
     pub fn get_headers_raw_bytes(&self) -> Bytes {
-        self.x().raw_head.clone()
+        self.exchange().raw_head.clone()
     }
 
     /// Returns whether the head of a request was read.
     pub(crate) fn has_request(&self) -> bool {
-        self.x().request.is_some()
+        self.exchange().request.is_some()
     }
 
     /// The bytes of a head that was refused, as far as they were received.
     pub(crate) fn received_head(&self) -> &[u8] {
-        match &self.x().raw_head[..] {
+        match &self.exchange().raw_head[..] {
             [] => &self.inner.conn.buf,
             head => head,
         }
@@ -259,22 +259,22 @@ impl HttpSession {
 
     /// The final response head that was written, if one was.
     pub fn response_written(&self) -> Option<&ResponseHeader> {
-        self.x().response.as_deref()
+        self.exchange().response.as_deref()
     }
 
     /// Bytes of request body read so far, framing not counted.
     pub fn body_bytes_read(&self) -> usize {
-        self.x().body_read
+        self.exchange().body_read
     }
 
     /// Bytes of response body written so far, framing not counted.
     pub fn body_bytes_sent(&self) -> usize {
-        self.x().body_sent
+        self.exchange().body_sent
     }
 
     /// Returns whether the request has no body.
     pub fn is_body_empty(&mut self) -> bool {
-        self.x().body_read == 0
+        self.exchange().body_read == 0
             && !matches!(self.inner.conn.reading, Reading::Body(_) | Reading::Raw)
     }
 
@@ -282,7 +282,7 @@ impl HttpSession {
     pub fn is_body_done(&mut self) -> bool {
         self.make_raw_after_upgrade();
         match self.inner.conn.reading {
-            Reading::Head => self.x().request.is_none(),
+            Reading::Head => self.exchange().request.is_none(),
             Reading::Body(_) | Reading::Raw => false,
             Reading::Done | Reading::Ended | Reading::Broken => true,
         }
@@ -290,7 +290,7 @@ impl HttpSession {
 
     /// Returns whether the request asks to leave HTTP: by Upgrade, or by CONNECT.
     pub fn is_upgrade_req(&self) -> bool {
-        self.x().upgrade != Upgrade::Unasked
+        self.exchange().upgrade != Upgrade::Unasked
     }
 
     /// Returns whether `header` answers the request's wish for an upgrade, and how; `None` if it had none.
@@ -301,7 +301,7 @@ impl HttpSession {
 
     /// Returns whether a 101 was written: what follows is not HTTP.
     pub fn was_upgraded(&self) -> bool {
-        self.x().upgrade == Upgrade::Done
+        self.exchange().upgrade == Upgrade::Done
     }
 
     /// Returns whether the client has closed its direction while the response was not complete.
@@ -311,18 +311,21 @@ impl HttpSession {
 
     /// Keeps a copy of the request body, up to 64 KiB, for a retry.
     pub fn enable_retry_buffering(&mut self) {
-        let retry = &mut self.x_mut().retry;
+        let retry = &mut self.exchange_mut().retry;
         retry.get_or_insert_with(|| FixedBuffer::new(LIMITS.retry_buffer_bytes));
     }
 
     /// Returns whether more of the body was read than is kept, so that there can be no retry.
     pub fn retry_buffer_truncated(&self) -> bool {
-        self.x().retry.as_ref().is_some_and(|r| r.is_truncated())
+        self.exchange()
+            .retry
+            .as_ref()
+            .is_some_and(|r| r.is_truncated())
     }
 
     /// The request body read so far; `None` when nothing or not all of it is kept.
     pub fn get_retry_buffer(&self) -> Option<Bytes> {
-        let retry = self.x().retry.as_ref()?;
+        let retry = self.exchange().retry.as_ref()?;
         if retry.is_truncated() {
             None
         } else {
@@ -363,12 +366,12 @@ impl HttpSession {
     /// The least bytes a second that the client has to take; it goes before the write timeout. 0 or
     /// `None` sets no rate.
     pub fn set_min_send_rate(&mut self, min_send_rate: Option<usize>) {
-        self.x_mut().min_send_rate = min_send_rate.filter(|rate| *rate > 0);
+        self.exchange_mut().min_send_rate = min_send_rate.filter(|rate| *rate > 0);
     }
 
     /// Sets whether 1xx responses, a 101 aside, are dropped instead of written.
     pub fn set_ignore_info_resp(&mut self, ignore: bool) {
-        self.x_mut().options.ignore_info_resp = ignore;
+        self.exchange_mut().options.ignore_info_resp = ignore;
     }
 
     /// Sets whether a client that closes its direction before its response is complete ends the exchange at once,
@@ -378,25 +381,25 @@ impl HttpSession {
     /// 9.6). It ends when the connection is seen to be reset, and when nothing could be written for 60 s.
     /// [`HttpSession::read_body_or_idle`] ends at once.
     pub fn set_abort_on_close(&mut self, abort: bool) {
-        self.x_mut().options.abort_on_close = Some(abort);
+        self.exchange_mut().options.abort_on_close = Some(abort);
     }
 
     /// Sets whether the connection closes, instead of reading the rest of the request, when the response is
     /// complete before the request is.
     pub fn set_close_on_response_before_downstream_finish(&mut self, close: bool) {
-        self.x_mut().options.close_before_request_ends = close;
+        self.exchange_mut().options.close_before_request_ends = close;
     }
 
     /// Sets whether a request that arrives before the previous one is answered is served (RFC 9112 section
     /// 9.3.2). If not, which is the default, the answer says `Connection: close`, and the connection closes after it.
     /// A request that arrives when the head of the answer has left is served in any case, for that head has said so.
     pub fn set_pipelining_enabled(&mut self, enabled: bool) {
-        self.x_mut().options.pipelining = enabled;
+        self.exchange_mut().options.pipelining = enabled;
     }
 
     /// See [`HttpSession::set_pipelining_enabled`].
     pub fn pipelining_enabled(&self) -> bool {
-        self.x().options.pipelining
+        self.exchange().options.pipelining
     }
 
     /// Puts bytes in front of what the connection delivers next.
@@ -466,7 +469,7 @@ impl HttpSession {
 
     /// Gives the transport back. What was received and not consumed is lost.
     pub fn into_inner(mut self) -> Stream {
-        std::mem::replace(&mut self.inner.conn.stream, Box::new(Gone))
+        std::mem::replace(&mut self.inner.conn.stream, Box::new(ClosedStream))
     }
 
     /// Checks the request again after its head was changed: framing and authority.
@@ -514,7 +517,7 @@ impl HttpSession {
 
     /// The fields after the request body, once it is read.
     pub(crate) fn request_trailers(&self) -> Option<&HeaderMap> {
-        self.x().request_trailers.as_deref()
+        self.exchange().request_trailers.as_deref()
     }
 
     /// Returns whether the client has, or will have with what is queued, all of its response by its framing.
@@ -529,13 +532,13 @@ impl HttpSession {
     /// Notes that the exchange has failed: a connection that has left HTTP ends by a reset.
     pub(crate) fn note_failure(&mut self, e: &Error) {
         if self.was_upgraded() && !is_truncation(e) {
-            self.x_mut().cut_short = true;
+            self.exchange_mut().cut_short = true;
         }
     }
 
     fn write_deadline(&self) -> WriteDeadline {
-        let x = self.x();
-        match x.min_send_rate {
+        let exchange = self.exchange();
+        match exchange.min_send_rate {
             Some(rate) => WriteDeadline::Rate(rate),
             None => {
                 WriteDeadline::Silence(self.inner.timeouts().write.unwrap_or(LIMITS.client_write))

@@ -194,16 +194,16 @@ impl HttpSession {
         };
         match ready!(self.inner.conn.poll_body(cx, timeout))? {
             Piece::Data(data) => {
-                let x = self.x_mut();
-                x.body_read += data.len();
-                if let Some(retry) = &mut x.retry {
+                let exchange = self.exchange_mut();
+                exchange.body_read += data.len();
+                if let Some(retry) = &mut exchange.retry {
                     retry.write_to_buffer(&data);
                 }
                 Poll::Ready(Ok(Some(data)))
             }
             Piece::End(trailers) => {
                 if trailers.is_some() {
-                    self.x_mut().request_trailers = trailers;
+                    self.exchange_mut().request_trailers = trailers;
                 }
                 Poll::Ready(Ok(None))
             }
@@ -220,7 +220,7 @@ impl HttpSession {
     /// Nothing is lost.
     pub async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
         if no_body_expected || self.is_body_done() {
-            let abort = self.x().options.abort_on_close.unwrap_or(true);
+            let abort = self.exchange().options.abort_on_close.unwrap_or(true);
             let gone = std::future::poll_fn(|cx| match ready!(self.poll_closed(cx)) {
                 Err(e) => Poll::Ready(e),
                 Ok(()) if abort => Poll::Ready(closed()),
@@ -285,10 +285,10 @@ impl HttpSession {
 
     /// Ready when a client that has closed its direction is gone, as far as that can be seen.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Box<Error>> {
-        let x = self.x();
-        let abort_on_close = x.options.abort_on_close;
-        let written = x.body_sent + usize::from(x.response.is_some());
-        let wrote = written != x.written;
+        let exchange = self.exchange();
+        let abort_on_close = exchange.options.abort_on_close;
+        let written = exchange.body_sent + usize::from(exchange.response.is_some());
+        let wrote = written != exchange.written;
         let conn = &mut self.inner.conn;
         let reset = conn.socket().is_some_and(ext::is_hung_up);
         if reset || abort_on_close == Some(true) {
@@ -299,7 +299,7 @@ impl HttpSession {
             // that the client is there.
             if wrote || conn.read_deadline_is_unset() {
                 conn.read_by(LIMITS.client_half_closed);
-                self.x_mut().written = written;
+                self.exchange_mut().written = written;
             }
             if self.inner.conn.read_overdue(cx) {
                 return Poll::Ready(closed());
@@ -342,7 +342,7 @@ impl HttpSession {
     /// Takes from the request whether the connection is to be kept.
     pub fn respect_keepalive(&mut self) {
         self.inner.keepalive = match self.inner.keepalive {
-            _ if !self.x().persistent => Keepalive::Off,
+            _ if !self.exchange().persistent => Keepalive::Off,
             Keepalive::Off if !self.inner.reused => Keepalive::Endless,
             as_before => as_before,
         };
@@ -360,7 +360,7 @@ impl HttpSession {
     }
 
     pub(super) fn client_forbids_reuse(&self) -> bool {
-        self.x().request.is_some() && !self.x().persistent
+        self.exchange().request.is_some() && !self.exchange().persistent
     }
 
     /// See [`HttpSession::set_server_keepalive`].

@@ -3,8 +3,8 @@
 use bytes::BytesMut;
 use pingora_error::Result;
 
+use super::super::closed_stream::ClosedStream;
 use super::super::conn::Conn;
-use super::super::gone::Gone;
 use super::super::proto::decode::{Decoded, Decoder};
 use super::super::proto::encode::Encoder;
 use super::super::proto::head::Scanner;
@@ -67,7 +67,7 @@ impl HttpSession {
             return false;
         }
         if !self.is_body_done() {
-            let closes = self.x().options.close_before_request_ends;
+            let closes = self.exchange().options.close_before_request_ends;
             if closes
                 || self.awaits_continue()
                 || Box::pin(self.drain_request_body()).await.is_err()
@@ -113,7 +113,7 @@ impl HttpSession {
     /// Returns whether the rest of the body may be too long to be read for nothing, or nobody wants to. Of chunks that
     /// were not received, nobody knows how many follow. A long response may take as long as the request.
     fn body_ends_connection(&self, decoder: &Decoder, response: &Writing) -> bool {
-        if self.x().options.close_before_request_ends || self.awaits_continue() {
+        if self.exchange().options.close_before_request_ends || self.awaits_continue() {
             return true;
         }
         let mut decoder = decoder.clone();
@@ -140,8 +140,8 @@ impl HttpSession {
     #[inline]
     pub(super) fn awaits_continue(&self) -> bool {
         matches!(self.inner.conn.reading, Reading::Body(_))
-            && !self.x().options.continued
-            && self.x().body_read == 0
+            && !self.exchange().options.continued
+            && self.exchange().body_read == 0
             && common::is_expect_continue_req(self.req_header())
     }
 
@@ -156,7 +156,7 @@ impl HttpSession {
             // Its addresses are wanted until the session is dropped.
             self.inner.digest();
             let conn = &mut self.inner.conn;
-            conn.stream = Box::new(Gone);
+            conn.stream = Box::new(ClosedStream);
             self.mark_broken();
             return;
         }
@@ -214,7 +214,10 @@ impl Inner {
 
     /// Takes the transport and what was received out of the box, which keeps the rest.
     pub(crate) fn take_stream(&mut self) -> (Stream, Option<BytesMut>) {
-        let conn = std::mem::replace(&mut self.conn, Conn::new(Box::new(Gone), Role::Server));
+        let conn = std::mem::replace(
+            &mut self.conn,
+            Conn::new(Box::new(ClosedStream), Role::Server),
+        );
         (conn.stream, (!conn.buf.is_empty()).then_some(conn.buf))
     }
 }

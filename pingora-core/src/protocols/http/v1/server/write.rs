@@ -81,7 +81,7 @@ impl HttpSession {
         let ends = self.inner.conn.is_body_open();
         self.inner.conn.queue_end(None)?;
         self.flush().await?;
-        Ok(ends.then_some(self.x().body_sent))
+        Ok(ends.then_some(self.exchange().body_sent))
     }
 
     /// Writes the messages of a response, and says whether the last one ended it.
@@ -110,18 +110,18 @@ impl HttpSession {
 
     /// Returns whether messages are queued and not written.
     pub fn has_pending_proxy_tasks(&self) -> bool {
-        !self.inner.conn.is_flushed() || self.x().tasks.has_failed()
+        !self.inner.conn.is_flushed() || self.exchange().tasks.has_failed()
     }
 
     /// Sets whether the proxy may queue messages and write them later. It changes nothing for HTTP/1.x, where
     /// this always works.
     pub fn set_proxy_tasks_enabled(&mut self, enabled: bool) {
-        self.x_mut().options.proxy_tasks = enabled;
+        self.exchange_mut().options.proxy_tasks = enabled;
     }
 
     /// See [`HttpSession::set_proxy_tasks_enabled`].
     pub fn proxy_tasks_enabled(&self) -> bool {
-        self.x().options.proxy_tasks
+        self.exchange().options.proxy_tasks
     }
 
     async fn flush(&mut self) -> Result<()> {
@@ -161,7 +161,7 @@ impl HttpSession {
     fn queue_body(&mut self, data: Bytes) -> Result<Option<usize>> {
         let taken = self.inner.conn.queue_body(data)?;
         if let Some(taken) = taken {
-            self.x_mut().body_sent += taken;
+            self.exchange_mut().body_sent += taken;
         }
         Ok(taken)
     }
@@ -204,10 +204,10 @@ impl HttpSession {
         put_head(&header, &mut self.inner.conn.out);
         self.inner.conn.writing = writing;
         if upgrade {
-            self.x_mut().upgrade = Upgrade::Done;
+            self.exchange_mut().upgrade = Upgrade::Done;
             self.inner.keepalive = Keepalive::Off;
         }
-        self.x_mut().response = Some(header);
+        self.exchange_mut().response = Some(header);
         Ok(())
     }
 
@@ -215,12 +215,12 @@ impl HttpSession {
     fn queue_informational(&mut self, header: &ResponseHeader) {
         // A client that waits for a 100 gets it all the same.
         let awaited = header.status == StatusCode::CONTINUE && self.awaits_continue();
-        let wanted = (awaited || !self.x().options.ignore_info_resp)
+        let wanted = (awaited || !self.exchange().options.ignore_info_resp)
             // RFC 9110 15.2: HTTP/1.0 does not know them.
             && !self.is_http10()
             && matches!(self.inner.conn.writing, Writing::Head);
         if wanted {
-            self.x_mut().options.continued |= header.status == StatusCode::CONTINUE;
+            self.exchange_mut().options.continued |= header.status == StatusCode::CONTINUE;
             put_head(header, &mut self.inner.conn.out);
         }
     }
@@ -230,7 +230,7 @@ impl HttpSession {
             Method::CONNECT => status.is_success(),
             _ => status == StatusCode::SWITCHING_PROTOCOLS,
         };
-        agrees && self.x().upgrade == Upgrade::Asked
+        agrees && self.exchange().upgrade == Upgrade::Asked
     }
 
     /// Makes the framing fields consistent, and says what they mean.
@@ -316,7 +316,7 @@ impl tasks::Response for HttpSession {
     }
 
     fn outcome(&mut self) -> &mut tasks::Outcome {
-        &mut self.x_mut().tasks
+        &mut self.exchange_mut().tasks
     }
 }
 

@@ -19,7 +19,7 @@ use h2::Reason;
 
 use super::budget::Budget;
 use super::hpack::Blocks;
-use super::streams::{Known, Streams};
+use super::streams::{StreamState, Streams};
 
 /// The length of a frame's head.
 const HEAD: usize = 9;
@@ -191,7 +191,7 @@ impl Frames {
             }
             DATA => {
                 let known = self.streams.known(id);
-                if known == Known::Ended {
+                if known == StreamState::Ended {
                     return Err(Reason::STREAM_CLOSED);
                 }
                 if flags & END_STREAM != 0 {
@@ -214,19 +214,19 @@ impl Frames {
     fn message(&mut self, id: u32) -> Result<(), Reason> {
         let ended = self.flags & END_STREAM != 0;
         let known = self.streams.known(id);
-        self.trailers = known == Known::Sending;
+        self.trailers = known == StreamState::Sending;
         match known {
-            Known::New => {
+            StreamState::New => {
                 self.budget.give(1);
                 self.streams.open(id, ended);
                 Ok(())
             }
-            Known::Ended => Err(Reason::STREAM_CLOSED),
-            Known::Sending if ended => {
+            StreamState::Ended => Err(Reason::STREAM_CLOSED),
+            StreamState::Sending if ended => {
                 self.streams.end(id);
                 Ok(())
             }
-            Known::Sending | Known::Unknown => Ok(()),
+            StreamState::Sending | StreamState::Unknown => Ok(()),
         }
     }
 

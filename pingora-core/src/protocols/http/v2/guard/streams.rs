@@ -17,7 +17,7 @@ pub(super) struct Streams {
 
 /// The state of a stream, by the frames that came before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Known {
+pub(super) enum StreamState {
     /// The stream begins with it.
     New,
     /// The client is in the middle of its message, as far as is known.
@@ -29,16 +29,16 @@ pub(super) enum Known {
 }
 
 impl Streams {
-    pub(super) fn known(&self, id: u32) -> Known {
+    pub(super) fn known(&self, id: u32) -> StreamState {
         if id > self.last {
-            return Known::New;
+            return StreamState::New;
         }
         let back = (self.last - id) / 2;
         let opened = self.opened.checked_shr(back).unwrap_or(0) & 1 == 1;
         match opened && id % 2 == 1 && id > self.forgotten {
-            _ if self.sending.contains(&id) => Known::Sending,
-            true => Known::Ended,
-            false => Known::Unknown,
+            _ if self.sending.contains(&id) => StreamState::Sending,
+            true => StreamState::Ended,
+            false => StreamState::Unknown,
         }
     }
 

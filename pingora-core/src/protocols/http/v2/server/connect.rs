@@ -102,7 +102,7 @@ impl HttpSession {
     ) -> Poll<Result<Option<H2Accept>>> {
         let accepted = loop {
             let accepted = ready!(conn.poll_accept(cx));
-            match (accepted, guard::verdict()) {
+            match (accepted, guard::close_reason()) {
                 (None, _) => return Poll::Ready(Ok(None)),
                 (Some(Ok(stream)), _) => break stream,
                 (Some(Err(_)), Some(reason)) => {

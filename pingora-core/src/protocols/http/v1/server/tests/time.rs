@@ -354,7 +354,7 @@ struct Stuck;
 
 mod stuck {
     use super::Stuck;
-    use crate::protocols::http::v1::gone::Gone;
+    use crate::protocols::http::v1::closed_stream::ClosedStream;
     use crate::protocols::*;
     use std::io;
     use std::pin::Pin;
@@ -409,7 +409,7 @@ mod stuck {
 
     impl GetTimingDigest for Stuck {
         fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-            Gone.get_timing_digest()
+            ClosedStream.get_timing_digest()
         }
     }
 

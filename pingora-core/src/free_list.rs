@@ -9,23 +9,23 @@ const KEEP: usize = 64;
 
 /// The boxes of one kind that a thread keeps for reuse.
 #[derive(Debug)]
-pub(crate) struct Spare<T>(RefCell<Vec<T>>);
+pub(crate) struct FreeList<T>(RefCell<Vec<T>>);
 
-impl<T> Spare<T> {
+impl<T> FreeList<T> {
     /// None yet.
     pub(crate) const fn new() -> Self {
-        Spare(RefCell::new(Vec::new()))
+        FreeList(RefCell::new(Vec::new()))
     }
 }
 
 /// One of those that the thread keeps.
-pub(crate) fn take<T>(spare: &'static LocalKey<Spare<T>>) -> Option<T> {
-    spare.try_with(|s| s.0.borrow_mut().pop()).ok().flatten()
+pub(crate) fn take<T>(list: &'static LocalKey<FreeList<T>>) -> Option<T> {
+    list.try_with(|s| s.0.borrow_mut().pop()).ok().flatten()
 }
 
 /// Keeps `thing`, unless there are enough, or the thread is about to end.
-pub(crate) fn give<T>(spare: &'static LocalKey<Spare<T>>, thing: T) {
-    let left = spare.try_with(|s| {
+pub(crate) fn give<T>(list: &'static LocalKey<FreeList<T>>, thing: T) {
+    let left = list.try_with(|s| {
         let mut kept = s.0.borrow_mut();
         if kept.len() < KEEP {
             kept.push(thing);
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     thread_local! {
-        static NUMBERS: Spare<usize> = const { Spare::new() };
+        static NUMBERS: FreeList<usize> = const { FreeList::new() };
     }
 
     #[test]

@@ -16,9 +16,9 @@ use crate::protocols::{
 
 /// A stream at its end. It has no size, so that a box of it allocates nothing.
 #[derive(Debug)]
-pub(super) struct Gone;
+pub(super) struct ClosedStream;
 
-impl AsyncRead for Gone {
+impl AsyncRead for ClosedStream {
     fn poll_read(
         self: Pin<&mut Self>,
         _: &mut Context<'_>,
@@ -28,7 +28,7 @@ impl AsyncRead for Gone {
     }
 }
 
-impl AsyncWrite for Gone {
+impl AsyncWrite for ClosedStream {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
         Poll::Ready(Err(io::ErrorKind::NotConnected.into()))
     }
@@ -43,33 +43,33 @@ impl AsyncWrite for Gone {
 }
 
 #[async_trait]
-impl Shutdown for Gone {
+impl Shutdown for ClosedStream {
     async fn shutdown(&mut self) {}
 }
 
-impl UniqueID for Gone {
+impl UniqueID for ClosedStream {
     fn id(&self) -> UniqueIDType {
         -1
     }
 }
 
-impl Ssl for Gone {}
+impl Ssl for ClosedStream {}
 
-impl Peek for Gone {}
+impl Peek for ClosedStream {}
 
-impl GetTimingDigest for Gone {
+impl GetTimingDigest for ClosedStream {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
         Vec::new()
     }
 }
 
-impl GetProxyDigest for Gone {
+impl GetProxyDigest for ClosedStream {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
         None
     }
 }
 
-impl GetSocketDigest for Gone {
+impl GetSocketDigest for ClosedStream {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
         None
     }

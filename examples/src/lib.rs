@@ -7,6 +7,7 @@ pub mod allocator;
 pub mod caching;
 pub mod calendar;
 pub mod certificates;
+pub mod forwarded;
 pub mod logging;
 pub mod origin;
 pub mod program;

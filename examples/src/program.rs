@@ -11,7 +11,7 @@ use pingora_core::server::configuration::{Opt, ServerConf};
 use pingora_core::server::{RunArgs, Server, ShutdownWatch};
 use pingora_core::services::background::{background_service, BackgroundService};
 use pingora_core::services::listening::Service;
-use pingora_core::services::ServiceWithDependents;
+use pingora_core::services::{ServiceHandle, ServiceWithDependents};
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_proxy::{http_proxy_service, ProxyHttp};
 use std::fmt::Display;
@@ -48,23 +48,24 @@ pub fn add_log_writer(server: &mut Server) {
 }
 
 /// Adds a service that listens, and tells the user so when it does: by `listening`, and by a line to type. A daemon,
-/// which has no output then, tells where it will listen.
+/// which has no output then, tells where it will listen. Returns the service, for others to depend on.
 pub fn add_announced(
     server: &mut Server,
     service: impl ServiceWithDependents + 'static,
     listening: &str,
     hint: Option<String>,
-) {
+) -> ServiceHandle {
     let in_background = server.configuration.daemon;
     let service = server.add_service(service);
     if in_background {
         say(format_args!("going to the background, {listening}"));
-        return;
+        return service;
     }
     let hint = hint.map_or_else(String::new, |hint| format!("\ntry: {hint}"));
     let lines = Announced(format!("{listening}{hint}"));
     let announced = server.add_service(background_service("announcement", lines));
     announced.add_dependency(&service);
+    service
 }
 
 /// Lines to print when the services that this one depends on are ready.

@@ -61,6 +61,8 @@
 
 mod health;
 pub mod names;
+pub mod retry;
+mod set;
 pub mod target;
 #[cfg(test)]
 mod tests;
@@ -70,18 +72,14 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use http::Method;
-use pingora_core::protocols::http::v2::client::was_not_processed;
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_core::ErrorType::{
-    ConnectNoRoute, H2Downgrade, HTTPStatus, InvalidH2, InvalidHTTPHeader, ReadTimedout,
-    WriteTimedout,
-};
-use pingora_core::{Error, ErrorSource, Result, RetryType};
+use pingora_core::ErrorType::ConnectNoRoute;
+use pingora_core::{Error, Result};
 use pingora_proxy::Session;
 
-pub use health::Health;
-use health::{millis, State};
+use health::millis;
+pub use health::{Health, State};
+pub use set::Set;
 
 /// Servers that do the same, and how they fare.
 pub struct Upstreams {
@@ -108,25 +106,7 @@ pub struct Tried {
     /// To which list of servers the rest belongs.
     generation: u64,
     last: usize,
-    /// The servers that failed: a bit for each of the first 64.
-    failed: u64,
-    failed_beyond: Vec<usize>,
-}
-
-impl Tried {
-    fn has(&self, index: usize) -> bool {
-        match index < 64 {
-            true => self.failed >> index & 1 == 1,
-            false => self.failed_beyond.contains(&index),
-        }
-    }
-
-    fn insert(&mut self, index: usize) {
-        match index < 64 {
-            true => self.failed |= 1 << index,
-            false => self.failed_beyond.push(index),
-        }
-    }
+    failed: Set,
 }
 
 /// What a worker knows of one [`Upstreams`].
@@ -208,7 +188,7 @@ impl Upstreams {
             let untried = || {
                 (turn..servers.len())
                     .chain(0..turn)
-                    .filter(|i| !tried.has(*i))
+                    .filter(|i| !tried.failed.has(*i))
             };
             let index = untried()
                 .find(|i| servers[*i].state.may_try(&self.health, &now))
@@ -230,23 +210,13 @@ impl Upstreams {
         })
     }
 
-    /// Notes that the server which was picked last could not be connected to: the returned error asks for another try
-    /// if a server is left. Nothing was sent, so this is safe for every request. What the request itself is refused for,
-    /// such as a WebSocket that the server's version of HTTP has no way for, is no failure of the server.
-    pub fn connect_failed(&self, tried: &mut Tried, mut e: Box<Error>) -> Box<Error> {
-        if matches!(e.etype, HTTPStatus(_)) {
-            return e;
-        }
-        let others = self.failed(tried, self.now());
-        e.set_retry(others);
-        e
+    /// Notes that the server which was picked last could not be connected to, as [`retry::connect_failed`] does.
+    pub fn connect_failed(&self, tried: &mut Tried, e: Box<Error>) -> Box<Error> {
+        retry::connect_failed(e, || self.failed(tried, self.now()))
     }
 
-    /// Notes that the server which was picked last failed on an established connection, which was `reused` if so: the
-    /// returned error asks for another try if that is safe.
-    ///
-    /// It is for a request whose method is idempotent, or that was not processed, and of whose answer nothing has come.
-    /// A server that was too slow is not followed by another one, which would have as much to do.
+    /// Notes that the server which was picked last failed on an established connection, which was `reused` if so, as
+    /// [`retry::exchange_failed`] does.
     pub fn exchange_failed(
         &self,
         tried: &mut Tried,
@@ -255,30 +225,8 @@ impl Upstreams {
         e: Box<Error>,
         reused: bool,
     ) -> Box<Error> {
-        let mut e = e.more_context(format!("Peer: {peer}"));
-        let untouched = e.esource() == &ErrorSource::Upstream && was_not_processed(&e);
-        let repeatable = (untouched || session.req_header().method.is_idempotent())
-            && !session.retry_buffer_truncated();
-        // The end of an idle connection says nothing about the server.
-        let stale = reused && matches!(e.retry, RetryType::ReusedOnly);
-        // Nor does its asking for another version, in which it is asked next, nor what a WebSocket was answered, which
-        // its client chose to ask for there.
-        let other_version = matches!(e.etype, H2Downgrade | InvalidH2);
-        let handshake =
-            session.req_header().method == Method::CONNECT && e.etype == InvalidHTTPHeader;
-        if e.esource() == &ErrorSource::Upstream
-            && session.response_written().is_none()
-            && !(stale || untouched || other_version || handshake)
-        {
-            let others = self.failed(tried, self.now());
-            let late = matches!(e.etype, ReadTimedout | WriteTimedout);
-            e.set_retry(repeatable && others && !late);
-        } else if repeatable {
-            e.retry.decide_reuse(reused);
-        } else {
-            e.set_retry(false);
-        }
-        e
+        let failed = || self.failed(tried, self.now());
+        retry::exchange_failed(session, peer, e, reused, failed)
     }
 
     /// Notes that the server which was picked last has answered: it is well.
@@ -304,9 +252,9 @@ impl Upstreams {
                 if server.state.failed(&self.health, now) {
                     out = Some(server.peer._address.clone());
                 }
-                tried.insert(tried.last);
+                tried.failed.insert(tried.last);
             }
-            (0..local.servers.len()).any(|index| !tried.has(index))
+            (0..local.servers.len()).any(|index| !tried.failed.has(index))
         });
         if let Some(address) = out {
             let pause = self.health.fail_timeout;

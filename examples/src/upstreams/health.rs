@@ -24,7 +24,7 @@ impl Default for Health {
 
 /// Failures of one server. Workers share it; while all is well they only read it.
 #[derive(Debug, Default)]
-pub(super) struct State {
+pub struct State {
     /// Failures since the last answer.
     fails: AtomicU32,
     /// When `fail_timeout` after the last failure is over, or after the last try since.
@@ -35,7 +35,7 @@ impl State {
     /// Whether a request may be sent to the server at the time `now`, in milliseconds. Of a server that is down, one
     /// request after each pause learns that it may.
     #[inline]
-    pub(super) fn may_try(&self, health: &Health, now: impl Fn() -> u64) -> bool {
+    pub fn may_try(&self, health: &Health, now: impl Fn() -> u64) -> bool {
         let fails = self.fails.load(Relaxed);
         fails == 0 || self.may_try_failed(health, fails, now())
     }
@@ -55,7 +55,7 @@ impl State {
     }
 
     /// Notes a failure; returns whether the server is down from now on, and was not before.
-    pub(super) fn failed(&self, health: &Health, now: u64) -> bool {
+    pub fn failed(&self, health: &Health, now: u64) -> bool {
         let pause = millis(health.fail_timeout);
         let apart = self.retry_at.swap(now.saturating_add(pause), Relaxed) <= now;
         let before = self.fails.load(Relaxed);
@@ -71,7 +71,7 @@ impl State {
 
     /// Notes an answer.
     #[inline]
-    pub(super) fn answered(&self) {
+    pub fn answered(&self) {
         if self.fails.load(Relaxed) != 0 {
             self.fails.store(0, Relaxed);
         }

@@ -1,9 +1,9 @@
 //! The command line.
 
 use clap::Parser;
+use examples::forwarded::Forwarded;
 use pingora_core::listeners::AcceptStrategy;
 
-use crate::app::Forwarded;
 use crate::limits::Limit;
 
 /// A reverse proxy: takes HTTP requests, passes them to upstream servers, and brings the answers

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use examples::certificates::{self, Certificates};
+use examples::forwarded::Forwarded;
 use examples::upstreams::Health;
 use examples::{program, HAS_TLS, WITHOUT_TLS};
 use pingora_core::server::configuration::ServerConf;
 
-use crate::app::Forwarded;
 use crate::args::Args;
 use crate::limits::Limit;
 

@@ -1,0 +1,57 @@
+//! Small sets of servers.
+
+/// Indices of servers. Those below 64 take no memory of their own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Set {
+    first: u64,
+    more: Vec<usize>,
+}
+
+impl Set {
+    /// Tells whether an index is in it.
+    #[inline]
+    pub fn has(&self, index: usize) -> bool {
+        if index < 64 {
+            self.first >> index & 1 == 1
+        } else {
+            self.more.contains(&index)
+        }
+    }
+
+    /// Puts an index in.
+    pub fn insert(&mut self, index: usize) {
+        if index < 64 {
+            self.first |= 1 << index;
+        } else if !self.more.contains(&index) {
+            self.more.push(index);
+        }
+    }
+
+    /// Returns the number of indices.
+    pub fn len(&self) -> usize {
+        self.first.count_ones() as usize + self.more.len()
+    }
+
+    /// Tells whether there are none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.first == 0 && self.more.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_has_what_was_put_in() {
+        let mut set = Set::default();
+        for index in [0, 63, 64, 1000, 64] {
+            set.insert(index);
+        }
+        let all: Vec<_> = (0..2000).filter(|index| set.has(*index)).collect();
+        assert_eq!(all, [0, 63, 64, 1000]);
+        assert_eq!(set.len(), 4);
+        assert!(!set.is_empty() && Set::default().is_empty());
+    }
+}

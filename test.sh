@@ -25,10 +25,10 @@ fi
 
 # Each set of features is a build, so there are as few as there can be. The backends of TLS exclude each other: none, then
 # each one by itself. One of them is built with the features that only add to the others.
-cargo test --workspace --exclude examples --exclude benches --locked "$@"
+cargo test --workspace --exclude edge --exclude examples --exclude benches --locked "$@"
 extra=pingora-proxy/connection_filter,pingora-proxy/upstream_modules
 for features in "pingora-core/rustls,pingora-proxy/rustls,$extra" pingora-core/openssl,pingora-proxy/openssl; do
     cargo test -p pingora-core -p pingora-proxy --features "$features" --locked --tests "$@"
 done
-cargo test -p examples -p benches --locked "$@"
+cargo test -p edge -p examples -p benches --locked "$@"
 cargo test -p examples --no-default-features --features openssl --locked --lib --test programs "$@"

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use http::{HeaderName, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::condition::Condition;
 use super::edit::{HeaderEdit, HeaderEdits, Rewrite};
@@ -418,6 +418,11 @@ impl Compiler<'_> {
             self.errors.at(at.place, message);
         }
         self.check_groups(&redirect.to, 0);
+        let mut texts = redirect.to.value.parts().iter();
+        if texts.any(|part| matches!(part, Part::Text(text) if text.contains(['\n', '\t', ' ']))) {
+            self.errors
+                .at(redirect.to.place, "an address holds no white space");
+        }
         Action::Redirect {
             to: redirect.to.value.clone(),
             status,
@@ -427,6 +432,10 @@ impl Compiler<'_> {
     fn respond(&mut self, respond: &model::Respond) -> Action {
         if let Some(body) = &respond.body {
             self.check_groups(body, 0);
+        }
+        if HeaderValue::from_str(&respond.content_type).is_err() {
+            let message = "`content_type` holds what no header may";
+            self.errors.at(respond.place, message);
         }
         Action::Respond {
             status: respond.status,

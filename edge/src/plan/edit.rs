@@ -157,7 +157,10 @@ pub enum Change<'a> {
 
 impl HeaderEdits {
     /// Returns the changes for a request, in the order in which to make them.
-    pub fn changes<'a>(&'a self, request: &'a Request<'_>) -> impl Iterator<Item = Change<'a>> {
+    pub fn changes<'e, 'r, 'f>(
+        &'e self,
+        request: &'r Request<'f>,
+    ) -> impl Iterator<Item = Change<'e>> + use<'e, 'r, 'f> {
         // Filled-in templates hold no byte that a value may not have.
         let value = |template: &Template| {
             HeaderValue::from_maybe_shared(Bytes::from(request.fill(template)))

@@ -248,6 +248,13 @@ impl Plan {
     }
 }
 
+impl Route {
+    /// Tells whether the path that goes upstream may be another one than the normal form of the request's.
+    pub fn rewrites(&self) -> bool {
+        self.rewrite.is_some()
+    }
+}
+
 impl Rule {
     fn holds(&self, request: &Request, scratch: &mut Scratch) -> bool {
         self.conditions

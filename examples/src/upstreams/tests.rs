@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 
+use pingora_core::ErrorSource;
 use pingora_core::ErrorType::ConnectRefused;
 
 use super::*;

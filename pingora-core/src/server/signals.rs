@@ -91,7 +91,7 @@ pub(super) fn unhandled() -> impl std::future::Future<Output = std::convert::Inf
                 () = hangup.recv() => "SIGHUP (reload the settings)",
                 () = user.recv() => "SIGUSR1 (open the logs anew)",
             };
-            log::warn!("the signal {signal} is not handled yet: ignored");
+            log::info!("the server does nothing on the signal {signal}; a service may");
         }
     }
 }

@@ -1,0 +1,106 @@
+//! Answers that are given here.
+
+use bytes::Bytes;
+use http::{header, HeaderValue, Method, StatusCode};
+use pingora_core::protocols::http::error_resp::gen_error_response;
+use pingora_core::Result;
+use pingora_proxy::Session;
+
+use super::headers::{apply, values, Values};
+use crate::plan::{Action, HeaderEdits, Request, Route};
+
+/// An answer, ready to be sent.
+pub(super) struct Answer {
+    status: StatusCode,
+    location: Option<HeaderValue>,
+    content_type: Option<HeaderValue>,
+    body: Bytes,
+    /// Changes to the headers, and their values.
+    edits: Option<(HeaderEdits, Values)>,
+}
+
+impl Answer {
+    /// Makes the answer to a request that is not served, with its status in words.
+    pub(super) fn refusal(status: StatusCode) -> Self {
+        let reason = status.canonical_reason().unwrap_or("");
+        Self {
+            status,
+            location: None,
+            content_type: Some(HeaderValue::from_static("text/plain; charset=utf-8")),
+            body: format!("{} {reason}\n", status.as_str()).into(),
+            edits: None,
+        }
+    }
+
+    /// Makes the answer of a route's action.
+    pub(super) fn of(route: &Route, request: &Request<'_>) -> Self {
+        let mut answer = Self::of_action(&route.action, request);
+        let edits = &route.response_headers;
+        if !edits.0.is_empty() {
+            answer.edits = Some((edits.clone(), values(edits, request)));
+        }
+        answer
+    }
+
+    fn of_action(action: &Action, request: &Request<'_>) -> Self {
+        match action {
+            Action::Redirect { to, status } => Self {
+                location: HeaderValue::try_from(request.fill_uri(to)).ok(),
+                ..Self::refusal(status.0)
+            },
+            Action::Respond {
+                status,
+                body,
+                content_type,
+            } => Self {
+                status: status.0,
+                location: None,
+                content_type: HeaderValue::try_from(content_type).ok(),
+                body: body
+                    .as_ref()
+                    .map_or_else(Bytes::new, |body| request.fill(body).into()),
+                edits: None,
+            },
+            // It is asked for what answers here.
+            Action::Proxy(_) => Self::refusal(StatusCode::INTERNAL_SERVER_ERROR),
+        }
+    }
+
+    /// Sends it. The connection serves further requests.
+    ///
+    /// # Errors
+    ///
+    /// Those of the writes.
+    pub(super) async fn send(self, session: &mut Session) -> Result<()> {
+        let mut head = gen_error_response(self.status.as_u16());
+        if !self.status.is_client_error() && !self.status.is_server_error() {
+            head.remove_header(&header::CACHE_CONTROL);
+        }
+        let bodiless = matches!(
+            self.status,
+            StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED
+        );
+        if self.status == StatusCode::NO_CONTENT || self.status == StatusCode::NOT_MODIFIED {
+            // RFC 9110 8.6: none with a 204, and with a 304 only that of the 200 in its place.
+            head.remove_header(&header::CONTENT_LENGTH);
+        } else if !bodiless {
+            head.insert_header(header::CONTENT_LENGTH, self.body.len())?;
+        }
+        if let Some(location) = self.location {
+            head.insert_header(header::LOCATION, location)?;
+        }
+        let empty = bodiless || self.body.is_empty();
+        if let Some(content_type) = self.content_type.filter(|_| !empty) {
+            head.insert_header(header::CONTENT_TYPE, content_type)?;
+        }
+        if let Some((edits, values)) = self.edits {
+            apply(&edits, values, &mut head)?;
+        }
+        let silent = empty || session.req_header().method == Method::HEAD;
+        session
+            .write_response_header(Box::new(head), silent)
+            .await?;
+        let body = (!silent).then_some(self.body);
+        session.write_response_body(body, true).await
+    }
+}

@@ -1,0 +1,177 @@
+//! The application: a plan's actions in the phases of a request.
+
+mod answer;
+mod decide;
+mod headers;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use examples::forwarded::Forwarded;
+use examples::upstreams::retry;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::utils::ready::ready;
+use pingora_core::{Error, Result};
+use pingora_http::ResponseHeader;
+use pingora_proxy::{ProxyHttp, Session};
+
+use crate::cluster::{HashBy, Tried};
+use crate::live::{release, Lease, Live};
+use decide::{decide, is_secure, Decision, Proxied};
+use headers::{apply, Values};
+
+/// Does with each request what the generation that runs says.
+pub struct Edge {
+    live: Arc<Live>,
+}
+
+/// The context of a request.
+pub struct Ctx {
+    running: Lease,
+    /// The index of its cluster, once that is known.
+    cluster: usize,
+    /// The index of its site, and that of its route there.
+    at: (usize, usize),
+    hash_by: HashBy,
+    /// The values of changes to the response.
+    response: Values,
+    tried: Tried,
+}
+
+impl Drop for Ctx {
+    fn drop(&mut self) {
+        if self.tried.is_any() {
+            release(&self.running, self.cluster, &mut self.tried);
+        }
+    }
+}
+
+impl Edge {
+    /// Serves what `live` holds.
+    pub fn new(live: Arc<Live>) -> Self {
+        Self { live }
+    }
+
+    /// Notes that the server which has the request failed it, and says whether another one is left.
+    fn failed(&self, ctx: &mut Ctx) -> bool {
+        let (running, tried) = (&*ctx.running, &mut ctx.tried);
+        self.live.with_cluster(running, ctx.cluster, |local, _| {
+            local.failed(&running.clusters[ctx.cluster], tried)
+        })
+    }
+}
+
+// Those that cost a request most are written as the macro would write them, but for futures that take no memory.
+#[async_trait]
+impl ProxyHttp for Edge {
+    type CTX = Ctx;
+
+    fn new_ctx(&self) -> Ctx {
+        Ctx {
+            running: self.live.lease(),
+            cluster: 0,
+            at: (0, 0),
+            hash_by: HashBy::default(),
+            response: Vec::new(),
+            tried: Tried::default(),
+        }
+    }
+
+    fn request_filter<'life0, 'life1, 'life2, 'async_trait>(
+        &'life0 self,
+        session: &'life1 mut Session,
+        ctx: &'life2 mut Ctx,
+    ) -> Pin<Box<dyn Future<Output = Result<bool>> + Send + 'async_trait>>
+    where
+        'life0: 'async_trait,
+        'life1: 'async_trait,
+        'life2: 'async_trait,
+        Self: Sync + 'async_trait,
+    {
+        session.set_pipelining_enabled(true);
+        let proxied = match decide(&self.live, &ctx.running, session) {
+            Decision::Proxy(proxied) => proxied,
+            Decision::Answer(answer) => {
+                return Box::pin(async move { answer.send(session).await.map(|()| true) })
+            }
+        };
+        let Proxied {
+            cluster,
+            at,
+            route,
+            target,
+            hash_by,
+            request,
+            response,
+        } = proxied;
+        let scheme = if is_secure(session) { "https" } else { "http" };
+        let head = session.req_header_mut();
+        let done = target
+            .map_or(Ok(()), |target| head.set_raw_path(&target))
+            .and_then(|()| Forwarded::Replace.apply(session, scheme))
+            .and_then(|()| apply(&route.request_headers, request, session.req_header_mut()));
+        (ctx.cluster, ctx.at, ctx.hash_by, ctx.response) = (cluster, at, hash_by, response);
+        match done {
+            Ok(()) => ready(|| Ok(false)),
+            Err(e) => Box::pin(async move { Err(e) }),
+        }
+    }
+
+    async fn upstream_peer(&self, _: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+        let (running, tried) = (&*ctx.running, &mut ctx.tried);
+        self.live
+            .with_cluster(running, ctx.cluster, |local, random| {
+                local.pick(&running.clusters[ctx.cluster], tried, ctx.hash_by, random)
+            })
+    }
+
+    fn fail_to_connect(
+        &self,
+        _: &mut Session,
+        _: &HttpPeer,
+        ctx: &mut Ctx,
+        e: Box<Error>,
+    ) -> Box<Error> {
+        retry::connect_failed(e, || self.failed(ctx))
+    }
+
+    fn error_while_proxy(
+        &self,
+        peer: &HttpPeer,
+        session: &mut Session,
+        e: Box<Error>,
+        ctx: &mut Ctx,
+        reused: bool,
+    ) -> Box<Error> {
+        retry::exchange_failed(session, peer, e, reused, || self.failed(ctx))
+    }
+
+    fn upstream_response_filter<'life0, 'life1, 'life2, 'life3, 'async_trait>(
+        &'life0 self,
+        _: &'life1 mut Session,
+        head: &'life2 mut ResponseHeader,
+        ctx: &'life3 mut Ctx,
+    ) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'async_trait>>
+    where
+        'life0: 'async_trait,
+        'life1: 'async_trait,
+        'life2: 'async_trait,
+        'life3: 'async_trait,
+        Self: Sync + 'async_trait,
+    {
+        self.live
+            .with_cluster(&ctx.running, ctx.cluster, |local, _| {
+                local.answered(&ctx.tried);
+            });
+        let (site, route) = ctx.at;
+        let edits = &ctx.running.plan.sites[site].routes[route].response_headers;
+        // Informational responses have none, and come before the one that has.
+        if edits.0.is_empty() || head.status.is_informational() {
+            return ready(|| Ok(()));
+        }
+        let edited = apply(edits, std::mem::take(&mut ctx.response), head);
+        Box::pin(async move { edited })
+    }
+}

@@ -1,0 +1,126 @@
+//! From the file to a generation that can run.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::path::Path;
+
+use super::Running;
+use crate::cluster::{unique, Cluster};
+use crate::config::{self, Config, ConfigErrors, Watched, World};
+use crate::plan::{Listener, Plan};
+use crate::tls::Certificates;
+
+/// A generation, and what would change it.
+pub struct Loaded {
+    /// The generation.
+    pub running: Running,
+    /// The files that it was made of, those of certificates among them.
+    pub watched: Watched,
+}
+
+/// Everything that keeps a file from being run.
+#[derive(Debug)]
+pub struct LoadError {
+    /// The errors with the lines of the file that they are about.
+    pub shown: String,
+    /// Each error in a line.
+    pub problems: Vec<String>,
+    /// The files whose change may mend it.
+    pub watched: Watched,
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.shown.trim_end())
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+impl From<ConfigErrors> for LoadError {
+    fn from(errors: ConfigErrors) -> Self {
+        let problems = errors.problems.iter();
+        let problems = problems.map(|problem| format!("{}: {}", problem.at, problem.message));
+        Self {
+            problems: problems.collect(),
+            shown: errors.to_string(),
+            watched: errors.watched,
+        }
+    }
+}
+
+/// Reads a file, and makes a generation of it. It keeps what is unchanged of the one before.
+///
+/// # Errors
+///
+/// Everything that is wrong: in the files, with certificates, and of `before` what only a restart can change.
+pub fn load(path: &Path, world: &dyn World, before: Option<&Running>) -> Result<Loaded, LoadError> {
+    let config = config::load(path, world)?;
+    let plan = Plan::compile(&config)?;
+    let watched = watched(&config, &plan);
+    let mut problems = Vec::new();
+    if let Some(before) = before {
+        listeners(&before.plan.listeners, &plan.listeners, &mut problems);
+    }
+    let certificates = Certificates::load(&plan, &mut problems);
+    let known = before.map(|before| Cluster::known(&before.clusters));
+    let known = known.unwrap_or_default();
+    let mut clusters = Vec::new();
+    for cluster in &plan.clusters {
+        match Cluster::of(cluster, &known) {
+            Ok(cluster) => clusters.push(cluster),
+            Err(why) => problems.push(format!("{}: {why}", path.display())),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(LoadError {
+            shown: problems.join("\n"),
+            problems,
+            watched,
+        });
+    }
+    let running = Running {
+        generation: unique(),
+        plan,
+        clusters,
+        certificates,
+    };
+    Ok(Loaded { running, watched })
+}
+
+fn watched(config: &Config, plan: &Plan) -> Watched {
+    let mut watched = config.watched.clone();
+    watched.files.extend(Certificates::files(plan));
+    watched
+        .files
+        .extend(plan.clusters.iter().flat_map(Cluster::files));
+    let mut known = HashSet::new();
+    watched.files.retain(|file| known.insert(file.clone()));
+    watched
+}
+
+/// Tells of listeners that are not as before.
+fn listeners(before: &[Listener], now: &[Listener], problems: &mut Vec<String>) {
+    let at = |all: &[Listener], of: &Listener| {
+        all.iter()
+            .find(|listener| listener.address == of.address)
+            .map(|found| found.tls)
+    };
+    let mut tell = |listener: &Listener, what: &str| {
+        let address = &listener.address;
+        problems.push(format!("`listen`: {address} {what}, which takes a restart"));
+    };
+    for listener in now {
+        match at(before, listener) {
+            None => tell(listener, "is new"),
+            Some(tls) if tls != listener.tls && listener.tls => tell(listener, "speaks TLS now"),
+            Some(tls) if tls != listener.tls => tell(listener, "speaks no TLS any more"),
+            Some(_) => {}
+        }
+    }
+    for listener in before {
+        if at(now, listener).is_none() {
+            tell(listener, "is gone");
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Another generation, on SIGHUP or when a file has changed.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora_core::server::ShutdownWatch;
+use pingora_core::services::background::BackgroundService;
+use pingora_core::services::ServiceReadyNotifier;
+use tokio::signal::unix::{signal, Signal, SignalKind};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
+
+use super::watch::Watch;
+use super::{load, Live, LoadError, Loaded};
+use crate::cluster::{follow, Cluster};
+use crate::config::{Disk, Watched};
+
+/// The time between two looks at the files.
+const PERIOD: Duration = Duration::from_secs(1);
+/// The longest time for which new names of servers are waited for before they are used.
+const NAMES: Duration = Duration::from_secs(2);
+
+/// Keeps a [`Live`] at its file, and the names of its servers looked up.
+pub struct Reloader {
+    live: Arc<Live>,
+    /// `None` when the configuration is from no file.
+    file: Option<PathBuf>,
+    watch: Mutex<Watch>,
+}
+
+impl Reloader {
+    /// Keeps `live` at the file that it was loaded from, whose change is known by the files `watched`.
+    pub fn new(live: Arc<Live>, file: Option<PathBuf>, watched: Watched) -> Self {
+        Self {
+            live,
+            file,
+            watch: Mutex::new(Watch::new(watched)),
+        }
+    }
+
+    fn watch<T>(&self, f: impl FnOnce(&mut Watch) -> T) -> T {
+        f(&mut self.watch.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Loads the file; looks at the disk, so it blocks.
+    fn load(&self, file: &Path) -> Result<Loaded, LoadError> {
+        let before = self.watch(|watch| watch.state());
+        let loaded = load(file, &Disk, Some(&self.live.current()));
+        let watched = match &loaded {
+            Ok(loaded) => loaded.watched.clone(),
+            Err(e) => e.watched.clone(),
+        };
+        self.watch(|watch| watch.next(watched, &before));
+        loaded
+    }
+}
+
+/// The tasks that look names up, by the ids of their clusters.
+#[derive(Default)]
+struct Followed(HashMap<u64, Task>);
+
+/// A task that ends when it is dropped.
+struct Task(JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Followed {
+    /// Looks up the names of clusters that are not followed yet, and waits until each was looked up once, but not for
+    /// long.
+    async fn add(&mut self, clusters: &[Arc<Cluster>]) {
+        let mut first = Vec::new();
+        for cluster in clusters.iter().filter(|cluster| cluster.has_names()) {
+            self.0.entry(cluster.id()).or_insert_with(|| {
+                let (known, told) = oneshot::channel();
+                first.push(told);
+                Task(tokio::spawn(follow(cluster.clone(), known)))
+            });
+        }
+        // What takes longer is down until it is known.
+        let _ = tokio::time::timeout(NAMES, futures::future::join_all(first)).await;
+    }
+
+    /// Ends the tasks of all other clusters.
+    fn keep(&mut self, clusters: &[Arc<Cluster>]) {
+        let ids: HashSet<_> = clusters.iter().map(|cluster| cluster.id()).collect();
+        self.0.retain(|id, _| ids.contains(id));
+    }
+}
+
+impl Reloader {
+    /// Loads the file and publishes what it says.
+    async fn reload(self: &Arc<Self>, why: &str, followed: &mut Followed) {
+        let Some(file) = self.file.clone() else {
+            return log::warn!("{why}: there is no file to read");
+        };
+        let this = self.clone();
+        let loaded = tokio::task::spawn_blocking(move || this.load(&file)).await;
+        let loaded = match loaded {
+            Ok(Ok(loaded)) => loaded,
+            Ok(Err(e)) => {
+                let (count, all) = (e.problems.len(), e.problems.join("; "));
+                let errors = if count == 1 { "error" } else { "errors" };
+                return log::error!(
+                    "{why}: the configuration is not taken, the one before serves on; {count} {errors}: {all}"
+                );
+            }
+            Err(e) => return log::error!("{why}: the configuration is not taken: {e}"),
+        };
+        let running = loaded.running;
+        followed.add(&running.clusters).await;
+        let clusters = running.clusters.clone();
+        self.live.publish(running);
+        followed.keep(&clusters);
+        log::info!("{why}: the configuration is taken");
+    }
+
+    /// Looks whether the files have changed.
+    async fn look(self: &Arc<Self>) -> bool {
+        let this = self.clone();
+        let looked = tokio::task::spawn_blocking(move || this.watch(Watch::look)).await;
+        looked.unwrap_or(false)
+    }
+}
+
+/// The service that runs a [`Reloader`].
+pub struct Reloading(pub Arc<Reloader>);
+
+#[async_trait]
+impl BackgroundService for Reloading {
+    async fn start_with_ready_notifier(
+        &self,
+        mut shutdown: ShutdownWatch,
+        ready: ServiceReadyNotifier,
+    ) {
+        let mut followed = Followed::default();
+        let hangup = signal(SignalKind::hangup());
+        let mut hangup = hangup
+            .map_err(|e| log::error!("SIGHUP will not reload the configuration: {e}"))
+            .ok();
+        followed.add(&self.0.live.current().clusters).await;
+        ready.notify_ready();
+        let mut looks = tokio::time::interval(PERIOD);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while !*shutdown.borrow() {
+            tokio::select! {
+                // An error means that nobody is left to say so.
+                changed = shutdown.changed() => if changed.is_err() { return },
+                () = hung_up(&mut hangup) => self.0.reload("SIGHUP", &mut followed).await,
+                _ = looks.tick(), if self.0.file.is_some() => {
+                    if self.0.look().await {
+                        self.0.reload("a file has changed", &mut followed).await;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Waits for a SIGHUP, for ever where it cannot be listened for.
+async fn hung_up(signal: &mut Option<Signal>) {
+    if let Some(signal) = signal {
+        if signal.recv().await.is_some() {
+            return;
+        }
+    }
+    std::future::pending().await
+}

@@ -1,0 +1,181 @@
+//! What one worker has of the generation that runs.
+
+use std::cell::RefCell;
+use std::ops::Deref;
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+
+use super::{Live, Running};
+use crate::cluster::{Local, Random, Tried};
+use crate::plan::path::BadPath;
+use crate::plan::{Found, Request, Route, Scratch};
+
+thread_local! {
+    static WORKER: RefCell<Option<Worker>> = const { RefCell::new(None) };
+}
+
+/// References that wait for a request. More are dropped.
+const SPARE: usize = 1024;
+
+/// The memory of one worker. Only its own thread knows it.
+pub(crate) struct Worker {
+    running: Arc<Running>,
+    /// By the index of their clusters.
+    clusters: Vec<Local>,
+    scratch: Scratch,
+    pub(crate) random: Random,
+    /// References to `running` that ended requests have left.
+    spare: Vec<Arc<Running>>,
+}
+
+/// A request's reference to its generation. Its drop leaves it to the next request, without a count.
+pub(crate) struct Lease(Option<Arc<Running>>);
+
+impl Deref for Lease {
+    type Target = Running;
+
+    #[inline]
+    fn deref(&self) -> &Running {
+        // Only `drop` takes it.
+        #[allow(clippy::expect_used, reason = "as above")]
+        self.0.as_deref().expect("a lease holds a generation")
+    }
+}
+
+impl Drop for Lease {
+    #[inline]
+    fn drop(&mut self) {
+        let Some(running) = self.0.take() else { return };
+        // A thread that ends has none any more.
+        let _ = WORKER.try_with(|worker| {
+            if let Ok(Some(worker)) = worker.try_borrow_mut().as_deref_mut() {
+                worker.keep(running);
+            }
+        });
+    }
+}
+
+impl Live {
+    /// Lends the worker of this thread, with the generation that runs.
+    #[inline]
+    pub(crate) fn with<T>(&self, f: impl FnOnce(&mut Worker) -> T) -> T {
+        WORKER.with_borrow_mut(|worker| {
+            let current = self.generation.load(Ordering::Acquire);
+            match worker {
+                Some(worker) if worker.running.generation == current => f(worker),
+                _ => f(self.refreshed(worker)),
+            }
+        })
+    }
+
+    #[cold]
+    fn refreshed<'a>(&self, worker: &'a mut Option<Worker>) -> &'a mut Worker {
+        let running = self.current();
+        let (mut random, scratch, mut known) = match worker.take() {
+            Some(old) => (old.random, old.scratch, old.clusters),
+            None => Default::default(),
+        };
+        let mut local = |cluster| match known.iter().position(|local| local.is_of(cluster)) {
+            Some(index) => known.swap_remove(index),
+            None => Local::of(cluster, &mut random),
+        };
+        let clusters = running.clusters.iter();
+        let clusters = clusters.map(|cluster| local(cluster)).collect();
+        worker.insert(Worker {
+            running,
+            clusters,
+            scratch,
+            random,
+            spare: Vec::new(),
+        })
+    }
+
+    /// Returns the generation for a request.
+    #[inline]
+    pub(crate) fn lease(&self) -> Lease {
+        self.with(|worker| {
+            let spare = worker.spare.pop();
+            Lease(Some(spare.unwrap_or_else(|| worker.running.clone())))
+        })
+    }
+
+    /// Lends the worker's own of a cluster of a generation, which may be an older one.
+    #[inline]
+    pub(crate) fn with_cluster<T>(
+        &self,
+        running: &Running,
+        index: usize,
+        f: impl FnOnce(&mut Local, &mut Random) -> T,
+    ) -> T {
+        self.with(|worker| {
+            let cluster = &running.clusters[index];
+            let random = &mut worker.random;
+            let local = if worker.running.generation == running.generation {
+                worker.clusters.get_mut(index)
+            } else {
+                let mut all = worker.clusters.iter_mut();
+                all.find(|local| local.is_of(cluster))
+            };
+            match local {
+                Some(local) => {
+                    local.refresh(cluster, random);
+                    f(local, random)
+                }
+                // A request that is older than a reload goes to servers that no route has any more.
+                None => f(&mut Local::of(cluster, random), random),
+            }
+        })
+    }
+}
+
+/// Counts a request off its server, at its end.
+#[inline]
+pub(crate) fn release(running: &Running, index: usize, tried: &mut Tried) {
+    // A thread that ends counts nothing any more.
+    let _ = WORKER.try_with(|worker| {
+        if let Ok(Some(worker)) = worker.try_borrow_mut().as_deref_mut() {
+            let cluster = &running.clusters[index];
+            let mut all = worker.clusters.iter_mut();
+            let same = worker.running.generation == running.generation;
+            let local = if same {
+                all.nth(index)
+            } else {
+                all.find(|local| local.is_of(cluster))
+            };
+            if let Some(local) = local {
+                local.release(tried);
+            }
+        }
+    });
+}
+
+impl Worker {
+    #[inline]
+    fn keep(&mut self, running: Arc<Running>) {
+        if Arc::ptr_eq(&running, &self.running) && self.spare.len() < SPARE {
+            self.spare.push(running);
+        }
+    }
+
+    /// Returns the route of a request in a generation.
+    #[inline]
+    pub(crate) fn find<'r>(
+        &mut self,
+        running: &'r Running,
+        request: &Request,
+    ) -> Option<Found<'r>> {
+        let random = self.random.next();
+        running.plan.find(request, random, &mut self.scratch)
+    }
+
+    /// Returns the path and query that a route's rewrite makes.
+    pub(crate) fn target(
+        &mut self,
+        running: &Running,
+        route: &Route,
+        request: &Request,
+    ) -> Result<Vec<u8>, BadPath> {
+        let target = running.plan.target(route, request, &mut self.scratch);
+        target.map(|target| target.into_owned().into_bytes())
+    }
+}

@@ -1,0 +1,115 @@
+//! The server that a configuration makes.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use examples::address::Address as Place;
+use examples::program;
+use pingora_core::apps::HttpServerOptions;
+use pingora_core::listeners::ListenerConfig;
+use pingora_core::protocols::http::error_resp;
+use pingora_core::server::configuration::{Opt, ServerConf};
+use pingora_core::server::{RunArgs, Server};
+use pingora_core::services::background::background_service;
+use pingora_proxy::http_proxy_service;
+
+use crate::app::Edge;
+use crate::config::values::Address;
+use crate::live::{Live, Loaded, Reloader, Reloading};
+use crate::plan::Listener;
+use crate::tls;
+
+/// The time for which an HTTP/2 connection without streams is kept: as long as an idle one of HTTP/1.1.
+const IDLE: Duration = Duration::from_secs(60);
+/// Idle connections to servers that are kept.
+const POOLED_CONNECTIONS: usize = 1024;
+
+/// Returns a server on so many threads, one for each core unless told. Each keeps its connections, as all that belongs
+/// to a worker here needs.
+pub fn server(threads: Option<usize>) -> Server {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    let conf = ServerConf {
+        work_stealing: false,
+        upstream_keepalive_pool_size: POOLED_CONNECTIONS,
+        threads: threads.unwrap_or_else(cores),
+        ..ServerConf::default()
+    };
+    error_resp::name_server(Some("edge"));
+    let mut server = Server::new_with_opt_and_conf(Opt::default(), conf);
+    server.bootstrap();
+    server
+}
+
+/// Serves a configuration until a signal ends the process. It is reloaded from `file`, if it is from one.
+///
+/// # Errors
+///
+/// An address that cannot be listened on.
+pub fn run(mut server: Server, loaded: Loaded, file: Option<PathBuf>) -> Result<(), String> {
+    let live = Arc::new(Live::new(loaded.running));
+    let listeners = live.current().plan.listeners.clone();
+    let edge = Edge::new(live.clone());
+    let mut proxy = http_proxy_service(&server.configuration, edge);
+    if let Some(proxy) = proxy.app_logic_mut() {
+        let mut options = HttpServerOptions::default();
+        options.h2_idle_timeout = Some(IDLE);
+        proxy.server_options = Some(options);
+    }
+    for Listener { address, tls } in &listeners {
+        check_free(address)?;
+        let mut listener = match address {
+            Address::Unix(path) => ListenerConfig::uds(path.to_string_lossy()),
+            other => ListenerConfig::tcp(other.to_string()),
+        };
+        if *tls {
+            let mut settings = tls::settings(&live).map_err(|e| format!("{address}: {e}"))?;
+            settings.set_offload_threadpool_from_server_conf(&server.configuration);
+            listener = listener.tls(settings);
+        }
+        proxy.add_listener(listener);
+    }
+    let shown: Vec<_> = listeners
+        .iter()
+        .map(|listener| listener.address.to_string())
+        .collect();
+    let threads = server.configuration.threads;
+    let listening = format!(
+        "listening on {}, {threads} worker thread(s)",
+        shown.join(", ")
+    );
+    program::add_log_writer(&mut server);
+    let reloader = Arc::new(Reloader::new(live, file, loaded.watched));
+    let reloading = server.add_service(background_service("configuration", Reloading(reloader)));
+    let proxy = program::add_announced(&mut server, proxy, &listening, hint(&listeners));
+    // Not before the names of servers were looked up.
+    proxy.add_dependency(&reloading);
+    server.run(RunArgs::default());
+    Ok(())
+}
+
+/// Returns what to type to see an answer.
+fn hint(listeners: &[Listener]) -> Option<String> {
+    let first = listeners.first()?;
+    let place = place(&first.address).ok()?;
+    Some(if first.tls {
+        place.curl_line_tls("/")
+    } else {
+        place.curl_line("/")
+    })
+}
+
+/// Finds out whether an address can be listened on, so that it is refused in one clear line.
+fn check_free(address: &Address) -> Result<(), String> {
+    let place = place(address)?;
+    place.check_free().map_err(|e| format!("`listen`: {e}"))
+}
+
+fn place(address: &Address) -> Result<Place, String> {
+    match address {
+        Address::Ip(address) => Ok(Place::Inet(*address)),
+        Address::Unix(path) => Ok(Place::Unix(path.clone())),
+        // A plan has none.
+        Address::Name(..) => Err(format!("`listen`: {address} is a name")),
+    }
+}

@@ -1,0 +1,162 @@
+//! Routes, and what they do with a request.
+
+use super::tools::*;
+
+#[test]
+fn a_request_goes_where_its_host_and_path_say() {
+    let (api, rest) = (Origin::start("api"), Origin::start("rest"));
+    let edge = Edge::start(&format!(
+        "  - hosts: a.test
+    routes:
+      - {{path: /api/*, strip_prefix: /api, proxy: '{}'}}
+      - {{path: /old/*, redirect: {{to: 'https://{{host}}/new?x={{query}}', status: 301}}}}
+      - {{path: /hello, respond: {{status: 203, body: 'hello {{client_ip}}', content_type: text/x}}}}
+      - {{path: /empty, respond: 204}}
+      - {{path: /v1/*, rewrite: '/v2{{path}}', proxy: '{}'}}
+      - {{path: /rest/*, proxy: '{}'}}
+",
+        api.address, api.address, rest.address
+    ));
+    let mut client = edge.connect();
+    let mut get = |path: &str| client.ask("GET", "a.test", path, "");
+    assert_eq!(get("/api/x?y=%20").body, "api");
+    let head = api.last();
+    assert!(head.starts_with("GET /x?y=%20 HTTP/1.1\r\n"), "{head}");
+    for field in [
+        "x-forwarded-for: 127.0.0.1",
+        "x-forwarded-proto: http",
+        "x-forwarded-host: a.test",
+    ] {
+        assert!(head.to_lowercase().contains(field), "{field} in {head}");
+    }
+    assert_eq!(get("/v1/x").body, "api");
+    assert!(api.last().starts_with("GET /v2/v1/x HTTP/1.1\r\n"));
+    assert_eq!(get("/rest//%61/../b;p").body, "rest");
+    assert!(
+        rest.last().starts_with("GET /rest/b;p HTTP/1.1\r\n"),
+        "{}",
+        rest.last()
+    );
+    let moved = get("/old/x?q");
+    assert_eq!(moved.status, 301);
+    assert_eq!(moved.field("location"), Some("https://a.test/new?x=q"));
+    let hello = get("/hello");
+    assert_eq!((hello.status, &*hello.body), (203, "hello 127.0.0.1"));
+    assert_eq!(hello.field("content-type"), Some("text/x"));
+    let empty = get("/empty");
+    assert_eq!((empty.status, empty.field("content-length")), (204, None));
+    assert_eq!(get("/nowhere").body, "404 Not Found\n");
+    assert_eq!(get("/rest/%2e%2e/..").status, 400);
+    assert_eq!(get("/rest/%00").status, 400);
+    let head = client.ask("HEAD", "a.test", "/hello", "");
+    assert_eq!(head.field("content-length"), Some("15"));
+    assert_eq!(client.ask("GET", "b.test", "/", "").status, 421);
+    assert_eq!(client.ask("GET", "a.test", "/hello", "").status, 203);
+}
+
+#[test]
+fn headers_are_changed_both_ways() {
+    let origin = Origin::start("o");
+    let edge = Edge::start(&format!(
+        "  - routes:
+      - path: /x
+        proxy: '{}'
+        request_headers: {{remove: X-Secret, set: {{x-a: '{{host}}'}}, add: {{X-B: '{{request_id}}'}}}}
+        response_headers: {{remove: x-origin, set: {{X-C: '{{path}}'}}}}
+      - {{path: /y, respond: 200, response_headers: {{add: {{x-d: d}}}}}}
+",
+        origin.address
+    ));
+    let mut client = edge.connect();
+    let answer = client.ask("GET", "h", "/x", "X-Secret: s\r\nx-a: no\r\n");
+    assert_eq!(
+        (answer.field("x-origin"), answer.field("x-c")),
+        (None, Some("/x"))
+    );
+    let head = origin.last();
+    assert!(
+        head.contains("x-a: h\r\n") && !head.contains("X-Secret") && !head.contains(": no"),
+        "{head}"
+    );
+    let id = head.lines().find_map(|line| line.strip_prefix("x-b: "));
+    assert_eq!(id.map(str::len), Some(32), "{head}");
+    assert_eq!(client.ask("GET", "h", "/y", "").field("x-d"), Some("d"));
+}
+
+#[test]
+fn a_server_that_is_down_is_passed_over_and_left_alone() {
+    let origin = Origin::start("up");
+    let mut edge = Edge::start(&format!(
+        "  - routes: {{proxy: {{to: ['{}', '{}']}}}}\n",
+        free(),
+        origin.address
+    ));
+    for _ in 0..10 {
+        assert_eq!(edge.get("a", "/").body, "up");
+    }
+    edge.wait_for_log("it is left alone");
+}
+
+#[test]
+fn servers_that_are_all_down_are_a_502() {
+    let edge = Edge::start(&format!("  - routes: {{proxy: '{}'}}\n", free()));
+    assert_eq!(edge.get("a", "/").status, 502);
+}
+
+#[test]
+fn a_name_that_is_not_found_is_a_server_that_is_down() {
+    let origin = Origin::start("up");
+    let mut edge = Edge::start(&format!(
+        "  - routes:
+      - {{path: /none, proxy: 'nowhere.invalid:80'}}
+      - {{path: /one, proxy: {{to: ['nowhere.invalid:80', '{}']}}}}
+      - {{path: /named, proxy: 'localhost:{}'}}
+",
+        origin.address,
+        origin.address.port()
+    ));
+    edge.wait_for_log("it gets no request until its name is found");
+    assert_eq!(edge.get("a", "/none").status, 502);
+    assert_eq!(edge.get("a", "/one").body, "up");
+    assert_eq!(edge.get("a", "/named").body, "up");
+}
+
+#[test]
+fn each_way_to_balance_reaches_a_server() {
+    let (a, b) = (Origin::start("a"), Origin::start("b"));
+    for balance in ["round_robin", "random", "least_requests", "hash"] {
+        let to = format!("[{{address: '{}', weight: 3}}, '{}']", a.address, b.address);
+        let edge = Edge::start(
+            &format!(
+                "  - routes: {{proxy: {{to: {to}, balance: {balance}, hash_by: '{{path}}'}}}}\n"
+            )
+            .replace(
+                ", hash_by: '{path}'",
+                if balance == "hash" {
+                    ", hash_by: '{path}'"
+                } else {
+                    ""
+                },
+            ),
+        );
+        let mut client = edge.connect();
+        let mut bodies: Vec<_> = (0..60)
+            .map(|n| client.ask("GET", "a", &format!("/{n}"), "").body)
+            .collect();
+        let again = client.ask("GET", "a", "/0", "").body;
+        assert!(balance != "hash" || again == bodies[0], "{balance}");
+        bodies.sort();
+        bodies.dedup();
+        assert_eq!(bodies, ["a", "b"], "{balance}");
+    }
+}
+
+#[test]
+fn a_server_that_is_too_slow_is_a_504() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let edge = Edge::start(&format!(
+        "  - routes: {{proxy: {{to: '{}', timeouts: {{response: 50ms}}}}}}\n",
+        silent.local_addr().unwrap()
+    ));
+    assert_eq!(edge.get("a", "/").status, 504);
+}

@@ -1,0 +1,12 @@
+//! The binary, over real sockets.
+
+#![allow(unreachable_pub, clippy::unwrap_used)]
+
+mod actions;
+#[path = "../../../pingora-core/tests/tls_certs/mod.rs"]
+#[cfg(feature = "rustls")]
+mod certs;
+mod reload;
+#[cfg(feature = "rustls")]
+mod tls;
+mod tools;

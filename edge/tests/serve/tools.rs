@@ -1,0 +1,242 @@
+//! A running proxy, its clients and its origins.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+pub const BINARY: &str = env!("CARGO_BIN_EXE_edge");
+/// Far above what a slow machine needs: reached only when a test fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `condition` holds.
+#[track_caller]
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < end, "did not happen: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A running proxy, with its file. Dropping it ends it.
+pub struct Edge {
+    child: Child,
+    dir: TempDir,
+    pub address: SocketAddr,
+    stderr: BufReader<ChildStderr>,
+}
+
+/// Returns an address that is free at the moment.
+pub fn free() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+}
+
+impl Edge {
+    /// Runs a proxy of these sites, on one address, and waits until it listens.
+    #[track_caller]
+    pub fn start(sites: &str) -> Self {
+        let address = free();
+        Self::start_whole(address, &whole(address, sites))
+    }
+
+    /// Runs a proxy of this file, which listens at `address`.
+    #[track_caller]
+    pub fn start_whole(address: SocketAddr, text: &str) -> Self {
+        let dir = TempDir::new().unwrap();
+        let file = dir.path().join("edge.yaml");
+        std::fs::write(&file, text).unwrap();
+        let mut child = Command::new(BINARY)
+            .args(["--threads", "2", "-c"])
+            .arg(&file)
+            .env("RUST_LOG", "edge=info,warn")
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut edge = Edge {
+            child,
+            dir,
+            address,
+            stderr,
+        };
+        eventually("the proxy listens", || {
+            assert_eq!(edge.child.try_wait().unwrap(), None, "it ended");
+            TcpStream::connect(address).is_ok()
+        });
+        edge
+    }
+
+    pub fn file(&self) -> PathBuf {
+        self.dir.path().join("edge.yaml")
+    }
+
+    /// Puts other sites into the file, at once.
+    pub fn write(&self, sites: &str) {
+        self.write_whole(&whole(self.address, sites));
+    }
+
+    pub fn write_whole(&self, text: &str) {
+        let new = self.dir.path().join("new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, self.file()).unwrap();
+    }
+
+    pub fn hang_up(&self) {
+        // SAFETY: kill takes two numbers and touches no memory of this process.
+        #[allow(unsafe_code)]
+        let sent = unsafe { libc::kill(self.child.id() as i32, libc::SIGHUP) };
+        assert_eq!(sent, 0);
+    }
+
+    /// Reads what it logs until a line has `text`, and returns the line.
+    #[track_caller]
+    pub fn wait_for_log(&mut self, text: &str) -> String {
+        loop {
+            let mut line = String::new();
+            let read = self.stderr.read_line(&mut line).unwrap();
+            assert_ne!(read, 0, "it ended without {text:?}");
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    pub fn connect(&self) -> Client {
+        Client::of(TcpStream::connect(self.address).unwrap())
+    }
+
+    /// Asks for a path of a host on a connection of its own.
+    #[track_caller]
+    pub fn get(&self, host: &str, path: &str) -> Answer {
+        self.connect().ask("GET", host, path, "")
+    }
+}
+
+fn whole(address: SocketAddr, sites: &str) -> String {
+    format!("listen: {address}\nsites:\n{sites}")
+}
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A kept connection.
+pub struct Client(BufReader<TcpStream>);
+
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+impl Answer {
+    pub fn field(&self, name: &str) -> Option<&str> {
+        let mut lines = self.head.lines();
+        let found = lines.find_map(|line| {
+            let (key, value) = line.split_once(": ")?;
+            key.eq_ignore_ascii_case(name).then_some(value)
+        });
+        found
+    }
+}
+
+impl Client {
+    fn of(stream: TcpStream) -> Self {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self(BufReader::new(stream))
+    }
+
+    /// Sends a request and reads the answer.
+    #[track_caller]
+    pub fn ask(&mut self, method: &str, host: &str, path: &str, fields: &str) -> Answer {
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n");
+        self.0.get_mut().write_all(request.as_bytes()).unwrap();
+        let head = read_head(&mut self.0).expect("an answer");
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let mut answer = Answer {
+            status,
+            head,
+            body: String::new(),
+        };
+        let length = answer.field("content-length").unwrap_or("0");
+        let silent = method == "HEAD" || status == 304;
+        let mut body = vec![0; if silent { 0 } else { length.parse().unwrap() }];
+        self.0.read_exact(&mut body).expect("the whole body");
+        answer.body = String::from_utf8(body).unwrap();
+        answer
+    }
+}
+
+/// Reads a head; `None` at the end of the stream.
+fn read_head(stream: &mut impl BufRead) -> Option<String> {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if stream.read_line(&mut head).ok()? == 0 {
+            return None;
+        }
+    }
+    Some(head)
+}
+
+/// A server that answers with its name and the head that it was sent.
+pub struct Origin {
+    pub address: SocketAddr,
+    /// The connections that it accepted.
+    pub connections: Arc<AtomicUsize>,
+    heads: Arc<Mutex<Vec<String>>>,
+}
+
+impl Origin {
+    pub fn start(name: &'static str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let origin = Origin {
+            address: listener.local_addr().unwrap(),
+            connections: Arc::default(),
+            heads: Arc::default(),
+        };
+        let (connections, heads) = (origin.connections.clone(), origin.heads.clone());
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let stream = stream.unwrap();
+                connections.fetch_add(1, Ordering::Relaxed);
+                let heads = heads.clone();
+                std::thread::spawn(move || serve(stream, name, &heads));
+            }
+        });
+        origin
+    }
+
+    /// Returns the head of the last request.
+    pub fn last(&self) -> String {
+        self.heads.lock().unwrap().last().cloned().unwrap()
+    }
+}
+
+fn serve(stream: TcpStream, name: &str, heads: &Mutex<Vec<String>>) {
+    stream.set_nodelay(true).unwrap();
+    let mut stream = BufReader::new(stream);
+    while let Some(head) = read_head(&mut stream) {
+        heads.lock().unwrap().push(head);
+        let length = name.len();
+        let answer =
+            format!("HTTP/1.1 200 OK\r\nX-Origin: a\r\nContent-Length: {length}\r\n\r\n{name}");
+        if stream.get_mut().write_all(answer.as_bytes()).is_err() {
+            return;
+        }
+    }
+}

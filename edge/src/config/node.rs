@@ -1,6 +1,6 @@
 //! A YAML document as a tree whose nodes know their places.
 //!
-//! Bounded: [`MAX_DEPTH`] levels, [`MAX_COPIED`] nodes made by aliases. Duplicate keys, tags, keys that are no text, and
+//! Bounded: `MAX_DEPTH` levels, `MAX_COPIED` nodes made by aliases. Duplicate keys, tags, keys that are no text, and
 //! several documents in one file are errors.
 
 use std::collections::{HashMap, HashSet};

@@ -15,24 +15,18 @@
 //!
 //! # What a cache does here
 //! - **A hit** has no request to send: [`Duplex::run`] without [`Duplex::ask`], over a
-//! [`Stored`](crate::upstream::Stored), which makes an `Upstream` of
-//!   it. Its messages pass [`Pipeline::response`] like an upstream's; a pipeline of hits leaves out what is for
-//!   upstreams only.
+//!   [`Stored`](crate::upstream::Stored), which makes an `Upstream` of it. Its messages pass [`Pipeline::response`] like an
+//!   upstream's; a pipeline of hits leaves out what is for upstreams only.
 //! - **A fill that the client follows** needs nothing: the pipeline writes what passes it to the storage.
-//! - **A fill whose client reads from the storage**: [`Pipeline::response`] returns [`Fate::Kept`] for what it has
-//! stored, and
-//!   [`Pipeline::source`] then has the source that feeds the client. Its messages pass [`Pipeline::stored`]. The
-//! upstream is
-//!   read on at its own speed. A fate of `Kept` without a source leaves the client without that message, as a 304 does
+//! - **A fill whose client reads from the storage**: [`Pipeline::response`] returns [`Fate::Kept`] for what it has stored,
+//!   and [`Pipeline::source`] then has the source that feeds the client. Its messages pass [`Pipeline::stored`]. The upstream
+//!   is read on at its own speed. A fate of `Kept` without a source leaves the client without that message, as a 304 does
 //!   after which the stored response is served as a hit.
-//! - **A fill that goes on when the client is gone**: [`Pipeline::goes_on_without_client`] says so, once, for the error
-//! that ended
-//!   the client's side. Nothing is read from or sent to it any longer, [`Pipeline::response`] still gets all that
-//! comes, and
-//!   the exchange returns [`Outcome::ClientGone`].
+//! - **A fill that goes on when the client is gone**: [`Pipeline::goes_on_without_client`] says so, once, for the error that
+//!   ended the client's side. Nothing is read from or sent to it any longer, [`Pipeline::response`] still gets all that
+//!   comes, and the exchange returns [`Outcome::ClientGone`].
 //! - **A response that is not stored, whose client needs no more of it**: [`Fate::Last`] ends the exchange before the
-//! upstream's
-//!   end. The upstream is left in the middle of its response.
+//!   upstream's end. The upstream is left in the middle of its response.
 //!
 //! An exchange that fails returns its error, and a fill is then not complete, whatever the client has been sent.
 

@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use pingora_error::{BError, Result};
 
-use super::custom::{driver, driver_of, Driver};
+use super::custom::{break_off, driver, driver_of, Driver};
 use super::Downstream;
 use crate::protocols::http::{HttpTask, ServerSession};
 
@@ -119,6 +119,20 @@ impl Downstream for ServerSession {
             if let Ok(driver) = driver(s) {
                 driver.take_back();
             }
+        }
+    }
+
+    fn show_while_lent(&mut self) {
+        if let ServerSession::Custom(s) = self {
+            if let Ok(driver) = driver(s) {
+                driver.show_while_lent();
+            }
+        }
+    }
+
+    fn give_up(&mut self) {
+        if let ServerSession::Custom(s) = self {
+            break_off(s);
         }
     }
 }

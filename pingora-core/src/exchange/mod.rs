@@ -94,6 +94,12 @@ pub trait Downstream: Send {
 
     /// Gives up a read that has the session to itself.
     fn take_back(&mut self) {}
+
+    /// Shows filters a copy of the session while the next writes have it to themselves.
+    fn show_while_lent(&mut self) {}
+
+    /// Gives up what has the session to itself, as the client is gone. Nothing more can be sent to it.
+    fn give_up(&mut self) {}
 }
 
 /// An exchange with whoever answers a request: what is queued leaves by [`poll_flush`](Self::poll_flush), what comes

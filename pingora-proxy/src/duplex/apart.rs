@@ -40,6 +40,7 @@ impl<P: Pipeline, U: Upstream> Duplex<'_, P, U> {
             return Err(e);
         }
         self.state.client_gone();
+        self.pipeline.downstream_mut().give_up();
         self.delayed = None;
         self.apart.get_or_insert_default().gone = Some(e);
         Ok(Event::Left)
@@ -73,6 +74,7 @@ impl<P: Pipeline, U: Upstream> Duplex<'_, P, U> {
     fn keep(&mut self, rest: Option<Duration>) {
         if self.state.follows() && self.pipeline.source().is_some() {
             self.state.feed();
+            self.pipeline.downstream_mut().show_while_lent();
         }
         if !self.state.follows() || rest.is_some() {
             let rest = rest.map(|rest| Box::pin(tokio::time::sleep(rest)));
@@ -174,7 +176,7 @@ impl<P: Pipeline, U: Upstream> Duplex<'_, P, U> {
     }
 
     /// The upstream at its own speed, which is that of the storage.
-    fn poll_upstream(
+    pub(super) fn poll_upstream(
         &mut self,
         cx: &mut Context<'_>,
         task: &mut HttpTask,

@@ -1,7 +1,8 @@
 //! The loop where a side speaks a protocol of the user's own.
 //!
 //! A custom session to the client is lent to its read or its write while that is under way. Filters look at the session, so
-//! that nothing is given to them before a write is done; a read is given up then.
+//! that nothing is given to them before a write is done; a read is given up then. Those of a storage that is being filled
+//! look at a copy meanwhile.
 
 use std::task::{ready, Context, Poll};
 
@@ -40,7 +41,7 @@ impl<P: Pipeline, U: Upstream> Duplex<'_, P, U> {
     ) -> Poll<Result<Event>> {
         let downstream = self.pipeline.downstream();
         if downstream.lends() && !downstream.is_flushed() {
-            if let Poll::Ready(event) = self.poll_lent(cx) {
+            if let Poll::Ready(event) = self.poll_lent(cx, task) {
                 return Poll::Ready(event);
             }
             if !self.pipeline.downstream().is_flushed() {
@@ -92,8 +93,9 @@ impl<P: Pipeline, U: Upstream> Duplex<'_, P, U> {
         }
     }
 
-    /// The client's session is lent to a write. Only what needs no filter goes on.
-    fn poll_lent(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event>> {
+    /// The client's session is lent to a write. Only what needs no filter goes on, and a storage is filled, for which
+    /// filters are shown a copy.
+    fn poll_lent(&mut self, cx: &mut Context<'_>, task: &mut HttpTask) -> Poll<Result<Event>> {
         let mut wants = self.wants();
         self.poll_write_request(cx, &mut wants)?;
         match self.pipeline.downstream_mut().poll_flush(cx) {
@@ -106,7 +108,16 @@ impl<P: Pipeline, U: Upstream> Duplex<'_, P, U> {
                 if self.state.is_tunnel() {
                     return self.poll_idle(cx);
                 }
-                Poll::Pending
+                if self.state.follows() || self.custom.over {
+                    return Poll::Pending;
+                }
+                let event = self.poll_upstream(cx, task, wants.response);
+                if matches!(event, Poll::Ready(Ok(Event::Over))) {
+                    // But for what is being written.
+                    self.custom.over = true;
+                    return Poll::Pending;
+                }
+                event
             }
         }
     }

@@ -83,4 +83,12 @@ impl Downstream for Session {
     fn take_back(&mut self) {
         self.downstream_session.take_back()
     }
+
+    fn show_while_lent(&mut self) {
+        self.downstream_session.show_while_lent()
+    }
+
+    fn give_up(&mut self) {
+        self.downstream_session.give_up()
+    }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Barrier};
 const FRESH: &str = "Cache-Control: max-age=60\r\n";
 
 /// An origin that sends the rest of its first response when it is told to.
-fn in_halves() -> (Counting, Arc<Barrier>) {
+pub(crate) fn in_halves() -> (Counting, Arc<Barrier>) {
     let rest = Arc::new(Barrier::new(2));
     let origin = Counting::scripted({
         let rest = rest.clone();
@@ -154,7 +154,7 @@ fn a_client_that_takes_nothing_does_not_hold_the_fill_back() {
 }
 
 /// What is stored as whole: what is being written is not waited for.
-fn stored_now(
+pub(crate) fn stored_now(
     storage: &'static (dyn pingora_cache::Storage + Sync),
     path: &str,
 ) -> Option<Vec<u8>> {

@@ -6,6 +6,7 @@
 mod common;
 
 mod aborts;
+mod custom;
 mod fills;
 mod fixture;
 mod hits;

@@ -15,6 +15,7 @@ use pingora_error::{BError, Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::loan::{Lent, Loan};
+use super::stand_in::StandIn;
 use super::{lost, LAST_WRITE};
 use crate::protocols::http::custom::server::Session;
 use crate::protocols::http::custom::CustomMessageWrite;
@@ -39,7 +40,11 @@ pub struct Driver {
     stays: bool,
     /// The request has no body, as the session said at first.
     bodiless: bool,
-    /// Stands in for the session while that is lent.
+    /// Filters look at the session while it is lent to a write.
+    shows: bool,
+    /// What they look at then.
+    stand_in: Option<Box<StandIn>>,
+    /// Stands in for the session otherwise.
     nobody: (),
 }
 
@@ -102,6 +107,8 @@ impl Driver {
     fn new(mut session: Box<dyn Session>) -> Self {
         Driver {
             bodiless: session.is_body_empty(),
+            shows: false,
+            stand_in: None,
             session: Loan::new(session),
             doing: Doing::Nothing,
             queue: Vec::new(),
@@ -199,9 +206,23 @@ impl Driver {
     /// Takes nothing more of the response, and gives up what is being written.
     pub fn break_off(&mut self) {
         self.session.take_back();
-        self.doing = Doing::Nothing;
+        self.end_write();
         self.drop_queue();
         self.response = Response::Broken;
+    }
+
+    /// Shows filters a copy of the session while the next writes have it: its request, which may be changed, and what is
+    /// known of it and of its client.
+    pub(crate) fn show_while_lent(&mut self) {
+        self.shows = true;
+    }
+
+    /// The session is at hand again.
+    fn end_write(&mut self) {
+        self.doing = Doing::Nothing;
+        if let (Some(stand_in), Some(session)) = (self.stand_in.take(), self.session.get_mut()) {
+            stand_in.retire(session.as_mut());
+        }
     }
 
     /// Drops what the session was not given, without which the response is not whole.
@@ -219,7 +240,7 @@ impl Driver {
         loop {
             if self.doing == Doing::Writing {
                 let done = ready!(self.session.poll(cx));
-                self.doing = Doing::Nothing;
+                self.end_write();
                 self.queued = self.queue.iter().map(content).sum();
                 if let Done::Written(Err(e)) = done {
                     // Nobody knows what of it has left.
@@ -233,6 +254,11 @@ impl Driver {
                 return Poll::Ready(Ok(()));
             }
             let tasks = std::mem::take(&mut self.queue);
+            self.session.take_back();
+            if self.shows {
+                let session = self.session.get();
+                self.stand_in = session.map(|s| Box::new(StandIn::of(s.as_ref())));
+            }
             self.session.start(|lent| write(lent, tasks));
             self.doing = Doing::Writing;
         }
@@ -378,11 +404,19 @@ impl Session for Driver {
     }
 
     fn req_header(&self) -> &RequestHeader {
-        self.at_hand().req_header()
+        match &self.stand_in {
+            Some(stand_in) => &stand_in.request,
+            None => self.at_hand().req_header(),
+        }
     }
 
     fn req_header_mut(&mut self) -> &mut RequestHeader {
-        self.at_hand_mut().req_header_mut()
+        self.take_back();
+        match (&mut self.stand_in, self.session.get_mut()) {
+            (Some(stand_in), _) => stand_in.change(),
+            (None, Some(session)) => session.req_header_mut(),
+            (None, None) => Session::req_header_mut(&mut self.nobody),
+        }
     }
 
     async fn read_body_bytes(&mut self) -> Result<Option<Bytes>> {
@@ -469,11 +503,17 @@ impl Session for Driver {
     }
 
     fn request_summary(&self) -> String {
-        self.at_hand().request_summary()
+        match &self.stand_in {
+            Some(stand_in) => stand_in.summary.clone(),
+            None => self.at_hand().request_summary(),
+        }
     }
 
     fn response_written(&self) -> Option<&ResponseHeader> {
-        self.at_hand().response_written()
+        match &self.stand_in {
+            Some(stand_in) => stand_in.response.as_ref(),
+            None => self.at_hand().response_written(),
+        }
     }
 
     async fn shutdown(&mut self, code: u32, ctx: &str) {
@@ -506,15 +546,24 @@ impl Session for Driver {
     }
 
     fn body_bytes_sent(&self) -> usize {
-        self.at_hand().body_bytes_sent()
+        match &self.stand_in {
+            Some(stand_in) => stand_in.sent,
+            None => self.at_hand().body_bytes_sent(),
+        }
     }
 
     fn body_bytes_read(&self) -> usize {
-        self.at_hand().body_bytes_read()
+        match &self.stand_in {
+            Some(stand_in) => stand_in.read,
+            None => self.at_hand().body_bytes_read(),
+        }
     }
 
     fn digest(&self) -> Option<&Digest> {
-        self.at_hand().digest()
+        match &self.stand_in {
+            Some(stand_in) => stand_in.digest.as_ref(),
+            None => self.at_hand().digest(),
+        }
     }
 
     fn digest_mut(&mut self) -> Option<&mut Digest> {
@@ -522,11 +571,17 @@ impl Session for Driver {
     }
 
     fn client_addr(&self) -> Option<&SocketAddr> {
-        self.at_hand().client_addr()
+        match &self.stand_in {
+            Some(stand_in) => stand_in.client_addr.as_ref(),
+            None => self.at_hand().client_addr(),
+        }
     }
 
     fn server_addr(&self) -> Option<&SocketAddr> {
-        self.at_hand().server_addr()
+        match &self.stand_in {
+            Some(stand_in) => stand_in.server_addr.as_ref(),
+            None => self.at_hand().server_addr(),
+        }
     }
 
     fn pseudo_raw_h1_request_header(&self) -> Bytes {

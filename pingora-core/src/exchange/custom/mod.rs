@@ -17,6 +17,7 @@
 mod downstream;
 mod loan;
 mod messages;
+mod stand_in;
 #[cfg(test)]
 mod tests;
 mod upstream;

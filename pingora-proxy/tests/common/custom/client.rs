@@ -173,7 +173,9 @@ impl Session for Kept {
         self.response.as_ref()
     }
     fn was_upgraded(&self) -> bool {
-        false
+        self.response
+            .as_ref()
+            .is_some_and(|head| head.status == 101)
     }
     fn digest(&self) -> Option<&Digest> {
         Some(&self.digest)

@@ -7,6 +7,7 @@
 //! | `T` | trailers, a line each; they end the message |
 //! | `E` | nothing: the end of the message |
 //! | `M` | a custom message |
+//! | `X` | nothing: the sender's custom messages fail |
 //! | `R` | nothing: the sender gives the exchange up |
 
 mod client;
@@ -112,9 +113,9 @@ impl Inbox {
         Box::new(reader)
     }
 
-    fn put(&self, message: Bytes) {
+    fn put(&self, message: Result<Bytes>) {
         if let Some(sender) = &*self.0.lock().unwrap() {
-            let _ = sender.unbounded_send(Ok(message));
+            let _ = sender.unbounded_send(message);
         }
     }
 
@@ -140,7 +141,11 @@ pub fn sort(
             };
             match kind {
                 b'M' => {
-                    inbox.put(payload);
+                    inbox.put(Ok(payload));
+                    continue;
+                }
+                b'X' => {
+                    inbox.put(Err(gone()));
                     continue;
                 }
                 b'E' | b'T' | b'R' => inbox.end(),

@@ -100,6 +100,10 @@ impl Served {
                 let status = header.status.as_u16();
                 let head = format!("{status}\n{}", fields(&header.headers));
                 self.sink.send(b'H', head.as_bytes()).await?;
+                if status == 101 {
+                    // What follows is no longer the body of the request.
+                    self.body_done = false;
+                }
                 self.written = Some(*header);
             }
             HttpTask::Body(Some(data), _) | HttpTask::UpgradedBody(Some(data), _) => {
@@ -262,6 +266,12 @@ impl Session for Served {
     fn get_retry_buffer(&self) -> Option<Bytes> {
         let kept = self.kept.as_ref()?;
         (!self.retry_buffer_truncated()).then(|| kept.clone().freeze())
+    }
+    fn is_upgrade_req(&self) -> bool {
+        self.request.headers.contains_key("upgrade")
+    }
+    fn was_upgraded(&self) -> bool {
+        self.written.as_ref().is_some_and(|head| head.status == 101)
     }
     async fn finish_custom(&mut self) -> Result<()> {
         Ok(())

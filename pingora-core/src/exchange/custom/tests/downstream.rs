@@ -482,3 +482,31 @@ async fn a_head_that_leaves_http_is_known_as_such_at_once() {
     s.queue(head(200)).unwrap();
     assert!(!s.was_upgraded());
 }
+
+#[tokio::test]
+async fn filters_are_shown_a_copy_where_they_look_at_a_session_that_is_lent() {
+    let (log, turns) = (Log::default(), Arc::new(Semaphore::new(0)));
+    let mut s = fake(&log);
+    s.writes = Wait::Turn(turns.clone());
+    let mut s = s.session();
+    Downstream::show_while_lent(&mut s);
+    s.queue(head(200)).unwrap();
+    assert!(spawn(flush(&mut s)).poll().is_pending());
+    assert_eq!(s.req_header().raw_path(), b"/fake");
+    assert_eq!(s.request_summary(), "fake");
+    s.req_header_mut().set_raw_path(b"/changed").unwrap();
+    assert_eq!(s.req_header().raw_path(), b"/changed");
+    turns.add_permits(1);
+    flush(&mut s).await.unwrap();
+    assert_eq!(s.req_header().raw_path(), b"/changed");
+    // Not that of the write before.
+    s.queue(piece("x", true)).unwrap();
+    assert!(spawn(flush(&mut s)).poll().is_pending());
+    assert_eq!(s.req_header().raw_path(), b"/changed");
+    Downstream::give_up(&mut s);
+    assert!(Downstream::is_flushed(&s) && !Downstream::has_whole_response(&s));
+    assert_eq!(s.req_header().raw_path(), b"/changed");
+    s.close().await;
+    let all = ["begin", "200 false", "begin", "shutdown 1 shutdown"];
+    assert_eq!(log.take(), all);
+}

@@ -16,3 +16,4 @@ mod padding;
 mod pairs;
 mod phases;
 mod real;
+mod upgrades;

@@ -7,7 +7,7 @@ use http_body_util::BodyExt;
 use hyper::Response as HyperResponse;
 
 /// A peer of either version that answers with the body it got, and its path.
-enum Echo {
+pub(crate) enum Echo {
     H1(Origin),
     H2(H2Origin),
 }
@@ -19,7 +19,7 @@ async fn echo(request: hyper::Request<hyper::body::Incoming>) -> HyperResponse<S
 }
 
 impl Echo {
-    fn both() -> [Echo; 2] {
+    pub(crate) fn both() -> [Echo; 2] {
         [
             Echo::H1(Origin::scripted(|mut wire, _| {
                 while wire.has_more() {
@@ -36,7 +36,7 @@ impl Echo {
         ]
     }
 
-    fn peer(&self) -> HttpPeer {
+    pub(crate) fn peer(&self) -> HttpPeer {
         match self {
             Echo::H1(origin) => forward_to(origin.path()).peer,
             Echo::H2(origin) => h2_peer(&origin.path()),

@@ -8,6 +8,7 @@ mod common;
 mod background;
 mod bodies;
 mod ends;
+mod parents;
 mod piped;
 
 use std::sync::{Arc, Mutex};

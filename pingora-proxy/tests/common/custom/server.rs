@@ -25,6 +25,8 @@ pub struct Served {
     writer: Option<Box<dyn CustomMessageWrite>>,
     written: Option<ResponseHeader>,
     body_done: bool,
+    /// The end of the request is still to come, before what follows an upgrade.
+    end_due: bool,
     response_done: bool,
     read: usize,
     sent: usize,
@@ -79,6 +81,7 @@ where
         writer: Some(Box::new(MessageSink(sink.clone()))),
         written: None,
         body_done: false,
+        end_due: false,
         response_done: false,
         read: 0,
         sent: 0,
@@ -101,7 +104,8 @@ impl Served {
                 let head = format!("{status}\n{}", fields(&header.headers));
                 self.sink.send(b'H', head.as_bytes()).await?;
                 if status == 101 {
-                    // What follows is no longer the body of the request.
+                    // What follows is no longer the body of the request, but for the end of one that nobody read.
+                    self.end_due = !self.body_done;
                     self.body_done = false;
                 }
                 self.written = Some(*header);
@@ -127,7 +131,12 @@ impl Served {
         if self.body_done {
             return Ok(None);
         }
-        match self.frames.recv().await {
+        let mut frame = self.frames.recv().await;
+        if self.end_due && matches!(frame, Some((b'E', _))) {
+            self.end_due = false;
+            frame = self.frames.recv().await;
+        }
+        match frame {
             Some((b'D', data)) => {
                 self.read += data.len();
                 if let Some(kept) = &mut self.kept {

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{ready, Context, Poll};
 use std::time::Duration;
 
+use log::debug;
 use pingora_core::exchange::{Downstream, Upstream};
 use pingora_core::protocols::http::HttpTask;
 use pingora_error::{BError, Error, Result};
@@ -204,8 +205,21 @@ impl<P: Pipeline, U: Upstream> Duplex<'_, P, U> {
                 *task = message;
                 Ok(Event::Response)
             }
-            Err(e) => self.response_failed(e),
+            Err(e) => self.fill_failed(e),
         })
+    }
+
+    /// The upstream failed, and the storage never gets the end of the response. A client that needs no more of it is
+    /// still sent what is queued.
+    #[cold]
+    fn fill_failed(&mut self, e: BError) -> Result<Event> {
+        if self.state.is_client_gone() || !self.client_needs_no_more() {
+            return Err(self.upstream_failed(e));
+        }
+        debug!("a fill whose client has its response: {e}");
+        self.state.served();
+        self.state.cut_short();
+        Ok(Event::Left)
     }
 
     fn poll_source(

@@ -81,8 +81,7 @@ impl<P: Pipeline, U: Upstream> Duplex<'_, P, U> {
     /// its client, and a client that has all of its response needs no upstream.
     fn messages_failed(&mut self, e: BError) -> Result<Event> {
         let of_client = *e.esource() == ErrorSource::Downstream;
-        let whole = !self.state.is_tunnel() && self.pipeline.downstream().has_whole_response();
-        if self.custom.over || (whole && !of_client) {
+        if self.custom.over || (self.client_needs_no_more() && !of_client) {
             debug!("custom messages after the response: {e}");
             self.upstream.forbid_reuse();
             return Ok(Event::Left);
@@ -111,13 +110,7 @@ impl<P: Pipeline, U: Upstream> Duplex<'_, P, U> {
                 if self.state.follows() || self.custom.over {
                     return Poll::Pending;
                 }
-                let event = self.poll_upstream(cx, task, wants.response);
-                if matches!(event, Poll::Ready(Ok(Event::Over))) {
-                    // But for what is being written.
-                    self.custom.over = true;
-                    return Poll::Pending;
-                }
-                event
+                self.poll_upstream(cx, task, wants.response)
             }
         }
     }

@@ -368,12 +368,17 @@ impl<'a, P: Pipeline, U: Upstream> Duplex<'a, P, U> {
     }
 
     /// The upstream failed, which means nothing to a client that has all of its response.
-    pub(super) fn response_failed(&mut self, e: BError) -> Result<Event> {
-        if !self.state.is_tunnel() && self.pipeline.downstream().has_whole_response() {
+    fn response_failed(&mut self, e: BError) -> Result<Event> {
+        if self.client_needs_no_more() {
             debug!("after the end of the response: {e}");
             return Ok(Event::Over);
         }
         Err(self.upstream_failed(e))
+    }
+
+    /// Returns true if the client's side has all of its response, if only queued.
+    pub(super) fn client_needs_no_more(&self) -> bool {
+        !self.state.is_tunnel() && self.pipeline.downstream().has_whole_response()
     }
 
     pub(super) fn upstream_failed(&mut self, e: BError) -> BError {

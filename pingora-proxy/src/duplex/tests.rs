@@ -194,6 +194,22 @@ fn a_fill_whose_origin_fails_fails() {
 }
 
 #[test]
+fn a_client_with_all_it_needs_of_a_fill_that_fails_is_sent_that() {
+    let setup = Setup {
+        enough: Some(100),
+        ..mode(Mode::Keep, true)
+    };
+    let ops = [SendEnd, Answer(0), Answer(100), Show(100), Answer(50)];
+    let report = played(setup, &[&ops[..], &[AnswerFails, Take(ALL)]].concat());
+    assert_eq!((report.end, report.response), (End::Complete, 100));
+    assert_eq!((report.kept, report.stored), (150, false));
+    // Nobody has what an exchange without a client was for.
+    let report = played(setup, &[&ops[..], &[Leave, AnswerFails]].concat());
+    assert_eq!(report.end, End::Failed(ErrorSource::Upstream));
+    assert!(!report.stored);
+}
+
+#[test]
 fn a_client_that_is_slow_holds_up_its_upstream_but_no_fill() {
     // It has room for a part only, and the rest stays with the origin.
     let mut ops = LONG.to_vec();

@@ -111,7 +111,7 @@ impl Downstream for Client {
 
     fn has_whole_response(&self) -> bool {
         let world = self.0.get();
-        let length = world.setup.length;
+        let length = world.setup.enough.or(world.setup.length);
         world.response_flow.ended || length.is_some_and(|n| world.response_flow.arrived >= n)
     }
 }

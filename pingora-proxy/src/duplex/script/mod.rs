@@ -62,6 +62,8 @@ pub(crate) struct Setup {
     pub(crate) answers: bool,
     /// The content is complete when so many bytes have come, whatever ends it.
     pub(crate) length: Option<usize>,
+    /// The client needs so many bytes only, a part of what is stored.
+    pub(crate) enough: Option<usize>,
 }
 
 /// What happens.
@@ -279,6 +281,8 @@ pub(crate) struct Report {
     pub(crate) response: usize,
     /// Bytes of the response that the storage has.
     pub(crate) kept: usize,
+    /// The storage has the end of the response.
+    pub(crate) stored: bool,
     /// Heads of responses that the client has, those of 1xx with them.
     pub(crate) heads: usize,
 }
@@ -359,6 +363,10 @@ impl World {
                     "the end, and {} bytes have not left",
                     self.queued
                 );
+                if self.setup.enough.is_some() {
+                    assert!(self.origin_failed, "the upstream is not read to its end");
+                    return self.report_of(End::Complete);
+                }
                 if self.setup.mode != Mode::Drop {
                     assert!(self.response_flow.ended, "the end of the response is lost");
                 }
@@ -380,11 +388,16 @@ impl World {
                 End::Failed(e.esource().clone())
             }
         };
+        self.report_of(end)
+    }
+
+    fn report_of(&self, end: End) -> Report {
         Report {
             end,
             request: self.taken_by_origin,
             response: self.response_flow.arrived,
             kept: self.kept.len(),
+            stored: self.kept_over,
             heads: self.heads,
         }
     }
@@ -425,6 +438,7 @@ pub(crate) fn fuzz(data: &[u8]) {
         answers: bit(second, 1) && !bit(first, 4),
         cuts: bit(second, 2) && !bit(first, 4),
         length: None,
+        enough: None,
     };
     let ops: Vec<Op> = ops.chunks_exact(2).take(256).map(op).collect();
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -2,7 +2,7 @@
 
 use pingora_core::connectors::http::custom;
 use pingora_core::exchange::custom::{
-    break_off, settle, CustomUpstream, Ends, Messages, TimeLimits,
+    break_off, finish_messages, settle, CustomUpstream, Ends, Messages, TimeLimits,
 };
 use pingora_core::exchange::{ServerHooks, Upstream};
 use pingora_core::protocols::http::client::HttpSession;
@@ -156,7 +156,7 @@ async fn give_back(session: &mut Session, ends: Ends, tell_end: bool) -> Result<
         custom.restore_custom_message_writer(writer)?;
     }
     if tell_end && sends {
-        custom.finish_custom().await.map_err(Error::into_down)?;
+        finish_messages(custom).await.map_err(Error::into_down)?;
     }
     Ok(())
 }

@@ -10,13 +10,13 @@ use bytes::Bytes;
 use futures::Stream;
 use http::header::{HeaderMap, TRANSFER_ENCODING};
 use http::{Method, StatusCode};
-use pingora_error::ErrorType::WriteError;
+use pingora_error::ErrorType::{WriteError, WriteTimedout};
 use pingora_error::{BError, Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::loan::{Lent, Loan};
 use super::stand_in::StandIn;
-use super::{lost, LAST_WRITE};
+use super::{lost, LAST_MESSAGES, LAST_WRITE};
 use crate::protocols::http::custom::server::Session;
 use crate::protocols::http::custom::CustomMessageWrite;
 use crate::protocols::http::HttpTask;
@@ -100,6 +100,21 @@ pub async fn settle(session: &mut Box<dyn Session>) {
 pub fn break_off(session: &mut Box<dyn Session>) {
     if let Ok(driver) = driver(session) {
         driver.break_off();
+    }
+}
+
+/// Has a session say that no more messages follow. One that takes longer than other last messages is cut, and the
+/// session takes nothing more.
+///
+/// # Errors
+/// Those of the session, and `WriteTimedout`.
+pub async fn finish_messages(session: &mut Box<dyn Session>) -> Result<()> {
+    match tokio::time::timeout(LAST_MESSAGES, session.finish_custom()).await {
+        Ok(done) => done,
+        Err(_) => {
+            break_off(session);
+            Error::e_explain(WriteTimedout, "the end of the custom messages")
+        }
     }
 }
 

@@ -11,11 +11,8 @@ use pingora_error::{Error, Result};
 use tokio::sync::mpsc;
 
 use super::loan::{Lent, Loan};
-use super::{lost, LAST_WRITE};
+use super::{lost, LAST_MESSAGES, LAST_WRITE};
 use crate::protocols::http::custom::{CustomMessageWrite, CUSTOM_MESSAGE_QUEUE_SIZE};
-
-/// The time for messages that are still to be sent at the end of an exchange.
-const LAST_MESSAGES: Duration = Duration::from_secs(1);
 
 /// The messages that a session receives.
 pub type Reader = Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>;

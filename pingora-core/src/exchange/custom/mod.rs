@@ -26,12 +26,15 @@ use std::time::Duration;
 
 use pingora_error::{BError, Error, ErrorType};
 
-pub use downstream::{break_off, driver, driver_of, settle, Driver};
+pub use downstream::{break_off, driver, driver_of, finish_messages, settle, Driver};
 pub use messages::{Ends, From as MessageFrom, Left, Messages, Reader, Senders};
 pub use upstream::{CustomUpstream, TimeLimits};
 
 /// The time for which a write to a client may go on when its exchange has failed.
 const LAST_WRITE: Duration = Duration::from_secs(5);
+
+/// The time for messages that are still to be sent at the end of an exchange.
+const LAST_MESSAGES: Duration = Duration::from_secs(1);
 
 /// A session is never lost, but by a future that has leaked it.
 fn lost() -> BError {

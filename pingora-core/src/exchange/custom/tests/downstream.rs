@@ -170,7 +170,7 @@ impl Session for Fake {
         None
     }
     async fn finish_custom(&mut self) -> Result<()> {
-        Ok(())
+        self.writes.over().await
     }
     fn take_custom_message_reader(&mut self) -> Option<Reader> {
         None
@@ -392,6 +392,28 @@ async fn the_session_is_at_hand_unless_it_is_lent() {
 async fn settled(s: &mut ServerSession) {
     if let ServerSession::Custom(s) = s {
         settle(s).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_the_messages_has_a_while_too() {
+    for (wait, kind) in [
+        (Wait::Nothing, None),
+        (Wait::Forever, Some(ErrorType::WriteTimedout)),
+    ] {
+        let log = Log::default();
+        let mut s = fake(&log);
+        s.writes = wait;
+        let mut s = s.session();
+        let begun = tokio::time::Instant::now();
+        let done = match &mut s {
+            ServerSession::Custom(s) => finish_messages(s).await,
+            _ => unreachable!("it is custom"),
+        };
+        assert_eq!(done.err().map(|e| e.etype().clone()), kind);
+        assert!(begun.elapsed() <= Duration::from_secs(1));
+        // Nothing follows an end that was cut.
+        assert_eq!(s.queue(head(200)).is_err(), kind.is_some());
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
 use std::task::{ready, Context, Poll};
 
@@ -34,10 +35,45 @@ pub(crate) struct Hit {
 pub(crate) enum Share {
     /// The bytes that the handler reads, as many as are known to come.
     Whole(Option<usize>),
+    /// One long part, read piece by piece: a storage in memory would copy all of it at once.
+    Windows(Windows),
     /// Several parts, which the handler seeks.
     Parts(Parts),
     /// The bytes of it that a filter leaves.
     Cut(RangeBodyFilter),
+}
+
+/// A part of a body that the handler seeks window by window.
+pub(crate) struct Windows {
+    /// The window that comes next begins here.
+    next: usize,
+    end: usize,
+    /// Bytes that the one before still lacks.
+    left: usize,
+}
+
+impl Windows {
+    /// Bytes that are read at once.
+    pub(crate) const SIZE: usize = 64 * 1024;
+
+    pub(crate) fn new(part: Range<usize>) -> Self {
+        Windows {
+            next: part.start,
+            end: part.end,
+            left: 0,
+        }
+    }
+
+    /// Has the handler seek the next window when the one before is complete.
+    fn seek(&mut self, handler: &mut HitHandler) -> Result<()> {
+        if self.left > 0 || self.next == self.end {
+            return Ok(());
+        }
+        let end = self.end.min(self.next + Self::SIZE);
+        handler.seek_multipart(self.next, Some(end))?;
+        (self.left, self.next) = (end - self.next, end);
+        Ok(())
+    }
 }
 
 /// Parts that are read one after the other.
@@ -131,6 +167,10 @@ impl Hit {
                 take(&mut piece, left);
                 *left == 0
             }
+            Share::Windows(windows) => {
+                take(&mut piece, &mut windows.left);
+                windows.left == 0 && windows.next == windows.end
+            }
             Share::Parts(parts) => {
                 take(&mut piece, &mut parts.left);
                 false
@@ -147,7 +187,8 @@ impl Hit {
     fn end(&mut self) -> Result<HttpTask> {
         let complete = match &self.share {
             Share::Whole(left) => left.is_none_or(|left| left == 0),
-            Share::Parts(_) => false,
+            // They end by their last byte.
+            Share::Windows(_) | Share::Parts(_) => false,
             Share::Cut(filter) => filter.is_transparent() || filter.is_satisfied(),
         };
         if !complete {
@@ -161,7 +202,10 @@ impl Hit {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
         loop {
             match &mut self.reading {
-                Reading::Idle(_) => {
+                Reading::Idle(handler) => {
+                    if let Share::Windows(windows) = &mut self.share {
+                        windows.seek(handler)?;
+                    }
                     let reading = std::mem::replace(&mut self.reading, Reading::Lost);
                     if let Reading::Idle(mut handler) = reading {
                         self.reading = Reading::Busy(Box::pin(async move {

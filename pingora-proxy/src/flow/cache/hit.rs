@@ -16,7 +16,7 @@ use crate::flow::custom_sides::settle_down;
 use crate::pipeline::HitPhases;
 use crate::range::RangeBodyFilter;
 use crate::request_policy::strip_response;
-use crate::upstream::{Hit, Lent, Parts, Share, Stored};
+use crate::upstream::{Hit, Lent, Parts, Share, Stored, Windows};
 use crate::{HttpProxy, ProxyHttp, RangeType, Session};
 
 impl<SV, C> HttpProxy<SV, C>
@@ -178,6 +178,16 @@ fn share(cache: &mut HttpCache, range: RangeType) -> Result<Share> {
     let length = cache.cache_meta().headers().get(CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
     let handler = cache.hit_handler();
+    let whole = match &range {
+        RangeType::None => length.map(|length| 0..length),
+        RangeType::Single(range) => Some(range.clone()),
+        RangeType::Multi(_) | RangeType::Invalid => None,
+    };
+    if let Some(part) = whole.filter(|part| part.len() > Windows::SIZE) {
+        if handler.can_seek_multipart() {
+            return Ok(Share::Windows(Windows::new(part)));
+        }
+    }
     Ok(match range {
         RangeType::None => Share::Whole(length),
         RangeType::Single(range) if handler.can_seek() => {

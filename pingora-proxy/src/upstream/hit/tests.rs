@@ -133,6 +133,33 @@ async fn bodies() {
 }
 
 #[tokio::test]
+async fn a_long_part_is_read_by_windows() {
+    static BODY: [u8; 3 * Windows::SIZE] = [b'x'; 3 * Windows::SIZE];
+    let (first, last) = (5, 2 * Windows::SIZE + 13);
+    let window = Piece(&BODY[..Windows::SIZE]);
+    // A storage may have less of a window at a time.
+    let half = || Piece(&BODY[..Windows::SIZE / 2]);
+    let steps = [window, half(), half(), Piece(&BODY[..8]), Panic];
+    let handler = scripted(steps);
+    let sought = handler.sought.clone();
+    let part = Windows::new(first..last);
+    let mut hit = Hit::body(Box::new(handler), Share::Windows(part));
+    assert_eq!(read(&mut hit).await.unwrap().len(), last - first);
+    let middle = first + Windows::SIZE;
+    let expected = [
+        first..middle,
+        middle..middle + Windows::SIZE,
+        middle + Windows::SIZE..last,
+    ];
+    assert_eq!(*sought.lock().unwrap(), expected);
+
+    let short = scripted([Piece(b"ab")]);
+    let mut hit = Hit::body(Box::new(short), Share::Windows(Windows::new(0..3)));
+    assert!(read(&mut hit).await.is_err());
+    assert!(hit.into_handler().is_some());
+}
+
+#[tokio::test]
 async fn parts_are_sought() {
     let info = MultiRangeInfo::new(vec![5..7, 1..2]);
     let expected = format!(

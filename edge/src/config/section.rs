@@ -51,17 +51,19 @@ pub trait Scalar: Sized {
 
 impl<T: Scalar> Value for T {
     fn decode(node: &Node, errors: &mut Errors) -> Option<Self> {
-        let Kind::Scalar { text, .. } = &node.kind else {
+        let Kind::Scalar { text, secret } = &node.kind else {
             if matches!(node.kind, Kind::Failed) {
                 return None;
             }
             errors.at(node.place, expected(node, Self::WHAT, Self::ALLOWED, ""));
             return None;
         };
-        let parsed = T::parse(text);
-        parsed
-            .map_err(|why| errors.at(node.place, expected(node, Self::WHAT, Self::ALLOWED, &why)))
-            .ok()
+        let parsed = T::parse(text).map_err(|why| {
+            // A reason may repeat a part of the value.
+            let why = if *secret { "" } else { &why };
+            errors.at(node.place, expected(node, Self::WHAT, Self::ALLOWED, why));
+        });
+        parsed.ok()
     }
 
     fn schema(_: &mut Schemas) -> Data {

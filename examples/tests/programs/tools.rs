@@ -48,7 +48,7 @@ impl Program {
     pub fn spawn_as_written(binary: &str, socket: &Path, args: &[&str]) -> Self {
         let mut child = Command::new(binary)
             .args(args)
-            .env("RUST_LOG", "warn")
+            .env("RUST_LOG", "warn,pingora_core::server::signals=info")
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

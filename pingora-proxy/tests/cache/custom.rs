@@ -1,10 +1,12 @@
-//! Clients that speak a protocol of the tests' own, in frames.
+//! Clients and upstreams that speak a protocol of the tests' own, in frames.
 
 use crate::aborts::{in_halves, stored_now};
+use crate::common::custom::custom_peer;
 use crate::common::*;
 use crate::fixture::*;
+use pingora_cache::CachePhase;
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 
 const FRESH: &str = "Cache-Control: max-age=60\r\n";
 
@@ -94,4 +96,51 @@ fn a_fill_goes_on_when_the_custom_messages_of_its_client_fail() {
         stored_now(storage, "/a").is_some_and(|body| body == b"the whole")
     });
     log.wait_for(1);
+}
+
+/// Answers requests one after the other: by two pieces of a body, or by the first and then not at all.
+fn answer(listener: &UnixListener, whole: &[bool]) {
+    for &whole in whole {
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut proxy = Frames(stream);
+        while proxy.next().0 != b'E' {}
+        proxy.send(b'H', b"200\ncache-control: max-age=60\n");
+        proxy.send(b'D', b"the ");
+        if whole {
+            proxy.send(b'D', b"whole");
+            proxy.send(b'E', b"");
+            // The proxy may keep the connection, and it may not.
+            let _ = proxy.0.read(&mut [0]);
+        }
+    }
+}
+
+#[test]
+fn what_a_custom_upstream_answers_is_stored_when_it_is_whole() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let path = dir.path().join("origin");
+    let listener = UnixListener::bind(&path).unwrap();
+    let origin = std::thread::spawn(move || answer(&listener, &[false, true]));
+    let unused = Counting::answering(|_, _| ok(FRESH, "another"));
+    let mut app = Caching::to(&unused.origin);
+    app.peer = custom_peer(&path);
+    let (storage, log) = (app.storage, app.seen());
+    let proxy = Proxy::start(app);
+
+    let mut client = proxy.connect();
+    client.send("GET /a HTTP/1.1\r\nHost: a\r\n\r\n");
+    let cut = client.read_to_end();
+    assert!(cut.starts_with(b"HTTP/1.1 200") && !cut.ends_with(b"0\r\n\r\n"));
+    assert!(log.last(1).error.is_some());
+    assert_eq!(stored_now(storage, "/a"), None);
+
+    let mut client = proxy.connect();
+    for (requests, phase) in [(2, CachePhase::Miss), (3, CachePhase::Hit)] {
+        assert_eq!(get(&mut client, "/a", "").text(), "the whole");
+        assert_eq!(log.last(requests).phase, phase);
+    }
+    drop(proxy);
+    origin.join().unwrap();
+    assert_eq!(unused.count(), 0);
 }

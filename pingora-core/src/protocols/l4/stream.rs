@@ -35,7 +35,62 @@ use raw::RawStream;
 use records::Records;
 use waiting::Waiting;
 
-pub use buffers::{L4BufferSettings, DEFAULT_L4_READ_BUFFER_SIZE, DEFAULT_L4_WRITE_BUFFER_SIZE};
+/// The number of bytes that a small read asks the system for, unless [`L4BufferSettings`] say otherwise.
+pub const DEFAULT_L4_READ_BUFFER_SIZE: usize = 64 * 1024;
+
+/// The number of bytes of small writes that are collected before they are sent, unless [`L4BufferSettings`] say
+/// otherwise: about what fits in one packet.
+pub const DEFAULT_L4_WRITE_BUFFER_SIZE: usize = 1460;
+
+/// The sizes of a connection's buffers in bytes; `None` is the default size, zero is no buffer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct L4BufferSettings {
+    /// For reads: [`DEFAULT_L4_READ_BUFFER_SIZE`] when `None`.
+    pub read: Option<usize>,
+    /// For writes: [`DEFAULT_L4_WRITE_BUFFER_SIZE`] when `None`.
+    pub write: Option<usize>,
+}
+
+impl L4BufferSettings {
+    /// Buffers of these sizes.
+    pub fn new(read: usize, write: usize) -> Self {
+        L4BufferSettings {
+            read: Some(read),
+            write: Some(write),
+        }
+    }
+
+    /// No buffers: every read and write is a system call.
+    pub fn unbuffered() -> Self {
+        Self::new(0, 0)
+    }
+
+    /// The same with a read buffer of `read` bytes.
+    pub fn read(self, read: usize) -> Self {
+        L4BufferSettings {
+            read: Some(read),
+            ..self
+        }
+    }
+
+    /// The same with a write buffer of `write` bytes.
+    pub fn write(self, write: usize) -> Self {
+        L4BufferSettings {
+            write: Some(write),
+            ..self
+        }
+    }
+
+    /// The size of the read buffer.
+    pub fn read_capacity(&self) -> usize {
+        self.read.unwrap_or(DEFAULT_L4_READ_BUFFER_SIZE)
+    }
+
+    /// The size of the write buffer.
+    pub fn write_capacity(&self) -> usize {
+        self.write.unwrap_or(DEFAULT_L4_WRITE_BUFFER_SIZE)
+    }
+}
 
 /// A TCP, Unix or virtual connection, accepted or made.
 ///

@@ -118,19 +118,10 @@ fn read(file: &Path) -> Result<Loaded, String> {
     load(file, &Disk, None).map_err(|e: LoadError| e.to_string())
 }
 
-/// Has memory come in pages of the ordinary size. With large ones, buffers of idle connections take up all the
-/// memory that is set aside for them, and not only what they use.
-fn small_pages() {
-    #[cfg(target_os = "linux")]
-    if let Err(e) = nix::sys::prctl::set_thp_disable(true) {
-        log::debug!("transparent huge pages stay as they are: {e}");
-    }
-}
-
 fn main() -> ExitCode {
     let args = Args::parse();
     logging::init();
-    small_pages();
+    examples::allocator::small_pages();
     let done = run(&args);
     logging::flush();
     match done {

@@ -52,3 +52,12 @@ unsafe impl GlobalAlloc for Allocator {
         }
     }
 }
+
+/// Has memory come in pages of the ordinary size. With large ones, buffers of idle connections take up all the
+/// memory that is set aside for them, and not only what they use.
+pub fn small_pages() {
+    #[cfg(target_os = "linux")]
+    if let Err(e) = nix::sys::prctl::set_thp_disable(true) {
+        log::debug!("transparent huge pages stay as they are: {e}");
+    }
+}

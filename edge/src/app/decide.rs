@@ -14,7 +14,7 @@ use crate::config::model::Balance;
 use crate::live::{Live, Running};
 use crate::plan::{host, path, Action, Request, Route};
 
-/// What becomes of a request.
+/// The end of a request here, or its way on.
 pub(super) enum Decision<'r> {
     /// It goes to a server.
     Proxy(Proxied<'r>),

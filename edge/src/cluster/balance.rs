@@ -17,7 +17,7 @@ pub(super) struct Balancer {
     sums: Vec<u64>,
     /// The server whose turn it is.
     turn: usize,
-    /// How far each server is ahead of its share; empty unless turns have weights.
+    /// The lead of each server over its share; empty unless turns have weights.
     ahead: Vec<i128>,
     /// The requests that each server has of this worker; empty unless they decide.
     requests: Vec<u32>,
@@ -25,7 +25,7 @@ pub(super) struct Balancer {
     seeds: Vec<u64>,
 }
 
-/// What one request brings to the choice.
+/// The part of one request in the choice.
 pub(super) struct Wish<'a> {
     /// The servers that are not to be chosen.
     pub(super) passed: &'a Set,

@@ -14,7 +14,7 @@ use crate::scenario::Seen;
 #[derive(Clone, Copy)]
 pub(crate) enum Load {
     Get(usize),
-    /// Of 1 KiB.
+    /// A response of 1 KiB.
     Hit(usize),
     Big(usize),
     Post(usize),

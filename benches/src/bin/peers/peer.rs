@@ -55,7 +55,7 @@ pub(crate) struct Built {
 pub(crate) struct Peer {
     pub(crate) kind: Kind,
     program: PathBuf,
-    /// What answers from memory, where that is a program of its own.
+    /// The program that answers from memory, where that is one of its own.
     cached: Option<PathBuf>,
     pub(crate) version: String,
 }
@@ -112,10 +112,10 @@ impl Peer {
         })
     }
 
-    /// Whether this can be asked of it. The pass-through has no TLS, and is no floor where others keep connections
+    /// Returns whether this can be asked of it. The pass-through has no TLS, and is no floor where others keep connections
     /// to the origin of which it makes a new one.
     ///
-    /// Of the others only nginx has a cache that may be compared.
+    /// Of the caches of others only nginx's may be compared with ours.
     pub(crate) fn can(&self, scenario: &Scenario) -> bool {
         if scenario.cached {
             return self.kind == Kind::Nginx || self.cached.is_some();

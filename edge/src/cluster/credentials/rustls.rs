@@ -13,7 +13,7 @@ use rustls_pki_types::CertificateDer;
 
 use crate::config::model::{Certificate, UpstreamTls};
 
-/// What is in the files, in DER.
+/// The contents of the files, in DER.
 #[derive(Hash)]
 pub(super) struct Files {
     ca: Option<Vec<Vec<u8>>>,

@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::Parser;
 use examples::access_log::AccessLog;
 use examples::address::Address;
-use examples::allocator::Allocator;
+use examples::allocator::{small_pages, Allocator};
 use examples::upstreams::names::Names;
 use examples::upstreams::target::Target;
 use examples::upstreams::Upstreams;
@@ -215,15 +215,6 @@ fn list<T: ToString>(addresses: &[T]) -> String {
         .map(ToString::to_string)
         .collect::<Vec<_>>()
         .join(", ")
-}
-
-/// Has memory come in pages of the ordinary size. With large ones, buffers of idle connections take up all the
-/// memory that is set aside for them, and not only what they use.
-fn small_pages() {
-    #[cfg(target_os = "linux")]
-    if let Err(e) = nix::sys::prctl::set_thp_disable(true) {
-        log::debug!("transparent huge pages stay as they are: {e}");
-    }
 }
 
 fn main() -> ExitCode {

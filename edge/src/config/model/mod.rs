@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use http::{HeaderName, Method};
 
-use super::section::{choice, section, At, Named};
-use super::values::{
+use crate::config::section::{choice, section, At, Named};
+use crate::config::values::{
     Address, HostPattern, Network, PathPattern, PathPrefix, Regex, Status, Template, TextPattern,
 };
 

@@ -31,4 +31,4 @@ for features in "pingora-core/rustls,pingora-proxy/rustls,$extra" pingora-core/o
     cargo test -p pingora-core -p pingora-proxy --features "$features" --locked --tests "$@"
 done
 cargo test -p edge -p examples -p benches --locked "$@"
-cargo test -p examples --no-default-features --features openssl --locked --lib --test programs "$@"
+cargo test -p edge -p examples --no-default-features --features examples/openssl --locked --lib --test flags --test programs "$@"

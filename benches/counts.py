@@ -408,7 +408,7 @@ def main():
         if not shutil.which(program):
             fail(f"{program} is missing: apt-get install {package}")
     if not shutil.which(args.proxy[0]):
-        fail(f"{args.proxy[0]} is missing: cargo build --release -p examples --bin reverse-proxy")
+        fail(f"{args.proxy[0]} is missing: cargo build --release")
     # So that the proxy is ended too.
     signal.signal(signal.SIGTERM, lambda *_: fail("ended"))
     ours = len(args.proxy) == 1

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use examples::program;
+use crate::program;
 use pingora_core::server::Server;
 
 use crate::config::World;

@@ -6,13 +6,35 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod access_log;
+pub mod address;
+pub mod allocator;
 pub mod app;
+pub mod calendar;
+pub mod certificates;
 mod cluster;
 pub mod config;
 pub mod data;
 pub mod demo;
+pub mod flags;
+pub mod forwarded;
 pub mod live;
+pub mod logging;
+pub mod origin;
 pub mod plan;
+pub mod program;
 pub mod serve;
 mod tls;
 pub mod tools;
+pub mod upstreams;
+
+/// Tells whether a TLS backend is built in.
+pub const HAS_TLS: bool = cfg!(any(
+    feature = "rustls",
+    feature = "openssl",
+    feature = "boringssl"
+));
+
+/// The reason for which TLS is refused where none is built in.
+pub const WITHOUT_TLS: &str =
+    "this program was built without TLS; build it with --features rustls, openssl or boringssl";

@@ -1,14 +1,14 @@
 //! A reverse proxy from one file.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use edge::allocator::{small_pages, Allocator};
 use edge::config::Disk;
-use edge::live::{load, LoadError, Loaded};
-use edge::{demo, serve, tools};
-use examples::allocator::Allocator;
-use examples::{logging, program};
+use edge::live::{load, LoadError};
+use edge::{flags, logging, program, serve, tools};
+use pingora_core::server::configuration::ServerConf;
 
 #[global_allocator]
 static ALLOCATOR: Allocator = Allocator;
@@ -17,19 +17,10 @@ static ALLOCATOR: Allocator = Allocator;
 ///
 /// Without a file it passes requests to a small demo server of its own, so that there is something to see at once.
 #[derive(Parser)]
-#[command(name = "edge", version, after_help = SIGNALS)]
+#[command(name = "reverse-proxy", version, after_help = SIGNALS)]
 struct Args {
-    /// The configuration (YAML)
-    #[arg(short, long, value_name = "FILE", global = true)]
-    conf: Option<PathBuf>,
-
-    /// Check the configuration, then exit
-    #[arg(short, long)]
-    test: bool,
-
-    /// Worker threads [default: one for each core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    threads: Option<u16>,
+    #[command(flatten)]
+    flags: flags::Flags,
 
     #[command(subcommand)]
     command: Option<Command>,
@@ -66,11 +57,41 @@ Signals:
   SIGHUP   read the configuration again; a change of its files does the same
   SIGTERM  finish the requests under way, then exit
   SIGINT   exit at once
+  SIGQUIT  hand the listening sockets to a process started with --upgrade, finish, exit
 
-Errors and warnings are written to stderr; RUST_LOG=info shows more, RUST_LOG=off nothing.";
+Errors and warnings are written to stderr; RUST_LOG=debug shows more, RUST_LOG=off nothing.";
+
+/// The keys of a configuration, which a file of settings has none of.
+const OF_CONFIGURATIONS: [&str; 3] = ["include", "listen", "sites"];
+
+/// Returns the configuration to run; none when flags and settings say what to do.
+fn configuration(flags: &flags::Flags) -> Result<Option<&Path>, String> {
+    let Some(file) = flags.conf.as_deref() else {
+        return Ok(None);
+    };
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let keys = ServerConf::entries(&text);
+    let is_one = match keys.is_empty() {
+        // What is no YAML is told of as what it looks like.
+        true => OF_CONFIGURATIONS
+            .iter()
+            .any(|key| text.contains(&format!("{key}:"))),
+        false => keys
+            .iter()
+            .any(|(key, _)| OF_CONFIGURATIONS.contains(&key.as_str())),
+    };
+    match (is_one, flags.beside_a_configuration()) {
+        (true, Some(flag)) => Err(format!(
+            "{flag} has no place beside {}, which is a configuration",
+            file.display()
+        )),
+        (is_one, _) => Ok(is_one.then_some(file)),
+    }
+}
 
 fn run(args: &Args) -> Result<(), String> {
-    let file = args.conf.as_deref();
+    let flags = &args.flags;
+    let file = flags.conf.as_deref();
     let needed = |command: &str| file.ok_or(format!("{command} needs a file: --conf FILE"));
     match &args.command {
         Some(Command::Schema) => {
@@ -97,31 +118,22 @@ fn run(args: &Args) -> Result<(), String> {
         }
         Some(Command::Run) | None => {}
     }
-    if args.test {
-        let file = needed("--test")?;
-        read(file)?;
+    let Some(file) = configuration(flags)? else {
+        return flags::run(flags);
+    };
+    let loaded = load(file, &Disk, None).map_err(|e: LoadError| e.to_string())?;
+    if flags.test {
         let good = tools::check(file, &Disk).map_err(|e| e.to_string())?;
         program::say(good.trim_end());
         return Ok(());
     }
-    let threads = args.threads.map(usize::from);
-    let Some(file) = file else {
-        let mut server = serve::server(threads);
-        let demo = demo::load(&mut server)?;
-        return serve::run(server, demo, None);
-    };
-    let loaded = read(file)?;
-    serve::run(serve::server(threads), loaded, Some(file.to_owned()))
-}
-
-fn read(file: &Path) -> Result<Loaded, String> {
-    load(file, &Disk, None).map_err(|e: LoadError| e.to_string())
+    serve::run(serve::server(flags.threads), loaded, Some(file.to_owned()))
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
     logging::init();
-    examples::allocator::small_pages();
+    small_pages();
     let done = run(&args);
     logging::flush();
     match done {
@@ -129,7 +141,7 @@ fn main() -> ExitCode {
         Err(e) => {
             use std::io::Write;
             // Nobody is left to be told when stderr is closed.
-            let _ = writeln!(std::io::stderr(), "edge: {e}");
+            let _ = writeln!(std::io::stderr(), "reverse-proxy: {e}");
             ExitCode::FAILURE
         }
     }

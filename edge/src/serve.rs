@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use examples::address::Address as Place;
-use examples::program;
+use crate::address::Address as Place;
+use crate::program;
 use pingora_core::apps::HttpServerOptions;
 use pingora_core::listeners::ListenerConfig;
 use pingora_core::protocols::http::error_resp;
@@ -35,7 +35,7 @@ pub fn server(threads: Option<usize>) -> Server {
         threads: threads.unwrap_or_else(cores),
         ..ServerConf::default()
     };
-    error_resp::name_server(Some("edge"));
+    error_resp::name_server(Some("reverse-proxy"));
     let mut server = Server::new_with_opt_and_conf(Opt::default(), conf);
     server.bootstrap();
     server

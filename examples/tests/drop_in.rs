@@ -121,7 +121,7 @@ fn build() -> PathBuf {
 
 /// Runs a command of cargo on the project, in the folder that this test was built into: what both need is built once.
 fn cargo(command: &str) -> PathBuf {
-    let built = Path::new(env!("CARGO_BIN_EXE_reverse-proxy"));
+    let built = Path::new(env!("CARGO_BIN_EXE_gateway"));
     let target = built.ancestors().nth(2).unwrap();
     let status = Command::new(env!("CARGO"))
         .args([command, "--locked", "--manifest-path"])

@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use clap::Parser;
-use examples::allocator::Allocator;
-use examples::program::{self, Program};
+use edge::allocator::Allocator;
+use edge::program::{self, Program};
 use http::header::HOST;
 use http::StatusCode;
 use pingora_cache::{CacheKey, CacheMeta, MemCache, NoCacheReason, RespCacheable};

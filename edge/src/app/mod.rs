@@ -8,9 +8,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use crate::forwarded::Forwarded;
+use crate::upstreams::retry;
 use async_trait::async_trait;
-use examples::forwarded::Forwarded;
-use examples::upstreams::retry;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::utils::ready::ready;
 use pingora_core::{Error, Result};

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
-use examples::upstreams::{Set, State};
+use crate::upstreams::{Set, State};
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::ErrorType::ConnectNoRoute;
 use pingora_core::{Error, Result};

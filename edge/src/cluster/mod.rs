@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use examples::upstreams::{Health, State};
+use crate::upstreams::{Health, State};
 use pingora_core::upstreams::resolve::{Resolver, ResolverOptions};
 
 use crate::config::model::Balance;

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use examples::certificates::Certificates as Pair;
+use crate::certificates::Certificates as Pair;
 use pingora_core::listeners::tls::TlsSettings;
 use pingora_core::Result;
 

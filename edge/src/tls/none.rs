@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use examples::WITHOUT_TLS;
+use crate::WITHOUT_TLS;
 use pingora_core::listeners::tls::TlsSettings;
 use pingora_core::{Error, InternalError, Result};
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-pub const BINARY: &str = env!("CARGO_BIN_EXE_edge");
+pub const BINARY: &str = env!("CARGO_BIN_EXE_reverse-proxy");
 /// Far above what a slow machine needs: reached only when a test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use clap::Parser;
+use edge::program::{self, Program};
 use examples::caching::{self, Policy};
-use examples::program::{self, Program};
 use http::{header, StatusCode};
 use pingora_cache::eviction::{lru::Manager, EvictionManager};
 use pingora_cache::key::HashBinary;

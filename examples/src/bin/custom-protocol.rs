@@ -21,7 +21,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use clap::Parser;
-use examples::program::{self, Program};
+use edge::program::{self, Program};
 use http::HeaderMap;
 use pingora_core::connectors::http::custom::{Connection, Connector};
 use pingora_core::connectors::TransportConnector;

@@ -2,9 +2,9 @@
 
 use async_trait::async_trait;
 use clap::Parser;
-use examples::program::{self, Program};
-use examples::upstreams::target::Target;
-use examples::upstreams::{Health, Tried, Upstreams};
+use edge::program::{self, Program};
+use edge::upstreams::target::Target;
+use edge::upstreams::{Health, Tried, Upstreams};
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, HTTPStatus, Result};
 use pingora_http::ResponseHeader;

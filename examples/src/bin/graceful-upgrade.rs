@@ -9,7 +9,7 @@
 
 use async_trait::async_trait;
 use clap::Parser;
-use examples::program::{self, Program};
+use edge::program::{self, Program};
 use pingora_core::server::configuration::{Opt, ServerConf};
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::Result;

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use clap::Parser;
-use examples::program::{self, Program};
+use edge::program::{self, Program};
 use http::StatusCode;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::Result;

@@ -3,7 +3,7 @@
 
 use async_trait::async_trait;
 use clap::Parser;
-use examples::program::{self, Program};
+use edge::program::{self, Program};
 use http::header::{
     ACCEPT_ENCODING, CONTENT_TYPE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, RANGE,
 };

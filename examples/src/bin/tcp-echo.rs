@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use clap::Parser;
-use examples::program::{self, Program};
+use edge::program::{self, Program};
 use pingora_core::apps::ServerApp;
 use pingora_core::protocols::Stream;
 use pingora_core::server::ShutdownWatch;

@@ -2,16 +2,9 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
-mod accept;
 mod cache;
-#[path = "../../../pingora-core/tests/tls_certs/mod.rs"]
-mod certs;
-mod daemon;
-mod limits;
-mod operators;
-mod reverse_proxy;
-mod tls;
+#[allow(dead_code, reason = "the tests of reverse-proxy use the rest")]
+#[path = "../../../edge/tests/flags/tools.rs"]
 mod tools;
 mod upgrade;
-mod upstreams;
 mod uses;

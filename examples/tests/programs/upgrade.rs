@@ -1,10 +1,8 @@
 //! One process takes over from another while requests come in.
 
 use super::tools::*;
-use std::io::{ErrorKind, Write};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::io::Write;
+use std::path::PathBuf;
 use std::sync::{mpsc, Mutex};
 use tempfile::TempDir;
 
@@ -39,20 +37,6 @@ fn a_new_process_takes_over_from_one_of_upstreams_own() {
         let args = [socket, scene.meet(), slow.trim_start_matches("unix:")];
         Program::spawn_as_written(binary.to_str().unwrap(), &scene.socket, &args)
     });
-}
-
-pub fn build_upstream() -> PathBuf {
-    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("upstream-0.9.1");
-    // A folder of its own: these crates have the names of the ones under test.
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("upstream-0.9.1");
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--locked", "--manifest-path"])
-        .arg(project.join("Cargo.toml"))
-        .env("CARGO_TARGET_DIR", &target)
-        .status()
-        .unwrap();
-    assert!(built.success());
-    target.join("debug/upstream-process")
 }
 
 /// Where the two processes meet.
@@ -138,65 +122,4 @@ fn take_over(start_old: impl FnOnce(&Scene) -> Program) {
     });
     assert_eq!(old.wait(), Some(0));
     assert!(new_answers(&old));
-}
-
-/// Left open, the socket would go on queueing connections that nobody accepts.
-#[test]
-fn a_socket_that_the_new_process_does_not_want_is_closed() {
-    const PROXY: &str = env!("CARGO_BIN_EXE_reverse-proxy");
-    let origin = Origin::saying("hello");
-    let dir = TempDir::new().unwrap();
-    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
-    let conf = at("conf.yaml");
-    let settings = format!("upgrade_sock: {}\nshutdown_drain_seconds: 0\n", at("meet"));
-    std::fs::write(&conf, settings).unwrap();
-    let (kept, dropped) = (dir.path().join("kept"), dir.path().join("dropped"));
-    let more = format!("unix:{}", dropped.display());
-    let args = ["--conf", &conf, "--upstream", &origin.address()];
-    let mut old = Program::start(PROXY, &kept, &[&args[..], &["--listen", &more]].concat());
-    eventually("it listens there too", || {
-        UnixStream::connect(&dropped).is_ok()
-    });
-    let mut new = Program::spawn(PROXY, &kept, &[&args[..], &["--upgrade"]].concat());
-    eventually("the new process waits for the sockets", || {
-        Path::new(&at("meet")).exists()
-    });
-    old.signal(libc::SIGQUIT);
-    let unused = dropped.display();
-    new.wait_for_log(&format!(
-        "closed inherited sockets that no service uses: {unused}"
-    ));
-    assert_eq!(old.wait(), Some(0));
-    let e = UnixStream::connect(&dropped).unwrap_err();
-    assert_eq!(e.kind(), ErrorKind::ConnectionRefused);
-    assert!(new.get("/").ends_with("hello"));
-}
-
-/// An operator who sends the signals in the wrong order, or those of another server, must not cause an outage.
-#[test]
-fn signals_that_cannot_be_acted_upon_do_not_end_the_service() {
-    const PROXY: &str = env!("CARGO_BIN_EXE_reverse-proxy");
-    let origin = Origin::saying("hello");
-    let dir = TempDir::new().unwrap();
-    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
-    let conf = at("conf.yaml");
-    let settings = format!(
-        "upgrade_sock: {}\nupgrade_sock_connect_accept_max_retries: 0\n",
-        at("meet")
-    );
-    std::fs::write(&conf, settings).unwrap();
-    let args = ["--conf", &conf, "--upstream", &origin.address()];
-    let mut proxy = Program::start(PROXY, &dir.path().join("socket"), &args);
-    for (signal, log) in [
-        (libc::SIGHUP, "SIGHUP"),
-        (libc::SIGUSR1, "SIGUSR1"),
-        (libc::SIGQUIT, "goes on serving"),
-        (libc::SIGQUIT, "goes on serving"),
-    ] {
-        proxy.signal(signal);
-        proxy.wait_for_log(log);
-        assert!(proxy.get("/").ends_with("hello"), "after {log}");
-    }
-    proxy.signal(libc::SIGTERM);
-    assert_eq!(proxy.wait(), Some(0));
 }

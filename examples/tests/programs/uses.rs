@@ -32,6 +32,20 @@ fn the_gateway_routes_by_the_longest_prefix() {
 }
 
 #[test]
+fn the_gateway_spreads_requests_of_a_prefix_in_the_same_way() {
+    let origin = Origin::saying("hello");
+    let dir = TempDir::new().unwrap();
+    let nobody = format!("/=unix:{}", dir.path().join("nobody").display());
+    let good = format!("/={}", origin.address());
+    let args = ["--route", &nobody, "--route", &good];
+    let gateway = Program::start(env!("CARGO_BIN_EXE_gateway"), &dir.path().join("s"), &args);
+    for _ in 0..20 {
+        let answer = gateway.get("/");
+        assert!(answer.ends_with("\r\n\r\nhello"), "{answer}");
+    }
+}
+
+#[test]
 fn headers_are_changed_both_ways() {
     let origin = Origin::start(|mut stream, head| {
         let body = head.to_ascii_lowercase();

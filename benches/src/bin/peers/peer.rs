@@ -332,7 +332,7 @@ fn build_ours() -> Result<PathBuf, String> {
         .nth(2)
         .ok_or("no folder of built programs")?;
     let mut cargo = cargo(target);
-    cargo.args(["-p", "examples", "-p", "benches"]);
+    cargo.args(["-p", "edge", "-p", "benches"]);
     cargo.args(["--bin", "reverse-proxy", "--bin", "cached"]);
     cargo.arg("--manifest-path").arg(root().join("Cargo.toml"));
     finish(cargo)?;

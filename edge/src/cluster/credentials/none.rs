@@ -1,6 +1,6 @@
 //! For a build without TLS: a cluster that asks for it is refused.
 
-use examples::WITHOUT_TLS;
+use crate::WITHOUT_TLS;
 use pingora_core::upstreams::peer::HttpPeer;
 
 use crate::config::model::UpstreamTls;

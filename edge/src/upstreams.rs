@@ -3,7 +3,7 @@
 //!
 //! ```no_run
 //! use async_trait::async_trait;
-//! use examples::upstreams::{Tried, Upstreams};
+//! use edge::upstreams::{Tried, Upstreams};
 //! use pingora_core::upstreams::peer::HttpPeer;
 //! use pingora_core::{Error, Result};
 //! use pingora_http::ResponseHeader;

@@ -160,7 +160,7 @@ fn it_says_that_it_listens_when_it_does() {
 
 #[test]
 fn a_certificate_that_is_not_valid_is_told_of() {
-    if !examples::HAS_TLS {
+    if !edge::HAS_TLS {
         return;
     }
     let authority = Authority::new();
@@ -253,7 +253,7 @@ fn what_cannot_be_used_names_its_flag_or_setting() {
             "connect_timeout: bad time 'soon'",
         ),
     ];
-    if examples::HAS_TLS {
+    if edge::HAS_TLS {
         let what = format!("--upstream-ca: no certificate in {empty}");
         let (code, stdout, stderr) = run(BINARY, &no_ca);
         assert!(stderr.contains(&what), "{stderr}");

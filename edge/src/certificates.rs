@@ -3,7 +3,7 @@
 //!
 //! ```no_run
 //! # fn run() -> pingora_core::Result<()> {
-//! use examples::certificates::Certificates;
+//! use edge::certificates::Certificates;
 //! use pingora_core::listeners::{ListenerConfig, Listeners};
 //! use pingora_core::services::background::GenBackgroundService;
 //!

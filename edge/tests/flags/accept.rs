@@ -1,7 +1,6 @@
 //! Every accept strategy, in processes that follow each other.
 
 use super::tools::*;
-use super::upgrade::build_upstream;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;

@@ -1,22 +1,19 @@
-//! A reverse proxy for HTTP/1.1 and HTTP/2: the program to run, to measure, and to start from.
+//! The proxy that flags and a file of settings describe.
 
 mod app;
 mod args;
 mod limits;
 mod settings;
 
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser;
-use examples::access_log::AccessLog;
-use examples::address::Address;
-use examples::allocator::{small_pages, Allocator};
-use examples::upstreams::names::Names;
-use examples::upstreams::target::Target;
-use examples::upstreams::Upstreams;
-use examples::{logging, program, HAS_TLS, WITHOUT_TLS};
+use crate::access_log::AccessLog;
+use crate::address::Address;
+use crate::upstreams::names::Names;
+use crate::upstreams::target::Target;
+use crate::upstreams::Upstreams;
+use crate::{program, HAS_TLS, WITHOUT_TLS};
 use pingora_core::apps::HttpServerOptions;
 use pingora_core::protocols::http::error_resp;
 use pingora_core::server::configuration::Opt;
@@ -27,11 +24,8 @@ use pingora_core::upstreams::resolve::ResolverOptions;
 use pingora_proxy::http_proxy_service;
 
 use app::ReverseProxy;
-use args::Args;
+pub use args::Flags;
 use settings::Settings;
-
-#[global_allocator]
-static ALLOCATOR: Allocator = Allocator;
 
 /// How long a connection of HTTP/2 without streams is kept: as long as an idle one of HTTP/1.1.
 const IDLE: Duration = Duration::from_secs(60);
@@ -46,7 +40,7 @@ struct Peers {
 }
 
 impl Peers {
-    fn new(args: &Args, settings: &Arc<Settings>) -> Self {
+    fn new(args: &Flags, settings: &Arc<Settings>) -> Self {
         Peers {
             tls: args.upstream_tls,
             h2: args.upstream_h2,
@@ -94,14 +88,14 @@ impl Peers {
     }
 }
 
-fn http_options(args: &Args) -> HttpServerOptions {
+fn http_options(args: &Flags) -> HttpServerOptions {
     let mut options = HttpServerOptions::default();
     options.h2c = args.h2c;
     options.h2_idle_timeout = Some(IDLE);
     options
 }
 
-fn opt(args: &Args) -> Opt {
+fn opt(args: &Flags) -> Opt {
     Opt {
         daemon: args.daemon,
         upgrade: args.upgrade,
@@ -109,10 +103,15 @@ fn opt(args: &Args) -> Opt {
     }
 }
 
-fn run(args: &Args) -> Result<(), String> {
+/// Runs the proxy until a signal ends the process, or checks it for `--test`.
+///
+/// # Errors
+///
+/// Names the flag, or the file and the key.
+pub fn run(args: &Flags) -> Result<(), String> {
     let (conf, settings) = settings::read(args)?;
     let settings = Arc::new(settings);
-    let listen = program::addresses(&args.listen).map_err(|e| format!("--listen: {e}"))?;
+    let listen = program::addresses(&args.addresses()).map_err(|e| format!("--listen: {e}"))?;
     let of_upstream = |e| format!("--upstream: {e}");
     let targets = args.upstream.iter().map(|text| text.parse());
     let mut targets: Vec<Target> = targets.collect::<Result<_, _>>().map_err(of_upstream)?;
@@ -217,20 +216,20 @@ fn list<T: ToString>(addresses: &[T]) -> String {
         .join(", ")
 }
 
-fn main() -> ExitCode {
-    let args = Args::parse();
-    logging::init();
-    small_pages();
-    program::exit("reverse-proxy", run(&args))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        flags: Flags,
+    }
 
     #[test]
     fn idle_connections_of_http2_end_as_those_of_http1() {
-        let options = http_options(&Args::parse_from(["reverse-proxy", "--h2c"]));
+        let options = http_options(&Command::parse_from(["reverse-proxy", "--h2c"]).flags);
         assert_eq!(options.h2_idle_timeout, Some(Duration::from_secs(60)));
         assert!(options.h2c);
     }

@@ -275,3 +275,18 @@ pub fn answer(stream: &mut UnixStream, body: &str) {
         body.len()
     );
 }
+
+/// Builds a program on upstream's crates, and returns where it is.
+pub fn build_upstream() -> PathBuf {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/upstream-0.9.1");
+    // A folder of its own: these crates have the names of the ones under test.
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("upstream-0.9.1");
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--locked", "--manifest-path"])
+        .arg(project.join("Cargo.toml"))
+        .env("CARGO_TARGET_DIR", &target)
+        .status()
+        .unwrap();
+    assert!(built.success());
+    target.join("debug/upstream-process")
+}

@@ -45,17 +45,6 @@ fn with_one_upstream_down_no_request_fails() {
 }
 
 #[test]
-fn the_gateway_spreads_requests_of_a_prefix_in_the_same_way() {
-    let origin = Origin::saying("hello");
-    let dir = TempDir::new().unwrap();
-    let nobody = format!("/=unix:{}", dir.path().join("nobody").display());
-    let good = format!("/={}", origin.address());
-    let args = ["--route", &nobody, "--route", &good];
-    let gateway = Program::start(env!("CARGO_BIN_EXE_gateway"), &dir.path().join("s"), &args);
-    all_succeed(&gateway);
-}
-
-#[test]
 fn one_that_breaks_off_is_left_alone() {
     let good = Origin::saying("hello");
     let asked = Arc::new(AtomicUsize::new(0));
@@ -106,7 +95,7 @@ fn a_silent_upstream_is_a_504_and_the_reason_is_logged() {
         ),
     ];
     for (at, (args, reason)) in cases.into_iter().enumerate() {
-        if args.contains(&"--upstream-tls") && !examples::HAS_TLS {
+        if args.contains(&"--upstream-tls") && !edge::HAS_TLS {
             continue;
         }
         let socket = dir.path().join(at.to_string());

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 /// A limit, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Limit(pub(crate) Option<Duration>);
+pub(super) struct Limit(pub(super) Option<Duration>);
 
 impl Limit {
     /// A limit of whole seconds.
-    pub(crate) const fn seconds(seconds: u64) -> Self {
+    pub(super) const fn seconds(seconds: u64) -> Self {
         Limit(Some(Duration::from_secs(seconds)))
     }
 }

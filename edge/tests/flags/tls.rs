@@ -2,7 +2,7 @@
 
 use super::certs::{Authority, Leaf, Pair};
 use super::tools::*;
-use examples::{HAS_TLS, WITHOUT_TLS};
+use edge::{HAS_TLS, WITHOUT_TLS};
 use std::process::Command;
 use tempfile::TempDir;
 

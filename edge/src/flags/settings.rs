@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
+use crate::certificates::{self, Certificates};
+use crate::forwarded::Forwarded;
+use crate::upstreams::Health;
+use crate::{program, HAS_TLS, WITHOUT_TLS};
 use clap::ValueEnum;
-use examples::certificates::{self, Certificates};
-use examples::forwarded::Forwarded;
-use examples::upstreams::Health;
-use examples::{program, HAS_TLS, WITHOUT_TLS};
 use pingora_core::server::configuration::ServerConf;
 
-use crate::args::Args;
-use crate::limits::Limit;
+use super::args::Flags;
+use super::limits::Limit;
 
 /// The keys that are this program's, and not the server's.
-pub(crate) const OWN_KEYS: [&str; 10] = [
+pub(super) const OWN_KEYS: [&str; 10] = [
     "access_log",
     "connect_timeout",
     "fail_timeout",
@@ -28,20 +28,20 @@ pub(crate) const OWN_KEYS: [&str; 10] = [
 
 /// Settings that this program chooses better than the library's defaults, which must suit every
 /// program. A settings file that names one of them is obeyed.
-pub(crate) const POOLED_CONNECTIONS: usize = 1024;
+pub(super) const POOLED_CONNECTIONS: usize = 1024;
 
 /// The settings of the proxy itself.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Settings {
-    pub(crate) access_log: Option<String>,
-    pub(crate) forwarded: Forwarded,
-    pub(crate) health: Health,
-    pub(crate) connect_timeout: Option<Duration>,
-    pub(crate) handshake_timeout: Option<Duration>,
-    pub(crate) response_timeout: Option<Duration>,
-    pub(crate) read_timeout: Option<Duration>,
-    pub(crate) write_timeout: Option<Duration>,
-    pub(crate) request_timeout: Option<Duration>,
+pub(super) struct Settings {
+    pub(super) access_log: Option<String>,
+    pub(super) forwarded: Forwarded,
+    pub(super) health: Health,
+    pub(super) connect_timeout: Option<Duration>,
+    pub(super) handshake_timeout: Option<Duration>,
+    pub(super) response_timeout: Option<Duration>,
+    pub(super) read_timeout: Option<Duration>,
+    pub(super) write_timeout: Option<Duration>,
+    pub(super) request_timeout: Option<Duration>,
 }
 
 /// A settings file.
@@ -53,10 +53,11 @@ struct File {
 }
 
 impl File {
-    fn read(args: &Args) -> Result<Self, String> {
+    fn read(args: &Flags) -> Result<Self, String> {
         let (name, text) = match &args.conf {
             Some(file) => {
                 let text = std::fs::read_to_string(file);
+                let file = file.display().to_string();
                 (
                     file.clone(),
                     text.map_err(|e| format!("--conf: cannot read {file}: {e}"))?,
@@ -123,7 +124,7 @@ fn forwarded(text: &str) -> Result<Forwarded, String> {
 ///
 /// # Errors
 /// In one line, which names the flag, or the file and the key.
-pub(crate) fn read(args: &Args) -> Result<(ServerConf, Settings), String> {
+pub(super) fn read(args: &Flags) -> Result<(ServerConf, Settings), String> {
     let file = File::read(args)?;
     let conf = server_conf(args, &file)?;
     file.warn_of_unknown_keys();
@@ -176,7 +177,7 @@ pub(crate) fn read(args: &Args) -> Result<(ServerConf, Settings), String> {
     Ok((conf, settings))
 }
 
-fn server_conf(args: &Args, file: &File) -> Result<ServerConf, String> {
+fn server_conf(args: &Flags, file: &File) -> Result<ServerConf, String> {
     let defaults = ServerConf {
         work_stealing: false,
         upstream_keepalive_pool_size: POOLED_CONNECTIONS,
@@ -220,7 +221,7 @@ fn server_conf(args: &Args, file: &File) -> Result<ServerConf, String> {
 ///
 /// # Errors
 /// When it cannot be used.
-pub(crate) fn certificates(args: &Args) -> Result<Option<std::sync::Arc<Certificates>>, String> {
+pub(super) fn certificates(args: &Flags) -> Result<Option<std::sync::Arc<Certificates>>, String> {
     let (Some(cert), Some(key)) = (&args.tls_cert, &args.tls_key) else {
         return Ok(None);
     };
@@ -237,12 +238,19 @@ mod tests {
     use pingora_core::listeners::AcceptStrategy;
     use std::io::Write;
 
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        flags: Flags,
+    }
+
     fn read(flags: &[&str], file: &str) -> Result<(ServerConf, Settings), String> {
         let mut conf = tempfile::NamedTempFile::new().map_err(|e| e.to_string())?;
         conf.write_all(file.as_bytes()).map_err(|e| e.to_string())?;
         let path = conf.path().to_string_lossy().into_owned();
         let args = [&["reverse-proxy", "--conf", &path], flags].concat();
-        super::read(&Args::try_parse_from(args).map_err(|e| e.to_string())?)
+        let command = Command::try_parse_from(args).map_err(|e| e.to_string())?;
+        super::read(&command.flags)
     }
 
     fn conf(flags: &[&str], file: &str) -> Result<ServerConf, String> {
@@ -342,7 +350,7 @@ mod tests {
     /// Every key stands in a table of docs/configuration.md, with the default of the library or of the program.
     #[test]
     fn the_guide_has_every_setting_and_its_default() {
-        let guide = include_str!("../../../../docs/configuration.md");
+        let guide = include_str!("../../../docs/configuration.md");
         let rows: Vec<Vec<&str>> = guide
             .lines()
             .filter(|line| line.starts_with("| `"))

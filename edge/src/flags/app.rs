@@ -5,10 +5,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::access_log::{AccessLog, Line};
+use crate::forwarded::Forwarded;
+use crate::upstreams::{Tried, Upstreams};
 use async_trait::async_trait;
-use examples::access_log::{AccessLog, Line};
-use examples::forwarded::Forwarded;
-use examples::upstreams::{Tried, Upstreams};
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::utils::ready::ready;
 use pingora_core::{Error, Result};
@@ -16,18 +16,18 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::{ProxyHttp, Session};
 
 /// Passes requests to upstreams in turn.
-pub(crate) struct ReverseProxy {
-    pub(crate) upstreams: Arc<Upstreams>,
+pub(super) struct ReverseProxy {
+    pub(super) upstreams: Arc<Upstreams>,
     /// The scheme by which clients reach this proxy: `http` or `https`.
-    pub(crate) scheme: &'static str,
-    pub(crate) forwarded: Forwarded,
+    pub(super) scheme: &'static str,
+    pub(super) forwarded: Forwarded,
     /// For a request with all its tries.
-    pub(crate) time_limit: Option<Duration>,
-    pub(crate) access_log: Option<Arc<AccessLog>>,
+    pub(super) time_limit: Option<Duration>,
+    pub(super) access_log: Option<Arc<AccessLog>>,
 }
 
 /// The context of a request.
-pub(crate) struct Ctx {
+pub(super) struct Ctx {
     tried: Tried,
     /// For the access log.
     logged: Option<Box<Logged>>,

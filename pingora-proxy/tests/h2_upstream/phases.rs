@@ -1,34 +1,41 @@
-//! Each phase of `ProxyHttp`: that it is called, when, how often and with what, for clients and origins of both versions.
+//! Each phase of `ProxyHttp`: that it is called, when, how often and with what, for clients and origins of every kind.
 //!
 //! The phases of a cache that is on, of subrequests and of custom messages are not among them.
 
 mod recorder;
 
+use super::common::custom::{custom_peer, read_frame, write_frame};
 use super::common::h2_origin::*;
 use super::common::*;
-use super::pairs::{any_client, streamed, AnyClient, VERSIONS};
+use super::pairs::{for_client, streamed, AnyClient, Speaks, CLIENTS, ORIGINS};
 use bytes::Bytes;
 use h2::Reason;
 use http_body_util::BodyExt;
 use hyper::body::Frame;
 use hyper::header::HeaderMap;
-use hyper::{Request, Version};
+use hyper::Request;
 use pingora_core::upstreams::peer::HttpPeer;
 use recorder::{log_warnings, Calls, Recorder, Turn};
+use tempfile::TempDir;
+use tokio::net::{UnixListener, UnixStream};
 
-/// An origin of either version that reads a request to its end, and answers with an interim head, a head, a body and a
+/// An origin of any kind that reads a request to its end, and answers with an interim head, a head, a body and a
 /// trailer; or gives the request up then.
 enum AnyOrigin {
     H1(Origin),
     H2(H2Origin),
+    Custom(TempDir),
 }
 
 const H1_ANSWER: &str = "HTTP/1.1 103 Early Hints\r\n\r\n\
     HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nx-sum: 7\r\n\r\n";
 
 impl AnyOrigin {
-    fn start(version: Version, gives_up: bool) -> Self {
-        if version != Version::HTTP_2 {
+    fn start(speaks: Speaks, gives_up: bool) -> Self {
+        if speaks.is_custom() {
+            return AnyOrigin::Custom(frames_origin(gives_up));
+        }
+        if speaks == Speaks::H1 {
             return AnyOrigin::H1(Origin::scripted(move |mut wire, _| {
                 while wire.has_more() {
                     // A request that fails on its way may come in part.
@@ -70,6 +77,43 @@ impl AnyOrigin {
         match self {
             AnyOrigin::H1(origin) => forward_to(origin.path()).peer,
             AnyOrigin::H2(origin) => h2_peer(&origin.path()),
+            AnyOrigin::Custom(dir) => custom_peer(&dir.path().join("origin")),
+        }
+    }
+}
+
+/// An origin of frames, in a folder of its own; it ends with the runtime.
+fn frames_origin(gives_up: bool) -> TempDir {
+    let dir = TempDir::new().unwrap();
+    let listener = UnixListener::bind(dir.path().join("origin")).unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(answer_frames(stream, gives_up));
+        }
+    });
+    dir
+}
+
+async fn answer_frames(mut stream: UnixStream, gives_up: bool) {
+    while let Some((kind, _)) = read_frame(&mut stream).await {
+        let answer: &[(u8, &str)] = match kind {
+            b'E' if gives_up => &[(b'R', "")],
+            b'E' => &[
+                (b'H', "103\n"),
+                (b'H', "200\n"),
+                (b'D', "hello"),
+                (b'T', "x-sum: 7\n"),
+            ],
+            _ => &[],
+        };
+        for (kind, payload) in answer {
+            // A proxy that has given the exchange up takes none of it.
+            if write_frame(&mut stream, *kind, payload.as_bytes())
+                .await
+                .is_err()
+            {
+                return;
+            }
         }
     }
 }
@@ -117,10 +161,10 @@ async fn send(client: &mut AnyClient, path: &str) -> Option<Got> {
     })
 }
 
-fn start(app: Recorder) -> (Proxy, Calls) {
+fn start(downstream: Speaks, app: Recorder) -> (Proxy, Calls) {
     log_warnings();
     let calls = app.calls.clone();
-    let proxy = Proxy::start_with(any_client(), app);
+    let proxy = Proxy::start_with(for_client(downstream), app);
     assert_eq!(
         calls.take_to("init_downstream_modules"),
         ["init_downstream_modules"]
@@ -141,14 +185,24 @@ const BEFORE: [&str; 8] = [
 ];
 const END: [&str; 2] = ["logging 200 5", "persist_connection_context"];
 
-fn one_try(number: usize, reused: &str, upstream: Version) -> Vec<String> {
-    vec![
+/// The calls of a try with such sides, up to the answer.
+fn one_try(number: usize, reused: &str, (downstream, upstream): (Speaks, Speaks)) -> Vec<String> {
+    let version = if upstream == Speaks::H2 {
+        "HTTP/2.0"
+    } else {
+        "HTTP/1.1"
+    };
+    let mut calls = vec![
         format!("upstream_peer {number}"),
         format!("connected_to_upstream {reused}"),
-        format!("upstream_request_filter {upstream:?}"),
-        "module: request_body_filter 2 end".into(),
-        "request_body_filter 2 end".into(),
-    ]
+        format!("upstream_request_filter {version}"),
+    ];
+    if downstream.is_custom() || upstream.is_custom() {
+        calls.push(format!("custom_forwarding {}", upstream.is_custom()));
+    }
+    calls.push("module: request_body_filter 2 end".into());
+    calls.push("request_body_filter 2 end".into());
+    calls
 }
 
 const RESPONSE: [&str; 13] = [
@@ -173,14 +227,17 @@ fn strings(lines: &[&str]) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_goes_through_all_of_them() {
-    for downstream in VERSIONS {
-        for upstream in VERSIONS {
+    for downstream in CLIENTS {
+        for upstream in ORIGINS {
             let pair = format!("{downstream:?} to {upstream:?}");
             let origin = AnyOrigin::start(upstream, false);
-            let (proxy, calls) = start(Recorder {
-                peers: vec![origin.peer()],
-                ..Recorder::default()
-            });
+            let (proxy, calls) = start(
+                downstream,
+                Recorder {
+                    peers: vec![origin.peer()],
+                    ..Recorder::default()
+                },
+            );
             let mut client = AnyClient::connect(downstream, &proxy).await;
             for reused in ["new", "reused"] {
                 let got = send(&mut client, "/").await.unwrap();
@@ -188,10 +245,10 @@ async fn a_request_goes_through_all_of_them() {
                 assert_eq!(got.trailer.as_deref(), Some("9"), "{pair}");
                 let mut expected = strings(&BEFORE);
                 // A stream of HTTP/2 has no predecessor.
-                if reused == "reused" && downstream == Version::HTTP_11 {
+                if reused == "reused" && downstream == Speaks::H1 {
                     expected.insert(1, "on_connection_reuse kept".into());
                 }
-                expected.extend(one_try(1, reused, upstream));
+                expected.extend(one_try(1, reused, (downstream, upstream)));
                 expected.extend(strings(&RESPONSE));
                 expected.extend(strings(&END));
                 assert_eq!(
@@ -207,16 +264,19 @@ async fn a_request_goes_through_all_of_them() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn trailers_may_become_the_end_of_the_body() {
-    for downstream in VERSIONS {
-        for upstream in VERSIONS {
+    for downstream in CLIENTS {
+        for upstream in ORIGINS {
             for turn in [Turn::TrailersBecomeBody, Turn::TrailersFail] {
                 let case = format!("{turn:?}, {downstream:?} to {upstream:?}");
                 let origin = AnyOrigin::start(upstream, false);
-                let (proxy, calls) = start(Recorder {
-                    peers: vec![origin.peer()],
-                    turn,
-                    ..Recorder::default()
-                });
+                let (proxy, calls) = start(
+                    downstream,
+                    Recorder {
+                        peers: vec![origin.peer()],
+                        turn,
+                        ..Recorder::default()
+                    },
+                );
                 let mut client = AnyClient::connect(downstream, &proxy).await;
                 let got = send(&mut client, "/").await.unwrap();
                 let mut calls = calls.take_to("persist_connection_context");
@@ -244,15 +304,18 @@ async fn trailers_may_become_the_end_of_the_body() {
 /// Connecting fails, then an exchange does, and the third origin answers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_try_has_its_own() {
-    for downstream in VERSIONS {
-        for upstream in VERSIONS {
+    for downstream in CLIENTS {
+        for upstream in ORIGINS {
             let pair = format!("{downstream:?} to {upstream:?}");
             let gives_up = AnyOrigin::start(upstream, true);
             let answers = AnyOrigin::start(upstream, false);
-            let (proxy, calls) = start(Recorder {
-                peers: vec![nobody(), gives_up.peer(), answers.peer()],
-                ..Recorder::default()
-            });
+            let (proxy, calls) = start(
+                downstream,
+                Recorder {
+                    peers: vec![nobody(), gives_up.peer(), answers.peer()],
+                    ..Recorder::default()
+                },
+            );
             let mut client = AnyClient::connect(downstream, &proxy).await;
             let got = send(&mut client, "/").await.unwrap();
             assert_eq!((got.status, got.body.as_str()), (200, "hello"), "{pair}");
@@ -261,10 +324,10 @@ async fn each_try_has_its_own() {
                 strings(&BEFORE),
                 strings(&["upstream_peer 1", "fail_to_connect Upstream"]),
                 strings(&again),
-                one_try(2, "new", upstream),
+                one_try(2, "new", (downstream, upstream)),
                 strings(&["error_while_proxy new"]),
                 strings(&again),
-                one_try(3, "new", upstream),
+                one_try(3, "new", (downstream, upstream)),
                 strings(&RESPONSE),
                 strings(&END),
             ];
@@ -319,20 +382,23 @@ async fn each_may_end_the_request() {
         (Turn::ConnectedFails, 10, while_proxying.clone(), 418),
         (Turn::RequestHeadFails, 11, while_proxying, 418),
     ];
-    for downstream in VERSIONS {
-        for upstream in VERSIONS {
+    for downstream in CLIENTS {
+        for upstream in ORIGINS {
             for (turn, before, after, status) in &table {
                 let case = format!("{turn:?}, {downstream:?} to {upstream:?}");
                 let origin = AnyOrigin::start(upstream, false);
-                let (proxy, calls) = start(Recorder {
-                    peers: vec![origin.peer()],
-                    turn: *turn,
-                    ..Recorder::default()
-                });
+                let (proxy, calls) = start(
+                    downstream,
+                    Recorder {
+                        peers: vec![origin.peer()],
+                        turn: *turn,
+                        ..Recorder::default()
+                    },
+                );
                 let mut client = AnyClient::connect(downstream, &proxy).await;
                 let got = send(&mut client, "/").await.unwrap();
                 assert_eq!(got.status, *status, "{case}");
-                let whole = [strings(&BEFORE), one_try(1, "new", upstream)].concat();
+                let whole = [strings(&BEFORE), one_try(1, "new", (downstream, upstream))].concat();
                 let of_module = |call: &String| call.starts_with("module: response_");
                 let mut got = calls.take_to(after[after.len() - 1].split(' ').next().unwrap());
                 got.retain(|call| !of_module(call));
@@ -357,8 +423,8 @@ async fn each_may_break_the_exchange_off() {
             "upstream_response_trailer_filter 7",
         ),
     ];
-    for downstream in VERSIONS {
-        for upstream in VERSIONS {
+    for downstream in CLIENTS {
+        for upstream in ORIGINS {
             for (turn, last) in table {
                 let case = format!("{turn:?}, {downstream:?} to {upstream:?}");
                 let path = if turn == Turn::RequestBodyFails {
@@ -367,11 +433,14 @@ async fn each_may_break_the_exchange_off() {
                     "/"
                 };
                 let origin = AnyOrigin::start(upstream, false);
-                let (proxy, calls) = start(Recorder {
-                    peers: vec![origin.peer()],
-                    turn,
-                    ..Recorder::default()
-                });
+                let (proxy, calls) = start(
+                    downstream,
+                    Recorder {
+                        peers: vec![origin.peer()],
+                        turn,
+                        ..Recorder::default()
+                    },
+                );
                 let mut client = AnyClient::connect(downstream, &proxy).await;
                 let got = send(&mut client, path).await;
                 let begun = matches!(
@@ -406,14 +475,17 @@ async fn each_may_break_the_exchange_off() {
 /// An error of the phase that turns the cache on is logged, and the request goes on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_cache_may_fail() {
-    for downstream in VERSIONS {
-        for upstream in VERSIONS {
+    for downstream in CLIENTS {
+        for upstream in ORIGINS {
             let origin = AnyOrigin::start(upstream, false);
-            let (proxy, calls) = start(Recorder {
-                peers: vec![origin.peer()],
-                turn: Turn::CacheFails,
-                ..Recorder::default()
-            });
+            let (proxy, calls) = start(
+                downstream,
+                Recorder {
+                    peers: vec![origin.peer()],
+                    turn: Turn::CacheFails,
+                    ..Recorder::default()
+                },
+            );
             let mut client = AnyClient::connect(downstream, &proxy).await;
             let got = send(&mut client, "/").await.unwrap();
             assert_eq!(got.status, 200);
@@ -457,23 +529,26 @@ async fn each_may_panic() {
         (&after_its_head, Turn::None, None),
         (&after_it, Turn::None, Some(200)),
     ];
-    for downstream in VERSIONS {
-        for upstream in VERSIONS {
+    for downstream in CLIENTS {
+        for upstream in ORIGINS {
             for (phases, turn, status) in &table {
                 for phase in *phases {
                     let case = format!("{phase}, {downstream:?} to {upstream:?}");
                     let origin = AnyOrigin::start(upstream, false);
-                    let (proxy, _) = start(Recorder {
-                        peers: vec![origin.peer()],
-                        turn: *turn,
-                        calls: Calls::that_panic(phase),
-                    });
+                    let (proxy, _) = start(
+                        downstream,
+                        Recorder {
+                            peers: vec![origin.peer()],
+                            turn: *turn,
+                            calls: Calls::that_panic(phase),
+                        },
+                    );
                     // The worker goes on to serve others.
                     for _ in 0..2 {
                         let mut client = AnyClient::connect(downstream, &proxy).await;
                         let got = send(&mut client, "/cut").await;
                         let got = got.map(|got| {
-                            let says_so = got.closes || downstream == Version::HTTP_2;
+                            let says_so = got.closes || downstream != Speaks::H1;
                             assert!(got.status != 500 || says_so, "{case}");
                             got.status
                         });

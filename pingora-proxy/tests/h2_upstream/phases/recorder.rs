@@ -17,6 +17,7 @@ use std::fmt::Display;
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 /// Has warnings and errors be written, to nowhere: some phases are called for them only.
 pub fn log_warnings() {
@@ -284,6 +285,17 @@ impl ProxyHttp for Recorder {
         let with = format!("{:?}", request.version);
         self.calls.add("upstream_request_filter", with);
         self.fails(Turn::RequestHeadFails)
+    }
+
+    async fn custom_forwarding(
+        &self,
+        _: &mut Session,
+        _: &mut Tries,
+        to_upstream: Option<mpsc::Sender<Bytes>>,
+        _: mpsc::Sender<Bytes>,
+    ) -> Result<()> {
+        self.calls.add("custom_forwarding", to_upstream.is_some());
+        Ok(())
     }
 
     async fn request_body_filter(

@@ -2,7 +2,7 @@
 //!
 //! [`config`] reads the file, [`plan`] is what the file means, compiled to be asked for each request. Both are pure: they
 //! know no runtime and no socket. [`live`] is the generation that runs, and exchanges it; [`app`] does what it says with
-//! each request; [`serve`] makes a server of it all.
+//! each request; [`observe`] counts it; [`serve`] makes a server of it all.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -20,6 +20,7 @@ pub mod flags;
 pub mod forwarded;
 pub mod live;
 pub mod logging;
+pub mod observe;
 pub mod origin;
 pub mod plan;
 pub mod program;

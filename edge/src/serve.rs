@@ -17,6 +17,7 @@ use pingora_proxy::http_proxy_service;
 use crate::app::Edge;
 use crate::config::values::Address;
 use crate::live::{Live, Loaded, Reloader, Reloading};
+use crate::observe;
 use crate::plan::Listener;
 use crate::tls;
 
@@ -56,6 +57,7 @@ pub fn run(mut server: Server, loaded: Loaded, file: Option<PathBuf>) -> Result<
         options.h2_idle_timeout = Some(IDLE);
         proxy.server_options = Some(options);
     }
+    observe::add_accepts(proxy.accept_counts());
     for Listener { address, tls } in &listeners {
         check_free(address)?;
         let mut listener = match address {

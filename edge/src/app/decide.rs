@@ -8,6 +8,7 @@ use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::answer::Answer;
+use super::counting::Counting;
 use super::headers::{values, Values};
 use crate::cluster::HashBy;
 use crate::config::model::Balance;
@@ -46,7 +47,12 @@ pub(super) fn is_secure(session: &Session) -> bool {
 }
 
 /// Finds the route of a request, and what that says.
-pub(super) fn decide<'r>(live: &Live, running: &'r Running, session: &Session) -> Decision<'r> {
+pub(super) fn decide<'r>(
+    live: &Live,
+    running: &'r Running,
+    session: &Session,
+    counting: &mut Counting,
+) -> Decision<'r> {
     let head = session.req_header();
     let refused = |status| Decision::Answer(Answer::refusal(status));
     let Some(host) = host_of(head) else {
@@ -70,12 +76,15 @@ pub(super) fn decide<'r>(live: &Live, running: &'r Running, session: &Session) -
         id: "",
     };
     let Some(found) = live.with(|worker| worker.find(running, &request)) else {
-        return refused(match running.plan.site(&host) {
+        let site = running.plan.site(&host);
+        counting.of_route(running.series.route(site, None));
+        return refused(match site {
             Some(_) => StatusCode::NOT_FOUND,
             None => StatusCode::MISDIRECTED_REQUEST,
         });
     };
     let route = found.route;
+    counting.of_route(running.series.route(Some(found.site), Some(found.index)));
     let id = if uses_id(running, route) {
         live.with(|worker| id(&mut worker.random))
     } else {

@@ -1,6 +1,7 @@
 //! The application: a plan's actions in the phases of a request.
 
 mod answer;
+mod counting;
 mod decide;
 mod headers;
 
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use crate::forwarded::Forwarded;
 use crate::upstreams::retry;
 use async_trait::async_trait;
+use http::StatusCode;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::utils::ready::ready;
 use pingora_core::{Error, Result};
@@ -19,6 +21,7 @@ use pingora_proxy::{ProxyHttp, Session};
 
 use crate::cluster::{HashBy, Tried};
 use crate::live::{release, Lease, Live};
+use counting::Counting;
 use decide::{decide, is_secure, Decision, Proxied};
 use headers::{apply, Values};
 
@@ -38,6 +41,7 @@ pub struct Ctx {
     /// The values of changes to the response.
     response: Values,
     tried: Tried,
+    counting: Counting,
 }
 
 impl Drop for Ctx {
@@ -76,6 +80,7 @@ impl ProxyHttp for Edge {
             hash_by: HashBy::default(),
             response: Vec::new(),
             tried: Tried::default(),
+            counting: Counting::begin(),
         }
     }
 
@@ -91,7 +96,7 @@ impl ProxyHttp for Edge {
         Self: Sync + 'async_trait,
     {
         session.set_pipelining_enabled(true);
-        let proxied = match decide(&self.live, &ctx.running, session) {
+        let proxied = match decide(&self.live, &ctx.running, session, &mut ctx.counting) {
             Decision::Proxy(proxied) => proxied,
             Decision::Answer(answer) => {
                 return Box::pin(async move { answer.send(session).await.map(|()| true) })
@@ -123,7 +128,10 @@ impl ProxyHttp for Edge {
         let (running, tried) = (&*ctx.running, &mut ctx.tried);
         self.live
             .with_cluster(running, ctx.cluster, |local, random| {
-                local.pick(&running.clusters[ctx.cluster], tried, ctx.hash_by, random)
+                let cluster = &running.clusters[ctx.cluster];
+                let peer = local.pick(cluster, tried, ctx.hash_by, random)?;
+                ctx.counting.tries(local.series(tried));
+                Ok(peer)
             })
     }
 
@@ -134,6 +142,7 @@ impl ProxyHttp for Edge {
         ctx: &mut Ctx,
         e: Box<Error>,
     ) -> Box<Error> {
+        ctx.counting.failed(&e);
         retry::connect_failed(e, || self.failed(ctx))
     }
 
@@ -145,6 +154,7 @@ impl ProxyHttp for Edge {
         ctx: &mut Ctx,
         reused: bool,
     ) -> Box<Error> {
+        ctx.counting.failed(&e);
         retry::exchange_failed(session, peer, e, reused, || self.failed(ctx))
     }
 
@@ -165,6 +175,9 @@ impl ProxyHttp for Edge {
             .with_cluster(&ctx.running, ctx.cluster, |local, _| {
                 local.answered(&ctx.tried);
             });
+        if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
+            ctx.counting.answered(head.status.as_u16());
+        }
         let (site, route) = ctx.at;
         let edits = &ctx.running.plan.sites[site].routes[route].response_headers;
         // Informational responses have none, and come before the one that has.
@@ -173,5 +186,23 @@ impl ProxyHttp for Edge {
         }
         let edited = apply(edits, std::mem::take(&mut ctx.response), head);
         Box::pin(async move { edited })
+    }
+
+    fn logging<'life0, 'life1, 'life2, 'life3, 'async_trait>(
+        &'life0 self,
+        session: &'life1 mut Session,
+        e: Option<&'life2 Error>,
+        ctx: &'life3 mut Ctx,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'async_trait>>
+    where
+        'life0: 'async_trait,
+        'life1: 'async_trait,
+        'life2: 'async_trait,
+        'life3: 'async_trait,
+        Self: Sync + 'async_trait,
+    {
+        ctx.counting.of_route(&ctx.running.series.none);
+        ctx.counting.end(session, e);
+        ready(|| ())
     }
 }

@@ -17,6 +17,11 @@ pub struct Validity {
 }
 
 impl Validity {
+    /// The end of its time, in seconds since the beginning of 1970.
+    pub fn not_after(&self) -> i64 {
+        self.not_after
+    }
+
     /// What is to be known of it at the time `now`, as the rest of a sentence.
     pub fn text(&self, now: i64) -> String {
         let date = |unix| Utc::at(unix).date();

@@ -11,6 +11,7 @@ use pingora_core::{Error, Result};
 use super::balance::{hash, Balancer, Wish};
 use super::random::Random;
 use super::Cluster;
+use crate::observe::{EndpointCounts, Series};
 
 /// The servers of a cluster as one worker knows them.
 pub(crate) struct Local {
@@ -24,6 +25,7 @@ struct Server {
     /// Made once: a request gets a copy of the box, which is quicker than a copy in a box.
     peer: Box<HttpPeer>,
     state: Arc<State>,
+    series: Arc<Series<EndpointCounts>>,
 }
 
 /// The servers that one request was given, and which of them failed it.
@@ -64,8 +66,11 @@ impl Local {
             let server = &cluster.targets[member.target].endpoint.address;
             match cluster.peers.make(server, &member.address, &credentials) {
                 Ok(peer) => {
-                    let (peer, state) = (Box::new(peer), member.state.clone());
-                    servers.push(Server { peer, state });
+                    servers.push(Server {
+                        peer: Box::new(peer),
+                        state: member.state.clone(),
+                        series: member.series.clone(),
+                    });
                     weights.push(member.weight);
                     seeds.push(hash(member.address.to_string().as_bytes()));
                 }
@@ -161,6 +166,12 @@ impl Local {
             };
             Error::explain(ConnectNoRoute, why).into_up()
         })
+    }
+
+    /// Returns the series of the server which was picked last.
+    #[inline]
+    pub(crate) fn series(&self, tried: &Tried) -> Option<&Series<EndpointCounts>> {
+        self.last(tried).map(|server| &*server.series)
     }
 
     /// Notes that the server which was picked last has answered: it is well.

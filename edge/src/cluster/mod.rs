@@ -28,6 +28,8 @@ use pingora_core::upstreams::resolve::{Resolver, ResolverOptions};
 
 use crate::config::model::Balance;
 use crate::config::values::Address;
+use crate::observe::snapshot::Endpoint;
+use crate::observe::{EndpointCounts, Series};
 use crate::plan;
 pub(crate) use local::{HashBy, Local, Tried};
 pub(crate) use names::follow;
@@ -68,6 +70,7 @@ struct Member {
     address: Address,
     weight: u64,
     state: Arc<State>,
+    series: Arc<Series<EndpointCounts>>,
 }
 
 /// A weight of 1, which the addresses of a name share evenly, up to 16 of them.
@@ -170,6 +173,7 @@ impl Cluster {
                 new.push(Member {
                     target: index,
                     state: known.map_or_else(Arc::default, |member| member.state.clone()),
+                    series: known.map_or_else(Arc::default, |member| member.series.clone()),
                     address,
                     weight: weight.max(1),
                 });
@@ -184,6 +188,26 @@ impl Cluster {
     fn members(&self) -> (Arc<[Member]>, u64) {
         let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
         (members.clone(), self.version.load(Ordering::Acquire))
+    }
+
+    /// Tells of its servers, as those of the cluster `name`.
+    pub(crate) fn observed(&self, name: &str) -> impl Iterator<Item = Endpoint> + use<'_> {
+        let (members, _) = self.members();
+        let name = name.to_owned();
+        (0..members.len()).map(move |index| {
+            let member = &members[index];
+            let target = &self.targets[member.target].endpoint;
+            let mut endpoint = Endpoint {
+                cluster: name.clone(),
+                server: target.address.to_string(),
+                address: member.address.to_string(),
+                weight: u64::from(target.weight),
+                up: !member.state.is_down(&self.health),
+                ..Endpoint::default()
+            };
+            endpoint.count(&member.series.sum());
+            endpoint
+        })
     }
 
     /// Milliseconds since it was made.

@@ -7,6 +7,7 @@ use std::path::Path;
 use super::Running;
 use crate::cluster::{unique, Cluster};
 use crate::config::{self, Config, ConfigErrors, Watched, World};
+use crate::observe::PlanSeries;
 use crate::plan::{Listener, Plan};
 use crate::tls::Certificates;
 
@@ -81,6 +82,7 @@ pub fn load(path: &Path, world: &dyn World, before: Option<&Running>) -> Result<
     }
     let running = Running {
         generation: unique(),
+        series: PlanSeries::of(&plan, before.map(|before| &before.series)),
         plan,
         clusters,
         certificates,

@@ -11,6 +11,7 @@
 //! ```
 
 mod load;
+mod observed;
 mod reload;
 mod watch;
 mod worker;
@@ -19,6 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::cluster::Cluster;
+use crate::observe::PlanSeries;
 use crate::plan::Plan;
 use crate::tls::Certificates;
 pub use load::{load, LoadError, Loaded};
@@ -35,6 +37,8 @@ pub struct Running {
     pub(crate) clusters: Vec<Arc<Cluster>>,
     /// The certificates of the sites.
     pub(crate) certificates: Certificates,
+    /// What is counted.
+    pub(crate) series: PlanSeries,
 }
 
 /// Holds the generation that runs.

@@ -18,6 +18,7 @@ use super::watch::Watch;
 use super::{load, Live, LoadError, Loaded};
 use crate::cluster::{follow, Cluster};
 use crate::config::{Disk, Watched};
+use crate::observe;
 
 /// The time between two looks at the files.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -108,17 +109,22 @@ impl Reloader {
             Ok(Err(e)) => {
                 let (count, all) = (e.problems.len(), e.problems.join("; "));
                 let errors = if count == 1 { "error" } else { "errors" };
+                observe::reload_failed(&all);
                 return log::error!(
                     "{why}: the configuration is not taken, the one before serves on; {count} {errors}: {all}"
                 );
             }
-            Err(e) => return log::error!("{why}: the configuration is not taken: {e}"),
+            Err(e) => {
+                observe::reload_failed(&e.to_string());
+                return log::error!("{why}: the configuration is not taken: {e}");
+            }
         };
         let running = loaded.running;
         followed.add(&running.clusters).await;
         let clusters = running.clusters.clone();
         self.live.publish(running);
         followed.keep(&clusters);
+        observe::reloaded();
         log::info!("{why}: the configuration is taken");
     }
 

@@ -131,6 +131,8 @@ pub enum Action {
 /// Servers that take the same requests. Routes with equal servers and settings share one.
 #[derive(Debug)]
 pub struct Cluster {
+    /// Its servers, which name it in metrics: no two clusters of a plan have the same name.
+    pub name: String,
     /// Its servers and settings in print: the same in two plans when nothing about it changed.
     pub key: String,
     /// The servers.

@@ -54,6 +54,13 @@ impl Certificates {
         all.flat_map(|pair| [Path::to_owned(&pair.cert), Path::to_owned(&pair.key)])
     }
 
+    /// Returns the end of the time of each site's certificate, `Some(None)` when that cannot be read from it.
+    pub(crate) fn ends(&self) -> impl Iterator<Item = Option<Option<i64>>> + use<'_> {
+        let end = |pair: &Arc<Pair>| Some(pair.validity().ok()?.not_after());
+        let sites = self.of_sites.iter();
+        sites.map(move |pair| pair.as_ref().map(end))
+    }
+
     /// Returns the certificate for a client that asks for `name`: that of the name's site, else the first one.
     #[cfg_attr(not(feature = "rustls"), allow(dead_code, reason = "nobody asks"))]
     fn of(&self, plan: &Plan, name: Option<&str>) -> Option<&Arc<Pair>> {

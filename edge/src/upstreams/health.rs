@@ -54,6 +54,11 @@ impl State {
                 .is_ok()
     }
 
+    /// Tells whether the server is left alone, but for a request now and then.
+    pub fn is_down(&self, health: &Health) -> bool {
+        health.max_fails > 0 && self.fails.load(Relaxed) >= health.max_fails
+    }
+
     /// Notes a failure; returns whether the server is down from now on, and was not before.
     pub fn failed(&self, health: &Health, now: u64) -> bool {
         let pause = millis(health.fail_timeout);

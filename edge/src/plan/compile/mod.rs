@@ -1,7 +1,7 @@
 //! From what stands in the file to what it means.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -30,6 +30,7 @@ impl Plan {
             errors: Errors::default(),
             clusters: Vec::new(),
             cluster_keys: HashMap::new(),
+            cluster_names: HashSet::new(),
             searches: Searches::default(),
         };
         let plan = compiler.plan(&config.model);
@@ -47,6 +48,7 @@ struct Compiler<'a> {
     errors: Errors,
     clusters: Vec<Cluster>,
     cluster_keys: HashMap<String, usize>,
+    cluster_names: HashSet<String>,
     searches: Searches,
 }
 
@@ -475,7 +477,9 @@ impl Compiler<'_> {
             address: endpoint.address.value.clone(),
             weight: endpoint.weight,
         };
+        let name = self.cluster_name(proxy);
         self.clusters.push(Cluster {
+            name,
             key: key.clone(),
             endpoints: proxy.to.iter().map(endpoint).collect(),
             balance: proxy.balance,
@@ -489,7 +493,26 @@ impl Compiler<'_> {
         self.cluster_keys.insert(key, self.clusters.len() - 1);
         self.clusters.len() - 1
     }
+
+    /// Names a cluster by its servers; with a number, when those have other settings elsewhere.
+    fn cluster_name(&mut self, proxy: &model::Proxy) -> String {
+        let addresses = proxy.to.iter().map(|to| to.address.value.to_string());
+        let mut name = addresses.take(NAMED).collect::<Vec<_>>().join(",");
+        if let Some(more @ 1..) = proxy.to.len().checked_sub(NAMED) {
+            name.push_str(&format!(",+{more}"));
+        }
+        let first = name.clone();
+        let mut number = 1;
+        while !self.cluster_names.insert(name.clone()) {
+            number += 1;
+            name = format!("{first}#{number}");
+        }
+        name
+    }
 }
+
+/// Servers that are told one by one in the name of a cluster.
+const NAMED: usize = 3;
 
 fn client_ip() -> Template {
     Template::of(vec![Part::Variable(Variable::ClientIp)])

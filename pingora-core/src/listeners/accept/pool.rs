@@ -178,6 +178,8 @@ pub struct WorkerCounts {
     pub accepted: u64,
     /// The number of times the system refused to accept.
     pub failed: u64,
+    /// Connections that are open now; 0 when a runtime of several threads spreads them.
+    pub open: u64,
 }
 
 /// The counts of a service, from when it starts.
@@ -191,11 +193,12 @@ impl AcceptCounts {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         slots
             .iter()
-            .map(|Slot { counts, .. }| WorkerCounts {
+            .map(|Slot { counts, live, .. }| WorkerCounts {
                 woken: read(&counts.woken),
                 idle: read(&counts.idle),
                 accepted: read(&counts.accepted),
                 failed: read(&counts.failed),
+                open: live.load(Ordering::Relaxed) as u64,
             })
             .collect()
     }

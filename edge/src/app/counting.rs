@@ -1,0 +1,181 @@
+//! The counts of one request.
+
+use std::time::Instant;
+
+use pingora_core::ErrorType::{
+    ConnectError, ConnectNoRoute, ConnectProxyFailure, ConnectRefused, ConnectTimedout,
+    ConnectionClosed, HandshakeError, InvalidCert, ReadError, ReadTimedout, SocketError,
+    TLSHandshakeFailure, TLSHandshakeTimedout, TLSWantX509Lookup, UnknownError, WriteError,
+    WriteTimedout,
+};
+use pingora_core::{Error, ErrorSource};
+use pingora_proxy::Session;
+
+use crate::observe::{self, Class, EndpointCounts, Failure, Handle, RouteCounts, Series};
+
+/// What is counted of a request. Its drop counts what has not come to an end.
+pub(super) struct Counting {
+    started: Instant,
+    route: Handle<RouteCounts>,
+    server: Handle<EndpointCounts>,
+    /// The choice of the server that has the request.
+    chosen: Instant,
+    ended: bool,
+}
+
+impl Counting {
+    /// Begins with a request.
+    #[inline]
+    pub(super) fn begin() -> Self {
+        observe::worker(|m| m.open.add(1));
+        let started = Instant::now();
+        Self {
+            started,
+            route: Handle::default(),
+            server: Handle::default(),
+            chosen: started,
+            ended: false,
+        }
+    }
+
+    /// Counts it for a route, unless there is one already.
+    #[inline]
+    pub(super) fn of_route(&mut self, series: &Series<RouteCounts>) {
+        if self.route.is_none() {
+            self.route = series.begin(|m| m.open.add(1));
+        }
+    }
+
+    /// Counts a try for a server.
+    #[inline]
+    pub(super) fn tries(&mut self, series: Option<&Series<EndpointCounts>>) {
+        let again = self.left();
+        if again {
+            self.route.with(|m| m.retries.add(1));
+        }
+        if let Some(series) = series {
+            self.server = series.begin(|m| m.open.add(1));
+            self.chosen = Instant::now();
+        }
+    }
+
+    /// Counts the head of a server's response.
+    #[inline]
+    pub(super) fn answered(&self, status: u16) {
+        self.server.with(|m| {
+            m.responses.count(Class::of(status));
+            m.durations.add(self.chosen.elapsed());
+        });
+    }
+
+    /// Counts a try that failed.
+    pub(super) fn failed(&self, e: &Error) {
+        if e.esource() != &ErrorSource::Downstream {
+            self.server.with(|m| m.failures.count(failure(e)));
+        }
+    }
+
+    /// Counts the end of the request.
+    #[inline]
+    pub(super) fn end(&mut self, session: &Session, e: Option<&Error>) {
+        let answer = session.response_written();
+        let status = answer.map_or(0, |head| head.status.as_u16());
+        self.ends(status, |m| {
+            m.bytes_in.add(session.body_bytes_read() as u64);
+            m.bytes_out.add(session.body_bytes_sent() as u64);
+            if let Some(e) = e {
+                m.failures.count(failure(e));
+            }
+        });
+    }
+
+    #[inline]
+    fn ends(&mut self, status: u16, more: impl FnOnce(&RouteCounts)) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        self.left();
+        self.route.with(|m| {
+            m.open.sub(1);
+            m.requests.count(Class::of(status));
+            m.durations.add(self.started.elapsed());
+            more(m);
+        });
+        observe::worker(|m| {
+            m.open.sub(1);
+            m.requests.add(1);
+        });
+    }
+
+    /// Counts the request off the server that has it, and tells whether there was one.
+    #[inline]
+    fn left(&mut self) -> bool {
+        let server = std::mem::take(&mut self.server);
+        server.with(|m| m.open.sub(1))
+    }
+}
+
+impl Drop for Counting {
+    /// A request that ends without its last phase was given up by the framework: a phase panicked, or the connection of
+    /// its stream has gone.
+    fn drop(&mut self) {
+        self.ends(0, |m| m.failures.count(Failure::Internal));
+    }
+}
+
+/// Returns the kind of an error.
+pub(super) fn failure(e: &Error) -> Failure {
+    let upstream = match e.esource() {
+        ErrorSource::Upstream => true,
+        ErrorSource::Downstream => false,
+        _ => return Failure::Internal,
+    };
+    match (upstream, &e.etype) {
+        (false, ReadTimedout | WriteTimedout) => Failure::ClientTimeout,
+        (false, ConnectionClosed | ReadError | WriteError) => Failure::ClientLeft,
+        (false, _) => Failure::BadRequest,
+        (true, ConnectTimedout | TLSHandshakeTimedout) => Failure::ConnectTimeout,
+        (true, ConnectNoRoute) => Failure::NoServer,
+        (true, ConnectRefused | ConnectError | ConnectProxyFailure | SocketError) => {
+            Failure::Connect
+        }
+        (true, TLSHandshakeFailure | InvalidCert | HandshakeError | TLSWantX509Lookup) => {
+            Failure::Tls
+        }
+        (true, ReadTimedout | WriteTimedout) => Failure::UpstreamTimeout,
+        (true, ConnectionClosed | ReadError | WriteError | UnknownError) => Failure::UpstreamClosed,
+        (true, _) => Failure::BadResponse,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pingora_core::ErrorType::{self, InternalError, InvalidHTTPHeader};
+
+    #[test]
+    fn errors_have_kinds_by_their_side() {
+        let up = |etype: ErrorType| failure(&Error::new_up(etype));
+        let down = |etype: ErrorType| failure(&Error::new_down(etype));
+        assert_eq!(up(ConnectRefused), Failure::Connect);
+        assert_eq!(up(ReadTimedout), Failure::UpstreamTimeout);
+        assert_eq!(down(ReadTimedout), Failure::ClientTimeout);
+        assert_eq!(up(ConnectionClosed), Failure::UpstreamClosed);
+        assert_eq!(down(WriteError), Failure::ClientLeft);
+        assert_eq!(up(InvalidHTTPHeader), Failure::BadResponse);
+        assert_eq!(down(InvalidHTTPHeader), Failure::BadRequest);
+        assert_eq!(failure(&Error::new(InternalError)), Failure::Internal);
+    }
+
+    /// The stream of a panicked request is dropped with it.
+    #[test]
+    fn a_request_that_is_given_up_is_no_longer_open() {
+        let series = Series::default();
+        let mut counting = Counting::begin();
+        counting.of_route(&series);
+        assert_eq!(series.sum().open.get(), 1);
+        drop(counting);
+        let sum = series.sum();
+        assert_eq!((sum.open.get(), sum.requests.get()[0]), (0, 1));
+    }
+}

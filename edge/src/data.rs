@@ -11,6 +11,8 @@ pub enum Data {
     Number(u64),
     /// A string.
     Text(String),
+    /// A string that only its owner may see; [`shown`](crate::config::Config::shown) leaves it out.
+    Secret(String),
     /// A list.
     List(Vec<Data>),
     /// A map.
@@ -39,7 +41,7 @@ impl Data {
     /// Returns the text of a string.
     pub fn as_str(&self) -> Option<&str> {
         match self {
-            Self::Text(text) => Some(text),
+            Self::Text(text) | Self::Secret(text) => Some(text),
             _ => None,
         }
     }
@@ -67,7 +69,7 @@ impl Data {
             Self::Null => out.push_str("null"),
             Self::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
             Self::Number(value) => out.push_str(&value.to_string()),
-            Self::Text(text) => quote(text, out),
+            Self::Text(text) | Self::Secret(text) => quote(text, out),
             Self::List(items) => {
                 let last = items.len().saturating_sub(1);
                 brackets(out, depth, ('[', ']'), items.is_empty(), |out| {
@@ -97,7 +99,7 @@ impl Data {
     /// Writes a value that begins where the cursor is; `inline` says that a key or a dash stands before it.
     fn yaml(&self, out: &mut String, depth: usize, inline: bool) {
         match self {
-            Self::Text(text) if plain(text) => out.push_str(text),
+            Self::Text(text) | Self::Secret(text) if plain(text) => out.push_str(text),
             Self::List(items) if !items.is_empty() => {
                 for item in items {
                     new_line(out, depth);

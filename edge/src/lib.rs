@@ -8,6 +8,7 @@
 
 pub mod access_log;
 pub mod address;
+pub mod admin;
 pub mod allocator;
 pub mod app;
 pub mod calendar;

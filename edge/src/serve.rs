@@ -14,6 +14,7 @@ use pingora_core::server::{RunArgs, Server};
 use pingora_core::services::background::background_service;
 use pingora_proxy::http_proxy_service;
 
+use crate::admin::{Admin, AdminService};
 use crate::app::Edge;
 use crate::config::values::Address;
 use crate::live::{Live, Loaded, Reloader, Reloading};
@@ -59,7 +60,7 @@ pub fn run(mut server: Server, loaded: Loaded, file: Option<PathBuf>) -> Result<
     }
     observe::add_accepts(proxy.accept_counts());
     for Listener { address, tls } in &listeners {
-        check_free(address)?;
+        check_free(address).map_err(|e| format!("`listen`: {e}"))?;
         let mut listener = match address {
             Address::Unix(path) => ListenerConfig::uds(path.to_string_lossy()),
             other => ListenerConfig::tcp(other.to_string()),
@@ -81,7 +82,12 @@ pub fn run(mut server: Server, loaded: Loaded, file: Option<PathBuf>) -> Result<
         shown.join(", ")
     );
     program::add_log_writer(&mut server);
-    let reloader = Arc::new(Reloader::new(live, file, loaded.watched));
+    let reloader = Arc::new(Reloader::new(live.clone(), file, loaded.watched));
+    if let Some(admin) = &live.current().plan.admin {
+        check_free(&admin.address).map_err(|e| format!("`admin`: {e}"))?;
+        let interface = Admin::new(live.clone(), reloader.clone(), proxy.accept_counts());
+        server.add_service(AdminService::new(interface, &admin.address));
+    }
     let reloading = server.add_service(background_service("configuration", Reloading(reloader)));
     let proxy = program::add_announced(&mut server, proxy, &listening, hint(&listeners));
     // Not before the names of servers were looked up.
@@ -104,7 +110,7 @@ fn hint(listeners: &[Listener]) -> Option<String> {
 /// Finds out whether an address can be listened on, so that it is refused in one clear line.
 fn check_free(address: &Address) -> Result<(), String> {
     let place = place(address)?;
-    place.check_free().map_err(|e| format!("`listen`: {e}"))
+    place.check_free().map_err(|e| e.to_string())
 }
 
 fn place(address: &Address) -> Result<Place, String> {
@@ -112,6 +118,6 @@ fn place(address: &Address) -> Result<Place, String> {
         Address::Ip(address) => Ok(Place::Inet(*address)),
         Address::Unix(path) => Ok(Place::Unix(path.clone())),
         // A plan has none.
-        Address::Name(..) => Err(format!("`listen`: {address} is a name")),
+        Address::Name(..) => Err(format!("{address} is a name")),
     }
 }

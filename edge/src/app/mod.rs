@@ -96,6 +96,9 @@ impl ProxyHttp for Edge {
         Self: Sync + 'async_trait,
     {
         session.set_pipelining_enabled(true);
+        if self.live.is_draining() {
+            session.set_keepalive(None);
+        }
         let proxied = match decide(&self.live, &ctx.running, session, &mut ctx.counting) {
             Decision::Proxy(proxied) => proxied,
             Decision::Answer(answer) => {

@@ -9,6 +9,7 @@ pub mod model;
 pub mod node;
 mod place;
 pub mod section;
+mod shown;
 #[cfg(test)]
 mod tests;
 pub mod values;
@@ -20,6 +21,7 @@ pub use place::{ConfigErrors, Errors, Place, Problem, Sources};
 pub use section::{At, Key, Named};
 
 use crate::data::Data;
+use node::Node;
 use section::{Schemas, Value};
 
 /// A file that was read and is right in itself. `Plan::compile` tells whether it also makes sense.
@@ -31,6 +33,8 @@ pub struct Config {
     pub sources: Sources,
     /// What would change it.
     pub watched: Watched,
+    /// What was decoded. It knows which values are from elsewhere.
+    tree: Node,
 }
 
 /// The files whose change would change the configuration.
@@ -50,20 +54,22 @@ pub struct Watched {
 pub fn load(path: &Path, world: &dyn World) -> Result<Config, ConfigErrors> {
     let mut errors = Errors::default();
     let loaded = files::load(path, world, &mut errors)?;
-    let model = loaded
-        .root
-        .and_then(|root| model::Root::decode(&root, &mut errors));
+    let decoded = loaded.root.and_then(|root| {
+        let model = model::Root::decode(&root, &mut errors)?;
+        Some((model, root))
+    });
     let sources = loaded.sources;
     let mut watched = Watched {
         files: sources.paths().map(Path::to_owned).collect(),
         globs: loaded.globs,
     };
     watched.files.extend(loaded.values);
-    match model.filter(|_| errors.is_empty()) {
-        Some(model) => Ok(Config {
+    match decoded.filter(|_| errors.is_empty()) {
+        Some((model, tree)) => Ok(Config {
             model,
             sources,
             watched,
+            tree,
         }),
         None => Err(errors.finish(&sources, watched)),
     }
@@ -75,12 +81,19 @@ impl Config {
     pub fn adapt(&self) -> String {
         escaped(self.model.print()).to_yaml()
     }
+
+    /// Prints the whole effective configuration for people who may not know its secrets: values from the environment and
+    /// from files are left out, and so are those of keys that hold secrets.
+    pub fn shown(&self) -> String {
+        shown::without_secrets(self.model.print(), &self.tree).to_yaml()
+    }
 }
 
 /// Keeps what looks like a reference to a value from being read as one.
 fn escaped(data: Data) -> Data {
     match data {
         Data::Text(text) => Data::Text(text.replace("${", "$${")),
+        Data::Secret(text) => Data::Secret(text.replace("${", "$${")),
         Data::List(items) => Data::List(items.into_iter().map(escaped).collect()),
         Data::Map(pairs) => Data::map(pairs.into_iter().map(|(key, value)| (key, escaped(value)))),
         other => other,

@@ -3,12 +3,13 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::Running;
 use crate::cluster::{unique, Cluster};
 use crate::config::{self, Config, ConfigErrors, Watched, World};
 use crate::observe::PlanSeries;
-use crate::plan::{Listener, Plan};
+use crate::plan::{Admin, Listener, Plan};
 use crate::tls::Certificates;
 
 /// A generation, and what would change it.
@@ -62,6 +63,11 @@ pub fn load(path: &Path, world: &dyn World, before: Option<&Running>) -> Result<
     let mut problems = Vec::new();
     if let Some(before) = before {
         listeners(&before.plan.listeners, &plan.listeners, &mut problems);
+        admin(
+            before.plan.admin.as_ref(),
+            plan.admin.as_ref(),
+            &mut problems,
+        );
     }
     let certificates = Certificates::load(&plan, &mut problems);
     let known = before.map(|before| Cluster::known(&before.clusters));
@@ -80,14 +86,24 @@ pub fn load(path: &Path, world: &dyn World, before: Option<&Running>) -> Result<
             watched,
         });
     }
+    // It takes memory and time, so only for those who have an admin interface to see it.
+    let shown = shown(&config, &plan);
     let running = Running {
         generation: unique(),
         series: PlanSeries::of(&plan, before.map(|before| &before.series)),
         plan,
         clusters,
         certificates,
+        shown,
     };
     Ok(Loaded { running, watched })
+}
+
+fn shown(config: &Config, plan: &Plan) -> Arc<str> {
+    match plan.admin {
+        Some(_) => config.shown().into(),
+        None => Arc::default(),
+    }
 }
 
 fn watched(config: &Config, plan: &Plan) -> Watched {
@@ -99,6 +115,19 @@ fn watched(config: &Config, plan: &Plan) -> Watched {
     let mut known = HashSet::new();
     watched.files.retain(|file| known.insert(file.clone()));
     watched
+}
+
+/// Tells of an admin interface that is not where it was.
+fn admin(before: Option<&Admin>, now: Option<&Admin>, problems: &mut Vec<String>) {
+    let what = match (before, now) {
+        (None, Some(now)) => format!("{} is new", now.address),
+        (Some(before), None) => format!("{} is gone", before.address),
+        (Some(before), Some(now)) if before.address != now.address => {
+            format!("{} becomes {}", before.address, now.address)
+        }
+        _ => return,
+    };
+    problems.push(format!("`admin`: {what}, which takes a restart"));
 }
 
 /// Tells of listeners that are not as before.

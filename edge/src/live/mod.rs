@@ -10,27 +10,29 @@
 //!          +-> errors: logged, nothing changes
 //! ```
 
+mod history;
 mod load;
 mod observed;
 mod reload;
 mod watch;
 mod worker;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::cluster::Cluster;
 use crate::observe::PlanSeries;
 use crate::plan::Plan;
 use crate::tls::Certificates;
+pub use history::{History, Outcome, Reload};
 pub use load::{load, LoadError, Loaded};
-pub use reload::{Reloader, Reloading};
+pub use reload::{NotReloaded, Reloader, Reloading};
 pub(crate) use worker::{release, Lease};
 
 /// A plan with all that it runs on.
 pub struct Running {
     /// Tells generations apart, of all configurations of this process.
-    generation: u64,
+    pub(crate) generation: u64,
     /// The plan.
     pub plan: Plan,
     /// The clusters, by the index that the plan has for them.
@@ -39,12 +41,15 @@ pub struct Running {
     pub(crate) certificates: Certificates,
     /// What is counted.
     pub(crate) series: PlanSeries,
+    /// The effective configuration without its secrets; empty when nobody can ask for it.
+    pub(crate) shown: Arc<str>,
 }
 
 /// Holds the generation that runs.
 pub struct Live {
     /// That of `current`.
     generation: AtomicU64,
+    draining: AtomicBool,
     current: Mutex<Arc<Running>>,
 }
 
@@ -53,6 +58,7 @@ impl Live {
     pub fn new(running: Running) -> Self {
         Self {
             generation: AtomicU64::new(running.generation),
+            draining: AtomicBool::new(false),
             current: Mutex::new(Arc::new(running)),
         }
     }
@@ -61,6 +67,17 @@ impl Live {
     pub fn current(&self) -> Arc<Running> {
         let current = self.current.lock();
         current.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Begins or ends draining: while it lasts, each connection is closed after the request that it has.
+    pub fn drain(&self, on: bool) {
+        self.draining.store(on, Ordering::Relaxed);
+    }
+
+    /// Tells whether the process is draining.
+    #[inline]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
     }
 
     /// Has workers take another generation before their next request.

@@ -3,19 +3,20 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::services::background::BackgroundService;
 use pingora_core::services::ServiceReadyNotifier;
 use tokio::signal::unix::{signal, Signal, SignalKind};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
+use super::history::difference;
 use super::watch::Watch;
-use super::{load, Live, LoadError, Loaded};
+use super::{load, History, Live, LoadError, Loaded, Outcome, Reload};
 use crate::cluster::{follow, Cluster};
 use crate::config::{Disk, Watched};
 use crate::observe;
@@ -31,16 +32,78 @@ pub struct Reloader {
     /// `None` when the configuration is from no file.
     file: Option<PathBuf>,
     watch: Mutex<Watch>,
+    history: History,
+    /// Those who wait for a reload that they have asked for, on their way to the service.
+    asked: mpsc::Sender<Answer>,
+    /// Its other end, until the service has started.
+    questions: Mutex<Option<mpsc::Receiver<Answer>>>,
+}
+
+/// Tells somebody what came of a reload.
+type Answer = oneshot::Sender<Arc<Reload>>;
+
+/// Reloads that may be asked for at the same time.
+const ASKED: usize = 16;
+
+/// Nothing was tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotReloaded {
+    /// The configuration is from no file.
+    NoFile,
+    /// The process ends, or others wait for reloads already.
+    Busy,
 }
 
 impl Reloader {
     /// Keeps `live` at the file that it was loaded from, whose change is known by the files `watched`.
     pub fn new(live: Arc<Live>, file: Option<PathBuf>, watched: Watched) -> Self {
+        let (asked, questions) = mpsc::channel(ASKED);
+        let history = History::default();
+        let diff = String::new();
+        history.add("start", Duration::ZERO, Outcome::Taken { diff });
         Self {
             live,
             file,
             watch: Mutex::new(Watch::new(watched)),
+            history,
+            asked,
+            questions: Mutex::new(Some(questions)),
         }
+    }
+
+    /// Returns the reloads so far.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Returns the file.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    /// Has the file read again now, and returns what came of it.
+    ///
+    /// # Errors
+    ///
+    /// When nothing was tried.
+    ///
+    /// # Cancel safety
+    ///
+    /// A reload that was asked for is done, whether its result is waited for or not.
+    pub async fn ask(&self) -> Result<Arc<Reload>, NotReloaded> {
+        if self.file.is_none() {
+            return Err(NotReloaded::NoFile);
+        }
+        let (answer, told) = oneshot::channel();
+        let sent = self.asked.try_send(answer);
+        sent.map_err(|_| NotReloaded::Busy)?;
+        told.await.map_err(|_| NotReloaded::Busy)
+    }
+
+    /// Returns the end where questions come in, once.
+    fn questions(&self) -> Option<mpsc::Receiver<Answer>> {
+        let questions = self.questions.lock();
+        questions.unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn watch<T>(&self, f: impl FnOnce(&mut Watch) -> T) -> T {
@@ -97,35 +160,50 @@ impl Followed {
 }
 
 impl Reloader {
-    /// Loads the file and publishes what it says.
-    async fn reload(self: &Arc<Self>, why: &str, followed: &mut Followed) {
+    /// Loads the file and publishes what it says. Returns what came of it, if there is a file.
+    async fn reload(
+        self: &Arc<Self>,
+        why: &'static str,
+        followed: &mut Followed,
+    ) -> Option<Arc<Reload>> {
         let Some(file) = self.file.clone() else {
-            return log::warn!("{why}: there is no file to read");
+            log::warn!("{why}: there is no file to read");
+            return None;
         };
+        let began = Instant::now();
         let this = self.clone();
         let loaded = tokio::task::spawn_blocking(move || this.load(&file)).await;
-        let loaded = match loaded {
-            Ok(Ok(loaded)) => loaded,
-            Ok(Err(e)) => {
-                let (count, all) = (e.problems.len(), e.problems.join("; "));
-                let errors = if count == 1 { "error" } else { "errors" };
-                observe::reload_failed(&all);
-                return log::error!(
-                    "{why}: the configuration is not taken, the one before serves on; {count} {errors}: {all}"
-                );
+        let problems = match loaded {
+            Ok(Ok(loaded)) => {
+                let diff = self.take(loaded, followed).await;
+                log::info!("{why}: the configuration is taken");
+                let outcome = Outcome::Taken { diff };
+                return Some(self.history.add(why, began.elapsed(), outcome));
             }
-            Err(e) => {
-                observe::reload_failed(&e.to_string());
-                return log::error!("{why}: the configuration is not taken: {e}");
-            }
+            Ok(Err(e)) => e.problems,
+            Err(e) => vec![e.to_string()],
         };
+        let (count, all) = (problems.len(), problems.join("; "));
+        let errors = if count == 1 { "error" } else { "errors" };
+        observe::reload_failed(&all);
+        log::error!(
+            "{why}: the configuration is not taken, the one before serves on; {count} {errors}: {all}"
+        );
+        let outcome = Outcome::Refused { problems };
+        Some(self.history.add(why, began.elapsed(), outcome))
+    }
+
+    /// Publishes a generation, and returns how it differs from the one before.
+    async fn take(&self, loaded: Loaded, followed: &mut Followed) -> String {
         let running = loaded.running;
+        let (before, after) = (self.live.current().shown.clone(), running.shown.clone());
+        let diff = tokio::task::spawn_blocking(move || difference(&before, &after));
         followed.add(&running.clusters).await;
         let clusters = running.clusters.clone();
         self.live.publish(running);
         followed.keep(&clusters);
         observe::reloaded();
-        log::info!("{why}: the configuration is taken");
+        diff.await.unwrap_or_default()
     }
 
     /// Looks whether the files have changed.
@@ -155,11 +233,18 @@ impl BackgroundService for Reloading {
         ready.notify_ready();
         let mut looks = tokio::time::interval(PERIOD);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut questions = self.0.questions();
         while !*shutdown.borrow() {
             tokio::select! {
                 // An error means that nobody is left to say so.
                 changed = shutdown.changed() => if changed.is_err() { return },
-                () = hung_up(&mut hangup) => self.0.reload("SIGHUP", &mut followed).await,
+                () = hung_up(&mut hangup) => drop(self.0.reload("SIGHUP", &mut followed).await),
+                answer = asked(&mut questions) => {
+                    if let Some(reload) = self.0.reload("admin", &mut followed).await {
+                        // Who has asked may have left.
+                        let _ = answer.send(reload);
+                    }
+                }
                 _ = looks.tick(), if self.0.file.is_some() => {
                     if self.0.look().await {
                         self.0.reload("a file has changed", &mut followed).await;
@@ -168,6 +253,16 @@ impl BackgroundService for Reloading {
             }
         }
     }
+}
+
+/// Waits for somebody who asks for a reload, for ever where nobody can.
+async fn asked(questions: &mut Option<mpsc::Receiver<Answer>>) -> Answer {
+    if let Some(questions) = questions {
+        if let Some(answer) = questions.recv().await {
+            return answer;
+        }
+    }
+    std::future::pending().await
 }
 
 /// Waits for a SIGHUP, for ever where it cannot be listened for.

@@ -14,6 +14,7 @@
 //! Routes with a weight and the same paths and conditions stand in the place of the first of them, and one of them is
 //! chosen by weight.
 
+mod admin;
 mod compile;
 mod condition;
 mod edit;
@@ -31,6 +32,7 @@ use std::path::PathBuf;
 
 use crate::config::model::{Balance, Timeouts, UpstreamTls};
 use crate::config::values::{Address, HostPattern, Status, Template};
+pub use admin::Admin;
 use condition::Condition;
 use edit::Rewrite;
 pub use edit::{Change, HeaderEdit, HeaderEdits};
@@ -45,6 +47,8 @@ pub struct Plan {
     id: u64,
     /// The addresses that clients connect to.
     pub listeners: Vec<Listener>,
+    /// The admin interface.
+    pub admin: Option<Admin>,
     /// The sites, in the order of the file.
     pub sites: Vec<Site>,
     /// The clusters that routes refer to.

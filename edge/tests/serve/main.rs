@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, clippy::unwrap_used)]
 
 mod actions;
+mod admin;
 #[path = "../../../pingora-core/tests/tls_certs/mod.rs"]
 #[cfg(feature = "rustls")]
 mod certs;

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{mpsc, Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -91,10 +91,30 @@ impl Edge {
         std::fs::rename(new, self.file()).unwrap();
     }
 
+    /// Has it finish the requests under way and end.
+    pub fn terminate(&self) {
+        self.signal(libc::SIGTERM);
+    }
+
+    /// Waits until it has ended by itself.
+    #[track_caller]
+    pub fn wait_for_end(&mut self) {
+        let mut status = None;
+        eventually("it ends", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        assert!(status.unwrap().success(), "{status:?}");
+    }
+
     pub fn hang_up(&self) {
+        self.signal(libc::SIGHUP);
+    }
+
+    fn signal(&self, signal: i32) {
         // SAFETY: kill takes two numbers and touches no memory of this process.
         #[allow(unsafe_code)]
-        let sent = unsafe { libc::kill(self.child.id() as i32, libc::SIGHUP) };
+        let sent = unsafe { libc::kill(self.child.id() as i32, signal) };
         assert_eq!(sent, 0);
     }
 
@@ -224,6 +244,37 @@ impl Origin {
     /// Returns the head of the last request.
     pub fn last(&self) -> String {
         self.heads.lock().unwrap().last().cloned().unwrap()
+    }
+}
+
+/// A server that holds its first request until it is told.
+pub struct Held {
+    pub address: SocketAddr,
+    came: mpsc::Receiver<mpsc::Sender<()>>,
+}
+
+impl Held {
+    pub fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (tell, came) = mpsc::channel();
+        std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let mut stream = BufReader::new(stream);
+            read_head(&mut stream).unwrap();
+            let (held, released) = mpsc::channel();
+            tell.send(held).unwrap();
+            // An error says that what held it is dropped.
+            let _ = released.recv();
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+            stream.get_mut().write_all(answer).unwrap();
+        });
+        Self { address, came }
+    }
+
+    /// Waits until the request has come. It is answered when what is returned is dropped.
+    pub fn wait(&self) -> mpsc::Sender<()> {
+        self.came.recv_timeout(PATIENCE).expect("a request")
     }
 }
 

@@ -1,5 +1,7 @@
 //! The keys of the file.
 
+mod admin;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,11 +12,15 @@ use crate::config::values::{
     Address, HostPattern, Network, PathPattern, PathPrefix, Regex, Status, Template, TextPattern,
 };
 
+pub use admin::Admin;
+
 section! {
     /// The whole file. `include`, a list of files such as `conf.d/*.yaml`, adds what stands in those; lists are joined.
     pub struct Root("the configuration") {
         /// The addresses that clients connect to.
         listen: Vec<Listen>,
+        /// The address where people and programs watch and steer the proxy. If unset, there is none.
+        admin: Option<Admin> = None,
         /// The sites, each with its hosts and routes.
         sites: Vec<Site> = Vec::new(),
     }

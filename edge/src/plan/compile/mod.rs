@@ -1,5 +1,7 @@
 //! From what stands in the file to what it means.
 
+mod admin;
+
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -58,9 +60,11 @@ impl Compiler<'_> {
         let sites: Vec<_> = root.sites.iter().map(|site| self.site(site)).collect();
         let hosts = self.hosts(root);
         let listeners = self.listeners(root);
+        let admin = self.admin(root);
         Plan {
             id: ID.fetch_add(1, Ordering::Relaxed),
             listeners,
+            admin,
             sites,
             clusters: std::mem::take(&mut self.clusters),
             hosts,

@@ -111,7 +111,8 @@ impl WorkerPool {
         connection: impl Future<Output = ()> + Send + 'static,
     ) {
         let worker = match to {
-            To::LeastLoaded if self.one_runtime => {
+            // Which thread it runs on, the runtime chooses.
+            To::LeastLoaded if self.one_runtime && self.slots.len() > 1 => {
                 self.slots[0].handle.spawn(connection);
                 return;
             }

@@ -1,0 +1,310 @@
+//! The admin interface, asked with curl.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use super::tools::*;
+
+const SITES: &str = "  - routes: {respond: 201}\n";
+const JSON: [&str; 2] = ["-H", "Content-Type: application/json"];
+
+/// A proxy with an admin interface.
+struct Admin {
+    edge: Edge,
+    address: SocketAddr,
+}
+
+/// Starts one whose key `admin` has this address and more.
+fn start(more: &str) -> Admin {
+    let (address, own) = (free(), free());
+    let edge = Edge::start_whole(address, &file(address, own, more, SITES));
+    let admin = Admin { edge, address: own };
+    eventually("it listens", || admin.get("/healthz").0 == 200);
+    admin
+}
+
+fn file(address: SocketAddr, own: SocketAddr, more: &str, sites: &str) -> String {
+    format!("listen: {address}\nadmin: {{address: '{own}'{more}}}\nsites:\n{sites}")
+}
+
+/// Runs curl; returns the status, the head and the body.
+fn curl(arguments: &[&str]) -> (u16, String, String) {
+    let mut child = Command::new("curl")
+        .args(["-s", "-i", "--max-time", "60"])
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().flush().unwrap();
+    let output = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+    let Some((head, body)) = output.split_once("\r\n\r\n") else {
+        return (0, output, String::new());
+    };
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, head.to_ascii_lowercase(), body.to_owned())
+}
+
+impl Admin {
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    fn get(&self, path: &str) -> (u16, String, String) {
+        curl(&[&self.url(path)])
+    }
+
+    fn post(&self, path: &str, body: &str, more: &[&str]) -> (u16, String, String) {
+        let url = self.url(path);
+        let mut arguments = vec!["-X", "POST", "-d", body];
+        arguments.extend(JSON);
+        arguments.extend(more);
+        arguments.push(&url);
+        curl(&arguments)
+    }
+
+    fn json(&self, path: &str) -> Value {
+        let (status, _, body) = self.get(path);
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).unwrap()
+    }
+}
+
+#[test]
+fn health_and_status_are_told() {
+    let admin = start("");
+    assert_eq!(admin.get("/readyz").2, "ready\n");
+    let mut client = admin.edge.connect();
+    assert_eq!(client.ask("GET", "a", "/", "").status, 201);
+    let status = admin.json("/api/status");
+    assert_eq!(status["draining"], false);
+    let listeners = status["listeners"].as_array().unwrap();
+    assert_eq!(listeners[0]["address"], admin.edge.address.to_string());
+    let workers = status["workers"].as_array().unwrap();
+    assert_eq!(workers.len(), 2);
+    let open: u64 = workers
+        .iter()
+        .map(|w| w["connections"].as_u64().unwrap())
+        .sum();
+    assert_eq!(open, 1);
+    let (status, head, body) = curl(&["-I", &admin.url("/api/status")]);
+    assert_eq!((status, &*body), (200, ""), "{head}");
+    assert_eq!(admin.get("/nothing").0, 404);
+    assert_eq!(admin.post("/nothing", "", &[]).0, 404);
+    assert_eq!(
+        curl(&["-X", "PUT", "-H", JSON[1], &admin.url("/healthz")]).0,
+        404
+    );
+    assert_eq!(curl(&["-X", "PUT", "-H", JSON[1], &admin.url("/")]).0, 405);
+}
+
+#[test]
+fn every_answer_keeps_browsers_to_itself() {
+    let admin = start(", token: 0123456789abcdef");
+    for path in ["/healthz", "/", "/api/status", "/nothing"] {
+        let (_, head, _) = admin.get(path);
+        for field in [
+            "cache-control: no-store",
+            "x-content-type-options: nosniff",
+            "frame-ancestors 'none'",
+            "default-src 'none'; script-src 'self'; style-src 'self';",
+            "referrer-policy: no-referrer",
+        ] {
+            assert!(head.contains(field), "{path}: {field}: {head}");
+        }
+        assert!(!head.contains("unsafe"), "{head}");
+        assert!(!head.contains("access-control-allow"), "{head}");
+    }
+}
+
+#[test]
+fn a_name_that_is_not_ours_leads_nowhere() {
+    let admin = start(", allow_hosts: admin.example");
+    let asked = |host: &str| {
+        let host = format!("Host: {host}");
+        curl(&["-H", &host, &admin.url("/api/status")]).0
+    };
+    let port = admin.address.port();
+    assert_eq!(asked(&format!("localhost:{port}")), 200);
+    assert_eq!(asked("admin.example"), 200);
+    assert_eq!(asked(&format!("evil.example:{port}")), 421);
+    let host = ["-H", "Host: evil.example"];
+    assert_eq!(admin.post("/api/reload", "", &host).0, 421);
+}
+
+#[test]
+fn a_page_of_another_site_changes_nothing() {
+    let admin = start("");
+    let url = admin.url("/api/drain");
+    assert_eq!(curl(&["-d", "x=1", &url]).0, 415);
+    for field in ["Origin: http://evil.example", "Sec-Fetch-Site: cross-site"] {
+        assert_eq!(admin.post("/api/drain", "", &["-H", field]).0, 403);
+    }
+    assert_eq!(admin.json("/api/status")["draining"], false);
+    let own = format!("Origin: http://{}", admin.address);
+    assert_eq!(admin.post("/api/drain", "", &["-H", &own]).0, 200);
+    assert_eq!(admin.json("/api/status")["draining"], true);
+}
+
+#[test]
+fn who_knows_the_token_comes_in_by_header_or_by_cookie() {
+    let admin = start(", token: \"${env:PATH:-x}0123456789abcdef\"");
+    let token = format!("{}0123456789abcdef", std::env::var("PATH").unwrap());
+    assert_eq!(admin.get("/healthz").0, 200);
+    for path in ["/", "/api/status", "/api/config", "/nothing"] {
+        assert_eq!(admin.get(path).0, 401, "{path}");
+    }
+    assert_eq!(admin.post("/api/reload", "", &[]).0, 401);
+    let bearer = format!("Authorization: Bearer {token}");
+    assert_eq!(curl(&["-H", &bearer, &admin.url("/api/status")]).0, 200);
+    assert_eq!(admin.post("/api/login", "{\"token\": \"x\"}", &[]).0, 401);
+    assert_eq!(admin.post("/api/login", "{", &[]).0, 400);
+    let login = serde_json::json!({ "token": token }).to_string();
+    let (status, head, _) = admin.post("/api/login", &login, &[]);
+    assert_eq!(status, 200, "{head}");
+    let cookie = head
+        .lines()
+        .find(|line| line.starts_with("set-cookie:"))
+        .unwrap();
+    assert!(cookie.contains("httponly; samesite=strict"), "{cookie}");
+    let cookie = cookie.split([' ', ';']).nth(1).unwrap();
+    let with_cookie = |path: &str| curl(&["-b", cookie, &admin.url(path)]);
+    assert_eq!(with_cookie("/api/status").0, 200);
+    // The token came from the environment.
+    let (_, _, config) = with_cookie("/api/config");
+    assert!(config.contains("token: \\\"(not shown)\\\""), "{config}");
+    assert!(!config.contains("0123456789abcdef"), "{config}");
+    assert_eq!(admin.post("/api/logout", "", &["-b", cookie]).0, 200);
+    assert_eq!(with_cookie("/api/status").0, 401);
+}
+
+#[test]
+fn a_reload_is_answered_with_what_came_of_it() {
+    let admin = start(", token: 0123456789abcdef");
+    let (address, own) = (admin.edge.address, admin.address);
+    let bearer = ["-H", "Authorization: Bearer 0123456789abcdef"];
+    let write = |token: &str, sites: &str| {
+        let more = format!(", token: {token}");
+        admin.edge.write_whole(&file(address, own, &more, sites));
+    };
+    let reload = |bearer: &[&str]| {
+        let (status, _, body) = admin.post("/api/reload", "", bearer);
+        (status, serde_json::from_str::<Value>(&body).unwrap())
+    };
+    write(
+        "0123456789abcdef",
+        "  - routes: [{respond: 999}, {respnd: 200}]\n",
+    );
+    let (status, answer) = reload(&bearer);
+    assert_eq!((status, &answer["ok"]), (422, &Value::Bool(false)));
+    let errors: Vec<_> = answer["errors"].as_array().unwrap().iter().collect();
+    assert_eq!(errors.len(), 2);
+    let first = errors[0].as_str().unwrap();
+    assert!(
+        first.contains("edge.yaml:4:24: `999` is not a status"),
+        "{first}"
+    );
+    assert_eq!(admin.edge.get("a", "/").status, 201);
+
+    write("fedcba9876543210", "  - routes: {respond: 202}\n");
+    let (status, answer) = reload(&bearer);
+    assert_eq!((status, &answer["ok"]), (200, &Value::Bool(true)));
+    let diff = answer["diff"].as_str().unwrap();
+    assert!(
+        diff.contains("-          status: 201\n+          status: 202\n"),
+        "{diff}"
+    );
+    assert!(!diff.contains("fedcba"), "{diff}");
+    eventually("it is taken", || admin.edge.get("a", "/").status == 202);
+    // The token has changed too.
+    assert_eq!(admin.post("/api/reload", "", &bearer).0, 401);
+    let bearer = "Authorization: Bearer fedcba9876543210";
+    let (_, _, body) = curl(&["-H", bearer, &admin.url("/api/status")]);
+    let status: Value = serde_json::from_str(&body).unwrap();
+    let configuration = &status["configuration"];
+    // A change of the file may be found beside what was asked for.
+    assert!(configuration["refused"].as_u64().unwrap() >= 1);
+    let reloads = configuration["reloads"].as_array().unwrap();
+    assert_eq!(reloads.last().unwrap()["trigger"], "start");
+    assert!(reloads
+        .iter()
+        .any(|reload| reload["trigger"] == "admin" && reload["ok"] == true));
+    assert!(!body.contains("fedcba"), "{body}");
+}
+
+#[test]
+fn another_place_takes_a_restart() {
+    let mut admin = start("");
+    let (address, other) = (admin.edge.address, free());
+    admin.edge.write_whole(&file(address, other, "", SITES));
+    admin.edge.hang_up();
+    let line = admin.edge.wait_for_log("the configuration is not taken");
+    assert!(line.contains("which takes a restart"), "{line}");
+    assert_eq!(admin.get("/healthz").0, 200);
+}
+
+#[test]
+fn a_draining_process_is_not_ready_and_closes_connections() {
+    let admin = start("");
+    let mut client = admin.edge.connect();
+    assert_eq!(client.ask("GET", "a", "/", "").field("connection"), None);
+    assert_eq!(admin.post("/api/drain", "", &[]).0, 200);
+    assert_eq!(admin.get("/readyz").0, 503);
+    let answer = client.ask("GET", "a", "/", "");
+    assert_eq!(answer.field("connection"), Some("close"), "{answer:?}");
+    assert_eq!(admin.post("/api/undrain", "", &[]).0, 200);
+    assert_eq!(admin.get("/readyz").0, 200);
+    let answer = admin.edge.get("a", "/");
+    assert_eq!(answer.field("connection"), None, "{answer:?}");
+}
+
+#[test]
+fn a_stopping_process_says_so_until_its_last_request_is_done() {
+    let origin = Held::start();
+    let (address, own) = (free(), free());
+    let sites = format!("  - routes: {{proxy: '{}'}}\n", origin.address);
+    let edge = Edge::start_whole(address, &file(address, own, "", &sites));
+    let mut admin = Admin { edge, address: own };
+    eventually("it listens", || admin.get("/readyz").0 == 200);
+    let mut client = admin.edge.connect();
+    let waiting = std::thread::spawn(move || client.ask("GET", "a", "/", ""));
+    let held = origin.wait();
+    admin.edge.terminate();
+    eventually("it is not ready", || admin.get("/readyz").0 == 503);
+    drop(held);
+    assert_eq!(waiting.join().unwrap().status, 200);
+    admin.edge.wait_for_end();
+}
+
+#[test]
+fn a_unix_socket_is_for_its_user() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::TempDir::new().unwrap();
+    let socket = dir.path().join("admin.sock");
+    let address = free();
+    let shown = socket.display();
+    let text = format!("listen: {address}\nadmin: 'unix:{shown}'\nsites:\n{SITES}");
+    let _edge = Edge::start_whole(address, &text);
+    let ask = |host: &str| {
+        let url = format!("http://{host}/healthz");
+        curl(&["--unix-socket", socket.to_str().unwrap(), &url]).0
+    };
+    eventually("it listens", || ask("localhost") == 200);
+    assert_eq!(ask("evil.example"), 421);
+    let mode = std::fs::metadata(&socket).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn a_request_is_explained() {
+    let admin = start("");
+    let answer =
+        admin.json("/api/explain?url=http://a/x&method=PUT&header=x-a:%20b&client=10.0.0.1");
+    assert_eq!(answer["path"], "/x", "{answer}");
+    for query in ["", "?url=/&methd=x", "?url=/&client=x", "?url=/&header=x"] {
+        assert_eq!(admin.get(&format!("/api/explain{query}")).0, 400, "{query}");
+    }
+}

@@ -13,7 +13,7 @@ pub mod allocator;
 pub mod app;
 pub mod calendar;
 pub mod certificates;
-mod cluster;
+pub mod cluster;
 pub mod config;
 pub mod data;
 pub mod demo;

@@ -1,4 +1,4 @@
-//! The errors of files: `errors.txt` holds each file and what is said of it. `BLESS=1` writes what is said now.
+//! The errors of files: each table holds files and what is said of them. `BLESS=1` writes what is said now.
 
 #![allow(clippy::unwrap_used)]
 
@@ -8,11 +8,15 @@ use std::path::Path;
 
 use common::Memory;
 
-const TABLE: &str = "tests/errors.txt";
+const TABLES: [&str; 2] = ["tests/errors.txt", "tests/errors-upstreams.txt"];
 
 #[test]
 fn files_and_what_is_said_of_them() {
-    let table = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(TABLE)).unwrap();
+    TABLES.into_iter().for_each(check);
+}
+
+fn check(path: &str) {
+    let table = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
     let mut now = String::new();
     for case in table
         .split_inclusive("\n====\n")
@@ -36,7 +40,7 @@ fn files_and_what_is_said_of_them() {
         now.push_str(&format!("{file}----\n{said}====\n"));
     }
     if std::env::var_os("BLESS").is_some() {
-        std::fs::write(TABLE, &now).unwrap();
+        std::fs::write(path, &now).unwrap();
     }
     let (now, then): (Vec<_>, Vec<_>) = (now.lines().collect(), table.lines().collect());
     assert_eq!(now, then);

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use http::StatusCode;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::utils::ready::ready;
-use pingora_core::{Error, Result};
+use pingora_core::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::{ProxyHttp, Session};
 
@@ -46,8 +46,8 @@ pub struct Ctx {
 
 impl Drop for Ctx {
     fn drop(&mut self) {
-        if self.tried.is_any() {
-            release(&self.running, self.cluster, &mut self.tried);
+        if self.tried.is_open() {
+            release(&mut self.tried);
         }
     }
 }
@@ -59,11 +59,13 @@ impl Edge {
     }
 
     /// Notes that the server which has the request failed it, and says whether another one is left.
-    fn failed(&self, ctx: &mut Ctx) -> bool {
+    fn failed(&self, ctx: &mut Ctx, why: &ErrorType) -> bool {
         let (running, tried) = (&*ctx.running, &mut ctx.tried);
-        self.live.with_cluster(running, ctx.cluster, |local, _| {
-            local.failed(&running.clusters[ctx.cluster], tried)
-        })
+        self.live
+            .with_cluster(running, ctx.cluster, |local, hands| {
+                let cluster = &running.clusters[ctx.cluster];
+                local.failed(cluster, tried, hands.slots, why.as_str())
+            })
     }
 }
 
@@ -130,9 +132,9 @@ impl ProxyHttp for Edge {
     async fn upstream_peer(&self, _: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
         let (running, tried) = (&*ctx.running, &mut ctx.tried);
         self.live
-            .with_cluster(running, ctx.cluster, |local, random| {
+            .with_cluster(running, ctx.cluster, |local, hands| {
                 let cluster = &running.clusters[ctx.cluster];
-                let peer = local.pick(cluster, tried, ctx.hash_by, random)?;
+                let peer = local.pick(cluster, tried, ctx.hash_by, hands)?;
                 ctx.counting.tries(local.series(tried));
                 Ok(peer)
             })
@@ -146,7 +148,8 @@ impl ProxyHttp for Edge {
         e: Box<Error>,
     ) -> Box<Error> {
         ctx.counting.failed(&e);
-        retry::connect_failed(e, || self.failed(ctx))
+        let why = e.etype.clone();
+        retry::connect_failed(e, || self.failed(ctx, &why))
     }
 
     fn error_while_proxy(
@@ -158,7 +161,8 @@ impl ProxyHttp for Edge {
         reused: bool,
     ) -> Box<Error> {
         ctx.counting.failed(&e);
-        retry::exchange_failed(session, peer, e, reused, || self.failed(ctx))
+        let why = e.etype.clone();
+        retry::exchange_failed(session, peer, e, reused, || self.failed(ctx, &why))
     }
 
     fn upstream_response_filter<'life0, 'life1, 'life2, 'life3, 'async_trait>(
@@ -175,8 +179,9 @@ impl ProxyHttp for Edge {
         Self: Sync + 'async_trait,
     {
         self.live
-            .with_cluster(&ctx.running, ctx.cluster, |local, _| {
-                local.answered(&ctx.tried);
+            .with_cluster(&ctx.running, ctx.cluster, |local, hands| {
+                let cluster = &ctx.running.clusters[ctx.cluster];
+                local.answered(cluster, &ctx.tried, head.status, hands.slots);
             });
         if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
             ctx.counting.answered(head.status.as_u16());

@@ -19,10 +19,14 @@ pub(super) struct Balancer {
     turn: usize,
     /// The lead of each server over its share; empty unless turns have weights.
     ahead: Vec<i128>,
-    /// The requests that each server has of this worker; empty unless they decide.
-    requests: Vec<u32>,
     /// The hash of the address of each server.
     seeds: Vec<u64>,
+}
+
+/// The requests that each server has of this worker.
+pub(super) trait Loads {
+    /// Returns the number of open requests of a server.
+    fn open(&self, index: usize) -> u32;
 }
 
 /// The part of one request in the choice.
@@ -57,7 +61,6 @@ impl Balancer {
         Self {
             turn: random.below(count.max(1) as u64) as usize,
             ahead: vec![0; many(turns && !equal)],
-            requests: vec![0; many(policy == Balance::LeastRequests)],
             policy,
             weights,
             sums,
@@ -67,13 +70,18 @@ impl Balancer {
 
     /// Chooses a server that is not in `passed`; `None` when there is none.
     #[inline]
-    pub(super) fn next(&mut self, wish: &Wish<'_>, random: &mut Random) -> Option<usize> {
+    pub(super) fn next(
+        &mut self,
+        wish: &Wish<'_>,
+        loads: &impl Loads,
+        random: &mut Random,
+    ) -> Option<usize> {
         let passed = wish.passed;
         match self.policy {
             Balance::RoundRobin if self.ahead.is_empty() => self.in_turn(passed),
             Balance::RoundRobin => self.by_share(passed),
             Balance::Random => self.draw(passed, random),
-            Balance::LeastRequests => self.less_busy(passed, random),
+            Balance::LeastRequests => self.less_busy(passed, loads, random),
             Balance::Hash => self.highest(wish),
         }
     }
@@ -153,7 +161,7 @@ impl Balancer {
     }
 
     /// Draws two servers, and takes the one that has fewer requests for its weight.
-    fn less_busy(&self, passed: &Set, random: &mut Random) -> Option<usize> {
+    fn less_busy(&self, passed: &Set, loads: &impl Loads, random: &mut Random) -> Option<usize> {
         let one = self.draw(passed, random)?;
         let mut others = passed.clone();
         others.insert(one);
@@ -161,28 +169,11 @@ impl Balancer {
             return Some(one);
         };
         // Requests by weight, without a division.
-        let load =
-            |of: usize, by: usize| u128::from(self.requests[of]) * u128::from(self.weights[by]);
+        let load = |of: usize, by: usize| u128::from(loads.open(of)) * u128::from(self.weights[by]);
         if load(other, one) < load(one, other) {
             Some(other)
         } else {
             Some(one)
-        }
-    }
-
-    /// Counts a request that a server was given.
-    #[inline]
-    pub(super) fn began(&mut self, index: usize) {
-        if let Some(requests) = self.requests.get_mut(index) {
-            *requests = requests.saturating_add(1);
-        }
-    }
-
-    /// Counts a request off.
-    #[inline]
-    pub(super) fn ended(&mut self, index: usize) {
-        if let Some(requests) = self.requests.get_mut(index) {
-            *requests = requests.saturating_sub(1);
         }
     }
 }
@@ -201,138 +192,4 @@ fn mix(mut bits: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ALL: [Balance; 4] = [
-        Balance::RoundRobin,
-        Balance::Random,
-        Balance::LeastRequests,
-        Balance::Hash,
-    ];
-
-    fn any(passed: &Set) -> Wish<'_> {
-        Wish { passed, hash: 0 }
-    }
-
-    fn seeds(count: usize) -> Vec<u64> {
-        (0..count).map(|index| hash(&[index as u8])).collect()
-    }
-
-    fn balancer(policy: Balance, weights: &[u64]) -> (Balancer, Random) {
-        let mut random = Random::default();
-        let balancer = Balancer::new(policy, weights.to_vec(), seeds(weights.len()), &mut random);
-        (balancer, random)
-    }
-
-    fn counts(policy: Balance, weights: &[u64], passed: &Set, n: usize) -> Vec<usize> {
-        let (mut balancer, mut random) = balancer(policy, weights);
-        let mut counts = vec![0; weights.len()];
-        for n in 0..n {
-            let hash = hash(&n.to_be_bytes());
-            let wish = Wish { passed, hash };
-            counts[balancer.next(&wish, &mut random).unwrap()] += 1;
-        }
-        counts
-    }
-
-    #[test]
-    fn turns_go_round() {
-        let (mut balancer, mut random) = balancer(Balance::RoundRobin, &[7, 7, 7]);
-        let mut next = || balancer.next(&any(&Set::default()), &mut random).unwrap();
-        let first: Vec<_> = (0..3).map(|_| next()).collect();
-        let again: Vec<_> = (0..3).map(|_| next()).collect();
-        assert_eq!(first, again);
-        let mut sorted = first;
-        sorted.sort_unstable();
-        assert_eq!(sorted, [0, 1, 2]);
-    }
-
-    #[test]
-    fn turns_with_weights_are_spread() {
-        let (mut balancer, mut random) = balancer(Balance::RoundRobin, &[5, 1, 1]);
-        let order: Vec<_> = (0..7)
-            .map(|_| balancer.next(&any(&Set::default()), &mut random).unwrap())
-            .collect();
-        assert_eq!(order, [0, 0, 1, 0, 2, 0, 0]);
-    }
-
-    #[test]
-    fn shares_are_those_of_the_weights() {
-        for policy in [Balance::Random, Balance::LeastRequests, Balance::Hash] {
-            let counts = counts(policy, &[3, 1], &Set::default(), 40_000);
-            // Ten standard deviations.
-            assert!(counts[0].abs_diff(30_000) < 900, "{policy:?} {counts:?}");
-        }
-    }
-
-    #[test]
-    fn none_that_is_passed_is_chosen() {
-        let weights = [1, 1_000_000, 1];
-        let mut passed = Set::default();
-        passed.insert(1);
-        for policy in ALL {
-            let counts = counts(policy, &weights, &passed, 10_000);
-            assert_eq!(counts[1], 0, "{policy:?}");
-            assert!(counts[0].abs_diff(5000) < 600, "{policy:?} {counts:?}");
-        }
-        passed.insert(0);
-        passed.insert(2);
-        for policy in ALL {
-            let (mut balancer, mut random) = balancer(policy, &weights);
-            assert_eq!(
-                balancer.next(&any(&passed), &mut random),
-                None,
-                "{policy:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn the_server_with_fewer_requests_is_preferred() {
-        let (mut balancer, mut random) = balancer(Balance::LeastRequests, &[1, 1]);
-        balancer.began(0);
-        for _ in 0..100 {
-            assert_eq!(balancer.next(&any(&Set::default()), &mut random), Some(1));
-        }
-        balancer.ended(0);
-        let chosen: Vec<_> = (0..100)
-            .map(|_| balancer.next(&any(&Set::default()), &mut random))
-            .collect();
-        assert!(chosen.contains(&Some(0)) && chosen.contains(&Some(1)));
-    }
-
-    #[test]
-    fn a_heavy_server_may_have_more_requests() {
-        let (mut balancer, mut random) = balancer(Balance::LeastRequests, &[4, 1]);
-        (0..3).for_each(|_| balancer.began(0));
-        balancer.began(1);
-        for _ in 0..100 {
-            assert_eq!(balancer.next(&any(&Set::default()), &mut random), Some(0));
-        }
-    }
-
-    #[test]
-    fn nobody_is_chosen_of_none() {
-        for policy in ALL {
-            let (mut balancer, mut random) = balancer(policy, &[]);
-            assert_eq!(balancer.next(&any(&Set::default()), &mut random), None);
-        }
-    }
-
-    #[test]
-    fn most_texts_stay_where_they_are_when_a_server_goes() {
-        let (mut balancer, mut random) = balancer(Balance::Hash, &[1; 10]);
-        let mut gone = Set::default();
-        gone.insert(3);
-        for n in 0..1000u32 {
-            let hash = hash(&n.to_be_bytes());
-            let mut next = |passed: &Set| balancer.next(&Wish { passed, hash }, &mut random);
-            let before = next(&Set::default());
-            assert_eq!(before, next(&Set::default()));
-            if before != Some(3) {
-                assert_eq!(before, next(&gone));
-            }
-        }
-    }
-}
+mod tests;

@@ -3,15 +3,18 @@
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
-use crate::upstreams::{Set, State};
+use http::StatusCode;
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_core::ErrorType::ConnectNoRoute;
+use pingora_core::ErrorType::{ConnectNoRoute, HTTPStatus};
 use pingora_core::{Error, Result};
 
-use super::balance::{hash, Balancer, Wish};
+use super::balance::{hash, Balancer, Loads, Wish};
+use super::endpoint::{Endpoint, Verdict};
 use super::random::Random;
+use super::slots::Slots;
 use super::Cluster;
 use crate::observe::{EndpointCounts, Series};
+use crate::upstreams::Set;
 
 /// The servers of a cluster as one worker knows them.
 pub(crate) struct Local {
@@ -19,13 +22,23 @@ pub(crate) struct Local {
     version: u64,
     servers: Vec<Server>,
     balancer: Balancer,
+    /// The servers that are asked only when no other can take a request.
+    backups: Set,
+    /// All others.
+    primaries: Set,
 }
 
 struct Server {
     /// Made once: a request gets a copy of the box, which is quicker than a copy in a box.
     peer: Box<HttpPeer>,
-    state: Arc<State>,
-    series: Arc<Series<EndpointCounts>>,
+    endpoint: Arc<Endpoint>,
+    slot: usize,
+}
+
+/// What a worker has besides its clusters.
+pub(crate) struct Hands<'a> {
+    pub(crate) random: &'a mut Random,
+    pub(crate) slots: &'a mut Slots,
 }
 
 /// The servers that one request was given, and which of them failed it.
@@ -35,6 +48,8 @@ pub(crate) struct Tried {
     version: u64,
     /// The server that has the request.
     last: Option<usize>,
+    /// Its slot, which no change of the list takes away.
+    slot: Option<usize>,
     failed: Set,
 }
 
@@ -49,41 +64,82 @@ impl HashBy {
 }
 
 impl Tried {
-    /// Tells whether a server was given the request.
+    /// Tells whether a server has the request.
     #[inline]
-    pub(crate) fn is_any(&self) -> bool {
-        self.version != 0
+    pub(crate) fn is_open(&self) -> bool {
+        self.slot.is_some()
+    }
+
+    /// Counts the request of the server which was picked last off.
+    #[inline]
+    pub(crate) fn release(&mut self, slots: &mut Slots) {
+        if let Some(slot) = self.slot.take() {
+            slots.end(slot);
+        }
+    }
+}
+
+/// The open requests of this worker to the servers of a cluster.
+struct Open<'a>(&'a [Server], &'a Slots);
+
+impl Loads for Open<'_> {
+    #[inline]
+    fn open(&self, index: usize) -> u32 {
+        let slot = self.1.get(self.0[index].slot);
+        slot.map_or(0, |slot| slot.counts.open())
     }
 }
 
 impl Local {
-    /// Makes a worker's own of a cluster.
-    pub(crate) fn of(cluster: &Cluster, random: &mut Random) -> Self {
+    /// Makes a worker's own of a cluster, which [leaves](Self::leave) its servers later.
+    pub(crate) fn of(cluster: &Cluster, hands: &mut Hands<'_>) -> Self {
         let (members, version) = cluster.members();
         let credentials = cluster.peers.credentials();
         let (mut servers, mut weights, mut seeds) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut backups, mut primaries) = (Set::default(), Set::default());
         for member in members.iter() {
-            let server = &cluster.targets[member.target].endpoint.address;
-            match cluster.peers.make(server, &member.address, &credentials) {
-                Ok(peer) => {
-                    servers.push(Server {
-                        peer: Box::new(peer),
-                        state: member.state.clone(),
-                        series: member.series.clone(),
-                    });
-                    weights.push(member.weight);
-                    seeds.push(hash(member.address.to_string().as_bytes()));
-                }
+            let target = &cluster.targets[member.target].endpoint;
+            let peer = cluster
+                .peers
+                .make(&target.address, &member.address, &credentials);
+            let peer = match peer {
+                Ok(peer) => Box::new(peer),
                 // Addresses of the file were tried before they were taken, and those of names have no path.
-                Err(e) => log::warn!("a server is left out: {e}"),
-            }
+                Err(e) => {
+                    log::warn!("a server is left out: {e}");
+                    continue;
+                }
+            };
+            let of = if target.backup {
+                &mut backups
+            } else {
+                &mut primaries
+            };
+            of.insert(servers.len());
+            let (endpoint, slot) = (member.endpoint.clone(), hands.slots.join(&member.endpoint));
+            servers.push(Server {
+                peer,
+                endpoint,
+                slot,
+            });
+            weights.push(member.weight);
+            seeds.push(hash(member.address.to_string().as_bytes()));
         }
         Self {
             cluster: cluster.id,
             version,
             servers,
-            balancer: Balancer::new(cluster.balance, weights, seeds, random),
+            balancer: Balancer::new(cluster.balance, weights, seeds, hands.random),
+            backups,
+            primaries,
         }
+    }
+
+    /// Gives the slots of its servers up.
+    pub(crate) fn leave(self, slots: &mut Slots) {
+        self.servers
+            .iter()
+            .for_each(|server| slots.leave(server.slot));
     }
 
     /// Tells whether it is of this cluster.
@@ -93,121 +149,169 @@ impl Local {
 
     /// Takes the members that the cluster has now, if they are others.
     #[inline]
-    pub(crate) fn refresh(&mut self, cluster: &Cluster, random: &mut Random) {
+    pub(crate) fn refresh(&mut self, cluster: &Cluster, hands: &mut Hands<'_>) {
         if self.version != cluster.version.load(Ordering::Acquire) {
-            *self = Self::of(cluster, random);
+            // The slots of servers that stay are joined before they are left.
+            let new = Self::of(cluster, hands);
+            std::mem::replace(self, new).leave(hands.slots);
         }
     }
 
-    /// Returns the next server for a request: one that has not failed it, and has not failed others lately if there
-    /// is such a one.
+    /// Returns the next server for a request: one that has not failed it and can take it.
     ///
     /// # Errors
     ///
-    /// `ConnectNoRoute`, of the upstream's side, when there is none, or none that has not failed this request.
+    /// `ConnectNoRoute`, of the upstream's side, when there is none, or none that has not failed this request; status
+    /// 503 when there are some and none can take it.
     #[inline]
     pub(crate) fn pick(
         &mut self,
         cluster: &Cluster,
         tried: &mut Tried,
-        HashBy(hash): HashBy,
-        random: &mut Random,
+        by: HashBy,
+        hands: &mut Hands<'_>,
     ) -> Result<Box<HttpPeer>> {
-        self.release(tried);
+        tried.release(hands.slots);
         if tried.version != self.version {
             *tried = Tried {
                 version: self.version,
                 ..Tried::default()
             };
         }
-        let passed = &tried.failed;
-        let first = self.balancer.next(&Wish { passed, hash }, random);
-        let may_try = |index: &usize| {
-            let state = &self.servers[*index].state;
-            state.may_try(&cluster.health, || cluster.now())
+        let first = if self.backups.is_empty() {
+            self.next(&tried.failed, by, hands)
+        } else {
+            let passed = union(&tried.failed, &self.backups, self.servers.len());
+            self.next(&passed, by, hands)
         };
-        let index = match first.filter(may_try) {
+        let index = match first.filter(|index| self.servers[*index].endpoint.is_free()) {
             Some(index) => index,
-            None => self.pick_past(first, cluster, passed.clone(), hash, random)?,
+            None => self.pick_past(first, cluster, &tried.failed, by, hands)?,
         };
-        self.balancer.began(index);
-        tried.last = Some(index);
-        Ok(self.servers[index].peer.clone())
+        let server = &self.servers[index];
+        hands.slots.begin(server.slot);
+        (tried.last, tried.slot) = (Some(index), Some(server.slot));
+        Ok(server.peer.clone())
     }
 
-    /// Chooses past a server that is left alone. When all are, they are tried all the same.
+    fn next(&mut self, passed: &Set, HashBy(hash): HashBy, hands: &mut Hands<'_>) -> Option<usize> {
+        let loads = Open(&self.servers, hands.slots);
+        self.balancer
+            .next(&Wish { passed, hash }, &loads, hands.random)
+    }
+
+    /// Chooses past servers that are not free: among the others, then among the backups, then among those that are left
+    /// alone for failures.
     #[cold]
     fn pick_past(
         &mut self,
         first: Option<usize>,
         cluster: &Cluster,
-        mut passed: Set,
-        hash: u64,
-        random: &mut Random,
+        failed: &Set,
+        by: HashBy,
+        hands: &mut Hands<'_>,
     ) -> Result<usize> {
-        let mut next = first;
-        while let Some(index) = next {
-            passed.insert(index);
-            let wish = Wish {
-                passed: &passed,
-                hash,
-            };
-            next = self.balancer.next(&wish, random);
-            let state = next.map(|index| &self.servers[index].state);
-            if state.is_some_and(|state| state.may_try(&cluster.health, || cluster.now())) {
-                break;
+        let (mut spare, mut next) = (None, first);
+        for hidden in [self.backups.clone(), self.primaries.clone()] {
+            let mut passed = union(failed, &hidden, self.servers.len());
+            if next.is_none() {
+                next = self.next(&passed, by, hands);
+            }
+            while let Some(index) = next {
+                match self.servers[index]
+                    .endpoint
+                    .verdict(&cluster.rules, hands.random)
+                {
+                    Verdict::Take => return Ok(index),
+                    Verdict::Spare => spare = spare.or(Some(index)),
+                    Verdict::Never => {}
+                }
+                passed.insert(index);
+                next = self.next(&passed, by, hands);
             }
         }
-        next.or(first).ok_or_else(|| {
-            let why = if self.servers.is_empty() {
-                "no server of the cluster has an address"
-            } else {
-                "every server has failed this request"
-            };
-            Error::explain(ConnectNoRoute, why).into_up()
-        })
+        spare.ok_or_else(|| self.nobody(failed))
+    }
+
+    fn nobody(&self, failed: &Set) -> Box<Error> {
+        if self.servers.is_empty() {
+            let why = "no server of the cluster has an address";
+            return Error::explain(ConnectNoRoute, why).into_up();
+        }
+        if failed.len() >= self.servers.len() {
+            let why = "every server has failed this request";
+            return Error::explain(ConnectNoRoute, why).into_up();
+        }
+        let status = StatusCode::SERVICE_UNAVAILABLE.as_u16();
+        Error::explain(
+            HTTPStatus(status),
+            "no server of the cluster takes requests",
+        )
+        .into_up()
     }
 
     /// Returns the series of the server which was picked last.
     #[inline]
     pub(crate) fn series(&self, tried: &Tried) -> Option<&Series<EndpointCounts>> {
-        self.last(tried).map(|server| &*server.series)
+        self.last(tried).map(|server| server.endpoint.series())
     }
 
-    /// Notes that the server which was picked last has answered: it is well.
+    /// Notes the status of an answer of the server which was picked last.
     #[inline]
-    pub(crate) fn answered(&self, tried: &Tried) {
-        if let Some(server) = self.last(tried) {
-            server.state.answered();
+    pub(crate) fn answered(
+        &self,
+        cluster: &Cluster,
+        tried: &Tried,
+        status: StatusCode,
+        slots: &Slots,
+    ) {
+        let Some(server) = self.last(tried) else {
+            return;
+        };
+        let code = status.as_u16();
+        let bad = cluster.rules.statuses.iter().any(|range| range.has(code));
+        if bad || status.is_server_error() {
+            if let Some(slot) = slots.get(server.slot) {
+                slot.counts.fail();
+            }
+        }
+        if bad {
+            self.fail(server, cluster, &format!("it answered {code}"));
+        } else if server.endpoint.answered(&cluster.rules) {
+            log::info!("server {} is back", server.peer._address);
         }
     }
 
-    /// Notes a failure of the server which was picked last, and says whether one is left that has not failed this
-    /// request.
-    pub(crate) fn failed(&mut self, cluster: &Cluster, tried: &mut Tried) -> bool {
+    /// Notes a failure of the server which was picked last, and says whether one is left that may take this request.
+    pub(crate) fn failed(
+        &mut self,
+        cluster: &Cluster,
+        tried: &mut Tried,
+        slots: &Slots,
+        why: &str,
+    ) -> bool {
+        if let Some(slot) = tried.slot.and_then(|slot| slots.get(slot)) {
+            slot.counts.fail();
+        }
         if tried.version != self.version {
             // Of another list none was tried.
             return !self.servers.is_empty();
         }
         if let Some(server) = self.last(tried) {
-            if server.state.failed(&cluster.health, cluster.now()) {
-                let (address, pause) = (&server.peer._address, cluster.health.fail_timeout);
-                log::warn!("server {address} has failed: it is left alone for {pause:?}");
-            }
+            self.fail(server, cluster, why);
         }
         if let Some(index) = tried.last {
             tried.failed.insert(index);
         }
-        tried.failed.len() < self.servers.len()
+        let left = self.servers.iter().enumerate();
+        let mut left = left.filter(|(index, _)| !tried.failed.has(*index));
+        left.any(|(_, server)| server.endpoint.may_serve())
     }
 
-    /// Counts the request of the server which was picked last off.
-    #[inline]
-    pub(crate) fn release(&mut self, tried: &mut Tried) {
-        if tried.version == self.version {
-            if let Some(index) = tried.last.take() {
-                self.balancer.ended(index);
-            }
+    fn fail(&self, server: &Server, cluster: &Cluster, why: &str) {
+        if let Some(pause) = server.endpoint.failed(&cluster.rules, why) {
+            let address = &server.peer._address;
+            log::warn!("server {address} has failed: it is left alone for {pause:?}: {why}");
         }
     }
 
@@ -215,4 +319,13 @@ impl Local {
         let index = tried.last.filter(|_| tried.version == self.version);
         self.servers.get(index?)
     }
+}
+
+/// Returns what is in either set, of indices below `end`.
+fn union(one: &Set, other: &Set, end: usize) -> Set {
+    let mut both = one.clone();
+    (0..end)
+        .filter(|index| other.has(*index))
+        .for_each(|index| both.insert(index));
+    both
 }

@@ -1,40 +1,48 @@
 //! The servers that a route's requests go to, while the proxy runs.
 //!
 //! A [`Cluster`] is shared: it knows the addresses, and how each server fares. Each worker has a [`Local`] of it, with
-//! peers, turns and counts of its own, so that a request writes nothing that workers share unless a server fails or
-//! comes back. A reload that leaves the settings of a cluster as they were keeps it.
+//! peers and turns of its own, and [`Slots`] with counts of its own, so that a request writes nothing that workers share
+//! unless a server fails or comes back. A reload that leaves the settings of a cluster as they were keeps it; one that
+//! changes them keeps the [`Endpoint`]s, with all that is known of them.
 //!
-//! Health is passive: after a failure a server is left alone for ten seconds, then one request tries it, and an answer
-//! brings it back. When all are out, they are tried all the same. A request tries each server once.
+//! A request tries each server once. What keeps a server from getting any stands in [`endpoint`]; [`watch`] is the task
+//! beside the requests that looks names up and opens circuit breakers, and [`report`] what others may know.
 
 mod balance;
+mod clock;
+mod counts;
 #[cfg_attr(feature = "rustls", path = "credentials/rustls.rs")]
 #[cfg_attr(not(feature = "rustls"), path = "credentials/none.rs")]
 mod credentials;
+mod endpoint;
 mod local;
+mod make;
 mod names;
 mod peers;
 mod random;
+mod report;
+mod slots;
+#[cfg(test)]
+mod tests;
+mod watch;
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
-use crate::upstreams::{Health, State};
-use pingora_core::upstreams::resolve::{Resolver, ResolverOptions};
+use pingora_core::upstreams::resolve::Resolver;
 
 use crate::config::model::Balance;
 use crate::config::values::Address;
-use crate::observe::snapshot::Endpoint;
-use crate::observe::{EndpointCounts, Series};
 use crate::plan;
-pub(crate) use local::{HashBy, Local, Tried};
-pub(crate) use names::follow;
+use endpoint::{Endpoint, Rules, DRAINED};
+pub(crate) use local::{Hands, HashBy, Local, Tried};
+pub(crate) use make::{clusters, files};
 use peers::Peers;
 pub(crate) use random::Random;
+pub use report::{ClusterState, EndpointState, EndpointStatus, WorkerCounts};
+pub(crate) use slots::Slots;
+pub(crate) use watch::watch;
 
 /// The servers of a cluster, and how they fare.
 pub(crate) struct Cluster {
@@ -42,17 +50,14 @@ pub(crate) struct Cluster {
     id: u64,
     key: String,
     balance: Balance,
-    health: Health,
+    rules: Rules,
     targets: Vec<Target>,
     peers: Peers,
-    started: Instant,
+    breaker: Option<crate::config::model::CircuitBreaker>,
     /// Tells workers that the members are others than those that they know. It is unique over all clusters.
     version: AtomicU64,
     members: Mutex<Arc<[Member]>>,
 }
-
-/// The clusters of another generation, by their keys.
-pub(crate) type Known<'a> = HashMap<&'a str, &'a Arc<Cluster>>;
 
 /// A server as the file has it.
 struct Target {
@@ -69,8 +74,7 @@ struct Member {
     /// An IP address or a Unix socket.
     address: Address,
     weight: u64,
-    state: Arc<State>,
-    series: Arc<Series<EndpointCounts>>,
+    endpoint: Arc<Endpoint>,
 }
 
 /// A weight of 1, which the addresses of a name share evenly, up to 16 of them.
@@ -82,81 +86,22 @@ pub(crate) fn unique() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-impl Target {
-    fn new(endpoint: &plan::Endpoint, peers: &Peers) -> Result<Self, String> {
-        let resolver = match &endpoint.address {
-            Address::Name(name, port) => {
-                let name = format!("{name}:{port}");
-                let resolver = Resolver::with_options(name, ResolverOptions::default());
-                Some(resolver.map_err(|e| e.to_string())?)
-            }
-            Address::Ip(_) | Address::Unix(_) => {
-                peers.make(&endpoint.address, &endpoint.address, &peers.credentials())?;
-                None
-            }
-        };
-        let endpoint = endpoint.clone();
-        Ok(Self { endpoint, resolver })
-    }
-}
-
 impl Cluster {
-    /// Returns the cluster of a plan: one of `known`, by their keys, if nothing about it has changed, or a new one. Names
-    /// of a new one are not looked up yet: their servers are unknown.
-    ///
-    /// # Errors
-    ///
-    /// What cannot be used of its certificates and addresses, in a line.
-    pub(crate) fn of(plan: &plan::Cluster, known: &Known<'_>) -> Result<Arc<Self>, String> {
-        let peers = Peers::new(plan)?;
-        let key = peers.key(&plan.key);
-        if let Some(same) = known.get(&*key) {
-            return Ok(Arc::clone(same));
-        }
-        let served = plan.endpoints.iter().filter(|endpoint| endpoint.weight > 0);
-        let targets = served.map(|endpoint| Target::new(endpoint, &peers));
-        let targets: Vec<_> = targets.collect::<Result<_, _>>()?;
-        let found = vec![Vec::new(); targets.len()];
-        let cluster = Self {
-            id: unique(),
-            key,
-            balance: plan.balance,
-            health: Health::default(),
-            targets,
-            peers,
-            started: Instant::now(),
-            version: AtomicU64::new(unique()),
-            members: Mutex::new(Arc::new([])),
-        };
-        cluster.place(&found);
-        Ok(Arc::new(cluster))
-    }
-
-    /// Returns clusters by their keys.
-    pub(crate) fn known(clusters: &[Arc<Self>]) -> Known<'_> {
-        let keyed = clusters.iter().map(|cluster| (&*cluster.key, cluster));
-        keyed.collect()
-    }
-
-    /// Returns the files that a cluster of this plan is made of.
-    pub(crate) fn files(plan: &plan::Cluster) -> impl Iterator<Item = PathBuf> + use<'_> {
-        let tls = plan.tls.iter();
-        let client = tls.clone().filter_map(|tls| tls.client.as_ref());
-        let client = client.flat_map(|pair| [pair.cert.clone(), pair.key.clone()]);
-        tls.filter_map(|tls| tls.ca.clone()).chain(client)
-    }
-
     /// Returns what tells it from every other one.
     pub(crate) fn id(&self) -> u64 {
         self.id
     }
 
-    /// Tells whether names have to be looked up for it.
-    pub(crate) fn has_names(&self) -> bool {
+    /// Tells whether there is anything to do for it beside requests.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.has_names() || self.breaker.is_some()
+    }
+
+    fn has_names(&self) -> bool {
         self.targets.iter().any(|target| target.resolver.is_some())
     }
 
-    /// Has the servers be at these addresses, those of names. Members that were there before keep their health.
+    /// Has the servers be at these addresses, those of names. Members that were there before keep their state.
     fn place(&self, found: &[Vec<SocketAddr>]) {
         let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
         let mut new = Vec::new();
@@ -166,16 +111,25 @@ impl Cluster {
                 None => vec![target.endpoint.address.clone()],
             };
             let weight = u64::from(target.endpoint.weight) * WEIGHT / addresses.len().max(1) as u64;
+            let before = || members.iter().filter(move |member| member.target == index);
+            let drained = before().any(|_| true)
+                && before().all(|member| member.endpoint.flags() & DRAINED != 0);
             for address in addresses {
-                let known = members
-                    .iter()
-                    .find(|member| member.target == index && member.address == address);
+                let known = before().find(|member| member.address == address);
+                let endpoint = match known {
+                    Some(member) => member.endpoint.clone(),
+                    // Those of a cluster that has just begun have nobody to be slower than.
+                    None if members.is_empty() => Arc::default(),
+                    None => Arc::new(Endpoint::joining(&self.rules)),
+                };
+                if known.is_none() && drained {
+                    endpoint.set(DRAINED);
+                }
                 new.push(Member {
                     target: index,
-                    state: known.map_or_else(Arc::default, |member| member.state.clone()),
-                    series: known.map_or_else(Arc::default, |member| member.series.clone()),
                     address,
                     weight: weight.max(1),
+                    endpoint,
                 });
             }
         }
@@ -188,30 +142,5 @@ impl Cluster {
     fn members(&self) -> (Arc<[Member]>, u64) {
         let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
         (members.clone(), self.version.load(Ordering::Acquire))
-    }
-
-    /// Tells of its servers, as those of the cluster `name`.
-    pub(crate) fn observed(&self, name: &str) -> impl Iterator<Item = Endpoint> + use<'_> {
-        let (members, _) = self.members();
-        let name = name.to_owned();
-        (0..members.len()).map(move |index| {
-            let member = &members[index];
-            let target = &self.targets[member.target].endpoint;
-            let mut endpoint = Endpoint {
-                cluster: name.clone(),
-                server: target.address.to_string(),
-                address: member.address.to_string(),
-                weight: u64::from(target.weight),
-                up: !member.state.is_down(&self.health),
-                ..Endpoint::default()
-            };
-            endpoint.count(&member.series.sum());
-            endpoint
-        })
-    }
-
-    /// Milliseconds since it was made.
-    fn now(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 }

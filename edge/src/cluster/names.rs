@@ -1,7 +1,6 @@
 //! Names of servers, which are looked up again while the proxy runs.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use pingora_core::upstreams::resolve::Resolver;
@@ -18,15 +17,15 @@ const RETRY: Duration = Duration::from_secs(1);
 /// polled. `known` is told when all names were looked up once, with whatever result.
 ///
 /// While a look-up fails, the last known addresses stay; a server of whose name none is known gets no request.
-pub(crate) async fn follow(cluster: Arc<Cluster>, known: oneshot::Sender<()>) {
+pub(super) async fn follow(cluster: &Cluster, known: oneshot::Sender<()>) {
     let mut known = Some(known);
     let mut names = Names {
-        found: vec![Vec::new(); cluster.targets.len()],
+        found: cluster.known_addresses(),
         failing: vec![false; cluster.targets.len()],
     };
     let mut retry = RETRY;
     loop {
-        names.look_up(&cluster).await;
+        names.look_up(cluster).await;
         if let Some(known) = known.take() {
             // Who waited may have given up.
             let _ = known.send(());

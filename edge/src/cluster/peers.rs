@@ -5,6 +5,7 @@ use std::time::Duration;
 use pingora_core::upstreams::peer::{HttpPeer, ALPN};
 
 use super::credentials::{Credentials, Files};
+use crate::config::model::Protocol;
 use crate::config::values::Address;
 use crate::plan;
 
@@ -12,7 +13,11 @@ use crate::plan;
 pub(super) struct Peers {
     limits: Limits,
     tls: Option<Tls>,
+    protocol: Protocol,
 }
+
+/// The requests that share a connection of HTTP/2.
+const STREAMS: usize = 100;
 
 struct Limits {
     connect: Duration,
@@ -55,6 +60,7 @@ impl Peers {
         Ok(Self {
             limits,
             tls: tls.transpose()?,
+            protocol: plan.protocol,
         })
     }
 
@@ -106,7 +112,12 @@ impl Peers {
             Address::Name(..) => return Err(format!("`{at}` is not looked up")),
         };
         let options = &mut peer.options;
-        options.alpn = ALPN::H1;
+        options.alpn = match (self.protocol, tls) {
+            (Protocol::Auto, true) => ALPN::H2H1,
+            (Protocol::Auto, false) | (Protocol::H1, _) => ALPN::H1,
+            (Protocol::H2 | Protocol::H2c, _) => ALPN::H2,
+        };
+        options.max_h2_streams = STREAMS;
         options.total_connection_timeout = Some(self.limits.connect);
         options.response_header_timeout = Some(self.limits.response);
         options.read_timeout = Some(self.limits.read);

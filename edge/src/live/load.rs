@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Running;
-use crate::cluster::{unique, Cluster};
+use crate::cluster::{self, unique};
 use crate::config::{self, Config, ConfigErrors, Watched, World};
 use crate::observe::PlanSeries;
 use crate::plan::{Admin, Listener, Plan};
@@ -70,15 +70,12 @@ pub fn load(path: &Path, world: &dyn World, before: Option<&Running>) -> Result<
         );
     }
     let certificates = Certificates::load(&plan, &mut problems);
-    let known = before.map(|before| Cluster::known(&before.clusters));
-    let known = known.unwrap_or_default();
-    let mut clusters = Vec::new();
-    for cluster in &plan.clusters {
-        match Cluster::of(cluster, &known) {
-            Ok(cluster) => clusters.push(cluster),
-            Err(why) => problems.push(format!("{}: {why}", path.display())),
-        }
-    }
+    let known = before.map_or(&[][..], |before| &before.clusters);
+    let clusters = cluster::clusters(&plan.clusters, known).unwrap_or_else(|all| {
+        let shown = all.iter().map(|why| format!("{}: {why}", path.display()));
+        problems.extend(shown);
+        Vec::new()
+    });
     if !problems.is_empty() {
         return Err(LoadError {
             shown: problems.join("\n"),
@@ -111,7 +108,7 @@ fn watched(config: &Config, plan: &Plan) -> Watched {
     watched.files.extend(Certificates::files(plan));
     watched
         .files
-        .extend(plan.clusters.iter().flat_map(Cluster::files));
+        .extend(plan.clusters.iter().flat_map(cluster::files));
     let mut known = HashSet::new();
     watched.files.retain(|file| known.insert(file.clone()));
     watched

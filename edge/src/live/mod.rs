@@ -20,7 +20,7 @@ mod worker;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, ClusterState};
 use crate::observe::PlanSeries;
 use crate::plan::Plan;
 use crate::tls::Certificates;
@@ -43,6 +43,28 @@ pub struct Running {
     pub(crate) series: PlanSeries,
     /// The effective configuration without its secrets; empty when nobody can ask for it.
     pub(crate) shown: Arc<str>,
+}
+
+impl Running {
+    /// Returns how the servers of each cluster fare, by the indices of [`Plan::clusters`]. It adds up what workers count,
+    /// and is not for the path of a request.
+    pub fn cluster_states(&self) -> Vec<ClusterState> {
+        let clusters = self.clusters.iter().zip(&self.plan.clusters);
+        clusters
+            .map(|(cluster, plan)| cluster.state(plan))
+            .collect()
+    }
+
+    /// Has a server get no more requests (`drained`), or get them again: in the cluster with this index, or in all. It is
+    /// named by its address in the file, or by one of the addresses of its name. Requests that it has go on, and a reload
+    /// leaves it so. Returns the number of addresses in clusters that this is about; 0 when there is no such server.
+    pub fn drain(&self, cluster: Option<usize>, server: &str, drained: bool) -> usize {
+        let clusters = self.clusters.iter().enumerate();
+        let meant = clusters.filter(|(index, _)| cluster.is_none_or(|meant| meant == *index));
+        meant
+            .map(|(_, cluster)| cluster.drain(server, drained))
+            .sum()
+    }
 }
 
 /// Holds the generation that runs.

@@ -17,7 +17,8 @@ use tokio::time::MissedTickBehavior;
 use super::history::difference;
 use super::watch::Watch;
 use super::{load, History, Live, LoadError, Loaded, Outcome, Reload};
-use crate::cluster::{follow, Cluster};
+
+use crate::cluster::{watch, Cluster};
 use crate::config::{Disk, Watched};
 use crate::observe;
 
@@ -123,7 +124,7 @@ impl Reloader {
     }
 }
 
-/// The tasks that look names up, by the ids of their clusters.
+/// The tasks beside the requests of clusters, by the ids of those.
 #[derive(Default)]
 struct Followed(HashMap<u64, Task>);
 
@@ -137,15 +138,15 @@ impl Drop for Task {
 }
 
 impl Followed {
-    /// Looks up the names of clusters that are not followed yet, and waits until each was looked up once, but not for
-    /// long.
+    /// Begins the tasks of clusters that have none yet, and waits until each of their names was looked up once, but not
+    /// for long.
     async fn add(&mut self, clusters: &[Arc<Cluster>]) {
         let mut first = Vec::new();
-        for cluster in clusters.iter().filter(|cluster| cluster.has_names()) {
+        for cluster in clusters.iter().filter(|cluster| cluster.is_watched()) {
             self.0.entry(cluster.id()).or_insert_with(|| {
                 let (known, told) = oneshot::channel();
                 first.push(told);
-                Task(tokio::spawn(follow(cluster.clone(), known)))
+                Task(tokio::spawn(watch(cluster.clone(), known)))
             });
         }
         // What takes longer is down until it is known.

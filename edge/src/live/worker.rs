@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use super::{Live, Running};
-use crate::cluster::{Local, Random, Tried};
+use crate::cluster::{Hands, Local, Random, Slots, Tried};
 use crate::plan::path::BadPath;
 use crate::plan::{Found, Request, Route, Scratch};
 
@@ -24,6 +24,7 @@ pub(crate) struct Worker {
     clusters: Vec<Local>,
     scratch: Scratch,
     pub(crate) random: Random,
+    slots: Slots,
     /// References to `running` that ended requests have left.
     spare: Vec<Arc<Running>>,
 }
@@ -71,21 +72,28 @@ impl Live {
     #[cold]
     fn refreshed<'a>(&self, worker: &'a mut Option<Worker>) -> &'a mut Worker {
         let running = self.current();
-        let (mut random, scratch, mut known) = match worker.take() {
-            Some(old) => (old.random, old.scratch, old.clusters),
+        let (mut random, mut slots, scratch, mut known) = match worker.take() {
+            Some(old) => (old.random, old.slots, old.scratch, old.clusters),
             None => Default::default(),
+        };
+        let mut hands = Hands {
+            random: &mut random,
+            slots: &mut slots,
         };
         let mut local = |cluster| match known.iter().position(|local| local.is_of(cluster)) {
             Some(index) => known.swap_remove(index),
-            None => Local::of(cluster, &mut random),
+            None => Local::of(cluster, &mut hands),
         };
         let clusters = running.clusters.iter();
         let clusters = clusters.map(|cluster| local(cluster)).collect();
+        // After the new ones have joined: the slots of servers that stay are kept.
+        known.into_iter().for_each(|local| local.leave(&mut slots));
         worker.insert(Worker {
             running,
             clusters,
             scratch,
             random,
+            slots,
             spare: Vec::new(),
         })
     }
@@ -105,11 +113,14 @@ impl Live {
         &self,
         running: &Running,
         index: usize,
-        f: impl FnOnce(&mut Local, &mut Random) -> T,
+        f: impl FnOnce(&mut Local, &mut Hands<'_>) -> T,
     ) -> T {
         self.with(|worker| {
             let cluster = &running.clusters[index];
-            let random = &mut worker.random;
+            let mut hands = Hands {
+                random: &mut worker.random,
+                slots: &mut worker.slots,
+            };
             let local = if worker.running.generation == running.generation {
                 worker.clusters.get_mut(index)
             } else {
@@ -118,11 +129,16 @@ impl Live {
             };
             match local {
                 Some(local) => {
-                    local.refresh(cluster, random);
-                    f(local, random)
+                    local.refresh(cluster, &mut hands);
+                    f(local, &mut hands)
                 }
                 // A request that is older than a reload goes to servers that no route has any more.
-                None => f(&mut Local::of(cluster, random), random),
+                None => {
+                    let mut local = Local::of(cluster, &mut hands);
+                    let done = f(&mut local, &mut hands);
+                    local.leave(&mut worker.slots);
+                    done
+                }
             }
         })
     }
@@ -130,21 +146,11 @@ impl Live {
 
 /// Counts a request off its server, at its end.
 #[inline]
-pub(crate) fn release(running: &Running, index: usize, tried: &mut Tried) {
+pub(crate) fn release(tried: &mut Tried) {
     // A thread that ends counts nothing any more.
     let _ = WORKER.try_with(|worker| {
         if let Ok(Some(worker)) = worker.try_borrow_mut().as_deref_mut() {
-            let cluster = &running.clusters[index];
-            let mut all = worker.clusters.iter_mut();
-            let same = worker.running.generation == running.generation;
-            let local = if same {
-                all.nth(index)
-            } else {
-                all.find(|local| local.is_of(cluster))
-            };
-            if let Some(local) = local {
-                local.release(tried);
-            }
+            tried.release(&mut worker.slots);
         }
     });
 }

@@ -29,8 +29,11 @@ mod tree;
 
 use std::borrow::Cow;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use crate::config::model::{Balance, Timeouts, UpstreamTls};
+use crate::config::model::{
+    Balance, CircuitBreaker, PassiveHealth, Protocol, Timeouts, UpstreamTls,
+};
 use crate::config::values::{Address, HostPattern, Status, Template};
 pub use admin::Admin;
 use condition::Condition;
@@ -139,6 +142,8 @@ pub struct Cluster {
     pub name: String,
     /// Its servers and settings in print: the same in two plans when nothing about it changed.
     pub key: String,
+    /// The place that names its servers first, as `file:line:column`.
+    pub place: String,
     /// The servers.
     pub endpoints: Vec<Endpoint>,
     /// The way in which a server is chosen.
@@ -149,6 +154,14 @@ pub struct Cluster {
     pub timeouts: Option<Timeouts>,
     /// TLS to the servers.
     pub tls: Option<UpstreamTls>,
+    /// The version of HTTP.
+    pub protocol: Protocol,
+    /// When a server is left alone.
+    pub passive_health: Option<PassiveHealth>,
+    /// When requests to a server are held back.
+    pub circuit_breaker: Option<CircuitBreaker>,
+    /// The time in which the share of a server that has come up grows.
+    pub slow_start: Option<Duration>,
 }
 
 /// A server.
@@ -158,6 +171,8 @@ pub struct Endpoint {
     pub address: Address,
     /// The share of requests; none when 0.
     pub weight: u32,
+    /// Whether it gets requests only while no other server can take them.
+    pub backup: bool,
 }
 
 /// Routes with the same paths and conditions: one, or several with weights.

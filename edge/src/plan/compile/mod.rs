@@ -1,6 +1,7 @@
 //! From what stands in the file to what it means.
 
 mod admin;
+mod cluster;
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -12,10 +13,8 @@ use super::condition::Condition;
 use super::edit::{HeaderEdit, HeaderEdits, Rewrite};
 use super::search::{Search, Searches};
 use super::tree::{Kind, Tree};
-use super::{
-    host, Action, Certificate, Cluster, Endpoint, Entry, Listener, Plan, Route, Rule, Site,
-};
-use crate::config::model::{self, Balance};
+use super::{host, Action, Certificate, Cluster, Entry, Listener, Plan, Route, Rule, Site};
+use crate::config::model;
 use crate::config::section::Value;
 use crate::config::values::{Address, HostPattern, Part, PathPattern, Status, Template, Variable};
 use crate::config::{At, Config, ConfigErrors, Errors, Place, Sources};
@@ -239,6 +238,12 @@ impl Compiler<'_> {
             .iter()
             .map(|path| path.value.to_string())
             .collect();
+        let paths = if paths.is_empty() {
+            "/*".into()
+        } else {
+            paths.join(" ")
+        };
+        let name = format!("{} {paths}", index + 1);
         let action = self.action(route);
         let rewrite = self.rewrite(route);
         if let (Some(strip), false) = (
@@ -261,15 +266,7 @@ impl Compiler<'_> {
             }
         }
         Route {
-            name: format!(
-                "{} {}",
-                index + 1,
-                if paths.is_empty() {
-                    "/*".into()
-                } else {
-                    paths.join(" ")
-                }
-            ),
+            name,
             place: self.sources.name(route.place),
             rewrite,
             request_headers: self.edits(&route.request_headers),
@@ -449,77 +446,6 @@ impl Compiler<'_> {
             content_type: respond.content_type.clone(),
         }
     }
-
-    fn cluster(&mut self, proxy: &model::Proxy) -> usize {
-        if proxy.to.iter().all(|endpoint| endpoint.weight == 0) {
-            self.errors.at(
-                proxy.place,
-                "requests would go nowhere: `to` names no server with a weight",
-            );
-        }
-        let mut seen: HashMap<&Address, Place> = HashMap::new();
-        for At { place, value } in proxy.to.iter().map(|endpoint| &endpoint.address) {
-            if seen.insert(value, *place).is_some() {
-                self.errors.at(
-                    *place,
-                    format!("the server `{value}` stands here twice; give it a `weight`"),
-                );
-            }
-        }
-        if let Some(hash_by) = &proxy.hash_by {
-            self.check_groups(hash_by, 0);
-            if proxy.balance != Balance::Hash {
-                self.errors
-                    .at(hash_by.place, "`hash_by` is for `balance: hash`");
-            }
-        }
-        let key = proxy.print().to_yaml();
-        if let Some(known) = self.cluster_keys.get(&key) {
-            return *known;
-        }
-        let endpoint = |endpoint: &model::Endpoint| Endpoint {
-            address: endpoint.address.value.clone(),
-            weight: endpoint.weight,
-        };
-        let name = self.cluster_name(proxy);
-        self.clusters.push(Cluster {
-            name,
-            key: key.clone(),
-            endpoints: proxy.to.iter().map(endpoint).collect(),
-            balance: proxy.balance,
-            hash_by: proxy
-                .hash_by
-                .as_ref()
-                .map_or_else(client_ip, |template| template.value.clone()),
-            timeouts: proxy.timeouts.clone(),
-            tls: proxy.tls.clone().filter(|tls| tls.enabled),
-        });
-        self.cluster_keys.insert(key, self.clusters.len() - 1);
-        self.clusters.len() - 1
-    }
-
-    /// Names a cluster by its servers; with a number, when those have other settings elsewhere.
-    fn cluster_name(&mut self, proxy: &model::Proxy) -> String {
-        let addresses = proxy.to.iter().map(|to| to.address.value.to_string());
-        let mut name = addresses.take(NAMED).collect::<Vec<_>>().join(",");
-        if let Some(more @ 1..) = proxy.to.len().checked_sub(NAMED) {
-            name.push_str(&format!(",+{more}"));
-        }
-        let first = name.clone();
-        let mut number = 1;
-        while !self.cluster_names.insert(name.clone()) {
-            number += 1;
-            name = format!("{first}#{number}");
-        }
-        name
-    }
-}
-
-/// Servers that are told one by one in the name of a cluster.
-const NAMED: usize = 3;
-
-fn client_ip() -> Template {
-    Template::of(vec![Part::Variable(Variable::ClientIp)])
 }
 
 fn certificate(tls: &model::Certificate) -> Certificate {

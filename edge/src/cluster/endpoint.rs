@@ -1,0 +1,300 @@
+//! The state of a server at one of its addresses.
+//!
+//! Workers share it, and read one word of it for each request; while all is well nobody writes that. It stays over a
+//! reload as long as the server does.
+//!
+//! ```text
+//!             failures, or a breaker                      a failed try
+//!   free ---------------------------> EJECTED | OPEN <------------------+
+//!    ^                                      | after the pause: one try  |
+//!    +----------- an answer ----------------+---------------------------+
+//!
+//!   DOWN: an active check failed.  DRAINED: somebody said so.  SLOW: it came up, and its share grows.
+//! ```
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::clock::{millis, now};
+use super::counts::Counts;
+use super::random::Random;
+use crate::config::model::PassiveHealth;
+use crate::config::values::StatusRange;
+use crate::observe::{EndpointCounts, Series};
+
+/// An active check says that it is down.
+pub(super) const DOWN: u32 = 1;
+/// It is to get no further request.
+pub(super) const DRAINED: u32 = 2;
+/// It has failed too many requests.
+pub(super) const EJECTED: u32 = 4;
+/// Its circuit breaker is open.
+pub(super) const OPEN: u32 = 8;
+/// It came up a short while ago.
+pub(super) const SLOW: u32 = 16;
+
+/// When a server is left alone, and how it comes back.
+#[derive(Clone, Debug)]
+pub(super) struct Rules {
+    max_fails: u32,
+    window: u64,
+    eject_for: u64,
+    pub(super) statuses: Vec<StatusRange>,
+    /// The time for which a breaker stays open; 0 where there is none.
+    pub(super) open_for: u64,
+    /// The time in which the share grows; 0 for at once.
+    pub(super) slow_start: u64,
+    /// Whether servers are checked.
+    pub(super) checked: bool,
+}
+
+impl Rules {
+    pub(super) fn of(plan: &crate::plan::Cluster) -> Self {
+        let passive = plan.passive_health.as_ref();
+        let ten = Duration::from_secs(10);
+        let time = |of: fn(&PassiveHealth) -> Duration| millis(passive.map_or(ten, of));
+        let breaker = plan.circuit_breaker.as_ref();
+        Self {
+            max_fails: passive.map_or(1, |passive| passive.max_fails),
+            window: time(|passive| passive.window),
+            eject_for: time(|passive| passive.eject_for),
+            statuses: passive.map_or_else(Vec::new, |passive| passive.statuses.clone()),
+            open_for: breaker.map_or(0, |breaker| millis(breaker.open_for)),
+            slow_start: plan.slow_start.map_or(0, millis),
+            checked: false,
+        }
+    }
+}
+
+/// A server at one of its addresses.
+#[derive(Debug, Default)]
+pub(crate) struct Endpoint {
+    flags: AtomicU32,
+    /// When it is tried again, while it is ejected or its breaker is open.
+    until: AtomicU64,
+    /// When it came up.
+    up_since: AtomicU64,
+    /// The failures of this window, and its beginning.
+    fails: AtomicU32,
+    window_from: AtomicU64,
+    /// Why it is as it is.
+    why: Mutex<String>,
+    /// The counts of the workers that have sent requests to it.
+    counts: Mutex<Vec<Arc<Counts>>>,
+    /// What is counted for metrics.
+    series: Series<EndpointCounts>,
+}
+
+/// What is to be done with a server that is not free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It takes the request.
+    Take,
+    /// It takes the request if no other can.
+    Spare,
+    /// It takes none.
+    Never,
+}
+
+impl Endpoint {
+    /// A server that joins others takes its share step by step, where that is told.
+    pub(super) fn joining(rules: &Rules) -> Self {
+        let new = Self::default();
+        new.came_up(rules);
+        new
+    }
+
+    /// Tells whether there is nothing to think about.
+    #[inline]
+    pub(super) fn is_free(&self) -> bool {
+        self.flags.load(Relaxed) == 0
+    }
+
+    /// Returns what is counted for metrics.
+    pub(super) fn series(&self) -> &Series<EndpointCounts> {
+        &self.series
+    }
+
+    pub(super) fn flags(&self) -> u32 {
+        self.flags.load(Relaxed)
+    }
+
+    pub(super) fn set(&self, flag: u32) {
+        self.flags.fetch_or(flag, Relaxed);
+    }
+
+    pub(super) fn clear(&self, flag: u32) {
+        if self.flags() & flag != 0 {
+            self.flags.fetch_and(!flag, Relaxed);
+        }
+    }
+
+    /// Tells whether another request may go to it at some time soon.
+    pub(super) fn may_serve(&self) -> bool {
+        self.flags() & (DOWN | DRAINED | OPEN) == 0
+    }
+
+    /// Judges a server that is not free. Of one that is left alone, one request after each pause learns that it may try.
+    #[cold]
+    pub(super) fn verdict(&self, rules: &Rules, random: &mut Random) -> Verdict {
+        let flags = self.flags();
+        if flags & (DOWN | DRAINED) != 0 {
+            return Verdict::Never;
+        }
+        if flags & (EJECTED | OPEN) != 0 {
+            let (until, now) = (self.until.load(Relaxed), now());
+            let pause = if flags & OPEN != 0 {
+                rules.open_for
+            } else {
+                rules.eject_for
+            };
+            let next = now.saturating_add(pause);
+            let exchange = || self.until.compare_exchange(until, next, Relaxed, Relaxed);
+            if until <= now && exchange().is_ok() {
+                return Verdict::Take;
+            }
+            return if flags & OPEN != 0 {
+                Verdict::Never
+            } else {
+                Verdict::Spare
+            };
+        }
+        if flags & SLOW != 0 && !self.is_taken_slowly(rules, random) {
+            return Verdict::Spare;
+        }
+        Verdict::Take
+    }
+
+    /// Takes requests with a probability that grows from a tenth.
+    fn is_taken_slowly(&self, rules: &Rules, random: &mut Random) -> bool {
+        let elapsed = now().saturating_sub(self.up_since.load(Relaxed));
+        if elapsed >= rules.slow_start {
+            self.clear(SLOW);
+            return true;
+        }
+        random.below(rules.slow_start) < elapsed.max(rules.slow_start / 10)
+    }
+
+    /// Returns the part of its share that it takes, in percent.
+    pub(super) fn warmth(&self, rules: &Rules) -> u32 {
+        if self.flags() & SLOW == 0 || rules.slow_start == 0 {
+            return 100;
+        }
+        let elapsed = now().saturating_sub(self.up_since.load(Relaxed));
+        let part = elapsed.saturating_mul(100) / rules.slow_start;
+        part.clamp(10, 100) as u32
+    }
+
+    /// Begins its slow start.
+    pub(super) fn came_up(&self, rules: &Rules) {
+        if rules.slow_start > 0 {
+            self.up_since.store(now(), Relaxed);
+            self.set(SLOW);
+        }
+    }
+
+    /// Notes a failure; returns the time for which it is left alone if that begins now.
+    pub(super) fn failed(&self, rules: &Rules, why: &str) -> Option<Duration> {
+        let (now, flags) = (now(), self.flags());
+        if flags & (EJECTED | OPEN) != 0 {
+            // A try has failed: the pause begins anew.
+            let pause = if flags & OPEN != 0 {
+                rules.open_for
+            } else {
+                rules.eject_for
+            };
+            self.until.store(now.saturating_add(pause), Relaxed);
+            return None;
+        }
+        if rules.max_fails == 0 {
+            return None;
+        }
+        let from = self.window_from.load(Relaxed);
+        if from == 0 || now.saturating_sub(from) > rules.window {
+            self.window_from.store(now, Relaxed);
+            self.fails.store(0, Relaxed);
+        }
+        // Two workers that begin a window at once may lose one failure: it goes out a little later.
+        let fails = self.fails.fetch_add(1, Relaxed).saturating_add(1);
+        if fails < rules.max_fails {
+            return None;
+        }
+        self.leave_alone(EJECTED, rules.eject_for, why.to_owned())
+    }
+
+    /// Leaves it alone for a while; returns for how long, unless it was already.
+    pub(super) fn leave_alone(&self, flag: u32, pause: u64, why: String) -> Option<Duration> {
+        self.until.store(now().saturating_add(pause), Relaxed);
+        if self.flags.fetch_or(flag, Relaxed) & flag != 0 {
+            return None;
+        }
+        self.say(why);
+        Some(Duration::from_millis(pause))
+    }
+
+    /// Notes an answer that is no failure; returns true if that brings it back.
+    #[inline]
+    pub(super) fn answered(&self, rules: &Rules) -> bool {
+        self.flags() & (EJECTED | OPEN) != 0 && self.brought_back(rules)
+    }
+
+    #[cold]
+    fn brought_back(&self, rules: &Rules) -> bool {
+        self.fails.store(0, Relaxed);
+        self.window_from.store(0, Relaxed);
+        self.clear(EJECTED | OPEN);
+        self.came_up(rules);
+        true
+    }
+
+    /// Drops what rules that are no longer there have set.
+    pub(super) fn adapt(&self, rules: &Rules) {
+        if rules.max_fails == 0 {
+            self.clear(EJECTED);
+        }
+        if rules.open_for == 0 {
+            self.clear(OPEN);
+        }
+        if rules.slow_start == 0 {
+            self.clear(SLOW);
+        }
+        if !rules.checked {
+            self.clear(DOWN);
+        }
+    }
+
+    /// Remembers why it is as it is.
+    pub(super) fn say(&self, why: String) {
+        *self.why.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    pub(super) fn why(&self) -> String {
+        let why = self.why.lock().unwrap_or_else(PoisonError::into_inner);
+        why.clone()
+    }
+
+    /// Returns the time until it is tried again; zero when that is over.
+    pub(super) fn tried_in(&self) -> Duration {
+        Duration::from_millis(self.until.load(Relaxed).saturating_sub(now()))
+    }
+
+    /// Returns the counts of a worker, which stay the same for as long as the server does.
+    pub(super) fn counts_of(&self, worker: u64) -> Arc<Counts> {
+        let mut all = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = all.iter().find(|counts| counts.worker == worker) {
+            return own.clone();
+        }
+        let own = Arc::new(Counts::of(worker));
+        all.push(own.clone());
+        own
+    }
+
+    /// Returns the counts of all workers, in the order of their numbers.
+    pub(super) fn counts(&self) -> Vec<Arc<Counts>> {
+        let all = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = all.clone();
+        all.sort_by_key(|counts| counts.worker);
+        all
+    }
+}

@@ -1,0 +1,189 @@
+//! Clusters of a plan, made of those that run before it.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+
+use pingora_core::upstreams::resolve::{Resolver, ResolverOptions};
+
+use super::endpoint::Rules;
+use super::peers::Peers;
+use super::{unique, Cluster, Member, Target};
+use crate::config::values::Address;
+use crate::plan;
+
+/// Returns the clusters of a plan, by their indices. One about which nothing has changed is the same as before. One that
+/// has changed takes over the servers of the one that had most of its own, with what is known of them.
+///
+/// # Errors
+///
+/// What cannot be used of certificates and addresses, in a line each.
+pub(crate) fn clusters(
+    plan: &[plan::Cluster],
+    before: &[Arc<Cluster>],
+) -> Result<Vec<Arc<Cluster>>, Vec<String>> {
+    let mut problems = Vec::new();
+    let mut made = Vec::new();
+    let known: HashMap<&str, &Arc<Cluster>> = before
+        .iter()
+        .map(|cluster| (&*cluster.key, cluster))
+        .collect();
+    for cluster in plan {
+        let peers = Peers::new(cluster);
+        made.push(peers.map(|peers| (peers.key(&cluster.key), peers)));
+    }
+    let keys: HashSet<_> = made.iter().flatten().map(|(key, _)| &**key).collect();
+    let changed = before
+        .iter()
+        .filter(|cluster| !keys.contains(&*cluster.key));
+    let mut changed = Changed::of(changed);
+    drop(keys);
+    let mut clusters = Vec::new();
+    for (plan, made) in plan.iter().zip(made) {
+        let cluster = made.and_then(|(key, peers)| match known.get(&*key) {
+            Some(same) => Ok(Arc::clone(same)),
+            None => Cluster::new(plan, key, peers, changed.take(plan)),
+        });
+        match cluster {
+            Ok(cluster) => clusters.push(cluster),
+            Err(why) => problems.push(why),
+        }
+    }
+    if problems.is_empty() {
+        Ok(clusters)
+    } else {
+        Err(problems)
+    }
+}
+
+/// Returns the files that a cluster of this plan is made of.
+pub(crate) fn files(plan: &plan::Cluster) -> impl Iterator<Item = PathBuf> + use<'_> {
+    let tls = plan.tls.iter();
+    let client = tls.clone().filter_map(|tls| tls.client.as_ref());
+    let client = client.flat_map(|pair| [pair.cert.clone(), pair.key.clone()]);
+    tls.filter_map(|tls| tls.ca.clone()).chain(client)
+}
+
+/// Clusters that no plan has as they are. Each gives its servers to one other at most.
+struct Changed<'a> {
+    clusters: Vec<Option<&'a Arc<Cluster>>>,
+    by_server: HashMap<&'a Address, Vec<usize>>,
+}
+
+impl<'a> Changed<'a> {
+    fn of(changed: impl Iterator<Item = &'a Arc<Cluster>>) -> Self {
+        let clusters: Vec<_> = changed.map(Some).collect();
+        let mut by_server: HashMap<_, Vec<_>> = HashMap::new();
+        for (index, cluster) in clusters.iter().flatten().enumerate() {
+            for target in &cluster.targets {
+                by_server
+                    .entry(&target.endpoint.address)
+                    .or_default()
+                    .push(index);
+            }
+        }
+        Self {
+            clusters,
+            by_server,
+        }
+    }
+
+    /// Takes the one that has most of the servers of a plan.
+    fn take(&mut self, plan: &plan::Cluster) -> Option<&'a Cluster> {
+        let mut shared: HashMap<usize, usize> = HashMap::new();
+        for endpoint in &plan.endpoints {
+            for index in self.by_server.get(&endpoint.address).into_iter().flatten() {
+                *shared.entry(*index).or_default() += 1;
+            }
+        }
+        let left = shared
+            .into_iter()
+            .filter(|(index, _)| self.clusters[*index].is_some());
+        // The first of those that have as many.
+        let (index, _) = left.max_by_key(|(index, count)| (*count, usize::MAX - index))?;
+        self.clusters[index].take().map(|cluster| &**cluster)
+    }
+}
+
+impl Target {
+    fn new(endpoint: &plan::Endpoint, peers: &Peers) -> Result<Self, String> {
+        let resolver = match &endpoint.address {
+            Address::Name(name, port) => {
+                let name = format!("{name}:{port}");
+                let resolver = Resolver::with_options(name, ResolverOptions::default());
+                Some(resolver.map_err(|e| e.to_string())?)
+            }
+            Address::Ip(_) | Address::Unix(_) => {
+                peers.make(&endpoint.address, &endpoint.address, &peers.credentials())?;
+                None
+            }
+        };
+        let endpoint = endpoint.clone();
+        Ok(Self { endpoint, resolver })
+    }
+}
+
+impl Cluster {
+    /// Makes a cluster, with the servers of `before` that it shares. Names are at the addresses that they have there, and
+    /// else not looked up yet: their servers are unknown.
+    fn new(
+        plan: &plan::Cluster,
+        key: String,
+        peers: Peers,
+        before: Option<&Self>,
+    ) -> Result<Arc<Self>, String> {
+        let served = plan.endpoints.iter().filter(|endpoint| endpoint.weight > 0);
+        let targets = served.map(|endpoint| Target::new(endpoint, &peers));
+        let targets: Vec<_> = targets.collect::<Result<_, _>>()?;
+        let rules = Rules::of(plan);
+        let members = before.map_or_else(Vec::new, |before| before.given_to(&targets));
+        members
+            .iter()
+            .for_each(|member| member.endpoint.adapt(&rules));
+        let cluster = Self {
+            id: unique(),
+            key,
+            balance: plan.balance,
+            rules,
+            targets,
+            peers,
+            breaker: plan.circuit_breaker.clone(),
+            version: AtomicU64::new(unique()),
+            members: Mutex::new(members.into()),
+        };
+        cluster.place(&cluster.known_addresses());
+        Ok(Arc::new(cluster))
+    }
+
+    /// Returns its members that belong to these targets, by the indices of those.
+    fn given_to(&self, targets: &[Target]) -> Vec<Member> {
+        let (members, _) = self.members();
+        let index = targets.iter().enumerate();
+        let index: HashMap<_, _> = index
+            .map(|(index, target)| (&target.endpoint.address, index))
+            .collect();
+        let given = members.iter().filter_map(|member| {
+            let server = &self.targets[member.target].endpoint.address;
+            let target = *index.get(server)?;
+            Some(Member {
+                target,
+                ..member.clone()
+            })
+        });
+        given.collect()
+    }
+
+    /// Returns the addresses of the names of its targets.
+    pub(super) fn known_addresses(&self) -> Vec<Vec<SocketAddr>> {
+        let (members, _) = self.members();
+        let mut found = vec![Vec::new(); self.targets.len()];
+        for member in members.iter() {
+            if let Address::Ip(address) = member.address {
+                found[member.target].push(address);
+            }
+        }
+        found
+    }
+}

@@ -1,0 +1,151 @@
+//! Clusters and workers, without sockets.
+
+#![allow(clippy::unwrap_used)]
+
+mod state;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use http::StatusCode;
+
+use super::*;
+use crate::config::{self, World};
+use crate::plan::Plan;
+
+struct OneFile(String);
+
+impl World for OneFile {
+    fn read(&self, _: &Path, _: usize) -> io::Result<Vec<u8>> {
+        Ok(self.0.clone().into_bytes())
+    }
+
+    fn glob(&self, _: &str) -> Result<Vec<PathBuf>, String> {
+        Ok(Vec::new())
+    }
+
+    fn env(&self, _: &str) -> Option<String> {
+        None
+    }
+}
+
+/// A cluster, and workers that know it.
+struct Scene {
+    plan: Plan,
+    cluster: Arc<Cluster>,
+    workers: Vec<Worker>,
+}
+
+#[derive(Default)]
+struct Worker {
+    local: Option<Local>,
+    random: Random,
+    slots: Slots,
+}
+
+/// A request, and the server that it was given.
+struct Given {
+    worker: usize,
+    port: u16,
+    tried: Tried,
+}
+
+fn compile(proxy: &str) -> Plan {
+    let text = format!("listen: 127.0.0.1:80\nsites: {{routes: {{proxy: {proxy}}}}}\n");
+    let config = config::load(Path::new("edge.yaml"), &OneFile(text)).unwrap();
+    Plan::compile(&config).unwrap()
+}
+
+impl Scene {
+    /// Makes a cluster of a `proxy` action.
+    fn of(proxy: &str, workers: usize) -> Self {
+        let plan = compile(proxy);
+        let cluster = clusters(&plan.clusters, &[]).unwrap().remove(0);
+        let workers = (0..workers).map(|_| Worker::default()).collect();
+        Self {
+            plan,
+            cluster,
+            workers,
+        }
+    }
+
+    /// Has another `proxy` action take its place, as a reload does.
+    fn reload(&mut self, proxy: &str) {
+        self.plan = compile(proxy);
+        let before = [self.cluster.clone()];
+        self.cluster = clusters(&self.plan.clusters, &before).unwrap().remove(0);
+        for worker in &mut self.workers {
+            if let Some(local) = worker.local.take() {
+                local.leave(&mut worker.slots);
+            }
+        }
+    }
+
+    fn with<T>(
+        &mut self,
+        worker: usize,
+        f: impl FnOnce(&Cluster, &mut Local, &mut Hands<'_>) -> T,
+    ) -> T {
+        let Worker {
+            local,
+            random,
+            slots,
+        } = &mut self.workers[worker];
+        let mut hands = Hands { random, slots };
+        let local = local.get_or_insert_with(|| Local::of(&self.cluster, &mut hands));
+        local.refresh(&self.cluster, &mut hands);
+        f(&self.cluster, local, &mut hands)
+    }
+
+    /// Has a worker give a request to a server; the status when none takes it.
+    fn pick(&mut self, worker: usize) -> Result<Given, String> {
+        self.pick_again(Given {
+            worker,
+            port: 0,
+            tried: Tried::default(),
+        })
+    }
+
+    fn pick_again(&mut self, mut given: Given) -> Result<Given, String> {
+        let picked = self.with(given.worker, |cluster, local, hands| {
+            local.pick(cluster, &mut given.tried, HashBy::default(), hands)
+        });
+        let peer = picked.map_err(|e| e.etype.as_str().to_owned())?;
+        given.port = peer._address.as_inet().unwrap().port();
+        Ok(given)
+    }
+
+    fn answer(&mut self, given: &Given, status: u16) {
+        let status = StatusCode::from_u16(status).unwrap();
+        self.with(given.worker, |cluster, local, hands| {
+            local.answered(cluster, &given.tried, status, hands.slots);
+        });
+    }
+
+    fn fail(&mut self, given: &mut Given) -> bool {
+        self.with(given.worker, |cluster, local, hands| {
+            local.failed(cluster, &mut given.tried, hands.slots, "it broke")
+        })
+    }
+
+    fn end(&mut self, mut given: Given) {
+        given.tried.release(&mut self.workers[given.worker].slots);
+    }
+
+    /// Has a worker give a request to a server that answers with this status, and returns the port of that.
+    fn request(&mut self, worker: usize, status: u16) -> Result<u16, String> {
+        let given = self.pick(worker)?;
+        self.answer(&given, status);
+        let port = given.port;
+        self.end(given);
+        Ok(port)
+    }
+
+    fn states(&self) -> Vec<EndpointState> {
+        self.cluster.state(&self.plan.clusters[0]).endpoints
+    }
+
+    fn statuses(&self) -> Vec<EndpointStatus> {
+        self.states().iter().map(|state| state.status).collect()
+    }
+}

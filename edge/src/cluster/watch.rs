@@ -1,0 +1,108 @@
+//! The task beside the requests of a cluster: names are looked up, and circuit breakers opened.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::endpoint::{Endpoint, OPEN};
+use super::{names, Cluster};
+use crate::config::model::CircuitBreaker;
+
+/// The looks at the counts in one window of a circuit breaker.
+const LOOKS: u32 = 10;
+
+/// Does what is to be done for a cluster, for as long as the future is polled. `known` is told when all names were looked
+/// up once, with whatever result.
+pub(crate) async fn watch(cluster: Arc<Cluster>, known: oneshot::Sender<()>) {
+    let names = async {
+        if cluster.has_names() {
+            names::follow(&cluster, known).await;
+        } else {
+            // Who waited may have given up.
+            let _ = known.send(());
+        }
+    };
+    let breaker = async {
+        if let Some(breaker) = &cluster.breaker {
+            judge(&cluster, breaker).await;
+        }
+    };
+    futures::future::join(names, breaker).await;
+}
+
+/// What was counted of a server at the looks of the last window, the oldest first.
+struct Seen {
+    endpoint: Arc<Endpoint>,
+    counts: std::collections::VecDeque<(u64, u64)>,
+}
+
+/// Opens the circuit breakers of servers whose requests fail.
+async fn judge(cluster: &Cluster, breaker: &CircuitBreaker) {
+    let mut looks = tokio::time::interval((breaker.window / LOOKS).max(Duration::from_millis(1)));
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut seen: Vec<Seen> = Vec::new();
+    loop {
+        looks.tick().await;
+        let (members, _) = cluster.members();
+        seen.retain(|seen| {
+            members
+                .iter()
+                .any(|m| Arc::ptr_eq(&m.endpoint, &seen.endpoint))
+        });
+        for member in members.iter() {
+            let known = seen
+                .iter()
+                .position(|s| Arc::ptr_eq(&s.endpoint, &member.endpoint));
+            let at = known.unwrap_or_else(|| {
+                let (endpoint, counts) = (member.endpoint.clone(), Default::default());
+                seen.push(Seen { endpoint, counts });
+                seen.len() - 1
+            });
+            if let Some((failed, total)) = seen[at].look(breaker) {
+                let pause = cluster.rules.open_for;
+                let why = format!(
+                    "{failed} of {total} requests failed within {:?}",
+                    breaker.window
+                );
+                if let Some(pause) = member.endpoint.leave_alone(OPEN, pause, why.clone()) {
+                    let address = &member.address;
+                    log::warn!("server {address}: the circuit breaker opens for {pause:?}: {why}");
+                }
+            }
+        }
+    }
+}
+
+impl Seen {
+    /// Looks at the counts; returns the failed and all requests of the window if they are too many.
+    fn look(&mut self, breaker: &CircuitBreaker) -> Option<(u64, u64)> {
+        let sum = self
+            .endpoint
+            .counts()
+            .iter()
+            .fold((0u64, 0u64), |sum, counts| {
+                (
+                    sum.0.wrapping_add(counts.failed()),
+                    sum.1.wrapping_add(counts.total()),
+                )
+            });
+        if self.endpoint.flags() & OPEN != 0 {
+            // What was before counts no more when it is closed.
+            self.counts.clear();
+        }
+        self.counts.push_back(sum);
+        if self.counts.len() > LOOKS as usize + 1 {
+            self.counts.pop_front();
+        }
+        let first = self.counts.front()?;
+        let (failed, total) = (sum.0.wrapping_sub(first.0), sum.1.wrapping_sub(first.1));
+        // A request that began before the window may fail within it.
+        let judged = total.max(failed);
+        let too_many = failed > 0
+            && judged >= u64::from(breaker.min_requests)
+            && failed.saturating_mul(10_000)
+                >= judged.saturating_mul(u64::from(breaker.error_rate.value.hundredths()));
+        too_many.then_some((failed, judged))
+    }
+}

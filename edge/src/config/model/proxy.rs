@@ -1,0 +1,104 @@
+//! Servers that requests go to.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Certificate, CircuitBreaker, PassiveHealth};
+use crate::config::section::{choice, section, At};
+use crate::config::values::{Address, Template};
+
+section! {
+    /// Servers that requests go to, and the way to them.
+    pub struct Proxy("a proxy action", short: to) {
+        /// The servers.
+        to: Vec<Endpoint>,
+        /// The way in which a server is chosen for each request.
+        balance: Balance = Balance::RoundRobin,
+        /// The text by which `balance: hash` chooses, such as `{header.x-user}`. If unset, `{client_ip}`.
+        hash_by: Option<At<Template>> = None,
+        /// The time limits of a request.
+        timeouts: Option<Timeouts> = None,
+        /// TLS to the servers. If unset, they are spoken to in the clear.
+        tls: Option<UpstreamTls> = None,
+        /// The version of HTTP to the servers. If unset, `auto`.
+        protocol: Option<At<Protocol>> = None,
+        /// When a server that fails requests is left alone. If unset, after one failure, for 10 seconds.
+        passive_health: Option<PassiveHealth> = None,
+        /// When all requests to a server are held back because too many fail.
+        circuit_breaker: Option<CircuitBreaker> = None,
+        /// The time in which the share of a server that has come up grows from a tenth to the whole.
+        slow_start: Option<Duration> = None,
+    }
+}
+
+section! {
+    /// A server that requests go to.
+    pub struct Endpoint("a server", short: address) {
+        /// Its address: `IP:PORT`, `NAME:PORT` or `unix:/PATH`.
+        address: At<Address>,
+        /// Its share of requests, beside the weights of the others. None are sent to one of weight 0.
+        weight: u32 = 1,
+        /// Whether it gets requests only while no other server can take them.
+        backup: bool = false,
+    }
+}
+
+choice! {
+    /// The versions of HTTP to servers.
+    pub enum Protocol("a version of HTTP") {
+        /// HTTP/1.1 in the clear; over TLS HTTP/2 where the server chooses it by ALPN, else HTTP/1.1.
+        Auto = "auto",
+        /// HTTP/1.1.
+        H1 = "h1",
+        /// HTTP/2 over TLS.
+        H2 = "h2",
+        /// HTTP/2 in the clear, by prior knowledge.
+        H2c = "h2c",
+    }
+}
+
+choice! {
+    /// The ways in which a server is chosen.
+    pub enum Balance("a way to balance") {
+        /// One after another.
+        RoundRobin = "round_robin",
+        /// Any of them.
+        Random = "random",
+        /// The one of two random servers that has fewer requests.
+        LeastRequests = "least_requests",
+        /// The same one for the same text (`hash_by`), as long as the servers stay the same; most stay when some change.
+        Hash = "hash",
+    }
+}
+
+section! {
+    /// Time limits of a request to a server.
+    pub struct Timeouts("time limits") {
+        /// For the connection, the handshake of TLS included.
+        connect: Duration = Duration::from_secs(5),
+        /// For the head of the response, from the last byte of the request on.
+        response: Duration = Duration::from_secs(60),
+        /// Between two reads.
+        read: Duration = Duration::from_secs(60),
+        /// Between two writes.
+        write: Duration = Duration::from_secs(60),
+        /// For a connection that is kept and has no request.
+        idle: Duration = Duration::from_secs(60),
+    }
+}
+
+section! {
+    /// TLS to servers.
+    pub struct UpstreamTls("TLS to servers", short: enabled) {
+        /// Whether it is spoken.
+        enabled: bool = true,
+        /// The name that the certificate must have, and that is sent as SNI. If unset, that of the address.
+        name: Option<String> = None,
+        /// The file of the certificates (PEM) to trust. If unset, those of the system.
+        ca: Option<PathBuf> = None,
+        /// The certificate that is shown to servers.
+        client: Option<Certificate> = None,
+        /// Whether certificates that are not to be trusted are taken.
+        insecure: bool = false,
+    }
+}

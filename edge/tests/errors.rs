@@ -1,22 +1,33 @@
-//! The errors of files: each table holds files and what is said of them. `BLESS=1` writes what is said now.
+//! The errors of files: each table, `errors*.txt` and those in `errors/`, holds files and what is said of them. `BLESS=1`
+//! writes what is said now.
 
 #![allow(clippy::unwrap_used)]
 
 mod common;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use common::Memory;
 
-const TABLES: [&str; 2] = ["tests/errors.txt", "tests/errors-upstreams.txt"];
-
 #[test]
 fn files_and_what_is_said_of_them() {
-    TABLES.into_iter().for_each(check);
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let files = [tests.clone(), tests.join("errors")].map(|dir| std::fs::read_dir(dir).unwrap());
+    let files = files.into_iter().flatten().map(|file| file.unwrap().path());
+    let is_table = |file: &PathBuf| {
+        let name = file.file_name().unwrap().to_string_lossy();
+        let own = name.starts_with("errors") || file.parent() != Some(&tests);
+        own && name.ends_with(".txt")
+    };
+    let tables: Vec<_> = files.filter(is_table).collect();
+    assert!(tables.len() > 2);
+    for table in tables {
+        compare(&table);
+    }
 }
 
-fn check(path: &str) {
-    let table = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+fn compare(file: &Path) {
+    let table = std::fs::read_to_string(file).unwrap();
     let mut now = String::new();
     for case in table
         .split_inclusive("\n====\n")
@@ -40,8 +51,8 @@ fn check(path: &str) {
         now.push_str(&format!("{file}----\n{said}====\n"));
     }
     if std::env::var_os("BLESS").is_some() {
-        std::fs::write(path, &now).unwrap();
+        std::fs::write(file, &now).unwrap();
     }
     let (now, then): (Vec<_>, Vec<_>) = (now.lines().collect(), table.lines().collect());
-    assert_eq!(now, then);
+    assert_eq!(now, then, "{}", file.display());
 }

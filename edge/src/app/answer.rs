@@ -7,7 +7,8 @@ use pingora_core::Result;
 use pingora_proxy::Session;
 
 use super::headers::{apply, values, Values};
-use crate::plan::{Action, HeaderEdits, Request, Route};
+use crate::plan::gate::Refusal;
+use crate::plan::{Action, HeaderEdits, Request, Route, Site};
 
 /// An answer, ready to be sent.
 pub(super) struct Answer {
@@ -15,6 +16,10 @@ pub(super) struct Answer {
     location: Option<HeaderValue>,
     content_type: Option<HeaderValue>,
     body: Bytes,
+    /// The seconds after which to try again.
+    retry_after: Option<u64>,
+    /// The value of Strict-Transport-Security.
+    hsts: Option<HeaderValue>,
     /// Changes to the headers, and their values.
     edits: Option<(HeaderEdits, Values)>,
 }
@@ -28,8 +33,42 @@ impl Answer {
             location: None,
             content_type: Some(HeaderValue::from_static("text/plain; charset=utf-8")),
             body: format!("{} {reason}\n", status.as_str()).into(),
+            retry_after: None,
+            hsts: None,
             edits: None,
         }
+    }
+
+    /// Makes the answer of a rule that refuses a request.
+    pub(super) fn of_refusal(refusal: Refusal) -> Self {
+        let plain = Self {
+            retry_after: refusal.retry_after,
+            ..Self::refusal(refusal.status)
+        };
+        match refusal.body {
+            Some((body, content_type)) => Self {
+                body: body.into(),
+                content_type: HeaderValue::try_from(content_type).ok(),
+                ..plain
+            },
+            None => plain,
+        }
+    }
+
+    /// Makes a redirect.
+    pub(super) fn redirect(status: StatusCode, to: HeaderValue) -> Self {
+        Self {
+            location: Some(to),
+            ..Self::refusal(status)
+        }
+    }
+
+    /// Adds what a site tells browsers over HTTPS.
+    pub(super) fn of_site(mut self, site: &Site, secure: bool) -> Self {
+        if let (Some(hsts), true) = (&site.hsts, secure) {
+            self.hsts = HeaderValue::from_str(hsts).ok();
+        }
+        self
     }
 
     /// Makes the answer of a route's action.
@@ -53,13 +92,11 @@ impl Answer {
                 body,
                 content_type,
             } => Self {
-                status: status.0,
-                location: None,
                 content_type: HeaderValue::try_from(content_type).ok(),
                 body: body
                     .as_ref()
                     .map_or_else(Bytes::new, |body| request.fill(body).into()),
-                edits: None,
+                ..Self::refusal(status.0)
             },
             // It is asked for what answers here.
             Action::Proxy(_) => Self::refusal(StatusCode::INTERNAL_SERVER_ERROR),
@@ -92,6 +129,12 @@ impl Answer {
         let empty = bodiless || self.body.is_empty();
         if let Some(content_type) = self.content_type.filter(|_| !empty) {
             head.insert_header(header::CONTENT_TYPE, content_type)?;
+        }
+        if let Some(seconds) = self.retry_after {
+            head.insert_header(header::RETRY_AFTER, seconds)?;
+        }
+        if let Some(hsts) = self.hsts {
+            head.insert_header(header::STRICT_TRANSPORT_SECURITY, hsts)?;
         }
         if let Some((edits, values)) = self.edits {
             apply(&edits, values, &mut head)?;

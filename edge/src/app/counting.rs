@@ -11,7 +11,7 @@ use pingora_core::ErrorType::{
 use pingora_core::{Error, ErrorSource};
 use pingora_proxy::Session;
 
-use crate::observe::{self, Class, EndpointCounts, Failure, Handle, RouteCounts, Series};
+use crate::observe::{self, Class, EndpointCounts, Failure, Handle, Limit, RouteCounts, Series};
 
 /// What is counted of a request. Its drop counts what has not come to an end.
 pub(super) struct Counting {
@@ -44,6 +44,11 @@ impl Counting {
         if self.route.is_none() {
             self.route = series.begin(|m| m.open.add(1));
         }
+    }
+
+    /// Counts a request that a limit or rule keeps from being served.
+    pub(super) fn limited(&self, limit: Limit) {
+        self.route.with(|m| m.limited.count(limit));
     }
 
     /// Counts a try for a server.

@@ -1,19 +1,18 @@
 //! The way of a request through a plan.
 
-use std::borrow::Cow;
-
-use http::header::HOST;
 use http::StatusCode;
-use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::answer::Answer;
 use super::counting::Counting;
+use super::facts::{peer, Facts};
+use super::forwarded::Told;
+use super::gate;
 use super::headers::{values, Values};
 use crate::cluster::HashBy;
 use crate::config::model::Balance;
 use crate::live::{Live, Running};
-use crate::plan::{host, path, Action, Request, Route};
+use crate::plan::{Action, Found, Route};
 
 /// The end of a request here, or its way on.
 pub(super) enum Decision<'r> {
@@ -34,73 +33,77 @@ pub(super) struct Proxied<'r> {
     pub(super) target: Option<Vec<u8>>,
     /// The text that chooses a server, where one does.
     pub(super) hash_by: HashBy,
+    /// What the server is told of the client.
+    pub(super) told: Told,
+    /// Whether the client speaks TLS.
+    pub(super) secure: bool,
     /// The values of changes to the request.
     pub(super) request: Values,
     /// The values of changes to the response.
     pub(super) response: Values,
 }
 
-/// Tells whether the client speaks TLS.
-pub(super) fn is_secure(session: &Session) -> bool {
-    let digest = session.digest();
-    digest.is_some_and(|digest| digest.ssl_digest.is_some())
-}
-
-/// Finds the route of a request, and what that says.
+/// Finds the client and the route of a request, has the rules judge it, and returns what the route says.
 pub(super) fn decide<'r>(
     live: &Live,
     running: &'r Running,
     session: &Session,
     counting: &mut Counting,
 ) -> Decision<'r> {
-    let head = session.req_header();
     let refused = |status| Decision::Answer(Answer::refusal(status));
-    let Some(host) = host_of(head) else {
+    let Some(facts) = Facts::of(&running.plan, session) else {
         return refused(StatusCode::BAD_REQUEST);
     };
-    let received = target_of(head);
-    let (raw_path, raw_query) = split(received);
-    let Ok(path) = path::normalise(raw_path) else {
-        return refused(StatusCode::BAD_REQUEST);
+    let request = facts.request("");
+    let Some(index) = running.plan.site(&facts.host) else {
+        counting.of_route(running.series.route(None, None));
+        return refused(StatusCode::MISDIRECTED_REQUEST);
     };
-    let query = raw_query.map(String::from_utf8_lossy);
-    let client = session.client_addr().and_then(|address| address.as_inet());
-    let request = Request {
-        method: &head.method,
-        secure: is_secure(session),
-        host: &host,
-        path: &path,
-        query: query.as_deref(),
-        headers: &head.headers,
-        client: client.map(|address| address.ip().to_canonical()),
-        id: "",
-    };
+    let site = &running.plan.sites[index];
+    let of_site = |answer: Answer| Decision::Answer(answer.of_site(site, request.secure));
+    if let Some(redirect) = site.https_redirect.as_ref().filter(|_| !request.secure) {
+        counting.of_route(running.series.route(Some(index), None));
+        return of_site(gate::to_https(redirect, &request));
+    }
     let Some(found) = live.with(|worker| worker.find(running, &request)) else {
-        let site = running.plan.site(&host);
-        counting.of_route(running.series.route(site, None));
-        return refused(match site {
-            Some(_) => StatusCode::NOT_FOUND,
-            None => StatusCode::MISDIRECTED_REQUEST,
-        });
+        counting.of_route(running.series.route(Some(index), None));
+        return of_site(Answer::refusal(StatusCode::NOT_FOUND));
     };
-    let route = found.route;
     counting.of_route(running.series.route(Some(found.site), Some(found.index)));
+    if let Some(rules) = &found.route.gate {
+        if let Some(refusal) = rules.refuses(&request) {
+            return of_site(gate::refused(refusal, counting));
+        }
+    }
+    act(live, running, session, &facts, found)
+}
+
+/// Returns what a route does with a request that has passed its rules.
+fn act<'r>(
+    live: &Live,
+    running: &'r Running,
+    session: &Session,
+    facts: &Facts<'_>,
+    found: Found<'r>,
+) -> Decision<'r> {
+    let route = found.route;
     let id = if uses_id(running, route) {
         live.with(|worker| id(&mut worker.random))
     } else {
         String::new()
     };
-    let request = Request { id: &id, ..request };
+    let request = facts.request(&id);
+    let site = &running.plan.sites[found.site];
     let Action::Proxy(cluster) = &route.action else {
-        return Decision::Answer(Answer::of(route, &request));
+        return Decision::Answer(Answer::of(route, &request).of_site(site, request.secure));
     };
     let target = if route.rewrites() {
         match live.with(|worker| worker.target(running, route, &request)) {
             Ok(target) => Some(target),
-            Err(_) => return refused(StatusCode::BAD_REQUEST),
+            Err(_) => return Decision::Answer(Answer::refusal(StatusCode::BAD_REQUEST)),
         }
     } else {
-        normal_target(&path, raw_path, raw_query, head)
+        facts.normal_target()
     };
     let balanced = &running.plan.clusters[*cluster];
     let hash_by = match balanced.balance {
@@ -113,57 +116,11 @@ pub(super) fn decide<'r>(
         route,
         target,
         hash_by,
+        told: Told::of(&running.plan, peer(session), &facts.client),
+        secure: request.secure,
         request: values(&route.request_headers, &request),
         response: values(&route.response_headers, &request),
     })
-}
-
-/// Returns the host of a request in its normal form: empty when it names none, as one of HTTP/1.0 may, and `None` when
-/// what it names is none.
-fn host_of(head: &RequestHeader) -> Option<Cow<'_, str>> {
-    let text = match (head.uri.authority(), head.headers.get(HOST)) {
-        // It counts before Host (RFC 9112 3.2.2).
-        (Some(authority), _) => authority.as_str(),
-        (None, Some(host)) => host.to_str().ok()?,
-        (None, None) => return Some(Cow::Borrowed("")),
-    };
-    host::normalise(text)
-}
-
-/// Returns path and query, also of a target in absolute form.
-fn target_of(head: &RequestHeader) -> &[u8] {
-    let raw = head.raw_path();
-    if raw.starts_with(b"/") {
-        return raw;
-    }
-    let target = head.uri.path_and_query();
-    target.map_or(raw, |target| target.as_str().as_bytes())
-}
-
-fn split(target: &[u8]) -> (&[u8], Option<&[u8]>) {
-    match target.iter().position(|b| *b == b'?') {
-        Some(at) => (&target[..at], Some(&target[at + 1..])),
-        None => (target, None),
-    }
-}
-
-/// Returns path and query for upstream where nothing rewrites them, unless they are what was received.
-fn normal_target(
-    path: &path::NormalPath<'_>,
-    raw_path: &[u8],
-    raw_query: Option<&[u8]>,
-    head: &RequestHeader,
-) -> Option<Vec<u8>> {
-    let path = path.as_str().as_bytes();
-    if path == raw_path && head.raw_path().starts_with(b"/") {
-        return None;
-    }
-    let mut target = path.to_vec();
-    if let Some(query) = raw_query {
-        target.push(b'?');
-        target.extend_from_slice(query);
-    }
-    Some(target)
 }
 
 /// Tells whether anything that is done with a request may need an id.

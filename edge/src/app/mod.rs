@@ -3,15 +3,17 @@
 mod answer;
 mod counting;
 mod decide;
+mod facts;
+mod forwarded;
+mod gate;
 mod headers;
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::forwarded::Forwarded;
-use crate::upstreams::retry;
 use async_trait::async_trait;
+use http::header::STRICT_TRANSPORT_SECURITY;
 use http::StatusCode;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::utils::ready::ready;
@@ -21,8 +23,9 @@ use pingora_proxy::{ProxyHttp, Session};
 
 use crate::cluster::{HashBy, Tried};
 use crate::live::{release, Lease, Live};
+use crate::upstreams::retry;
 use counting::Counting;
-use decide::{decide, is_secure, Decision, Proxied};
+use decide::{decide, Decision, Proxied};
 use headers::{apply, Values};
 
 /// Does with each request what the generation that runs says.
@@ -40,6 +43,8 @@ pub struct Ctx {
     hash_by: HashBy,
     /// The values of changes to the response.
     response: Values,
+    /// Whether the client speaks TLS.
+    secure: bool,
     tried: Tried,
     counting: Counting,
 }
@@ -81,6 +86,7 @@ impl ProxyHttp for Edge {
             at: (0, 0),
             hash_by: HashBy::default(),
             response: Vec::new(),
+            secure: false,
             tried: Tried::default(),
             counting: Counting::begin(),
         }
@@ -113,16 +119,18 @@ impl ProxyHttp for Edge {
             route,
             target,
             hash_by,
+            told,
+            secure,
             request,
             response,
         } = proxied;
-        let scheme = if is_secure(session) { "https" } else { "http" };
         let head = session.req_header_mut();
         let done = target
             .map_or(Ok(()), |target| head.set_raw_path(&target))
-            .and_then(|()| Forwarded::Replace.apply(session, scheme))
-            .and_then(|()| apply(&route.request_headers, request, session.req_header_mut()));
+            .and_then(|()| told.apply(head))
+            .and_then(|()| apply(&route.request_headers, request, head));
         (ctx.cluster, ctx.at, ctx.hash_by, ctx.response) = (cluster, at, hash_by, response);
+        ctx.secure = secure;
         match done {
             Ok(()) => ready(|| Ok(false)),
             Err(e) => Box::pin(async move { Err(e) }),
@@ -194,6 +202,29 @@ impl ProxyHttp for Edge {
         }
         let edited = apply(edits, std::mem::take(&mut ctx.response), head);
         Box::pin(async move { edited })
+    }
+
+    fn response_filter<'life0, 'life1, 'life2, 'life3, 'async_trait>(
+        &'life0 self,
+        _: &'life1 mut Session,
+        head: &'life2 mut ResponseHeader,
+        ctx: &'life3 mut Ctx,
+    ) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'async_trait>>
+    where
+        'life0: 'async_trait,
+        'life1: 'async_trait,
+        'life2: 'async_trait,
+        'life3: 'async_trait,
+        Self: Sync + 'async_trait,
+    {
+        let hsts = &ctx.running.plan.sites[ctx.at.0].hsts;
+        match hsts.as_ref().filter(|_| ctx.secure) {
+            Some(hsts) if !head.status.is_informational() => {
+                let done = head.insert_header(STRICT_TRANSPORT_SECURITY, hsts.as_str());
+                Box::pin(async move { done })
+            }
+            _ => ready(|| Ok(())),
+        }
     }
 
     fn logging<'life0, 'life1, 'life2, 'life3, 'async_trait>(

@@ -57,6 +57,8 @@ pub struct Tried {
 pub enum Outcome {
     /// It is refused with 400.
     Refused(String),
+    /// The site sends it to HTTPS: the status and the address.
+    Redirected(u16, String),
     /// No site has its host.
     NoSite,
     /// No route of the site fits.
@@ -116,7 +118,13 @@ pub fn explain(plan: &Plan, question: &Question) -> Explanation {
     if let Some(index) = plan.site(&host) {
         let site = &plan.sites[index];
         answer.site = Some(site.name.clone());
-        answer.outcome = answer.routes(plan, site, &request);
+        answer.outcome = match &site.https_redirect {
+            Some(redirect) if !secure => {
+                let (status, to) = redirect.answer(&request);
+                Outcome::Redirected(status.as_u16(), to)
+            }
+            _ => answer.routes(plan, site, &request),
+        };
     }
     answer
 }
@@ -205,7 +213,9 @@ fn taken_by(
     request: &Request,
     scratch: &mut Scratch,
 ) -> Taken {
-    let mut actions: Vec<_> = route.rewrite.iter().map(super::Rewrite::show).collect();
+    let gate = route.gate.as_ref();
+    let mut actions = gate.map_or_else(Vec::new, |gate| gate.show(request));
+    actions.extend(route.rewrite.iter().map(super::Rewrite::show));
     let mut endpoints = Vec::new();
     actions.extend(changes("request", &route.request_headers, request));
     match &route.action {
@@ -275,7 +285,7 @@ impl Explanation {
         let (refused, taken): (_, &[Taken]) = match &self.outcome {
             Outcome::Refused(why) => (Data::text(why), &[]),
             Outcome::Taken(taken) => (Data::Null, taken),
-            Outcome::NoSite | Outcome::NoRoute => (Data::Null, &[]),
+            Outcome::NoSite | Outcome::NoRoute | Outcome::Redirected(..) => (Data::Null, &[]),
         };
         Data::map([
             ("request", Data::text(&self.request)),
@@ -284,6 +294,13 @@ impl Explanation {
             ("tried", Data::List(tried.collect())),
             ("others", Data::Number(self.others as u64)),
             ("refused", refused),
+            (
+                "redirected",
+                match &self.outcome {
+                    Outcome::Redirected(_, to) => Data::text(to),
+                    _ => Data::Null,
+                },
+            ),
             (
                 "taken",
                 Data::List(taken.iter().map(Taken::to_data).collect()),
@@ -347,6 +364,9 @@ impl fmt::Display for Explanation {
         }
         match &self.outcome {
             Outcome::Refused(why) => writeln!(f, "refused with 400: {why}"),
+            Outcome::Redirected(status, to) => {
+                writeln!(f, "https_redirect answers {status}: {}", line(to))
+            }
             Outcome::NoSite => writeln!(f, "no site has this host"),
             Outcome::NoRoute => writeln!(f, "no route takes it"),
             Outcome::Taken(taken) => taken.iter().try_for_each(|taken| {

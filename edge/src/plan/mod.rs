@@ -15,11 +15,14 @@
 //! chosen by weight.
 
 mod admin;
+pub mod client;
 mod compile;
 mod condition;
 mod edit;
 mod explain;
+pub mod gate;
 pub mod host;
+mod networks;
 pub mod path;
 mod request;
 mod search;
@@ -32,7 +35,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::model::{
-    Balance, CircuitBreaker, PassiveHealth, Protocol, Timeouts, UpstreamTls,
+    Balance, CircuitBreaker, ForwardedMode, PassiveHealth, Protocol, Timeouts, UpstreamTls,
 };
 use crate::config::values::{Address, HostPattern, Status, Template};
 pub use admin::Admin;
@@ -56,6 +59,10 @@ pub struct Plan {
     pub sites: Vec<Site>,
     /// The clusters that routes refer to.
     pub clusters: Vec<Cluster>,
+    /// The proxies in front of this one.
+    pub trusted: Option<client::Trusted>,
+    /// What servers are told of the client.
+    pub forwarded: ForwardedMode,
     hosts: host::Hosts,
     searches: usize,
 }
@@ -78,6 +85,10 @@ pub struct Site {
     pub hosts: Vec<HostPattern>,
     /// The certificate that clients are shown.
     pub certificate: Option<Certificate>,
+    /// The redirect of requests over HTTP.
+    pub https_redirect: Option<gate::HttpsRedirect>,
+    /// The value of Strict-Transport-Security.
+    pub hsts: Option<String>,
     /// The routes, in the order of the file.
     pub routes: Vec<Route>,
     rules: Vec<Rule>,
@@ -102,6 +113,8 @@ pub struct Route {
     pub name: String,
     /// Its place, as `file:line:column`.
     pub place: String,
+    /// The rules that a request has to pass, if there are any.
+    pub gate: Option<Box<gate::Gate>>,
     /// The change to the path that goes upstream.
     rewrite: Option<Rewrite>,
     /// The changes to the headers that go upstream.

@@ -2,6 +2,7 @@
 
 #![allow(unreachable_pub, clippy::unwrap_used)]
 
+mod access;
 mod actions;
 mod admin;
 #[path = "../../../pingora-core/tests/tls_certs/mod.rs"]

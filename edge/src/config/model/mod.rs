@@ -1,6 +1,8 @@
 //! The keys of the file.
 
+mod access;
 mod admin;
+mod forwarded;
 mod proxy;
 mod proxy_health;
 
@@ -12,6 +14,8 @@ use crate::config::section::{section, At, Named};
 use crate::config::values::{
     Address, HostPattern, Network, PathPattern, PathPrefix, Regex, Status, Template, TextPattern,
 };
+pub use access::{Access, Hsts, HttpsRedirect, Maintenance};
+pub use forwarded::{ForwardedFields, ForwardedMode, TrustedProxies};
 pub use proxy::{Balance, Endpoint, Protocol, Proxy, Timeouts, UpstreamTls};
 pub use proxy_health::{CircuitBreaker, PassiveHealth};
 
@@ -26,6 +30,10 @@ section! {
         admin: Option<Admin> = None,
         /// The sites, each with its hosts and routes.
         sites: Vec<Site> = Vec::new(),
+        /// The proxies in front of this one, whose word about the client is believed.
+        trusted_proxies: Option<TrustedProxies> = None,
+        /// What servers are told of the client.
+        forwarded: ForwardedMode = ForwardedMode::Replace,
     }
 }
 
@@ -46,6 +54,14 @@ section! {
         hosts: Vec<At<HostPattern>> = Vec::new(),
         /// The certificate that clients are shown.
         tls: Option<Certificate> = None,
+        /// A redirect of requests over HTTP to HTTPS.
+        https_redirect: Option<HttpsRedirect> = None,
+        /// The order to browsers to use HTTPS alone.
+        hsts: Option<Hsts> = None,
+        /// A time in which routes answer with 503, but for those with a `maintenance` of their own.
+        maintenance: Option<Maintenance> = None,
+        /// The addresses that may ask, on routes without an `access` of their own.
+        access: Option<Access> = None,
         /// The routes. The one whose path and conditions fit best takes a request.
         routes: Vec<Route>,
     }
@@ -80,6 +96,10 @@ section! {
         /// The share of requests that this route takes among routes with the same path and conditions: its weight by the
         /// sum of theirs.
         weight: Option<At<u32>> = None,
+        /// A time in which requests are answered with 503.
+        maintenance: Option<Maintenance> = None,
+        /// The addresses that may ask.
+        access: Option<Access> = None,
         /// The prefix that is taken off the path before it goes upstream.
         strip_prefix: Option<At<PathPrefix>> = None,
         /// The path that goes upstream instead.

@@ -99,6 +99,16 @@ pub struct Network {
 }
 
 impl Network {
+    /// Returns the first address.
+    pub fn base(&self) -> IpAddr {
+        self.base
+    }
+
+    /// Returns the number of bits that all its addresses share.
+    pub fn bits(&self) -> u8 {
+        self.bits
+    }
+
     /// Tells whether an address belongs to it. An IPv4 address within IPv6 counts as what it is.
     pub fn contains(&self, address: IpAddr) -> bool {
         masked(address.to_canonical(), self.bits) == Some(self.base)

@@ -2,6 +2,7 @@
 
 mod admin;
 mod cluster;
+mod gate;
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -66,6 +67,8 @@ impl Compiler<'_> {
             admin,
             sites,
             clusters: std::mem::take(&mut self.clusters),
+            trusted: self.trusted(root),
+            forwarded: root.forwarded,
             hosts,
             searches: self.searches.count,
         }
@@ -143,6 +146,8 @@ impl Compiler<'_> {
             name: hosts[0].to_string(),
             hosts,
             certificate: site.tls.as_ref().map(certificate),
+            https_redirect: self.https_redirect(site),
+            hsts: self.hsts(site),
             routes: Vec::new(),
             rules: Vec::new(),
             entries: Vec::new(),
@@ -152,6 +157,9 @@ impl Compiler<'_> {
         made.routes = numbered
             .map(|(index, route)| self.route(index, route))
             .collect();
+        for (made, route) in made.routes.iter_mut().zip(&site.routes) {
+            made.gate = self.gate(site, route);
+        }
         self.rules(site, &mut made);
         made
     }
@@ -268,6 +276,7 @@ impl Compiler<'_> {
         Route {
             name,
             place: self.sources.name(route.place),
+            gate: None,
             rewrite,
             request_headers: self.edits(&route.request_headers),
             response_headers: self.edits(&route.response_headers),
@@ -404,22 +413,10 @@ impl Compiler<'_> {
     }
 
     fn redirect(&mut self, redirect: &model::Redirect) -> Action {
-        let status = redirect
-            .status
-            .as_ref()
-            .map_or(Status(StatusCode::TEMPORARY_REDIRECT), |status| {
-                status.value
-            });
-        if let (Some(at), false) = (
-            &redirect.status,
-            matches!(status.0.as_u16(), 301 | 302 | 303 | 307 | 308),
-        ) {
-            let message = format!(
-                "{} is no status of a redirect; expected 301, 302, 303, 307 or 308",
-                status.0.as_u16()
-            );
-            self.errors.at(at.place, message);
-        }
+        let status = redirect.status.as_ref();
+        let status = status.map_or(StatusCode::TEMPORARY_REDIRECT, |at| {
+            self.redirect_status(at)
+        });
         self.check_groups(&redirect.to, 0);
         let mut texts = redirect.to.value.parts().iter();
         if texts.any(|part| matches!(part, Part::Text(text) if text.contains(['\n', '\t', ' ']))) {
@@ -428,8 +425,20 @@ impl Compiler<'_> {
         }
         Action::Redirect {
             to: redirect.to.value.clone(),
-            status,
+            status: Status(status),
         }
+    }
+
+    fn redirect_status(&mut self, at: &At<Status>) -> StatusCode {
+        let status = at.value.0;
+        if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
+            let message = format!(
+                "{} is no status of a redirect; expected 301, 302, 303, 307 or 308",
+                status.as_u16()
+            );
+            self.errors.at(at.place, message);
+        }
+        status
     }
 
     fn respond(&mut self, respond: &model::Respond) -> Action {

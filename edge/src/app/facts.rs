@@ -1,0 +1,113 @@
+//! The facts of a request, in the form in which a plan asks for them.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use http::header::HOST;
+use pingora_http::RequestHeader;
+use pingora_proxy::Session;
+
+use crate::plan::client::{client, Client};
+use crate::plan::{host, path, Plan, Request};
+
+/// The facts of a request, each found once: what routes, rules and templates see is the same, and is what goes upstream.
+pub(super) struct Facts<'s> {
+    pub(super) head: &'s RequestHeader,
+    pub(super) client: Client<'s>,
+    pub(super) host: Cow<'s, str>,
+    pub(super) path: path::NormalPath<'s>,
+    pub(super) raw_path: &'s [u8],
+    pub(super) raw_query: Option<&'s [u8]>,
+    query: Option<Cow<'s, str>>,
+}
+
+/// Returns the address at the other end of the connection.
+pub(super) fn peer(session: &Session) -> Option<IpAddr> {
+    let address = session.client_addr()?.as_inet()?;
+    Some(address.ip())
+}
+
+/// Tells whether TLS is spoken on the connection.
+fn is_secure(session: &Session) -> bool {
+    let digest = session.digest();
+    digest.is_some_and(|digest| digest.ssl_digest.is_some())
+}
+
+impl<'s> Facts<'s> {
+    /// Finds them; `None` for a request without a host or a path that can be served, which is a 400.
+    pub(super) fn of(plan: &Plan, session: &'s Session) -> Option<Self> {
+        let head = session.req_header();
+        let (raw_path, raw_query) = split(target_of(head));
+        Some(Self {
+            head,
+            client: client(
+                plan.trusted.as_ref(),
+                peer(session),
+                is_secure(session),
+                &head.headers,
+            ),
+            host: host_of(head)?,
+            path: path::normalise(raw_path).ok()?,
+            raw_path,
+            raw_query,
+            query: raw_query.map(String::from_utf8_lossy),
+        })
+    }
+
+    /// Returns them as a plan asks for them, with the id of the request.
+    pub(super) fn request<'a>(&'a self, id: &'a str) -> Request<'a> {
+        Request {
+            method: &self.head.method,
+            secure: self.client.secure,
+            host: &self.host,
+            path: &self.path,
+            query: self.query.as_deref(),
+            headers: &self.head.headers,
+            client: self.client.ip,
+            id,
+        }
+    }
+
+    /// Returns path and query for upstream where nothing rewrites them, unless they are what was received.
+    pub(super) fn normal_target(&self) -> Option<Vec<u8>> {
+        let path = self.path.as_str().as_bytes();
+        if path == self.raw_path && self.head.raw_path().starts_with(b"/") {
+            return None;
+        }
+        let mut target = path.to_vec();
+        if let Some(query) = self.raw_query {
+            target.push(b'?');
+            target.extend_from_slice(query);
+        }
+        Some(target)
+    }
+}
+
+/// Returns the host of a request in its normal form: empty when it names none, as one of HTTP/1.0 may, and `None` when
+/// what it names is none.
+fn host_of(head: &RequestHeader) -> Option<Cow<'_, str>> {
+    let text = match (head.uri.authority(), head.headers.get(HOST)) {
+        // It counts before Host (RFC 9112 3.2.2).
+        (Some(authority), _) => authority.as_str(),
+        (None, Some(host)) => host.to_str().ok()?,
+        (None, None) => return Some(Cow::Borrowed("")),
+    };
+    host::normalise(text)
+}
+
+/// Returns path and query, also of a target in absolute form.
+fn target_of(head: &RequestHeader) -> &[u8] {
+    let raw = head.raw_path();
+    if raw.starts_with(b"/") {
+        return raw;
+    }
+    let target = head.uri.path_and_query();
+    target.map_or(raw, |target| target.as_str().as_bytes())
+}
+
+fn split(target: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match target.iter().position(|b| *b == b'?') {
+        Some(at) => (&target[..at], Some(&target[at + 1..])),
+        None => (target, None),
+    }
+}

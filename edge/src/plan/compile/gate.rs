@@ -1,0 +1,113 @@
+//! The rules of sites and routes.
+
+use std::time::Duration;
+
+use http::{HeaderValue, StatusCode};
+
+use super::Compiler;
+use crate::config::model;
+use crate::config::At;
+use crate::plan::client::Trusted;
+use crate::plan::gate::{Access, Gate, HttpsRedirect, Maintenance};
+use crate::plan::networks::Networks;
+
+/// The shortest time that lists of HTTPS hosts take.
+const PRELOAD: Duration = Duration::from_secs(31_536_000);
+
+impl Compiler<'_> {
+    pub(super) fn trusted(&mut self, root: &model::Root) -> Option<Trusted> {
+        let trusted = root.trusted_proxies.as_ref()?;
+        Some(Trusted {
+            networks: Networks::new(trusted.networks.iter().map(|network| (network, true))),
+            fields: trusted.fields,
+        })
+    }
+
+    /// Makes the rules of a route. Where it says nothing of a kind, its site's hold.
+    pub(super) fn gate(&mut self, site: &model::Site, route: &model::Route) -> Option<Box<Gate>> {
+        let maintenance = route.maintenance.as_ref().or(site.maintenance.as_ref());
+        let access = route.access.as_ref().or(site.access.as_ref());
+        let gate = Gate {
+            maintenance: maintenance.and_then(|maintenance| self.maintenance(maintenance)),
+            access: access.and_then(|access| self.access(access)),
+        };
+        (!gate.is_empty()).then(|| Box::new(gate))
+    }
+
+    fn maintenance(&mut self, maintenance: &model::Maintenance) -> Option<Maintenance> {
+        if let Some(body) = &maintenance.body {
+            self.check_groups(body, 0);
+        }
+        if HeaderValue::from_str(&maintenance.content_type).is_err() {
+            let message = "`content_type` holds what no header may";
+            self.errors.at(maintenance.place, message);
+        }
+        maintenance.enabled.then(|| Maintenance {
+            allow: Networks::new(maintenance.allow.iter().map(|network| (network, true))),
+            retry_after: maintenance.retry_after.as_secs().max(1),
+            body: maintenance.body.as_ref().map(|body| body.value.clone()),
+            content_type: maintenance.content_type.clone(),
+        })
+    }
+
+    fn access(&mut self, access: &model::Access) -> Option<Access> {
+        for allowed in &access.allow {
+            if access
+                .deny
+                .iter()
+                .any(|denied| denied.value == allowed.value)
+            {
+                let message = "this network stands in `deny` too";
+                self.errors.at(allowed.place, message);
+            }
+        }
+        if access.allow.is_empty() && access.deny.is_empty() {
+            let message = "`access` says nothing; it has `allow` or `deny`";
+            self.errors.at(access.place, message);
+        }
+        let allowed = access.allow.iter().map(|At { value, .. }| (value, true));
+        let denied = access.deny.iter().map(|At { value, .. }| (value, false));
+        Some(Access {
+            networks: Networks::new(allowed.chain(denied)),
+            otherwise: access.allow.is_empty(),
+        })
+    }
+
+    pub(super) fn https_redirect(&mut self, site: &model::Site) -> Option<HttpsRedirect> {
+        let redirect = site.https_redirect.as_ref()?;
+        let status = redirect.status.as_ref();
+        let status = status.map_or(StatusCode::PERMANENT_REDIRECT, |at| {
+            self.redirect_status(at)
+        });
+        let port = redirect.port.as_ref().map(|At { place, value }| {
+            let port = u16::try_from(*value).ok().filter(|port| *port > 0);
+            if port.is_none() {
+                let message = format!("`{value}` is no port; expected 1 to 65535");
+                self.errors.at(*place, message);
+            }
+            port.unwrap_or(443)
+        });
+        redirect.enabled.then_some(HttpsRedirect {
+            status,
+            port: port.filter(|port| *port != 443),
+        })
+    }
+
+    /// Returns the value of Strict-Transport-Security.
+    pub(super) fn hsts(&mut self, site: &model::Site) -> Option<String> {
+        let hsts = site.hsts.as_ref()?;
+        if hsts.preload && (hsts.max_age < PRELOAD || !hsts.include_subdomains) {
+            let message =
+                "`preload` takes a `max_age` of 365d or more and `include_subdomains: true`";
+            self.errors.at(hsts.place, message);
+        }
+        let mut value = format!("max-age={}", hsts.max_age.as_secs());
+        if hsts.include_subdomains {
+            value.push_str("; includeSubDomains");
+        }
+        if hsts.preload {
+            value.push_str("; preload");
+        }
+        Some(value)
+    }
+}

@@ -10,6 +10,8 @@ command -v curl >/dev/null || missing+=(curl)
 command -v nginx >/dev/null || missing+=(nginx-light)
 command -v h2load >/dev/null || missing+=(nghttp2-client)
 command -v openssl >/dev/null || missing+=(openssl)
+# Reads metrics as Prometheus does.
+/usr/bin/python3 -c "import prometheus_client" 2>/dev/null || missing+=(python3-prometheus-client)
 # The OpenSSL that is built in is configured by a script.
 command -v perl >/dev/null || missing+=(perl)
 command -v make >/dev/null || missing+=(make)

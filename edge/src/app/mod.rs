@@ -15,6 +15,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use http::header::STRICT_TRANSPORT_SECURITY;
 use http::StatusCode;
+use pingora_core::protocols::http::RefusedRequest;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::utils::ready::ready;
 use pingora_core::{Error, ErrorType, Result};
@@ -23,6 +24,7 @@ use pingora_proxy::{ProxyHttp, Session};
 
 use crate::cluster::{HashBy, Tried};
 use crate::live::{release, Lease, Live};
+use crate::observe;
 use crate::upstreams::retry;
 use counting::Counting;
 use decide::{decide, Decision, Proxied};
@@ -135,6 +137,10 @@ impl ProxyHttp for Edge {
             Ok(()) => ready(|| Ok(false)),
             Err(e) => Box::pin(async move { Err(e) }),
         }
+    }
+
+    fn request_refused(&self, _: &mut RefusedRequest<'_>) {
+        observe::worker(|m| m.refused.add(1));
     }
 
     async fn upstream_peer(&self, _: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {

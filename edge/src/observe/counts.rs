@@ -260,9 +260,15 @@ counts! {
         requests: Cell,
         /// Requests under way.
         open: Cell,
-        /// Requests that were refused before their head was whole.
+        /// Requests that were refused before a route was looked for.
         refused: Cell,
-        /// Handshakes of TLS with clients, by [`TlsVersion`].
+    }
+}
+
+counts! {
+    /// The counters of handshakes of TLS with clients.
+    pub struct HandshakeCounts {
+        /// Handshakes, by [`TlsVersion`].
         handshakes: ByKind<3>,
         /// Those of them that took up an earlier session.
         resumed: Cell,
@@ -281,8 +287,8 @@ mod tests {
         assert_eq!(endpoint.failures.get().len(), Failure::NAMES.len());
         assert_eq!(route.cache.get().len(), CacheUse::NAMES.len());
         assert_eq!(route.limited.get().len(), Limit::NAMES.len());
-        let worker = WorkerCounts::default();
-        assert_eq!(worker.handshakes.get().len(), TlsVersion::NAMES.len());
+        let tls = HandshakeCounts::default();
+        assert_eq!(tls.handshakes.get().len(), TlsVersion::NAMES.len());
     }
 
     #[test]

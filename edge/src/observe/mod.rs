@@ -22,6 +22,7 @@ pub mod counts;
 pub mod histogram;
 mod plan;
 mod process;
+pub mod prometheus;
 pub mod series;
 pub mod snapshot;
 mod thread;
@@ -29,17 +30,29 @@ mod thread;
 use std::sync::LazyLock;
 
 pub use counts::{
-    CacheUse, Class, EndpointCounts, Failure, Limit, RouteCounts, TlsVersion, WorkerCounts,
+    CacheUse, Class, EndpointCounts, Failure, HandshakeCounts, Limit, RouteCounts, TlsVersion,
+    WorkerCounts,
 };
 pub use plan::{PlanSeries, RouteSeries, SiteSeries};
 pub use process::{add_accepts, reload_failed, reloaded};
+pub use prometheus::prometheus;
 pub use series::{Handle, Series};
 pub use snapshot::Snapshot;
 
 static WORKERS: LazyLock<Series<WorkerCounts>> = LazyLock::new(Series::default);
+/// Apart from the workers, as handshakes may have threads of their own.
+static HANDSHAKES: LazyLock<Series<HandshakeCounts>> = LazyLock::new(Series::default);
 
 /// Lends the counters of the calling worker.
 #[inline]
 pub fn worker(count: impl Fn(&WorkerCounts)) {
     WORKERS.with(count);
+}
+
+/// Counts a handshake of TLS with a client.
+pub fn handshake(version: TlsVersion, resumed: bool) {
+    HANDSHAKES.with(|m| {
+        m.handshakes.count(version);
+        m.resumed.add(u64::from(resumed));
+    });
 }

@@ -76,3 +76,57 @@ impl PlanSeries {
 fn by_name<T>(all: &[T], name: impl Fn(&T) -> &str) -> HashMap<&str, &T> {
     all.iter().map(|one| (name(one), one)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+    use crate::config::{self, World};
+
+    struct OneFile(&'static str);
+
+    impl World for OneFile {
+        fn read(&self, _: &Path, _: usize) -> io::Result<Vec<u8>> {
+            Ok(self.0.into())
+        }
+
+        fn glob(&self, _: &str) -> Result<Vec<PathBuf>, String> {
+            Ok(Vec::new())
+        }
+
+        fn env(&self, _: &str) -> Option<String> {
+            None
+        }
+    }
+
+    fn plan(text: &'static str) -> Plan {
+        Plan::compile(&config::load(Path::new("edge.yaml"), &OneFile(text)).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn what_stays_keeps_its_counts_and_what_goes_leaves_nothing() {
+        let first = plan(
+            "listen: '127.0.0.1:80'\nsites:\n  - {hosts: a, routes: [{path: /x, respond: 200}, {path: /y, respond: 200}]}\n  - {hosts: b, routes: {respond: 200}}\n",
+        );
+        let series = PlanSeries::of(&first, None);
+        for (site, route) in [(0, Some(0)), (0, Some(1)), (0, None), (1, Some(0))] {
+            series.route(Some(site), route).with(|m| m.retries.add(1));
+        }
+        series.route(None, None).with(|m| m.retries.add(5));
+        let gone = Arc::downgrade(&series.sites[1].routes[0].series);
+        let second = plan(
+            "listen: '127.0.0.1:80'\nsites:\n  - {hosts: c, routes: {respond: 200}}\n  - {hosts: a, routes: [{path: /x, respond: 404}, {path: /z, respond: 200}]}\n",
+        );
+        let next = PlanSeries::of(&second, Some(&series));
+        drop(series);
+        let count = |site, route| next.route(site, route).sum().retries.get();
+        assert_eq!(count(Some(1), Some(0)), 1, "the same route");
+        assert_eq!(count(Some(1), None), 1, "the same site");
+        assert_eq!(count(Some(1), Some(1)), 0, "another path");
+        assert_eq!(count(Some(0), Some(0)), 0, "another site");
+        assert_eq!(count(None, None), 5);
+        assert!(gone.upgrade().is_none());
+    }
+}

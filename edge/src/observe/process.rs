@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use pingora_core::listeners::AcceptCounts;
 
 use super::snapshot::{Process, Reloads, Worker};
-use super::{snapshot, thread, TlsVersion, WORKERS};
+use super::{snapshot, thread, TlsVersion, HANDSHAKES, WORKERS};
 
 /// What is written seldom, and never by a request.
 #[derive(Default)]
@@ -58,7 +58,7 @@ pub fn reload_failed(why: &str) {
 /// Returns what is known of the process, and of each of its workers.
 pub(super) fn read() -> (Process, Vec<Worker>) {
     let now = SystemTime::now();
-    let sum = WORKERS.sum();
+    let (sum, tls) = (WORKERS.sum(), HANDSHAKES.sum());
     let state = state();
     let started = state.started.unwrap_or(now);
     let mut process = Process {
@@ -70,8 +70,8 @@ pub(super) fn read() -> (Process, Vec<Worker>) {
         requests: sum.requests.get(),
         open_requests: sum.open.get(),
         refused: sum.refused.get(),
-        handshakes: snapshot::Counts::of(TlsVersion::NAMES, sum.handshakes.get()),
-        resumed: sum.resumed.get(),
+        handshakes: snapshot::Counts::of(TlsVersion::NAMES, tls.handshakes.get()),
+        resumed: tls.resumed.get(),
         reloads: state.reloads.clone(),
         ..Process::default()
     };

@@ -48,7 +48,7 @@ pub struct Process {
     pub requests: u64,
     /// Requests under way.
     pub open_requests: u64,
-    /// Requests that were refused before their head was whole.
+    /// Requests that were refused before a route was looked for.
     pub refused: u64,
     /// Handshakes of TLS with clients, by version.
     pub handshakes: Counts,

@@ -1,23 +1,41 @@
 //! The choice of a certificate, for rustls.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use pingora_core::listeners::tls::TlsSettings;
 use pingora_core::listeners::TlsAccept;
+use pingora_core::protocols::tls::TlsRef;
 use pingora_core::tls::sign::CertifiedKey;
 use pingora_core::tls::{ClientHello, ResolvesServerCert};
 use pingora_core::Result;
 
 use crate::live::Live;
+use crate::observe::{self, TlsVersion};
 
-/// Nothing to do in the handshake but to choose.
-struct NoCallbacks;
+/// Counts handshakes.
+struct Counting;
 
-impl TlsAccept for NoCallbacks {}
+#[async_trait]
+impl TlsAccept for Counting {
+    async fn handshake_complete_callback(
+        &self,
+        tls: &TlsRef,
+    ) -> Option<Arc<dyn Any + Send + Sync>> {
+        let version = match tls.version() {
+            Some("TLSv1.2") => TlsVersion::V1_2,
+            Some("TLSv1.3") => TlsVersion::V1_3,
+            _ => TlsVersion::Other,
+        };
+        observe::handshake(version, tls.is_resumed());
+        None
+    }
+}
 
 pub(super) fn settings(live: Arc<Live>) -> Result<TlsSettings> {
-    let mut settings = TlsSettings::with_callbacks(Box::new(NoCallbacks))?;
+    let mut settings = TlsSettings::with_callbacks(Box::new(Counting))?;
     settings.set_cert_resolver(Arc::new(ByName(live)));
     Ok(settings)
 }

@@ -1,7 +1,7 @@
 //! The known facts of a TLS session.
 
 use pingora_rustls::{hash_certificate, CertificateDer};
-use rustls::{CommonState, ProtocolVersion};
+use rustls::{CommonState, HandshakeKind, ProtocolVersion};
 
 use crate::protocols::tls::SslDigest;
 use crate::utils::tls::get_organization_serial_bytes;
@@ -12,6 +12,7 @@ pub struct TlsRef {
     version: Option<&'static str>,
     cipher: Option<&'static str>,
     server_name: Option<Box<str>>,
+    resumed: bool,
     peer_chain: Option<Vec<CertificateDer<'static>>>,
 }
 
@@ -30,6 +31,7 @@ impl TlsRef {
         TlsRef {
             version: state.protocol_version().and_then(version_name),
             cipher: cipher.and_then(|suite| suite.suite().as_str()),
+            resumed: state.handshake_kind() == Some(HandshakeKind::Resumed),
             peer_chain: state.peer_certificates().map(<[_]>::to_vec),
             ..TlsRef::asked_for(server_name)
         }
@@ -48,6 +50,11 @@ impl TlsRef {
     /// The name that the client asked for (SNI, RFC 6066 section 3), if it did.
     pub fn server_name(&self) -> Option<&str> {
         self.server_name.as_deref()
+    }
+
+    /// Returns true if the handshake took up an earlier session (RFC 8446 section 2.2).
+    pub fn is_resumed(&self) -> bool {
+        self.resumed
     }
 
     /// The peer's own certificate in DER, if it showed one.

@@ -5,6 +5,7 @@
 //! first few of each ten seconds are written, and the others counted; see [`Kinds`].
 
 mod kinds;
+pub mod tail;
 #[cfg(test)]
 mod tests;
 
@@ -141,7 +142,10 @@ impl Log for Logger {
         let line = Line::new(Utc::now(), record);
         match self.queue.get() {
             // Nobody is left to be told when standard error is closed.
-            None => drop(writeln!(std::io::stderr(), "{}", line.text)),
+            None => {
+                tail::add(&line.text);
+                drop(writeln!(std::io::stderr(), "{}", line.text));
+            }
             Some(queue) if queue.try_send(Message::Line(line)).is_ok() => {}
             Some(_) => drop(self.dropped.fetch_add(1, Ordering::Relaxed)),
         }
@@ -193,7 +197,10 @@ fn write_lines(lines: &Receiver<Message>, out: &mut impl Write, dropped: &Atomic
     let now = || started.elapsed();
     let mut kinds = Kinds::default();
     // Errors say that nobody is left to be told.
-    let mut put = |text: &str| drop(out.write_all(format!("{text}\n").as_bytes()));
+    let mut put = |text: &str| {
+        tail::add(text);
+        drop(out.write_all(format!("{text}\n").as_bytes()));
+    };
     loop {
         let message = match kinds.due() {
             None => lines.recv().map_err(|_| RecvTimeoutError::Disconnected),

@@ -11,6 +11,7 @@ use super::answer::{json, of, refuse};
 use super::sessions::{COOKIE_NAME, LIFETIME};
 use super::{access, status, Admin};
 use crate::live::NotReloaded;
+use crate::logging::tail;
 use crate::plan::Plan;
 use crate::tools;
 
@@ -28,6 +29,8 @@ impl Admin {
         };
         match path {
             "/api/reload" => self.reload().await,
+            "/api/endpoints/drain" => self.drain_endpoint(&body, true),
+            "/api/endpoints/undrain" => self.drain_endpoint(&body, false),
             "/api/drain" => self.drain(true),
             "/api/undrain" => self.drain(false),
             "/api/login" => self.login(&body).await,
@@ -60,6 +63,43 @@ impl Admin {
         self.live.drain(on);
         log::info!("admin: draining {}", if on { "begins" } else { "ends" });
         json(StatusCode::OK, &value!({ "draining": on }))
+    }
+
+    /// Has a server get no more requests, or get them again: `endpoint` is its address in the file, or one of those of its
+    /// name; `cluster` the index or the name of a cluster, all unless it is given.
+    fn drain_endpoint(&self, body: &Value, drained: bool) -> Response<Vec<u8>> {
+        let Some(server) = body["endpoint"].as_str() else {
+            return refuse(
+                StatusCode::BAD_REQUEST,
+                "`endpoint` is the address of a server",
+            );
+        };
+        let running = self.live.current();
+        let clusters = &running.plan.clusters;
+        let cluster = match &body["cluster"] {
+            Value::Null => None,
+            Value::String(name) => clusters.iter().position(|one| one.name == *name),
+            index => index.as_u64().and_then(|index| usize::try_from(index).ok()),
+        };
+        let known = body["cluster"].is_null() || cluster.is_some();
+        let count = if known {
+            running.drain(cluster, server, drained)
+        } else {
+            0
+        };
+        if count == 0 {
+            return refuse(StatusCode::NOT_FOUND, "no cluster has such a server");
+        }
+        let what = if drained {
+            "gets no new requests"
+        } else {
+            "gets requests again"
+        };
+        log::info!("admin: the server {server:?} {what}");
+        json(
+            StatusCode::OK,
+            &value!({ "drained": drained, "endpoints": count }),
+        )
     }
 
     async fn login(&self, body: &Value) -> Response<Vec<u8>> {
@@ -145,6 +185,26 @@ async fn body(session: &mut Session) -> Result<Value, Response<Vec<u8>>> {
         )
     };
     serde_json::from_slice(&bytes).map_err(wrong)
+}
+
+/// Returns the lines of the log that came after the one with the number `after` of a query.
+pub(super) fn log(query: Option<&str>) -> Response<Vec<u8>> {
+    let mut pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+    let after = pairs.find(|(key, _)| key == "after");
+    let after = after.map_or(Ok(0), |(_, number)| number.parse());
+    let Ok(after) = after else {
+        return refuse(StatusCode::BAD_REQUEST, "`after` is the number of a line");
+    };
+    let (lines, last) = tail::after(after);
+    let lines = lines.into_iter().map(|line| {
+        value!({
+            "number": line.number,
+            "level": line.level(),
+            "text": line.text,
+        })
+    });
+    let lines = lines.collect::<Vec<_>>();
+    json(StatusCode::OK, &value!({ "lines": lines, "next": last }))
 }
 
 /// Tells which site, route and servers a request would meet: `url`, `method`, `header` (several) and `client` of a query.

@@ -25,6 +25,7 @@ use pingora_core::listeners::AcceptCounts;
 use pingora_core::protocols::http::server::Session;
 
 use crate::live::{Live, Reloader};
+use access::Refusal;
 use answer::{json, refuse, text};
 pub use service::AdminService;
 use sessions::Sessions;
@@ -70,8 +71,10 @@ impl Admin {
         if judged.is_ok() && !is_open(&path) {
             judged = access::authenticate(admin, head, &self.sessions);
         }
-        if let Err(refusal) = judged {
-            return refusal.into();
+        match judged {
+            Ok(()) => {}
+            Err(Refusal::Unknown) if path == "/" => return pages::login(),
+            Err(refusal) => return refusal.into(),
         }
         let is_get = method == Method::GET || method == Method::HEAD;
         match &*path {
@@ -80,6 +83,7 @@ impl Admin {
             "/readyz" if is_get => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
             "/api/status" if is_get => json(StatusCode::OK, &self.status(&running)),
             "/api/config" if is_get => json(StatusCode::OK, &self.config(&running)),
+            "/api/log" if is_get => actions::log(head.uri.query()),
             "/api/explain" if is_get => actions::explain(&running.plan, head.uri.query()),
             _ if method == Method::POST => self.act(&path, session).await,
             _ => match pages::find(&path) {
@@ -93,7 +97,7 @@ impl Admin {
 
 /// Tells whether everybody may ask for a path: it tells nothing of the proxy, or is the way in.
 fn is_open(path: &str) -> bool {
-    matches!(path, "/healthz" | "/readyz" | "/api/login")
+    matches!(path, "/healthz" | "/readyz" | "/api/login") || pages::is_asset(path)
 }
 
 #[async_trait]

@@ -123,7 +123,18 @@ pub struct Durations {
     nanos: u64,
 }
 
+/// Returns the largest duration of each bucket, in seconds. What is longer is in one bucket more.
+pub fn seconds() -> impl Iterator<Item = f64> {
+    UP_TO.iter().map(|nanos| *nanos as f64 / 1e9)
+}
+
 impl Durations {
+    /// Returns the buckets that hold any duration: the index of each, and the number.
+    pub fn counted(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
+        let all = self.buckets.iter().copied().enumerate();
+        all.filter(|(_, count)| *count > 0)
+    }
+
     /// Returns the number of durations.
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()

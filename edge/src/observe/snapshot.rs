@@ -191,7 +191,8 @@ impl Serialize for Counts {
     }
 }
 
-/// In JSON, their number, sum and quantiles, all in seconds.
+/// In JSON, their number, sum and quantiles, all in seconds, and the buckets with any: the index of each in
+/// [`seconds`](super::histogram::seconds), and the number.
 impl Serialize for Durations {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
@@ -200,6 +201,7 @@ impl Serialize for Durations {
         for (name, share) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99)] {
             map.serialize_entry(name, &self.quantile(share))?;
         }
+        map.serialize_entry("buckets", &self.counted().collect::<Vec<_>>())?;
         map.end()
     }
 }

@@ -299,6 +299,93 @@ fn a_unix_socket_is_for_its_user() {
 }
 
 #[test]
+fn a_drained_server_gets_no_requests_until_it_is_restored() {
+    let (one, other) = (Origin::start("one"), Origin::start("other"));
+    let (address, own) = (free(), free());
+    let sites = format!(
+        "  - routes: {{proxy: {{to: ['{}', '{}']}}}}\n",
+        one.address, other.address
+    );
+    let edge = Edge::start_whole(address, &file(address, own, "", &sites));
+    let admin = Admin { edge, address: own };
+    eventually("it listens", || admin.get("/healthz").0 == 200);
+    let body = format!("{{\"endpoint\": \"{}\", \"cluster\": 0}}", one.address);
+    let (status, _, answer) = admin.post("/api/endpoints/drain", &body, &[]);
+    assert_eq!(status, 200, "{answer}");
+    for _ in 0..10 {
+        assert_eq!(admin.edge.get("a", "/").body, "other");
+    }
+    let status = admin.json("/api/status");
+    let endpoints = &status["clusters"][0]["endpoints"];
+    assert_eq!(endpoints[0]["status"], "drained", "{endpoints}");
+    assert_eq!(endpoints[1]["status"], "up", "{endpoints}");
+    assert_eq!(status["total"]["requests"]["2xx"], 10, "{status}");
+    assert_eq!(
+        status["snapshot"]["sites"][0]["routes"][0]["requests"]["2xx"],
+        10
+    );
+    assert_eq!(admin.post("/api/endpoints/undrain", &body, &[]).0, 200);
+    eventually("it gets requests", || {
+        admin.edge.get("a", "/").body == "one"
+    });
+    for (body, expected) in [
+        ("{}", 400),
+        ("{\"endpoint\": \"10.0.0.1:1\"}", 404),
+        (&*body.replace(": 0", ": 7"), 404),
+        (&*body.replace(": 0", ": \"x\""), 404),
+        (&*body.replace(": 0", ": -1"), 404),
+    ] {
+        assert_eq!(
+            admin.post("/api/endpoints/drain", body, &[]).0,
+            expected,
+            "{body}"
+        );
+    }
+}
+
+#[test]
+fn the_last_lines_of_the_log_are_told() {
+    let admin = start("");
+    let lines = |after: u64| admin.json(&format!("/api/log?after={after}"));
+    admin.edge.write_whole("listen: nothing");
+    assert_eq!(admin.post("/api/reload", "", &[]).0, 422);
+    let mut next = 0;
+    eventually("it is told", || {
+        let told = lines(0);
+        next = told["next"].as_u64().unwrap();
+        let mut all = told["lines"].as_array().unwrap().iter();
+        all.any(|line| {
+            line["level"] == "ERROR" && line["text"].as_str().unwrap().contains("is not taken")
+        })
+    });
+    assert!(lines(next)["next"].as_u64().unwrap() >= next);
+    assert_eq!(admin.get("/api/log?after=x").0, 400);
+}
+
+#[test]
+fn the_dashboard_is_made_of_files_of_its_own() {
+    let admin = start(", token: 0123456789abcdef");
+    let (status, head, page) = admin.get("/");
+    assert_eq!(status, 401);
+    assert!(head.contains("content-type: text/html"), "{head}");
+    assert!(page.contains("<form id=\"login\""), "{page}");
+    let bearer = "Authorization: Bearer 0123456789abcdef";
+    let (status, _, page) = curl(&["-H", bearer, &admin.url("/")]);
+    assert_eq!(status, 200);
+    let parts = page.split('"').filter(|part| part.starts_with("/assets/"));
+    let mut count = 0;
+    for part in parts {
+        count += 1;
+        assert_eq!(admin.get(part).0, 200, "{part}");
+    }
+    assert!(count >= 4, "{page}");
+    assert!(
+        !page.contains("http://") && !page.contains("https://"),
+        "{page}"
+    );
+}
+
+#[test]
 fn a_request_is_explained() {
     let admin = start("");
     let answer =

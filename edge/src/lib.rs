@@ -24,6 +24,7 @@ pub mod logging;
 pub mod observe;
 pub mod origin;
 pub mod plan;
+pub mod process;
 pub mod program;
 pub mod serve;
 mod tls;

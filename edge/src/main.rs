@@ -122,12 +122,13 @@ fn run(args: &Args) -> Result<(), String> {
         return flags::run(flags);
     };
     let loaded = load(file, &Disk, None).map_err(|e: LoadError| e.to_string())?;
+    flags.process().conf(&loaded.running.plan.server)?;
     if flags.test {
         let good = tools::check(file, &Disk).map_err(|e| e.to_string())?;
         program::say(good.trim_end());
         return Ok(());
     }
-    serve::run(serve::server(flags.threads), loaded, Some(file.to_owned()))
+    serve::run(&flags.process(), loaded, Some(file.to_owned()))
 }
 
 fn main() -> ExitCode {

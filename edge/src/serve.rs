@@ -9,8 +9,7 @@ use crate::program;
 use pingora_core::apps::HttpServerOptions;
 use pingora_core::listeners::ListenerConfig;
 use pingora_core::protocols::http::error_resp;
-use pingora_core::server::configuration::{Opt, ServerConf};
-use pingora_core::server::{RunArgs, Server};
+use pingora_core::server::RunArgs;
 use pingora_core::services::background::background_service;
 use pingora_proxy::http_proxy_service;
 
@@ -20,35 +19,20 @@ use crate::config::values::Address;
 use crate::live::{Live, Loaded, Reloader, Reloading};
 use crate::observe;
 use crate::plan::Listener;
+use crate::process::Process;
 use crate::tls;
 
 /// The time for which an HTTP/2 connection without streams is kept: as long as an idle one of HTTP/1.1.
 const IDLE: Duration = Duration::from_secs(60);
-/// Idle connections to servers that are kept.
-const POOLED_CONNECTIONS: usize = 1024;
-
-/// Returns a server on so many threads, one for each core unless told. Each keeps its connections, as all that belongs
-/// to a worker here needs.
-pub fn server(threads: Option<usize>) -> Server {
-    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    let conf = ServerConf {
-        work_stealing: false,
-        upstream_keepalive_pool_size: POOLED_CONNECTIONS,
-        threads: threads.unwrap_or_else(cores),
-        ..ServerConf::default()
-    };
-    error_resp::name_server(Some("reverse-proxy"));
-    let mut server = Server::new_with_opt_and_conf(Opt::default(), conf);
-    server.bootstrap();
-    server
-}
 
 /// Serves a configuration until a signal ends the process. It is reloaded from `file`, if it is from one.
 ///
 /// # Errors
 ///
-/// An address that cannot be listened on.
-pub fn run(mut server: Server, loaded: Loaded, file: Option<PathBuf>) -> Result<(), String> {
+/// A setting that cannot be used, or an address that cannot be listened on.
+pub fn run(process: &Process, loaded: Loaded, file: Option<PathBuf>) -> Result<(), String> {
+    error_resp::name_server(Some("reverse-proxy"));
+    let mut server = process.server(&loaded.running.plan.server)?;
     let live = Arc::new(Live::new(loaded.running));
     let listeners = live.current().plan.listeners.clone();
     let edge = Edge::new(live.clone());
@@ -60,7 +44,9 @@ pub fn run(mut server: Server, loaded: Loaded, file: Option<PathBuf>) -> Result<
     }
     observe::add_accepts(proxy.accept_counts());
     for Listener { address, tls } in &listeners {
-        check_free(address).map_err(|e| format!("`listen`: {e}"))?;
+        if !process.upgrade {
+            check_free(address).map_err(|e| format!("`listen`: {e}"))?;
+        }
         let mut listener = match address {
             Address::Unix(path) => ListenerConfig::uds(path.to_string_lossy()),
             other => ListenerConfig::tcp(other.to_string()),
@@ -84,7 +70,9 @@ pub fn run(mut server: Server, loaded: Loaded, file: Option<PathBuf>) -> Result<
     program::add_log_writer(&mut server);
     let reloader = Arc::new(Reloader::new(live.clone(), file, loaded.watched));
     if let Some(admin) = &live.current().plan.admin {
-        check_free(&admin.address).map_err(|e| format!("`admin`: {e}"))?;
+        if !process.upgrade {
+            check_free(&admin.address).map_err(|e| format!("`admin`: {e}"))?;
+        }
         let interface = Admin::new(live.clone(), reloader.clone(), proxy.accept_counts());
         server.add_service(AdminService::new(interface, &admin.address));
     }

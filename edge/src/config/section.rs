@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::model::Server;
 use super::node::{Kind, Node};
 use super::place::{shown, Errors, Place};
 use crate::data::Data;
@@ -523,6 +524,9 @@ fn unknown(key: &str, what: &str, keys: &[&'static str], brief: bool) -> String 
     if brief {
         return message;
     }
+    if keys.contains(&"server") && Server::KEYS.contains(&key) {
+        return format!("{message}; a setting of the process stands in `server`");
+    }
     match closest(key, keys) {
         Some(meant) => format!("{message}; did you mean `{meant}`?"),
         None => format!("{message}; allowed are {}", list(keys)),
@@ -594,6 +598,8 @@ macro_rules! section {
 
         impl $name {
             const SHORT: Option<&'static str> = $crate::config::section::section!(@short $($short)?);
+            /// The keys.
+            pub const KEYS: &'static [&'static str] = &[$(stringify!($key)),*];
         }
 
         impl $crate::config::section::Value for $name {
@@ -601,8 +607,8 @@ macro_rules! section {
                 node: &$crate::config::node::Node,
                 errors: &mut $crate::config::place::Errors,
             ) -> Option<Self> {
-                const KEYS: &[&str] = &[$(stringify!($key)),*];
-                let fields = $crate::config::section::Fields::of(node, $what, KEYS, Self::SHORT, errors)?;
+                let fields =
+                    $crate::config::section::Fields::of(node, $what, Self::KEYS, Self::SHORT, errors)?;
                 $(let $key = $crate::config::section::section!(@read fields, $key, errors $(, $default)?);)*
                 Some(Self { place: node.place, $($key: $key?,)* })
             }

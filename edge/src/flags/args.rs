@@ -7,6 +7,7 @@ use pingora_core::listeners::AcceptStrategy;
 
 use super::limits::Limit;
 use crate::forwarded::Forwarded;
+use crate::process::Process;
 
 /// The flags of the program.
 #[derive(Debug, Args)]
@@ -138,6 +139,15 @@ impl Flags {
         }
     }
 
+    /// Returns what they say of the process.
+    pub fn process(&self) -> Process {
+        Process {
+            threads: self.threads,
+            daemon: self.daemon,
+            upgrade: self.upgrade,
+        }
+    }
+
     /// Returns a flag that says what a configuration says, and that has no place beside one.
     pub fn beside_a_configuration(&self) -> Option<&'static str> {
         let given = [
@@ -157,8 +167,6 @@ impl Flags {
             ("--read-timeout", self.read_timeout.is_some()),
             ("--write-timeout", self.write_timeout.is_some()),
             ("--request-timeout", self.request_timeout.is_some()),
-            ("--daemon", self.daemon),
-            ("--upgrade", self.upgrade),
         ];
         let mut given = given.into_iter().filter(|(_, given)| *given);
         given.next().map(|(flag, _)| flag)

@@ -68,6 +68,9 @@ pub fn load(path: &Path, world: &dyn World, before: Option<&Running>) -> Result<
             plan.admin.as_ref(),
             &mut problems,
         );
+        if before.plan.server != plan.server {
+            problems.push("`server`: other settings of the process take a restart".to_owned());
+        }
     }
     let certificates = Certificates::load(&plan, &mut problems);
     let known = before.map_or(&[][..], |before| &before.clusters);

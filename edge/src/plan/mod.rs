@@ -51,6 +51,8 @@ pub use search::Scratch;
 pub struct Plan {
     /// Tells plans apart.
     id: u64,
+    /// The settings of the process, which the framework reads as YAML.
+    pub server: String,
     /// The addresses that clients connect to.
     pub listeners: Vec<Listener>,
     /// The admin interface.

@@ -5,6 +5,7 @@ mod admin;
 mod forwarded;
 mod proxy;
 mod proxy_health;
+mod server;
 
 use std::path::PathBuf;
 
@@ -20,6 +21,7 @@ pub use proxy::{Balance, Endpoint, Protocol, Proxy, Timeouts, UpstreamTls};
 pub use proxy_health::{CircuitBreaker, PassiveHealth};
 
 pub use admin::Admin;
+pub use server::{Server, ShutdownPolicy};
 
 section! {
     /// The whole file. `include`, a list of files such as `conf.d/*.yaml`, adds what stands in those; lists are joined.
@@ -34,6 +36,8 @@ section! {
         trusted_proxies: Option<TrustedProxies> = None,
         /// What servers are told of the client.
         forwarded: ForwardedMode = ForwardedMode::Replace,
+        /// The settings of the process.
+        server: Option<Server> = None,
     }
 }
 

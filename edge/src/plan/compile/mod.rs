@@ -3,6 +3,7 @@
 mod admin;
 mod cluster;
 mod gate;
+mod server;
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -61,8 +62,10 @@ impl Compiler<'_> {
         let hosts = self.hosts(root);
         let listeners = self.listeners(root);
         let admin = self.admin(root);
+        let server = self.server(root);
         Plan {
             id: ID.fetch_add(1, Ordering::Relaxed),
+            server,
             listeners,
             admin,
             sites,

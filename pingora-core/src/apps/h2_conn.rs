@@ -26,6 +26,7 @@ use crate::protocols::http::v2::conn_state::ConnState;
 use crate::protocols::http::v2::guard;
 use crate::protocols::http::v2::server::{self, H2Accept, HttpSession};
 use crate::protocols::l4::ext::has_unread;
+use crate::protocols::l4::stream::Stream as L4Stream;
 use crate::protocols::tls::transport;
 use crate::protocols::{Digest, Stream, UniqueID};
 use crate::shutdown::watch::ShutdownWatch;
@@ -59,6 +60,8 @@ where
         limit.unwrap_or(LIMITS.h2_client_send_buffer_bytes),
     ));
     let socket = transport(&*stream).map(UniqueID::id);
+    let of_endpoint = transport(&*stream).and_then(L4Stream::http);
+    let idle = of_endpoint.and_then(|settings| settings.idle);
     let seen = AtomicBool::new(false);
     let begun = || seen.load(Ordering::Relaxed) || socket.is_some_and(has_unread);
     let mut handshake = pin!(server::begin(stream, app.h2_options(), Some(state.clone())));
@@ -82,7 +85,7 @@ where
         app: app.clone(),
         shutdown: shutdown.clone(),
     });
-    Some(Box::pin(Driver::new(conn, state, digest, shared)))
+    Some(Box::pin(Driver::new(conn, state, digest, shared, idle)))
 }
 
 /// The part that the streams of a connection share. It belongs to the connection, so that to count who uses it touches
@@ -165,6 +168,7 @@ where
         state: Arc<ConnState>,
         digest: Arc<Digest>,
         shared: Arc<Shared<A>>,
+        idle: Option<Duration>,
     ) -> Self {
         let options = shared.app.server_options();
         let goodbye = match shared.app.shutdown_registry() {
@@ -200,7 +204,7 @@ where
             late: 0,
             timer: Timer::default(),
             idle: Idle {
-                timeout: options.and_then(|o| o.h2_idle_timeout),
+                timeout: idle.or_else(|| options.and_then(|o| o.h2_idle_timeout)),
                 since: None,
             },
             pings,

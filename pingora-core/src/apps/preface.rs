@@ -7,6 +7,7 @@ use super::first_bytes::in_time;
 use super::HttpServerApp;
 use crate::limits::LIMITS;
 use crate::protocols::l4::ext::has_unread;
+use crate::protocols::l4::stream::Stream as L4Stream;
 use crate::protocols::tls::transport;
 use crate::protocols::{Stream, UniqueID, ALPN};
 use crate::shutdown::watch::ShutdownWatch;
@@ -46,7 +47,9 @@ where
         Some(ALPN::H1) => return Some(Protocol::Http1),
         None => {}
     }
-    if !options.is_some_and(|o| o.h2c) {
+    let of_endpoint = transport(&**stream).and_then(L4Stream::http);
+    let h2c = of_endpoint.and_then(|settings| settings.h2c);
+    if !h2c.unwrap_or_else(|| options.is_some_and(|o| o.h2c)) {
         return Some(Protocol::Http1);
     }
     // Boxed: only while it waits does a connection hold it.

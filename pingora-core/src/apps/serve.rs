@@ -7,6 +7,8 @@ use async_trait::async_trait;
 use super::preface::{self, Protocol};
 use super::{h2_conn, HttpServerApp, ServerApp};
 use crate::protocols::http::server::Session;
+use crate::protocols::l4::stream::Stream as L4Stream;
+use crate::protocols::tls::transport;
 use crate::protocols::Stream;
 use crate::shutdown::watch::ShutdownWatch;
 
@@ -32,10 +34,14 @@ where
             }
             Protocol::Http1 => {}
         }
+        let of_endpoint = transport(&*stream).and_then(L4Stream::http).cloned();
         let mut session = Session::new_http1(stream);
         if let Some(options) = self.server_options() {
             session.set_keepalive_reuses_remaining(options.keepalive_request_limit);
             session.set_lenient_line_ends(options.lenient_line_ends);
+        }
+        if let Some(settings) = of_endpoint {
+            session.set_connection_settings(&settings);
         }
         loop {
             let reused = self.process_new_http(session, shutdown).await?;

@@ -16,8 +16,8 @@ pub struct BoundAddresses(watch::Receiver<Addresses>);
 type Addresses = Option<Vec<SocketAddr>>;
 
 impl BoundAddresses {
-    /// Returns the addresses in the order in which the endpoints were added; `None` before the service listens at
-    /// all of them.
+    /// Returns the addresses in the order in which the endpoints were added, without those that were removed; `None`
+    /// before the service listens at all that it starts with.
     pub fn get(&self) -> Option<Vec<SocketAddr>> {
         self.0.borrow().clone()
     }
@@ -34,7 +34,7 @@ impl BoundAddresses {
 }
 
 /// The sender of the addresses.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Telling(watch::Sender<Addresses>);
 
 impl Telling {

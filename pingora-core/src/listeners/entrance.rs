@@ -13,12 +13,14 @@ use pingora_error::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::accept::Accepted;
+use super::accept::{Accepted, WorkerPool};
+use super::clients::{Clients, Place};
 use super::pre_tls::PreTlsCallback;
 use super::proxied::{self, ProxyProtocol};
 use super::tls::Acceptor;
 use super::{connection_filter, ConnectionFilter};
 use crate::limits::LIMITS;
+use crate::protocols::http::ConnectionSettings;
 use crate::protocols::l4::ext::has_unread;
 use crate::protocols::l4::stream::L4BufferSettings;
 use crate::protocols::l4::stream::Stream as L4Stream;
@@ -30,6 +32,9 @@ use crate::shutdown::{Registry, Stage};
 pub(crate) struct Entrance {
     pub(super) filter: Option<Arc<dyn ConnectionFilter>>,
     pub(super) proxied: Option<ProxyProtocol>,
+    /// How many connections each client may have, and those that it has.
+    pub(super) clients: Option<(usize, Arc<Clients>)>,
+    pub(super) pool: Arc<WorkerPool>,
     pub(super) pre_tls: Option<PreTlsCallback>,
     pub(super) tls: Option<Acceptor>,
     pub(super) handshake_timeout: Duration,
@@ -37,6 +42,7 @@ pub(crate) struct Entrance {
     pub(super) shutdown_timeout: Duration,
     pub(super) closing: Arc<Registry>,
     pub(super) l4_buffer: L4BufferSettings,
+    pub(super) http: Option<Arc<ConnectionSettings>>,
 }
 
 impl Entrance {
@@ -46,8 +52,13 @@ impl Entrance {
     }
 
     /// Makes an accepted connection a stream of the calling task's reactor, with TLS where the endpoint has
-    /// it; none when it is not to be served. The future is large, and over soon: who lives on after it boxes it.
-    pub(crate) async fn pass(&self, accepted: Accepted) -> Option<Stream> {
+    /// it; none when it is not to be served. `place` is to be kept for as long as the connection. The future is large, and
+    /// over soon: who lives on after it boxes it.
+    pub(crate) async fn pass_with(
+        &self,
+        accepted: Accepted,
+        place: &mut Option<Box<Place>>,
+    ) -> Option<Stream> {
         if let Some(filter) = &self.filter {
             if !connection_filter::admits(&**filter, accepted.peer.as_ref()).await {
                 log::debug!("connection from {:?} turned away", accepted.peer);
@@ -60,6 +71,9 @@ impl Entrance {
             if proxied.trusts(peer.as_ref()) && !self.header(proxied, peer, &mut stream).await {
                 return None;
             }
+        }
+        if !self.is_within_limit(&stream, place) {
+            return None;
         }
         if let Some(pre_tls) = &self.pre_tls {
             let socket = stream.id();
@@ -78,10 +92,33 @@ impl Entrance {
         }
     }
 
+    /// [`Entrance::pass_with`], for a connection whose place among those of its client nobody looks at.
+    #[cfg(test)]
+    pub(crate) async fn pass(&self, accepted: Accepted) -> Option<Stream> {
+        self.pass_with(accepted, &mut None).await
+    }
+
+    /// Takes a place among the connections of the client; false when it has as many as it may have.
+    fn is_within_limit(&self, stream: &L4Stream, place: &mut Option<Box<Place>>) -> bool {
+        let Some((most, clients)) = &self.clients else {
+            return true;
+        };
+        let Some(client) = stream.known_peer() else {
+            return true;
+        };
+        *place = clients.place(client.ip(), *most);
+        if place.is_none() {
+            self.pool.client_refused();
+            log::debug!("connection from {client} closed: the client has {most}");
+        }
+        place.is_some()
+    }
+
     /// Returns whether all that connections need is to be registered.
     pub(crate) fn is_plain(&self) -> bool {
         self.filter.is_none()
             && self.proxied.is_none()
+            && self.clients.is_none()
             && self.pre_tls.is_none()
             && self.tls.is_none()
     }
@@ -91,6 +128,9 @@ impl Entrance {
         match accepted.into_stream() {
             Ok(mut stream) => {
                 stream.set_buffer_settings(self.l4_buffer);
+                if let Some(http) = &self.http {
+                    stream.set_http(http.clone());
+                }
                 Some(Box::new(stream))
             }
             Err(e) => {

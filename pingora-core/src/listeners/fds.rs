@@ -34,6 +34,8 @@ pub struct Fds {
     /// Bind strings whose sockets are somebody else's, and are never closed by who claims them.
     lent: HashSet<String>,
     upgrade: bool,
+    /// Held by who hands the sockets to a new process, and by who opens and closes some while services run.
+    gate: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Fds {
@@ -249,6 +251,11 @@ impl Fds {
             self.owned.remove(bind);
             self.lent.remove(bind);
         }
+    }
+
+    /// Returns what keeps the sockets from being handed on and from being changed at the same time.
+    pub(crate) fn gate(&self) -> Arc<tokio::sync::Mutex<()>> {
+        self.gate.clone()
     }
 
     /// Notes that an old process may still hold the addresses that this one wants.

@@ -19,6 +19,22 @@ use crate::protocols::TcpKeepalive;
 
 /// As many connections as the system lets wait to be accepted.
 const BACKLOG: i32 = 65535;
+/// The manner of listening, beside the address and its options.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Manner {
+    /// Connections that may wait to be accepted; the system cuts it to its own limit.
+    pub(super) backlog: Option<u32>,
+    /// True if an address in use is an error at once, also during an upgrade.
+    pub(super) at_once: bool,
+}
+
+impl Manner {
+    fn backlog(self) -> i32 {
+        let told = self.backlog.map(|n| i32::try_from(n).unwrap_or(i32::MAX));
+        told.unwrap_or(BACKLOG)
+    }
+}
+
 /// The number of tries, and the time between two, for an address that an old process may be about to leave.
 const RETRIES: usize = 30;
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -73,6 +89,7 @@ pub(super) struct Listening {
     /// Those that share its address (`SO_REUSEPORT`), in the order in which they listened.
     more: Vec<Arc<Socket>>,
     inherited: bool,
+    manner: Manner,
     /// The file for a lock between the processes that have these sockets.
     traveller: OnceLock<OwnedFd>,
     fds: Option<ListenFds>,
@@ -131,6 +148,22 @@ impl Listening {
         Ok(file)
     }
 
+    /// Takes other options for the same address: for what is accepted from now on.
+    ///
+    /// # Errors
+    /// The system's error; some of the options may be set then.
+    pub(super) fn alter(&mut self, address: &ServerAddress, manner: Manner) -> io::Result<()> {
+        for socket in self.sockets() {
+            apply(address, socket)?;
+            socket.listen(manner.backlog())?;
+        }
+        if let ServerAddress::Uds(path, permissions) = address {
+            std::fs::set_permissions(path, permissions_of(permissions))?;
+        }
+        self.manner = manner;
+        Ok(())
+    }
+
     /// Listens on so many sockets in all, among which the kernel spreads new connections; there are
     /// never fewer than were inherited.
     ///
@@ -147,7 +180,7 @@ impl Listening {
             }
         }
         while self.more.len() + 1 < sockets {
-            match beside(&self.socket, address) {
+            match beside(&self.socket, address, self.manner) {
                 Ok(socket) => {
                     if let Some(fds) = &self.fds {
                         let first = self.socket.as_raw_fd();
@@ -173,7 +206,7 @@ impl Listening {
 }
 
 /// A socket that listens at the same address.
-fn beside(first: &Socket, address: &ServerAddress) -> io::Result<Socket> {
+fn beside(first: &Socket, address: &ServerAddress, manner: Manner) -> io::Result<Socket> {
     // The first one was bound without it, so that no other program could share its address by chance.
     first.set_reuse_port(true)?;
     let name = first.local_addr()?;
@@ -186,7 +219,7 @@ fn beside(first: &Socket, address: &ServerAddress) -> io::Result<Socket> {
     apply(address, &socket)?;
     socket.set_nonblocking(true)?;
     socket.bind(&name)?;
-    socket.listen(BACKLOG)?;
+    socket.listen(manner.backlog())?;
     Ok(socket)
 }
 
@@ -199,13 +232,14 @@ fn beside(first: &Socket, address: &ServerAddress) -> io::Result<Socket> {
 /// One line that names the address and what is in the way.
 pub(super) async fn listen(
     address: &ServerAddress,
+    manner: Manner,
     fds: Option<&ListenFds>,
 ) -> Result<Listening, String> {
     let bind = address.as_ref();
     let unix = matches!(address, ServerAddress::Uds(..));
     let failed = |e: io::Error| format!("cannot listen on {bind}: {e}");
     let mut retries = match fds {
-        Some(fds) if fds.lock().is_upgrade() => RETRIES,
+        Some(fds) if !manner.at_once && fds.lock().is_upgrade() => RETRIES,
         _ => 0,
     };
     let mut inherited = false;
@@ -215,13 +249,16 @@ pub(super) async fn listen(
             if !sockets.is_empty() {
                 for socket in &sockets {
                     apply(address, socket).map_err(failed)?;
+                    if manner.backlog.is_some() {
+                        socket.listen(manner.backlog()).map_err(failed)?;
+                    }
                 }
                 log::info!("listening on {bind}, taken over");
                 inherited = true;
                 break sockets;
             }
         }
-        match new_socket(address).await {
+        match new_socket(address, manner).await {
             Ok(socket) => {
                 if let Some(fds) = fds {
                     fds.lock().add_owned(bind, socket.as_raw_fd());
@@ -247,12 +284,13 @@ pub(super) async fn listen(
         socket: Arc::new(sockets.remove(0)),
         more: sockets.into_iter().map(Arc::new).collect(),
         inherited,
+        manner,
         traveller: OnceLock::new(),
         fds: fds.cloned(),
     })
 }
 
-async fn new_socket(address: &ServerAddress) -> io::Result<Socket> {
+async fn new_socket(address: &ServerAddress, manner: Manner) -> io::Result<Socket> {
     match address {
         ServerAddress::Tcp(name, options) => {
             let addr = resolve(name).await?;
@@ -272,7 +310,7 @@ async fn new_socket(address: &ServerAddress) -> io::Result<Socket> {
             // Before the handshakes: they announce the size of the receive buffer.
             apply(address, &socket)?;
             socket.bind(&addr.into())?;
-            socket.listen(BACKLOG)?;
+            socket.listen(manner.backlog())?;
             Ok(socket)
         }
         ServerAddress::Uds(path, permissions) => {
@@ -281,14 +319,40 @@ async fn new_socket(address: &ServerAddress) -> io::Result<Socket> {
             remove_stale(path, &name)?;
             let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
             socket.bind(&name)?;
-            let permissions = permissions
-                .clone()
-                .unwrap_or_else(|| Permissions::from_mode(0o666));
             // Nobody can connect before it listens.
-            std::fs::set_permissions(path, permissions)?;
-            socket.listen(BACKLOG)?;
+            std::fs::set_permissions(path, permissions_of(permissions))?;
+            socket.listen(manner.backlog())?;
             Ok(socket)
         }
+    }
+}
+
+fn permissions_of(permissions: &Option<Permissions>) -> Permissions {
+    let told = permissions.clone();
+    told.unwrap_or_else(|| Permissions::from_mode(0o666))
+}
+
+/// Finds out whether the system takes the options of an address, on a socket that nobody uses.
+///
+/// # Errors
+/// One line that names the address and what is in the way.
+pub(super) fn try_options(address: &ServerAddress, of: &Socket) -> Result<(), String> {
+    let tried = of.local_addr().and_then(|name| {
+        if name.is_unix() {
+            return Ok(());
+        }
+        let socket = Socket::new(name.domain(), Type::STREAM, Some(Protocol::TCP))?;
+        apply(address, &socket)
+    });
+    tried.map_err(|e| format!("cannot listen on {}: {e}", address.as_ref()))
+}
+
+/// Removes the file of a Unix socket that was closed; leaves what another process listens at.
+pub(super) fn remove_closed(path: &str) {
+    let path = Path::new(path);
+    let removed = SockAddr::unix(path).and_then(|name| remove_stale(path, &name));
+    if let Err(e) = removed {
+        log::debug!("{} is left: {e}", path.display());
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod accept;
 mod bound;
+mod clients;
+mod config;
 #[cfg(feature = "connection_filter")]
 pub mod connection_filter;
 #[cfg(not(feature = "connection_filter"))]
@@ -10,27 +12,28 @@ mod connection_filter;
 mod endpoint;
 mod entrance;
 pub(crate) mod fds;
+mod handle;
 mod inherited;
 mod l4;
 mod pre_tls;
 mod proxied;
+mod serving;
 #[cfg(test)]
 mod tests;
 #[cfg(any(feature = "rustls", feature = "openssl_derived"))]
 mod tls_offload;
 
 use std::fs::Permissions;
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::time::Duration;
 
 use pingora_error::Result;
 
-use crate::limits::LIMITS;
+#[cfg(test)]
 use crate::listeners::fds::ListenFds;
-use crate::protocols::l4::socket::SocketAddr;
-use crate::shutdown::Registry;
+#[cfg(test)]
+use crate::worker::Workers;
 
+pub use crate::protocols::http::ConnectionSettings;
 pub use crate::protocols::l4::stream::{
     L4BufferSettings, DEFAULT_L4_READ_BUFFER_SIZE, DEFAULT_L4_WRITE_BUFFER_SIZE,
 };
@@ -39,116 +42,32 @@ pub use crate::protocols::tls::listeners as tls;
 pub use crate::protocols::tls::ALPN;
 pub use accept::{AcceptCounts, AcceptStrategy, WorkerCounts};
 pub use bound::BoundAddresses;
+pub use config::ListenerConfig;
 pub use connection_filter::{AcceptAllFilter, ConnectionFilter};
+pub use handle::{EndpointHandle, PendingEndpoint};
 pub use l4::{ServerAddress, TcpSocketOptions};
 pub use pre_tls::{PreTlsCallback, PreTlsProcess};
 pub use proxied::ProxyProtocol;
 
-pub(crate) use accept::{run as accept_connections, WorkerPool};
+pub(crate) use accept::{Connect, WorkerPool};
 /// The server's settings for accepting.
 pub(crate) mod accepting {
     pub(crate) use super::accept::Settings;
 }
+use config::Common;
+#[cfg(test)]
 pub(crate) use endpoint::Endpoint;
-use entrance::Entrance;
+pub(crate) use entrance::Entrance;
+pub(crate) use serving::Serving;
 use tls::TlsSettings;
-
-/// One endpoint to listen on, and how.
-pub struct ListenerConfig {
-    address: ServerAddress,
-    tls: Option<TlsSettings>,
-    handshake_timeout: Duration,
-    l4_buffer: L4BufferSettings,
-    accept: Option<AcceptStrategy>,
-    proxied: Option<ProxyProtocol>,
-}
-
-impl ListenerConfig {
-    /// A TCP endpoint, as `127.0.0.1:80`, `[::]:80` or `localhost:80`.
-    pub fn tcp(addr: impl Into<String>) -> Self {
-        ServerAddress::Tcp(addr.into(), None).into()
-    }
-
-    /// A Unix socket with this path.
-    pub fn uds(addr: impl Into<String>) -> Self {
-        ServerAddress::Uds(addr.into(), None).into()
-    }
-
-    /// Sets the socket options; they are of no use to a Unix socket, which is told in the log.
-    pub fn tcp_socket_options(mut self, options: TcpSocketOptions) -> Self {
-        match &mut self.address {
-            ServerAddress::Tcp(_, current) => *current = Some(options),
-            ServerAddress::Uds(path, _) => log::warn!("TCP options have no effect on {path}"),
-        }
-        self
-    }
-
-    /// Sets the permissions of the Unix socket, 0666 otherwise; they are of no use to TCP, which is
-    /// told in the log.
-    pub fn permissions(mut self, permissions: Permissions) -> Self {
-        match &mut self.address {
-            ServerAddress::Uds(_, current) => *current = Some(permissions),
-            ServerAddress::Tcp(addr, _) => log::warn!("permissions have no effect on {addr}"),
-        }
-        self
-    }
-
-    /// Serves TLS.
-    pub fn tls(mut self, settings: TlsSettings) -> Self {
-        self.tls = Some(settings);
-        self
-    }
-
-    /// Sets how long a client may take for the TLS handshake, and before that for what a [`PreTlsProcess`] waits
-    /// for, 60 s each otherwise; then it is disconnected.
-    ///
-    /// At a shutdown a client that has sent nothing yet is disconnected with the idle ones, and the others may
-    /// take `shutdown_read_timeout_seconds` more.
-    pub fn tls_handshake_timeout(mut self, limit: Duration) -> Self {
-        self.handshake_timeout = limit;
-        self
-    }
-
-    /// Sets the sizes of the connections' buffers.
-    pub fn l4_buffer(mut self, settings: L4BufferSettings) -> Self {
-        self.l4_buffer = settings;
-        self
-    }
-
-    /// Takes the addresses of clients from the PROXY protocol of trusted load balancers.
-    pub fn proxy_protocol(mut self, balancers: ProxyProtocol) -> Self {
-        self.proxied = Some(balancers);
-        self
-    }
-
-    /// Sets how connections come to the workers; otherwise the service's listeners or the server say it.
-    pub fn accept_strategy(mut self, strategy: AcceptStrategy) -> Self {
-        self.accept = Some(strategy);
-        self
-    }
-}
-
-impl From<ServerAddress> for ListenerConfig {
-    fn from(address: ServerAddress) -> Self {
-        ListenerConfig {
-            address,
-            tls: None,
-            handshake_timeout: LIMITS.client_handshake,
-            l4_buffer: L4BufferSettings::default(),
-            accept: None,
-            proxied: None,
-        }
-    }
-}
 
 /// The endpoints of a service.
 #[derive(Default)]
 pub struct Listeners {
     endpoints: Vec<ListenerConfig>,
-    filter: Option<Arc<dyn ConnectionFilter>>,
-    pre_tls: Option<PreTlsCallback>,
-    accept: Option<AcceptStrategy>,
+    common: Common,
     bound: bound::Telling,
+    commands: handle::Commands,
 }
 
 impl Listeners {
@@ -236,12 +155,12 @@ impl Listeners {
     /// Sets how connections come to the workers, at all endpoints that do not say it themselves; otherwise the
     /// server does.
     pub fn set_accept_strategy(&mut self, strategy: AcceptStrategy) {
-        self.accept = Some(strategy);
+        self.common.accept = Some(strategy);
     }
 
     /// Sets what is done with connections before TLS, at all endpoints.
     pub fn set_pre_tls_callback(&mut self, callback: PreTlsCallback) {
-        self.pre_tls = Some(callback);
+        self.common.pre_tls = Some(callback);
     }
 
     /// Sets which connections are served, at all endpoints.
@@ -251,7 +170,7 @@ impl Listeners {
     }
 
     pub(crate) fn filter_connections(&mut self, filter: Arc<dyn ConnectionFilter>) {
-        self.filter = Some(filter);
+        self.common.filter = Some(filter);
     }
 
     /// The addresses of the endpoints, as they were added.
@@ -265,59 +184,38 @@ impl Listeners {
         self.bound.addresses()
     }
 
+    /// Returns a handle that adds endpoints to the service, and removes them, while it runs.
+    ///
+    /// While there is one, a service without endpoints runs on, and waits for the first.
+    pub fn endpoint_handle(&self) -> EndpointHandle {
+        self.commands.handle()
+    }
+
+    /// Sets how many connections of all endpoints together may be open at a time, beside the limit that an endpoint may
+    /// have of its own; see [`ListenerConfig::max_connections`] for what becomes of one more.
+    pub fn set_max_connections(&mut self, connections: usize) {
+        self.common.max_connections = Some(connections);
+    }
+
     /// Listens on all endpoints: on the sockets in `fds` where they are, on new ones elsewhere,
-    /// which are then added there. The TLS settings are used up by this. Each of the workers gets a
-    /// socket where the strategy says so.
+    /// which are then added there. The TLS settings are used up by this.
     ///
     /// # Errors
     /// One line that names the endpoint and what is in the way.
+    #[cfg(test)]
     pub(crate) async fn listen(
         &mut self,
         fds: Option<&ListenFds>,
         workers: usize,
     ) -> std::result::Result<Vec<Endpoint>, String> {
-        let mut endpoints = Vec::with_capacity(self.endpoints.len());
-        for config in &mut self.endpoints {
-            let address = &config.address;
-            let tls = config.tls.take().map(TlsSettings::try_build).transpose();
-            let tls = tls.map_err(|e| {
-                let address = address.as_ref();
-                format!("cannot listen on {address} with TLS: {e}")
-            })?;
-            let mut strategy = config
-                .accept
-                .or(self.accept)
-                .unwrap_or_else(|| accepting::Settings::current().strategy);
-            let mut listening = l4::listen(address, fds).await?;
-            if strategy == AcceptStrategy::Reuseport {
-                if listening.unix {
-                    strategy = AcceptStrategy::Shared;
-                } else {
-                    listening.share(address, workers)?;
-                }
-            }
-            endpoints.push(Endpoint {
-                listening,
-                strategy,
-                entrance: Arc::new(Entrance {
-                    filter: self.filter.clone(),
-                    proxied: config.proxied.clone(),
-                    pre_tls: self.pre_tls.clone(),
-                    tls,
-                    handshake_timeout: config.handshake_timeout,
-                    shutdown_timeout: accepting::Settings::current().shutdown_timeout,
-                    closing: Registry::new(workers),
-                    l4_buffer: config.l4_buffer,
-                }),
-            });
+        let handle = tokio::runtime::Handle::current();
+        let pool = WorkerPool::new(Workers::new(vec![handle; workers]));
+        let settings = accepting::Settings::current();
+        let mut endpoints = Vec::new();
+        for config in self.endpoints.drain(..) {
+            let opened = Endpoint::open(config, &self.common, fds, (&pool, &settings), false);
+            endpoints.push(opened.await?);
         }
-        let address = |endpoint: &Endpoint| {
-            let socket = endpoint.listening.socket.as_raw_fd();
-            SocketAddr::from_raw_fd(socket, false)
-        };
-        // The system knows the address of a socket that listens.
-        self.bound
-            .tell(endpoints.iter().filter_map(address).collect());
         Ok(endpoints)
     }
 }

@@ -190,7 +190,7 @@ pub(super) fn is_closed(mut client: impl Read) -> bool {
 }
 
 async fn listen_error(address: ServerAddress, fds: Option<&ListenFds>) -> String {
-    match l4::listen(&address, fds).await {
+    match l4::listen(&address, l4::Manner::default(), fds).await {
         Ok(_) => panic!("{address:?} can be listened on"),
         Err(e) => e,
     }
@@ -276,6 +276,7 @@ fn what_waits_in_the_queue_is_served() {
             .map(|_| UnixStream::connect(&path).unwrap())
             .collect();
         let (_sender, stopped) = watch::channel(true);
+        let (_end, until) = watch::channel(Some(accept::End::Close));
         let app = Arc::new(Echo::default());
         for endpoint in endpoints.drain(..) {
             let (app, watch) = (app.clone(), stopped.clone());
@@ -288,9 +289,9 @@ fn what_waits_in_the_queue_is_served() {
                 }
             };
             let pool = WorkerPool::new(Workers::current());
-            accept_connections(endpoint, 0, 1, pool, stopped.clone(), connect)
-                .await
-                .unwrap();
+            let with = (pool, accepting::Settings::default());
+            let accepting = accept::start(endpoint, 0, 1, with, until.clone(), connect);
+            assert!(accepting.unwrap().ended().await.is_none());
         }
         let refused = std::io::ErrorKind::ConnectionRefused;
         assert_eq!(TcpStream::connect(address).unwrap_err().kind(), refused);
@@ -358,7 +359,7 @@ async fn unix_sockets() {
     let mode = |path: &str| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let listen = |perm| {
         let address = ServerAddress::Uds(path.clone(), perm);
-        async move { l4::listen(&address, None).await }
+        async move { l4::listen(&address, l4::Manner::default(), None).await }
     };
     let first = listen(None).await.unwrap();
     assert_eq!(mode(&path), 0o666);
@@ -399,10 +400,14 @@ async fn inherited_sockets_are_used() {
         ..Default::default()
     };
     let tcp = ServerAddress::Tcp(address.to_string(), Some(options));
-    let one = l4::listen(&tcp, Some(&fds)).await.unwrap();
+    let one = l4::listen(&tcp, l4::Manner::default(), Some(&fds))
+        .await
+        .unwrap();
     assert_eq!(one.socket.recv_buffer_size().unwrap(), 140_000);
     let uds = ServerAddress::Uds(path.clone(), None);
-    let two = l4::listen(&uds, Some(&fds)).await.unwrap();
+    let two = l4::listen(&uds, l4::Manner::default(), Some(&fds))
+        .await
+        .unwrap();
     TcpStream::connect(address).unwrap();
     UnixStream::connect(&path).unwrap();
     // Once each.
@@ -420,9 +425,13 @@ async fn sockets_that_are_lent_stay_open() {
     let fds = ListenFds::default();
     fds.lock().add(address.to_string(), own.as_raw_fd());
     assert_eq!(fds.lock().get(&address.to_string()), Some(&own.as_raw_fd()));
-    let listening = l4::listen(&tcp(&address.to_string()), Some(&fds))
-        .await
-        .unwrap();
+    let listening = l4::listen(
+        &tcp(&address.to_string()),
+        l4::Manner::default(),
+        Some(&fds),
+    )
+    .await
+    .unwrap();
     assert_ne!(listening.socket.as_raw_fd(), own.as_raw_fd());
     TcpStream::connect(address).unwrap();
     drop(listening);
@@ -465,7 +474,9 @@ async fn what_was_inherited_must_fit() {
 #[tokio::test]
 async fn new_sockets_can_be_handed_on() {
     let fds = ListenFds::default();
-    let listening = l4::listen(&tcp("127.0.0.1:0"), Some(&fds)).await.unwrap();
+    let listening = l4::listen(&tcp("127.0.0.1:0"), l4::Manner::default(), Some(&fds))
+        .await
+        .unwrap();
     let fd = listening.socket.as_raw_fd();
     assert_eq!(fds.lock().get("127.0.0.1:0"), Some(&fd));
     drop(listening);
@@ -491,7 +502,9 @@ async fn socket_options_are_set() {
         ipv6_only: None,
     };
     let address = ServerAddress::Tcp("127.0.0.1:0".into(), Some(options.clone()));
-    let listening = l4::listen(&address, None).await.unwrap();
+    let listening = l4::listen(&address, l4::Manner::default(), None)
+        .await
+        .unwrap();
     let socket = &*listening.socket;
     assert!(socket.reuse_port().unwrap());
     assert!(socket.reuse_address().unwrap());
@@ -500,7 +513,11 @@ async fn socket_options_are_set() {
     let address = socket.local_addr().unwrap().as_socket().unwrap();
     // A second one may listen there.
     let again = ServerAddress::Tcp(address.to_string(), Some(options));
-    drop(l4::listen(&again, None).await.unwrap());
+    drop(
+        l4::listen(&again, l4::Manner::default(), None)
+            .await
+            .unwrap(),
+    );
 
     let _client = TcpStream::connect(address).unwrap();
     socket.set_nonblocking(false).unwrap();
@@ -552,7 +569,7 @@ async fn ipv6_sockets() {
             ..Default::default()
         };
         let address = ServerAddress::Tcp("[::]:0".into(), Some(options));
-        let listening = match l4::listen(&address, None).await {
+        let listening = match l4::listen(&address, l4::Manner::default(), None).await {
             // A system without IPv6 has nothing to test.
             Err(e) if e.contains("not supported") => return,
             other => other.unwrap(),

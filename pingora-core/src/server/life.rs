@@ -193,6 +193,8 @@ impl Life<'_> {
     async fn hand_over(&self) -> Result<(), String> {
         self.phases
             .enter(ExecutionPhase::GracefulUpgradeTransferringFds);
+        let gate = self.fds.lock().gate();
+        let _changing = gate.lock().await;
         if self.fds.lock().is_empty() {
             log::info!("there are no sockets to hand over");
             return Ok(());

@@ -4,7 +4,6 @@ use std::fs::Permissions;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures::future::try_join_all;
 use pingora_error::Result;
 use pingora_runtime::RuntimeOpts;
 
@@ -14,8 +13,8 @@ use crate::apps::ServerApp;
 use crate::listeners::fds::ListenFds;
 use crate::listeners::tls::TlsSettings;
 use crate::listeners::{
-    accept_connections, AcceptCounts, AcceptStrategy, BoundAddresses, ConnectionFilter, Endpoint,
-    ListenerConfig, Listeners, ServerAddress, TcpSocketOptions, WorkerPool,
+    AcceptCounts, AcceptStrategy, BoundAddresses, Connect, ConnectionFilter, EndpointHandle,
+    Entrance, ListenerConfig, Listeners, ServerAddress, Serving, TcpSocketOptions, WorkerPool,
 };
 use crate::protocols::Stream;
 use crate::shutdown::watch::ShutdownWatch;
@@ -131,7 +130,20 @@ impl<A> Service<A> {
         self.listeners.bound_addresses()
     }
 
-    /// Returns what the acceptors of the service do.
+    /// Returns a handle that adds endpoints to the service, and removes them, while it runs.
+    ///
+    /// While there is one, a service without endpoints runs on, and waits for the first.
+    pub fn endpoint_handle(&self) -> EndpointHandle {
+        self.listeners.endpoint_handle()
+    }
+
+    /// Sets how many connections of all endpoints together may be open at a time, beside the limit that an endpoint may
+    /// have of its own; see [`ListenerConfig::max_connections`] for what becomes of one more.
+    pub fn set_max_connections(&mut self, connections: usize) {
+        self.listeners.set_max_connections(connections);
+    }
+
+    /// Returns what the acceptors of the service do, and how many connections its workers have.
     pub fn accept_counts(&self) -> AcceptCounts {
         self.counts.clone()
     }
@@ -185,38 +197,45 @@ impl<A: ServerApp + Send + Sync + 'static> Service<A> {
         let pool = WorkerPool::new(Workers::current());
         // Set once: the application is taken but once.
         let _ = self.counts.0.set(pool.clone());
-        let endpoints = self.listeners.listen(fds.as_ref(), pool.len()).await?;
+        let make = {
+            let (app, shutdown) = (app.clone(), shutdown.clone());
+            move |entrance| connect(entrance, app.clone(), shutdown.clone())
+        };
+        let listeners = &mut self.listeners;
+        let mut serving = Serving::begin(listeners, fds, pool, listeners_per_fd, make).await?;
         ready.take();
-        let entrance = |endpoint: &Endpoint| endpoint.entrance.clone();
-        let entrances: Vec<_> = endpoints.iter().map(entrance).collect();
-        let accepting = endpoints.into_iter().enumerate().map(|(index, endpoint)| {
-            let (app, watch) = (app.clone(), shutdown.clone());
-            let entrance = endpoint.entrance.clone();
-            let connect = move |accepted| {
-                let (entrance, app, watch) = (entrance.clone(), app.clone(), watch.clone());
-                async move {
-                    // What is not needed while the connection waits is boxed, or inlined here: this future is a
-                    // part of each idle connection.
-                    let mut open: Option<Stream> = if entrance.is_plain() {
-                        entrance.register(accepted).map(|plain| plain as Stream)
-                    } else {
-                        Box::pin(entrance.pass(accepted)).await
-                    };
-                    while let Some(stream) = open {
-                        open = app.process_new(stream, &watch).await;
-                    }
-                }
-            };
-            let (pool, shutdown) = (pool.clone(), shutdown.clone());
-            accept_connections(endpoint, index, listeners_per_fd, pool, shutdown, connect)
-        });
-        // An endpoint that cannot accept is told of at once, not when the others end.
-        let ended = try_join_all(accepting).await;
+        serving.until(shutdown).await;
         app.cleanup().await;
         // Not before: as long as the application keeps idle connections, those that have said nothing are kept.
-        entrances.iter().for_each(|entrance| entrance.close());
-        ended?;
+        serving.close_entrances();
         Ok(())
+    }
+}
+
+/// Makes what serves the connections of an entrance.
+fn connect<A: ServerApp + Send + Sync + 'static>(
+    entrance: Arc<Entrance>,
+    app: Arc<A>,
+    watch: ShutdownWatch,
+) -> impl Connect {
+    move |accepted| {
+        let (entrance, app, watch) = (entrance.clone(), app.clone(), watch.clone());
+        async move {
+            // What is not needed while the connection waits is boxed, or inlined here: this future is a
+            // part of each idle connection.
+            let mut place = None;
+            let mut open: Option<Stream> = if entrance.is_plain() {
+                entrance.register(accepted).map(|plain| plain as Stream)
+            } else {
+                Box::pin(entrance.pass_with(accepted, &mut place)).await
+            };
+            // So that the endpoint's own is not kept for as long as the connection.
+            drop(entrance);
+            while let Some(stream) = open {
+                open = app.process_new(stream, &watch).await;
+            }
+            drop(place);
+        }
     }
 }
 

@@ -27,7 +27,6 @@ use pingora_cache::NoCacheReason;
 use pingora_core::apps::{HttpPersistentSettings, ReusedHttpStream};
 use pingora_core::connectors::http::custom;
 use pingora_core::exchange::ServerHooks;
-use pingora_core::limits::LIMITS;
 use pingora_core::protocols::http::ServerSession;
 use pingora_error::{BError, Error, Result};
 
@@ -73,7 +72,8 @@ where
     ) -> Option<ReusedHttpStream> {
         let mut session = self.session(downstream);
         let last = ends || session.is_process_shutting_down();
-        session.set_keepalive((!last).then_some(LIMITS.client_idle_seconds));
+        let idle = session.idle_seconds();
+        session.set_keepalive((!last).then_some(idle));
         // What a panic leaves of the request is the session, which is only asked for what it has sent.
         let phases = AssertUnwindSafe(self.phases(&mut session)).catch_unwind();
         let Ok(kept) = phases.await else {

@@ -12,7 +12,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinError;
 
 use super::drain::refuse_new;
-use super::pool::{To, WorkerPool};
+use super::pool::{Open, To, WorkerPool};
 use crate::listeners::l4::Listening;
 use crate::protocols::l4::stream::Stream as L4Stream;
 
@@ -75,8 +75,18 @@ pub(super) struct Acceptor<F> {
     pub(super) listening: Listening,
     pub(super) pool: Arc<WorkerPool>,
     pub(super) connect: F,
+    limits: Limits,
     /// When it was last told that accepting fails.
     told: Mutex<Option<Instant>>,
+}
+
+/// The limits of an endpoint's connections.
+#[derive(Clone, Default)]
+pub(in crate::listeners) struct Limits {
+    /// Connections of the service.
+    pub(in crate::listeners) service: Option<usize>,
+    /// Those of the endpoint, and their count.
+    pub(in crate::listeners) endpoint: Option<(usize, Arc<Open>)>,
 }
 
 /// Connections that were accepted in a row.
@@ -97,11 +107,17 @@ pub(super) enum Ended {
 }
 
 impl<F: Connect> Acceptor<F> {
-    pub(super) fn new(listening: Listening, pool: Arc<WorkerPool>, connect: F) -> Self {
+    pub(super) fn new(
+        listening: Listening,
+        pool: Arc<WorkerPool>,
+        limits: Limits,
+        connect: F,
+    ) -> Self {
         Acceptor {
             listening,
             pool,
             connect,
+            limits,
             told: Mutex::new(None),
         }
     }
@@ -127,7 +143,14 @@ impl<F: Connect> Acceptor<F> {
                 Ok(connection) => {
                     accepted += 1;
                     self.pool.counts(worker).accepted();
-                    self.pool.hand_over(to, self.connect.connect(connection));
+                    if let Some(full) = self.full() {
+                        self.pool.counts(worker).refused();
+                        self.tell_full(full);
+                        continue;
+                    }
+                    let open = self.limits.endpoint.as_ref().map(|(_, open)| open);
+                    let served = self.connect.connect(connection);
+                    self.pool.hand_over(to, worker, open, served);
                 }
                 Err(e) if concerns_one(&e) => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break Ended::Empty,
@@ -172,13 +195,40 @@ impl<F: Connect> Acceptor<F> {
         }
     }
 
+    /// Returns the limit that is reached, if one is.
+    fn full(&self) -> Option<usize> {
+        let Limits { service, endpoint } = &self.limits;
+        let of_endpoint = endpoint
+            .as_ref()
+            .filter(|(most, open)| open.sum() >= *most)
+            .map(|(most, _)| *most);
+        of_endpoint.or_else(|| service.filter(|most| self.pool.all_live() >= *most))
+    }
+
+    fn tell_full(&self, most: usize) {
+        if self.may_tell() {
+            let bind = &self.listening.bind;
+            log::warn!(
+                "{bind}: connections are closed: there are {most}, the most that there may be"
+            );
+        }
+    }
+
     pub(super) fn tell(&self, e: &io::Error) {
-        let now = Instant::now();
-        let mut told = self.told.lock();
-        if told.is_none_or(|last| now.duration_since(last) >= TELL) {
-            *told = Some(now);
+        if self.may_tell() {
             log::error!("{}: cannot accept connections: {e}", self.listening.bind);
         }
+    }
+
+    /// Returns whether nothing was told for a while.
+    fn may_tell(&self) -> bool {
+        let now = Instant::now();
+        let mut told = self.told.lock();
+        let may = told.is_none_or(|last| now.duration_since(last) >= TELL);
+        if may {
+            *told = Some(now);
+        }
+        may
     }
 
     pub(super) fn cannot_listen(&self, e: &io::Error) -> String {

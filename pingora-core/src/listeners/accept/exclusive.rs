@@ -20,27 +20,19 @@ use tokio::sync::oneshot;
 
 use super::acceptor::{Acceptor, Connect, Ended, PAUSE};
 use super::pool::To;
-use crate::shutdown::watch::ShutdownWatch;
 
 /// Milliseconds after which a thread looks without being woken.
 const LOOK: u16 = 1000;
 
-/// Starts the threads, and waits until they have ended.
+/// Starts the threads.
 ///
 /// # Errors
 /// When the system refuses a thread or an epoll.
-pub(super) async fn run<F: Connect>(
-    acceptor: &Arc<Acceptor<F>>,
-    mut shutdown: ShutdownWatch,
-) -> Result<(), String> {
-    let threads = start(acceptor).map_err(|e| acceptor.cannot_listen(&e))?;
-    // An error says that the server is gone.
-    let _ = shutdown.wait_for(|on| *on).await;
-    threads.end().await;
-    Ok(())
+pub(super) fn start<F: Connect>(acceptor: &Arc<Acceptor<F>>) -> Result<Threads, String> {
+    try_start(acceptor).map_err(|e| acceptor.cannot_listen(&e))
 }
 
-fn start<F: Connect>(acceptor: &Arc<Acceptor<F>>) -> io::Result<Threads> {
+fn try_start<F: Connect>(acceptor: &Arc<Acceptor<F>>) -> io::Result<Threads> {
     let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
     let mut threads = Threads {
         stop: Arc::new(EventFd::from_flags(flags)?),
@@ -77,13 +69,13 @@ fn watch<F>(acceptor: &Acceptor<F>, stop: &EventFd) -> io::Result<Epoll> {
 const STOP: u64 = u64::MAX;
 
 /// Threads that end when this is dropped.
-struct Threads {
+pub(super) struct Threads {
     stop: Arc<EventFd>,
     running: Vec<oneshot::Receiver<()>>,
 }
 
 impl Threads {
-    async fn end(mut self) {
+    pub(super) async fn end(mut self) {
         let running = std::mem::take(&mut self.running);
         drop(self);
         for ended in running {

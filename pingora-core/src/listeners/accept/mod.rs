@@ -27,55 +27,104 @@ mod strategy;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod until;
 mod word;
 
 use std::sync::Arc;
 
+use tokio::task::JoinSet;
+
 use super::endpoint::Endpoint;
-use crate::shutdown::watch::ShutdownWatch;
+use super::l4::Listening;
 use acceptor::Acceptor;
 
 #[cfg(test)]
 pub(super) use acceptor::accept;
+pub(super) use acceptor::Limits;
 pub(crate) use acceptor::{Accepted, Connect};
 #[cfg(test)]
 pub(super) use drain::drop_syns;
 pub(crate) use drain::{steer, Steer};
+pub(super) use pool::Open;
 pub(crate) use pool::WorkerPool;
 pub use pool::{AcceptCounts, WorkerCounts};
 pub use strategy::AcceptStrategy;
 pub(crate) use strategy::Settings;
+pub(super) use until::{End, Until};
 
-/// Accepts connections at an endpoint until `shutdown` turns true, and then closes it.
+/// Acceptors at work.
+pub(super) struct Accepting<F> {
+    acceptor: Arc<Acceptor<F>>,
+    acceptors: Acceptors,
+    until: Until,
+}
+
+enum Acceptors {
+    Tasks(JoinSet<()>),
+    Threads(exclusive::Threads),
+}
+
+/// Begins to accept connections at an endpoint, until `until` says to end.
 ///
 /// `index` says which endpoint of its service it is, so that not all are accepted at by the same
-/// worker, and `tasks` how many tasks accept at one socket where workers share it. A connection whose
-/// handshake was complete is served, not reset: what waits at a socket that no new process has is still
-/// accepted.
+/// worker, and `tasks` how many tasks accept at one socket where workers share it.
 ///
 /// # Errors
 /// When the socket cannot be registered with a reactor, or an acceptor cannot be started.
-pub(crate) async fn run(
+pub(super) fn start<F: Connect>(
     endpoint: Endpoint,
     index: usize,
     tasks: usize,
-    pool: Arc<WorkerPool>,
-    shutdown: ShutdownWatch,
-    connect: impl Connect,
-) -> Result<(), String> {
+    (pool, settings): (Arc<WorkerPool>, Settings),
+    until: Until,
+    connect: F,
+) -> Result<Accepting<F>, String> {
     let Endpoint {
         listening,
         strategy,
+        limits,
         ..
     } = endpoint;
-    let acceptor = Arc::new(Acceptor::new(listening, pool, connect));
-    match strategy {
-        AcceptStrategy::Shared => tasks::shared(&acceptor, index, tasks, &shutdown).await?,
-        AcceptStrategy::Exclusive => exclusive::run(&acceptor, shutdown).await?,
-        AcceptStrategy::Reuseport => tasks::reuseport(&acceptor, &shutdown).await?,
-        AcceptStrategy::Mutex => mutex::run(&acceptor, Settings::current(), &shutdown).await?,
+    let acceptor = Arc::new(Acceptor::new(listening, pool, limits, connect));
+    let acceptors = match strategy {
+        AcceptStrategy::Shared => Acceptors::Tasks(tasks::shared(&acceptor, index, tasks, &until)?),
+        AcceptStrategy::Exclusive => Acceptors::Threads(exclusive::start(&acceptor)?),
+        AcceptStrategy::Reuseport => Acceptors::Tasks(tasks::reuseport(&acceptor, &until)?),
+        AcceptStrategy::Mutex => Acceptors::Tasks(mutex::start(&acceptor, settings, &until)?),
+    };
+    Ok(Accepting {
+        acceptor,
+        acceptors,
+        until,
+    })
+}
+
+impl<F: Connect> Accepting<F> {
+    /// Waits until the acceptors have ended, and closes the sockets unless others are to accept there.
+    ///
+    /// A connection whose handshake was complete is served, not reset: what waits at a socket that closes, and that no new
+    /// process has, is still accepted.
+    pub(super) async fn ended(mut self) -> Option<Listening> {
+        let acceptor = self.acceptor;
+        match self.acceptors {
+            Acceptors::Tasks(mut tasks) => {
+                while let Some(ended) = tasks.join_next().await {
+                    acceptor.check(ended);
+                }
+            }
+            Acceptors::Threads(threads) => {
+                // An error says that the service is gone.
+                let _ = self.until.wait_for(Option::is_some).await;
+                threads.end().await;
+            }
+        }
+        let end = *self.until.borrow();
+        if end == Some(End::HandBack) {
+            // Nobody else has it any more: acceptors drop theirs before they have ended.
+            return Arc::into_inner(acceptor).map(|acceptor| acceptor.listening);
+        }
+        acceptor.accept_rest().await;
+        log::info!("no longer listening on {}", acceptor.listening.bind);
+        None
     }
-    acceptor.accept_rest().await;
-    log::info!("no longer listening on {}", acceptor.listening.bind);
-    Ok(())
 }

@@ -14,18 +14,18 @@ use super::across::{self, FileLock};
 use super::pool::To;
 use super::strategy::Settings;
 use super::tasks::{register, Registered};
+use super::until::Until;
 use super::word::AcceptMutex;
-use crate::shutdown::watch::ShutdownWatch;
 
 /// A task on each worker.
 ///
 /// # Errors
 /// When the lock between processes cannot be made.
-pub(super) async fn run<F: Connect>(
+pub(super) fn start<F: Connect>(
     acceptor: &Arc<Acceptor<F>>,
     settings: Settings,
-    shutdown: &ShutdownWatch,
-) -> Result<(), String> {
+    until: &Until,
+) -> Result<JoinSet<()>, String> {
     let workers = acceptor.pool.len();
     let mutex = AcceptMutex::new(lock(acceptor)?);
     let limit = settings
@@ -41,14 +41,11 @@ pub(super) async fn run<F: Connect>(
             delay: settings.mutex_delay,
             limit,
         };
-        let shutdown = shutdown.clone();
+        let until = until.clone();
         let handle = acceptor.pool.handle(worker);
-        turns.spawn_on(async move { turn.take(shutdown).await }, handle);
+        turns.spawn_on(async move { turn.take(until).await }, handle);
     }
-    while let Some(ended) = turns.join_next().await {
-        acceptor.check(ended);
-    }
-    Ok(())
+    Ok(turns)
 }
 
 fn lock<F>(acceptor: &Acceptor<F>) -> Result<FileLock, String> {
@@ -83,9 +80,9 @@ struct Turns<F> {
 }
 
 impl<F: Connect> Turns<F> {
-    async fn take(&self, mut shutdown: ShutdownWatch) {
-        // An error says that the server is gone.
-        let mut stop = pin!(shutdown.wait_for(|on| *on));
+    async fn take(&self, mut until: Until) {
+        // An error says that the service is gone.
+        let mut stop = pin!(until.wait_for(Option::is_some));
         // Kept from one turn to the next, if nobody else had one: else this worker would be woken too.
         let mut fds: Vec<Registered> = Vec::new();
         loop {

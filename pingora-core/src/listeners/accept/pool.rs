@@ -14,6 +14,7 @@ pub(crate) struct WorkerPool {
     /// True if all slots stand for the same runtime, which spreads its tasks by itself.
     one_runtime: bool,
     turn: AtomicUsize,
+    clients_refused: AtomicU64,
 }
 
 /// A worker. On cache lines of its own (two, for the line that is fetched along): workers write theirs at the
@@ -26,7 +27,7 @@ struct Slot {
 }
 
 /// The worker that is to have a connection.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum To {
     /// The worker with the fewest.
     LeastLoaded,
@@ -52,6 +53,7 @@ impl WorkerPool {
             slots: slots.map(of_one).collect(),
             one_runtime: handles.len() == 1,
             turn: AtomicUsize::new(0),
+            clients_refused: AtomicU64::new(0),
         })
     }
 
@@ -104,38 +106,79 @@ impl WorkerPool {
         enough(slot) || (free(slot) > 0 && !(0..self.len()).any(enough))
     }
 
-    /// Runs a connection on a worker.
+    /// Returns how many connections all workers have. Only reads, so that workers which ask at the same moment may each
+    /// miss what the others are about to add.
+    pub(super) fn all_live(&self) -> usize {
+        (0..self.len()).map(|slot| self.live(slot)).sum()
+    }
+
+    /// Runs a connection that the acceptor of the worker `by` has accepted on a worker; counts it at its endpoint too,
+    /// where that has a limit.
     pub(super) fn hand_over(
         self: &Arc<Self>,
         to: To,
+        by: usize,
+        open: Option<&Arc<Open>>,
         connection: impl Future<Output = ()> + Send + 'static,
     ) {
         let worker = match to {
-            // Which thread it runs on, the runtime chooses.
-            To::LeastLoaded if self.one_runtime && self.slots.len() > 1 => {
-                self.slots[0].handle.spawn(connection);
-                return;
-            }
+            // The runtime spreads it by itself: it counts as its acceptor's.
+            To::LeastLoaded if self.one_runtime => by,
             To::LeastLoaded => self.least_loaded(),
             To::Slot(slot) => slot,
         };
         let slot = &self.slots[worker];
         slot.live.fetch_add(1, Ordering::Relaxed);
-        let place = Place(self.clone(), worker);
+        if let Some(open) = open {
+            open.at(worker).fetch_add(1, Ordering::Relaxed);
+        }
+        let place = Place(self.clone(), worker, open.cloned());
         slot.handle.spawn(async move {
             let _place = place;
             connection.await
         });
     }
+
+    /// Notes that a connection was closed since its client has as many as it may have.
+    pub(in crate::listeners) fn client_refused(&self) {
+        self.clients_refused.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
-/// A connection's place at its worker; given up at its end, even by a panic.
-struct Place(Arc<WorkerPool>, usize);
+/// A connection's place at its worker and its endpoint; given up at its end, even by a panic.
+struct Place(Arc<WorkerPool>, usize, Option<Arc<Open>>);
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Place(pool, worker) = self;
+        let Place(pool, worker, open) = self;
         pool.slots[*worker].live.fetch_sub(1, Ordering::Relaxed);
+        if let Some(open) = open {
+            open.at(*worker).fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The open connections of an endpoint that has a limit, by worker.
+pub(in crate::listeners) struct Open(Box<[OfWorker]>);
+
+/// On cache lines of its own, as a [`Slot`].
+#[repr(align(128))]
+struct OfWorker(AtomicUsize);
+
+impl Open {
+    pub(in crate::listeners) fn new(workers: usize) -> Arc<Self> {
+        let none = |_| OfWorker(AtomicUsize::new(0));
+        Arc::new(Open((0..workers).map(none).collect()))
+    }
+
+    fn at(&self, worker: usize) -> &AtomicUsize {
+        &self.0[worker].0
+    }
+
+    /// Returns how many there are, as [`WorkerPool::all_live`] does.
+    pub(super) fn sum(&self) -> usize {
+        let all = self.0.iter();
+        all.map(|of| of.0.load(Ordering::Relaxed)).sum()
     }
 }
 
@@ -145,6 +188,7 @@ pub(super) struct Counts {
     woken: AtomicU64,
     idle: AtomicU64,
     accepted: AtomicU64,
+    refused: AtomicU64,
     failed: AtomicU64,
 }
 
@@ -162,25 +206,35 @@ impl Counts {
         self.accepted.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// An accepted connection is closed at once, since a limit is reached.
+    pub(super) fn refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// The system refused to accept.
     pub(super) fn failed(&self) {
         self.failed.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// The counts of one worker's acceptors since the service started.
+/// The counts of one worker and its acceptors since the service started.
+///
+/// With `shared`, the acceptor of one worker accepts what all workers serve. With `work_stealing`, a connection counts as
+/// that of the thread that accepted it, wherever it is served.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WorkerCounts {
+    /// Connections that the worker has at the moment.
+    pub open: u64,
     /// The number of times they were woken.
     pub woken: u64,
     /// The number of these at which they found no connection.
     pub idle: u64,
     /// Connections that they accepted.
     pub accepted: u64,
+    /// The number of these that were closed at once, since the endpoint or the service had as many as it may have.
+    pub refused: u64,
     /// The number of times the system refused to accept.
     pub failed: u64,
-    /// Connections that are open now; 0 when a runtime of several threads spreads them.
-    pub open: u64,
 }
 
 /// The counts of a service, from when it starts.
@@ -198,9 +252,17 @@ impl AcceptCounts {
                 woken: read(&counts.woken),
                 idle: read(&counts.idle),
                 accepted: read(&counts.accepted),
+                refused: read(&counts.refused),
                 failed: read(&counts.failed),
                 open: live.load(Ordering::Relaxed) as u64,
             })
             .collect()
+    }
+
+    /// The number of connections that were closed since their client had as many as it may have
+    /// ([`ListenerConfig::max_connections_per_client`](crate::listeners::ListenerConfig::max_connections_per_client)).
+    pub fn clients_refused(&self) -> u64 {
+        let pool = self.0.get();
+        pool.map_or(0, |pool| pool.clients_refused.load(Ordering::Relaxed))
     }
 }

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::acceptor::{Acceptor, Connect, Ended, BATCH, PAUSE};
 use super::pool::To;
-use crate::shutdown::watch::ShutdownWatch;
+use super::until::Until;
 
 /// A socket that is registered with a reactor.
 pub(super) type Registered = AsyncFd<Arc<Socket>>;
@@ -27,13 +27,13 @@ pub(super) fn register(socket: Arc<Socket>) -> std::io::Result<Registered> {
 ///
 /// # Errors
 /// When a socket cannot be registered with a reactor.
-pub(super) async fn shared<F: Connect>(
+pub(super) fn shared<F: Connect>(
     acceptor: &Arc<Acceptor<F>>,
     index: usize,
     tasks: usize,
-    shutdown: &ShutdownWatch,
-) -> Result<(), String> {
-    let mut loops = Loops::new(acceptor, shutdown);
+    until: &Until,
+) -> Result<JoinSet<()>, String> {
+    let mut loops = Loops::new(acceptor, until);
     let workers = acceptor.pool.len();
     for (n, socket) in acceptor.listening.sockets().enumerate() {
         let mut registered: Vec<Option<Arc<Registered>>> = vec![None; workers];
@@ -51,19 +51,18 @@ pub(super) async fn shared<F: Connect>(
             loops.spawn(worker, fd, To::LeastLoaded);
         }
     }
-    loops.ended().await;
-    Ok(())
+    Ok(loops.running)
 }
 
 /// A task for each socket, on the worker that it belongs to, which serves all that comes there.
 ///
 /// # Errors
 /// When a socket cannot be registered with a reactor.
-pub(super) async fn reuseport<F: Connect>(
+pub(super) fn reuseport<F: Connect>(
     acceptor: &Arc<Acceptor<F>>,
-    shutdown: &ShutdownWatch,
-) -> Result<(), String> {
-    let mut loops = Loops::new(acceptor, shutdown);
+    until: &Until,
+) -> Result<JoinSet<()>, String> {
+    let mut loops = Loops::new(acceptor, until);
     let workers = acceptor.pool.len();
     let sockets = acceptor.listening.sockets().count();
     for (n, socket) in acceptor.listening.sockets().enumerate() {
@@ -77,21 +76,20 @@ pub(super) async fn reuseport<F: Connect>(
         };
         loops.spawn(worker, fd, to);
     }
-    loops.ended().await;
-    Ok(())
+    Ok(loops.running)
 }
 
 struct Loops<'a, F> {
     acceptor: &'a Arc<Acceptor<F>>,
-    shutdown: &'a ShutdownWatch,
+    until: &'a Until,
     running: JoinSet<()>,
 }
 
 impl<'a, F: Connect> Loops<'a, F> {
-    fn new(acceptor: &'a Arc<Acceptor<F>>, shutdown: &'a ShutdownWatch) -> Self {
+    fn new(acceptor: &'a Arc<Acceptor<F>>, until: &'a Until) -> Self {
         Loops {
             acceptor,
-            shutdown,
+            until,
             running: JoinSet::new(),
         }
     }
@@ -104,16 +102,10 @@ impl<'a, F: Connect> Loops<'a, F> {
     }
 
     fn spawn(&mut self, worker: usize, fd: Arc<Registered>, to: To) {
-        let (acceptor, shutdown) = (self.acceptor.clone(), self.shutdown.clone());
-        let accepting = async move { accept_until(&acceptor, worker, &fd, to, shutdown).await };
+        let (acceptor, until) = (self.acceptor.clone(), self.until.clone());
+        let accepting = async move { accept_until(&acceptor, worker, &fd, to, until).await };
         let handle = self.acceptor.pool.handle(worker);
         self.running.spawn_on(accepting, handle);
-    }
-
-    async fn ended(mut self) {
-        while let Some(ended) = self.running.join_next().await {
-            self.acceptor.check(ended);
-        }
     }
 }
 
@@ -122,10 +114,10 @@ async fn accept_until<F: Connect>(
     worker: usize,
     fd: &Registered,
     to: To,
-    mut shutdown: ShutdownWatch,
+    mut until: Until,
 ) {
-    // An error says that the server is gone.
-    let mut stop = pin!(shutdown.wait_for(|on| *on));
+    // An error says that the service is gone.
+    let mut stop = pin!(until.wait_for(Option::is_some));
     loop {
         let ready = tokio::select! {
             biased;

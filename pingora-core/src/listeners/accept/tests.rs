@@ -1,3 +1,4 @@
+use std::future::Future;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -23,6 +24,7 @@ use crate::services::listening::Service;
 
 mod ends;
 mod files;
+mod live;
 
 fn settings(strategy: AcceptStrategy) -> Settings {
     Settings {
@@ -45,6 +47,15 @@ fn workers(n: usize, stealing: bool) -> Vec<Runtime> {
 fn start(app: &Arc<Echo>, strategy: AcceptStrategy, workers: Vec<Runtime>) -> Running {
     let fds = ListenFds::default();
     Running::with(tcp_service(app), workers, 1, fds, settings(strategy))
+}
+
+/// Has an endpoint close that accepts since a moment ago, and waits until it has.
+async fn close(endpoint: Endpoint, connect: impl Connect) {
+    let pool = WorkerPool::new(crate::worker::Workers::current());
+    let (_end, until) = tokio::sync::watch::channel(Some(End::Close));
+    let with = (pool, Settings::current());
+    let accepting = super::start(endpoint, 0, 1, with, until, connect);
+    assert!(accepting.unwrap().ended().await.is_none());
 }
 
 /// Every strategy with workers of their own, and with the threads of one runtime.
@@ -231,7 +242,7 @@ fn a_worker_that_is_nearly_full_sits_out() {
     let pool = WorkerPool::new(crate::worker::Workers::new(handles));
     let take = |slot, n| {
         for _ in 0..n {
-            pool.hand_over(To::Slot(slot), std::future::pending());
+            pool.hand_over(To::Slot(slot), slot, None, std::future::pending());
         }
     };
     take(0, 14);

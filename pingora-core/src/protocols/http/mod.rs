@@ -11,6 +11,7 @@ pub mod bridge;
 pub mod client;
 pub mod compression;
 pub mod conditional_filter;
+mod connection_settings;
 pub mod custom;
 pub mod date;
 mod drain;
@@ -22,6 +23,7 @@ pub(crate) mod trailers;
 pub mod v1;
 pub mod v2;
 
+pub use connection_settings::ConnectionSettings;
 pub use server::{RefusedRequest, ReusableHttpStream, Session as ServerSession};
 
 /// The value of the `Server` field of responses that the proxy itself makes.

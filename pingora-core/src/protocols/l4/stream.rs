@@ -28,6 +28,7 @@ use tokio::net::{TcpStream, UnixStream};
 use super::ext::{has_unread, set_tcp_keepalive, TcpKeepalive};
 use super::tracer::Tracer;
 use super::virt::{VirtualSockOpt, VirtualSocketStream};
+use crate::protocols::http::ConnectionSettings;
 use crate::protocols::raw_connect::ProxyDigest;
 use crate::protocols::{GetSocketDigest, Shutdown, SocketDigest, Ssl, UniqueID, UniqueIDType};
 use buffers::Pending;
@@ -109,6 +110,8 @@ pub struct Stream {
     peer: Option<InetAddr>,
     socket_digest: OnceCell<Arc<SocketDigest>>,
     proxy_digest: Option<Arc<ProxyDigest>>,
+    /// Those of the endpoint that accepted it, if it has some.
+    http: Option<Arc<ConnectionSettings>>,
     /// Told when the connection ends.
     pub tracer: Option<Tracer>,
     /// When the connection was accepted or made.
@@ -138,6 +141,7 @@ impl Stream {
             peer,
             socket_digest: OnceCell::new(),
             proxy_digest: None,
+            http: None,
             tracer: None,
             established_ts: SystemTime::now(),
             rx_ts: None,
@@ -272,6 +276,16 @@ impl Stream {
     /// Returns whether it is closed by being dropped.
     pub(crate) fn is_socket(&self) -> bool {
         self.raw.is_socket()
+    }
+
+    /// Gives the connection the settings of its endpoint.
+    pub(crate) fn set_http(&mut self, settings: Arc<ConnectionSettings>) {
+        self.http = Some(settings);
+    }
+
+    /// Returns the settings of the endpoint that accepted it.
+    pub(crate) fn http(&self) -> Option<&ConnectionSettings> {
+        self.http.as_deref()
     }
 
     /// Has the connection be one from `source` to `destination`, as the load balancer says from which it comes.

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Connects and exchanges a byte, over and over, on several threads.
-struct Storm {
+pub(super) struct Storm {
     served: AtomicUsize,
     lost: AtomicUsize,
     /// From when on a client may be refused, and ends then.
@@ -11,7 +11,7 @@ struct Storm {
 }
 
 impl Storm {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Storm {
             served: AtomicUsize::new(0),
             lost: AtomicUsize::new(0),
@@ -46,7 +46,7 @@ impl Storm {
     }
 
     /// Runs clients while `act` does something to the server, and until they are refused.
-    fn during(&self, address: SocketAddr, act: impl FnOnce()) {
+    pub(super) fn during(&self, address: SocketAddr, act: impl FnOnce()) {
         std::thread::scope(|threads| {
             for _ in 0..4 {
                 threads.spawn(|| self.client(address));
@@ -58,12 +58,17 @@ impl Storm {
     }
 
     /// Waits until so many more were served.
-    fn more(&self, n: usize) {
+    pub(super) fn more(&self, n: usize) {
         let enough = self.served.load(Ordering::SeqCst) + n;
         while self.served.load(Ordering::SeqCst) < enough {
             assert_eq!(self.lost.load(Ordering::SeqCst), 0, "connections were lost");
             std::thread::yield_now();
         }
+    }
+
+    /// Ends the clients after what they are about.
+    pub(super) fn finish(&self) {
+        self.ending.store(true, Ordering::SeqCst);
     }
 
     fn stop(&self, running: Running) -> Vec<Runtime> {
@@ -120,10 +125,7 @@ fn what_waits_in_the_queue_is_served_by_each() {
                         Service::handle_event(stream, app, watch).await
                     }
                 };
-                let pool = WorkerPool::new(crate::worker::Workers::current());
-                run(endpoint, 0, 1, pool, stopped.clone(), connect)
-                    .await
-                    .unwrap();
+                close(endpoint, connect).await;
             }
             assert!(TcpStream::connect(address).is_err());
             assert!(UnixStream::connect(&path).is_err());
@@ -282,9 +284,7 @@ fn what_the_new_process_does_not_want_is_drained() {
                     Service::handle_event(stream, app, watch).await
                 }
             };
-            let pool = WorkerPool::new(crate::worker::Workers::current());
-            let ended = run(endpoint, 0, 1, pool, stopped.clone(), connect).await;
-            ended.unwrap();
+            close(endpoint, connect).await;
             assert!(TcpStream::connect(address).is_err());
             clients.iter().for_each(|client| exchange(client, b"ab"));
         }));
@@ -333,9 +333,7 @@ fn what_was_not_taken_is_drained() {
                 Service::handle_event(stream, app, watch).await
             }
         };
-        let pool = WorkerPool::new(crate::worker::Workers::current());
-        let ended = run(endpoint, 0, 1, pool, stopped.clone(), connect).await;
-        ended.unwrap();
+        close(endpoint, connect).await;
         // What waits at the one that was taken is the new process' now.
         let table = Arc::new(Mutex::new(taken));
         let mut new = Listeners::tcp("127.0.0.1:0");

@@ -10,6 +10,8 @@ use pingora_error::Error;
 use super::Session;
 #[cfg(doc)]
 use super::SessionV1;
+use crate::limits::LIMITS;
+use crate::protocols::http::ConnectionSettings;
 use crate::protocols::l4::socket::SocketAddr;
 use crate::protocols::{Digest, Stream};
 use crate::shutdown::Stage;
@@ -23,6 +25,17 @@ impl Session {
     /// See [`Session::set_keepalive`].
     pub fn get_keepalive(&self) -> Option<u64> {
         h1!(self, s => s.get_keepalive_timeout(), else None)
+    }
+
+    /// Takes the settings of the endpoint that accepted the connection.
+    pub(crate) fn set_connection_settings(&mut self, settings: &ConnectionSettings) {
+        h1!(self, s => s.set_connection_settings(settings), else ())
+    }
+
+    /// Returns for how many seconds the connection is kept for another request, unless the application says otherwise: as
+    /// its endpoint says ([`ConnectionSettings::idle`]), else 60.
+    pub fn idle_seconds(&self) -> u64 {
+        h1!(self, s => s.idle_seconds(), else LIMITS.client_idle_seconds)
     }
 
     /// Sets whether lines of request heads on this connection may end in LF alone.

@@ -26,6 +26,7 @@ use crate::free_list::{self, FreeList};
 use crate::limits::LIMITS;
 use crate::protocols::http::body_buffer::FixedBuffer;
 use crate::protocols::http::tasks;
+use crate::protocols::http::ConnectionSettings;
 use crate::protocols::l4::socket::SocketAddr;
 use crate::protocols::{Digest, SocketDigest, Stream};
 use crate::shutdown::{Registration, Registry, Stage};
@@ -66,6 +67,8 @@ struct Timeouts {
     read: Option<Duration>,
     write: Option<Duration>,
     drain: Option<Duration>,
+    /// The endpoint's own for a connection without a request, in seconds.
+    idle: Option<u64>,
 }
 
 /// The current request and response. A connection that waits for a request has none.
@@ -495,6 +498,20 @@ impl HttpSession {
     /// Sets whether lines of request heads on this connection may end in LF alone.
     pub(crate) fn set_lenient_line_ends(&mut self, lenient: bool) {
         self.inner.lenient_line_ends = lenient;
+    }
+
+    /// Takes the settings of the endpoint that accepted the connection.
+    pub(crate) fn set_connection_settings(&mut self, settings: &ConnectionSettings) {
+        if settings.read.is_some() || settings.idle.is_some() {
+            let timeouts = self.inner.timeouts_mut();
+            (timeouts.read, timeouts.idle) = (settings.read, settings.idle_seconds());
+        }
+    }
+
+    /// Returns for how many seconds the connection is kept for another request, unless the application says otherwise.
+    pub(crate) fn idle_seconds(&self) -> u64 {
+        let of_endpoint = self.inner.timeouts().idle;
+        of_endpoint.unwrap_or(LIMITS.client_idle_seconds)
     }
 
     /// Returns how far the shutdown is that this connection waits for.

@@ -19,6 +19,7 @@ pub mod data;
 pub mod demo;
 pub mod flags;
 pub mod forwarded;
+pub mod listen;
 pub mod live;
 pub mod logging;
 pub mod observe;

@@ -7,7 +7,6 @@ use std::time::Duration;
 use crate::address::Address as Place;
 use crate::program;
 use pingora_core::apps::HttpServerOptions;
-use pingora_core::listeners::ListenerConfig;
 use pingora_core::protocols::http::error_resp;
 use pingora_core::server::RunArgs;
 use pingora_core::services::background::background_service;
@@ -16,11 +15,11 @@ use pingora_proxy::http_proxy_service;
 use crate::admin::{Admin, AdminService};
 use crate::app::Edge;
 use crate::config::values::Address;
+use crate::listen::{Addresses, Opener};
 use crate::live::{Live, Loaded, Reloader, Reloading};
 use crate::observe;
 use crate::plan::Listener;
 use crate::process::Process;
-use crate::tls;
 
 /// The time for which an HTTP/2 connection without streams is kept: as long as an idle one of HTTP/1.1.
 const IDLE: Duration = Duration::from_secs(60);
@@ -43,21 +42,14 @@ pub fn run(process: &Process, loaded: Loaded, file: Option<PathBuf>) -> Result<(
         proxy.server_options = Some(options);
     }
     observe::add_accepts(proxy.accept_counts());
-    for Listener { address, tls } in &listeners {
+    let opener = Opener::new(live.clone(), server.configuration.clone());
+    for listener in &listeners {
         if !process.upgrade {
-            check_free(address).map_err(|e| format!("`listen`: {e}"))?;
+            check_free(&listener.address).map_err(|e| format!("`listen`: {e}"))?;
         }
-        let mut listener = match address {
-            Address::Unix(path) => ListenerConfig::uds(path.to_string_lossy()),
-            other => ListenerConfig::tcp(other.to_string()),
-        };
-        if *tls {
-            let mut settings = tls::settings(&live).map_err(|e| format!("{address}: {e}"))?;
-            settings.set_offload_threadpool_from_server_conf(&server.configuration);
-            listener = listener.tls(settings);
-        }
-        proxy.add_listener(listener);
+        proxy.add_listener(opener.config(listener)?);
     }
+    let addresses = Addresses::new(opener, proxy.endpoint_handle());
     let shown: Vec<_> = listeners
         .iter()
         .map(|listener| listener.address.to_string())
@@ -68,7 +60,8 @@ pub fn run(process: &Process, loaded: Loaded, file: Option<PathBuf>) -> Result<(
         shown.join(", ")
     );
     program::add_log_writer(&mut server);
-    let reloader = Arc::new(Reloader::new(live.clone(), file, loaded.watched));
+    let reloader = Reloader::new(live.clone(), addresses, file, loaded.watched);
+    let reloader = Arc::new(reloader);
     if let Some(admin) = &live.current().plan.admin {
         if !process.upgrade {
             check_free(&admin.address).map_err(|e| format!("`admin`: {e}"))?;

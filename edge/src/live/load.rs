@@ -9,7 +9,7 @@ use super::Running;
 use crate::cluster::{self, unique};
 use crate::config::{self, Config, ConfigErrors, Watched, World};
 use crate::observe::PlanSeries;
-use crate::plan::{Admin, Listener, Plan};
+use crate::plan::{Admin, Plan};
 use crate::tls::Certificates;
 
 /// A generation, and what would change it.
@@ -55,14 +55,13 @@ impl From<ConfigErrors> for LoadError {
 ///
 /// # Errors
 ///
-/// Everything that is wrong: in the files, with certificates, and of `before` what only a restart can change.
+/// Everything that is wrong in the files and with certificates.
 pub fn load(path: &Path, world: &dyn World, before: Option<&Running>) -> Result<Loaded, LoadError> {
     let config = config::load(path, world)?;
     let plan = Plan::compile(&config)?;
     let watched = watched(&config, &plan);
     let mut problems = Vec::new();
     if let Some(before) = before {
-        listeners(&before.plan.listeners, &plan.listeners, &mut problems);
         admin(
             before.plan.admin.as_ref(),
             plan.admin.as_ref(),
@@ -128,30 +127,4 @@ fn admin(before: Option<&Admin>, now: Option<&Admin>, problems: &mut Vec<String>
         _ => return,
     };
     problems.push(format!("`admin`: {what}, which takes a restart"));
-}
-
-/// Tells of listeners that are not as before.
-fn listeners(before: &[Listener], now: &[Listener], problems: &mut Vec<String>) {
-    let at = |all: &[Listener], of: &Listener| {
-        all.iter()
-            .find(|listener| listener.address == of.address)
-            .map(|found| found.tls)
-    };
-    let mut tell = |listener: &Listener, what: &str| {
-        let address = &listener.address;
-        problems.push(format!("`listen`: {address} {what}, which takes a restart"));
-    };
-    for listener in now {
-        match at(before, listener) {
-            None => tell(listener, "is new"),
-            Some(tls) if tls != listener.tls && listener.tls => tell(listener, "speaks TLS now"),
-            Some(tls) if tls != listener.tls => tell(listener, "speaks no TLS any more"),
-            Some(_) => {}
-        }
-    }
-    for listener in before {
-        if at(now, listener).is_none() {
-            tell(listener, "is gone");
-        }
-    }
 }

@@ -20,6 +20,7 @@ use super::{load, History, Live, LoadError, Loaded, Outcome, Reload};
 
 use crate::cluster::{watch, Cluster};
 use crate::config::{Disk, Watched};
+use crate::listen::Addresses;
 use crate::observe;
 
 /// The time between two looks at the files.
@@ -30,6 +31,7 @@ const NAMES: Duration = Duration::from_secs(2);
 /// Keeps a [`Live`] at its file, and the names of its servers looked up.
 pub struct Reloader {
     live: Arc<Live>,
+    addresses: Addresses,
     /// `None` when the configuration is from no file.
     file: Option<PathBuf>,
     watch: Mutex<Watch>,
@@ -56,14 +58,21 @@ pub enum NotReloaded {
 }
 
 impl Reloader {
-    /// Keeps `live` at the file that it was loaded from, whose change is known by the files `watched`.
-    pub fn new(live: Arc<Live>, file: Option<PathBuf>, watched: Watched) -> Self {
+    /// Keeps `live` at the file that it was loaded from, whose change is known by the files `watched`, and `addresses` at
+    /// those that it names.
+    pub fn new(
+        live: Arc<Live>,
+        addresses: Addresses,
+        file: Option<PathBuf>,
+        watched: Watched,
+    ) -> Self {
         let (asked, questions) = mpsc::channel(ASKED);
         let history = History::default();
         let diff = String::new();
         history.add("start", Duration::ZERO, Outcome::Taken { diff });
         Self {
             live,
+            addresses,
             file,
             watch: Mutex::new(Watch::new(watched)),
             history,
@@ -175,12 +184,14 @@ impl Reloader {
         let this = self.clone();
         let loaded = tokio::task::spawn_blocking(move || this.load(&file)).await;
         let problems = match loaded {
-            Ok(Ok(loaded)) => {
-                let diff = self.take(loaded, followed).await;
-                log::info!("{why}: the configuration is taken");
-                let outcome = Outcome::Taken { diff };
-                return Some(self.history.add(why, began.elapsed(), outcome));
-            }
+            Ok(Ok(loaded)) => match self.take(loaded, followed).await {
+                Ok(diff) => {
+                    log::info!("{why}: the configuration is taken");
+                    let outcome = Outcome::Taken { diff };
+                    return Some(self.history.add(why, began.elapsed(), outcome));
+                }
+                Err(problems) => problems,
+            },
             Ok(Err(e)) => e.problems,
             Err(e) => vec![e.to_string()],
         };
@@ -195,16 +206,25 @@ impl Reloader {
     }
 
     /// Publishes a generation, and returns how it differs from the one before.
-    async fn take(&self, loaded: Loaded, followed: &mut Followed) -> String {
+    ///
+    /// # Errors
+    ///
+    /// Every address that cannot be listened on. Nothing has changed then.
+    async fn take(&self, loaded: Loaded, followed: &mut Followed) -> Result<String, Vec<String>> {
         let running = loaded.running;
-        let (before, after) = (self.live.current().shown.clone(), running.shown.clone());
+        let current = self.live.current();
+        // Bound first: what cannot be had changes nothing.
+        let (old, new) = (&current.plan.listeners, &running.plan.listeners);
+        let change = self.addresses.prepare(old, new).await?;
+        let (before, after) = (current.shown.clone(), running.shown.clone());
         let diff = tokio::task::spawn_blocking(move || difference(&before, &after));
         followed.add(&running.clusters).await;
         let clusters = running.clusters.clone();
         self.live.publish(running);
         followed.keep(&clusters);
+        self.addresses.apply(change).await;
         observe::reloaded();
-        diff.await.unwrap_or_default()
+        Ok(diff.await.unwrap_or_default())
     }
 
     /// Looks whether the files have changed.

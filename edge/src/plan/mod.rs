@@ -22,6 +22,7 @@ mod edit;
 mod explain;
 pub mod gate;
 pub mod host;
+mod listener;
 mod networks;
 pub mod path;
 mod request;
@@ -43,6 +44,7 @@ use condition::Condition;
 use edit::Rewrite;
 pub use edit::{Change, HeaderEdit, HeaderEdits};
 pub use explain::{explain, Explanation, Outcome, Question, Taken, Tried};
+pub use listener::{Balancers, ClientTimeouts, Listener, Probes};
 pub use request::Request;
 pub use search::Scratch;
 
@@ -67,15 +69,6 @@ pub struct Plan {
     pub forwarded: ForwardedMode,
     hosts: host::Hosts,
     searches: usize,
-}
-
-/// An address that clients connect to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Listener {
-    /// The address.
-    pub address: Address,
-    /// Whether clients speak TLS.
-    pub tls: bool,
 }
 
 /// What is done with requests for some hosts.

@@ -8,6 +8,7 @@ mod admin;
 #[path = "../../../pingora-core/tests/tls_certs/mod.rs"]
 #[cfg(feature = "rustls")]
 mod certs;
+mod listeners;
 mod process;
 mod reload;
 #[cfg(feature = "rustls")]

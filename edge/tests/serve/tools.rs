@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{mpsc, Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -135,10 +135,23 @@ impl Edge {
         Client::of(TcpStream::connect(self.address).unwrap())
     }
 
+    pub fn connect_to(&self, address: SocketAddr) -> Client {
+        Client::of(TcpStream::connect(address).unwrap())
+    }
+
     /// Asks for a path of a host on a connection of its own.
     #[track_caller]
     pub fn get(&self, host: &str, path: &str) -> Answer {
         self.connect().ask("GET", host, path, "")
+    }
+}
+
+/// Sets a flag when it is dropped, also by a failure.
+pub struct SetAtEnd<'a>(pub &'a AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -181,13 +194,41 @@ impl Client {
         Self(BufReader::new(stream))
     }
 
+    pub fn send(&mut self, text: &str) {
+        self.0.get_mut().write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Reads to the end of the connection.
+    pub fn rest(&mut self) -> String {
+        let mut rest = String::new();
+        self.0.read_to_string(&mut rest).unwrap();
+        rest
+    }
+
+    /// Waits for the end of a connection on which nothing else is to come.
+    pub fn is_closed(&mut self) -> bool {
+        matches!(self.0.read(&mut [0]), Ok(0) | Err(_))
+    }
+
     /// Sends a request and reads the answer.
     #[track_caller]
     pub fn ask(&mut self, method: &str, host: &str, path: &str, fields: &str) -> Answer {
+        let answer = self.try_ask(method, host, path, fields);
+        answer.expect("a whole answer")
+    }
+
+    /// As [`Client::ask`], on a connection that may be closed.
+    pub fn try_ask(
+        &mut self,
+        method: &str,
+        host: &str,
+        path: &str,
+        fields: &str,
+    ) -> Option<Answer> {
         let request = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n");
-        self.0.get_mut().write_all(request.as_bytes()).unwrap();
-        let head = read_head(&mut self.0).expect("an answer");
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        self.0.get_mut().write_all(request.as_bytes()).ok()?;
+        let head = read_head(&mut self.0)?;
+        let status = head.split(' ').nth(1)?.parse().ok()?;
         let mut answer = Answer {
             status,
             head,
@@ -195,10 +236,10 @@ impl Client {
         };
         let length = answer.field("content-length").unwrap_or("0");
         let silent = method == "HEAD" || status == 304;
-        let mut body = vec![0; if silent { 0 } else { length.parse().unwrap() }];
-        self.0.read_exact(&mut body).expect("the whole body");
-        answer.body = String::from_utf8(body).unwrap();
-        answer
+        let mut body = vec![0; if silent { 0 } else { length.parse().ok()? }];
+        self.0.read_exact(&mut body).ok()?;
+        answer.body = String::from_utf8(body).ok()?;
+        Some(answer)
     }
 }
 

@@ -205,9 +205,13 @@ impl Fds {
         Ok(claimed)
     }
 
-    /// Gives the inherited file that goes with sockets to who owns it from now on.
+    /// Gives the inherited file that goes with sockets to the listener that owns the first one. None to another listener
+    /// that was added with the same bind string, as port 0 may be: the file in the table may be the first one's own.
     #[allow(unsafe_code)] // As above.
-    pub(crate) fn claim_traveller(&mut self, bind: &str) -> Option<OwnedFd> {
+    pub(crate) fn claim_traveller(&mut self, bind: &str, first: RawFd) -> Option<OwnedFd> {
+        if self.get(bind) != Some(&first) {
+            return None;
+        }
         let fd = self.travellers.remove(bind)?;
         // SAFETY: it was inherited, and is in the table no more.
         Some(unsafe { OwnedFd::from_raw_fd(fd) })

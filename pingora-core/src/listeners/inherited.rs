@@ -34,6 +34,6 @@ pub(super) fn claim(fds: &ListenFds, bind: &str, unix: bool) -> Result<Vec<Socke
 }
 
 /// The inherited file that travels with the sockets of a bind string, if there is one.
-pub(super) fn claim_traveller(fds: &ListenFds, bind: &str) -> Option<OwnedFd> {
-    fds.lock().claim_traveller(bind)
+pub(super) fn claim_traveller(fds: &ListenFds, bind: &str, first: &Socket) -> Option<OwnedFd> {
+    fds.lock().claim_traveller(bind, first.as_raw_fd())
 }

@@ -134,7 +134,7 @@ impl Listening {
         if let Some(file) = self.traveller.get() {
             return Ok(file);
         }
-        let claim = |fds| inherited::claim_traveller(fds, &self.bind);
+        let claim = |fds| inherited::claim_traveller(fds, &self.bind, &self.socket);
         let file = match self.fds.as_ref().and_then(claim) {
             Some(file) => file,
             None => new()?,

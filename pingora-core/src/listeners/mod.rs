@@ -58,6 +58,7 @@ use config::Common;
 #[cfg(test)]
 pub(crate) use endpoint::Endpoint;
 pub(crate) use entrance::Entrance;
+use serving::Parts;
 pub(crate) use serving::Serving;
 use tls::TlsSettings;
 
@@ -144,7 +145,9 @@ impl Listeners {
 
     /// Adds an endpoint, with or without TLS.
     pub fn add_endpoint(&mut self, l4: ServerAddress, tls: Option<TlsSettings>) {
-        self.add_listener(ListenerConfig { tls, ..l4.into() });
+        let mut endpoint = ListenerConfig::from(l4);
+        endpoint.tls = tls;
+        self.add_listener(endpoint);
     }
 
     /// Adds an endpoint.
@@ -195,6 +198,16 @@ impl Listeners {
     /// have of its own; see [`ListenerConfig::max_connections`] for what becomes of one more.
     pub fn set_max_connections(&mut self, connections: usize) {
         self.common.max_connections = Some(connections);
+    }
+
+    /// Gives all to the service that starts. The endpoints, with their TLS settings, are used up by this.
+    pub(crate) fn start(&mut self) -> Parts {
+        Parts {
+            endpoints: std::mem::take(&mut self.endpoints),
+            common: self.common.clone(),
+            bound: self.bound.clone(),
+            commands: self.commands.take(),
+        }
     }
 
     /// Listens on all endpoints: on the sockets in `fds` where they are, on new ones elsewhere,

@@ -24,7 +24,6 @@ use super::entrance::Entrance;
 use super::fds::ListenFds;
 use super::handle::Command;
 use super::l4::{remove_closed, Listening};
-use super::Listeners;
 use crate::protocols::l4::socket::SocketAddr;
 use crate::shutdown::watch::ShutdownWatch;
 
@@ -43,6 +42,14 @@ pub(crate) struct Serving<M> {
     /// Those of endpoints that are gone too, while they have connections that have not come to the application.
     entrances: Vec<Weak<Entrance>>,
     begun: usize,
+}
+
+/// What a service starts with.
+pub(crate) struct Parts {
+    pub(super) endpoints: Vec<ListenerConfig>,
+    pub(super) common: Common,
+    pub(super) bound: Telling,
+    pub(super) commands: Option<mpsc::Receiver<Command>>,
 }
 
 /// An endpoint at which connections are accepted.
@@ -75,27 +82,27 @@ where
     /// # Errors
     /// One line that names the endpoint and what is in the way.
     pub(crate) async fn begin(
-        listeners: &mut Listeners,
+        parts: Parts,
         fds: Option<ListenFds>,
         pool: Arc<WorkerPool>,
         tasks: usize,
         make: M,
     ) -> Result<Self, String> {
         let mut serving = Serving {
-            common: listeners.common.clone(),
+            common: parts.common,
             fds,
             pool,
             settings: Settings::current(),
             tasks,
             make,
             served: Vec::new(),
-            bound: listeners.bound.clone(),
-            commands: listeners.commands.take(),
+            bound: parts.bound,
+            commands: parts.commands,
             entrances: Vec::new(),
             begun: 0,
         };
         let mut opened = Vec::new();
-        for config in listeners.endpoints.drain(..) {
+        for config in parts.endpoints {
             opened.push(serving.open(config, false).await?);
         }
         for endpoint in opened {

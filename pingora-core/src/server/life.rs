@@ -1,10 +1,12 @@
 //! A server while its services run: the signals that stop it, and the failures that do.
 
+use std::collections::HashSet;
 use std::fmt::Display;
 use std::future::Future;
 use std::task::Poll;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::configuration::ServerConf;
@@ -18,6 +20,16 @@ use crate::listeners::fds::ListenFds;
 use crate::services::failure::{Failure, Failures};
 use crate::shutdown::set_upgrading;
 
+/// Says whether the new process of an upgrade serves; for [`Server::set_upgrade_check`](super::Server::set_upgrade_check).
+#[async_trait]
+pub trait UpgradeCheck: Send + Sync {
+    /// Waits until the process that has taken the listening sockets serves. Meanwhile both accept.
+    ///
+    /// # Errors
+    /// One line that says why it does not. Then this process keeps the sockets, and goes on serving.
+    async fn serves(&self) -> Result<(), String>;
+}
+
 /// A server from the start of its services to the end of its grace period.
 pub(super) struct Life<'a> {
     pub(super) conf: &'a ServerConf,
@@ -25,6 +37,7 @@ pub(super) struct Life<'a> {
     pub(super) phases: &'a Phases,
     pub(super) services: &'a Services,
     pub(super) shutdown: &'a watch::Sender<bool>,
+    pub(super) check: Option<&'a dyn UpgradeCheck>,
 }
 
 impl Life<'_> {
@@ -215,7 +228,13 @@ impl Life<'_> {
                 log::info!("handed the listening sockets over at {path}");
                 self.phases
                     .enter(ExecutionPhase::GracefulUpgradeCloseTimeout);
-                tokio::time::sleep(LIMITS.upgrade_overlap).await;
+                match self.check {
+                    Some(check) => check.serves().await.inspect_err(|_| {
+                        // They are this process's own again, and are drained when it stops.
+                        self.fds.lock().set_handed_on(HashSet::new());
+                    })?,
+                    None => tokio::time::sleep(LIMITS.upgrade_overlap).await,
+                }
                 set_upgrading();
                 Ok(())
             }

@@ -46,6 +46,7 @@ use running::Services;
 
 pub use crate::listeners::fds::{Fds, ListenFds};
 pub use crate::shutdown::watch::ShutdownWatch;
+pub use life::UpgradeCheck;
 pub use phases::ExecutionPhase;
 pub use pingora_runtime::{RuntimeMetricsOpts, RuntimeOpts};
 pub use signals::{ShutdownSignal, ShutdownSignalWatch, UnixShutdownSignalWatch};
@@ -75,6 +76,7 @@ pub struct Server {
     pub configuration: Arc<ServerConf>,
     /// The command line, if there is one.
     pub options: Option<Opt>,
+    upgrade_check: Option<Arc<dyn UpgradeCheck>>,
     #[cfg(feature = "sentry")]
     sentry: Option<sentry::ClientOptions>,
 }
@@ -119,6 +121,7 @@ impl Server {
             phases,
             configuration,
             options,
+            upgrade_check: None,
             #[cfg(feature = "sentry")]
             sentry: None,
         }
@@ -132,6 +135,19 @@ impl Server {
     #[cfg(feature = "sentry")]
     pub fn set_sentry_config(&mut self, sentry_config: sentry::ClientOptions) {
         self.sentry = Some(sentry_config);
+    }
+
+    /// Sets who says whether the process that the sockets were handed to serves, before this one stops for it. Without one
+    /// this process stops 5 s after it has handed them over.
+    pub fn set_upgrade_check(&mut self, check: Arc<dyn UpgradeCheck>) {
+        self.upgrade_check = Some(check);
+    }
+
+    /// Returns the table of the listening sockets, for sockets that came to the process by another way than an upgrade:
+    /// those that [`Fds::deserialize`] enters before the services start are listened on, by the services that listen at
+    /// their bind strings.
+    pub fn listen_fds(&self) -> ListenFds {
+        self.fds.clone()
     }
 
     /// Tells the phases that the server enters from now on.
@@ -233,6 +249,7 @@ impl Server {
             phases: &self.phases,
             services,
             shutdown: &started.shutdown,
+            check: self.upgrade_check.as_deref(),
         };
         let (timeout, ended) = runtime
             .get_handle()

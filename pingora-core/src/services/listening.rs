@@ -201,8 +201,8 @@ impl<A: ServerApp + Send + Sync + 'static> Service<A> {
             let (app, shutdown) = (app.clone(), shutdown.clone());
             move |entrance| connect(entrance, app.clone(), shutdown.clone())
         };
-        let listeners = &mut self.listeners;
-        let mut serving = Serving::begin(listeners, fds, pool, listeners_per_fd, make).await?;
+        let parts = self.listeners.start();
+        let mut serving = Serving::begin(parts, fds, pool, listeners_per_fd, make).await?;
         ready.take();
         serving.until(shutdown).await;
         app.cleanup().await;

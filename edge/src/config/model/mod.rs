@@ -3,6 +3,7 @@
 mod access;
 mod admin;
 mod forwarded;
+mod listen;
 mod proxy;
 mod proxy_health;
 mod server;
@@ -13,7 +14,7 @@ use http::{HeaderName, Method};
 
 use crate::config::section::{section, At, Named};
 use crate::config::values::{
-    Address, HostPattern, Network, PathPattern, PathPrefix, Regex, Status, Template, TextPattern,
+    HostPattern, Network, PathPattern, PathPrefix, Regex, Status, Template, TextPattern,
 };
 pub use access::{Access, Hsts, HttpsRedirect, Maintenance};
 pub use forwarded::{ForwardedFields, ForwardedMode, TrustedProxies};
@@ -21,6 +22,7 @@ pub use proxy::{Balance, Endpoint, Protocol, Proxy, Timeouts, UpstreamTls};
 pub use proxy_health::{CircuitBreaker, PassiveHealth};
 
 pub use admin::Admin;
+pub use listen::{Accept, ClientTimeouts, Keepalive, Listen, ProxyProtocol, Tcp};
 pub use server::{Server, ShutdownPolicy};
 
 section! {
@@ -38,16 +40,6 @@ section! {
         forwarded: ForwardedMode = ForwardedMode::Replace,
         /// The settings of the process.
         server: Option<Server> = None,
-    }
-}
-
-section! {
-    /// An address that clients connect to.
-    pub struct Listen("a listener", short: address) {
-        /// The address, such as `0.0.0.0:80`.
-        address: At<Address>,
-        /// Whether clients speak TLS here. If unset, they do on port 443 when a site has certificates.
-        tls: Option<bool> = None,
     }
 }
 

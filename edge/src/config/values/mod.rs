@@ -3,6 +3,7 @@
 mod address;
 mod host;
 mod http;
+mod mode;
 mod path;
 mod percent;
 mod secret;
@@ -14,6 +15,7 @@ mod time;
 pub use address::{Address, Network};
 pub use host::HostPattern;
 pub use http::Status;
+pub use mode::Mode;
 pub use path::{PathPattern, PathPrefix, Regex};
 pub use percent::Percent;
 pub use secret::Secret;

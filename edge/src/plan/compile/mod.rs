@@ -3,6 +3,7 @@
 mod admin;
 mod cluster;
 mod gate;
+mod listen;
 mod server;
 
 use std::cmp::Reverse;
@@ -15,10 +16,10 @@ use super::condition::Condition;
 use super::edit::{HeaderEdit, HeaderEdits, Rewrite};
 use super::search::{Search, Searches};
 use super::tree::{Kind, Tree};
-use super::{host, Action, Certificate, Cluster, Entry, Listener, Plan, Route, Rule, Site};
+use super::{host, Action, Certificate, Cluster, Entry, Plan, Route, Rule, Site};
 use crate::config::model;
 use crate::config::section::Value;
-use crate::config::values::{Address, HostPattern, Part, PathPattern, Status, Template, Variable};
+use crate::config::values::{HostPattern, Part, PathPattern, Status, Template, Variable};
 use crate::config::{At, Config, ConfigErrors, Errors, Place, Sources};
 
 impl Plan {
@@ -75,44 +76,6 @@ impl Compiler<'_> {
             hosts,
             searches: self.searches.count,
         }
-    }
-
-    fn listeners(&mut self, root: &model::Root) -> Vec<Listener> {
-        let certificates = root.sites.iter().any(|site| site.tls.is_some());
-        let mut seen: HashMap<&Address, Place> = HashMap::new();
-        for listen in &root.listen {
-            let At { place, value } = &listen.address;
-            if let Some(first) = seen.insert(value, *place) {
-                let first = self.sources.name(first);
-                self.errors.at(
-                    *place,
-                    format!("`{value}` is listened on already, by {first}"),
-                );
-            }
-            if matches!(value, Address::Name(..)) {
-                self.errors.at(
-                    *place,
-                    format!("`{value}` is a name; a listener has an IP address"),
-                );
-            }
-            if listen.tls == Some(true) && !certificates {
-                self.errors.at(
-                    listen.place,
-                    "clients cannot speak TLS here: no site has a certificate (`tls`)",
-                );
-            }
-        }
-        if root.listen.is_empty() {
-            self.errors.at(root.place, "`listen` names no address");
-        }
-        let listener = |listen: &model::Listen| {
-            let address = listen.address.value.clone();
-            let tls = listen
-                .tls
-                .unwrap_or(certificates && address.port() == Some(443));
-            Listener { address, tls }
-        };
-        root.listen.iter().map(listener).collect()
     }
 
     fn hosts(&mut self, root: &model::Root) -> host::Hosts {

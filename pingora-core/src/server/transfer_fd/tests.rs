@@ -428,7 +428,8 @@ fn what_the_original_knows_nothing_of_comes_in_further_messages() {
         let handed_on: Vec<bool> = raw.iter().map(|fd| fds.was_handed_on(*fd)).collect();
         assert_eq!(handed_on, [true, !original, true, !original, !original]);
         let mut received = received;
-        if let Some(file) = received.claim_traveller("b") {
+        let first = *received.get("b").unwrap();
+        if let Some(file) = received.claim_traveller("b", first) {
             assert_eq!(inode(file.as_raw_fd()), sent[4]);
         }
         if original {

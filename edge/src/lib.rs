@@ -11,6 +11,8 @@ pub mod address;
 pub mod admin;
 pub mod allocator;
 pub mod app;
+pub mod cache;
+pub mod caching;
 pub mod calendar;
 pub mod certificates;
 pub mod cluster;

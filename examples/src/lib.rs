@@ -1,7 +1,7 @@
-//! What the example programs share: a policy for caches. How a program starts, or says in one line why it does not, is
-//! in the crate [`edge`].
+//! What the example programs share is in the crate [`edge`]: a policy for caches, and how a program starts, or says
+//! in one line why it does not.
 
-pub mod caching;
+pub use edge::caching;
 
 /// Compiles what README.md shows.
 #[cfg(doctest)]

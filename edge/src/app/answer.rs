@@ -63,6 +63,14 @@ impl Answer {
         }
     }
 
+    /// Makes an answer in plain text.
+    pub(super) fn text(status: StatusCode, text: String) -> Self {
+        Self {
+            body: text.into(),
+            ..Self::refusal(status)
+        }
+    }
+
     /// Adds what a site tells browsers over HTTPS.
     pub(super) fn of_site(mut self, site: &Site, secure: bool) -> Self {
         if let (Some(hsts), true) = (&site.hsts, secure) {

@@ -11,7 +11,9 @@ use pingora_core::ErrorType::{
 use pingora_core::{Error, ErrorSource};
 use pingora_proxy::Session;
 
-use crate::observe::{self, Class, EndpointCounts, Failure, Handle, Limit, RouteCounts, Series};
+use crate::observe::{
+    self, CacheUse, Class, EndpointCounts, Failure, Handle, Limit, RouteCounts, Series,
+};
 
 /// What is counted of a request. Its drop counts what has not come to an end.
 pub(super) struct Counting {
@@ -49,6 +51,21 @@ impl Counting {
     /// Counts a request that a limit or rule keeps from being served.
     pub(super) fn limited(&self, limit: Limit) {
         self.route.with(|m| m.limited.count(limit));
+    }
+
+    /// Counts no request: nobody has sent this one. What its server does is counted.
+    pub(super) fn in_background(&mut self) {
+        if !std::mem::replace(&mut self.ended, true) {
+            observe::worker(|m| m.open.sub(1));
+        }
+    }
+
+    /// Counts the part of the cache.
+    #[inline]
+    pub(super) fn cached(&self, part: CacheUse) {
+        if !self.ended {
+            self.route.with(|m| m.cache.count(part));
+        }
     }
 
     /// Counts a try for a server.
@@ -96,10 +113,10 @@ impl Counting {
 
     #[inline]
     fn ends(&mut self, status: u16, more: impl FnOnce(&RouteCounts)) {
+        self.left();
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        self.left();
         self.route.with(|m| {
             m.open.sub(1);
             m.requests.count(Class::of(status));

@@ -4,6 +4,7 @@ use http::StatusCode;
 use pingora_proxy::Session;
 
 use super::answer::Answer;
+use super::cached::{self, Begun, Cached};
 use super::counting::Counting;
 use super::facts::{peer, Facts};
 use super::forwarded::Told;
@@ -37,6 +38,8 @@ pub(super) struct Proxied<'r> {
     pub(super) told: Told,
     /// Whether the client speaks TLS.
     pub(super) secure: bool,
+    /// The part of the cache.
+    pub(super) cached: Option<Box<Cached>>,
     /// The values of changes to the request.
     pub(super) request: Values,
     /// The values of changes to the response.
@@ -105,6 +108,13 @@ fn act<'r>(
     } else {
         facts.normal_target()
     };
+    let cached = match &route.cache {
+        None => None,
+        Some(rule) => match cached::begin(rule, live, running, &request, session.req_header()) {
+            Begun::Cached(cached) => Some(cached),
+            Begun::Answer(answer) => return Decision::Answer(*answer),
+        },
+    };
     let balanced = &running.plan.clusters[*cluster];
     let hash_by = match balanced.balance {
         Balance::Hash => HashBy::of(&request.fill(&balanced.hash_by)),
@@ -118,6 +128,7 @@ fn act<'r>(
         hash_by,
         told: Told::of(&running.plan, peer(session), &facts.client),
         secure: request.secure,
+        cached,
         request: values(&route.request_headers, &request),
         response: values(&route.response_headers, &request),
     })

@@ -1,6 +1,7 @@
 //! The application: a plan's actions in the phases of a request.
 
 mod answer;
+mod cached;
 mod counting;
 mod decide;
 mod facts;
@@ -15,17 +16,24 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use http::header::STRICT_TRANSPORT_SECURITY;
 use http::StatusCode;
+use pingora_cache::key::HashBinary;
+use pingora_cache::storage::HitHandler;
+use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, RespCacheable};
 use pingora_core::protocols::http::RefusedRequest;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::utils::ready::ready;
+use pingora_core::ErrorType::InternalError;
 use pingora_core::{Error, ErrorType, Result};
-use pingora_http::ResponseHeader;
+use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{ProxyHttp, Session};
 
+use crate::caching;
 use crate::cluster::{HashBy, Tried};
 use crate::live::{release, Lease, Live};
 use crate::observe;
 use crate::upstreams::retry;
+use answer::Answer;
+use cached::Cached;
 use counting::Counting;
 use decide::{decide, Decision, Proxied};
 use headers::{apply, Values};
@@ -49,6 +57,8 @@ pub struct Ctx {
     secure: bool,
     tried: Tried,
     counting: Counting,
+    /// The part of the cache, where the route has one.
+    cached: Option<Box<Cached>>,
 }
 
 impl Drop for Ctx {
@@ -76,6 +86,27 @@ impl Edge {
     }
 }
 
+impl Ctx {
+    /// Makes the route's changes to the headers of the response.
+    fn edit(&mut self, head: &mut ResponseHeader) -> Result<()> {
+        let (site, route) = self.at;
+        let edits = &self.running.plan.sites[site].routes[route].response_headers;
+        // Informational responses have none, and come before the one that has.
+        if edits.0.is_empty() || head.status.is_informational() {
+            return Ok(());
+        }
+        apply(edits, std::mem::take(&mut self.response), head)
+    }
+}
+
+/// Makes a future of what is done, which takes no memory when that is well.
+fn done<'a>(result: Result<()>) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>> {
+    match result {
+        Ok(()) => ready(|| Ok(())),
+        Err(e) => Box::pin(async move { Err(e) }),
+    }
+}
+
 // Those that cost a request most are written as the macro would write them, but for futures that take no memory.
 #[async_trait]
 impl ProxyHttp for Edge {
@@ -91,6 +122,7 @@ impl ProxyHttp for Edge {
             secure: false,
             tried: Tried::default(),
             counting: Counting::begin(),
+            cached: None,
         }
     }
 
@@ -109,6 +141,9 @@ impl ProxyHttp for Edge {
         if self.live.is_draining() {
             session.set_keepalive(None);
         }
+        if session.subrequest_ctx.is_some() && cached::resume(session, ctx) {
+            return ready(|| Ok(false));
+        }
         let proxied = match decide(&self.live, &ctx.running, session, &mut ctx.counting) {
             Decision::Proxy(proxied) => proxied,
             Decision::Answer(answer) => {
@@ -123,6 +158,7 @@ impl ProxyHttp for Edge {
             hash_by,
             told,
             secure,
+            cached,
             request,
             response,
         } = proxied;
@@ -133,6 +169,7 @@ impl ProxyHttp for Edge {
             .and_then(|()| apply(&route.request_headers, request, head));
         (ctx.cluster, ctx.at, ctx.hash_by, ctx.response) = (cluster, at, hash_by, response);
         ctx.secure = secure;
+        ctx.cached = cached;
         match done {
             Ok(()) => ready(|| Ok(false)),
             Err(e) => Box::pin(async move { Err(e) }),
@@ -181,7 +218,7 @@ impl ProxyHttp for Edge {
 
     fn upstream_response_filter<'life0, 'life1, 'life2, 'life3, 'async_trait>(
         &'life0 self,
-        _: &'life1 mut Session,
+        session: &'life1 mut Session,
         head: &'life2 mut ResponseHeader,
         ctx: &'life3 mut Ctx,
     ) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'async_trait>>
@@ -200,19 +237,94 @@ impl ProxyHttp for Edge {
         if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
             ctx.counting.answered(head.status.as_u16());
         }
-        let (site, route) = ctx.at;
-        let edits = &ctx.running.plan.sites[site].routes[route].response_headers;
-        // Informational responses have none, and come before the one that has.
-        if edits.0.is_empty() || head.status.is_informational() {
+        if ctx.is_cached() {
+            cached::answered(session, head, ctx);
             return ready(|| Ok(()));
         }
-        let edited = apply(edits, std::mem::take(&mut ctx.response), head);
-        Box::pin(async move { edited })
+        done(ctx.edit(head))
+    }
+
+    fn request_cache_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<()> {
+        if ctx.is_cached() {
+            cached::enable(session, ctx);
+        }
+        Ok(())
+    }
+
+    fn cache_key_callback(&self, _: &Session, ctx: &mut Ctx) -> Result<CacheKey> {
+        cached::key(ctx).ok_or_else(|| Error::explain(InternalError, "a route without a cache"))
+    }
+
+    fn cache_vary_filter(
+        &self,
+        meta: &CacheMeta,
+        _: &mut Ctx,
+        request: &RequestHeader,
+    ) -> Option<HashBinary> {
+        caching::variance(meta, request)
+    }
+
+    fn cache_hit_filter<'life0, 'life1, 'life2, 'life3, 'life4, 'async_trait>(
+        &'life0 self,
+        session: &'life1 mut Session,
+        meta: &'life2 CacheMeta,
+        _: &'life3 mut HitHandler,
+        fresh: bool,
+        ctx: &'life4 mut Ctx,
+    ) -> Pin<Box<dyn Future<Output = Result<Option<ForcedFreshness>>> + Send + 'async_trait>>
+    where
+        'life0: 'async_trait,
+        'life1: 'async_trait,
+        'life2: 'async_trait,
+        'life3: 'async_trait,
+        'life4: 'async_trait,
+        Self: Sync + 'async_trait,
+    {
+        match cached::demand(session, ctx, meta, fresh) {
+            None => ready(|| Ok(None)),
+            demand => Box::pin(async move { Ok(demand) }),
+        }
+    }
+
+    fn should_serve_stale(
+        &self,
+        session: &mut Session,
+        ctx: &mut Ctx,
+        error: Option<&Error>,
+    ) -> bool {
+        cached::serves_stale(session, ctx, error)
+    }
+
+    fn proxy_upstream_filter<'life0, 'life1, 'life2, 'async_trait>(
+        &'life0 self,
+        session: &'life1 mut Session,
+        ctx: &'life2 mut Ctx,
+    ) -> Pin<Box<dyn Future<Output = Result<bool>> + Send + 'async_trait>>
+    where
+        'life0: 'async_trait,
+        'life1: 'async_trait,
+        'life2: 'async_trait,
+        Self: Sync + 'async_trait,
+    {
+        if ctx.is_cached() && cached::wants_stored_only(session, ctx) {
+            let answer = Answer::refusal(StatusCode::GATEWAY_TIMEOUT);
+            return Box::pin(async move { answer.send(session).await.map(|()| false) });
+        }
+        ready(|| Ok(true))
+    }
+
+    fn response_cache_filter(
+        &self,
+        session: &Session,
+        head: &ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> Result<RespCacheable> {
+        cached::judge(session, head, ctx)
     }
 
     fn response_filter<'life0, 'life1, 'life2, 'life3, 'async_trait>(
         &'life0 self,
-        _: &'life1 mut Session,
+        session: &'life1 mut Session,
         head: &'life2 mut ResponseHeader,
         ctx: &'life3 mut Ctx,
     ) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'async_trait>>
@@ -223,14 +335,19 @@ impl ProxyHttp for Edge {
         'life3: 'async_trait,
         Self: Sync + 'async_trait,
     {
-        let hsts = &ctx.running.plan.sites[ctx.at.0].hsts;
-        match hsts.as_ref().filter(|_| ctx.secure) {
-            Some(hsts) if !head.status.is_informational() => {
-                let done = head.insert_header(STRICT_TRANSPORT_SECURITY, hsts.as_str());
-                Box::pin(async move { done })
-            }
-            _ => ready(|| Ok(())),
+        if head.status.is_informational() {
+            return ready(|| Ok(()));
         }
+        let mut made = Ok(());
+        if ctx.is_cached() {
+            // Behind the cache: what they are filled in with is this request's alone.
+            made = cached::tell(session, head, ctx).and_then(|()| ctx.edit(head));
+        }
+        let hsts = &ctx.running.plan.sites[ctx.at.0].hsts;
+        if let Some(hsts) = hsts.as_ref().filter(|_| ctx.secure) {
+            made = made.and(head.insert_header(STRICT_TRANSPORT_SECURITY, hsts.as_str()));
+        }
+        done(made)
     }
 
     fn logging<'life0, 'life1, 'life2, 'life3, 'async_trait>(
@@ -247,6 +364,7 @@ impl ProxyHttp for Edge {
         Self: Sync + 'async_trait,
     {
         ctx.counting.of_route(&ctx.running.series.none);
+        cached::count(session, ctx);
         ctx.counting.end(session, e);
         ready(|| ())
     }

@@ -20,6 +20,7 @@ mod worker;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::cache;
 use crate::cluster::{Cluster, ClusterState};
 use crate::observe::PlanSeries;
 use crate::plan::Plan;
@@ -78,6 +79,7 @@ pub struct Live {
 impl Live {
     /// Begins with a generation.
     pub fn new(running: Running) -> Self {
+        cache::apply(&running.plan);
         Self {
             generation: AtomicU64::new(running.generation),
             draining: AtomicBool::new(false),
@@ -104,6 +106,7 @@ impl Live {
 
     /// Has workers take another generation before their next request.
     pub fn publish(&self, running: Running) {
+        cache::apply(&running.plan);
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let generation = running.generation;
         *current = Arc::new(running);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::{Live, Running};
 use crate::cluster::{Hands, Local, Random, Slots, Tried};
+use crate::plan::cache::CacheRule;
 use crate::plan::path::BadPath;
 use crate::plan::{Found, Request, Route, Scratch};
 
@@ -31,6 +32,20 @@ pub(crate) struct Worker {
 
 /// A request's reference to its generation. Its drop leaves it to the next request, without a count.
 pub(crate) struct Lease(Option<Arc<Running>>);
+
+impl Lease {
+    /// Makes one of a generation that is shared: it costs a count.
+    pub(crate) fn of(running: Arc<Running>) -> Self {
+        Self(Some(running))
+    }
+
+    /// Shares the generation, which costs a count.
+    pub(crate) fn share(&self) -> Arc<Running> {
+        // Only `drop` takes it.
+        #[allow(clippy::expect_used, reason = "as above")]
+        self.0.clone().expect("a lease holds a generation")
+    }
+}
 
 impl Deref for Lease {
     type Target = Running;
@@ -172,6 +187,16 @@ impl Worker {
     ) -> Option<Found<'r>> {
         let random = self.random.next();
         running.plan.find(request, random, &mut self.scratch)
+    }
+
+    /// Tells whether a request goes past the cache of its route.
+    pub(crate) fn bypasses(
+        &mut self,
+        running: &Running,
+        rule: &CacheRule,
+        request: &Request,
+    ) -> bool {
+        running.plan.bypasses(rule, request, &mut self.scratch)
     }
 
     /// Returns the path and query that a route's rewrite makes.

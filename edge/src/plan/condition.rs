@@ -78,6 +78,21 @@ impl Condition {
         all
     }
 
+    /// Makes the conditions of requests to bypass a cache: one that holds is enough.
+    pub(super) fn bypass(bypass: &model::Bypass, searches: &mut Searches) -> Vec<Self> {
+        let mut all = Vec::new();
+        for (name, pattern) in &bypass.header.0 {
+            all.push(Self::Header(name.clone(), Pattern::new(pattern, searches)));
+        }
+        for (name, pattern) in &bypass.cookie.0 {
+            all.push(Self::Cookie(name.clone(), Pattern::new(pattern, searches)));
+        }
+        for (name, pattern) in &bypass.query.0 {
+            all.push(Self::Query(name.clone(), Pattern::new(pattern, searches)));
+        }
+        all
+    }
+
     pub(super) fn holds(&self, request: &Request, scratch: &mut Scratch) -> bool {
         match self {
             Self::Method(methods) => methods.contains(request.method),

@@ -15,6 +15,7 @@
 //! chosen by weight.
 
 mod admin;
+pub mod cache;
 pub mod client;
 mod compile;
 mod condition;
@@ -67,6 +68,8 @@ pub struct Plan {
     pub trusted: Option<client::Trusted>,
     /// What servers are told of the client.
     pub forwarded: ForwardedMode,
+    /// The memory of the cache.
+    pub cache: cache::CacheSize,
     hosts: host::Hosts,
     searches: usize,
 }
@@ -116,6 +119,8 @@ pub struct Route {
     pub request_headers: HeaderEdits,
     /// The changes to the headers of the response.
     pub response_headers: HeaderEdits,
+    /// The cache of the responses.
+    pub cache: Option<Box<cache::CacheRule>>,
     /// What answers.
     pub action: Action,
 }

@@ -5,12 +5,14 @@
 mod access;
 mod actions;
 mod admin;
+mod cache;
 #[path = "../../../pingora-core/tests/tls_certs/mod.rs"]
 #[cfg(feature = "rustls")]
 mod certs;
 mod listeners;
 mod process;
 mod reload;
+mod scripted;
 #[cfg(feature = "rustls")]
 mod tls;
 mod tools;

@@ -2,6 +2,7 @@
 
 mod access;
 mod admin;
+mod cache;
 mod forwarded;
 mod listen;
 mod proxy;
@@ -22,6 +23,7 @@ pub use proxy::{Balance, Endpoint, Protocol, Proxy, Timeouts, UpstreamTls};
 pub use proxy_health::{CircuitBreaker, PassiveHealth};
 
 pub use admin::Admin;
+pub use cache::{Bypass, Cache, CacheKey, CacheStore, Ignored};
 pub use listen::{Accept, ClientTimeouts, Keepalive, Listen, ProxyProtocol, Tcp};
 pub use server::{Server, ShutdownPolicy};
 
@@ -40,6 +42,8 @@ section! {
         forwarded: ForwardedMode = ForwardedMode::Replace,
         /// The settings of the process.
         server: Option<Server> = None,
+        /// The memory of the cache. It is used by the routes that say so.
+        cache: Option<CacheStore> = None,
     }
 }
 

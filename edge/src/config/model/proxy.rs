@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Certificate, CircuitBreaker, PassiveHealth};
+use super::{Cache, Certificate, CircuitBreaker, PassiveHealth};
 use crate::config::section::{choice, section, At};
 use crate::config::values::{Address, Template};
 
@@ -28,6 +28,8 @@ section! {
         circuit_breaker: Option<CircuitBreaker> = None,
         /// The time in which the share of a server that has come up grows from a tenth to the whole.
         slow_start: Option<Duration> = None,
+        /// Answers from memory. If unset, each request goes to a server.
+        cache: Option<Cache> = None,
     }
 }
 

@@ -22,7 +22,7 @@ impl Compiler<'_> {
                     .at(hash_by.place, "`hash_by` is for `balance: hash`");
             }
         }
-        let key = proxy.print().to_yaml();
+        let key = cluster_key(proxy);
         if let Some(known) = self.cluster_keys.get(&key) {
             return *known;
         }
@@ -133,4 +133,13 @@ fn protocol(proxy: &model::Proxy) -> Protocol {
 
 fn client_ip() -> Template {
     Template::of(vec![Part::Variable(Variable::ClientIp)])
+}
+
+/// Returns the servers of an action and the way to them in print: the same for two that share a cluster.
+fn cluster_key(proxy: &model::Proxy) -> String {
+    let mut key = proxy.print();
+    if let crate::data::Data::Map(pairs) = &mut key {
+        pairs.retain(|(key, _)| key != "cache");
+    }
+    key.to_yaml()
 }

@@ -1,6 +1,7 @@
 //! From what stands in the file to what it means.
 
 mod admin;
+mod cache;
 mod cluster;
 mod gate;
 mod listen;
@@ -73,6 +74,7 @@ impl Compiler<'_> {
             clusters: std::mem::take(&mut self.clusters),
             trusted: self.trusted(root),
             forwarded: root.forwarded,
+            cache: self.cache_size(root),
             hosts,
             searches: self.searches.count,
         }
@@ -246,6 +248,7 @@ impl Compiler<'_> {
             rewrite,
             request_headers: self.edits(&route.request_headers),
             response_headers: self.edits(&route.response_headers),
+            cache: self.cache(route),
             // Nobody sees it: there is an error.
             action: action.unwrap_or(Action::Proxy(usize::MAX)),
         }

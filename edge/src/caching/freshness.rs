@@ -18,6 +18,16 @@ pub(super) struct Directives {
 }
 
 impl Directives {
+    /// Those of a message that has none.
+    pub(super) fn none() -> Self {
+        Directives {
+            control: None,
+            with_expires: false,
+            bare_private: false,
+            bare_no_cache: false,
+        }
+    }
+
     pub(super) fn of_request(request: &RequestHeader) -> Self {
         Directives::of(&request.headers, true)
     }
@@ -205,8 +215,8 @@ pub(super) fn date(response: &ResponseHeader, name: &HeaderName) -> Option<Syste
     httpdate::parse_http_date(value.to_str().ok()?).ok()
 }
 
-/// The age that a response has when it arrives (RFC 9111 section 4.2.3).
-pub(super) fn initial_age(response: &ResponseHeader, now: SystemTime) -> Duration {
+/// Returns the age that a response has when it arrives (RFC 9111 section 4.2.3).
+pub fn initial_age(response: &ResponseHeader, now: SystemTime) -> Duration {
     let apparent = date(response, &header::DATE).and_then(|date| now.duration_since(date).ok());
     age_value(response).max(apparent.unwrap_or_default())
 }

@@ -10,8 +10,8 @@ mod key;
 mod tests;
 mod variance;
 
-pub use freshness::current_age;
-pub use key::{invalidated, key};
+pub use freshness::{current_age, initial_age};
+pub use key::{at_origin, invalidated, key};
 pub use variance::variance;
 
 use freshness::Directives;
@@ -42,6 +42,17 @@ pub struct Policy {
     /// The name by which an origin addresses this cache in Surrogate-Control, which then takes the place of
     /// Cache-Control and Expires. `None` ignores that field.
     pub surrogate: Option<&'static str>,
+    /// Stores a response with Set-Cookie without that field: only whoever caused it gets the cookie.
+    pub strip_set_cookie: bool,
+    /// The lifetime of a response of a status that is cached without much thought (200, 203, 204, 300, 301, 308) and says
+    /// nothing about it.
+    pub lifetime: Option<Duration>,
+    /// The same for single statuses, before `lifetime`.
+    pub lifetime_by_status: Vec<(StatusCode, Duration)>,
+    /// Takes a response as if it had neither Cache-Control nor Expires.
+    pub ignore_control: bool,
+    /// Takes a request as if it had no Cache-Control.
+    pub ignore_demands: bool,
 }
 
 impl Default for Policy {
@@ -53,6 +64,11 @@ impl Default for Policy {
             stale_if_error: 0,
             store_set_cookie: false,
             surrogate: None,
+            strip_set_cookie: false,
+            lifetime: None,
+            lifetime_by_status: Vec::new(),
+            ignore_control: false,
+            ignore_demands: false,
         }
     }
 }
@@ -89,12 +105,16 @@ impl Policy {
         matches!(request.method, Method::GET | Method::HEAD)
             && !has_content
             && !headers.contains_key(header::UPGRADE)
-            && !Directives::of_request(request).no_store()
+            && (self.ignore_demands
+                || !headers.contains_key(header::CACHE_CONTROL)
+                || !Directives::of_request(request).no_store())
     }
 
     /// Returns whether a request wants nothing but a stored response, and a 504 otherwise (RFC 9111 section 5.2.1.7).
     pub fn only_if_cached(&self, request: &RequestHeader) -> bool {
         matches!(request.method, Method::GET | Method::HEAD)
+            && !self.ignore_demands
+            && request.headers.contains_key(header::CACHE_CONTROL)
             && Directives::of_request(request).only_if_cached()
     }
 
@@ -117,13 +137,18 @@ impl Policy {
         response: &ResponseHeader,
         now: SystemTime,
     ) -> Result<CacheMeta, &'static str> {
-        let directives = Directives::of_response(response, self.surrogate);
+        let directives = if self.ignore_control {
+            Directives::none()
+        } else {
+            Directives::of_response(response, self.surrogate)
+        };
         self.may_store(request, response, &directives)?;
         let lifetime = directives
             .lifetime(response, now)
+            .or_else(|| self.told_lifetime(response.status))
             .or_else(|| self.heuristic(response, &directives, now))
             .ok_or("no freshness and no validator")?;
-        let age = freshness::initial_age(response, now);
+        let age = initial_age(response, now);
         let (while_revalidate, if_error) = if directives.forbid_stale() {
             (0, 0)
         } else {
@@ -137,6 +162,9 @@ impl Policy {
 
         let mut header = response.clone();
         directives.strip_private(&mut header);
+        if self.strip_set_cookie {
+            header.remove_header(&header::SET_COOKIE);
+        }
         for name in &NEVER_STORED {
             header.remove_header(name);
         }
@@ -180,13 +208,24 @@ impl Policy {
         if request.headers.contains_key(header::AUTHORIZATION) && !directives.allow_authorized() {
             return Err("a response to Authorization");
         }
-        if response.headers.contains_key(header::SET_COOKIE) && !self.store_set_cookie {
+        let cookies = self.store_set_cookie || self.strip_set_cookie;
+        if response.headers.contains_key(header::SET_COOKIE) && !cookies {
             return Err("Set-Cookie");
         }
         if variance::varies_by_anything(response) {
             return Err("Vary: *");
         }
         Ok(())
+    }
+
+    /// The lifetime that the operator gives to responses of a status.
+    fn told_lifetime(&self, status: StatusCode) -> Option<Duration> {
+        let mut by_status = self.lifetime_by_status.iter();
+        if let Some((_, lifetime)) = by_status.find(|(one, _)| *one == status) {
+            return Some(*lifetime);
+        }
+        let usual = matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308);
+        self.lifetime.filter(|_| usual)
     }
 
     /// The lifetime of a response without an explicit one: `None` when it must not be stored without.
@@ -222,7 +261,7 @@ impl Policy {
         is_fresh: bool,
         now: SystemTime,
     ) -> Option<ForcedFreshness> {
-        if !request.headers.contains_key(header::CACHE_CONTROL) {
+        if self.ignore_demands || !request.headers.contains_key(header::CACHE_CONTROL) {
             return None;
         }
         let wanted = Directives::of_request(request);

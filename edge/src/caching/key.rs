@@ -59,18 +59,26 @@ pub fn invalidated(request: &RequestHeader, response: &ResponseHeader) -> Vec<Ca
             .headers
             .get(name)
             .and_then(|value| value.to_str().ok());
-        let path = reference.and_then(|reference| at_origin(reference, &authority, target));
+        let path =
+            reference.and_then(|reference| at_origin(reference, &["http"], &authority, target));
         keys.extend(path.map(|path| of(&authority, &path)));
     }
     keys
 }
 
-/// The path and query of a reference, if it is to this origin. A relative one with dot segments is not resolved.
-fn at_origin(reference: &str, authority: &str, target: &str) -> Option<String> {
+/// Returns the path and query of a reference, if it is to this origin, by one of these schemes. A relative one with dot segments is not resolved.
+pub fn at_origin(
+    reference: &str,
+    schemes: &[&str],
+    authority: &str,
+    target: &str,
+) -> Option<String> {
     let reference = reference.split('#').next()?;
     if reference.contains("://") {
         let uri = reference.parse::<Uri>().ok()?;
-        let same = uri.scheme_str() == Some("http")
+        let same = uri
+            .scheme_str()
+            .is_some_and(|scheme| schemes.contains(&scheme))
             && uri
                 .authority()
                 .is_some_and(|other| canonical(other.as_str()) == authority);

@@ -1,0 +1,150 @@
+//! The key of a request in the cache.
+//!
+//! ```text
+//! host path [? query] NUL  route  [scheme, host as it was sent]  headers  cookies
+//! -------- URL -------     ------------------- rest --------------------------
+//! ```
+//!
+//! The URL is what a purge names. The rest holds all else that may choose the response: a key that left the port of Host
+//! out would let one client choose what others are sent.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::LazyLock;
+
+use http::header::COOKIE;
+use http::HeaderMap;
+use pingora_cache::key::HashBinary;
+use pingora_cache::CacheKey;
+
+use super::store::END_OF_URL;
+use crate::plan::cache::CacheRule;
+
+/// Nobody outside of the process knows which keys share a place.
+static SEEDS: LazyLock<[RandomState; 2]> = LazyLock::new(Default::default);
+
+/// The key of a request.
+#[derive(Clone, Debug)]
+pub struct Key {
+    bytes: Vec<u8>,
+    /// The length of the URL.
+    url: usize,
+}
+
+/// What a key is made of.
+pub(crate) struct Parts<'a> {
+    pub(crate) host: &'a str,
+    /// The host as it was sent.
+    pub(crate) authority: &'a str,
+    pub(crate) path: &'a str,
+    pub(crate) query: Option<&'a str>,
+    pub(crate) secure: bool,
+    pub(crate) headers: &'a HeaderMap,
+}
+
+/// Returns the hash of a URL.
+pub(super) fn url_hash(url: &[u8]) -> u64 {
+    hash(&SEEDS[0], url)
+}
+
+fn hash(seed: &RandomState, bytes: &[u8]) -> u64 {
+    let mut hasher = seed.build_hasher();
+    hasher.write(bytes);
+    hasher.finish()
+}
+
+impl Key {
+    /// Makes the key of a URL and whatever else tells responses apart.
+    pub fn new(url: &[u8], rest: &[u8]) -> Self {
+        let mut key = Self {
+            bytes: Vec::with_capacity(url.len() + rest.len() + 1),
+            url: url.len(),
+        };
+        key.bytes.extend_from_slice(url);
+        key.bytes.push(END_OF_URL);
+        key.bytes.extend_from_slice(rest);
+        key
+    }
+
+    /// Makes the key of a request.
+    pub(crate) fn of(rule: &CacheRule, parts: &Parts<'_>) -> Self {
+        let length = parts.host.len() + parts.path.len() + parts.query.map_or(0, str::len);
+        let mut bytes = Vec::with_capacity(length + 32);
+        rule.url(parts.host, parts.path, parts.query, &mut bytes);
+        let url = bytes.len();
+        bytes.push(END_OF_URL);
+        bytes.extend_from_slice(&rule.id.to_be_bytes());
+        bytes.push(if parts.secure { b's' } else { b'h' });
+        if parts.authority != parts.host {
+            bytes.extend_from_slice(parts.authority.as_bytes());
+        }
+        for name in &rule.headers {
+            // A value has no such byte, and one that is absent differs from an empty one.
+            bytes.push(b'\n');
+            for value in parts.headers.get_all(name) {
+                bytes.push(b'\r');
+                bytes.extend_from_slice(value.as_bytes());
+            }
+        }
+        for name in &rule.cookies {
+            bytes.push(b'\n');
+            for value in cookies(parts.headers, name) {
+                bytes.push(b'\r');
+                bytes.extend_from_slice(value);
+            }
+        }
+        Self { bytes, url }
+    }
+
+    /// Returns the URL, for a purge.
+    pub(crate) fn url(&self) -> &[u8] {
+        &self.bytes[..self.url]
+    }
+
+    /// Returns the key for `pingora-cache`.
+    pub fn to_cache_key(&self) -> CacheKey {
+        let [first, second] = &*SEEDS;
+        let halves = [hash(first, self.url()), hash(second, &self.bytes)];
+        let mut hash = HashBinary::default();
+        let (one, other) = hash.split_at_mut(8);
+        one.copy_from_slice(&halves[0].to_be_bytes());
+        other.copy_from_slice(&halves[1].to_be_bytes());
+        let mut key = CacheKey::new(self.bytes.clone(), String::new());
+        key.set_primary_bin_override(hash);
+        key
+    }
+}
+
+/// Returns the values of a cookie.
+fn cookies<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    let lines = headers.get_all(COOKIE).iter();
+    let pairs = lines.flat_map(|line| line.as_bytes().split(|b| *b == b';'));
+    pairs.filter_map(move |pair| {
+        let value = pair.trim_ascii().strip_prefix(name.as_bytes())?;
+        value.strip_prefix(b"=")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use pingora_cache::key::CacheHashKey;
+
+    use super::*;
+
+    #[test]
+    fn the_first_half_of_a_hash_is_that_of_the_url() {
+        let (one, other) = (Key::new(b"a.test/x", b"1"), Key::new(b"a.test/x", b"2"));
+        let [one, other] = [one, other].map(|key| key.to_cache_key().primary_bin());
+        assert_eq!(one[..8], other[..8]);
+        assert_eq!(one[..8], url_hash(b"a.test/x").to_be_bytes());
+        assert_ne!(one[8..], other[8..]);
+    }
+
+    #[test]
+    fn a_cookie_is_found_by_its_whole_name() {
+        let mut headers = HeaderMap::new();
+        headers.append(COOKIE, "xa=1; a=2;a=3".parse().unwrap());
+        headers.append(COOKIE, "b=4; ab=5; a=".parse().unwrap());
+        let found: Vec<_> = cookies(&headers, "a").collect();
+        assert_eq!(found, [&b"2"[..], b"3", b""]);
+    }
+}

@@ -1,0 +1,154 @@
+//! What is stored, and its name.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pingora_cache::key::{CacheHashKey, CompactCacheKey, HashBinary};
+use pingora_cache::{CacheKey, CacheMeta};
+
+/// The end of the URL in a key. No URL has this byte.
+pub(in crate::cache) const END_OF_URL: u8 = 0;
+
+/// The name of a response: its key and its variant. Names are compared, so that equal hashes of two do no harm.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Name {
+    hash: HashBinary,
+    variance: Option<HashBinary>,
+    key: Box<[u8]>,
+}
+
+/// Returns the half of a key's hash that is of the URL.
+pub(super) fn url_of(hash: &HashBinary) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = *hash;
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+}
+
+impl Name {
+    pub(super) fn of(key: &CacheKey) -> Self {
+        Self {
+            hash: key.primary_bin(),
+            variance: key.variance_bin(),
+            key: key.primary_key().into(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn is_of(&self, hash: &HashBinary, key: &CacheKey) -> bool {
+        self.hash == *hash
+            && self.variance.as_ref() == key.get_variance_key()
+            && *self.key == *key.primary_key()
+    }
+
+    /// Tells whether a key that holds no more than the hash is its.
+    pub(super) fn is(&self, key: &CompactCacheKey) -> bool {
+        self.hash == key.primary && self.variance.as_ref() == key.variance.as_deref()
+    }
+
+    pub(super) fn url_hash(&self) -> u64 {
+        url_of(&self.hash)
+    }
+
+    /// Returns the URL: host, path and query.
+    pub(super) fn url(&self) -> &[u8] {
+        let end = self.key.iter().position(|b| *b == END_OF_URL);
+        &self.key[..end.unwrap_or(self.key.len())]
+    }
+}
+
+/// A response that is stored.
+pub(super) struct Entry {
+    /// Tells it from what had its name before.
+    pub(super) id: u64,
+    pub(super) name: Arc<Name>,
+    pub(super) meta: CacheMeta,
+    pub(super) body: Arc<Body>,
+    /// The bytes that it is counted as.
+    pub(super) size: usize,
+    /// Whether it was read since its last turn in the queue.
+    pub(super) used: AtomicBool,
+}
+
+/// The body of a response.
+pub(super) struct Body {
+    pub(super) chunks: Box<[Bytes]>,
+    pub(super) length: usize,
+}
+
+/// Bytes of memory that an entry takes beside its key, its header and its body.
+pub(super) const ENTRY: usize = 512;
+/// Bytes of memory that a chunk takes beside what is in it.
+pub(super) const CHUNK: usize = 64;
+/// Chunks that are smaller on average are put together.
+const SMALL: usize = 16 * 1024;
+/// The size of chunks that were put together.
+const LARGE: usize = 64 * 1024;
+
+impl Body {
+    /// Makes a body of pieces as they came.
+    pub(super) fn of(pieces: &[Bytes]) -> Self {
+        let length = pieces.iter().map(Bytes::len).sum();
+        let chunks = if pieces.len() < 2 || length / pieces.len() >= SMALL {
+            pieces.into()
+        } else {
+            joined(pieces, length)
+        };
+        Self { chunks, length }
+    }
+
+    /// Returns the bytes of memory that it takes.
+    pub(super) fn size(&self) -> usize {
+        self.length + self.chunks.len() * CHUNK
+    }
+}
+
+fn joined(pieces: &[Bytes], length: usize) -> Box<[Bytes]> {
+    let (mut chunks, mut chunk) = (Vec::new(), Vec::with_capacity(length.min(LARGE)));
+    let mut left = length;
+    for piece in pieces {
+        let mut piece = &piece[..];
+        while !piece.is_empty() {
+            let (taken, rest) = piece.split_at(piece.len().min(LARGE - chunk.len()));
+            chunk.extend_from_slice(taken);
+            (piece, left) = (rest, left - taken.len());
+            if chunk.len() == LARGE {
+                let next = Vec::with_capacity(left.min(LARGE));
+                chunks.push(std::mem::replace(&mut chunk, next).into());
+            }
+        }
+    }
+    if !chunk.is_empty() {
+        chunks.push(chunk.into());
+    }
+    chunks.into()
+}
+
+impl Name {
+    /// Returns the bytes of memory that a response of this name takes without its body.
+    pub(super) fn size(&self, meta: &CacheMeta) -> usize {
+        let fields = meta.headers().iter();
+        let fields = fields.map(|(name, value)| name.as_str().len() + value.len() + 64);
+        ENTRY + self.key.len() + fields.sum::<usize>()
+    }
+}
+
+/// Copies a meta, which has no copy of its own. It is as old as its last validation.
+pub(super) fn copy(meta: &CacheMeta) -> CacheMeta {
+    let mut copy = CacheMeta::new(
+        meta.fresh_until(),
+        meta.updated(),
+        meta.stale_while_revalidate_sec(),
+        meta.stale_if_error_sec(),
+        meta.response_header_copy(),
+    );
+    if let Some(variance) = meta.variance() {
+        copy.set_variance_key(variance);
+    }
+    if let Some(epoch) = meta.epoch_override() {
+        copy.set_epoch_override(epoch);
+    }
+    if !meta.extensions().is_empty() {
+        *copy.extensions_mut() = meta.extensions().clone();
+    }
+    copy
+}

@@ -1,0 +1,259 @@
+//! A part of the storage, under one lock.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use pingora_cache::key::HashBinary;
+use pingora_cache::{CacheKey, CacheMeta};
+
+use super::entry::{url_of, Entry, Name};
+use super::fill::Fill;
+
+/// Has a line of memory, and the one that is fetched with it, to itself.
+#[repr(align(128))]
+pub(super) struct Shard(RwLock<Slots>);
+
+#[derive(Default)]
+struct Slots {
+    /// By the hash of their URLs.
+    entries: HashMap<u64, Vec<Arc<Entry>>, Hashed>,
+    fills: HashMap<u64, Vec<Arc<Fill>>, Hashed>,
+    /// URLs and ids of entries, oldest first. Some are gone.
+    queue: VecDeque<(u64, u64)>,
+    len: usize,
+}
+
+type Hashed = BuildHasherDefault<AsItIs>;
+
+/// Takes what is a hash already.
+#[derive(Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // Only numbers are hashed.
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+/// What was found under a key.
+pub(super) enum Found {
+    Entry(Arc<Entry>),
+    Fill(Arc<Fill>),
+}
+
+impl Shard {
+    pub(super) const fn new() -> Self {
+        Self(RwLock::new(Slots {
+            entries: HashMap::with_hasher(BuildHasherDefault::new()),
+            fills: HashMap::with_hasher(BuildHasherDefault::new()),
+            queue: VecDeque::new(),
+            len: 0,
+        }))
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Slots> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Slots> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns what is stored under a key. A fill comes before an older entry, and one with the `tag` before all.
+    pub(super) fn find(
+        &self,
+        hash: &HashBinary,
+        key: &CacheKey,
+        tag: Option<&[u8]>,
+    ) -> Option<Found> {
+        let url = url_of(hash);
+        let slots = self.read();
+        if !slots.fills.is_empty() {
+            let fills = slots.fills.get(&url);
+            let mut fills = fills.into_iter().flatten().rev();
+            let found = fills.find(|fill| match tag {
+                Some(tag) => fill.tag.as_bytes() == tag,
+                None => !fill.is_purged() && fill.name.is_of(hash, key),
+            });
+            if let Some(fill) = found {
+                return Some(Found::Fill(fill.clone()));
+            }
+        }
+        if tag.is_some() {
+            return None;
+        }
+        let mut entries = slots.entries.get(&url)?.iter();
+        let entry = entries.find(|entry| entry.name.is_of(hash, key))?;
+        // Read first: workers that read the same entry share its memory as long as none writes.
+        if !entry.used.load(Ordering::Relaxed) {
+            entry.used.store(true, Ordering::Relaxed);
+        }
+        Some(Found::Entry(entry.clone()))
+    }
+
+    pub(super) fn begin(&self, fill: Arc<Fill>) {
+        let url = fill.name.url_hash();
+        self.write().fills.entry(url).or_default().push(fill);
+    }
+
+    pub(super) fn end(&self, fill: &Arc<Fill>) {
+        let url = fill.name.url_hash();
+        let mut slots = self.write();
+        if let Some(fills) = slots.fills.get_mut(&url) {
+            fills.retain(|other| !Arc::ptr_eq(other, fill));
+            if fills.is_empty() {
+                slots.fills.remove(&url);
+            }
+        }
+    }
+
+    /// Puts an entry in, and returns the one of the same name.
+    pub(super) fn insert(&self, entry: Arc<Entry>) -> Option<Arc<Entry>> {
+        let url = entry.name.url_hash();
+        let mut slots = self.write();
+        slots.queue.push_back((url, entry.id));
+        let entries = slots
+            .entries
+            .entry(url)
+            .or_insert_with(|| Vec::with_capacity(1));
+        let same = entries.iter_mut().find(|other| other.name == entry.name);
+        let replaced = match same {
+            Some(same) => Some(std::mem::replace(same, entry)),
+            None => {
+                entries.push(entry);
+                slots.len += 1;
+                None
+            }
+        };
+        slots.tidy();
+        replaced
+    }
+
+    /// Puts another meta in place of that of the first entry of a URL for which `meta` gives one.
+    pub(super) fn replace(&self, url: u64, meta: impl Fn(&Entry) -> Option<CacheMeta>) -> bool {
+        let mut slots = self.write();
+        let entries = slots.entries.get_mut(&url);
+        for entry in entries.into_iter().flatten() {
+            if let Some(meta) = meta(entry) {
+                *entry = Arc::new(Entry {
+                    id: entry.id,
+                    name: entry.name.clone(),
+                    meta,
+                    body: entry.body.clone(),
+                    size: entry.size,
+                    used: AtomicBool::new(true),
+                });
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Removes the entries of a URL whose names fit. Fills of such a name are not stored.
+    pub(super) fn remove(&self, url: u64, fits: impl Fn(&Name) -> bool) -> Vec<Arc<Entry>> {
+        let mut slots = self.write();
+        for fill in slots.fills.get(&url).into_iter().flatten() {
+            if fits(&fill.name) {
+                fill.purge();
+            }
+        }
+        let mut removed = Vec::new();
+        if let Some(entries) = slots.entries.get_mut(&url) {
+            take(entries, &fits, &mut removed);
+            if entries.is_empty() {
+                slots.entries.remove(&url);
+            }
+        }
+        slots.len -= removed.len();
+        slots.tidy();
+        removed
+    }
+
+    /// As [`Self::remove`], of all URLs.
+    pub(super) fn remove_all(&self, fits: impl Fn(&Name) -> bool) -> Vec<Arc<Entry>> {
+        let mut slots = self.write();
+        for fill in slots.fills.values().flatten() {
+            if fits(&fill.name) {
+                fill.purge();
+            }
+        }
+        let mut removed = Vec::new();
+        slots.entries.retain(|_, entries| {
+            take(entries, &fits, &mut removed);
+            !entries.is_empty()
+        });
+        slots.len -= removed.len();
+        slots.tidy();
+        removed
+    }
+
+    /// Gives the oldest entry its turn: it goes, unless it was used since the last one and is not `forced`.
+    pub(super) fn turn(&self, forced: bool) -> Turn {
+        let mut slots = self.write();
+        while let Some((url, id)) = slots.queue.pop_front() {
+            let Some(entries) = slots.entries.get_mut(&url) else {
+                continue;
+            };
+            let Some(at) = entries.iter().position(|entry| entry.id == id) else {
+                continue;
+            };
+            if entries[at].used.swap(false, Ordering::Relaxed) && !forced {
+                slots.queue.push_back((url, id));
+                return Turn::Spared;
+            }
+            let entry = entries.swap_remove(at);
+            if entries.is_empty() {
+                slots.entries.remove(&url);
+            }
+            slots.len -= 1;
+            return Turn::Evicted(entry);
+        }
+        Turn::Empty
+    }
+}
+
+/// What came of an entry's turn.
+pub(super) enum Turn {
+    /// There is none.
+    Empty,
+    /// It was used, and goes round once more.
+    Spared,
+    /// It has made room.
+    Evicted(Arc<Entry>),
+}
+
+fn take(entries: &mut Vec<Arc<Entry>>, fits: impl Fn(&Name) -> bool, out: &mut Vec<Arc<Entry>>) {
+    entries.retain(|entry| {
+        let fits = fits(&entry.name);
+        if fits {
+            out.push(entry.clone());
+        }
+        !fits
+    });
+}
+
+impl Slots {
+    /// Keeps what is gone from filling the queue.
+    fn tidy(&mut self) {
+        if self.queue.len() > 64 + 2 * self.len {
+            let entries = &self.entries;
+            self.queue.retain(|(url, id)| {
+                let mut same = entries.get(url).into_iter().flatten();
+                same.any(|entry| entry.id == *id)
+            });
+        }
+    }
+}

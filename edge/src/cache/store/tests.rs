@@ -1,0 +1,241 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use http::header::ETAG;
+use pingora_cache::trace::Span;
+use pingora_http::ResponseHeader;
+
+use super::*;
+use crate::cache::Key;
+
+fn store(limit: usize) -> &'static Store {
+    Box::leak(Box::new(Store::new(limit)))
+}
+
+fn key(url: &str, rest: &str) -> CacheKey {
+    Key::new(url.as_bytes(), rest.as_bytes()).to_cache_key()
+}
+
+fn meta(tag: &'static str) -> CacheMeta {
+    let mut header = ResponseHeader::build(200, None).unwrap();
+    header.insert_header(ETAG, tag).unwrap();
+    let now = SystemTime::now();
+    CacheMeta::new(now + Duration::from_secs(60), now, 5, 6, header)
+}
+
+/// Nothing in the storage waits but a reader of a fill.
+fn now<T>(future: impl std::future::Future<Output = T>) -> T {
+    future.now_or_never().expect("it is ready")
+}
+
+fn begin(store: &'static Store, key: &CacheKey) -> MissHandler {
+    let trace = Span::inactive().handle();
+    now(store.get_miss_handler(key, &meta("\"t\""), &trace)).unwrap()
+}
+
+fn write(writer: &mut MissHandler, data: &str, end: bool) {
+    now(writer.write_body(Bytes::copy_from_slice(data.as_bytes()), end)).unwrap();
+}
+
+fn fill(store: &'static Store, key: &CacheKey, body: &str) {
+    let mut writer = begin(store, key);
+    write(&mut writer, body, true);
+    now(writer.finish()).unwrap();
+}
+
+fn look(store: &'static Store, key: &CacheKey) -> Option<(CacheMeta, HitHandler)> {
+    now(store.lookup(key, &Span::inactive().handle())).unwrap()
+}
+
+fn read(hit: &mut HitHandler) -> String {
+    let mut body = Vec::new();
+    while let Some(chunk) = now(hit.read_body()).unwrap() {
+        body.extend_from_slice(&chunk);
+    }
+    String::from_utf8(body).unwrap()
+}
+
+fn body(store: &'static Store, key: &CacheKey) -> Option<String> {
+    look(store, key).map(|(_, mut hit)| read(&mut hit))
+}
+
+#[test]
+fn what_is_stored_is_found_under_its_key_and_variant_alone() {
+    let store = store(1 << 20);
+    let mut variant = key("a/x", "1");
+    fill(store, &variant, "plain");
+    variant.set_variance_key([7; 16]);
+    fill(store, &variant, "variant");
+    let (found, mut hit) = look(store, &key("a/x", "1")).unwrap();
+    assert_eq!(read(&mut hit), "plain");
+    assert_eq!(found.headers()[ETAG], "\"t\"");
+    assert_eq!(
+        (
+            found.stale_while_revalidate_sec(),
+            found.stale_if_error_sec()
+        ),
+        (5, 6)
+    );
+    assert_eq!(body(store, &variant).unwrap(), "variant");
+    variant.set_variance_key([8; 16]);
+    assert!(look(store, &variant).is_none());
+    assert!(look(store, &key("a/x", "2")).is_none());
+    assert!(look(store, &key("a/x?", "1")).is_none());
+    assert_eq!(store.figures().entries, 2);
+    // The same key takes the place of what is there.
+    fill(store, &key("a/x", "1"), "new");
+    assert_eq!(body(store, &key("a/x", "1")).unwrap(), "new");
+    assert_eq!(store.figures().entries, 2);
+}
+
+#[test]
+fn keys_whose_hashes_are_equal_are_two() {
+    let store = store(1 << 20);
+    let [mut one, mut other] = [key("a/x", "1"), key("a/y", "1")];
+    one.set_primary_bin_override([1; 16]);
+    other.set_primary_bin_override([1; 16]);
+    fill(store, &one, "one");
+    assert!(look(store, &other).is_none());
+    fill(store, &other, "other");
+    assert_eq!(body(store, &one).unwrap(), "one");
+    assert_eq!(store.purge_url(u64::from_be_bytes([1; 8]), b"a/x"), 1);
+    assert_eq!(body(store, &other).unwrap(), "other");
+}
+
+#[test]
+fn a_fill_is_read_as_it_comes() {
+    let store = store(1 << 20);
+    let key = key("a/x", "");
+    let mut writer = begin(store, &key);
+    let (_, mut early) = look(store, &key).unwrap();
+    assert!(early.read_body().now_or_never().is_none());
+    write(&mut writer, "one ", false);
+    let tag = writer.streaming_write_tag().unwrap().to_owned();
+    let trace = Span::inactive().handle();
+    let own = now(store.lookup_streaming_write(&key, Some(&tag), &trace));
+    let (_, mut own) = own.unwrap().unwrap();
+    let other = now(store.lookup_streaming_write(&key, Some(b"12345678"), &trace));
+    assert!(other.unwrap().is_none());
+    write(&mut writer, "two", true);
+    assert_eq!(read(&mut early), "one two");
+    assert!(!own.can_seek());
+    now(writer.finish()).unwrap();
+    assert_eq!(read(&mut own), "one two");
+    let (_, mut whole) = look(store, &key).unwrap();
+    assert!(whole.can_seek());
+    assert_eq!(read(&mut whole), "one two");
+}
+
+#[test]
+fn a_fill_that_was_given_up_is_no_whole_body() {
+    let store = store(1 << 20);
+    let key = key("a/x", "");
+    let mut writer = begin(store, &key);
+    write(&mut writer, "half", false);
+    let (_, mut hit) = look(store, &key).unwrap();
+    drop(writer);
+    assert_eq!(now(hit.read_body()).unwrap().unwrap(), "half");
+    assert!(now(hit.read_body()).is_err());
+    assert!(look(store, &key).is_none());
+    let figures = store.figures();
+    assert_eq!((figures.bytes, figures.entries), (0, 0));
+}
+
+#[test]
+fn a_purge_finds_what_is_being_stored() {
+    let store = store(1 << 20);
+    let (x, other) = (key("a/x", ""), key("a/xy", ""));
+    fill(store, &x, "old");
+    fill(store, &key("a/x", "2"), "old");
+    fill(store, &other, "stays");
+    let mut writer = begin(store, &x);
+    let url = entry::url_of(&x.primary_bin());
+    assert_eq!(store.purge_url(url, b"a/x"), 2);
+    assert!(look(store, &x).is_none());
+    write(&mut writer, "from before", true);
+    now(writer.finish()).unwrap();
+    assert!(look(store, &x).is_none());
+    assert_eq!(store.figures().entries, 1);
+    assert_eq!(store.purge_prefix(b"a/y"), 0);
+    assert_eq!(store.purge_prefix(b"a/x"), 1);
+    assert_eq!(store.figures().bytes, 0);
+}
+
+#[test]
+fn what_was_not_used_makes_room() {
+    let store = store(64 * (10_000 + 1024));
+    let body = "x".repeat(10_000);
+    let name = |n: usize| key(&format!("a/{n}"), "");
+    for n in 0..400 {
+        fill(store, &name(n), &body);
+        // Used as often as anything comes.
+        look(store, &name(0)).unwrap();
+        let figures = store.figures();
+        assert!(figures.bytes <= figures.limit, "{figures:?}");
+    }
+    let figures = store.figures();
+    assert!(figures.entries > 50, "{figures:?}");
+    assert_eq!(figures.entries as u64 + figures.evictions, 400);
+    store.set_limit(30_000);
+    assert!(store.figures().bytes <= 30_000);
+    store.set_limit(0);
+    assert_eq!((store.figures().bytes, store.figures().entries), (0, 0));
+}
+
+#[test]
+fn what_comes_at_once_is_bounded_too() {
+    let store = store(4 * 1024);
+    let mut writer = begin(store, &key("a/x", ""));
+    write(&mut writer, &"x".repeat(2000), false);
+    let more = Bytes::from(vec![0; 4000]);
+    assert!(now(writer.write_body(more, false)).is_err());
+    drop(writer);
+    assert_eq!(store.figures().bytes, 0);
+}
+
+#[test]
+fn parts_of_a_body_are_read() {
+    let store = store(1 << 24);
+    let key = key("a/x", "");
+    let mut writer = begin(store, &key);
+    let all: String = (0..40_000).map(|n| format!("{n:06} ")).collect();
+    for piece in all.as_bytes().chunks(1000) {
+        write(&mut writer, std::str::from_utf8(piece).unwrap(), false);
+    }
+    write(&mut writer, "", true);
+    now(writer.finish()).unwrap();
+    let (_, mut hit) = look(store, &key).unwrap();
+    assert_eq!(read(&mut hit), all);
+    for (start, end) in [(0, 1), (1, 70_000), (65_535, 65_537), (131_072, 140_000)] {
+        hit.seek(start, Some(end)).unwrap();
+        assert_eq!(read(&mut hit), all[start..end], "{start} {end}");
+    }
+    hit.seek(279_990, None).unwrap();
+    assert_eq!(read(&mut hit), all[279_990..]);
+    assert!(hit.seek(all.len(), None).is_err());
+    assert!(hit.seek(5, Some(4)).is_err());
+}
+
+#[test]
+fn a_header_is_brought_up_to_date_and_expired() {
+    let store = store(1 << 20);
+    let key = key("a/x", "");
+    let trace = Span::inactive().handle();
+    assert!(!now(store.update_meta(&key, &meta("\"n\""), &trace)).unwrap());
+    fill(store, &key, "body");
+    assert!(now(store.update_meta(&key, &meta("\"n\""), &trace)).unwrap());
+    let (found, mut hit) = look(store, &key).unwrap();
+    assert_eq!(found.headers()[ETAG], "\"n\"");
+    assert_eq!(read(&mut hit), "body");
+    let compact = key.to_compact();
+    let target = PurgeTarget::Active(&compact);
+    let expired = now(store.expire(target, &trace)).unwrap();
+    assert_eq!(expired, PurgeOutcome::Expired);
+    let later = SystemTime::now() + Duration::from_secs(1);
+    assert!(!look(store, &key).unwrap().0.is_fresh(later));
+    let purged = now(store.purge(target, PurgeType::Invalidation, &trace)).unwrap();
+    assert_eq!(purged, PurgeOutcome::Purged(None));
+    let again = now(store.purge(target, PurgeType::Invalidation, &trace)).unwrap();
+    assert_eq!(again, PurgeOutcome::NotFound);
+}

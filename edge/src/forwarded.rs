@@ -101,7 +101,7 @@ fn host(request: &RequestHeader) -> Option<HeaderValue> {
 }
 
 /// An address as the value of a field. The common form is written by hand, which is a tenth of the work.
-fn address(ip: IpAddr) -> Result<HeaderValue> {
+pub(crate) fn address(ip: IpAddr) -> Result<HeaderValue> {
     let mut text = [0; 15];
     let mut length = 0;
     let IpAddr::V4(v4) = ip else {

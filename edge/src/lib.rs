@@ -21,6 +21,7 @@ pub mod data;
 pub mod demo;
 pub mod flags;
 pub mod forwarded;
+mod limits;
 pub mod listen;
 pub mod live;
 pub mod logging;

@@ -1,14 +1,15 @@
 //! Answers that are given here.
 
 use bytes::Bytes;
-use http::{header, HeaderValue, Method, StatusCode};
+use http::{header, HeaderName, HeaderValue, Method, StatusCode};
 use pingora_core::protocols::http::error_resp::gen_error_response;
 use pingora_core::Result;
 use pingora_proxy::Session;
 
+use super::gate::Fields;
 use super::headers::{apply, values, Values};
-use crate::plan::gate::Refusal;
-use crate::plan::{Action, HeaderEdits, Request, Route, Site};
+use crate::plan::gate::{Refusal, Rule};
+use crate::plan::{Action, HeaderEdits, Request, Route};
 
 /// An answer, ready to be sent.
 pub(super) struct Answer {
@@ -18,8 +19,10 @@ pub(super) struct Answer {
     body: Bytes,
     /// The seconds after which to try again.
     retry_after: Option<u64>,
-    /// The value of Strict-Transport-Security.
-    hsts: Option<HeaderValue>,
+    /// The rule that it is of.
+    rule: Option<Rule>,
+    /// Further fields.
+    fields: Fields,
     /// Changes to the headers, and their values.
     edits: Option<(HeaderEdits, Values)>,
 }
@@ -34,7 +37,8 @@ impl Answer {
             content_type: Some(HeaderValue::from_static("text/plain; charset=utf-8")),
             body: format!("{} {reason}\n", status.as_str()).into(),
             retry_after: None,
-            hsts: None,
+            rule: None,
+            fields: Vec::new(),
             edits: None,
         }
     }
@@ -43,6 +47,7 @@ impl Answer {
     pub(super) fn of_refusal(refusal: Refusal) -> Self {
         let plain = Self {
             retry_after: refusal.retry_after,
+            rule: Some(refusal.rule),
             ..Self::refusal(refusal.status)
         };
         match refusal.body {
@@ -71,11 +76,17 @@ impl Answer {
         }
     }
 
-    /// Adds what a site tells browsers over HTTPS.
-    pub(super) fn of_site(mut self, site: &Site, secure: bool) -> Self {
-        if let (Some(hsts), true) = (&site.hsts, secure) {
-            self.hsts = HeaderValue::from_str(hsts).ok();
-        }
+    /// Returns the rule that it is of.
+    pub(super) fn rule(&self) -> Option<Rule> {
+        self.rule
+    }
+
+    /// Adds fields.
+    pub(super) fn with(
+        mut self,
+        fields: impl IntoIterator<Item = (HeaderName, HeaderValue)>,
+    ) -> Self {
+        self.fields.extend(fields);
         self
     }
 
@@ -141,8 +152,8 @@ impl Answer {
         if let Some(seconds) = self.retry_after {
             head.insert_header(header::RETRY_AFTER, seconds)?;
         }
-        if let Some(hsts) = self.hsts {
-            head.insert_header(header::STRICT_TRANSPORT_SECURITY, hsts)?;
+        for (name, value) in self.fields {
+            head.append_header(name, value)?;
         }
         if let Some((edits, values)) = self.edits {
             apply(&edits, values, &mut head)?;

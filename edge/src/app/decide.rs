@@ -8,7 +8,7 @@ use super::cached::{self, Begun, Cached};
 use super::counting::Counting;
 use super::facts::{peer, Facts};
 use super::forwarded::Told;
-use super::gate;
+use super::gate::{self, Passed};
 use super::headers::{values, Values};
 use crate::cluster::HashBy;
 use crate::config::model::Balance;
@@ -52,6 +52,7 @@ pub(super) fn decide<'r>(
     running: &'r Running,
     session: &Session,
     counting: &mut Counting,
+    passed: &mut Option<Box<Passed>>,
 ) -> Decision<'r> {
     let refused = |status| Decision::Answer(Answer::refusal(status));
     let Some(facts) = Facts::of(&running.plan, session) else {
@@ -63,7 +64,8 @@ pub(super) fn decide<'r>(
         return refused(StatusCode::MISDIRECTED_REQUEST);
     };
     let site = &running.plan.sites[index];
-    let of_site = |answer: Answer| Decision::Answer(answer.of_site(site, request.secure));
+    let of_site =
+        |answer: Answer| Decision::Answer(answer.with(gate::hsts(&site.hsts, request.secure)));
     if let Some(redirect) = site.https_redirect.as_ref().filter(|_| !request.secure) {
         counting.of_route(running.series.route(Some(index), None));
         return of_site(gate::to_https(redirect, &request));
@@ -74,11 +76,22 @@ pub(super) fn decide<'r>(
     };
     counting.of_route(running.series.route(Some(found.site), Some(found.index)));
     if let Some(rules) = &found.route.gate {
-        if let Some(refusal) = rules.refuses(&request) {
-            return of_site(gate::refused(refusal, counting));
+        if let Some(answer) = gate::judge(live, running, rules, &request, passed) {
+            if let Some(rule) = answer.rule() {
+                gate::count(rule, counting);
+            }
+            return of_site(answer);
         }
     }
-    act(live, running, session, &facts, found)
+    match act(live, running, session, &facts, found) {
+        Decision::Answer(answer) => {
+            let fields = passed
+                .as_mut()
+                .map(|passed| std::mem::take(&mut passed.fields));
+            of_site(answer.with(fields.into_iter().flatten()))
+        }
+        proxied => proxied,
+    }
 }
 
 /// Returns what a route does with a request that has passed its rules.
@@ -96,9 +109,8 @@ fn act<'r>(
         String::new()
     };
     let request = facts.request(&id);
-    let site = &running.plan.sites[found.site];
     let Action::Proxy(cluster) = &route.action else {
-        return Decision::Answer(Answer::of(route, &request).of_site(site, request.secure));
+        return Decision::Answer(Answer::of(route, &request));
     };
     let target = if route.rewrites() {
         match live.with(|worker| worker.target(running, route, &request)) {

@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 
 use http::header::{HeaderName, HeaderValue, FORWARDED, HOST};
-use pingora_core::Result;
+use pingora_core::{InternalError, OrErr, Result};
 use pingora_http::RequestHeader;
 
 use crate::config::model::{ForwardedFields, ForwardedMode};
+use crate::forwarded::address;
 use crate::plan::client::{self, Client};
 use crate::plan::Plan;
 
@@ -120,60 +121,17 @@ fn claims(name: &HeaderName) -> bool {
 }
 
 /// Returns a list of addresses that ends with this one.
-fn list(before: Vec<u8>, ip: IpAddr) -> Result<HeaderValue> {
-    use pingora_core::{InternalError, OrErr};
-    let value = if before.is_empty() {
-        address(ip)
-    } else {
-        let mut all = before;
-        all.extend_from_slice(ip.to_string().as_bytes());
-        HeaderValue::try_from(all)
-    };
-    value.or_err(InternalError, "an address is a valid value")
-}
-
-/// Writes an address. The common form is written by hand, which is a tenth of the work.
-fn address(ip: IpAddr) -> Result<HeaderValue, http::header::InvalidHeaderValue> {
-    let IpAddr::V4(v4) = ip else {
-        return HeaderValue::try_from(ip.to_string());
-    };
-    let (mut text, mut length) = ([0; 15], 0);
-    for (at, octet) in v4.octets().into_iter().enumerate() {
-        if at > 0 {
-            text[length] = b'.';
-            length += 1;
-        }
-        for (unit, least) in [(100, 100), (10, 10), (1, 0)] {
-            if octet >= least {
-                text[length] = b'0' + octet / unit % 10;
-                length += 1;
-            }
-        }
+fn list(mut before: Vec<u8>, ip: IpAddr) -> Result<HeaderValue> {
+    if before.is_empty() {
+        return address(ip);
     }
-    HeaderValue::from_bytes(&text[..length])
+    before.extend_from_slice(ip.to_string().as_bytes());
+    HeaderValue::try_from(before).or_err(InternalError, "a list of addresses is a valid value")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_are_written_as_they_are_read() {
-        for text in [
-            "0.0.0.0",
-            "10.99.100.255",
-            "255.255.255.255",
-            "::1",
-            "2001:db8::ff00:42:8329",
-        ] {
-            let ip: IpAddr = text.parse().unwrap();
-            assert_eq!(address(ip).unwrap(), text);
-        }
-        for octet in 0..=255 {
-            let ip = IpAddr::from([octet, 1, octet, 2]);
-            assert_eq!(address(ip).unwrap(), ip.to_string().as_str());
-        }
-    }
 
     #[test]
     fn what_clients_say_is_replaced_and_what_proxies_say_is_added_to() {

@@ -14,7 +14,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use http::header::STRICT_TRANSPORT_SECURITY;
+use bytes::Bytes;
 use http::StatusCode;
 use pingora_cache::key::HashBinary;
 use pingora_cache::storage::HitHandler;
@@ -22,7 +22,7 @@ use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, RespCacheable};
 use pingora_core::protocols::http::RefusedRequest;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::utils::ready::ready;
-use pingora_core::ErrorType::InternalError;
+use pingora_core::ErrorType::{HTTPStatus, InternalError};
 use pingora_core::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{ProxyHttp, Session};
@@ -30,12 +30,13 @@ use pingora_proxy::{ProxyHttp, Session};
 use crate::caching;
 use crate::cluster::{HashBy, Tried};
 use crate::live::{release, Lease, Live};
-use crate::observe;
+use crate::observe::{self, Limit};
 use crate::upstreams::retry;
 use answer::Answer;
 use cached::Cached;
 use counting::Counting;
 use decide::{decide, Decision, Proxied};
+use gate::Passed;
 use headers::{apply, Values};
 
 /// Does with each request what the generation that runs says.
@@ -55,6 +56,8 @@ pub struct Ctx {
     response: Values,
     /// Whether the client speaks TLS.
     secure: bool,
+    /// What the rules of its route have given it.
+    passed: Option<Box<Passed>>,
     tried: Tried,
     counting: Counting,
     /// The part of the cache, where the route has one.
@@ -65,6 +68,9 @@ impl Drop for Ctx {
     fn drop(&mut self) {
         if self.tried.is_open() {
             release(&mut self.tried);
+        }
+        if let Some(passed) = &mut self.passed {
+            passed.leave(&self.running);
         }
     }
 }
@@ -120,6 +126,7 @@ impl ProxyHttp for Edge {
             hash_by: HashBy::default(),
             response: Vec::new(),
             secure: false,
+            passed: None,
             tried: Tried::default(),
             counting: Counting::begin(),
             cached: None,
@@ -144,7 +151,13 @@ impl ProxyHttp for Edge {
         if session.subrequest_ctx.is_some() && cached::resume(session, ctx) {
             return ready(|| Ok(false));
         }
-        let proxied = match decide(&self.live, &ctx.running, session, &mut ctx.counting) {
+        let proxied = match decide(
+            &self.live,
+            &ctx.running,
+            session,
+            &mut ctx.counting,
+            &mut ctx.passed,
+        ) {
             Decision::Proxy(proxied) => proxied,
             Decision::Answer(answer) => {
                 return Box::pin(async move { answer.send(session).await.map(|()| true) })
@@ -170,9 +183,21 @@ impl ProxyHttp for Edge {
         (ctx.cluster, ctx.at, ctx.hash_by, ctx.response) = (cluster, at, hash_by, response);
         ctx.secure = secure;
         ctx.cached = cached;
-        match done {
-            Ok(()) => ready(|| Ok(false)),
-            Err(e) => Box::pin(async move { Err(e) }),
+        let buffer = route.gate.as_ref().and_then(|gate| gate.buffer);
+        match (done, buffer) {
+            (Ok(()), None) => ready(|| Ok(false)),
+            (Ok(()), Some(max)) => {
+                let counting = &ctx.counting;
+                Box::pin(async move {
+                    let read = session.buffer_request_body(max).await;
+                    read.map(|_| false).inspect_err(|e| {
+                        if *e.etype() == HTTPStatus(413) {
+                            counting.limited(Limit::Size);
+                        }
+                    })
+                })
+            }
+            (Err(e), _) => Box::pin(async move { Err(e) }),
         }
     }
 
@@ -343,11 +368,39 @@ impl ProxyHttp for Edge {
             // Behind the cache: what they are filled in with is this request's alone.
             made = cached::tell(session, head, ctx).and_then(|()| ctx.edit(head));
         }
-        let hsts = &ctx.running.plan.sites[ctx.at.0].hsts;
-        if let Some(hsts) = hsts.as_ref().filter(|_| ctx.secure) {
-            made = made.and(head.insert_header(STRICT_TRANSPORT_SECURITY, hsts.as_str()));
+        let hsts = gate::hsts(&ctx.running.plan.sites[ctx.at.0].hsts, ctx.secure);
+        let passed = ctx.passed.as_mut();
+        let fields = passed.map(|passed| std::mem::take(&mut passed.fields));
+        for (name, value) in hsts.into_iter().chain(fields.into_iter().flatten()) {
+            made = made.and_then(|()| head.insert_header(name, value));
         }
         done(made)
+    }
+
+    fn request_body_filter<'life0, 'life1, 'life2, 'life3, 'async_trait>(
+        &'life0 self,
+        _: &'life1 mut Session,
+        body: &'life2 mut Option<Bytes>,
+        _: bool,
+        ctx: &'life3 mut Ctx,
+    ) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'async_trait>>
+    where
+        'life0: 'async_trait,
+        'life1: 'async_trait,
+        'life2: 'async_trait,
+        'life3: 'async_trait,
+        Self: Sync + 'async_trait,
+    {
+        let bytes = body.as_ref().map_or(0, Bytes::len);
+        if ctx.passed.as_mut().is_none_or(|passed| passed.takes(bytes)) {
+            return ready(|| Ok(()));
+        }
+        ctx.counting.limited(Limit::Size);
+        let e = Error::explain(
+            HTTPStatus(413),
+            "the request body is longer than `max_body_size`",
+        );
+        Box::pin(async move { Err(e.into_down()) })
     }
 
     fn logging<'life0, 'life1, 'life2, 'life3, 'async_trait>(

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::counted::Limits;
 use super::Running;
 use crate::cluster::{self, unique};
 use crate::config::{self, Config, ConfigErrors, Watched, World};
@@ -89,6 +90,7 @@ pub fn load(path: &Path, world: &dyn World, before: Option<&Running>) -> Result<
     let shown = shown(&config, &plan);
     let running = Running {
         generation: unique(),
+        limits: Limits::of(&plan, before.map(|before| &before.limits)),
         series: PlanSeries::of(&plan, before.map(|before| &before.series)),
         plan,
         clusters,

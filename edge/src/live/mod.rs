@@ -10,6 +10,7 @@
 //!          +-> errors: logged, nothing changes
 //! ```
 
+mod counted;
 mod history;
 mod load;
 mod observed;
@@ -28,7 +29,7 @@ use crate::tls::Certificates;
 pub use history::{History, Outcome, Reload};
 pub use load::{load, LoadError, Loaded};
 pub use reload::{NotReloaded, Reloader, Reloading};
-pub(crate) use worker::{release, Lease};
+pub(crate) use worker::{leave, release, Lease};
 
 /// A plan with all that it runs on.
 pub struct Running {
@@ -38,6 +39,8 @@ pub struct Running {
     pub plan: Plan,
     /// The clusters, by the index that the plan has for them.
     pub(crate) clusters: Vec<Arc<Cluster>>,
+    /// What is counted of requests.
+    pub(crate) limits: counted::Limits,
     /// The certificates of the sites.
     pub(crate) certificates: Certificates,
     /// What is counted.

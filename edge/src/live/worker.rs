@@ -5,8 +5,11 @@ use std::ops::Deref;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
+use super::counted::LocalLimits;
 use super::{Live, Running};
 use crate::cluster::{Hands, Local, Random, Slots, Tried};
+use crate::limits::concurrent::LocalConcurrent;
+use crate::limits::rate::{LocalRates, Verdict};
 use crate::plan::cache::CacheRule;
 use crate::plan::path::BadPath;
 use crate::plan::{Found, Request, Route, Scratch};
@@ -26,6 +29,7 @@ pub(crate) struct Worker {
     scratch: Scratch,
     pub(crate) random: Random,
     slots: Slots,
+    limits: LocalLimits,
     /// References to `running` that ended requests have left.
     spare: Vec<Arc<Running>>,
 }
@@ -87,10 +91,11 @@ impl Live {
     #[cold]
     fn refreshed<'a>(&self, worker: &'a mut Option<Worker>) -> &'a mut Worker {
         let running = self.current();
-        let (mut random, mut slots, scratch, mut known) = match worker.take() {
-            Some(old) => (old.random, old.slots, old.scratch, old.clusters),
+        let (mut random, mut slots, scratch, mut known, mut limits) = match worker.take() {
+            Some(old) => (old.random, old.slots, old.scratch, old.clusters, old.limits),
             None => Default::default(),
         };
+        limits.refresh(&running.limits);
         let mut hands = Hands {
             random: &mut random,
             slots: &mut slots,
@@ -109,6 +114,7 @@ impl Live {
             scratch,
             random,
             slots,
+            limits,
             spare: Vec::new(),
         })
     }
@@ -156,6 +162,44 @@ impl Live {
                 }
             }
         })
+    }
+}
+
+impl Live {
+    /// Judges a request by the rate with this index, and counts it if it passes.
+    #[inline]
+    pub(crate) fn judge(&self, running: &Running, index: usize, key: u64, now: u64) -> Verdict {
+        let limit = &running.limits.rates[index];
+        self.with(|worker| match worker.limits.rate(limit, index) {
+            Some(local) => local.judge(limit, key, now),
+            None => LocalRates::default().judge(limit, key, now),
+        })
+    }
+
+    /// Takes a place in the limit of requests at a time with this index; `false` when there is none.
+    #[inline]
+    pub(crate) fn enter(&self, running: &Running, index: usize, key: u64, now: u64) -> bool {
+        let limit = &running.limits.concurrent[index];
+        self.with(|worker| match worker.limits.concurrent(limit, index) {
+            Some(local) => local.enter(limit, key, now),
+            None => LocalConcurrent::default().enter(limit, key, now),
+        })
+    }
+}
+
+/// Leaves a place in a limit of requests at a time.
+#[inline]
+pub(crate) fn leave(running: &Running, index: usize, key: u64) {
+    let limit = &running.limits.concurrent[index];
+    let left = WORKER.try_with(|worker| {
+        let mut worker = worker.try_borrow_mut().ok()?;
+        let local = worker.as_mut()?.limits.concurrent(limit, index)?;
+        local.leave(limit, key);
+        Some(())
+    });
+    // A thread that ends, or a worker that has forgotten the limit.
+    if !matches!(left, Ok(Some(()))) {
+        limit.give_back(key);
     }
 }
 

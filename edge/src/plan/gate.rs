@@ -4,11 +4,16 @@
 //!
 //! 1. `https_redirect` of the site, before a route is looked for;
 //! 2. `maintenance`;
-//! 3. `access` by address.
+//! 3. `access` by address;
+//! 4. `max_headers`, `max_header_size` and `max_body_size`, as far as the head tells;
+//! 5. `rate_limit`, those of the site first;
+//! 6. `concurrent_requests`, those of the site first.
+//!
+//! The last two count, and are asked where the counts are.
 
 use std::net::IpAddr;
 
-use http::StatusCode;
+use http::{header, StatusCode};
 
 use super::networks::Networks;
 use super::request::Request;
@@ -21,6 +26,18 @@ pub struct Gate {
     pub(super) maintenance: Option<Maintenance>,
     /// The addresses that may ask.
     pub(super) access: Option<Access>,
+    /// The number of fields.
+    pub(super) max_headers: Option<usize>,
+    /// The bytes of names and values of fields.
+    pub(super) max_header_size: Option<u64>,
+    /// The bytes of a request body.
+    pub max_body: Option<u64>,
+    /// The bytes of a request body that is read whole before a server is chosen.
+    pub buffer: Option<usize>,
+    /// The indexes of rates in [`Plan::rates`](super::Plan::rates).
+    pub rates: Vec<usize>,
+    /// The indexes of limits in [`Plan::concurrent`](super::Plan::concurrent).
+    pub concurrent: Vec<usize>,
 }
 
 /// The kinds of rules, for logs and metrics.
@@ -32,6 +49,16 @@ pub enum Rule {
     Maintenance,
     /// `access`
     Access,
+    /// `max_headers`
+    MaxHeaders,
+    /// `max_header_size`
+    MaxHeaderSize,
+    /// `max_body_size`
+    MaxBodySize,
+    /// `rate_limit`
+    RateLimit,
+    /// `concurrent_requests`
+    ConcurrentRequests,
 }
 
 impl Rule {
@@ -41,6 +68,11 @@ impl Rule {
             Self::HttpsRedirect => "https_redirect",
             Self::Maintenance => "maintenance",
             Self::Access => "access",
+            Self::MaxHeaders => "max_headers",
+            Self::MaxHeaderSize => "max_header_size",
+            Self::MaxBodySize => "max_body_size",
+            Self::RateLimit => "rate_limit",
+            Self::ConcurrentRequests => "concurrent_requests",
         }
     }
 }
@@ -109,40 +141,77 @@ impl Gate {
                 return Some(Refusal::of(Rule::Access, StatusCode::FORBIDDEN));
             }
         }
-        None
+        self.too_large(request)
+    }
+
+    /// Returns the answer to a request that is larger than it may be, as far as its head tells.
+    fn too_large(&self, request: &Request) -> Option<Refusal> {
+        let headers = request.headers;
+        let fields = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        if self.max_headers.is_some_and(|max| headers.len() > max) {
+            return Some(Refusal::of(Rule::MaxHeaders, fields));
+        }
+        if let Some(max) = self.max_header_size {
+            let sizes = headers.iter();
+            let sizes = sizes.map(|(name, value)| (name.as_str().len() + value.len()) as u64);
+            if sizes.sum::<u64>() > max {
+                return Some(Refusal::of(Rule::MaxHeaderSize, fields));
+            }
+        }
+        let max = match (self.max_body, self.buffer) {
+            (Some(max), Some(buffer)) => max.min(buffer as u64),
+            (Some(max), None) => max,
+            (None, Some(buffer)) => buffer as u64,
+            (None, None) => return None,
+        };
+        let length = headers.get(header::CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        length
+            .is_some_and(|length| length > max)
+            .then(|| Refusal::of(Rule::MaxBodySize, StatusCode::PAYLOAD_TOO_LARGE))
+    }
+
+    /// Returns the rules that there are, in the order in which they are asked.
+    fn rules(&self) -> impl Iterator<Item = Rule> {
+        let set = [
+            (Rule::Maintenance, self.maintenance.is_some()),
+            (Rule::Access, self.access.is_some()),
+            (Rule::MaxHeaders, self.max_headers.is_some()),
+            (Rule::MaxHeaderSize, self.max_header_size.is_some()),
+            (
+                Rule::MaxBodySize,
+                self.max_body.is_some() || self.buffer.is_some(),
+            ),
+            (Rule::RateLimit, !self.rates.is_empty()),
+            (Rule::ConcurrentRequests, !self.concurrent.is_empty()),
+        ];
+        set.into_iter()
+            .filter(|(_, set)| *set)
+            .map(|(rule, _)| rule)
     }
 
     /// Tells whether it has no rule at all.
     pub(super) fn is_empty(&self) -> bool {
-        let Self {
-            maintenance,
-            access,
-        } = self;
-        maintenance.is_none() && access.is_none()
+        self.rules().next().is_none()
     }
 
-    /// Tells in words what it says of a request, in order.
+    /// Tells in words what it says of a request, in order. What is counted is not told.
     pub(super) fn show(&self, request: &Request) -> Vec<String> {
-        let mut lines = Vec::new();
         let refused = self.refuses(request);
-        let said = |rule: Rule, lines: &mut Vec<String>| {
-            let end = refused.as_ref().filter(|refusal| refusal.rule == rule);
-            lines.push(match end {
-                Some(refusal) => {
-                    format!("{} refuses it with {}", rule.key(), refusal.status.as_u16())
-                }
-                None => format!("{} passes it", rule.key()),
-            });
-            end.is_some()
-        };
-        let rules = [
-            (Rule::Maintenance, self.maintenance.is_some()),
-            (Rule::Access, self.access.is_some()),
-        ];
-        for (rule, set) in rules {
-            if set && said(rule, &mut lines) {
+        let mut lines = Vec::new();
+        for rule in self.rules() {
+            if let Some(refusal) = refused.as_ref().filter(|refusal| refusal.rule == rule) {
+                lines.push(format!(
+                    "{} refuses it with {}",
+                    rule.key(),
+                    refusal.status.as_u16()
+                ));
                 break;
             }
+            lines.push(match rule {
+                Rule::RateLimit | Rule::ConcurrentRequests => format!("{} counts it", rule.key()),
+                _ => format!("{} passes it", rule.key()),
+            });
         }
         lines
     }

@@ -23,6 +23,7 @@ mod edit;
 mod explain;
 pub mod gate;
 pub mod host;
+pub mod limits;
 mod listener;
 mod networks;
 pub mod path;
@@ -64,6 +65,10 @@ pub struct Plan {
     pub sites: Vec<Site>,
     /// The clusters that routes refer to.
     pub clusters: Vec<Cluster>,
+    /// The rates of all sites and routes.
+    pub rates: Vec<limits::RateLimit>,
+    /// The limits of requests at a time of all sites and routes.
+    pub concurrent: Vec<limits::ConcurrentRequests>,
     /// The proxies in front of this one.
     pub trusted: Option<client::Trusted>,
     /// What servers are told of the client.

@@ -4,6 +4,7 @@ mod access;
 mod admin;
 mod cache;
 mod forwarded;
+mod limits;
 mod listen;
 mod proxy;
 mod proxy_health;
@@ -15,10 +16,11 @@ use http::{HeaderName, Method};
 
 use crate::config::section::{section, At, Named};
 use crate::config::values::{
-    HostPattern, Network, PathPattern, PathPrefix, Regex, Status, Template, TextPattern,
+    HostPattern, Network, PathPattern, PathPrefix, Regex, Size, Status, Template, TextPattern,
 };
 pub use access::{Access, Hsts, HttpsRedirect, Maintenance};
 pub use forwarded::{ForwardedFields, ForwardedMode, TrustedProxies};
+pub use limits::{BufferRequest, ConcurrentRequests, RateLimit};
 pub use proxy::{Balance, Endpoint, Protocol, Proxy, Timeouts, UpstreamTls};
 pub use proxy_health::{CircuitBreaker, PassiveHealth};
 
@@ -62,6 +64,16 @@ section! {
         maintenance: Option<Maintenance> = None,
         /// The addresses that may ask, on routes without an `access` of their own.
         access: Option<Access> = None,
+        /// Rates of requests, over all routes together; those of a route count beside them.
+        rate_limit: Vec<RateLimit> = Vec::new(),
+        /// Numbers of requests at a time, over all routes together; those of a route count beside them.
+        concurrent_requests: Vec<ConcurrentRequests> = Vec::new(),
+        /// The size of a request body, on routes without a `max_body_size` of their own; 413 above it.
+        max_body_size: Option<Size> = None,
+        /// The size of the fields of a request, on routes without a `max_header_size` of their own; 431 above it.
+        max_header_size: Option<Size> = None,
+        /// The number of fields of a request, on routes without a `max_headers` of their own; 431 above it.
+        max_headers: Option<u32> = None,
         /// The routes. The one whose path and conditions fit best takes a request.
         routes: Vec<Route>,
     }
@@ -100,6 +112,18 @@ section! {
         maintenance: Option<Maintenance> = None,
         /// The addresses that may ask.
         access: Option<Access> = None,
+        /// Rates of requests.
+        rate_limit: Vec<RateLimit> = Vec::new(),
+        /// Numbers of requests at a time.
+        concurrent_requests: Vec<ConcurrentRequests> = Vec::new(),
+        /// The size of a request body; 413 above it.
+        max_body_size: Option<Size> = None,
+        /// The size of the names and values of a request's fields; 431 above it.
+        max_header_size: Option<Size> = None,
+        /// The number of fields of a request; 431 above it.
+        max_headers: Option<u32> = None,
+        /// The size up to which a request body is read whole before a server is chosen; 413 above it.
+        buffer_request: Option<BufferRequest> = None,
         /// The prefix that is taken off the path before it goes upstream.
         strip_prefix: Option<At<PathPrefix>> = None,
         /// The path that goes upstream instead.

@@ -6,10 +6,12 @@ use http::{HeaderValue, StatusCode};
 
 use super::Compiler;
 use crate::config::model;
+use crate::config::values::Size;
 use crate::config::At;
 use crate::plan::client::Trusted;
 use crate::plan::gate::{Access, Gate, HttpsRedirect, Maintenance};
 use crate::plan::networks::Networks;
+use crate::plan::Site;
 
 /// The shortest time that lists of HTTPS hosts take.
 const PRELOAD: Duration = Duration::from_secs(31_536_000);
@@ -23,15 +25,31 @@ impl Compiler<'_> {
         })
     }
 
-    /// Makes the rules of a route. Where it says nothing of a kind, its site's hold.
-    pub(super) fn gate(&mut self, site: &model::Site, route: &model::Route) -> Option<Box<Gate>> {
-        let maintenance = route.maintenance.as_ref().or(site.maintenance.as_ref());
-        let access = route.access.as_ref().or(site.access.as_ref());
-        let gate = Gate {
-            maintenance: maintenance.and_then(|maintenance| self.maintenance(maintenance)),
-            access: access.and_then(|access| self.access(access)),
-        };
-        (!gate.is_empty()).then(|| Box::new(gate))
+    /// Makes the rules of the routes of a site. Where a route says nothing of a kind, its site's hold; of what is counted,
+    /// both hold.
+    pub(super) fn gates(&mut self, site: &model::Site, made: &mut Site) {
+        let shared = self.counted(&made.name, &site.rate_limit, &site.concurrent_requests);
+        for (made, route) in made.routes.iter_mut().zip(&site.routes) {
+            let maintenance = route.maintenance.as_ref().or(site.maintenance.as_ref());
+            let access = route.access.as_ref().or(site.access.as_ref());
+            let place = format!("{} {}", shared.place, super::fits(route));
+            let own = self.counted(&place, &route.rate_limit, &route.concurrent_requests);
+            let size = |own: Option<Size>, shared: Option<Size>| own.or(shared).map(|size| size.0);
+            let gate = Gate {
+                maintenance: maintenance.and_then(|maintenance| self.maintenance(maintenance)),
+                access: access.and_then(|access| self.access(access)),
+                max_headers: (route.max_headers.or(site.max_headers)).map(|max| max as usize),
+                max_header_size: size(route.max_header_size, site.max_header_size),
+                max_body: size(route.max_body_size, site.max_body_size),
+                buffer: route
+                    .buffer_request
+                    .as_ref()
+                    .map(|buffer| self.buffer(buffer, route)),
+                rates: [&*shared.rates, &*own.rates].concat(),
+                concurrent: [&*shared.concurrent, &*own.concurrent].concat(),
+            };
+            made.gate = (!gate.is_empty()).then(|| Box::new(gate));
+        }
     }
 
     fn maintenance(&mut self, maintenance: &model::Maintenance) -> Option<Maintenance> {

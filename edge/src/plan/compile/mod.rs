@@ -4,6 +4,7 @@ mod admin;
 mod cache;
 mod cluster;
 mod gate;
+mod limits;
 mod listen;
 mod server;
 
@@ -15,6 +16,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::condition::Condition;
 use super::edit::{HeaderEdit, HeaderEdits, Rewrite};
+use super::limits::{ConcurrentRequests, RateLimit};
 use super::search::{Search, Searches};
 use super::tree::{Kind, Tree};
 use super::{host, Action, Certificate, Cluster, Entry, Plan, Route, Rule, Site};
@@ -37,6 +39,8 @@ impl Plan {
             cluster_keys: HashMap::new(),
             cluster_names: HashSet::new(),
             searches: Searches::default(),
+            rates: Vec::new(),
+            concurrent: Vec::new(),
         };
         let plan = compiler.plan(&config.model);
         if !compiler.errors.is_empty() {
@@ -55,6 +59,8 @@ struct Compiler<'a> {
     cluster_keys: HashMap<String, usize>,
     cluster_names: HashSet<String>,
     searches: Searches,
+    rates: Vec<RateLimit>,
+    concurrent: Vec<ConcurrentRequests>,
 }
 
 impl Compiler<'_> {
@@ -72,6 +78,8 @@ impl Compiler<'_> {
             admin,
             sites,
             clusters: std::mem::take(&mut self.clusters),
+            rates: std::mem::take(&mut self.rates),
+            concurrent: std::mem::take(&mut self.concurrent),
             trusted: self.trusted(root),
             forwarded: root.forwarded,
             cache: self.cache_size(root),
@@ -125,9 +133,7 @@ impl Compiler<'_> {
         made.routes = numbered
             .map(|(index, route)| self.route(index, route))
             .collect();
-        for (made, route) in made.routes.iter_mut().zip(&site.routes) {
-            made.gate = self.gate(site, route);
-        }
+        self.gates(site, &mut made);
         self.rules(site, &mut made);
         made
     }

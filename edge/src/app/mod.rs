@@ -8,6 +8,7 @@ mod facts;
 mod forwarded;
 mod gate;
 mod headers;
+mod retry;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -23,7 +24,7 @@ use pingora_core::protocols::http::RefusedRequest;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::utils::ready::ready;
 use pingora_core::ErrorType::{HTTPStatus, InternalError};
-use pingora_core::{Error, ErrorType, Result};
+use pingora_core::{Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{ProxyHttp, Session};
 
@@ -31,7 +32,6 @@ use crate::caching;
 use crate::cluster::{HashBy, Tried};
 use crate::live::{release, Lease, Live};
 use crate::observe::{self, Limit};
-use crate::upstreams::retry;
 use answer::Answer;
 use cached::Cached;
 use counting::Counting;
@@ -59,6 +59,8 @@ pub struct Ctx {
     /// What the rules of its route have given it.
     passed: Option<Box<Passed>>,
     tried: Tried,
+    /// The last answer was turned down, in favour of another try.
+    turned_down: bool,
     counting: Counting,
     /// The part of the cache, where the route has one.
     cached: Option<Box<Cached>>,
@@ -79,16 +81,6 @@ impl Edge {
     /// Serves what `live` holds.
     pub fn new(live: Arc<Live>) -> Self {
         Self { live }
-    }
-
-    /// Notes that the server which has the request failed it, and says whether another one is left.
-    fn failed(&self, ctx: &mut Ctx, why: &ErrorType) -> bool {
-        let (running, tried) = (&*ctx.running, &mut ctx.tried);
-        self.live
-            .with_cluster(running, ctx.cluster, |local, hands| {
-                let cluster = &running.clusters[ctx.cluster];
-                local.failed(cluster, tried, hands.slots, why.as_str())
-            })
     }
 }
 
@@ -128,6 +120,7 @@ impl ProxyHttp for Edge {
             secure: false,
             passed: None,
             tried: Tried::default(),
+            turned_down: false,
             counting: Counting::begin(),
             cached: None,
         }
@@ -183,6 +176,9 @@ impl ProxyHttp for Edge {
         (ctx.cluster, ctx.at, ctx.hash_by, ctx.response) = (cluster, at, hash_by, response);
         ctx.secure = secure;
         ctx.cached = cached;
+        if let Some(limit) = ctx.retries().and_then(|retries| retries.timeout) {
+            session.set_upstream_time_limit(Some(limit));
+        }
         let buffer = route.gate.as_ref().and_then(|gate| gate.buffer);
         match (done, buffer) {
             (Ok(()), None) => ready(|| Ok(false)),
@@ -224,8 +220,7 @@ impl ProxyHttp for Edge {
         e: Box<Error>,
     ) -> Box<Error> {
         ctx.counting.failed(&e);
-        let why = e.etype.clone();
-        retry::connect_failed(e, || self.failed(ctx, &why))
+        self.connect_failed(ctx, e)
     }
 
     fn error_while_proxy(
@@ -236,9 +231,10 @@ impl ProxyHttp for Edge {
         ctx: &mut Ctx,
         reused: bool,
     ) -> Box<Error> {
-        ctx.counting.failed(&e);
-        let why = e.etype.clone();
-        retry::exchange_failed(session, peer, e, reused, || self.failed(ctx, &why))
+        if !ctx.turned_down {
+            ctx.counting.failed(&e);
+        }
+        self.exchange_failed(session, peer, ctx, e, reused)
     }
 
     fn upstream_response_filter<'life0, 'life1, 'life2, 'life3, 'async_trait>(
@@ -254,13 +250,19 @@ impl ProxyHttp for Edge {
         'life3: 'async_trait,
         Self: Sync + 'async_trait,
     {
-        self.live
-            .with_cluster(&ctx.running, ctx.cluster, |local, hands| {
-                let cluster = &ctx.running.clusters[ctx.cluster];
-                local.answered(cluster, &ctx.tried, head.status, hands.slots);
-            });
-        if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
+        // Informational responses come before the one that counts.
+        let last =
+            !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS;
+        if last {
+            self.live
+                .with_cluster(&ctx.running, ctx.cluster, |local, hands| {
+                    let cluster = &ctx.running.clusters[ctx.cluster];
+                    local.answered(cluster, &ctx.tried, head.status, hands.slots);
+                });
             ctx.counting.answered(head.status.as_u16());
+            if self.turns_down(session, ctx, head.status.as_u16()) {
+                return ready(|| Ok(()));
+            }
         }
         if ctx.is_cached() {
             cached::answered(session, head, ctx);
@@ -345,6 +347,27 @@ impl ProxyHttp for Edge {
         ctx: &mut Ctx,
     ) -> Result<RespCacheable> {
         cached::judge(session, head, ctx)
+    }
+
+    fn upstream_response_decision<'life0, 'life1, 'life2, 'life3, 'async_trait>(
+        &'life0 self,
+        _: &'life1 mut Session,
+        head: &'life2 ResponseHeader,
+        ctx: &'life3 mut Ctx,
+    ) -> Pin<Box<dyn Future<Output = Option<Box<Error>>> + Send + 'async_trait>>
+    where
+        'life0: 'async_trait,
+        'life1: 'async_trait,
+        'life2: 'async_trait,
+        'life3: 'async_trait,
+        Self: Sync + 'async_trait,
+    {
+        if !ctx.turned_down {
+            return ready(|| None);
+        }
+        let mut e = Error::new_up(HTTPStatus(head.status.as_u16()));
+        e.set_retry(true);
+        Box::pin(async move { Some(e) })
     }
 
     fn response_filter<'life0, 'life1, 'life2, 'life3, 'async_trait>(

@@ -19,7 +19,7 @@ use std::time::Duration;
 use super::clock::{millis, now};
 use super::counts::Counts;
 use super::random::Random;
-use crate::config::model::PassiveHealth;
+use crate::config::model::{Initially, PassiveHealth};
 use crate::config::values::StatusRange;
 use crate::observe::{EndpointCounts, Series};
 
@@ -46,7 +46,9 @@ pub(super) struct Rules {
     /// The time in which the share grows; 0 for at once.
     pub(super) slow_start: u64,
     /// Whether servers are checked.
-    pub(super) checked: bool,
+    checked: bool,
+    /// Whether they are down until they were.
+    initially_down: bool,
 }
 
 impl Rules {
@@ -62,7 +64,11 @@ impl Rules {
             statuses: passive.map_or_else(Vec::new, |passive| passive.statuses.clone()),
             open_for: breaker.map_or(0, |breaker| millis(breaker.open_for)),
             slow_start: plan.slow_start.map_or(0, millis),
-            checked: false,
+            checked: plan.health.is_some(),
+            initially_down: plan
+                .health
+                .as_ref()
+                .is_some_and(|health| health.initially == Initially::Down),
         }
     }
 }
@@ -98,10 +104,16 @@ pub(super) enum Verdict {
 }
 
 impl Endpoint {
-    /// A server that joins others takes its share step by step, where that is told.
-    pub(super) fn joining(rules: &Rules) -> Self {
+    /// A server that `joins` others takes its share step by step, where that is told.
+    pub(super) fn new(rules: &Rules, joins: bool) -> Self {
         let new = Self::default();
-        new.came_up(rules);
+        if rules.initially_down {
+            new.set(DOWN);
+            new.say("it was not checked yet".to_owned());
+        }
+        if joins {
+            new.came_up(rules);
+        }
         new
     }
 
@@ -262,6 +274,18 @@ impl Endpoint {
         if !rules.checked {
             self.clear(DOWN);
         }
+    }
+
+    /// Takes it for down, as checks say.
+    pub(super) fn went_down(&self, why: String) {
+        self.say(why);
+        self.set(DOWN);
+    }
+
+    /// Takes it for up, as checks say. What requests have said before counts no more.
+    pub(super) fn is_well(&self, rules: &Rules) {
+        self.clear(DOWN);
+        self.brought_back(rules);
     }
 
     /// Remembers why it is as it is.

@@ -26,7 +26,14 @@ pub(crate) struct Local {
     backups: Set,
     /// All others.
     primaries: Set,
+    /// The retries that may follow, in ten-thousandths.
+    budget: u32,
 }
+
+/// A retry in the budget.
+const RETRY: u32 = 10_000;
+/// The retries that are saved at most, and that there are at the start.
+const SAVED: u32 = 10 * RETRY;
 
 struct Server {
     /// Made once: a request gets a copy of the box, which is quicker than a copy in a box.
@@ -51,6 +58,8 @@ pub(crate) struct Tried {
     /// Its slot, which no change of the list takes away.
     slot: Option<usize>,
     failed: Set,
+    /// The tries that were begun.
+    count: u32,
 }
 
 /// The hash of the text by which a server is chosen.
@@ -132,6 +141,7 @@ impl Local {
             balancer: Balancer::new(cluster.balance, weights, seeds, hands.random),
             backups,
             primaries,
+            budget: SAVED,
         }
     }
 
@@ -152,7 +162,8 @@ impl Local {
     pub(crate) fn refresh(&mut self, cluster: &Cluster, hands: &mut Hands<'_>) {
         if self.version != cluster.version.load(Ordering::Acquire) {
             // The slots of servers that stay are joined before they are left.
-            let new = Self::of(cluster, hands);
+            let mut new = Self::of(cluster, hands);
+            new.budget = self.budget;
             std::mem::replace(self, new).leave(hands.slots);
         }
     }
@@ -175,8 +186,12 @@ impl Local {
         if tried.version != self.version {
             *tried = Tried {
                 version: self.version,
+                count: tried.count,
                 ..Tried::default()
             };
+        }
+        if let (0, Some(retries)) = (tried.count, &cluster.retries) {
+            self.budget = SAVED.min(self.budget + retries.budget.hundredths());
         }
         let first = if self.backups.is_empty() {
             self.next(&tried.failed, by, hands)
@@ -191,6 +206,7 @@ impl Local {
         let server = &self.servers[index];
         hands.slots.begin(server.slot);
         (tried.last, tried.slot) = (Some(index), Some(server.slot));
+        tried.count = tried.count.saturating_add(1);
         Ok(server.peer.clone())
     }
 
@@ -293,19 +309,42 @@ impl Local {
         if let Some(slot) = tried.slot.and_then(|slot| slots.get(slot)) {
             slot.counts.fail();
         }
-        if tried.version != self.version {
-            // Of another list none was tried.
-            return !self.servers.is_empty();
-        }
         if let Some(server) = self.last(tried) {
             self.fail(server, cluster, why);
         }
-        if let Some(index) = tried.last {
+        self.pass_over(cluster, tried)
+    }
+
+    /// Has no further try of a request go to the server which was picked last, and says whether one is left that may take
+    /// it. Where tries are told, they go round.
+    pub(crate) fn pass_over(&self, cluster: &Cluster, tried: &mut Tried) -> bool {
+        if let Some(index) = tried.last.filter(|_| tried.version == self.version) {
             tried.failed.insert(index);
         }
-        let left = self.servers.iter().enumerate();
-        let mut left = left.filter(|(index, _)| !tried.failed.has(*index));
-        left.any(|(_, server)| server.endpoint.may_serve())
+        let is_left = |failed: &Set| {
+            let mut left = self.servers.iter().enumerate();
+            left.any(|(index, server)| !failed.has(index) && server.endpoint.may_serve())
+        };
+        if is_left(&tried.failed) {
+            return true;
+        }
+        if cluster.retries.is_some() {
+            tried.failed = Set::default();
+        }
+        cluster.retries.is_some() && is_left(&tried.failed)
+    }
+
+    /// Takes another try of a request from what is told and saved; `true` where nothing is told.
+    pub(crate) fn may_retry(&mut self, cluster: &Cluster, tried: &Tried) -> bool {
+        let Some(retries) = &cluster.retries else {
+            return true;
+        };
+        let most = retries.attempts.as_ref().map_or(3, |most| most.value.0);
+        if tried.count >= most || self.budget < RETRY {
+            return false;
+        }
+        self.budget -= RETRY;
+        true
     }
 
     fn fail(&self, server: &Server, cluster: &Cluster, why: &str) {

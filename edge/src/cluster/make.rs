@@ -150,6 +150,8 @@ impl Cluster {
             targets,
             peers,
             breaker: plan.circuit_breaker.clone(),
+            health: plan.health.clone(),
+            retries: plan.retries.clone(),
             version: AtomicU64::new(unique()),
             members: Mutex::new(members.into()),
         };

@@ -6,9 +6,10 @@
 //! changes them keeps the [`Endpoint`]s, with all that is known of them.
 //!
 //! A request tries each server once. What keeps a server from getting any stands in [`endpoint`]; [`watch`] is the task
-//! beside the requests that looks names up and opens circuit breakers, and [`report`] what others may know.
+//! beside the requests that looks names up, checks servers and opens circuit breakers, and [`report`] what others may know.
 
 mod balance;
+mod check;
 mod clock;
 mod counts;
 #[cfg_attr(feature = "rustls", path = "credentials/rustls.rs")]
@@ -32,7 +33,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use pingora_core::upstreams::resolve::Resolver;
 
-use crate::config::model::Balance;
+use crate::config::model::{Balance, CircuitBreaker, Health, Retries};
 use crate::config::values::Address;
 use crate::plan;
 use endpoint::{Endpoint, Rules, DRAINED};
@@ -53,7 +54,9 @@ pub(crate) struct Cluster {
     rules: Rules,
     targets: Vec<Target>,
     peers: Peers,
-    breaker: Option<crate::config::model::CircuitBreaker>,
+    breaker: Option<CircuitBreaker>,
+    health: Option<Health>,
+    retries: Option<Retries>,
     /// Tells workers that the members are others than those that they know. It is unique over all clusters.
     version: AtomicU64,
     members: Mutex<Arc<[Member]>>,
@@ -92,9 +95,15 @@ impl Cluster {
         self.id
     }
 
+    /// Returns when its requests are tried again, if that is told.
+    #[inline]
+    pub(crate) fn retries(&self) -> Option<&Retries> {
+        self.retries.as_ref()
+    }
+
     /// Tells whether there is anything to do for it beside requests.
     pub(crate) fn is_watched(&self) -> bool {
-        self.has_names() || self.breaker.is_some()
+        self.has_names() || self.breaker.is_some() || self.health.is_some()
     }
 
     fn has_names(&self) -> bool {
@@ -119,8 +128,7 @@ impl Cluster {
                 let endpoint = match known {
                     Some(member) => member.endpoint.clone(),
                     // Those of a cluster that has just begun have nobody to be slower than.
-                    None if members.is_empty() => Arc::default(),
-                    None => Arc::new(Endpoint::joining(&self.rules)),
+                    None => Arc::new(Endpoint::new(&self.rules, !members.is_empty())),
                 };
                 if known.is_none() && drained {
                     endpoint.set(DRAINED);

@@ -57,6 +57,16 @@ impl Peers {
                 files: Files::read(tls)?,
             })
         });
+        let each = plan
+            .retries
+            .as_ref()
+            .and_then(|retries| retries.try_timeout);
+        let within = |limit: Duration| each.map_or(limit, |each| limit.min(each));
+        let limits = Limits {
+            connect: within(limits.connect),
+            response: within(limits.response),
+            ..limits
+        };
         Ok(Self {
             limits,
             tls: tls.transpose()?,

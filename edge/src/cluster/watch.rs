@@ -1,4 +1,5 @@
-//! The task beside the requests of a cluster: names are looked up, and circuit breakers opened.
+//! The task beside the requests of a cluster: names are looked up, servers checked, and circuit breakers
+//! opened.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::endpoint::{Endpoint, OPEN};
-use super::{names, Cluster};
+use super::{check, names, Cluster};
 use crate::config::model::CircuitBreaker;
 
 /// The looks at the counts in one window of a circuit breaker.
@@ -28,7 +29,12 @@ pub(crate) async fn watch(cluster: Arc<Cluster>, known: oneshot::Sender<()>) {
             judge(&cluster, breaker).await;
         }
     };
-    futures::future::join(names, breaker).await;
+    let checks = async {
+        if let Some(health) = &cluster.health {
+            check::follow(&cluster, health).await;
+        }
+    };
+    futures::future::join3(names, breaker, checks).await;
 }
 
 /// What was counted of a server at the looks of the last window, the oldest first.

@@ -38,7 +38,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::model::{
-    Balance, CircuitBreaker, ForwardedMode, PassiveHealth, Protocol, Timeouts, UpstreamTls,
+    Balance, CircuitBreaker, ForwardedMode, Health, PassiveHealth, Protocol, Retries, Timeouts,
+    UpstreamTls,
 };
 use crate::config::values::{Address, HostPattern, Status, Template};
 pub use admin::Admin;
@@ -176,6 +177,10 @@ pub struct Cluster {
     pub protocol: Protocol,
     /// When a server is left alone.
     pub passive_health: Option<PassiveHealth>,
+    /// Checks beside the requests.
+    pub health: Option<Health>,
+    /// When a request is tried again.
+    pub retries: Option<Retries>,
     /// When requests to a server are held back.
     pub circuit_breaker: Option<CircuitBreaker>,
     /// The time in which the share of a server that has come up grows.

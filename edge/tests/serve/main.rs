@@ -17,3 +17,4 @@ mod scripted;
 #[cfg(feature = "rustls")]
 mod tls;
 mod tools;
+mod upstreams;

@@ -8,6 +8,7 @@ mod limits;
 mod listen;
 mod proxy;
 mod proxy_health;
+mod proxy_retries;
 mod server;
 
 use std::path::PathBuf;
@@ -22,7 +23,8 @@ pub use access::{Access, Hsts, HttpsRedirect, Maintenance};
 pub use forwarded::{ForwardedFields, ForwardedMode, TrustedProxies};
 pub use limits::{BufferRequest, ConcurrentRequests, RateLimit};
 pub use proxy::{Balance, Endpoint, Protocol, Proxy, Timeouts, UpstreamTls};
-pub use proxy_health::{CircuitBreaker, PassiveHealth};
+pub use proxy_health::{CheckKind, CircuitBreaker, Health, Initially, PassiveHealth};
+pub use proxy_retries::Retries;
 
 pub use admin::Admin;
 pub use cache::{Bypass, Cache, CacheKey, CacheStore, Ignored};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Cache, Certificate, CircuitBreaker, PassiveHealth};
+use super::{Cache, Certificate, CircuitBreaker, Health, PassiveHealth, Retries};
 use crate::config::section::{choice, section, At};
 use crate::config::values::{Address, Template};
 
@@ -24,6 +24,11 @@ section! {
         protocol: Option<At<Protocol>> = None,
         /// When a server that fails requests is left alone. If unset, after one failure, for 10 seconds.
         passive_health: Option<PassiveHealth> = None,
+        /// Checks of the servers beside the requests. If unset, there are none.
+        health: Option<Health> = None,
+        /// When a request is tried again. If unset, each server gets it once at most: the next one after a failed
+        /// connection, or after one that broke off if the request may be sent twice.
+        retries: Option<Retries> = None,
         /// When all requests to a server are held back because too many fail.
         circuit_breaker: Option<CircuitBreaker> = None,
         /// The time in which the share of a server that has come up grows from a tenth to the whole.

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use crate::config::section::{section, At};
-use crate::config::values::{Percent, StatusRange};
+use http::{HeaderName, Method};
+
+use crate::config::section::{choice, section, At, Named};
+use crate::config::values::{Count, Percent, StatusRange};
 
 section! {
     /// When a server that fails requests is left alone: for a while it gets none, unless all others are left alone too.
@@ -32,5 +34,61 @@ section! {
         min_requests: u32 = 20,
         /// The time for which requests are held back.
         open_for: Duration = Duration::from_secs(10),
+    }
+}
+
+section! {
+    /// Checks of each server beside the requests. One that is down gets no request until checks succeed again.
+    pub struct Health("active health", short: path) {
+        /// The kind of check.
+        kind: CheckKind = CheckKind::Http,
+        /// The path that is asked for.
+        path: Option<At<String>> = None,
+        /// The method.
+        method: Option<At<Method>> = None,
+        /// The host that is asked for. If unset, the address of the server in the file.
+        host: Option<At<String>> = None,
+        /// More headers of the request.
+        headers: Named<HeaderName, At<String>> = Named::default(),
+        /// The statuses of a server that is up. If unset, 200 to 399.
+        expect: Vec<At<StatusRange>> = Vec::new(),
+        /// A text that the first 64 KiB of the body must hold.
+        body: Option<At<String>> = None,
+        /// The service that a gRPC server is asked about. If unset, the server as a whole.
+        service: Option<At<String>> = None,
+        /// The port that is checked. If unset, that of requests.
+        port: Option<At<u32>> = None,
+        /// The time from the end of a check to the next.
+        interval: Duration = Duration::from_secs(10),
+        /// The time limit of a check.
+        timeout: Duration = Duration::from_secs(5),
+        /// The checks in a row that must succeed before a server that is down is up.
+        healthy_after: Count = Count(2),
+        /// The checks in a row that must fail before a server that is up is down.
+        unhealthy_after: Count = Count(3),
+        /// What a server is taken for until it is checked.
+        initially: Initially = Initially::Up,
+    }
+}
+
+choice! {
+    /// The kinds of checks.
+    pub enum CheckKind("a kind of check") {
+        /// A request of HTTP.
+        Http = "http",
+        /// A connection, with the handshake of TLS where that is spoken.
+        Tcp = "tcp",
+        /// A call of the health service of gRPC.
+        Grpc = "grpc",
+    }
+}
+
+choice! {
+    /// What a server is taken for.
+    pub enum Initially("a state of a server") {
+        /// Up.
+        Up = "up",
+        /// Down.
+        Down = "down",
     }
 }

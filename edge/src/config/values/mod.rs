@@ -1,6 +1,7 @@
 //! The types of single values, each with an error that says what is allowed.
 
 mod address;
+mod count;
 mod host;
 mod http;
 mod key;
@@ -8,6 +9,7 @@ mod mode;
 mod path;
 mod percent;
 mod rate;
+mod retry_on;
 mod secret;
 mod size;
 mod status_range;
@@ -16,6 +18,7 @@ mod text;
 mod time;
 
 pub use address::{Address, Network};
+pub use count::Count;
 pub use host::HostPattern;
 pub use http::Status;
 pub use key::LimitKey;
@@ -23,6 +26,7 @@ pub use mode::Mode;
 pub use path::{PathPattern, PathPrefix, Regex};
 pub use percent::Percent;
 pub use rate::Rate;
+pub use retry_on::RetryOn;
 pub use secret::Secret;
 pub use size::Size;
 pub use status_range::StatusRange;

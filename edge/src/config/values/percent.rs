@@ -7,6 +7,12 @@ use crate::config::section::Scalar;
 pub struct Percent(u32);
 
 impl Percent {
+    /// Returns a whole number of percent, up to 100.
+    pub const fn whole(percent: u32) -> Self {
+        assert!(percent <= 100);
+        Self(percent * 100)
+    }
+
     /// Returns the share of `whole`, rounded down.
     pub fn of(self, whole: u64) -> u64 {
         (u128::from(whole) * u128::from(self.0) / 10_000) as u64

@@ -15,6 +15,8 @@ impl Compiler<'_> {
         self.check_servers(proxy);
         self.check_protocol(proxy);
         self.check_breaker(proxy);
+        self.check_health(proxy);
+        self.check_retries(proxy);
         if let Some(hash_by) = &proxy.hash_by {
             self.check_groups(hash_by, 0);
             if proxy.balance != Balance::Hash {
@@ -46,6 +48,8 @@ impl Compiler<'_> {
             tls: proxy.tls.clone().filter(|tls| tls.enabled),
             protocol: protocol(proxy),
             passive_health: proxy.passive_health.clone(),
+            health: proxy.health.clone(),
+            retries: proxy.retries.clone(),
             circuit_breaker: proxy.circuit_breaker.clone(),
             slow_start: proxy.slow_start,
         });

@@ -3,6 +3,7 @@
 mod admin;
 mod cache;
 mod cluster;
+mod cluster_health;
 mod gate;
 mod limits;
 mod listen;

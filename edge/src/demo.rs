@@ -3,20 +3,23 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::program;
-use pingora_core::server::Server;
-
 use crate::config::World;
 use crate::live::{self, Loaded};
+use crate::origin::DemoOrigin;
 
-/// Adds the demo origin to what `server` runs, and makes a configuration that passes all requests to it.
+/// Starts the demo origin on a thread of its own, and makes a configuration that passes all requests to it.
 ///
 /// # Errors
 ///
-/// When the origin finds no port.
-pub fn load(server: &mut Server) -> Result<Loaded, String> {
-    let origin = program::demo_origin(server)?;
-    let text = format!("listen: 127.0.0.1:8080\nsites: {{routes: {{proxy: \"{origin}\"}}}}\n");
+/// When the origin finds no port, or gets no thread.
+pub fn load() -> Result<Loaded, String> {
+    let failed = |e: io::Error| format!("cannot start the demo origin: {e}");
+    let origin = DemoOrigin::bind().map_err(failed)?;
+    origin.spawn().map_err(failed)?;
+    let origin = origin.address().map_err(failed)?;
+    let text = format!(
+        "listen: 127.0.0.1:8080\nadmin: 127.0.0.1:9900\nsites: {{routes: {{proxy: \"{origin}\"}}}}\n"
+    );
     live::load(Path::new("demo"), &Demo(text), None).map_err(|e| e.to_string())
 }
 

@@ -33,6 +33,7 @@ pub mod program;
 pub mod serve;
 mod tls;
 pub mod tools;
+pub mod top;
 pub mod upstreams;
 
 /// Tells whether a TLS backend is built in.

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use edge::allocator::{small_pages, Allocator};
 use edge::config::Disk;
 use edge::live::{load, LoadError};
-use edge::{flags, logging, program, serve, tools};
+use edge::{demo, flags, logging, program, serve, tools, top};
 use pingora_core::server::configuration::ServerConf;
 
 #[global_allocator]
@@ -49,6 +49,18 @@ enum Command {
         /// Print JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Show the main figures of a running proxy, until q is typed
+    Top {
+        /// The address of its admin interface [default: that of the configuration, else 127.0.0.1:9900]
+        #[arg(long, value_name = "ADDR")]
+        admin: Option<String>,
+        /// The token of its admin interface [default: that of the configuration]
+        #[arg(long, value_name = "TOKEN")]
+        token: Option<String>,
+        /// Print the figures of one second, then exit
+        #[arg(long)]
+        once: bool,
     },
 }
 
@@ -116,7 +128,14 @@ fn run(args: &Args) -> Result<(), String> {
             program::say(tools::explanation(&plan, &question, *json).trim_end());
             return Ok(());
         }
+        Some(Command::Top { admin, token, once }) => {
+            let place = top::place(file, &Disk, admin.as_deref(), token.as_deref())?;
+            return top::run(&place.address, place.token.as_deref(), *once);
+        }
         Some(Command::Run) | None => {}
+    }
+    if file.is_none() && !flags.test && flags.beside_a_configuration().is_none() {
+        return serve::run(&flags.process(), demo::load()?, None);
     }
     let Some(file) = configuration(flags)? else {
         return flags::run(flags);

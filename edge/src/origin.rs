@@ -52,6 +52,20 @@ impl DemoOrigin {
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
+
+    /// Starts to answer, on a thread that goes on until the process ends.
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no thread.
+    pub fn spawn(&self) -> io::Result<()> {
+        let listener = self.listener.try_clone()?;
+        let name = "demo origin".to_owned();
+        std::thread::Builder::new()
+            .name(name)
+            .spawn(move || run(listener))
+            .map(drop)
+    }
 }
 
 #[async_trait]
@@ -59,11 +73,7 @@ impl BackgroundService for DemoOrigin {
     /// Returns at once; the thread goes on until the process ends, so that requests which a
     /// shutdown lets finish still find their origin.
     async fn start(&self, _shutdown: ShutdownWatch) {
-        let started = self.listener.try_clone().and_then(|listener| {
-            std::thread::Builder::new()
-                .name("demo origin".into())
-                .spawn(move || run(listener))
-        });
+        let started = self.spawn();
         if let Err(e) = started {
             log::error!("the demo origin did not start: {e}");
         }

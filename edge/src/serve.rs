@@ -55,7 +55,7 @@ pub fn run(process: &Process, loaded: Loaded, file: Option<PathBuf>) -> Result<(
         .map(|listener| listener.address.to_string())
         .collect();
     let threads = server.configuration.threads;
-    let listening = format!(
+    let mut listening = format!(
         "listening on {}, {threads} worker thread(s)",
         shown.join(", ")
     );
@@ -66,6 +66,10 @@ pub fn run(process: &Process, loaded: Loaded, file: Option<PathBuf>) -> Result<(
         if !process.upgrade {
             check_free(&admin.address).map_err(|e| format!("`admin`: {e}"))?;
         }
+        listening.push_str(&match &admin.address {
+            Address::Unix(_) => format!("\nadmin interface: {}", admin.address),
+            address => format!("\ndashboard: http://{address}/"),
+        });
         let interface = Admin::new(live.clone(), reloader.clone(), proxy.accept_counts());
         server.add_service(AdminService::new(interface, &admin.address));
     }

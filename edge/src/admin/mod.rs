@@ -25,10 +25,14 @@ use pingora_core::listeners::AcceptCounts;
 use pingora_core::protocols::http::server::Session;
 
 use crate::live::{Live, Reloader};
+use crate::observe::prometheus::prometheus;
 use access::Refusal;
 use answer::{json, refuse, text};
 pub use service::AdminService;
 use sessions::Sessions;
+
+/// The type of metrics in the text format of Prometheus.
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The admin interface of a process.
 pub struct Admin {
@@ -81,6 +85,10 @@ impl Admin {
             "/healthz" if is_get => text(StatusCode::OK, "ok\n"),
             "/readyz" if is_get && self.is_ready() => text(StatusCode::OK, "ready\n"),
             "/readyz" if is_get => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+            "/metrics" if is_get => {
+                let text = prometheus(&self.live.snapshot());
+                answer::of(StatusCode::OK, METRICS, text)
+            }
             "/api/status" if is_get => json(StatusCode::OK, &self.status(&running)),
             "/api/config" if is_get => json(StatusCode::OK, &self.config(&running)),
             "/api/log" if is_get => actions::log(head.uri.query()),

@@ -344,6 +344,58 @@ fn a_drained_server_gets_no_requests_until_it_is_restored() {
 }
 
 #[test]
+fn metrics_are_told() {
+    let admin = start("");
+    assert_eq!(admin.edge.get("a", "/").status, 201);
+    let (status, head, body) = admin.get("/metrics");
+    assert_eq!(status, 200);
+    assert!(
+        head.contains("content-type: text/plain; version=0.0.4"),
+        "{head}"
+    );
+    let line = body
+        .lines()
+        .find(|line| line.contains("code=\"2xx\"") || line.contains("=\"2xx\""));
+    assert!(line.is_some_and(|line| line.ends_with(" 1")), "{body}");
+}
+
+#[test]
+fn top_prints_the_main_figures() {
+    let admin = start(", token: 0123456789abcdef");
+    let address = admin.address.to_string();
+    let top = |more: &[&str]| {
+        let output = Command::new(BINARY)
+            .args(["top", "--once"])
+            .args(more)
+            .output()
+            .unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.success(), text)
+    };
+    assert_eq!(admin.edge.get("a", "/").status, 201);
+    let (ok, text) = top(&["--admin", &address, "--token", "0123456789abcdef"]);
+    assert!(
+        ok && text.contains("serving") && text.contains("SITE"),
+        "{text}"
+    );
+    // A configuration knows both.
+    let file = admin.edge.file();
+    let (ok, text) = top(&["-c", file.to_str().unwrap()]);
+    assert!(ok && text.contains("WORKER"), "{text}");
+    let (ok, text) = top(&["--admin", &address]);
+    assert!(!ok && text.contains("wants another token"), "{text}");
+    let (ok, text) = top(&["--admin", &free().to_string()]);
+    assert!(!ok && text.contains("is not reached"), "{text}");
+    let (ok, text) = top(&["--admin", "nowhere"]);
+    assert!(!ok && text.contains("is no address"), "{text}");
+    let output = Command::new(BINARY)
+        .args(["top", "--admin", &address])
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+}
+
+#[test]
 fn the_last_lines_of_the_log_are_told() {
     let admin = start("");
     let lines = |after: u64| admin.json(&format!("/api/log?after={after}"));

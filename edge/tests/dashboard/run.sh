@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Drives the dashboard in a headless Chromium, and installs what that takes.
+# With `--screenshots DIR`, takes the pictures of the guide after a minute of load.
+set -euo pipefail
+cd "$(dirname "$0")"
+root=$(cd ../../.. && pwd)
+target=${CARGO_TARGET_DIR:-$root/target}
+
+if ! command -v chromium >/dev/null || ! command -v npm >/dev/null; then
+    apt-get update -q
+    DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends chromium fonts-dejavu-core npm openssl
+fi
+modules=$target/dashboard
+if [[ ! -d $modules/node_modules/playwright-core ]] || ! cmp -s package.json "$modules/package.json"; then
+    mkdir -p "$modules"
+    cp package.json "$modules"
+    npm install --prefix "$modules" --no-package-lock --no-audit --no-fund --silent
+fi
+cargo build -p edge --locked --manifest-path "$root/Cargo.toml"
+export DASHBOARD_MODULES=$modules REVERSE_PROXY=$target/debug/reverse-proxy
+exec timeout 240 node dashboard.mjs "$@"

@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """Counts what one small proxied GET costs, and compares it with the budget.
 
-    benches/counts.py [--top N] target/release/reverse-proxy
+    benches/counts.py [--top N] target/release/bare
+    benches/counts.py [--top N] --edge target/release/reverse-proxy
     benches/counts.py [--top N] --hits target/release/cached
 
-The second counts what an answer of 1 KiB from memory costs, by the bench `cached`.
+The first is the smallest program on the crates, the second the simplest route of a file. The third counts what an
+answer of 1 KiB from memory costs, by the bench `cached`.
 
 Any other proxy can be counted too, without a budget: give its command, with {listen}, {upstream} and
-{threads} in place of two addresses and a number.
+{threads} in place of two addresses and a number, and {file} in place of a file for `reverse-proxy`.
 
     benches/counts.py --top 20 other-proxy --from {listen} --to {upstream} --workers {threads}
 
@@ -39,6 +41,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -56,7 +59,12 @@ STORED_BODY = b"%1023d\n" % 1
 REQUESTS = 100
 PAUSE_SECONDS = 5
 PLACES = ["--listen", "{listen}", "--upstream", "{upstream}", "--threads", "{threads}"]
-OPTIONS = [*PLACES, "--accept", "shared", "--forwarded", "pass"]
+# What each program that has a budget is started with.
+OPTIONS = {"": PLACES, "edge-": ["--conf", "{file}", "--threads", "{threads}"], "hit-": PLACES}
+CONFIG = """\
+listen: {listen}
+sites: {{routes: {{proxy: "{upstream}"}}}}
+"""
 # How often a proxy is started, each time with nothing in its memory.
 STARTS = 2
 START_SECONDS = 120
@@ -248,14 +256,23 @@ def traced(proxy, origin, workers):
     command = ["valgrind", "--tool=lackey", "--trace-mem=yes", "--trace-sched=yes", "--trace-syscalls=yes"]
     command += ["--basic-counts=no", "--fair-sched=yes", f"--log-fd={record}"]
     places = {"listen": f"127.0.0.1:{port}", "upstream": origin.address, "threads": workers}
-    command += [argument.format(**places) for argument in proxy]
+    with tempfile.TemporaryDirectory() as folder:
+        places["file"] = Path(folder, "edge.yaml")
+        places["file"].write_text(CONFIG.format(**places))
+        command += [argument.format(**places) for argument in proxy]
+        with started(command, record, out) as (process, trace):
+            yield process, port, trace
+
+
+@contextlib.contextmanager
+def started(command, record, out):
     process = subprocess.Popen(command, pass_fds=[record], stdout=subprocess.DEVNULL)
     os.close(record)
     trace = Trace()
     reader = threading.Thread(target=lambda: trace.read(os.fdopen(out, "rb", 1 << 20)))
     reader.start()
     try:
-        yield process, port, trace
+        yield process, trace
     finally:
         process.kill()
         process.wait()
@@ -397,8 +414,11 @@ def show(title, counts, name, top, requests=2 * REQUESTS):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--top", type=int, default=0, help="show so many functions for each count")
-    parser.add_argument("--hits", action="store_true", help="the proxy is the bench `cached`, count what a hit costs")
-    parser.add_argument("proxy", nargs=argparse.REMAINDER, help="reverse-proxy, or the command of another proxy")
+    kinds = parser.add_mutually_exclusive_group()
+    kind = {"dest": "kind", "action": "store_const", "default": ""}
+    kinds.add_argument("--edge", const=budget.EDGE, help="the proxy is `reverse-proxy`, which gets a file", **kind)
+    kinds.add_argument("--hits", const=budget.HIT, help="the proxy is the bench `cached`, count what a hit costs", **kind)
+    parser.add_argument("proxy", nargs=argparse.REMAINDER, help="the bench `bare`, or the command of another proxy")
     args = parser.parse_args()
     if not args.proxy:
         parser.error("which proxy?")
@@ -412,15 +432,17 @@ def main():
     # So that the proxy is ended too.
     signal.signal(signal.SIGTERM, lambda *_: fail("ended"))
     ours = len(args.proxy) == 1
-    proxy = args.proxy + (PLACES if args.hits else OPTIONS) if ours else args.proxy
-    origin = Origin(STORED_BODY if args.hits else BODY)
-    counts = cost_of_one_worker(proxy, origin, args.top) | cost_of_two_workers(proxy, origin, args.top)
-    if args.hits:
-        if origin.asked > STARTS:
-            fail(f"the origin was asked {origin.asked} times: not all of these were hits")
-        counts = {budget.HIT + metric: count for metric, count in counts.items()}
+    proxy = args.proxy + OPTIONS[args.kind] if ours else args.proxy
+    hits = args.kind == budget.HIT
+    origin = Origin(STORED_BODY if hits else BODY)
+    counts = cost_of_one_worker(proxy, origin, args.top)
+    # Where files are looked at once a second, by other threads, that would be all there is to see.
+    if args.kind != budget.EDGE:
+        counts |= cost_of_two_workers(proxy, origin, args.top)
+    if hits and origin.asked > STARTS:
+        fail(f"the origin was asked {origin.asked} times: not all of these were hits")
     if ours:
-        return budget.check(counts)
+        return budget.check({args.kind + metric: count for metric, count in counts.items()}, args.kind)
     for metric, count in counts.items():
         print(f"{metric:24} {count:10.2f}")
     return 0

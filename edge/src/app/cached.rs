@@ -30,6 +30,13 @@ pub(super) struct Cached {
     confirmed: Option<Box<ResponseHeader>>,
 }
 
+impl Cached {
+    /// Tells whether what answers the request may be stored.
+    pub(super) fn may_be_stored(&self) -> bool {
+        self.part == Part::Whole
+    }
+}
+
 /// The part that the cache takes in a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {

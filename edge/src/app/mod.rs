@@ -2,6 +2,7 @@
 
 mod answer;
 mod cached;
+mod compress;
 mod counting;
 mod decide;
 mod facts;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use pingora_cache::key::HashBinary;
 use pingora_cache::storage::HitHandler;
 use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, RespCacheable};
@@ -64,6 +65,8 @@ pub struct Ctx {
     counting: Counting,
     /// The part of the cache, where the route has one.
     cached: Option<Box<Cached>>,
+    /// What the client accepts, where its request does not say so any more.
+    accepted: Option<Option<HeaderValue>>,
 }
 
 impl Drop for Ctx {
@@ -123,6 +126,7 @@ impl ProxyHttp for Edge {
             turned_down: false,
             counting: Counting::begin(),
             cached: None,
+            accepted: None,
         }
     }
 
@@ -169,12 +173,19 @@ impl ProxyHttp for Edge {
             response,
         } = proxied;
         let head = session.req_header_mut();
-        let done = target
+        let mut done = target
             .map_or(Ok(()), |target| head.set_raw_path(&target))
             .and_then(|()| told.apply(head))
             .and_then(|()| apply(&route.request_headers, request, head));
         (ctx.cluster, ctx.at, ctx.hash_by, ctx.response) = (cluster, at, hash_by, response);
         ctx.secure = secure;
+        let stored = cached.as_ref().is_some_and(|cached| cached.may_be_stored());
+        if stored && route.compress.is_some() {
+            done = done.and_then(|()| {
+                ctx.accepted = Some(compress::ask_plainly(head)?);
+                Ok(())
+            });
+        }
         ctx.cached = cached;
         if let Some(limit) = ctx.retries().and_then(|retries| retries.timeout) {
             session.set_upstream_time_limit(Some(limit));
@@ -396,6 +407,11 @@ impl ProxyHttp for Edge {
         let fields = passed.map(|passed| std::mem::take(&mut passed.fields));
         for (name, value) in hsts.into_iter().chain(fields.into_iter().flatten()) {
             made = made.and_then(|()| head.insert_header(name, value));
+        }
+        let (site, route) = ctx.at;
+        if let Some(rule) = &ctx.running.plan.sites[site].routes[route].compress {
+            let prepared = compress::prepare(session, rule, head, ctx.accepted.as_ref());
+            made = made.and(prepared);
         }
         done(made)
     }

@@ -18,6 +18,7 @@ mod admin;
 pub mod cache;
 pub mod client;
 mod compile;
+pub mod compress;
 mod condition;
 mod edit;
 mod explain;
@@ -125,6 +126,8 @@ pub struct Route {
     pub request_headers: HeaderEdits,
     /// The changes to the headers of the response.
     pub response_headers: HeaderEdits,
+    /// Compression of the responses.
+    pub compress: Option<Box<compress::CompressRule>>,
     /// The cache of the responses.
     pub cache: Option<Box<cache::CacheRule>>,
     /// What answers.

@@ -9,6 +9,7 @@ mod cache;
 #[path = "../../../pingora-core/tests/tls_certs/mod.rs"]
 #[cfg(feature = "rustls")]
 mod certs;
+mod compress;
 mod limits;
 mod listeners;
 mod process;

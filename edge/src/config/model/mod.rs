@@ -3,6 +3,7 @@
 mod access;
 mod admin;
 mod cache;
+mod compress;
 mod forwarded;
 mod limits;
 mod listen;
@@ -28,6 +29,7 @@ pub use proxy_retries::Retries;
 
 pub use admin::Admin;
 pub use cache::{Bypass, Cache, CacheKey, CacheStore, Ignored};
+pub use compress::{Coding, Compress};
 pub use listen::{Accept, ClientTimeouts, Keepalive, Listen, ProxyProtocol, Tcp};
 pub use server::{Server, ShutdownPolicy};
 
@@ -134,6 +136,8 @@ section! {
         request_headers: Option<HeaderEdits> = None,
         /// Changes to the headers of the response.
         response_headers: Option<HeaderEdits> = None,
+        /// Compression of responses. If unset, they pass as they are.
+        compress: Option<Compress> = None,
         /// The servers that the request goes to.
         proxy: Option<Proxy> = None,
         /// The place that the client is sent to instead.

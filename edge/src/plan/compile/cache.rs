@@ -104,7 +104,7 @@ fn upstream_id(route: &model::Route) -> u64 {
             pairs.retain(|(key, _)| !keys.contains(&&**key));
         }
     };
-    drop(&mut print, &["weight", "response_headers"]);
+    drop(&mut print, &["weight", "response_headers", "compress"]);
     if let Data::Map(pairs) = &mut print {
         let proxy = pairs.iter_mut().find(|(key, _)| key == "proxy");
         if let Some((_, proxy)) = proxy {

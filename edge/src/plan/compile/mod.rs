@@ -4,6 +4,7 @@ mod admin;
 mod cache;
 mod cluster;
 mod cluster_health;
+mod compress;
 mod gate;
 mod limits;
 mod listen;
@@ -255,6 +256,7 @@ impl Compiler<'_> {
             rewrite,
             request_headers: self.edits(&route.request_headers),
             response_headers: self.edits(&route.response_headers),
+            compress: self.compress(route),
             cache: self.cache(route),
             // Nobody sees it: there is an error.
             action: action.unwrap_or(Action::Proxy(usize::MAX)),

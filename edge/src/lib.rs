@@ -21,6 +21,7 @@ pub mod data;
 pub mod demo;
 pub mod flags;
 pub mod forwarded;
+pub mod lifecycle;
 mod limits;
 pub mod listen;
 pub mod live;

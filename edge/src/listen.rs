@@ -85,7 +85,7 @@ impl Opener {
 }
 
 /// Returns the name by which an endpoint is known.
-fn bind(address: &Address) -> String {
+pub(crate) fn bind(address: &Address) -> String {
     match address {
         Address::Unix(path) => path.to_string_lossy().into_owned(),
         other => other.to_string(),

@@ -1,5 +1,6 @@
 //! A reverse proxy from one file.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -7,7 +8,7 @@ use clap::{Parser, Subcommand};
 use edge::allocator::{small_pages, Allocator};
 use edge::config::Disk;
 use edge::live::{load, LoadError};
-use edge::{demo, flags, logging, program, serve, tools, top};
+use edge::{demo, flags, lifecycle, logging, program, serve, tools, top};
 use pingora_core::server::configuration::ServerConf;
 
 #[global_allocator]
@@ -61,6 +62,15 @@ enum Command {
         /// Print the figures of one second, then exit
         #[arg(long)]
         once: bool,
+    },
+    /// Have this binary take over from the process that runs the configuration, without losing a request
+    Upgrade {
+        /// Wait until the old process has ended
+        #[arg(long)]
+        wait: bool,
+        /// The arguments of the new process [default: those of the running one]
+        #[arg(last = true, value_name = "ARGS")]
+        args: Vec<OsString>,
     },
 }
 
@@ -132,6 +142,12 @@ fn run(args: &Args) -> Result<(), String> {
             let place = top::place(file, &Disk, admin.as_deref(), token.as_deref())?;
             return top::run(&place.address, place.token.as_deref(), *once);
         }
+        Some(Command::Upgrade { wait, args }) => {
+            let file = needed("upgrade")?;
+            // What is wrong with it is told here, and not in the log of the new process.
+            load(file, &Disk, None).map_err(|e: LoadError| e.to_string())?;
+            return lifecycle::upgrade(file, args, *wait);
+        }
         Some(Command::Run) | None => {}
     }
     if file.is_none() && !flags.test && flags.beside_a_configuration().is_none() {
@@ -141,13 +157,15 @@ fn run(args: &Args) -> Result<(), String> {
         return flags::run(flags);
     };
     let loaded = load(file, &Disk, None).map_err(|e: LoadError| e.to_string())?;
-    flags.process().conf(&loaded.running.plan.server)?;
+    let mut process = flags.process();
+    process.upgrade |= lifecycle::is_upgrade();
+    process.conf(&loaded.running.plan.server)?;
     if flags.test {
         let good = tools::check(file, &Disk).map_err(|e| e.to_string())?;
         program::say(good.trim_end());
         return Ok(());
     }
-    serve::run(&flags.process(), loaded, Some(file.to_owned()))
+    serve::run(&process, loaded, Some(file.to_owned()))
 }
 
 fn main() -> ExitCode {
@@ -159,6 +177,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
+            lifecycle::tell_failure(&e);
             use std::io::Write;
             // Nobody is left to be told when stderr is closed.
             let _ = writeln!(std::io::stderr(), "reverse-proxy: {e}");

@@ -15,7 +15,8 @@ use pingora_proxy::http_proxy_service;
 use crate::admin::{Admin, AdminService};
 use crate::app::Edge;
 use crate::config::values::Address;
-use crate::listen::{Addresses, Opener};
+use crate::lifecycle::{self, Lifecycle};
+use crate::listen::{bind, Addresses, Opener};
 use crate::live::{Live, Loaded, Reloader, Reloading};
 use crate::observe;
 use crate::plan::Listener;
@@ -31,7 +32,9 @@ const IDLE: Duration = Duration::from_secs(60);
 /// A setting that cannot be used, or an address that cannot be listened on.
 pub fn run(process: &Process, loaded: Loaded, file: Option<PathBuf>) -> Result<(), String> {
     error_resp::name_server(Some("reverse-proxy"));
+    lifecycle::waiting();
     let mut server = process.server(&loaded.running.plan.server)?;
+    let lifecycle = Lifecycle::new(&server.configuration.upgrade_sock, file.as_deref());
     let live = Arc::new(Live::new(loaded.running));
     let listeners = live.current().plan.listeners.clone();
     let edge = Edge::new(live.clone());
@@ -43,8 +46,10 @@ pub fn run(process: &Process, loaded: Loaded, file: Option<PathBuf>) -> Result<(
     }
     observe::add_accepts(proxy.accept_counts());
     let opener = Opener::new(live.clone(), server.configuration.clone());
+    let binds: Vec<_> = listeners.iter().map(|of| bind(&of.address)).collect();
+    let inherited = lifecycle.prepare(&mut server, &binds);
     for listener in &listeners {
-        if !process.upgrade {
+        if !process.upgrade && !inherited.contains(&bind(&listener.address)) {
             check_free(&listener.address).map_err(|e| format!("`listen`: {e}"))?;
         }
         proxy.add_listener(opener.config(listener)?);
@@ -60,7 +65,8 @@ pub fn run(process: &Process, loaded: Loaded, file: Option<PathBuf>) -> Result<(
         shown.join(", ")
     );
     program::add_log_writer(&mut server);
-    let reloader = Reloader::new(live.clone(), addresses, file, loaded.watched);
+    let mut reloader = Reloader::new(live.clone(), addresses, file, loaded.watched);
+    reloader.notify(lifecycle.notifier());
     let reloader = Arc::new(reloader);
     if let Some(admin) = &live.current().plan.admin {
         if !process.upgrade {
@@ -77,6 +83,8 @@ pub fn run(process: &Process, loaded: Loaded, file: Option<PathBuf>) -> Result<(
     let proxy = program::add_announced(&mut server, proxy, &listening, hint(&listeners));
     // Not before the names of servers were looked up.
     proxy.add_dependency(&reloading);
+    let lifecycle = server.add_service(background_service("lifecycle", lifecycle));
+    lifecycle.add_dependency(&proxy);
     server.run(RunArgs::default());
     Ok(())
 }

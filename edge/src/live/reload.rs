@@ -20,6 +20,7 @@ use super::{load, History, Live, LoadError, Loaded, Outcome, Reload};
 
 use crate::cluster::{watch, Cluster};
 use crate::config::{Disk, Watched};
+use crate::lifecycle::Notifier;
 use crate::listen::Addresses;
 use crate::observe;
 
@@ -35,6 +36,7 @@ pub struct Reloader {
     /// `None` when the configuration is from no file.
     file: Option<PathBuf>,
     watch: Mutex<Watch>,
+    notifier: Option<Arc<Notifier>>,
     history: History,
     /// Those who wait for a reload that they have asked for, on their way to the service.
     asked: mpsc::Sender<Answer>,
@@ -75,10 +77,16 @@ impl Reloader {
             addresses,
             file,
             watch: Mutex::new(Watch::new(watched)),
+            notifier: None,
             history,
             asked,
             questions: Mutex::new(Some(questions)),
         }
+    }
+
+    /// Has the service manager told of reloads.
+    pub(crate) fn notify(&mut self, notifier: Arc<Notifier>) {
+        self.notifier = Some(notifier);
     }
 
     /// Returns the reloads so far.
@@ -181,12 +189,18 @@ impl Reloader {
             return None;
         };
         let began = Instant::now();
+        if let Some(notifier) = &self.notifier {
+            notifier.reloading();
+        }
         let this = self.clone();
         let loaded = tokio::task::spawn_blocking(move || this.load(&file)).await;
         let problems = match loaded {
             Ok(Ok(loaded)) => match self.take(loaded, followed).await {
                 Ok(diff) => {
                     log::info!("{why}: the configuration is taken");
+                    if let Some(notifier) = &self.notifier {
+                        notifier.ready_again(false);
+                    }
                     let outcome = Outcome::Taken { diff };
                     return Some(self.history.add(why, began.elapsed(), outcome));
                 }
@@ -198,6 +212,9 @@ impl Reloader {
         let (count, all) = (problems.len(), problems.join("; "));
         let errors = if count == 1 { "error" } else { "errors" };
         observe::reload_failed(&all);
+        if let Some(notifier) = &self.notifier {
+            notifier.ready_again(true);
+        }
         log::error!(
             "{why}: the configuration is not taken, the one before serves on; {count} {errors}: {all}"
         );

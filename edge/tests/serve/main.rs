@@ -10,6 +10,7 @@ mod cache;
 #[cfg(feature = "rustls")]
 mod certs;
 mod compress;
+mod lifecycle;
 mod limits;
 mod listeners;
 mod process;

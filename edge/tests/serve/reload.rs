@@ -4,18 +4,33 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::tools::*;
 
+/// The files, the threads and the memory of a process.
+fn held(edge: &Edge) -> [usize; 3] {
+    [
+        edge.open_files(),
+        edge.state("Threads"),
+        edge.state("VmRSS"),
+    ]
+}
+
 #[test]
-fn a_hundred_reloads_lose_no_request_and_keep_connections() {
+fn a_thousand_reloads_lose_no_request_keep_connections_and_leak_nothing() {
     let origin = Origin::start("o");
-    let sites = |n: usize| {
+    let address = free();
+    // The routes, the servers and the listener change each time.
+    let text = |n: usize| {
         format!(
-            "  - routes: [{{path: /n, respond: {{body: 'n{n}'}}}}, {{proxy: '{}'}}]\n",
+            "listen: {{address: '{address}', max_connections: {}}}
+sites:
+  - routes: [{{path: /n, respond: {{body: 'n{n}'}}}}, {{path: /x, proxy: '127.0.0.1:{}'}}, {{proxy: '{}'}}]\n",
+            1000 + n,
+            1000 + n,
             origin.address
         )
     };
-    let edge = Edge::start(&sites(0));
+    let edge = Edge::start_whole(address, &text(0));
     let (ended, served) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let clients: Vec<_> = (0..4).map(|_| edge.connect()).collect();
+    let clients: Vec<_> = (0..2).map(|_| edge.connect()).collect();
     std::thread::scope(|threads| {
         for mut client in clients {
             let (ended, served) = (&ended, &served);
@@ -29,16 +44,28 @@ fn a_hundred_reloads_lose_no_request_and_keep_connections() {
         }
         // A failure ends the clients too.
         let end = SetAtEnd(&ended);
-        for n in 1..=100 {
-            edge.write(&sites(n));
+        let mut looks = edge.connect();
+        let mut reload = |n: usize| {
+            edge.write_whole(&text(n));
             edge.hang_up();
             eventually("the file is taken", || {
-                edge.get("a", "/n").body == format!("n{n}")
+                looks.ask("GET", "a", "/n", "").body == format!("n{n}")
             });
-        }
+        };
+        // What is kept for good is there after some.
+        (1..=300).for_each(&mut reload);
+        let [files, tasks, memory] = held(&edge);
+        (301..=1000).for_each(&mut reload);
+        let end_of = held(&edge);
+        eventually("no file and no thread is left", || {
+            let now = held(&edge);
+            now[0] <= files && now[1] <= tasks
+        });
+        let grown = end_of[2].saturating_sub(memory);
+        assert!(grown < 4096, "{grown} KiB more than {memory}");
         drop(end);
     });
-    assert!(served.load(Ordering::Relaxed) > 100);
+    assert!(served.load(Ordering::Relaxed) > 1000);
     // Each of two workers keeps its own; none was opened anew for a reload.
     let opened = origin.connections.load(Ordering::Relaxed);
     assert!(opened <= 4, "{opened} connections");

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -51,17 +52,41 @@ impl Edge {
     /// Runs a proxy of this file, which listens at `address`.
     #[track_caller]
     pub fn start_whole(address: SocketAddr, text: &str) -> Self {
+        Self::start_by(Command::new(BINARY), address, text)
+    }
+
+    /// As [`Edge::start_whole`], by a command that takes the arguments of the proxy.
+    #[track_caller]
+    pub fn start_by(command: Command, address: SocketAddr, text: &str) -> Self {
+        Self::start_with(command, Stdio::null(), address, text)
+    }
+
+    /// As [`Edge::start_by`], with a socket as its standard output.
+    #[track_caller]
+    pub fn start_passing(
+        command: Command,
+        socket: OwnedFd,
+        address: SocketAddr,
+        text: &str,
+    ) -> Self {
+        Self::start_with(command, Stdio::from(socket), address, text)
+    }
+
+    #[track_caller]
+    fn start_with(mut command: Command, stdout: Stdio, address: SocketAddr, text: &str) -> Self {
         let dir = TempDir::new().unwrap();
         let file = dir.path().join("edge.yaml");
         std::fs::write(&file, text).unwrap();
-        let mut child = Command::new(BINARY)
+        let mut child = command
             .args(["--threads", "2", "-c"])
             .arg(&file)
             .env("RUST_LOG", "edge=info,warn")
-            .stdout(Stdio::null())
+            .stdout(stdout)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
+        // With it go this process's copies of what it was given.
+        drop(command);
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let mut edge = Edge {
             child,
@@ -74,6 +99,23 @@ impl Edge {
             TcpStream::connect(address).is_ok()
         });
         edge
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The number of files that it has open.
+    pub fn open_files(&self) -> usize {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", self.id()));
+        files.unwrap().count()
+    }
+
+    /// A number of its state, such as `VmRSS` in KiB or `Threads`.
+    pub fn state(&self, name: &str) -> usize {
+        let state = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = state.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
     pub fn file(&self) -> PathBuf {

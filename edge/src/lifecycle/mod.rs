@@ -1,0 +1,132 @@
+//! The life of the process beside serving: what systemd is told, the sockets that it was started with, and its exchange by
+//! a new binary.
+//!
+//! ```text
+//! reverse-proxy upgrade ---> control socket of the old process
+//!                              | starts the new binary, which reads the configuration and says "waiting"
+//!                              | SIGQUIT to itself: hands its listening sockets over
+//!                              | the new process serves and says "ready"; both have accepted until then
+//!                              v
+//!                            the old process finishes its requests and ends; on any failure it serves on
+//! ```
+
+mod activation;
+mod command;
+mod control;
+mod notify;
+mod parent;
+mod successor;
+
+use std::os::fd::IntoRawFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use pingora_core::server::{Server, ShutdownWatch};
+use pingora_core::services::background::BackgroundService;
+use tokio::time::MissedTickBehavior;
+
+pub use command::upgrade;
+use control::Control;
+pub(crate) use notify::Notifier;
+pub use parent::{is_there as is_upgrade, tell_failure};
+use successor::Successor;
+
+/// The service that looks after the life of the process.
+pub(crate) struct Lifecycle {
+    /// `None` when the configuration is from no file.
+    control: Option<PathBuf>,
+    notifier: Arc<Notifier>,
+    successor: Arc<Successor>,
+}
+
+impl Lifecycle {
+    /// Makes that of a process that runs `file` and hands its sockets over at `upgrade_sock`.
+    pub(crate) fn new(upgrade_sock: &str, file: Option<&Path>) -> Self {
+        Self {
+            control: file.map(control_path),
+            notifier: Arc::new(Notifier::from_environment()),
+            successor: Arc::new(Successor::new(upgrade_sock.into())),
+        }
+    }
+
+    /// Gives the server the sockets that the process was started with, and has it wait for a new process to serve. Returns
+    /// those of `addresses` that need not be bound.
+    pub(crate) fn prepare(&self, server: &mut Server, addresses: &[String]) -> Vec<String> {
+        server.set_upgrade_check(self.successor.clone());
+        let (binds, fds): (Vec<_>, Vec<_>) = activation::sockets(addresses).into_iter().unzip();
+        let fds = fds.into_iter().map(IntoRawFd::into_raw_fd).collect();
+        server.listen_fds().lock().deserialize(binds.clone(), fds);
+        binds
+    }
+
+    pub(crate) fn notifier(&self) -> Arc<Notifier> {
+        self.notifier.clone()
+    }
+}
+
+/// Tells the old process that this one is about to wait for its sockets.
+pub(crate) fn waiting() {
+    parent::tell("waiting");
+}
+
+/// Returns the name of the socket by which the process that runs a file is asked for an upgrade.
+fn control_name(file: &Path) -> String {
+    let whole = std::fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
+    // FNV-1a: the same in every build.
+    let bytes = whole.as_os_str().as_encoded_bytes().iter();
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("reverse-proxy-{hash:016x}.sock")
+}
+
+/// The folder of that socket, where the process has none of its own.
+const FOLDER: &str = "/tmp";
+/// The one that it has as a service, as others name it.
+const SERVICE_FOLDER: &str = "/run/reverse-proxy";
+
+/// Returns where this process is asked.
+fn control_path(file: &Path) -> PathBuf {
+    // A service often has no other place to write to that others see.
+    let folder = std::env::var_os("RUNTIME_DIRECTORY").unwrap_or_else(|| FOLDER.into());
+    Path::new(&folder).join(control_name(file))
+}
+
+/// Returns where the process that runs a file is asked, if there is one.
+fn control_of(file: &Path) -> PathBuf {
+    let name = control_name(file);
+    let service = Path::new(SERVICE_FOLDER).join(&name);
+    let others = [control_path(file), service];
+    let there = others.into_iter().find(|path| path.exists());
+    there.unwrap_or_else(|| Path::new(FOLDER).join(name))
+}
+
+#[async_trait]
+impl BackgroundService for Lifecycle {
+    /// Begins when the process serves.
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        let control = Control::bind(self.control.as_deref());
+        if !*shutdown.borrow() {
+            // Not before: a process that is ready may be asked for the next upgrade.
+            parent::tell(&format!("ready {}", std::process::id()));
+            self.notifier.ready();
+        }
+        let mut watchdog = tokio::time::interval(self.notifier.watchdog());
+        watchdog.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while !*shutdown.borrow() {
+            tokio::select! {
+                // An error means that nobody is left to say so.
+                changed = shutdown.changed() => if changed.is_err() { break },
+                _ = watchdog.tick() => self.notifier.alive(),
+                stream = control.accept() => {
+                    tokio::spawn(control::serve(stream, self.successor.clone()));
+                }
+            }
+        }
+        if !self.successor.has_taken_over() {
+            self.notifier.stopping();
+            control.remove();
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! The exchange of the binary, and what a service manager gives and is told.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::tools::*;
+
+fn text(address: SocketAddr, folder: &Path) -> String {
+    let sites = "sites:\n  - routes: {respond: {body: served}}\n";
+    let upgrade = folder.join("fds").display().to_string();
+    format!("listen: {address}\n{sites}server: {{upgrade_sock: '{upgrade}', shutdown_drain_seconds: 1}}\n")
+}
+
+fn upgrade(edge: &Edge, more: &[&str]) -> Output {
+    Command::new(BINARY)
+        .args(["upgrade", "-c"])
+        .arg(edge.file())
+        .args(more)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn said(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// A process that this one is not the parent of. Dropping it ends it.
+struct Other(i32);
+
+impl Other {
+    /// The one that is said to serve now.
+    #[track_caller]
+    fn of(output: &Output) -> Self {
+        let said = said(&output.stdout);
+        let id = said
+            .strip_prefix("process ")
+            .unwrap_or_else(|| panic!("{output:?}"));
+        Other(id.split_once(' ').unwrap().0.parse().unwrap())
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        // SAFETY: kill takes two numbers and touches no memory of this process.
+        #[allow(unsafe_code)]
+        unsafe {
+            libc::kill(self.0, libc::SIGKILL)
+        };
+    }
+}
+
+/// Asks on connections of its own and on a kept one until told to end; every request must be answered.
+fn load(address: SocketAddr, ended: &AtomicBool, served: &AtomicUsize) {
+    let connect = || Client::of(TcpStream::connect(address).expect("a connection"));
+    let mut kept = connect();
+    while !ended.load(Ordering::Relaxed) {
+        let answer = kept.ask("GET", "a", "/", "");
+        assert_eq!((answer.status, &*answer.body), (200, "served"));
+        if answer.field("connection") == Some("close") {
+            kept = connect();
+        }
+        let answer = connect().ask("GET", "a", "/", "Connection: close\r\n");
+        assert_eq!((answer.status, &*answer.body), (200, "served"));
+        served.fetch_add(2, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn an_upgrade_loses_no_request_and_ends_the_old_process() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let address = free();
+    let mut edge = Edge::start_whole(address, &text(address, dir.path()));
+    let (ended, served) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let mut others = Vec::new();
+    std::thread::scope(|threads| {
+        for _ in 0..3 {
+            threads.spawn(|| load(address, &ended, &served));
+        }
+        let end = SetAtEnd(&ended);
+        eventually("it serves", || served.load(Ordering::Relaxed) > 20);
+        let first = upgrade(&edge, &["--wait"]);
+        assert!(first.status.success(), "{first:?}");
+        let lines = said(&first.stdout);
+        assert!(
+            lines.contains(" finishes its requests and ends\n"),
+            "{lines}"
+        );
+        assert!(lines.ends_with(" has ended\n"), "{lines}");
+        others.push(Other::of(&first));
+        edge.wait_for_end();
+        // The new one is as the old one: it can be exchanged itself.
+        let second = upgrade(&edge, &[]);
+        assert!(second.status.success(), "{second:?}");
+        others.push(Other::of(&second));
+        let before = served.load(Ordering::Relaxed);
+        eventually("it serves", || served.load(Ordering::Relaxed) > before + 20);
+        drop(end);
+    });
+}
+
+#[test]
+fn an_upgrade_that_fails_leaves_the_old_process_serving() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let address = free();
+    let edge = Edge::start_whole(address, &text(address, dir.path()));
+    let serves = || assert_eq!(edge.get("a", "/").body, "served");
+    // The new process is told of a file that is wrong.
+    let bad = dir.path().join("bad.yaml");
+    std::fs::write(&bad, "listen: 1\n").unwrap();
+    let bad = bad.display().to_string();
+    eventually("it can be asked", || {
+        let output = upgrade(&edge, &["--", "-c", &bad]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let why = said(&output.stderr);
+        !why.contains("is there to upgrade") && {
+            assert!(
+                why.contains("no upgrade: the new process does not start"),
+                "{why}"
+            );
+            assert!(why.contains("`1` is not an address"), "{why}");
+            assert!(
+                why.contains(&format!("process {} serves on", edge.id())),
+                "{why}"
+            );
+            true
+        }
+    });
+    serves();
+    // It takes the sockets, and then cannot listen at one more.
+    let half = dir.path().join("half.yaml");
+    let more = format!("listen: ['{address}', 'unix:/no/such/folder/sock']");
+    let more = text(address, dir.path()).replace(&format!("listen: {address}"), &more);
+    std::fs::write(&half, more).unwrap();
+    let half = half.display().to_string();
+    let output = upgrade(&edge, &["--", "-c", &half]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let why = said(&output.stderr);
+    assert!(why.contains("ended before it served"), "{why}");
+    (0..20).for_each(|_| serves());
+    // A configuration that is wrong is refused before anybody is asked.
+    edge.write_whole("listen: 2\n");
+    let output = upgrade(&edge, &[]);
+    assert!(
+        said(&output.stderr).contains("`2` is not an address"),
+        "{output:?}"
+    );
+    serves();
+    // And now a good one.
+    edge.write_whole(&text(address, dir.path()));
+    let output = upgrade(&edge, &[]);
+    assert!(output.status.success(), "{output:?}");
+    let _other = Other::of(&output);
+    serves();
+}
+
+#[test]
+fn an_upgrade_needs_a_process() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let file = dir.path().join("edge.yaml");
+    std::fs::write(&file, text(free(), dir.path())).unwrap();
+    let output = Command::new(BINARY)
+        .args(["upgrade", "-c"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let why = said(&output.stderr);
+    assert!(why.contains("no process that runs"), "{why}");
+}
+
+#[test]
+fn a_service_manager_is_told_what_happens() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let path = dir.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
+    let told = |wanted: &str| loop {
+        let mut bytes = [0; 1024];
+        let n = manager
+            .recv(&mut bytes)
+            .unwrap_or_else(|e| panic!("{wanted}: {e}"));
+        let lines = said(&bytes[..n]);
+        if lines.lines().any(|line| line.starts_with(wanted)) {
+            return lines;
+        }
+    };
+    let mut command = Command::new(BINARY);
+    command
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "200000");
+    let address = free();
+    let mut edge = Edge::start_by(command, address, &text(address, dir.path()));
+    let ready = told("READY=1");
+    assert!(
+        ready.contains(&format!("MAINPID={}\n", edge.id())),
+        "{ready}"
+    );
+    told("WATCHDOG=1");
+    edge.hang_up();
+    let reloading = told("RELOADING=1");
+    assert!(reloading.contains("MONOTONIC_USEC="), "{reloading}");
+    let ready = told("READY=1");
+    assert!(ready.contains("STATUS=Serving\n"), "{ready}");
+    edge.write_whole("listen: 1\n");
+    edge.hang_up();
+    let refused = told("READY=1");
+    assert!(
+        refused.contains("the last configuration was refused"),
+        "{refused}"
+    );
+    edge.write_whole(&text(address, dir.path()));
+    // In an upgrade the new process is the main one; nobody says that the service stops.
+    let output = upgrade(&edge, &["--wait"]);
+    let other = Other::of(&output);
+    let mut heard = String::new();
+    while !heard.contains(&format!("MAINPID={}\n", other.0)) {
+        heard = told("");
+        assert!(!heard.contains("STOPPING=1"), "{heard}");
+    }
+    edge.wait_for_end();
+    // SAFETY: as above.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::kill(other.0, libc::SIGTERM)
+    };
+    told("STOPPING=1");
+}
+
+/// The first socket is one that `listen` names, the second one is not.
+#[test]
+fn sockets_of_a_service_manager_are_listened_on() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, unknown) = (listener.local_addr().unwrap(), other.local_addr().unwrap());
+    let mut command = Command::new("sh");
+    let script =
+        "exec 3<&0 4<&1 0</dev/null 1>/dev/null; LISTEN_FDS=2 LISTEN_PID=$$ exec \"$0\" \"$@\"";
+    command
+        .args(["-c", script, BINARY])
+        .stdin(Stdio::from(OwnedFd::from(listener)));
+    let out = OwnedFd::from(other);
+    let mut edge = Edge::start_passing(command, out, address, &text(address, dir.path()));
+    edge.wait_for_log(&format!("`listen` does not name {unknown}"));
+    assert_eq!(edge.get("a", "/").body, "served");
+    eventually("the other one is closed", || {
+        TcpStream::connect(unknown).is_err()
+    });
+}

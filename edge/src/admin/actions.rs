@@ -10,6 +10,7 @@ use serde_json::{json as value, Value};
 use super::answer::{json, of, refuse};
 use super::sessions::{COOKIE_NAME, LIFETIME};
 use super::{access, status, Admin};
+use crate::cache;
 use crate::live::NotReloaded;
 use crate::logging::tail;
 use crate::plan::Plan;
@@ -31,6 +32,7 @@ impl Admin {
             "/api/reload" => self.reload().await,
             "/api/endpoints/drain" => self.drain_endpoint(&body, true),
             "/api/endpoints/undrain" => self.drain_endpoint(&body, false),
+            "/api/cache/purge" => self.purge(&body),
             "/api/drain" => self.drain(true),
             "/api/undrain" => self.drain(false),
             "/api/login" => self.login(&body).await,
@@ -100,6 +102,23 @@ impl Admin {
             StatusCode::OK,
             &value!({ "drained": drained, "endpoints": count }),
         )
+    }
+
+    /// Removes what is stored for a `url`, or for all addresses that begin with a `prefix`.
+    fn purge(&self, body: &Value) -> Response<Vec<u8>> {
+        let plan = &self.live.current().plan;
+        let removed = match (body["url"].as_str(), body["prefix"].as_str()) {
+            (Some(url), None) => cache::purge(plan, url),
+            (None, Some(prefix)) => cache::purge_prefix(plan, prefix),
+            _ => Err("give one of `url` and `prefix`".into()),
+        };
+        match removed {
+            Ok(count) => {
+                log::info!("admin: {count} stored responses are removed");
+                json(StatusCode::OK, &value!({ "removed": count }))
+            }
+            Err(why) => refuse(StatusCode::BAD_REQUEST, &why),
+        }
     }
 
     async fn login(&self, body: &Value) -> Response<Vec<u8>> {

@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{json, Value};
 
 use super::Admin;
+use crate::cache;
 use crate::live::{Outcome, Reload, Running};
 use crate::observe::histogram;
 use crate::observe::snapshot::{Snapshot, Traffic};
@@ -31,6 +32,7 @@ impl Admin {
                 "tls": listener.tls,
             })).collect::<Vec<_>>(),
             "workers": self.workers(),
+            "cache": cached(),
             "total": total,
             "duration_bounds": histogram::seconds().collect::<Vec<_>>(),
             "clusters": running.cluster_states(),
@@ -71,6 +73,20 @@ impl Admin {
             "yaml": &*running.shown,
         })
     }
+}
+
+/// Returns the size of the cache; nothing where no route uses it.
+fn cached() -> Value {
+    let figures = cache::figures();
+    if figures.limit == 0 {
+        return Value::Null;
+    }
+    json!({
+        "bytes": figures.bytes,
+        "max_bytes": figures.limit,
+        "entries": figures.entries,
+        "evictions": figures.evictions,
+    })
 }
 
 /// Returns the requests of all sites, and those of none.

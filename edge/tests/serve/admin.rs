@@ -344,6 +344,42 @@ fn a_drained_server_gets_no_requests_until_it_is_restored() {
 }
 
 #[test]
+fn what_is_stored_is_purged_on_demand() {
+    let origin = Origin::start("stored");
+    let (address, own) = (free(), free());
+    let route = format!(
+        "{{proxy: {{to: '{}', cache: {{ttl: 1h}}}}}}",
+        origin.address
+    );
+    let sites = format!("  - routes: {route}\n");
+    let edge = Edge::start_whole(address, &file(address, own, "", &sites));
+    let admin = Admin { edge, address: own };
+    eventually("it listens", || admin.get("/healthz").0 == 200);
+    let is_hit = |path: &str| {
+        let answer = admin.edge.get("a.test", path);
+        let status = answer
+            .field("cache-status")
+            .expect("Cache-Status")
+            .to_owned();
+        status.contains("; hit")
+    };
+    for body in [
+        "{\"url\": \"http://a.test/x\"}",
+        "{\"prefix\": \"a.test/\"}",
+    ] {
+        is_hit("/x");
+        eventually("it is stored", || is_hit("/x"));
+        assert_eq!(admin.json("/api/status")["cache"]["entries"], 1);
+        let (status, _, answer) = admin.post("/api/cache/purge", body, &[]);
+        assert_eq!((status, answer.trim()), (200, "{\"removed\":1}"));
+        assert!(!is_hit("/x"), "{body}");
+    }
+    for body in ["{}", "{\"url\": 5}", "{\"url\": \"a\", \"prefix\": \"a\"}"] {
+        assert_eq!(admin.post("/api/cache/purge", body, &[]).0, 400, "{body}");
+    }
+}
+
+#[test]
 fn metrics_are_told() {
     let admin = start("");
     assert_eq!(admin.edge.get("a", "/").status, 201);

@@ -128,6 +128,16 @@ byId("drain").addEventListener("click", async ({ currentTarget: button }) => {
   });
 });
 
+byId("purge").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const url = byId("purge-url").value.trim();
+  await act(event.target.querySelector("button"), async () => {
+    const { ok, document } = await ask("/api/cache/purge", byId("purge-below").checked ? { prefix: url } : { url });
+    if (ok) notice(`${document.removed} stored answer${document.removed === 1 ? " is" : "s are"} removed.`, "good");
+    else notice(document.error, "bad");
+  });
+});
+
 byId("logout").addEventListener("click", async () => {
   await ask("/api/logout", {});
   location.reload();

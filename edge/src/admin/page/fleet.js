@@ -168,6 +168,7 @@ function cache(past) {
   const [now, before] = [all(past.now), all(past.ago(60))];
   const used = Object.values(now).reduce((sum, n) => sum + n, 0);
   const memory = past.now.cache;
+  attribute(byId("purge"), "hidden", !memory);
   if (!used && !memory) {
     text(byId("cache-sum"), "");
     return empty(parent, "No route uses the cache.");

@@ -132,6 +132,10 @@ fn act<'r>(
         Balance::Hash => HashBy::of(&request.fill(&balanced.hash_by)),
         _ => HashBy::default(),
     };
+    let hash_by = match &balanced.sticky {
+        Some(sticky) => hash_by.kept_by(&request.fill(&sticky.cookie)),
+        None => hash_by,
+    };
     Decision::Proxy(Proxied {
         cluster: *cluster,
         at: (found.site, found.index),

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::header::SET_COOKIE;
 use http::{HeaderValue, StatusCode};
 use pingora_cache::key::HashBinary;
 use pingora_cache::storage::HitHandler;
@@ -401,6 +402,16 @@ impl ProxyHttp for Edge {
         if ctx.is_cached() {
             // Behind the cache: what they are filled in with is this request's alone.
             made = cached::tell(session, head, ctx).and_then(|()| ctx.edit(head));
+        }
+        if ctx
+            .running
+            .clusters
+            .get(ctx.cluster)
+            .is_some_and(|cluster| cluster.is_sticky())
+        {
+            if let Some(cookie) = self.cookie(ctx) {
+                made = made.and_then(|()| head.append_header(SET_COOKIE, cookie).map(drop));
+            }
         }
         let hsts = gate::hsts(&ctx.running.plan.sites[ctx.at.0].hsts, ctx.secure);
         let passed = ctx.passed.as_mut();

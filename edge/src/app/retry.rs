@@ -110,6 +110,15 @@ impl Edge {
         ctx.turned_down
     }
 
+    /// Returns the cookie that keeps the client at its server, unless it has it.
+    pub(super) fn cookie(&self, ctx: &Ctx) -> Option<String> {
+        let running = &*ctx.running;
+        self.live.with_cluster(running, ctx.cluster, |local, _| {
+            let cluster = &running.clusters[ctx.cluster];
+            local.cookie(cluster, &ctx.tried, ctx.hash_by, ctx.secure)
+        })
+    }
+
     /// Notes that the server which has the request failed it, and says whether another one is left.
     fn failed(&self, ctx: &mut Ctx, why: &ErrorType) -> bool {
         let (running, tried) = (&*ctx.running, &mut ctx.tried);

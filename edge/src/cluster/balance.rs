@@ -27,6 +27,9 @@ pub(super) struct Balancer {
 pub(super) trait Loads {
     /// Returns the number of open requests of a server.
     fn open(&self, index: usize) -> u32;
+
+    /// Returns the time that an answer of a server is expected to take; 0 when nothing is known.
+    fn expected(&self, index: usize) -> f64;
 }
 
 /// The part of one request in the choice.
@@ -81,6 +84,7 @@ impl Balancer {
             Balance::RoundRobin if self.ahead.is_empty() => self.in_turn(passed),
             Balance::RoundRobin => self.by_share(passed),
             Balance::Random => self.draw(passed, random),
+            Balance::PeakEwma => self.sooner(passed, loads, random),
             Balance::LeastRequests => self.less_busy(passed, loads, random),
             Balance::Hash => self.highest(wish),
         }
@@ -158,6 +162,31 @@ impl Balancer {
             point = point.saturating_sub(weight);
             found
         })
+    }
+
+    /// Draws two servers, and takes the one whose answer is expected sooner, for its weight. A server of which nothing is
+    /// known gets a request, and no second one until it has answered.
+    fn sooner(&self, passed: &Set, loads: &impl Loads, random: &mut Random) -> Option<usize> {
+        let one = self.draw(passed, random)?;
+        let mut others = passed.clone();
+        others.insert(one);
+        let Some(other) = self.draw(&others, random) else {
+            return Some(one);
+        };
+        let cost = |index: usize| {
+            let (expected, open) = (loads.expected(index), f64::from(loads.open(index)));
+            let whole = if expected > 0.0 {
+                expected * (open + 1.0)
+            } else {
+                open * f64::MAX.sqrt()
+            };
+            whole / self.weights[index] as f64
+        };
+        if cost(other) < cost(one) {
+            Some(other)
+        } else {
+            Some(one)
+        }
     }
 
     /// Draws two servers, and takes the one that has fewer requests for its weight.

@@ -103,10 +103,10 @@ impl Checked {
                 log::info!("server {address} is up: its checks succeed");
             }
             Err(why) if !down && self.row.0 >= health.unhealthy_after.0 => {
-                log::warn!("server {address} is down: its check failed: {why}");
                 member
                     .endpoint
                     .went_down(format!("its check failed: {why}"));
+                log::warn!("server {address} is down: its check failed: {why}");
             }
             Err(why) if down => member.endpoint.say(format!("its check failed: {why}")),
             Ok(()) | Err(_) => {}

@@ -11,7 +11,14 @@ pub(super) struct Counts {
     open: AtomicU32,
     total: AtomicU64,
     failed: AtomicU64,
+    /// The average time to the head of an answer in microseconds, as the bits of a float; 0 while there was none.
+    latency: AtomicU64,
+    /// When that was noted, in microseconds.
+    noted: AtomicU64,
 }
+
+/// The time in which the weight of what was noted falls to 1/e, in microseconds.
+const DECAY: f64 = 10e6;
 
 impl Counts {
     pub(super) fn of(worker: u64) -> Self {
@@ -20,6 +27,8 @@ impl Counts {
             open: AtomicU32::new(0),
             total: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+            latency: AtomicU64::new(0),
+            noted: AtomicU64::new(0),
         }
     }
 
@@ -47,6 +56,34 @@ impl Counts {
     #[inline]
     pub(super) fn end(&self) {
         self.open.store(self.open().saturating_sub(1), Relaxed);
+    }
+
+    /// Notes the time that an answer took. One that took longer counts at once, one that was quicker bit by bit.
+    pub(super) fn note(&self, took: u64, now: u64) {
+        let (took, before) = (took as f64, self.average());
+        let new = if took >= before {
+            took
+        } else {
+            let weight = self.age(now);
+            before * weight + took * (1.0 - weight)
+        };
+        self.latency.store(new.to_bits(), Relaxed);
+        self.noted.store(now, Relaxed);
+    }
+
+    /// Returns the average time to the head of an answer in microseconds; 0 while there was none.
+    pub(super) fn average(&self) -> f64 {
+        f64::from_bits(self.latency.load(Relaxed))
+    }
+
+    /// Returns what is to be expected: what was noted long ago counts less, so that a slow server is tried again.
+    pub(super) fn expected(&self, now: u64) -> f64 {
+        self.average() * self.age(now)
+    }
+
+    fn age(&self, now: u64) -> f64 {
+        let age = now.saturating_sub(self.noted.load(Relaxed));
+        (-(age as f64) / DECAY).exp()
     }
 
     /// Counts a failure.

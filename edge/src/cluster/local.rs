@@ -9,10 +9,13 @@ use pingora_core::ErrorType::{ConnectNoRoute, HTTPStatus};
 use pingora_core::{Error, Result};
 
 use super::balance::{hash, Balancer, Loads, Wish};
-use super::endpoint::{Endpoint, Verdict};
+use super::counts::Counts;
+use super::endpoint::{Endpoint, Verdict, SLOW};
 use super::random::Random;
 use super::slots::Slots;
 use super::Cluster;
+use super::{clock, sticky};
+use crate::config::model::Balance;
 use crate::observe::{EndpointCounts, Series};
 use crate::upstreams::Set;
 
@@ -28,6 +31,8 @@ pub(crate) struct Local {
     primaries: Set,
     /// The retries that may follow, in ten-thousandths.
     budget: u32,
+    /// Whether the time that answers take counts.
+    timed: bool,
 }
 
 /// A retry in the budget.
@@ -40,6 +45,8 @@ struct Server {
     peer: Box<HttpPeer>,
     endpoint: Arc<Endpoint>,
     slot: usize,
+    /// The value of the cookie that keeps clients here; 0 where there is none.
+    kept_by: u128,
 }
 
 /// What a worker has besides its clusters.
@@ -60,15 +67,32 @@ pub(crate) struct Tried {
     failed: Set,
     /// The tries that were begun.
     count: u32,
+    /// When the last try began, in microseconds, where that counts; else 0.
+    began: u64,
 }
 
-/// The hash of the text by which a server is chosen.
+/// What a request says about its server: the hash of the text by which one is chosen, and the value of the cookie that
+/// keeps it at one.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct HashBy(u64);
+pub(crate) struct HashBy {
+    hash: u64,
+    sticky: Option<u128>,
+}
 
 impl HashBy {
     pub(crate) fn of(text: &[u8]) -> Self {
-        Self(hash(text))
+        Self {
+            hash: hash(text),
+            sticky: None,
+        }
+    }
+
+    /// Adds the value of the cookie.
+    pub(crate) fn kept_by(self, cookie: &[u8]) -> Self {
+        Self {
+            sticky: sticky::parse(cookie),
+            ..self
+        }
     }
 }
 
@@ -77,6 +101,12 @@ impl Tried {
     #[inline]
     pub(crate) fn is_open(&self) -> bool {
         self.slot.is_some()
+    }
+
+    /// Returns the counts of the server that has the request.
+    #[cfg(test)]
+    pub(super) fn slot_of<'a>(&self, slots: &'a Slots) -> &'a Counts {
+        &slots.get(self.slot.unwrap()).unwrap().counts
     }
 
     /// Counts the request of the server which was picked last off.
@@ -88,14 +118,30 @@ impl Tried {
     }
 }
 
-/// The open requests of this worker to the servers of a cluster.
-struct Open<'a>(&'a [Server], &'a Slots);
+/// The requests of this worker to the servers of a cluster.
+struct Open<'a> {
+    servers: &'a [Server],
+    slots: &'a Slots,
+    now: u64,
+}
+
+impl Open<'_> {
+    #[inline]
+    fn counts(&self, index: usize) -> Option<&Counts> {
+        let slot = self.slots.get(self.servers[index].slot);
+        slot.map(|slot| &*slot.counts)
+    }
+}
 
 impl Loads for Open<'_> {
     #[inline]
     fn open(&self, index: usize) -> u32 {
-        let slot = self.1.get(self.0[index].slot);
-        slot.map_or(0, |slot| slot.counts.open())
+        self.counts(index).map_or(0, Counts::open)
+    }
+
+    fn expected(&self, index: usize) -> f64 {
+        self.counts(index)
+            .map_or(0.0, |counts| counts.expected(self.now))
     }
 }
 
@@ -105,6 +151,7 @@ impl Local {
         let (members, version) = cluster.members();
         let credentials = cluster.peers.credentials();
         let (mut servers, mut weights, mut seeds) = (Vec::new(), Vec::new(), Vec::new());
+        let sticky = cluster.sticky.as_ref();
         let (mut backups, mut primaries) = (Set::default(), Set::default());
         for member in members.iter() {
             let target = &cluster.targets[member.target].endpoint;
@@ -130,6 +177,7 @@ impl Local {
                 peer,
                 endpoint,
                 slot,
+                kept_by: sticky.map_or(0, |sticky| sticky.value(&member.address)),
             });
             weights.push(member.weight);
             seeds.push(hash(member.address.to_string().as_bytes()));
@@ -142,6 +190,7 @@ impl Local {
             backups,
             primaries,
             budget: SAVED,
+            timed: cluster.balance == Balance::PeakEwma,
         }
     }
 
@@ -193,7 +242,9 @@ impl Local {
         if let (0, Some(retries)) = (tried.count, &cluster.retries) {
             self.budget = SAVED.min(self.budget + retries.budget.hundredths());
         }
-        let first = if self.backups.is_empty() {
+        let first = if let Some(kept) = self.kept(cluster, tried, by) {
+            return Ok(self.give(kept, tried, hands));
+        } else if self.backups.is_empty() {
             self.next(&tried.failed, by, hands)
         } else {
             let passed = union(&tried.failed, &self.backups, self.servers.len());
@@ -203,15 +254,54 @@ impl Local {
             Some(index) => index,
             None => self.pick_past(first, cluster, &tried.failed, by, hands)?,
         };
+        Ok(self.give(index, tried, hands))
+    }
+
+    /// Gives a request to a server.
+    #[inline]
+    fn give(&self, index: usize, tried: &mut Tried, hands: &mut Hands<'_>) -> Box<HttpPeer> {
         let server = &self.servers[index];
         hands.slots.begin(server.slot);
         (tried.last, tried.slot) = (Some(index), Some(server.slot));
         tried.count = tried.count.saturating_add(1);
-        Ok(server.peer.clone())
+        if self.timed {
+            tried.began = clock::micros();
+        }
+        server.peer.clone()
     }
 
-    fn next(&mut self, passed: &Set, HashBy(hash): HashBy, hands: &mut Hands<'_>) -> Option<usize> {
-        let loads = Open(&self.servers, hands.slots);
+    /// Returns the server that the cookie of a request keeps it at, if that takes requests.
+    #[inline]
+    fn kept(&self, cluster: &Cluster, tried: &Tried, by: HashBy) -> Option<usize> {
+        let value = by.sticky.filter(|_| cluster.sticky.is_some())?;
+        let index = self
+            .servers
+            .iter()
+            .position(|server| server.kept_by == value)?;
+        let flags = self.servers[index].endpoint.flags();
+        (flags & !SLOW == 0 && !tried.failed.has(index)).then_some(index)
+    }
+
+    /// Returns the cookie that keeps a client at the server which was picked last, unless its request had it.
+    pub(crate) fn cookie(
+        &self,
+        cluster: &Cluster,
+        tried: &Tried,
+        by: HashBy,
+        tls: bool,
+    ) -> Option<String> {
+        let (sticky, server) = (cluster.sticky.as_ref()?, self.last(tried)?);
+        let same = by.sticky == Some(server.kept_by);
+        (!same).then(|| sticky.field(server.kept_by, tls))
+    }
+
+    fn next(&mut self, passed: &Set, by: HashBy, hands: &mut Hands<'_>) -> Option<usize> {
+        let loads = Open {
+            servers: &self.servers,
+            slots: hands.slots,
+            now: if self.timed { clock::micros() } else { 0 },
+        };
+        let hash = by.hash;
         self.balancer
             .next(&Wish { passed, hash }, &loads, hands.random)
     }
@@ -284,6 +374,9 @@ impl Local {
         let Some(server) = self.last(tried) else {
             return;
         };
+        if self.timed {
+            note_time(tried, slots);
+        }
         let code = status.as_u16();
         let bad = cluster.rules.statuses.iter().any(|range| range.has(code));
         if bad || status.is_server_error() {
@@ -308,6 +401,9 @@ impl Local {
     ) -> bool {
         if let Some(slot) = tried.slot.and_then(|slot| slots.get(slot)) {
             slot.counts.fail();
+        }
+        if self.timed {
+            note_time(tried, slots);
         }
         if let Some(server) = self.last(tried) {
             self.fail(server, cluster, why);
@@ -357,6 +453,15 @@ impl Local {
     fn last(&self, tried: &Tried) -> Option<&Server> {
         let index = tried.last.filter(|_| tried.version == self.version);
         self.servers.get(index?)
+    }
+}
+
+/// Notes the time that the last try took.
+fn note_time(tried: &Tried, slots: &Slots) {
+    if let Some(slot) = tried.slot.and_then(|slot| slots.get(slot)) {
+        let now = clock::micros();
+        slot.counts
+            .note(now.saturating_sub(tried.began).max(1), now);
     }
 }
 

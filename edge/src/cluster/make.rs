@@ -10,6 +10,7 @@ use pingora_core::upstreams::resolve::{Resolver, ResolverOptions};
 
 use super::endpoint::Rules;
 use super::peers::Peers;
+use super::sticky::Sticky;
 use super::{unique, Cluster, Member, Target};
 use crate::config::values::Address;
 use crate::plan;
@@ -152,6 +153,7 @@ impl Cluster {
             breaker: plan.circuit_breaker.clone(),
             health: plan.health.clone(),
             retries: plan.retries.clone(),
+            sticky: plan.sticky.as_ref().map(Sticky::new).transpose()?,
             version: AtomicU64::new(unique()),
             members: Mutex::new(members.into()),
         };

@@ -23,6 +23,7 @@ mod peers;
 mod random;
 mod report;
 mod slots;
+mod sticky;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -43,6 +44,7 @@ use peers::Peers;
 pub(crate) use random::Random;
 pub use report::{ClusterState, EndpointState, EndpointStatus, WorkerCounts};
 pub(crate) use slots::Slots;
+use sticky::Sticky;
 pub(crate) use watch::watch;
 
 /// The servers of a cluster, and how they fare.
@@ -57,6 +59,7 @@ pub(crate) struct Cluster {
     breaker: Option<CircuitBreaker>,
     health: Option<Health>,
     retries: Option<Retries>,
+    sticky: Option<Sticky>,
     /// Tells workers that the members are others than those that they know. It is unique over all clusters.
     version: AtomicU64,
     members: Mutex<Arc<[Member]>>,
@@ -99,6 +102,12 @@ impl Cluster {
     #[inline]
     pub(crate) fn retries(&self) -> Option<&Retries> {
         self.retries.as_ref()
+    }
+
+    /// Tells whether a cookie keeps clients at its servers.
+    #[inline]
+    pub(crate) fn is_sticky(&self) -> bool {
+        self.sticky.is_some()
     }
 
     /// Tells whether there is anything to do for it beside requests.

@@ -45,6 +45,9 @@ pub struct EndpointState {
     pub total: u64,
     /// Those that failed: no connection, broken off, too late, or a status of 5xx or of `passive_health`.
     pub failed: u64,
+    /// The time to the head of an answer, in microseconds, on average over the workers; `None` where the way to balance
+    /// does not ask for it.
+    pub latency_us: Option<f64>,
     /// The same for each worker that has sent it any, by their numbers.
     pub workers: Vec<WorkerCounts>,
 }
@@ -60,6 +63,8 @@ pub struct WorkerCounts {
     pub total: u64,
     /// The failed requests.
     pub failed: u64,
+    /// The time to the head of an answer, in microseconds.
+    pub latency_us: Option<f64>,
 }
 
 /// Whether a server gets requests.
@@ -142,12 +147,16 @@ impl Cluster {
                 open: counts.open().into(),
                 total: counts.total(),
                 failed: counts.failed(),
+                latency_us: Some(counts.average()).filter(|average| *average > 0.0),
             };
             state.open += own.open;
             state.total = state.total.wrapping_add(own.total);
             state.failed = state.failed.wrapping_add(own.failed);
             state.workers.push(own);
         }
+        let known = state.workers.iter().filter_map(|own| own.latency_us);
+        let (sum, count) = known.fold((0.0, 0.0), |(sum, count), one| (sum + one, count + 1.0));
+        state.latency_us = (count > 0.0).then(|| sum / count);
         state
     }
 
@@ -214,6 +223,7 @@ fn without_member(of_file: &crate::plan::Endpoint, status: EndpointStatus) -> En
         open: 0,
         total: 0,
         failed: 0,
+        latency_us: None,
         workers: Vec::new(),
     }
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod balance;
 mod state;
 
 use std::io;
@@ -106,9 +107,22 @@ impl Scene {
         })
     }
 
-    fn pick_again(&mut self, mut given: Given) -> Result<Given, String> {
+    fn pick_by(&mut self, worker: usize, by: HashBy) -> Result<Given, String> {
+        let given = Given {
+            worker,
+            port: 0,
+            tried: Tried::default(),
+        };
+        self.give(given, by)
+    }
+
+    fn pick_again(&mut self, given: Given) -> Result<Given, String> {
+        self.give(given, HashBy::default())
+    }
+
+    fn give(&mut self, mut given: Given, by: HashBy) -> Result<Given, String> {
         let picked = self.with(given.worker, |cluster, local, hands| {
-            local.pick(cluster, &mut given.tried, HashBy::default(), hands)
+            local.pick(cluster, &mut given.tried, by, hands)
         });
         let peer = picked.map_err(|e| e.etype.as_str().to_owned())?;
         given.port = peer._address.as_inet().unwrap().port();

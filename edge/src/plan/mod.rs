@@ -186,8 +186,25 @@ pub struct Cluster {
     pub retries: Option<Retries>,
     /// When requests to a server are held back.
     pub circuit_breaker: Option<CircuitBreaker>,
+    /// The cookie that keeps a client at its server.
+    pub sticky: Option<Sticky>,
     /// The time in which the share of a server that has come up grows.
     pub slow_start: Option<Duration>,
+}
+
+/// A cookie that keeps a client at its server.
+#[derive(Debug)]
+pub struct Sticky {
+    /// Its name.
+    pub name: String,
+    /// Its value in a request, for [`Request::fill`].
+    pub cookie: Template,
+    /// What follows its value in a response, but for `Secure`.
+    pub attributes: String,
+    /// Whether clients send it over TLS alone; `None` for as they speak it.
+    pub secure: Option<bool>,
+    /// The key of its values.
+    pub secret: Option<String>,
 }
 
 /// A server.

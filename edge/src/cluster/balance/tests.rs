@@ -4,10 +4,11 @@
 
 use super::*;
 
-const ALL: [Balance; 4] = [
+const ALL: [Balance; 5] = [
     Balance::RoundRobin,
     Balance::Random,
     Balance::LeastRequests,
+    Balance::PeakEwma,
     Balance::Hash,
 ];
 
@@ -17,6 +18,10 @@ struct Open(&'static [u32]);
 impl Loads for Open {
     fn open(&self, index: usize) -> u32 {
         self.0.get(index).copied().unwrap_or(0)
+    }
+
+    fn expected(&self, _: usize) -> f64 {
+        1.0
     }
 }
 

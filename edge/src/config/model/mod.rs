@@ -10,6 +10,7 @@ mod listen;
 mod proxy;
 mod proxy_health;
 mod proxy_retries;
+mod proxy_sticky;
 mod server;
 
 use std::path::PathBuf;
@@ -26,6 +27,7 @@ pub use limits::{BufferRequest, ConcurrentRequests, RateLimit};
 pub use proxy::{Balance, Endpoint, Protocol, Proxy, Timeouts, UpstreamTls};
 pub use proxy_health::{CheckKind, CircuitBreaker, Health, Initially, PassiveHealth};
 pub use proxy_retries::Retries;
+pub use proxy_sticky::{SameSite, Sticky};
 
 pub use admin::Admin;
 pub use cache::{Bypass, Cache, CacheKey, CacheStore, Ignored};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Cache, Certificate, CircuitBreaker, Health, PassiveHealth, Retries};
+use super::{Cache, Certificate, CircuitBreaker, Health, PassiveHealth, Retries, Sticky};
 use crate::config::section::{choice, section, At};
 use crate::config::values::{Address, Template};
 
@@ -31,6 +31,8 @@ section! {
         retries: Option<Retries> = None,
         /// When all requests to a server are held back because too many fail.
         circuit_breaker: Option<CircuitBreaker> = None,
+        /// A cookie that keeps a client at its server. If unset, there is none.
+        sticky: Option<Sticky> = None,
         /// The time in which the share of a server that has come up grows from a tenth to the whole.
         slow_start: Option<Duration> = None,
         /// Answers from memory. If unset, each request goes to a server.
@@ -73,6 +75,9 @@ choice! {
         Random = "random",
         /// The one of two random servers that has fewer requests.
         LeastRequests = "least_requests",
+        /// The one of two random servers that is likely to answer sooner: by the time to the heads of its answers of late,
+        /// and the requests that it has.
+        PeakEwma = "peak_ewma",
         /// The same one for the same text (`hash_by`), as long as the servers stay the same; most stay when some change.
         Hash = "hash",
     }

@@ -34,6 +34,7 @@ impl Compiler<'_> {
             backup: endpoint.backup,
         };
         let name = self.cluster_name(proxy);
+        let sticky = self.sticky(proxy);
         self.clusters.push(Cluster {
             key: key.clone(),
             name,
@@ -51,6 +52,7 @@ impl Compiler<'_> {
             health: proxy.health.clone(),
             retries: proxy.retries.clone(),
             circuit_breaker: proxy.circuit_breaker.clone(),
+            sticky,
             slow_start: proxy.slow_start,
         });
         self.cluster_keys.insert(key, self.clusters.len() - 1);

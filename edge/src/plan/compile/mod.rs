@@ -4,6 +4,7 @@ mod admin;
 mod cache;
 mod cluster;
 mod cluster_health;
+mod cluster_sticky;
 mod compress;
 mod gate;
 mod limits;

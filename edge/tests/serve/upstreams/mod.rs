@@ -1,6 +1,8 @@
 //! Servers: how they are spoken to, how they fare, and who gets a request.
 
+mod balancing;
 mod health;
+mod limits;
 mod origins;
 mod protocols;
 mod retries;

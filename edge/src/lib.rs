@@ -2,7 +2,7 @@
 //!
 //! [`config`] reads the file, [`plan`] is what the file means, compiled to be asked for each request. Both are pure: they
 //! know no runtime and no socket. [`live`] is the generation that runs, and exchanges it; [`app`] does what it says with
-//! each request; [`observe`] counts it; [`serve`] makes a server of it all.
+//! each request; [`tls`] has the certificates, [`observe`] counts; [`serve`] makes a server of it all.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -32,7 +32,7 @@ pub mod plan;
 pub mod process;
 pub mod program;
 pub mod serve;
-mod tls;
+pub mod tls;
 pub mod tools;
 pub mod top;
 pub mod upstreams;

@@ -171,6 +171,7 @@ fn run(args: &Args) -> Result<(), String> {
 fn main() -> ExitCode {
     let args = Args::parse();
     logging::init();
+    edge::tls::init();
     small_pages();
     let done = run(&args);
     logging::flush();

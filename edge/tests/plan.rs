@@ -32,6 +32,7 @@ fn answer(plan: &Plan, method: &str, url: &str, headers: &[(&str, &str)], random
         query,
         headers: &map,
         client: Some("10.1.2.3".parse().unwrap()),
+        tls_client: None,
         id: "id",
     };
     let Some(found) = plan.find(&request, random, &mut Scratch::default()) else {

@@ -5,6 +5,7 @@ use pingora_proxy::Session;
 
 use super::answer::Answer;
 use super::cached::{self, Begun, Cached};
+use super::client_auth;
 use super::counting::Counting;
 use super::facts::{peer, Facts};
 use super::forwarded::Told;
@@ -55,21 +56,28 @@ pub(super) fn decide<'r>(
     passed: &mut Option<Box<Passed>>,
 ) -> Decision<'r> {
     let refused = |status| Decision::Answer(Answer::refusal(status));
-    let Some(facts) = Facts::of(&running.plan, session) else {
+    let Some(mut facts) = Facts::of(&running.plan, session) else {
         return refused(StatusCode::BAD_REQUEST);
     };
-    let request = facts.request("");
     let Some(index) = running.plan.site(&facts.host) else {
         counting.of_route(running.series.route(None, None));
         return refused(StatusCode::MISDIRECTED_REQUEST);
     };
     let site = &running.plan.sites[index];
-    let of_site =
-        |answer: Answer| Decision::Answer(answer.with(gate::hsts(&site.hsts, request.secure)));
-    if let Some(redirect) = site.https_redirect.as_ref().filter(|_| !request.secure) {
+    let secure = facts.client.secure;
+    let of_site = |answer: Answer| Decision::Answer(answer.with(gate::hsts(&site.hsts, secure)));
+    if let Some(redirect) = site.https_redirect.as_ref().filter(|_| !secure) {
         counting.of_route(running.series.route(Some(index), None));
-        return of_site(gate::to_https(redirect, &request));
+        return of_site(gate::to_https(redirect, &facts.request("")));
     }
+    match client_auth::client(running, index, session) {
+        Ok(client) => facts.tls_client = client,
+        Err(status) => {
+            counting.of_route(running.series.route(Some(index), None));
+            return of_site(Answer::refusal(status));
+        }
+    }
+    let request = facts.request("");
     let Some(found) = live.with(|worker| worker.find(running, &request)) else {
         counting.of_route(running.series.route(Some(index), None));
         return of_site(Answer::refusal(StatusCode::NOT_FOUND));

@@ -8,7 +8,7 @@ use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use crate::plan::client::{client, Client};
-use crate::plan::{host, path, Plan, Request};
+use crate::plan::{host, path, ClientCertificate, Plan, Request};
 
 /// The facts of a request, each found once: what routes, rules and templates see is the same, and is what goes upstream.
 pub(super) struct Facts<'s> {
@@ -19,6 +19,8 @@ pub(super) struct Facts<'s> {
     pub(super) raw_path: &'s [u8],
     pub(super) raw_query: Option<&'s [u8]>,
     query: Option<Cow<'s, str>>,
+    /// The certificate that the client has shown to the site, once that is known.
+    pub(super) tls_client: Option<&'s ClientCertificate>,
 }
 
 /// Returns the address at the other end of the connection.
@@ -51,6 +53,7 @@ impl<'s> Facts<'s> {
             raw_path,
             raw_query,
             query: raw_query.map(String::from_utf8_lossy),
+            tls_client: None,
         })
     }
 
@@ -64,6 +67,7 @@ impl<'s> Facts<'s> {
             query: self.query.as_deref(),
             headers: &self.head.headers,
             client: self.client.ip,
+            tls_client: self.tls_client,
             id,
         }
     }

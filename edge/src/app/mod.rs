@@ -2,6 +2,7 @@
 
 mod answer;
 mod cached;
+mod client_auth;
 mod compress;
 mod counting;
 mod decide;

@@ -11,7 +11,7 @@ use crate::cluster::{self, unique};
 use crate::config::{self, Config, ConfigErrors, Watched, World};
 use crate::observe::PlanSeries;
 use crate::plan::{Admin, Plan};
-use crate::tls::Certificates;
+use crate::tls::{self, Certificates};
 
 /// A generation, and what would change it.
 pub struct Loaded {
@@ -72,7 +72,11 @@ pub fn load(path: &Path, world: &dyn World, before: Option<&Running>) -> Result<
             problems.push("`server`: other settings of the process take a restart".to_owned());
         }
     }
-    let certificates = Certificates::load(&plan, &mut problems);
+    let certificates = Certificates::load(
+        &plan,
+        before.map(|before| &before.certificates),
+        &mut problems,
+    );
     let known = before.map_or(&[][..], |before| &before.clusters);
     let clusters = cluster::clusters(&plan.clusters, known).unwrap_or_else(|all| {
         let shown = all.iter().map(|why| format!("{}: {why}", path.display()));
@@ -109,7 +113,7 @@ fn shown(config: &Config, plan: &Plan) -> Arc<str> {
 
 fn watched(config: &Config, plan: &Plan) -> Watched {
     let mut watched = config.watched.clone();
-    watched.files.extend(Certificates::files(plan));
+    watched.files.extend(tls::files(plan));
     watched
         .files
         .extend(plan.clusters.iter().flat_map(cluster::files));

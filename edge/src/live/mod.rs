@@ -25,7 +25,7 @@ use crate::cache;
 use crate::cluster::{Cluster, ClusterState};
 use crate::observe::PlanSeries;
 use crate::plan::Plan;
-use crate::tls::Certificates;
+use crate::tls::{CertificateState, Certificates};
 pub use history::{History, Outcome, Reload};
 pub use load::{load, LoadError, Loaded};
 pub use reload::{NotReloaded, Reloader, Reloading};
@@ -69,6 +69,11 @@ impl Running {
             .map(|(_, cluster)| cluster.drain(server, drained))
             .sum()
     }
+
+    /// Returns the states of all certificates.
+    pub fn certificates(&self) -> Vec<CertificateState> {
+        self.certificates.states()
+    }
 }
 
 /// Holds the generation that runs.
@@ -88,6 +93,16 @@ impl Live {
             draining: AtomicBool::new(false),
             current: Mutex::new(Arc::new(running)),
         }
+    }
+
+    /// Tells whether a generation is the one that runs. It costs one load.
+    #[inline]
+    #[cfg_attr(
+        not(feature = "rustls"),
+        allow(dead_code, reason = "no handshake asks")
+    )]
+    pub(crate) fn is_current(&self, running: &Running) -> bool {
+        self.generation.load(Ordering::Acquire) == running.generation
     }
 
     /// Returns the generation that runs.

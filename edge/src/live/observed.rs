@@ -2,7 +2,6 @@
 
 use super::Live;
 use crate::observe::snapshot::{Certificate, Snapshot};
-use crate::plan::Site;
 
 impl Live {
     /// Adds up what all workers have counted. It takes a while with many routes, and no worker's time.
@@ -12,12 +11,15 @@ impl Live {
         let endpoints = running.clusters.iter().zip(&running.plan.clusters);
         let endpoints = endpoints.map(|(cluster, plan)| cluster.observed(&plan.name));
         snapshot.endpoints = endpoints.flatten().collect();
-        let ends = running.certificates.ends().zip(&running.plan.sites);
-        let certificate = |(end, site): (Option<Option<i64>>, &Site)| {
-            let site = site.name.clone();
-            end.map(|not_after| Certificate { site, not_after })
-        };
-        snapshot.certificates = ends.filter_map(certificate).collect();
+        for state in running.certificates() {
+            let (site, not_after) = (state.site, state.not_after);
+            let known = snapshot.certificates.iter_mut();
+            // Of several certificates of a site, the one that ends first.
+            match known.last().filter(|known| known.site == site) {
+                Some(known) => known.not_after = known.not_after.min(not_after),
+                None => snapshot.certificates.push(Certificate { site, not_after }),
+            }
+        }
         snapshot
     }
 }

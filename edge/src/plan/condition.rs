@@ -16,6 +16,15 @@ pub(super) enum Condition {
     Query(String, Pattern),
     Cookie(String, Pattern),
     Client(Vec<Network>),
+    TlsClient(Fact, Pattern),
+}
+
+/// A fact of the client's certificate.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Fact {
+    Subject,
+    San,
+    Fingerprint,
 }
 
 /// A pattern of a value, and its form in the file.
@@ -66,6 +75,16 @@ impl Condition {
         if !route.client.is_empty() {
             all.push(Self::Client(route.client.clone()));
         }
+        if let Some(client) = &route.tls_client {
+            for (fact, pattern) in [
+                (Fact::Fingerprint, &client.fingerprint),
+                (Fact::Subject, &client.subject),
+                (Fact::San, &client.san),
+            ] {
+                let pattern = pattern.as_ref();
+                all.extend(pattern.map(|p| Self::TlsClient(fact, Pattern::new(p, searches))));
+            }
+        }
         for (name, pattern) in &route.header.0 {
             all.push(Self::Header(name.clone(), Pattern::new(pattern, searches)));
         }
@@ -100,6 +119,14 @@ impl Condition {
                 let client = request.client;
                 client.is_some_and(|ip| networks.iter().any(|network| network.contains(ip)))
             }
+            Self::TlsClient(fact, pattern) => request.tls_client.is_some_and(|client| match fact {
+                Fact::Subject => pattern.matches(client.subject.as_bytes(), scratch),
+                Fact::Fingerprint => pattern.matches(client.fingerprint.as_bytes(), scratch),
+                Fact::San => {
+                    let mut names = client.san.iter();
+                    names.any(|name| pattern.matches(name.as_bytes(), scratch))
+                }
+            }),
             Self::Header(name, pattern) => request
                 .header(name)
                 .any(|value| pattern.matches(value, scratch)),
@@ -123,6 +150,14 @@ impl Condition {
                 let names: Vec<_> = networks.iter().map(Scalar::show).collect();
                 let names: Vec<_> = names.iter().map(String::as_str).collect();
                 format!("client {}", list(&names))
+            }
+            Self::TlsClient(fact, pattern) => {
+                let name = match fact {
+                    Fact::Subject => "subject",
+                    Fact::San => "san",
+                    Fact::Fingerprint => "fingerprint",
+                };
+                format!("tls_client {name} `{}`", pattern.shown)
             }
             Self::Header(name, pattern) => format!("header `{name}: {}`", pattern.shown),
             Self::Cookie(name, pattern) => format!("cookie `{name}: {}`", pattern.shown),

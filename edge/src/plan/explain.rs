@@ -113,6 +113,7 @@ pub fn explain(plan: &Plan, question: &Question) -> Explanation {
         query,
         headers: &question.headers,
         client: question.client,
+        tls_client: None,
         id: "REQUEST-ID",
     };
     if let Some(index) = plan.site(&host) {

@@ -32,10 +32,10 @@ mod request;
 mod search;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod tree;
 
 use std::borrow::Cow;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::model::{
@@ -51,6 +51,7 @@ pub use explain::{explain, Explanation, Outcome, Question, Taken, Tried};
 pub use listener::{Balancers, ClientTimeouts, Listener, Probes};
 pub use request::Request;
 pub use search::Scratch;
+pub use tls::{Certificate, ClientAuth, ClientCertificate, TlsOptions};
 
 /// A compiled configuration.
 #[derive(Debug)]
@@ -88,27 +89,20 @@ pub struct Site {
     pub name: String,
     /// The hosts.
     pub hosts: Vec<HostPattern>,
-    /// The certificate that clients are shown.
-    pub certificate: Option<Certificate>,
     /// The redirect of requests over HTTP.
     pub https_redirect: Option<gate::HttpsRedirect>,
     /// The value of Strict-Transport-Security.
     pub hsts: Option<String>,
+    /// The certificates that clients are shown, the preferred one first.
+    pub certificates: Vec<Certificate>,
+    /// The terms on which clients speak TLS.
+    pub tls_options: TlsOptions,
     /// The routes, in the order of the file.
     pub routes: Vec<Route>,
     rules: Vec<Rule>,
     /// In the order in which they are asked.
     entries: Vec<Entry>,
     tree: tree::Tree,
-}
-
-/// A certificate and its key.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Certificate {
-    /// The file of the certificate and those that vouch for it.
-    pub cert: PathBuf,
-    /// The file of the private key.
-    pub key: PathBuf,
 }
 
 /// What is done with a request.

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use http::{header, HeaderMap, HeaderName, Method};
 
 use super::path::{encode, NormalPath};
+use super::tls::ClientCertificate;
 use crate::config::values::{Part, Template, Variable};
 
 /// A request, as far as a plan looks at it.
@@ -25,6 +26,8 @@ pub struct Request<'a> {
     pub headers: &'a HeaderMap,
     /// The address of the client, which one on a Unix socket has not.
     pub client: Option<IpAddr>,
+    /// The certificate that the client has shown to this site, if it has.
+    pub tls_client: Option<&'a ClientCertificate>,
     /// The id of the request.
     pub id: &'a str,
 }
@@ -122,6 +125,15 @@ impl<'a> Request<'a> {
             },
             Variable::Scheme => Cow::Borrowed(if self.secure { b"https" } else { b"http" }),
             Variable::RequestId => Cow::Borrowed(self.id.as_bytes()),
+            Variable::TlsSubject => self.tls_client.map_or(Cow::Borrowed(b""), |client| {
+                client.subject.as_bytes().into()
+            }),
+            Variable::TlsSan => self.tls_client.map_or(Cow::Borrowed(b""), |client| {
+                client.san.join(",").into_bytes().into()
+            }),
+            Variable::TlsFingerprint => self.tls_client.map_or(Cow::Borrowed(b""), |client| {
+                client.fingerprint.as_bytes().into()
+            }),
             Variable::Header(name) => first(self.header(name).next()),
             Variable::Cookie(name) => first(self.cookie(name).next()),
             Variable::Param(name) => self.param(name).next().unwrap_or_default(),

@@ -132,6 +132,7 @@ proptest! {
                     query: None,
                     headers: &headers,
                     client: None,
+                    tls_client: None,
                     id: "",
                 };
                 let found = plan.find(&request, 0, &mut scratch).map(|found| found.index);

@@ -1,5 +1,8 @@
 //! TLS with clients and with servers.
 
+#[path = "handshakes.rs"]
+mod handshakes;
+
 use std::process::Command;
 
 use super::certs::{Authority, Leaf};

@@ -209,7 +209,7 @@ impl Drop for Edge {
 }
 
 /// A kept connection.
-pub struct Client(BufReader<TcpStream>);
+pub struct Client<S = TcpStream>(BufReader<S>);
 
 #[derive(Debug)]
 pub struct Answer {
@@ -234,6 +234,18 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
         Self(BufReader::new(stream))
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    #[allow(dead_code, reason = "only tests of TLS have another stream")]
+    pub fn over(stream: S) -> Self {
+        Self(BufReader::new(stream))
+    }
+
+    #[allow(dead_code, reason = "as above")]
+    pub fn stream(&self) -> &S {
+        self.0.get_ref()
     }
 
     pub fn send(&mut self, text: &str) {

@@ -180,6 +180,7 @@ impl Entrance {
             Ok(tls) => return Some(Box::new(tls)),
             Err(e) => e.into_down(),
         };
+        acceptor.handshake_failed(peer, &failure);
         match peer {
             Some(peer) => log::info!("TLS handshake with client {peer}: {failure}"),
             None => log::info!("TLS handshake with a client: {failure}"),

@@ -42,6 +42,8 @@ section! {
         listen: Vec<Listen>,
         /// The address where people and programs watch and steer the proxy. If unset, there is none.
         admin: Option<Admin> = None,
+        /// The terms on which clients speak TLS, for sites that set no others.
+        tls_options: Option<TlsOptions> = None,
         /// The sites, each with its hosts and routes.
         sites: Vec<Site> = Vec::new(),
         /// The proxies in front of this one, whose word about the client is believed.
@@ -60,8 +62,6 @@ section! {
     pub struct Site("a site") {
         /// The hosts: names, `*.NAME` for all names below one, or `*` for every other host.
         hosts: Vec<At<HostPattern>> = Vec::new(),
-        /// The certificate that clients are shown.
-        tls: Option<Certificate> = None,
         /// A redirect of requests over HTTP to HTTPS.
         https_redirect: Option<HttpsRedirect> = None,
         /// The order to browsers to use HTTPS alone.
@@ -80,6 +80,11 @@ section! {
         max_header_size: Option<Size> = None,
         /// The number of fields of a request, on routes without a `max_headers` of their own; 431 above it.
         max_headers: Option<u32> = None,
+        /// The certificates that clients are shown: the first of them whose kind of key the client knows, so that one with
+        /// an ECDSA key can stand before one with an RSA key.
+        tls: Vec<ServerCertificate> = Vec::new(),
+        /// The terms on which clients speak TLS.
+        tls_options: Option<TlsOptions> = None,
         /// The routes. The one whose path and conditions fit best takes a request.
         routes: Vec<Route>,
     }
@@ -111,6 +116,8 @@ section! {
         cookie: Named<String, TextPattern> = Named::default(),
         /// Addresses or networks of which the client must be one.
         client: Vec<Network> = Vec::new(),
+        /// The certificate that the client must have shown.
+        tls_client: Option<TlsClient> = None,
         /// The share of requests that this route takes among routes with the same path and conditions: its weight by the
         /// sum of theirs.
         weight: Option<At<u32>> = None,
@@ -192,3 +199,7 @@ section! {
         content_type: String = "text/plain; charset=utf-8".to_owned(),
     }
 }
+
+mod tls;
+
+pub use tls::*;

@@ -38,6 +38,12 @@ pub enum Variable {
     Scheme,
     /// The id of the request.
     RequestId,
+    /// The subject of the client's certificate.
+    TlsSubject,
+    /// The names in the client's certificate, with commas between them.
+    TlsSan,
+    /// The SHA-256 fingerprint of the client's certificate.
+    TlsFingerprint,
     /// A header of the request.
     Header(HeaderName),
     /// A cookie of the request.
@@ -48,7 +54,7 @@ pub enum Variable {
     Group(usize),
 }
 
-const NAMES: [(&str, Variable); 8] = [
+const NAMES: [(&str, Variable); 11] = [
     ("client_ip", Variable::ClientIp),
     ("host", Variable::Host),
     ("method", Variable::Method),
@@ -57,6 +63,9 @@ const NAMES: [(&str, Variable); 8] = [
     ("uri", Variable::Uri),
     ("scheme", Variable::Scheme),
     ("request_id", Variable::RequestId),
+    ("tls_client.subject", Variable::TlsSubject),
+    ("tls_client.san", Variable::TlsSan),
+    ("tls_client.fingerprint", Variable::TlsFingerprint),
 ];
 
 impl Variable {

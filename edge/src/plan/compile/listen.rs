@@ -11,7 +11,7 @@ use crate::plan::listener::{Balancers, ClientTimeouts, Listener, Probes};
 
 impl Compiler<'_> {
     pub(super) fn listeners(&mut self, root: &model::Root) -> Vec<Listener> {
-        let certificates = root.sites.iter().any(|site| site.tls.is_some());
+        let certificates = root.sites.iter().any(|site| !site.tls.is_empty());
         let mut seen: HashMap<&Address, Place> = HashMap::new();
         for listen in &root.listen {
             let At { place, value } = &listen.address;

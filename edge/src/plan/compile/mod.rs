@@ -10,6 +10,7 @@ mod gate;
 mod limits;
 mod listen;
 mod server;
+mod tls;
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -22,7 +23,7 @@ use super::edit::{HeaderEdit, HeaderEdits, Rewrite};
 use super::limits::{ConcurrentRequests, RateLimit};
 use super::search::{Search, Searches};
 use super::tree::{Kind, Tree};
-use super::{host, Action, Certificate, Cluster, Entry, Plan, Route, Rule, Site};
+use super::{host, Action, Cluster, Entry, Plan, Route, Rule, Site, TlsOptions};
 use crate::config::model;
 use crate::config::section::Value;
 use crate::config::values::{HostPattern, Part, PathPattern, Status, Template, Variable};
@@ -44,6 +45,7 @@ impl Plan {
             searches: Searches::default(),
             rates: Vec::new(),
             concurrent: Vec::new(),
+            root_tls: TlsOptions::default(),
         };
         let plan = compiler.plan(&config.model);
         if !compiler.errors.is_empty() {
@@ -64,11 +66,18 @@ struct Compiler<'a> {
     searches: Searches,
     rates: Vec<RateLimit>,
     concurrent: Vec<ConcurrentRequests>,
+    /// The options of TLS at the root.
+    root_tls: TlsOptions,
 }
 
 impl Compiler<'_> {
     fn plan(&mut self, root: &model::Root) -> Plan {
         static ID: AtomicU64 = AtomicU64::new(1);
+        if let Some(options) = &root.tls_options {
+            let mut made = TlsOptions::default();
+            self.add_tls_options(options, &mut made);
+            self.root_tls = made;
+        }
         let sites: Vec<_> = root.sites.iter().map(|site| self.site(site)).collect();
         let hosts = self.hosts(root);
         let listeners = self.listeners(root);
@@ -124,9 +133,10 @@ impl Compiler<'_> {
         let mut made = Site {
             name: hosts[0].to_string(),
             hosts,
-            certificate: site.tls.as_ref().map(certificate),
             https_redirect: self.https_redirect(site),
             hsts: self.hsts(site),
+            certificates: site.tls.iter().map(tls::certificate).collect(),
+            tls_options: self.tls_options(site),
             routes: Vec::new(),
             rules: Vec::new(),
             entries: Vec::new(),
@@ -436,13 +446,6 @@ impl Compiler<'_> {
     }
 }
 
-fn certificate(tls: &model::Certificate) -> Certificate {
-    Certificate {
-        cert: tls.cert.clone(),
-        key: tls.key.clone(),
-    }
-}
-
 /// Returns the paths and conditions of a route in print: the same for two routes that fit the same requests.
 fn fits(route: &model::Route) -> String {
     let mut alone = route.print();
@@ -450,7 +453,7 @@ fn fits(route: &model::Route) -> String {
         pairs.retain(|(key, _)| {
             matches!(
                 &**key,
-                "path" | "method" | "header" | "query" | "cookie" | "client"
+                "path" | "method" | "header" | "query" | "cookie" | "client" | "tls_client"
             )
         });
     }

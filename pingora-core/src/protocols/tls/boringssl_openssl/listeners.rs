@@ -1,5 +1,6 @@
 //! The server's side.
 
+use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,7 +9,7 @@ use super::library::ssl::{
     select_next_proto, AlpnError, SslAcceptor, SslAcceptorBuilder, SslFiletype, SslMethod,
     SslSessionCacheMode,
 };
-use pingora_error::{ErrorType, OrErr, Result};
+use pingora_error::{Error, ErrorType, OrErr, Result};
 
 use super::{server, SslStream};
 use crate::protocols::tls::callbacks::{TlsAccept, TlsAcceptCallbacks};
@@ -28,6 +29,9 @@ pub(crate) struct Acceptor {
 }
 
 impl Acceptor {
+    /// Would tell whoever chooses configurations that a handshake has failed; nobody does with this backend.
+    pub(crate) fn handshake_failed(&self, _: Option<SocketAddr>, _: &Error) {}
+
     /// Does the handshake over `stream`: on the calling task, or on the threads that the settings want.
     pub(crate) async fn tls_handshake<S: IO + 'static>(&self, stream: S) -> Result<SslStream<S>> {
         let Some(offload) = &self.offload else {

@@ -1,5 +1,7 @@
 //! The server's side.
 
+use std::net::SocketAddr;
+
 use pingora_error::{
     Error,
     ErrorType::{InternalError, TLSHandshakeFailure},
@@ -15,6 +17,9 @@ use crate::server::configuration::ServerConf;
 pub struct Acceptor;
 
 impl Acceptor {
+    /// Would tell of a handshake that has failed.
+    pub(crate) fn handshake_failed(&self, _: Option<SocketAddr>, _: &Error) {}
+
     /// Refuses a handshake.
     ///
     /// # Errors

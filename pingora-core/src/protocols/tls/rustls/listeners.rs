@@ -1,5 +1,6 @@
 //! The server's side.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,17 +14,20 @@ use rustls::pki_types::pem::PemObject;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 use super::errors::refused;
-use super::server::accept;
+use super::server::{accept, accept_chosen};
 use super::{provider, TlsStream};
 use crate::protocols::tls::callbacks::{TlsAccept, TlsAcceptCallbacks};
 use crate::protocols::{ALPN, IO};
 use crate::utils::offload::Offload;
+
+pub use super::chooser::{Choice, ChosenConfig, ConfigChooser};
 
 /// Does handshakes with clients.
 pub struct Acceptor {
     /// The library's acceptor.
     pub acceptor: TlsAcceptor,
     callbacks: Option<Arc<dyn TlsAccept + Send + Sync>>,
+    chooser: Option<Arc<dyn ConfigChooser>>,
     offload: Option<Offload>,
 }
 
@@ -33,7 +37,15 @@ impl Acceptor {
         Acceptor {
             acceptor: TlsAcceptor::from(config),
             callbacks: None,
+            chooser: None,
             offload: None,
+        }
+    }
+
+    /// Tells whoever chooses configurations that a handshake has failed.
+    pub(crate) fn handshake_failed(&self, peer: Option<SocketAddr>, error: &Error) {
+        if let Some(chooser) = &self.chooser {
+            chooser.failed(peer, error);
         }
     }
 
@@ -47,14 +59,21 @@ impl Acceptor {
     /// Dropping the future closes the connection.
     pub async fn tls_handshake<S: IO + 'static>(&self, stream: S) -> Result<TlsStream<S>> {
         let Some(offload) = &self.offload else {
-            return accept(&self.acceptor, self.callbacks.as_deref(), stream).await;
+            return match &self.chooser {
+                Some(chooser) => accept_chosen(&**chooser, stream).await,
+                None => accept(&self.acceptor, self.callbacks.as_deref(), stream).await,
+            };
         };
         let (acceptor, callbacks) = (self.acceptor.clone(), self.callbacks.clone());
+        let chooser = self.chooser.clone();
         let key = stream.id() as u64;
         let queued = Instant::now();
         let handshake = async move {
             let wait = queued.elapsed();
-            let mut tls = accept(&acceptor, callbacks.as_deref(), stream).await?;
+            let mut tls = match chooser {
+                Some(chooser) => accept_chosen(&*chooser, stream).await?,
+                None => accept(&acceptor, callbacks.as_deref(), stream).await?,
+            };
             tls.set_offload_wait(wait);
             Ok(tls)
         };
@@ -69,6 +88,7 @@ pub struct TlsSettings {
     resolver: Option<Arc<dyn ResolvesServerCert>>,
     client_verifier: Option<Arc<dyn ClientCertVerifier>>,
     callbacks: Option<TlsAcceptCallbacks>,
+    chooser: Option<Arc<dyn ConfigChooser>>,
     alpn: Option<ALPN>,
     offload: Option<(usize, usize)>,
 }
@@ -111,6 +131,16 @@ impl TlsSettings {
         })
     }
 
+    /// Settings under which `chooser` chooses the configuration of each handshake: it has the certificates, versions,
+    /// application protocols and all else. What is set here beside it, but for threads, has no effect.
+    pub fn with_config_chooser(chooser: Arc<dyn ConfigChooser>) -> Self {
+        TlsSettings {
+            chooser: Some(chooser),
+            resolver: Some(Arc::new(NoCertificate)),
+            ..Self::empty()
+        }
+    }
+
     fn empty() -> Self {
         TlsSettings {
             chain: None,
@@ -118,6 +148,7 @@ impl TlsSettings {
             resolver: None,
             client_verifier: None,
             callbacks: None,
+            chooser: None,
             alpn: None,
             offload: None,
         }
@@ -213,6 +244,7 @@ impl TlsSettings {
         }
         Ok(Acceptor {
             callbacks: self.callbacks.map(Arc::from),
+            chooser: self.chooser,
             offload: self
                 .offload
                 .map(|(pools, threads)| Offload::new("handshake", pools, threads)),

@@ -1,5 +1,6 @@
 //! The backend over rustls.
 
+mod chooser;
 mod errors;
 mod session;
 mod stream;

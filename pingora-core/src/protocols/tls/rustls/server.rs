@@ -7,6 +7,7 @@ use pingora_rustls::TlsAcceptor;
 use rustls::server::Acceptor as HelloAcceptor;
 use tokio_rustls::LazyConfigAcceptor;
 
+use super::chooser::{Choice, ConfigChooser};
 use super::errors::failed;
 use super::listeners::Acceptor;
 use super::{TlsRef, TlsStream};
@@ -41,6 +42,33 @@ pub async fn handshake_with_callback<S: IO>(
     callbacks: &(dyn TlsAccept + Send + Sync),
 ) -> Result<TlsStream<S>> {
     accept(&acceptor.acceptor, Some(callbacks), io).await
+}
+
+/// Does the handshake over `io` with the configuration that `chooser` chooses.
+pub(super) async fn accept_chosen<S: IO>(
+    chooser: &dyn ConfigChooser,
+    mut io: S,
+) -> Result<TlsStream<S>> {
+    follow_records(&mut io);
+    let begun = Instant::now();
+    let fault = |e| Error::into_down(failed(e));
+    let hello = LazyConfigAcceptor::new(HelloAcceptor::default(), io);
+    let hello = hello.await.map_err(fault)?;
+    let choice = chooser.choose(&hello.client_hello());
+    let chosen = match choice {
+        Choice::Now(chosen) => chosen,
+        Choice::Later(choice) => choice.await,
+    };
+    let tls = hello.into_stream(chosen.config.clone());
+    let tls = tls.await.map_err(fault)?;
+    let session = TlsRef::agreed(tls.get_ref().1, tls.get_ref().1.server_name());
+    let extension = chooser.complete(&chosen, &session);
+    Ok(TlsStream::established(
+        tls.into(),
+        session,
+        extension,
+        begun,
+    ))
 }
 
 pub(super) async fn accept<S: IO>(

@@ -1,0 +1,142 @@
+//! TLS with clients over rustls.
+
+mod client;
+mod handshake;
+mod identity;
+mod options;
+mod resolver;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use pingora_core::listeners::tls::TlsSettings;
+use pingora_core::Result;
+use rustls::crypto::{aws_lc_rs, CryptoProvider};
+use rustls::server::ProducesTickets;
+use rustls::ServerConfig;
+
+use super::{CertificateState, Policy};
+use crate::live::Live;
+use crate::plan::{self, Plan};
+use identity::Identity;
+use resolver::OfSite;
+
+/// Installs aws-lc-rs, which has key exchange that quantum computers do not break.
+pub(super) fn init() {
+    // Another one that is there already stays.
+    let _ = aws_lc_rs::default_provider().install_default();
+}
+
+/// Returns the cryptography of this process.
+fn provider() -> Arc<CryptoProvider> {
+    init();
+    let installed = CryptoProvider::get_default().cloned();
+    installed.unwrap_or_else(|| Arc::new(aws_lc_rs::default_provider()))
+}
+
+pub(super) fn settings(live: Arc<Live>) -> Result<TlsSettings> {
+    Ok(TlsSettings::with_config_chooser(Arc::new(
+        handshake::BySite(live),
+    )))
+}
+
+/// The certificates of a plan, and the configuration of handshakes for each site.
+pub(crate) struct Certificates {
+    /// By the index of the site.
+    sites: Vec<SiteTls>,
+    /// The index of the site whose certificate is shown to those that ask for no name, or for an unknown one.
+    default: Option<usize>,
+    /// For handshakes of no site: it refuses them.
+    none: Arc<ServerConfig>,
+    /// The keys of tickets, by the terms of the handshakes that they are for.
+    tickets: HashMap<u64, Arc<dyn ProducesTickets>>,
+}
+
+/// TLS with the clients of a site.
+struct SiteTls {
+    name: String,
+    identities: Vec<Arc<Identity>>,
+    config: Arc<ServerConfig>,
+    /// The check of client certificates, if there is one.
+    policy: Option<Policy>,
+}
+
+impl Certificates {
+    /// Reads the certificates of all sites. What cannot be used is added to `problems`. Of `before` it keeps what lets
+    /// clients resume sessions.
+    pub(crate) fn load(plan: &Plan, before: Option<&Self>, problems: &mut Vec<String>) -> Self {
+        let mut known: HashMap<&plan::Certificate, Option<Arc<Identity>>> = HashMap::new();
+        let mut identities: Vec<Vec<Arc<Identity>>> = Vec::new();
+        for site in &plan.sites {
+            let mut load = |files| {
+                let loaded = Identity::load(files).map(Arc::new);
+                loaded
+                    .map_err(|e| problems.push(format!("the site `{}`: `tls`: {e}", site.name)))
+                    .ok()
+            };
+            let own = site.certificates.iter();
+            let own =
+                own.filter_map(|files| known.entry(files).or_insert_with(|| load(files)).clone());
+            identities.push(own.collect());
+        }
+        let mut made = Self {
+            sites: Vec::new(),
+            default: identities.iter().position(|own| !own.is_empty()),
+            none: options::refusing(),
+            tickets: HashMap::new(),
+        };
+        let fallback = made.default.map(|site| identities[site].clone());
+        let mut terms = options::Known::default();
+        for (site, own) in plan.sites.iter().zip(identities) {
+            let shown = if own.is_empty() {
+                fallback.clone().unwrap_or_default()
+            } else {
+                own.clone()
+            };
+            let resolver = OfSite::new(shown);
+            let terms = match terms.of(&site.tls_options) {
+                Ok(terms) => terms,
+                Err(e) => {
+                    problems.push(format!("the site `{}`: `tls_options`: {e}", site.name));
+                    continue;
+                }
+            };
+            let tickets = before.and_then(|before| before.tickets.get(&terms.hash));
+            let tickets = made
+                .tickets
+                .entry(terms.hash)
+                .or_insert_with(|| tickets.cloned().unwrap_or_else(options::tickets));
+            made.sites.push(SiteTls {
+                name: site.name.clone(),
+                identities: own,
+                config: terms.config(resolver, tickets.clone()),
+                policy: terms.policy(),
+            });
+        }
+        made
+    }
+
+    /// Returns the states of all certificates.
+    pub(crate) fn states(&self) -> Vec<CertificateState> {
+        let states = self.sites.iter().flat_map(|site| {
+            let identities = site.identities.iter();
+            identities.map(|identity| identity.state(&site.name))
+        });
+        states.collect()
+    }
+
+    /// Returns the configuration for clients that ask for the name of a site, or for another name.
+    fn config(&self, site: Option<usize>) -> (Arc<ServerConfig>, Option<Policy>) {
+        let site = site.or(self.default).and_then(|site| self.sites.get(site));
+        match site {
+            Some(site) => (site.config.clone(), site.policy),
+            None => (self.none.clone(), None),
+        }
+    }
+
+    /// Returns the check of client certificates of a site.
+    #[inline]
+    pub(crate) fn policy(&self, site: usize) -> Option<Policy> {
+        self.sites.get(site).and_then(|site| site.policy)
+    }
+}

@@ -1,0 +1,40 @@
+//! The state of certificates, for those who look at it.
+
+use serde::Serialize;
+
+/// A certificate that clients are shown, or that is to be had for them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CertificateState {
+    /// The site: its first host.
+    pub site: String,
+    /// The hosts that the certificate is for.
+    pub names: Vec<String>,
+    /// The origin of the certificate.
+    pub source: Source,
+    /// The file of the certificate, if there is one.
+    pub file: Option<String>,
+    /// The kind of its key, such as `ECDSA`.
+    pub key: Option<String>,
+    /// The name of its issuer, in the form of RFC 4514.
+    pub issuer: Option<String>,
+    /// The SHA-256 fingerprint, in hexadecimal digits.
+    pub fingerprint: Option<String>,
+    /// The first second of its validity, since the beginning of 1970.
+    pub not_before: Option<i64>,
+    /// The last second of its validity, since the beginning of 1970.
+    pub not_after: Option<i64>,
+    /// Whether an OCSP response is sent with it.
+    pub ocsp: bool,
+    /// The last error on the way to a new certificate.
+    pub error: Option<String>,
+    /// The second of the next try to have a new certificate, since the beginning of 1970.
+    pub next_try: Option<i64>,
+}
+
+/// The origin of a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// The files that the configuration names.
+    File,
+}

@@ -161,7 +161,10 @@ impl<'a> View<'a> {
         };
         let third = Line::of(
             Look::Dim,
-            format!("configuration {}: last ", text(&configuration["file"])),
+            format!(
+                "configuration {}: last ",
+                tame(configuration["file"].as_str().unwrap_or("built in"))
+            ),
         )
         .and(look, outcome)
         .and(

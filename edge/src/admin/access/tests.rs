@@ -123,6 +123,7 @@ fn a_token_is_asked_for_where_there_is_one() {
             true,
         ),
         (&[("Authorization", TOKEN)], false),
+        (&[("Authorization", "Bearer 0123456789abcdeg")], false),
         (&[("Authorization", &bearer[..bearer.len() - 1])], false),
         (&[("Authorization", &longer)], false),
         (&[("Authorization", "Bearer ")], false),

@@ -7,10 +7,11 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use clap::Parser;
 use edge::allocator::Allocator;
+use edge::cache::{Key, Store};
 use edge::program::{self, Program};
 use http::header::HOST;
 use http::StatusCode;
-use pingora_cache::{CacheKey, CacheMeta, MemCache, NoCacheReason, RespCacheable};
+use pingora_cache::{CacheKey, CacheMeta, MemCache, NoCacheReason, RespCacheable, Storage};
 use pingora_core::server::configuration::{Opt, ServerConf};
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorType, Result};
@@ -32,14 +33,22 @@ struct Args {
     /// Worker threads.
     #[arg(long, value_name = "N")]
     threads: usize,
+    /// The storage: MemCache of pingora-cache, or that of edge.
+    #[arg(long, value_name = "NAME", value_parser = ["memcache", "edge"], default_value = "memcache")]
+    store: String,
 }
+
+/// Bytes that the storage of edge may take.
+const LIMIT: usize = 256 << 20;
 
 /// The time for which a response is stored.
 const FRESH: Duration = Duration::from_secs(3600);
 
 struct Cached {
     upstream: HttpPeer,
-    storage: &'static MemCache,
+    storage: &'static (dyn Storage + Sync),
+    /// Whether keys are made as edge makes them, whose hash is quicker than that of `pingora-cache`.
+    own_keys: bool,
 }
 
 #[async_trait]
@@ -57,8 +66,11 @@ impl ProxyHttp for Cached {
         let request = session.req_header();
         let no_host = || Error::explain(ErrorType::InvalidHTTPHeader, "no host");
         let host = request.headers.get(HOST).ok_or_else(no_host)?;
-        let parts = [host.as_bytes(), request.raw_path()];
-        Ok(CacheKey::new(parts.concat(), ""))
+        let url = [host.as_bytes(), request.raw_path()].concat();
+        if self.own_keys {
+            return Ok(Key::new(&url, b"").to_cache_key());
+        }
+        Ok(CacheKey::new(url, ""))
     }
 
     fn response_cache_filter(
@@ -89,9 +101,16 @@ fn run(args: &Args) -> Result<(), String> {
     };
     let mut program = Program::with_conf(&args.listen, Opt::default(), conf)?;
     let upstream = program.upstream(Some(&args.upstream))?;
+    let own_keys = args.store == "edge";
+    let storage: &'static (dyn Storage + Sync) = if own_keys {
+        Box::leak(Box::new(Store::new(LIMIT)))
+    } else {
+        Box::leak(Box::new(MemCache::new()))
+    };
     program.run_proxy(Cached {
         upstream,
-        storage: Box::leak(Box::new(MemCache::new())),
+        storage,
+        own_keys,
     })
 }
 

@@ -31,6 +31,8 @@ const LEASE: u64 = 10_000_000_000;
 const GRACE: u64 = 500_000_000;
 /// Leases are this part of what there is.
 const PART: u32 = 8;
+/// Of a burst that is smaller nothing is leased: a lease of one request saves nothing.
+const SMALL: u32 = 2 * PART;
 /// The size of a first lease; each one that was used up is followed by one twice as large.
 const FIRST: u32 = 8;
 
@@ -209,7 +211,10 @@ impl Shared {
         }
         self.bucket.take(quota, now, 1);
         let left = free - 1;
-        let room = (quota.burst() / PART).saturating_sub(self.held);
+        let room = match quota.burst() {
+            ..SMALL => 0,
+            burst => (burst / PART).saturating_sub(self.held),
+        };
         let size = size.min(left / PART).min(room);
         if size == 0 {
             return Ok((left, None));

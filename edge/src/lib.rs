@@ -11,6 +11,7 @@ pub mod address;
 pub mod admin;
 pub mod allocator;
 pub mod app;
+mod auth;
 pub mod cache;
 pub mod caching;
 pub mod calendar;

@@ -9,7 +9,7 @@ use super::client_auth;
 use super::counting::Counting;
 use super::facts::{peer, Facts};
 use super::forwarded::Told;
-use super::gate::{self, Passed};
+use super::gate::{self, Asks, Passed};
 use super::headers::{values, Values};
 use crate::cluster::HashBy;
 use crate::config::model::Balance;
@@ -17,20 +17,21 @@ use crate::live::{Live, Running};
 use crate::plan::{Action, Found, Route};
 
 /// The end of a request here, or its way on.
-pub(super) enum Decision<'r> {
+pub(super) enum Decision {
     /// It goes to a server.
-    Proxy(Proxied<'r>),
+    Proxy(Proxied),
     /// It is answered here.
     Answer(Answer),
+    /// A password is to be checked first; then [`resume`] goes on with this site and route.
+    Ask(Asks, (usize, usize)),
 }
 
 /// The way of a request to a server.
-pub(super) struct Proxied<'r> {
+pub(super) struct Proxied {
     /// The index of the cluster.
     pub(super) cluster: usize,
     /// The index of the site, and that of the route in it.
     pub(super) at: (usize, usize),
-    pub(super) route: &'r Route,
     /// Path and query for upstream, if they are not as they were received.
     pub(super) target: Option<Vec<u8>>,
     /// The text that chooses a server, where one does.
@@ -48,13 +49,13 @@ pub(super) struct Proxied<'r> {
 }
 
 /// Finds the client and the route of a request, has the rules judge it, and returns what the route says.
-pub(super) fn decide<'r>(
+pub(super) fn decide(
     live: &Live,
-    running: &'r Running,
+    running: &Running,
     session: &Session,
     counting: &mut Counting,
     passed: &mut Option<Box<Passed>>,
-) -> Decision<'r> {
+) -> Decision {
     let refused = |status| Decision::Answer(Answer::refusal(status));
     let Some(mut facts) = Facts::of(&running.plan, session) else {
         return refused(StatusCode::BAD_REQUEST);
@@ -91,25 +92,55 @@ pub(super) fn decide<'r>(
             return of_site(answer);
         }
     }
-    match act(live, running, session, &facts, found) {
+    if let Some(asks) = passed.as_mut().and_then(|passed| passed.asks.take()) {
+        return Decision::Ask(asks, (found.site, found.index));
+    }
+    go_on(live, running, session, &facts, found, passed)
+}
+
+/// Goes on with a request whose password was checked.
+pub(super) fn resume(
+    live: &Live,
+    running: &Running,
+    session: &Session,
+    (site, index): (usize, usize),
+    passed: &mut Option<Box<Passed>>,
+) -> Decision {
+    let Some(facts) = Facts::of(&running.plan, session) else {
+        return Decision::Answer(Answer::refusal(StatusCode::BAD_REQUEST));
+    };
+    let route = &running.plan.sites[site].routes[index];
+    let found = Found { site, index, route };
+    go_on(live, running, session, &facts, found, passed)
+}
+
+/// Returns what a route does with a request, and what its rules tell the client with the answer.
+fn go_on(
+    live: &Live,
+    running: &Running,
+    session: &Session,
+    facts: &Facts<'_>,
+    found: Found<'_>,
+    passed: &mut Option<Box<Passed>>,
+) -> Decision {
+    let hsts = &running.plan.sites[found.site].hsts;
+    match act(live, running, session, facts, found) {
         Decision::Answer(answer) => {
-            let fields = passed
-                .as_mut()
-                .map(|passed| std::mem::take(&mut passed.fields));
-            of_site(answer.with(fields.into_iter().flatten()))
+            let answer = answer.with(gate::fields(passed));
+            Decision::Answer(answer.with(gate::hsts(hsts, facts.client.secure)))
         }
         proxied => proxied,
     }
 }
 
 /// Returns what a route does with a request that has passed its rules.
-fn act<'r>(
+fn act(
     live: &Live,
-    running: &'r Running,
+    running: &Running,
     session: &Session,
     facts: &Facts<'_>,
-    found: Found<'r>,
-) -> Decision<'r> {
+    found: Found<'_>,
+) -> Decision {
     let route = found.route;
     let id = if uses_id(running, route) {
         live.with(|worker| id(&mut worker.random))
@@ -147,7 +178,6 @@ fn act<'r>(
     Decision::Proxy(Proxied {
         cluster: *cluster,
         at: (found.site, found.index),
-        route,
         target,
         hash_by,
         told: Told::of(&running.plan, peer(session), &facts.client),

@@ -3,23 +3,27 @@
 //! [`plan::gate`](crate::plan::gate) tells their order. Those of them that need no more than the request and the plan are
 //! asked there.
 
+use std::net::IpAddr;
+
 use http::{header, HeaderName, HeaderValue, StatusCode};
+use pingora_core::Result;
+use pingora_http::ResponseHeader;
 
 use super::answer::Answer;
 use super::counting::Counting;
+use crate::auth::{Found, Pair};
 use crate::limits::rate::Verdict;
 use crate::limits::{self, client_of};
 use crate::live::{leave, Live, Running};
 use crate::observe::Limit;
+use crate::plan::cors::Cors;
+pub(super) use crate::plan::cors::Fields;
 use crate::plan::gate::{Gate, HttpsRedirect, Refusal, Rule};
 use crate::plan::limits::RateLimit;
 use crate::plan::Request;
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const REMAINING: HeaderName = HeaderName::from_static("ratelimit");
-
-/// Fields of an answer.
-pub(super) type Fields = Vec<(HeaderName, HeaderValue)>;
 
 /// What a request that has passed its rules takes with it.
 #[derive(Default)]
@@ -30,9 +34,37 @@ pub(super) struct Passed {
     body: Option<u64>,
     /// Fields of its answer.
     pub(super) fields: Fields,
+    /// Whether the fields for other origins are set here, and nowhere else.
+    cors: bool,
+    /// The password that is to be checked first.
+    pub(super) asks: Option<Asks>,
 }
 
 impl Passed {
+    /// Puts its fields into the head of an answer.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidHTTPHeader` when there is no room for more.
+    pub(super) fn tell(&mut self, head: &mut ResponseHeader) -> Result<()> {
+        if std::mem::take(&mut self.cors) {
+            // Of a server, which may say something else.
+            let names = head.headers.keys();
+            let theirs = names.filter(|name| name.as_str().starts_with("access-control-"));
+            for name in theirs.cloned().collect::<Vec<_>>() {
+                head.remove_header(&name);
+            }
+        }
+        for (name, value) in self.fields.drain(..) {
+            if name == header::VARY {
+                head.append_header(name, value)?;
+            } else {
+                head.insert_header(name, value)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Leaves its places.
     pub(super) fn leave(&mut self, running: &Running) {
         for (index, key) in self.places.drain(..) {
@@ -51,6 +83,77 @@ impl Passed {
     }
 }
 
+/// Takes the fields of an answer.
+pub(super) fn fields(passed: &mut Option<Box<Passed>>) -> Fields {
+    passed
+        .as_mut()
+        .map_or_else(Fields::new, |passed| std::mem::take(&mut passed.fields))
+}
+
+/// A password that is not known yet.
+pub(super) struct Asks {
+    realm: usize,
+    pair: Pair,
+    client: Option<IpAddr>,
+    /// Whether the client speaks TLS.
+    pub(super) secure: bool,
+}
+
+impl Asks {
+    /// Has it checked, and returns the answer to a request with a wrong one.
+    pub(super) async fn answer(self, running: &Running, counting: &Counting) -> Option<Answer> {
+        let users = &running.limits.users[self.realm];
+        let answer = match users.check(self.pair, self.client).await {
+            Found::Right => return None,
+            Found::Wrong => unauthorized(running, self.realm),
+            Found::Busy => Answer::of_refusal(Refusal {
+                retry_after: Some(1),
+                ..Refusal::of(Rule::BasicAuth, StatusCode::SERVICE_UNAVAILABLE)
+            }),
+        };
+        count(Rule::BasicAuth, counting);
+        Some(answer)
+    }
+}
+
+enum Credentials {
+    Right,
+    Wrong,
+    Unknown(Pair),
+}
+
+fn credentials(running: &Running, realm: usize, request: &Request<'_>) -> Credentials {
+    let mut fields = request.headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(field), None) = (fields.next(), fields.next()) else {
+        return Credentials::Wrong;
+    };
+    let Some(pair) = Pair::of(field.as_bytes()) else {
+        return Credentials::Wrong;
+    };
+    match running.limits.users[realm].known(&pair) {
+        Some(true) => Credentials::Right,
+        Some(false) => Credentials::Wrong,
+        None => Credentials::Unknown(pair),
+    }
+}
+
+fn unauthorized(running: &Running, realm: usize) -> Answer {
+    let challenge = HeaderValue::from_str(&running.plan.realms[realm].challenge);
+    let challenge = challenge
+        .ok()
+        .map(|value| (header::WWW_AUTHENTICATE, value));
+    Answer::of_refusal(Refusal::of(Rule::BasicAuth, StatusCode::UNAUTHORIZED)).with(challenge)
+}
+
+fn preflight(cors: &Cors, request: &Request<'_>) -> Answer {
+    match cors.preflight(request) {
+        Some(fields) => {
+            Answer::of_refusal(Refusal::of(Rule::Cors, StatusCode::NO_CONTENT)).with(fields)
+        }
+        None => Answer::of_refusal(Refusal::of(Rule::Cors, StatusCode::FORBIDDEN)),
+    }
+}
+
 /// Asks the rules of a route, and returns the answer to a request that they refuse. What a request has to give back stands
 /// in `passed`, also then.
 pub(super) fn judge(
@@ -63,7 +166,9 @@ pub(super) fn judge(
     if let Some(refusal) = gate.refuses(request) {
         return Some(Answer::of_refusal(refusal));
     }
-    if gate.rates.is_empty() && gate.concurrent.is_empty() && gate.max_body.is_none() {
+    let counts = !(gate.rates.is_empty() && gate.concurrent.is_empty());
+    let asks = gate.cors.is_some() || gate.basic.is_some();
+    if !counts && !asks && gate.max_body.is_none() {
         return None;
     }
     let passed = passed.insert(Box::default());
@@ -92,6 +197,30 @@ pub(super) fn judge(
             return Some(Answer::of_refusal(refusal).with(fields));
         }
     }
+    if let Some(cors) = &gate.cors {
+        if Cors::is_preflight(request) {
+            return Some(preflight(cors, request));
+        }
+        passed.cors = true;
+        passed.fields.extend(cors.fields(request));
+    }
+    if let Some(index) = gate.basic {
+        match credentials(running, index, request) {
+            Credentials::Right => {}
+            Credentials::Wrong => {
+                let fields = std::mem::take(&mut passed.fields);
+                return Some(unauthorized(running, index).with(fields));
+            }
+            Credentials::Unknown(pair) => {
+                passed.asks = Some(Asks {
+                    realm: index,
+                    pair,
+                    client: request.client,
+                    secure: request.secure,
+                });
+            }
+        }
+    }
     for index in &gate.concurrent {
         let limit = &running.plan.concurrent[*index];
         let shared = &running.limits.concurrent[*index];
@@ -101,7 +230,8 @@ pub(super) fn judge(
                 retry_after: Some(1),
                 ..Refusal::of(Rule::ConcurrentRequests, limit.status)
             };
-            return Some(Answer::of_refusal(refusal));
+            let fields = std::mem::take(&mut passed.fields);
+            return Some(Answer::of_refusal(refusal).with(fields));
         }
         passed.places.push((*index, key));
     }
@@ -124,7 +254,8 @@ fn tell(limit: &RateLimit, window: u64, name: usize, verdict: Verdict, fields: &
 /// Counts a request that a rule has refused.
 pub(super) fn count(rule: Rule, counting: &Counting) {
     let limit = match rule {
-        Rule::HttpsRedirect | Rule::Maintenance => return,
+        Rule::HttpsRedirect | Rule::Maintenance | Rule::Cors => return,
+        Rule::BasicAuth => Limit::Auth,
         Rule::Access => Limit::Address,
         Rule::RateLimit => Limit::Rate,
         Rule::ConcurrentRequests => Limit::Concurrency,

@@ -38,8 +38,8 @@ use crate::observe::{self, Limit};
 use answer::Answer;
 use cached::Cached;
 use counting::Counting;
-use decide::{decide, Decision, Proxied};
-use gate::Passed;
+use decide::{decide, resume, Decision, Proxied};
+use gate::{Asks, Passed};
 use headers::{apply, Values};
 
 /// Does with each request what the generation that runs says.
@@ -89,7 +89,75 @@ impl Edge {
     }
 }
 
+impl Edge {
+    /// Has a password checked, and goes on with the request.
+    async fn ask(
+        &self,
+        session: &mut Session,
+        ctx: &mut Ctx,
+        asks: Asks,
+        at: (usize, usize),
+    ) -> Result<bool> {
+        let secure = asks.secure;
+        if let Some(answer) = asks.answer(&ctx.running, &ctx.counting).await {
+            let fields = gate::fields(&mut ctx.passed);
+            let hsts = gate::hsts(&ctx.running.plan.sites[at.0].hsts, secure);
+            return answer
+                .with(fields)
+                .with(hsts)
+                .send(session)
+                .await
+                .map(|()| true);
+        }
+        match resume(&self.live, &ctx.running, session, at, &mut ctx.passed) {
+            Decision::Proxy(proxied) => match ctx.take(session, proxied)? {
+                Some(max) => buffer(session, max, &ctx.counting).await,
+                None => Ok(false),
+            },
+            Decision::Answer(answer) => answer.send(session).await.map(|()| true),
+            Decision::Ask(..) => Error::e_explain(InternalError, "a password is asked for twice"),
+        }
+    }
+}
+
+/// Reads a request body whole.
+async fn buffer(session: &mut Session, max: usize, counting: &Counting) -> Result<bool> {
+    let read = session.buffer_request_body(max).await;
+    read.map(|_| false).inspect_err(|e| {
+        if *e.etype() == HTTPStatus(413) {
+            counting.limited(Limit::Size);
+        }
+    })
+}
+
 impl Ctx {
+    /// Takes the way of a request to a server, and makes the changes to its head. Returns the size up to which its body is
+    /// to be read whole first.
+    fn take(&mut self, session: &mut Session, proxied: Proxied) -> Result<Option<usize>> {
+        self.cluster = proxied.cluster;
+        self.at = proxied.at;
+        self.hash_by = proxied.hash_by;
+        self.response = proxied.response;
+        self.secure = proxied.secure;
+        let (site, route) = self.at;
+        let route = &self.running.plan.sites[site].routes[route];
+        let head = session.req_header_mut();
+        if let Some(target) = proxied.target {
+            head.set_raw_path(&target)?;
+        }
+        proxied.told.apply(head)?;
+        apply(&route.request_headers, proxied.request, head)?;
+        let stored = (proxied.cached.as_ref()).is_some_and(|cached| cached.may_be_stored());
+        if stored && route.compress.is_some() {
+            self.accepted = Some(compress::ask_plainly(head)?);
+        }
+        self.cached = proxied.cached;
+        if let Some(limit) = self.retries().and_then(|retries| retries.timeout) {
+            session.set_upstream_time_limit(Some(limit));
+        }
+        Ok(route.gate.as_ref().and_then(|gate| gate.buffer))
+    }
+
     /// Makes the route's changes to the headers of the response.
     fn edit(&mut self, head: &mut ResponseHeader) -> Result<()> {
         let (site, route) = self.at;
@@ -150,63 +218,23 @@ impl ProxyHttp for Edge {
         if session.subrequest_ctx.is_some() && cached::resume(session, ctx) {
             return ready(|| Ok(false));
         }
-        let proxied = match decide(
+        let decision = decide(
             &self.live,
             &ctx.running,
             session,
             &mut ctx.counting,
             &mut ctx.passed,
-        ) {
-            Decision::Proxy(proxied) => proxied,
+        );
+        match decision {
+            Decision::Proxy(proxied) => match ctx.take(session, proxied) {
+                Ok(None) => ready(|| Ok(false)),
+                Ok(Some(max)) => Box::pin(buffer(session, max, &ctx.counting)),
+                Err(e) => Box::pin(async move { Err(e) }),
+            },
             Decision::Answer(answer) => {
-                return Box::pin(async move { answer.send(session).await.map(|()| true) })
+                Box::pin(async move { answer.send(session).await.map(|()| true) })
             }
-        };
-        let Proxied {
-            cluster,
-            at,
-            route,
-            target,
-            hash_by,
-            told,
-            secure,
-            cached,
-            request,
-            response,
-        } = proxied;
-        let head = session.req_header_mut();
-        let mut done = target
-            .map_or(Ok(()), |target| head.set_raw_path(&target))
-            .and_then(|()| told.apply(head))
-            .and_then(|()| apply(&route.request_headers, request, head));
-        (ctx.cluster, ctx.at, ctx.hash_by, ctx.response) = (cluster, at, hash_by, response);
-        ctx.secure = secure;
-        let stored = cached.as_ref().is_some_and(|cached| cached.may_be_stored());
-        if stored && route.compress.is_some() {
-            done = done.and_then(|()| {
-                ctx.accepted = Some(compress::ask_plainly(head)?);
-                Ok(())
-            });
-        }
-        ctx.cached = cached;
-        if let Some(limit) = ctx.retries().and_then(|retries| retries.timeout) {
-            session.set_upstream_time_limit(Some(limit));
-        }
-        let buffer = route.gate.as_ref().and_then(|gate| gate.buffer);
-        match (done, buffer) {
-            (Ok(()), None) => ready(|| Ok(false)),
-            (Ok(()), Some(max)) => {
-                let counting = &ctx.counting;
-                Box::pin(async move {
-                    let read = session.buffer_request_body(max).await;
-                    read.map(|_| false).inspect_err(|e| {
-                        if *e.etype() == HTTPStatus(413) {
-                            counting.limited(Limit::Size);
-                        }
-                    })
-                })
-            }
-            (Err(e), _) => Box::pin(async move { Err(e) }),
+            Decision::Ask(asks, at) => Box::pin(self.ask(session, ctx, asks, at)),
         }
     }
 
@@ -415,10 +443,11 @@ impl ProxyHttp for Edge {
             }
         }
         let hsts = gate::hsts(&ctx.running.plan.sites[ctx.at.0].hsts, ctx.secure);
-        let passed = ctx.passed.as_mut();
-        let fields = passed.map(|passed| std::mem::take(&mut passed.fields));
-        for (name, value) in hsts.into_iter().chain(fields.into_iter().flatten()) {
+        if let Some((name, value)) = hsts {
             made = made.and_then(|()| head.insert_header(name, value));
+        }
+        if let Some(passed) = &mut ctx.passed {
+            made = made.and_then(|()| passed.tell(head));
         }
         let (site, route) = ctx.at;
         if let Some(rule) = &ctx.running.plan.sites[site].routes[route].compress {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::auth::Users;
 use crate::cluster::unique;
 use crate::limits::concurrent::{Concurrent, LocalConcurrent};
 use crate::limits::gcra::Quota;
@@ -13,6 +14,7 @@ use crate::plan::Plan;
 pub(crate) struct Limits {
     pub(crate) rates: Vec<Arc<Limiter>>,
     pub(crate) concurrent: Vec<Arc<Concurrent>>,
+    pub(crate) users: Vec<Arc<Users>>,
 }
 
 impl Limits {
@@ -32,7 +34,12 @@ impl Limits {
                 Arc::new(Concurrent::new(unique(), limit.key.clone(), limit.max))
             })
         });
+        let users = plan.realms.iter().map(|realm| {
+            let known = before.and_then(|before| before.users.iter().find(|u| u.key == realm.key));
+            known.cloned().unwrap_or_else(|| Arc::new(Users::of(realm)))
+        });
         Self {
+            users: users.collect(),
             rates: rates.collect(),
             concurrent: concurrent.collect(),
         }

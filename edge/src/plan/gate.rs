@@ -7,14 +7,17 @@
 //! 3. `access` by address;
 //! 4. `max_headers`, `max_header_size` and `max_body_size`, as far as the head tells;
 //! 5. `rate_limit`, those of the site first;
-//! 6. `concurrent_requests`, those of the site first.
+//! 6. `cors`, which answers preflight requests: they bring no password;
+//! 7. `basic_auth`;
+//! 8. `concurrent_requests`, those of the site first.
 //!
-//! The last two count, and are asked where the counts are.
+//! What counts or takes time is asked where the counts and passwords are.
 
 use std::net::IpAddr;
 
 use http::{header, StatusCode};
 
+use super::cors::Cors;
 use super::networks::Networks;
 use super::request::Request;
 use crate::config::values::Template;
@@ -34,6 +37,10 @@ pub struct Gate {
     pub max_body: Option<u64>,
     /// The bytes of a request body that is read whole before a server is chosen.
     pub buffer: Option<usize>,
+    /// The index of the users in [`Plan::realms`](super::Plan::realms).
+    pub basic: Option<usize>,
+    /// The pages of other origins that may read answers.
+    pub cors: Option<Cors>,
     /// The indexes of rates in [`Plan::rates`](super::Plan::rates).
     pub rates: Vec<usize>,
     /// The indexes of limits in [`Plan::concurrent`](super::Plan::concurrent).
@@ -57,6 +64,10 @@ pub enum Rule {
     MaxBodySize,
     /// `rate_limit`
     RateLimit,
+    /// `cors`
+    Cors,
+    /// `basic_auth`
+    BasicAuth,
     /// `concurrent_requests`
     ConcurrentRequests,
 }
@@ -72,6 +83,8 @@ impl Rule {
             Self::MaxHeaderSize => "max_header_size",
             Self::MaxBodySize => "max_body_size",
             Self::RateLimit => "rate_limit",
+            Self::Cors => "cors",
+            Self::BasicAuth => "basic_auth",
             Self::ConcurrentRequests => "concurrent_requests",
         }
     }
@@ -183,6 +196,8 @@ impl Gate {
                 self.max_body.is_some() || self.buffer.is_some(),
             ),
             (Rule::RateLimit, !self.rates.is_empty()),
+            (Rule::Cors, self.cors.is_some()),
+            (Rule::BasicAuth, self.basic.is_some()),
             (Rule::ConcurrentRequests, !self.concurrent.is_empty()),
         ];
         set.into_iter()
@@ -208,7 +223,12 @@ impl Gate {
                 ));
                 break;
             }
+            if rule == Rule::Cors && Cors::is_preflight(request) {
+                lines.push("cors answers it".to_owned());
+                break;
+            }
             lines.push(match rule {
+                Rule::BasicAuth => "basic_auth asks for a password".to_owned(),
                 Rule::RateLimit | Rule::ConcurrentRequests => format!("{} counts it", rule.key()),
                 _ => format!("{} passes it", rule.key()),
             });

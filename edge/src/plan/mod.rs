@@ -20,6 +20,7 @@ pub mod client;
 mod compile;
 pub mod compress;
 mod condition;
+pub mod cors;
 mod edit;
 mod explain;
 pub mod gate;
@@ -28,6 +29,7 @@ pub mod limits;
 mod listener;
 mod networks;
 pub mod path;
+pub mod realm;
 mod request;
 mod search;
 #[cfg(test)]
@@ -70,6 +72,8 @@ pub struct Plan {
     pub clusters: Vec<Cluster>,
     /// The rates of all sites and routes.
     pub rates: Vec<limits::RateLimit>,
+    /// The users of all sites and routes.
+    pub realms: Vec<realm::Realm>,
     /// The limits of requests at a time of all sites and routes.
     pub concurrent: Vec<limits::ConcurrentRequests>,
     /// The proxies in front of this one.

@@ -5,6 +5,7 @@
 mod access;
 mod actions;
 mod admin;
+mod auth;
 mod cache;
 #[path = "../../../pingora-core/tests/tls_certs/mod.rs"]
 #[cfg(feature = "rustls")]

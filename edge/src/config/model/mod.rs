@@ -2,6 +2,7 @@
 
 mod access;
 mod admin;
+mod auth;
 mod cache;
 mod compress;
 mod forwarded;
@@ -22,6 +23,7 @@ use crate::config::values::{
     HostPattern, Network, PathPattern, PathPrefix, Regex, Size, Status, Template, TextPattern,
 };
 pub use access::{Access, Hsts, HttpsRedirect, Maintenance};
+pub use auth::{BasicAuth, Cors};
 pub use forwarded::{ForwardedFields, ForwardedMode, TrustedProxies};
 pub use limits::{BufferRequest, ConcurrentRequests, RateLimit};
 pub use proxy::{Balance, Endpoint, Protocol, Proxy, Timeouts, UpstreamTls};
@@ -70,6 +72,10 @@ section! {
         maintenance: Option<Maintenance> = None,
         /// The addresses that may ask, on routes without an `access` of their own.
         access: Option<Access> = None,
+        /// The users that may ask, on routes without a `basic_auth` of their own.
+        basic_auth: Option<BasicAuth> = None,
+        /// The pages of other origins that may read answers, on routes without a `cors` of their own.
+        cors: Option<Cors> = None,
         /// Rates of requests, over all routes together; those of a route count beside them.
         rate_limit: Vec<RateLimit> = Vec::new(),
         /// Numbers of requests at a time, over all routes together; those of a route count beside them.
@@ -125,6 +131,10 @@ section! {
         maintenance: Option<Maintenance> = None,
         /// The addresses that may ask.
         access: Option<Access> = None,
+        /// The users that may ask.
+        basic_auth: Option<BasicAuth> = None,
+        /// The pages of other origins that may read answers.
+        cors: Option<Cors> = None,
         /// Rates of requests.
         rate_limit: Vec<RateLimit> = Vec::new(),
         /// Numbers of requests at a time.

@@ -32,6 +32,8 @@ impl Compiler<'_> {
         for (made, route) in made.routes.iter_mut().zip(&site.routes) {
             let maintenance = route.maintenance.as_ref().or(site.maintenance.as_ref());
             let access = route.access.as_ref().or(site.access.as_ref());
+            let basic = route.basic_auth.as_ref().or(site.basic_auth.as_ref());
+            let cors = route.cors.as_ref().or(site.cors.as_ref());
             let place = format!("{} {}", shared.place, super::fits(route));
             let own = self.counted(&place, &route.rate_limit, &route.concurrent_requests);
             let size = |own: Option<Size>, shared: Option<Size>| own.or(shared).map(|size| size.0);
@@ -45,6 +47,8 @@ impl Compiler<'_> {
                     .buffer_request
                     .as_ref()
                     .map(|buffer| self.buffer(buffer, route)),
+                basic: basic.and_then(|basic| self.basic_auth(basic)),
+                cors: cors.map(|cors| self.cors(cors)),
                 rates: [&*shared.rates, &*own.rates].concat(),
                 concurrent: [&*shared.concurrent, &*own.concurrent].concat(),
             };

@@ -1,6 +1,7 @@
 //! From what stands in the file to what it means.
 
 mod admin;
+mod auth;
 mod cache;
 mod cluster;
 mod cluster_health;
@@ -21,6 +22,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use super::condition::Condition;
 use super::edit::{HeaderEdit, HeaderEdits, Rewrite};
 use super::limits::{ConcurrentRequests, RateLimit};
+use super::realm::Realm;
 use super::search::{Search, Searches};
 use super::tree::{Kind, Tree};
 use super::{host, Action, Cluster, Entry, Plan, Route, Rule, Site, TlsOptions};
@@ -44,6 +46,7 @@ impl Plan {
             cluster_names: HashSet::new(),
             searches: Searches::default(),
             rates: Vec::new(),
+            realms: Vec::new(),
             concurrent: Vec::new(),
             root_tls: TlsOptions::default(),
         };
@@ -65,6 +68,7 @@ struct Compiler<'a> {
     cluster_names: HashSet<String>,
     searches: Searches,
     rates: Vec<RateLimit>,
+    realms: Vec<Realm>,
     concurrent: Vec<ConcurrentRequests>,
     /// The options of TLS at the root.
     root_tls: TlsOptions,
@@ -91,6 +95,7 @@ impl Compiler<'_> {
             sites,
             clusters: std::mem::take(&mut self.clusters),
             rates: std::mem::take(&mut self.rates),
+            realms: std::mem::take(&mut self.realms),
             concurrent: std::mem::take(&mut self.concurrent),
             trusted: self.trusted(root),
             forwarded: root.forwarded,

@@ -77,6 +77,7 @@ enum Command {
 const SIGNALS: &str = "\
 Signals:
   SIGHUP   read the configuration again; a change of its files does the same
+  SIGUSR1  open the access log anew, after it was moved away
   SIGTERM  finish the requests under way, then exit
   SIGINT   exit at once
   SIGQUIT  hand the listening sockets to a process started with --upgrade, finish, exit

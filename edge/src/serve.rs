@@ -17,7 +17,7 @@ use crate::app::Edge;
 use crate::config::values::Address;
 use crate::lifecycle::{self, Lifecycle};
 use crate::listen::{bind, Addresses, Opener};
-use crate::live::{Live, Loaded, Reloader, Reloading};
+use crate::live::{Live, Loaded, Reloader, Reloading, Reopening};
 use crate::observe;
 use crate::plan::Listener;
 use crate::process::Process;
@@ -80,12 +80,14 @@ pub fn run(process: &Process, loaded: Loaded, file: Option<PathBuf>) -> Result<(
         server.add_service(AdminService::new(interface, &admin.address));
     }
     let reloading = server.add_service(background_service("configuration", Reloading(reloader)));
+    server.add_service(background_service("access log", Reopening(live.clone())));
     let proxy = program::add_announced(&mut server, proxy, &listening, hint(&listeners));
     // Not before the names of servers were looked up.
     proxy.add_dependency(&reloading);
     let lifecycle = server.add_service(background_service("lifecycle", lifecycle));
     lifecycle.add_dependency(&proxy);
     server.run(RunArgs::default());
+    live.end_log();
     Ok(())
 }
 

@@ -293,7 +293,7 @@ pub(super) fn judge(
 }
 
 /// Counts the part that the cache had in a request.
-pub(super) fn count(session: &Session, ctx: &Ctx) {
+pub(super) fn count(session: &Session, ctx: &mut Ctx) {
     if ctx.cached.is_none() {
         return;
     }

@@ -1,6 +1,6 @@
 //! The counts of one request.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pingora_core::ErrorType::{
     ConnectError, ConnectNoRoute, ConnectProxyFailure, ConnectRefused, ConnectTimedout,
@@ -22,6 +22,11 @@ pub(super) struct Counting {
     server: Handle<EndpointCounts>,
     /// The choice of the server that has the request.
     chosen: Instant,
+    /// From there to the head of its response.
+    answered: Option<Duration>,
+    tries: u32,
+    cache: Option<CacheUse>,
+    took: Duration,
     ended: bool,
 }
 
@@ -36,6 +41,10 @@ impl Counting {
             route: Handle::default(),
             server: Handle::default(),
             chosen: started,
+            answered: None,
+            tries: 0,
+            cache: None,
+            took: Duration::ZERO,
             ended: false,
         }
     }
@@ -62,7 +71,8 @@ impl Counting {
 
     /// Counts the part of the cache.
     #[inline]
-    pub(super) fn cached(&self, part: CacheUse) {
+    pub(super) fn cached(&mut self, part: CacheUse) {
+        self.cache = Some(part);
         if !self.ended {
             self.route.with(|m| m.cache.count(part));
         }
@@ -75,6 +85,8 @@ impl Counting {
         if again {
             self.route.with(|m| m.retries.add(1));
         }
+        self.tries += 1;
+        self.answered = None;
         if let Some(series) = series {
             self.server = series.begin(|m| m.open.add(1));
             self.chosen = Instant::now();
@@ -83,10 +95,12 @@ impl Counting {
 
     /// Counts the head of a server's response.
     #[inline]
-    pub(super) fn answered(&self, status: u16) {
+    pub(super) fn answered(&mut self, status: u16) {
+        let took = self.chosen.elapsed();
+        self.answered = Some(took);
         self.server.with(|m| {
             m.responses.count(Class::of(status));
-            m.durations.add(self.chosen.elapsed());
+            m.durations.add(took);
         });
     }
 
@@ -111,16 +125,38 @@ impl Counting {
         });
     }
 
+    /// Returns the time that the request took, once it has ended.
+    pub(super) fn took(&self) -> Duration {
+        self.took
+    }
+
+    /// Returns the time from the choice of the last server to the head of its response.
+    pub(super) fn upstream_took(&self) -> Option<Duration> {
+        self.answered
+    }
+
+    /// Returns what the part of the cache is called; empty when there is none.
+    pub(super) fn cache_name(&self) -> &'static str {
+        self.cache
+            .map_or("", |part| CacheUse::NAMES[usize::from(part)])
+    }
+
+    /// Returns the number of servers that were asked.
+    pub(super) fn tries_so_far(&self) -> u32 {
+        self.tries
+    }
+
     #[inline]
     fn ends(&mut self, status: u16, more: impl FnOnce(&RouteCounts)) {
         self.left();
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
+        self.took = self.started.elapsed();
         self.route.with(|m| {
             m.open.sub(1);
             m.requests.count(Class::of(status));
-            m.durations.add(self.started.elapsed());
+            m.durations.add(self.took);
             more(m);
         });
         observe::worker(|m| {

@@ -11,6 +11,7 @@ use super::facts::{peer, Facts};
 use super::forwarded::Told;
 use super::gate::{self, Asks, Passed};
 use super::headers::{values, Values};
+use super::observed::Observed;
 use crate::cluster::HashBy;
 use crate::config::model::Balance;
 use crate::live::{Live, Running};
@@ -55,35 +56,37 @@ pub(super) fn decide(
     session: &Session,
     counting: &mut Counting,
     passed: &mut Option<Box<Passed>>,
+    observed: &mut Observed,
 ) -> Decision {
     let refused = |status| Decision::Answer(Answer::refusal(status));
     let Some(mut facts) = Facts::of(&running.plan, session) else {
         return refused(StatusCode::BAD_REQUEST);
     };
+    observed.of_client(&facts);
     let Some(index) = running.plan.site(&facts.host) else {
-        counting.of_route(running.series.route(None, None));
+        observed.of_route(running, counting, None, None);
         return refused(StatusCode::MISDIRECTED_REQUEST);
     };
     let site = &running.plan.sites[index];
     let secure = facts.client.secure;
     let of_site = |answer: Answer| Decision::Answer(answer.with(gate::hsts(&site.hsts, secure)));
     if let Some(redirect) = site.https_redirect.as_ref().filter(|_| !secure) {
-        counting.of_route(running.series.route(Some(index), None));
+        observed.of_route(running, counting, Some(index), None);
         return of_site(gate::to_https(redirect, &facts.request("")));
     }
     match client_auth::client(running, index, session) {
         Ok(client) => facts.tls_client = client,
         Err(status) => {
-            counting.of_route(running.series.route(Some(index), None));
+            observed.of_route(running, counting, Some(index), None);
             return of_site(Answer::refusal(status));
         }
     }
     let request = facts.request("");
     let Some(found) = live.with(|worker| worker.find(running, &request)) else {
-        counting.of_route(running.series.route(Some(index), None));
+        observed.of_route(running, counting, Some(index), None);
         return of_site(Answer::refusal(StatusCode::NOT_FOUND));
     };
-    counting.of_route(running.series.route(Some(found.site), Some(found.index)));
+    observed.of_route(running, counting, Some(found.site), Some(found.index));
     if let Some(rules) = &found.route.gate {
         if let Some(answer) = gate::judge(live, running, rules, &request, passed) {
             if let Some(rule) = answer.rule() {
@@ -95,7 +98,7 @@ pub(super) fn decide(
     if let Some(asks) = passed.as_mut().and_then(|passed| passed.asks.take()) {
         return Decision::Ask(asks, (found.site, found.index));
     }
-    go_on(live, running, session, &facts, found, passed)
+    go_on(live, running, session, &facts, found, (passed, observed))
 }
 
 /// Goes on with a request whose password was checked.
@@ -105,13 +108,14 @@ pub(super) fn resume(
     session: &Session,
     (site, index): (usize, usize),
     passed: &mut Option<Box<Passed>>,
+    observed: &mut Observed,
 ) -> Decision {
     let Some(facts) = Facts::of(&running.plan, session) else {
         return Decision::Answer(Answer::refusal(StatusCode::BAD_REQUEST));
     };
     let route = &running.plan.sites[site].routes[index];
     let found = Found { site, index, route };
-    go_on(live, running, session, &facts, found, passed)
+    go_on(live, running, session, &facts, found, (passed, observed))
 }
 
 /// Returns what a route does with a request, and what its rules tell the client with the answer.
@@ -121,10 +125,10 @@ fn go_on(
     session: &Session,
     facts: &Facts<'_>,
     found: Found<'_>,
-    passed: &mut Option<Box<Passed>>,
+    (passed, observed): (&mut Option<Box<Passed>>, &mut Observed),
 ) -> Decision {
     let hsts = &running.plan.sites[found.site].hsts;
-    match act(live, running, session, facts, found) {
+    match act(live, running, session, facts, found, observed) {
         Decision::Answer(answer) => {
             let answer = answer.with(gate::fields(passed));
             Decision::Answer(answer.with(gate::hsts(hsts, facts.client.secure)))
@@ -140,14 +144,11 @@ fn act(
     session: &Session,
     facts: &Facts<'_>,
     found: Found<'_>,
+    observed: &mut Observed,
 ) -> Decision {
     let route = found.route;
-    let id = if uses_id(running, route) {
-        live.with(|worker| id(&mut worker.random))
-    } else {
-        String::new()
-    };
-    let request = facts.request(&id);
+    let id = observed.identify(live, running, facts, uses_id(running, route));
+    let request = facts.request(id);
     let Action::Proxy(cluster) = &route.action else {
         return Decision::Answer(Answer::of(route, &request));
     };
@@ -196,32 +197,4 @@ fn uses_id(running: &Running, route: &Route) -> bool {
         Action::Redirect { .. } | Action::Respond { .. } => true,
     };
     edited || hashed || route.rewrites()
-}
-
-/// Makes the id of a request: 128 random bits.
-fn id(random: &mut crate::cluster::Random) -> String {
-    let mut id = String::with_capacity(32);
-    for _ in 0..4 {
-        let part = random.next();
-        for shift in (0..32).step_by(4).rev() {
-            let digit = char::from_digit(part >> shift & 15, 16);
-            id.push(digit.unwrap_or('0'));
-        }
-    }
-    id
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cluster::Random;
-
-    #[test]
-    fn ids_are_of_32_digits_and_differ() {
-        let mut random = Random::default();
-        let (one, other) = (id(&mut random), id(&mut random));
-        assert_eq!(one.len(), 32);
-        assert!(one.bytes().all(|b| b.is_ascii_hexdigit()));
-        assert_ne!(one, other);
-    }
 }

@@ -10,6 +10,7 @@ mod facts;
 mod forwarded;
 mod gate;
 mod headers;
+mod observed;
 mod retry;
 
 use std::future::Future;
@@ -41,6 +42,7 @@ use counting::Counting;
 use decide::{decide, resume, Decision, Proxied};
 use gate::{Asks, Passed};
 use headers::{apply, Values};
+use observed::{log_refused, Observed};
 
 /// Does with each request what the generation that runs says.
 pub struct Edge {
@@ -69,6 +71,7 @@ pub struct Ctx {
     cached: Option<Box<Cached>>,
     /// What the client accepts, where its request does not say so any more.
     accepted: Option<Option<HeaderValue>>,
+    observed: Observed,
 }
 
 impl Drop for Ctx {
@@ -109,8 +112,16 @@ impl Edge {
                 .await
                 .map(|()| true);
         }
-        match resume(&self.live, &ctx.running, session, at, &mut ctx.passed) {
-            Decision::Proxy(proxied) => match ctx.take(session, proxied)? {
+        let resumed = resume(
+            &self.live,
+            &ctx.running,
+            session,
+            at,
+            &mut ctx.passed,
+            &mut ctx.observed,
+        );
+        match resumed {
+            Decision::Proxy(proxied) => match ctx.take(&self.live, session, proxied)? {
                 Some(max) => buffer(session, max, &ctx.counting).await,
                 None => Ok(false),
             },
@@ -133,7 +144,12 @@ async fn buffer(session: &mut Session, max: usize, counting: &Counting) -> Resul
 impl Ctx {
     /// Takes the way of a request to a server, and makes the changes to its head. Returns the size up to which its body is
     /// to be read whole first.
-    fn take(&mut self, session: &mut Session, proxied: Proxied) -> Result<Option<usize>> {
+    fn take(
+        &mut self,
+        live: &Live,
+        session: &mut Session,
+        proxied: Proxied,
+    ) -> Result<Option<usize>> {
         self.cluster = proxied.cluster;
         self.at = proxied.at;
         self.hash_by = proxied.hash_by;
@@ -146,6 +162,7 @@ impl Ctx {
             head.set_raw_path(&target)?;
         }
         proxied.told.apply(head)?;
+        self.observed.tell(live, &self.running, head)?;
         apply(&route.request_headers, proxied.request, head)?;
         let stored = (proxied.cached.as_ref()).is_some_and(|cached| cached.may_be_stored());
         if stored && route.compress.is_some() {
@@ -197,6 +214,7 @@ impl ProxyHttp for Edge {
             counting: Counting::begin(),
             cached: None,
             accepted: None,
+            observed: Observed::default(),
         }
     }
 
@@ -218,15 +236,18 @@ impl ProxyHttp for Edge {
         if session.subrequest_ctx.is_some() && cached::resume(session, ctx) {
             return ready(|| Ok(false));
         }
+        let running = &ctx.running;
         let decision = decide(
             &self.live,
-            &ctx.running,
+            running,
             session,
             &mut ctx.counting,
             &mut ctx.passed,
+            &mut ctx.observed,
         );
+        ctx.observed.capture(running, session);
         match decision {
-            Decision::Proxy(proxied) => match ctx.take(session, proxied) {
+            Decision::Proxy(proxied) => match ctx.take(&self.live, session, proxied) {
                 Ok(None) => ready(|| Ok(false)),
                 Ok(Some(max)) => Box::pin(buffer(session, max, &ctx.counting)),
                 Err(e) => Box::pin(async move { Err(e) }),
@@ -238,8 +259,9 @@ impl ProxyHttp for Edge {
         }
     }
 
-    fn request_refused(&self, _: &mut RefusedRequest<'_>) {
+    fn request_refused(&self, refused: &mut RefusedRequest<'_>) {
         observe::worker(|m| m.refused.add(1));
+        log_refused(&self.live.lease(), refused);
     }
 
     async fn upstream_peer(&self, _: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
@@ -249,6 +271,7 @@ impl ProxyHttp for Edge {
                 let cluster = &running.clusters[ctx.cluster];
                 let peer = local.pick(cluster, tried, ctx.hash_by, hands)?;
                 ctx.counting.tries(local.series(tried));
+                ctx.observed.asks(&peer);
                 Ok(peer)
             })
     }
@@ -499,6 +522,10 @@ impl ProxyHttp for Edge {
         ctx.counting.of_route(&ctx.running.series.none);
         cached::count(session, ctx);
         ctx.counting.end(session, e);
+        let (running, counting) = (&*ctx.running, &ctx.counting);
+        if running.log.is_some() {
+            ctx.observed.log(&self.live, running, session, counting, e);
+        }
         ready(|| ())
     }
 }

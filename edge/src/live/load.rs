@@ -8,7 +8,9 @@ use std::sync::Arc;
 use super::counted::Limits;
 use super::Running;
 use crate::cluster::{self, unique};
+use crate::config::section::Scalar;
 use crate::config::{self, Config, ConfigErrors, Watched, World};
+use crate::observe::log::AccessLog;
 use crate::observe::PlanSeries;
 use crate::plan::{Admin, Plan};
 use crate::tls::{self, Certificates};
@@ -83,6 +85,7 @@ pub fn load(path: &Path, world: &dyn World, before: Option<&Running>) -> Result<
         problems.extend(shown);
         Vec::new()
     });
+    let log = access_log(&plan, before, &mut problems);
     if !problems.is_empty() {
         return Err(LoadError {
             shown: problems.join("\n"),
@@ -100,8 +103,21 @@ pub fn load(path: &Path, world: &dyn World, before: Option<&Running>) -> Result<
         clusters,
         certificates,
         shown,
+        log,
     };
     Ok(Loaded { running, watched })
+}
+
+fn access_log(
+    plan: &Plan,
+    before: Option<&Running>,
+    problems: &mut Vec<String>,
+) -> Option<AccessLog> {
+    let plan = plan.observe.log.as_ref()?;
+    let before = before.and_then(|before| before.log.as_ref());
+    let opened = AccessLog::open(plan, before);
+    let tell = |e| problems.push(format!("`access_log`: {}: {e}", plan.to.show()));
+    opened.map_err(tell).ok()
 }
 
 fn shown(config: &Config, plan: &Plan) -> Arc<str> {

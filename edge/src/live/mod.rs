@@ -15,6 +15,7 @@ mod history;
 mod load;
 mod observed;
 mod reload;
+mod reopen;
 mod watch;
 mod worker;
 
@@ -23,12 +24,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::cache;
 use crate::cluster::{Cluster, ClusterState};
+use crate::config::values::Fact;
+use crate::observe::log::AccessLog;
 use crate::observe::PlanSeries;
 use crate::plan::Plan;
 use crate::tls::{CertificateState, Certificates};
 pub use history::{History, Outcome, Reload};
 pub use load::{load, LoadError, Loaded};
 pub use reload::{NotReloaded, Reloader, Reloading};
+pub use reopen::Reopening;
 pub(crate) use worker::{leave, release, Lease};
 
 /// A plan with all that it runs on.
@@ -47,9 +51,32 @@ pub struct Running {
     pub(crate) series: PlanSeries,
     /// The effective configuration without its secrets; empty when nobody can ask for it.
     pub(crate) shown: Arc<str>,
+    /// The access log.
+    pub(crate) log: Option<AccessLog>,
 }
 
 impl Running {
+    /// Tells whether the access log has the ids of requests.
+    #[inline]
+    pub(crate) fn log_tells_id(&self) -> bool {
+        self.log
+            .as_ref()
+            .is_some_and(|log| log.tells(Fact::RequestId))
+    }
+
+    /// Tells whether the access log has the ids of traces.
+    pub(crate) fn log_tells_trace(&self) -> bool {
+        self.log
+            .as_ref()
+            .is_some_and(|log| log.tells(Fact::TraceId))
+    }
+
+    fn start_log(&self) {
+        if let Some(log) = &self.log {
+            log.sink().start();
+        }
+    }
+
     /// Returns how the servers of each cluster fare, by the indices of [`Plan::clusters`]. It adds up what workers count,
     /// and is not for the path of a request.
     pub fn cluster_states(&self) -> Vec<ClusterState> {
@@ -88,6 +115,7 @@ impl Live {
     /// Begins with a generation.
     pub fn new(running: Running) -> Self {
         cache::apply(&running.plan);
+        running.start_log();
         Self {
             generation: AtomicU64::new(running.generation),
             draining: AtomicBool::new(false),
@@ -111,6 +139,27 @@ impl Live {
         current.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Returns the last lines of the access log, the newest last; none when there is no log.
+    pub fn log_tail(&self, most: usize) -> Vec<String> {
+        let running = self.current();
+        let log = running.log.as_ref();
+        log.map_or_else(Vec::new, |log| log.sink().last(most))
+    }
+
+    /// Has the file of the access log be opened anew, after it was moved away.
+    pub(crate) fn reopen_log(&self) {
+        if let Some(log) = &self.current().log {
+            log.sink().reopen();
+        }
+    }
+
+    /// Writes the last lines of the access log.
+    pub(crate) fn end_log(&self) {
+        if let Some(log) = &self.current().log {
+            log.sink().end();
+        }
+    }
+
     /// Begins or ends draining: while it lasts, each connection is closed after the request that it has.
     pub fn drain(&self, on: bool) {
         self.draining.store(on, Ordering::Relaxed);
@@ -125,6 +174,7 @@ impl Live {
     /// Has workers take another generation before their next request.
     pub fn publish(&self, running: Running) {
         cache::apply(&running.plan);
+        running.start_log();
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let generation = running.generation;
         *current = Arc::new(running);

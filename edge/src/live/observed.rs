@@ -20,6 +20,8 @@ impl Live {
                 None => snapshot.certificates.push(Certificate { site, not_after }),
             }
         }
+        let log = running.log.as_ref();
+        snapshot.process.log_dropped = log.map_or(0, |log| log.sink().dropped());
         snapshot
     }
 }

@@ -20,12 +20,14 @@
 pub mod cell;
 pub mod counts;
 pub mod histogram;
+pub(crate) mod log;
 mod plan;
 mod process;
 pub mod prometheus;
 pub mod series;
 pub mod snapshot;
 mod thread;
+pub(crate) mod trace;
 
 use std::sync::LazyLock;
 

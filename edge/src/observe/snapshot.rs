@@ -54,6 +54,8 @@ pub struct Process {
     pub handshakes: Counts,
     /// Those of them that took up an earlier session.
     pub resumed: u64,
+    /// Lines of the access log that were dropped, since it was opened.
+    pub log_dropped: u64,
     /// Reloads of the configuration.
     pub reloads: Reloads,
 }
@@ -374,6 +376,7 @@ impl Snapshot {
         since(&mut process.requests, earlier.requests);
         since(&mut process.refused, earlier.refused);
         since(&mut process.resumed, earlier.resumed);
+        since(&mut process.log_dropped, earlier.log_dropped);
         process.handshakes.since(&earlier.handshakes);
         let same = |a: &Worker, b: &Worker| a.thread == b.thread;
         each_since(&mut own.workers, &before.workers, same, |own, before| {

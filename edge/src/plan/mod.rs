@@ -28,6 +28,7 @@ pub mod host;
 pub mod limits;
 mod listener;
 mod networks;
+pub mod observe;
 pub mod path;
 pub mod realm;
 mod request;
@@ -82,6 +83,8 @@ pub struct Plan {
     pub forwarded: ForwardedMode,
     /// The memory of the cache.
     pub cache: cache::CacheSize,
+    /// What is told of requests.
+    pub observe: observe::Observe,
     hosts: host::Hosts,
     searches: usize,
 }
@@ -128,6 +131,8 @@ pub struct Route {
     pub compress: Option<Box<compress::CompressRule>>,
     /// The cache of the responses.
     pub cache: Option<Box<cache::CacheRule>>,
+    /// Whether the access log has lines of its requests.
+    pub is_logged: bool,
     /// What answers.
     pub action: Action,
 }

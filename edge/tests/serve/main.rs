@@ -14,6 +14,7 @@ mod compress;
 mod lifecycle;
 mod limits;
 mod listeners;
+mod observe;
 mod process;
 mod reload;
 mod scripted;

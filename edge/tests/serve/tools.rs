@@ -153,6 +153,11 @@ impl Edge {
         self.signal(libc::SIGHUP);
     }
 
+    /// Has it open its logs anew.
+    pub fn reopen_logs(&self) {
+        self.signal(libc::SIGUSR1);
+    }
+
     fn signal(&self, signal: i32) {
         // SAFETY: kill takes two numbers and touches no memory of this process.
         #[allow(unsafe_code)]

@@ -8,6 +8,7 @@ mod compress;
 mod forwarded;
 mod limits;
 mod listen;
+mod observe;
 mod proxy;
 mod proxy_health;
 mod proxy_retries;
@@ -26,6 +27,7 @@ pub use access::{Access, Hsts, HttpsRedirect, Maintenance};
 pub use auth::{BasicAuth, Cors};
 pub use forwarded::{ForwardedFields, ForwardedMode, TrustedProxies};
 pub use limits::{BufferRequest, ConcurrentRequests, RateLimit};
+pub use observe::{AccessLog, RequestId, Tracing, Trust};
 pub use proxy::{Balance, Endpoint, Protocol, Proxy, Timeouts, UpstreamTls};
 pub use proxy_health::{CheckKind, CircuitBreaker, Health, Initially, PassiveHealth};
 pub use proxy_retries::Retries;
@@ -56,6 +58,12 @@ section! {
         server: Option<Server> = None,
         /// The memory of the cache. It is used by the routes that say so.
         cache: Option<CacheStore> = None,
+        /// The access log. If unset, there is none.
+        access_log: Option<AccessLog> = None,
+        /// The header that tells servers the id of each request. If unset, there is none.
+        request_id: Option<RequestId> = None,
+        /// The passing on of traces. If unset, `traceparent` and `tracestate` pass as any other header does.
+        tracing: Option<Tracing> = None,
     }
 }
 
@@ -157,6 +165,8 @@ section! {
         response_headers: Option<HeaderEdits> = None,
         /// Compression of responses. If unset, they pass as they are.
         compress: Option<Compress> = None,
+        /// Whether the access log has lines of its requests.
+        access_log: bool = true,
         /// The servers that the request goes to.
         proxy: Option<Proxy> = None,
         /// The place that the client is sent to instead.

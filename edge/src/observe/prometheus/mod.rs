@@ -258,6 +258,8 @@ fn process(text: &mut Text, snapshot: &Snapshot) {
     text.begin("edge_refused_requests_total")
         .sample(&[], process.refused);
     workers(text, snapshot);
+    text.begin("edge_access_log_dropped_lines_total")
+        .sample(&[], process.log_dropped);
     let reloads = &process.reloads;
     text.begin("edge_reloads_total")
         .sample(&[("result", "taken")], reloads.taken)

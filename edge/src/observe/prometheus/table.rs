@@ -71,6 +71,8 @@ metrics! {
         "Requests under way, by worker."
     edge_worker_cpu_seconds_total counter [worker]
         "Time of the processor that a worker has used."
+    edge_access_log_dropped_lines_total counter []
+        "Lines of the access log that were dropped, since it was opened."
     edge_reloads_total counter [result]
         "Reloads of the configuration: taken or failed."
     edge_reload_timestamp_seconds gauge [result]

@@ -10,6 +10,7 @@ mod compress;
 mod gate;
 mod limits;
 mod listen;
+mod observe;
 mod server;
 mod tls;
 
@@ -100,6 +101,7 @@ impl Compiler<'_> {
             trusted: self.trusted(root),
             forwarded: root.forwarded,
             cache: self.cache_size(root),
+            observe: self.observe(root),
             hosts,
             searches: self.searches.count,
         }
@@ -274,6 +276,7 @@ impl Compiler<'_> {
             response_headers: self.edits(&route.response_headers),
             compress: self.compress(route),
             cache: self.cache(route),
+            is_logged: route.access_log,
             // Nobody sees it: there is an error.
             action: action.unwrap_or(Action::Proxy(usize::MAX)),
         }

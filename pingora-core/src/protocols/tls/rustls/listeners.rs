@@ -60,7 +60,8 @@ impl Acceptor {
     pub async fn tls_handshake<S: IO + 'static>(&self, stream: S) -> Result<TlsStream<S>> {
         let Some(offload) = &self.offload else {
             return match &self.chooser {
-                Some(chooser) => accept_chosen(&**chooser, stream).await,
+                // Boxed: a handshake with one configuration shall not be larger for it.
+                Some(chooser) => Box::pin(accept_chosen(&**chooser, stream)).await,
                 None => accept(&self.acceptor, self.callbacks.as_deref(), stream).await,
             };
         };
@@ -71,7 +72,7 @@ impl Acceptor {
         let handshake = async move {
             let wait = queued.elapsed();
             let mut tls = match chooser {
-                Some(chooser) => accept_chosen(&*chooser, stream).await?,
+                Some(chooser) => Box::pin(accept_chosen(&*chooser, stream)).await?,
                 None => accept(&acceptor, callbacks.as_deref(), stream).await?,
             };
             tls.set_offload_wait(wait);

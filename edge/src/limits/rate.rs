@@ -12,7 +12,7 @@
 //! - **Seldom too few.** A request is refused though it should pass only while fewer than `1 + burst / 4` requests are left:
 //!   an eighth of the burst may be leased to other workers, and another eighth may have been used so late that the bucket,
 //!   which was full, was not filled for it. It evens out: over a long time, the rate passes.
-//! - A burst of at most 8 has leases of nothing: it is exact, and each request that passes writes what workers share.
+//! - A burst of less than 16 has leases of nothing: it is exact, and each request that passes writes what workers share.
 //! - Those that are refused write nothing: a worker knows until when.
 //!
 //! At most 65,536 keys are remembered. With more at a time, those are forgotten first whose buckets are fullest among a few.

@@ -53,9 +53,9 @@ proptest! {
 
     /// Small bursts are exact.
     #[test]
-    fn a_burst_of_at_most_eight_has_no_error(
+    fn a_burst_of_less_than_sixteen_has_no_error(
         rate in 1u32..40,
-        burst in 1u32..9,
+        burst in 1u32..16,
         steps in prop::collection::vec((0usize..4, 0u64..64), 1..300),
     ) {
         let limiter = limiter(rate, burst);

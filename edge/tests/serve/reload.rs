@@ -57,9 +57,11 @@ sites:
         let [files, tasks, memory] = held(&edge);
         (301..=1000).for_each(&mut reload);
         let end_of = held(&edge);
+        // Threads for blocking work come and go, but not one for each reload.
+        const FEW: usize = 8;
         eventually("no file and no thread is left", || {
             let now = held(&edge);
-            now[0] <= files && now[1] <= tasks
+            now[0] <= files + FEW && now[1] <= tasks + FEW
         });
         let grown = end_of[2].saturating_sub(memory);
         assert!(grown < 4096, "{grown} KiB more than {memory}");

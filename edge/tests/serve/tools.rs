@@ -1,7 +1,7 @@
 //! A running proxy, its clients and its origins.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Stdio};
@@ -34,11 +34,15 @@ pub struct Edge {
 }
 
 /// Returns an address that is free at the moment.
+///
+/// Nobody else has its IP address: the kernel gives a port again that nobody listens at yet, and two tests would have one
+/// proxy.
 pub fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
+    static GIVEN: AtomicUsize = AtomicUsize::new(0);
+    let number = GIVEN.fetch_add(1, Ordering::Relaxed);
+    let [high, low] = [number / 250, number % 250].map(|part| u8::try_from(part + 1).unwrap());
+    let listener = TcpListener::bind((Ipv4Addr::new(127, 77, high, low), 0)).unwrap();
+    listener.local_addr().unwrap()
 }
 
 impl Edge {

@@ -36,8 +36,10 @@ impl Process {
         let conf = ServerConf::from_yaml_with_defaults(settings, &defaults);
         let mut conf = conf.map_err(|e| e.to_string())?;
         conf.daemon |= self.daemon;
-        if let Some(threads) = self.threads {
-            conf.threads = threads;
+        match self.threads {
+            None => {}
+            Some(0) => return Err("--threads must be at least 1".into()),
+            Some(threads) => conf.threads = threads,
         }
         if conf.daemon && conf.working_directory.is_none() {
             // Files that are named as seen from here are read again later.

@@ -296,7 +296,7 @@ sites:
             .args(["-s", "--noproxy", "*", "--cacert"])
             .arg(authority.file())
             .arg("--resolve")
-            .arg(format!("a.test:{}:127.0.0.1", address.port()))
+            .arg(format!("a.test:{}:{}", address.port(), address.ip()))
             .arg(format!("https://a.test:{}/", address.port()))
             .output()
             .unwrap();

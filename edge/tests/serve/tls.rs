@@ -13,7 +13,7 @@ fn curl(ca: &str, host: &str, edge: &Edge, more: &[&str]) -> Option<String> {
     let address = edge.address;
     let output = Command::new("curl")
         .args(["-s", "--noproxy", "*", "--cacert", ca, "--resolve"])
-        .arg(format!("{host}:{}:127.0.0.1", address.port()))
+        .arg(format!("{host}:{}:{}", address.port(), address.ip()))
         .args(more)
         .arg(format!("https://{host}:{}/", address.port()))
         .output()

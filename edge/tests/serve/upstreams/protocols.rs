@@ -98,7 +98,7 @@ sites:
             "--cacert",
             &authority.file(),
         ])
-        .args(["--resolve", &format!("a.test:{port}:127.0.0.1")])
+        .args(["--resolve", &format!("a.test:{port}:{}", edge.address.ip())])
         .args(["-H", "content-type: application/grpc", "-H", "te: trailers"])
         .args([
             "--data-binary",

@@ -67,7 +67,7 @@ sites: {{routes: {{proxy: "{upstream}"}}}}
 """
 # How often a proxy is started, each time with nothing in its memory.
 STARTS = 2
-START_SECONDS = 120
+START_SECONDS = 900
 ANSWER_SECONDS = 60
 NOT_COUNTED = {"epoll_wait", "epoll_pwait", "clock_gettime"}
 ALLOCATOR = re.compile(r"_?_?(mi_|(malloc|calloc|realloc|aligned_alloc|posix_memalign)$)|.*__r(ust|dl|g)_(re)?alloc")

@@ -4,6 +4,8 @@
 //! know no runtime and no socket. [`live`] is the generation that runs, and exchanges it; [`app`] does what it says with
 //! each request; [`tls`] has the certificates, [`observe`] counts; [`serve`] makes a server of it all.
 
+// A program: who reads about its parts reads its code, and documents it with `--document-private-items`.
+#![allow(rustdoc::private_intra_doc_links)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod access_log;

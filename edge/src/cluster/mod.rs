@@ -5,7 +5,7 @@
 //! unless a server fails or comes back. A reload that leaves the settings of a cluster as they were keeps it; one that
 //! changes them keeps the [`Endpoint`]s, with all that is known of them.
 //!
-//! A request tries each server once. What keeps a server from getting any stands in [`endpoint`]; [`watch`] is the task
+//! A request tries each server once. What keeps a server from getting any stands in [`endpoint`]; `watch` is the task
 //! beside the requests that looks names up, checks servers and opens circuit breakers, and [`report`] what others may know.
 
 mod balance;

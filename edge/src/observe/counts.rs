@@ -1,7 +1,7 @@
 //! The counters: of routes, of servers, and of workers.
 //!
 //! To count something new, add a field here, read it in [`snapshot`](super::snapshot), and give it a line in the table
-//! of [`prometheus`](super::prometheus).
+//! of [`prometheus`](mod@super::prometheus).
 
 use std::cell::RefCell;
 

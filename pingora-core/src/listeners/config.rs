@@ -67,7 +67,7 @@ impl ListenerConfig {
         self
     }
 
-    /// Sets how long a client may take for the TLS handshake, and before that for what a [`PreTlsProcess`] waits
+    /// Sets how long a client may take for the TLS handshake, and before that for what a `PreTlsProcess` waits
     /// for, 60 s each otherwise; then it is disconnected.
     ///
     /// At a shutdown a client that has sent nothing yet is disconnected with the idle ones, and the others may

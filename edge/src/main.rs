@@ -39,7 +39,7 @@ enum Command {
     Explain {
         /// The method
         method: String,
-        /// The address, such as https://example.org/a?b=c
+        /// The address, such as `https://example.org/a?b=c`
         url: String,
         /// A header of the request; may be given several times
         #[arg(short = 'H', value_name = "NAME: VALUE")]

@@ -47,7 +47,7 @@ const FRESH: Duration = Duration::from_secs(3600);
 struct Cached {
     upstream: HttpPeer,
     storage: &'static (dyn Storage + Sync),
-    /// Whether keys are made as edge makes them, whose hash is quicker than that of `pingora-cache`.
+    /// True if keys are made as edge makes them, whose hash is quicker than that of `pingora-cache`.
     own_keys: bool,
 }
 

@@ -169,5 +169,5 @@ pub const CASES: &[Case] = cases! {
     "the handshake of TLS": b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00";
 };
 
-/// What follows each case on its connection.
+/// The request that follows each case on its connection.
 pub const NEXT: &[u8] = b"GET /next HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-/// How an exchange ended.
+/// The end of an exchange.
 pub struct Got {
     /// All that came.
     pub bytes: Vec<u8>,
@@ -14,7 +14,7 @@ pub struct Got {
     pub closed: bool,
 }
 
-/// What the client does after it has sent all.
+/// The turn of a client that has sent all.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Then {
     /// It closes its direction.

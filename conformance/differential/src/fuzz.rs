@@ -10,11 +10,11 @@ use crate::origin::{after, echo, told, After, Answer, Origin, Seen};
 use crate::proxies::{haproxy, nginx, ours, Proxy};
 use crate::{h2, strict};
 
-/// What the cases have in common.
+/// The proxy and the origin, which all cases have in common.
 pub struct Bench {
     pub proxy: Proxy,
     pub origin: Origin,
-    /// What the origin answers `/raw/...` with.
+    /// The answer of the origin to `/raw/...`.
     raw: Arc<Mutex<(Vec<u8>, After)>>,
 }
 

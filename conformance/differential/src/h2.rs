@@ -108,7 +108,7 @@ fn head(fields: &Fields, stream: u32, end: bool) -> Vec<u8> {
     frame(HEADERS, flags, stream, &block)
 }
 
-/// What came on a stream.
+/// The frames that came on a stream, put together.
 #[derive(Default)]
 struct Stream {
     data: Vec<u8>,

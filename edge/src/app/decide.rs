@@ -110,9 +110,13 @@ pub(super) fn resume(
     passed: &mut Option<Box<Passed>>,
     observed: &mut Observed,
 ) -> Decision {
-    let Some(facts) = Facts::of(&running.plan, session) else {
+    let Some(mut facts) = Facts::of(&running.plan, session) else {
         return Decision::Answer(Answer::refusal(StatusCode::BAD_REQUEST));
     };
+    match client_auth::client(running, site, session) {
+        Ok(client) => facts.tls_client = client,
+        Err(status) => return Decision::Answer(Answer::refusal(status)),
+    }
     let route = &running.plan.sites[site].routes[index];
     let found = Found { site, index, route };
     go_on(live, running, session, &facts, found, (passed, observed))

@@ -103,12 +103,6 @@ impl Tried {
         self.slot.is_some()
     }
 
-    /// Returns the counts of the server that has the request.
-    #[cfg(test)]
-    pub(super) fn slot_of<'a>(&self, slots: &'a Slots) -> &'a Counts {
-        &slots.get(self.slot.unwrap()).unwrap().counts
-    }
-
     /// Counts the request of the server which was picked last off.
     #[inline]
     pub(crate) fn release(&mut self, slots: &mut Slots) {

@@ -14,6 +14,12 @@ impl Default for Random {
 }
 
 impl Random {
+    /// Makes a generator whose numbers are the same each time.
+    #[cfg(test)]
+    pub(super) fn seeded(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
     /// Returns the next number.
     #[inline]
     pub(crate) fn next(&mut self) -> u32 {

@@ -7,6 +7,7 @@ mod state;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use http::StatusCode;
 
@@ -30,14 +31,15 @@ impl World for OneFile {
     }
 }
 
-/// A cluster, and workers that know it.
+/// A cluster, and workers that know it. No chance is in it: the clock goes when [`told`](clock::told), and what is drawn is
+/// the same each time.
 struct Scene {
     plan: Plan,
     cluster: Arc<Cluster>,
     workers: Vec<Worker>,
+    _stopped: clock::told::Stopped,
 }
 
-#[derive(Default)]
 struct Worker {
     local: Option<Local>,
     random: Random,
@@ -61,12 +63,19 @@ impl Scene {
     /// Makes a cluster of a `proxy` action.
     fn of(proxy: &str, workers: usize) -> Self {
         let plan = compile(proxy);
+        let stopped = clock::told::stop();
         let cluster = clusters(&plan.clusters, &[]).unwrap().remove(0);
-        let workers = (0..workers).map(|_| Worker::default()).collect();
+        let worker = |n| Worker {
+            local: None,
+            random: Random::seeded(n as u64),
+            slots: Slots::default(),
+        };
+        let workers = (0..workers).map(worker).collect();
         Self {
             plan,
             cluster,
             workers,
+            _stopped: stopped,
         }
     }
 
@@ -127,6 +136,12 @@ impl Scene {
         let peer = picked.map_err(|e| e.etype.as_str().to_owned())?;
         given.port = peer._address.as_inet().unwrap().port();
         Ok(given)
+    }
+
+    /// Has the server of a request answer, so long after the clock was put forward last.
+    fn answer_after(&mut self, took: Duration, given: &Given) {
+        clock::told::pass(took);
+        self.answer(given, 200);
     }
 
     fn answer(&mut self, given: &Given, status: u16) {

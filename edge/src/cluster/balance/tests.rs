@@ -36,7 +36,7 @@ fn seeds(count: usize) -> Vec<u64> {
 }
 
 fn balancer(policy: Balance, weights: &[u64]) -> (Balancer, Random) {
-    let mut random = Random::default();
+    let mut random = Random::seeded(1);
     let balancer = Balancer::new(policy, weights.to_vec(), seeds(weights.len()), &mut random);
     (balancer, random)
 }

@@ -169,8 +169,10 @@ impl Ctx {
             self.accepted = Some(compress::ask_plainly(head)?);
         }
         self.cached = proxied.cached;
-        if let Some(limit) = self.retries().and_then(|retries| retries.timeout) {
-            session.set_upstream_time_limit(Some(limit));
+        let limit = self.running.clusters[self.cluster].time_limit();
+        // What an upgrade leads to has no end of its own.
+        if limit.is_some() && !session.is_upgrade_req() {
+            session.set_upstream_time_limit(limit);
         }
         Ok(route.gate.as_ref().and_then(|gate| gate.buffer))
     }

@@ -159,7 +159,7 @@ impl<'a> Checker<'a> {
             // Not above: the file was checked.
             address.set_port(u16::try_from(port.value).unwrap_or(address.port()));
         }
-        let server = &self.cluster.targets[member.target].endpoint.address;
+        let server = &self.cluster.targets[member.target].endpoint;
         let mut peer = peers.make(server, &address, &peers.credentials())?;
         if self.health.kind == CheckKind::Grpc {
             peer.options.alpn = ALPN::H2;

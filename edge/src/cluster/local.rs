@@ -149,9 +149,7 @@ impl Local {
         let (mut backups, mut primaries) = (Set::default(), Set::default());
         for member in members.iter() {
             let target = &cluster.targets[member.target].endpoint;
-            let peer = cluster
-                .peers
-                .make(&target.address, &member.address, &credentials);
+            let peer = cluster.peers.make(target, &member.address, &credentials);
             let peer = match peer {
                 Ok(peer) => Box::new(peer),
                 // Addresses of the file were tried before they were taken, and those of names have no path.

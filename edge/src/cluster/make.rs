@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use pingora_core::upstreams::resolve::{Resolver, ResolverOptions};
 
@@ -108,6 +109,12 @@ impl<'a> Changed<'a> {
     }
 }
 
+/// Returns the time limit of a request with all its tries.
+fn time_limit(plan: &plan::Cluster) -> Option<Duration> {
+    let tries = plan.retries.as_ref().and_then(|retries| retries.timeout);
+    plan.timeouts.request.within(tries)
+}
+
 impl Target {
     fn new(endpoint: &plan::Endpoint, peers: &Peers) -> Result<Self, String> {
         let resolver = match &endpoint.address {
@@ -117,7 +124,7 @@ impl Target {
                 Some(resolver.map_err(|e| e.to_string())?)
             }
             Address::Ip(_) | Address::Unix(_) => {
-                peers.make(&endpoint.address, &endpoint.address, &peers.credentials())?;
+                peers.make(endpoint, &endpoint.address, &peers.credentials())?;
                 None
             }
         };
@@ -152,6 +159,7 @@ impl Cluster {
             peers,
             breaker: plan.circuit_breaker.clone(),
             health: plan.health.clone(),
+            time_limit: time_limit(plan),
             retries: plan.retries.clone(),
             sticky: plan.sticky.as_ref().map(Sticky::new).transpose()?,
             version: AtomicU64::new(unique()),

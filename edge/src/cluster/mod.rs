@@ -31,6 +31,7 @@ mod watch;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use pingora_core::upstreams::resolve::Resolver;
 
@@ -58,6 +59,8 @@ pub(crate) struct Cluster {
     peers: Peers,
     breaker: Option<CircuitBreaker>,
     health: Option<Health>,
+    /// The time limit of a request with all its tries.
+    time_limit: Option<Duration>,
     retries: Option<Retries>,
     sticky: Option<Sticky>,
     /// Tells workers that the members are others than those that they know. It is unique over all clusters.
@@ -102,6 +105,12 @@ impl Cluster {
     #[inline]
     pub(crate) fn retries(&self) -> Option<&Retries> {
         self.retries.as_ref()
+    }
+
+    /// Returns the time limit of a request with all its tries.
+    #[inline]
+    pub(crate) fn time_limit(&self) -> Option<Duration> {
+        self.time_limit
     }
 
     /// Tells whether a cookie keeps clients at its servers.

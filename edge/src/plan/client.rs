@@ -23,6 +23,8 @@ pub const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 #[derive(Debug)]
 pub struct Trusted {
     pub(super) networks: Networks,
+    /// Whether those without an address are proxies too.
+    pub(super) unix: bool,
     /// The fields that they set. The others are not read.
     pub fields: ForwardedFields,
 }
@@ -44,6 +46,11 @@ impl Trusted {
     fn has(&self, ip: IpAddr) -> bool {
         self.networks.find(ip) == Some(true)
     }
+
+    /// Tells whether the peer of a connection is a proxy.
+    fn has_peer(&self, ip: Option<IpAddr>) -> bool {
+        ip.map_or(self.unix, |ip| self.has(ip))
+    }
 }
 
 /// Finds the client of a request that came from `peer`.
@@ -60,12 +67,9 @@ pub fn client<'a>(
         host: None,
         proxied: false,
     };
-    let (Some(trusted), Some(ip)) = (trusted, ip) else {
+    let Some(trusted) = trusted.filter(|trusted| trusted.has_peer(ip)) else {
         return direct;
     };
-    if !trusted.has(ip) {
-        return direct;
-    }
     let direct = Client {
         proxied: true,
         ..direct

@@ -176,11 +176,9 @@ pub struct Cluster {
     /// The text by which [`Balance::Hash`] chooses, for [`Request::fill`].
     pub hash_by: Template,
     /// The time limits.
-    pub timeouts: Option<Timeouts>,
-    /// TLS to the servers.
+    pub timeouts: Timeouts,
+    /// The terms of TLS; `None` where no server speaks it.
     pub tls: Option<UpstreamTls>,
-    /// The version of HTTP.
-    pub protocol: Protocol,
     /// When a server is left alone.
     pub passive_health: Option<PassiveHealth>,
     /// Checks beside the requests.
@@ -219,6 +217,10 @@ pub struct Endpoint {
     pub weight: u32,
     /// Whether it gets requests only while no other server can take them.
     pub backup: bool,
+    /// Whether it is spoken to with TLS.
+    pub tls: bool,
+    /// The version of HTTP.
+    pub protocol: Protocol,
 }
 
 /// Routes with the same paths and conditions: one, or several with weights.

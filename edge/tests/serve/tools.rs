@@ -261,6 +261,14 @@ impl<S: Read + Write> Client<S> {
         self.0.get_mut().write_all(text.as_bytes()).unwrap();
     }
 
+    /// Reads a line, with its end.
+    #[track_caller]
+    pub fn line(&mut self) -> String {
+        let mut line = String::new();
+        assert_ne!(self.0.read_line(&mut line).unwrap(), 0, "it was closed");
+        line
+    }
+
     /// Reads to the end of the connection.
     pub fn rest(&mut self) -> String {
         let mut rest = String::new();

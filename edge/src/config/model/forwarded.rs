@@ -8,6 +8,8 @@ section! {
     pub struct TrustedProxies("trusted proxies", short: networks) {
         /// Their addresses or networks.
         networks: Vec<Network>,
+        /// Whether those that connect over Unix sockets, who have no address, are proxies too.
+        unix: bool = false,
         /// The fields in which they name the client. The others are not read, as a client may have sent them.
         fields: ForwardedFields = ForwardedFields::XForwarded,
     }

@@ -13,6 +13,7 @@ mod proxy;
 mod proxy_health;
 mod proxy_retries;
 mod proxy_sticky;
+mod proxy_timeouts;
 mod server;
 
 use std::path::PathBuf;
@@ -28,10 +29,11 @@ pub use auth::{BasicAuth, Cors};
 pub use forwarded::{ForwardedFields, ForwardedMode, TrustedProxies};
 pub use limits::{BufferRequest, ConcurrentRequests, RateLimit};
 pub use observe::{AccessLog, RequestId, Tracing, Trust};
-pub use proxy::{Balance, Endpoint, Protocol, Proxy, Timeouts, UpstreamTls};
+pub use proxy::{Balance, Endpoint, Protocol, Proxy, UpstreamTls};
 pub use proxy_health::{CheckKind, CircuitBreaker, Health, Initially, PassiveHealth};
 pub use proxy_retries::Retries;
 pub use proxy_sticky::{SameSite, Sticky};
+pub use proxy_timeouts::Timeouts;
 
 pub use admin::Admin;
 pub use cache::{Bypass, Cache, CacheKey, CacheStore, Ignored};

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Cache, Certificate, CircuitBreaker, Health, PassiveHealth, Retries, Sticky};
+use super::{Cache, Certificate, CircuitBreaker, Health, PassiveHealth, Retries, Sticky, Timeouts};
 use crate::config::section::{choice, section, At};
 use crate::config::values::{Address, Template};
+use crate::config::Place;
 
 section! {
     /// Servers that requests go to, and the way to them.
@@ -49,6 +50,10 @@ section! {
         weight: u32 = 1,
         /// Whether it gets requests only while no other server can take them.
         backup: bool = false,
+        /// Whether it is spoken to with TLS, on the terms of `tls` beside `to`. If unset, as that says.
+        tls: Option<bool> = None,
+        /// The version of HTTP to it. If unset, that of all.
+        protocol: Option<At<Protocol>> = None,
     }
 }
 
@@ -84,22 +89,6 @@ choice! {
 }
 
 section! {
-    /// Time limits of a request to a server.
-    pub struct Timeouts("time limits") {
-        /// For the connection, the handshake of TLS included.
-        connect: Duration = Duration::from_secs(5),
-        /// For the head of the response, from the last byte of the request on.
-        response: Duration = Duration::from_secs(60),
-        /// Between two reads.
-        read: Duration = Duration::from_secs(60),
-        /// Between two writes.
-        write: Duration = Duration::from_secs(60),
-        /// For a connection that is kept and has no request.
-        idle: Duration = Duration::from_secs(60),
-    }
-}
-
-section! {
     /// TLS to servers.
     pub struct UpstreamTls("TLS to servers", short: enabled) {
         /// Whether it is spoken.
@@ -112,5 +101,19 @@ section! {
         client: Option<Certificate> = None,
         /// Whether certificates that are not to be trusted are taken.
         insecure: bool = false,
+    }
+}
+
+impl UpstreamTls {
+    /// Returns the terms that hold where none are told: the authorities of the system are trusted.
+    pub(crate) fn of_system(place: Place) -> Self {
+        Self {
+            place,
+            enabled: true,
+            name: None,
+            ca: None,
+            client: None,
+            insecure: false,
+        }
     }
 }

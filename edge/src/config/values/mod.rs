@@ -19,6 +19,7 @@ mod status_range;
 mod template;
 mod text;
 mod time;
+mod time_limit;
 
 pub use address::{Address, Network};
 pub use count::Count;
@@ -39,3 +40,4 @@ pub use status_range::StatusRange;
 pub use template::{Part, Template, Variable};
 pub(crate) use text::glob_matches;
 pub use text::TextPattern;
+pub use time_limit::TimeLimit;

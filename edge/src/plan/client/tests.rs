@@ -14,6 +14,7 @@ fn trusted(fields: ForwardedFields) -> Trusted {
     let all = ["10.0.0.0/8", "2001:db8:1::/48"].map(|n| Network::parse(n).unwrap());
     Trusted {
         networks: Networks::new(all.iter().map(|n| (n, true))),
+        unix: false,
         fields,
     }
 }
@@ -170,5 +171,19 @@ fn forwarded_counts_from_its_end_and_from_trusted_proxies_only() {
         let claims = [("forwarded", value), ("x-forwarded-for", "192.0.2.66")];
         let found = found(ForwardedFields::Forwarded, peer, &claims);
         assert_eq!(found, expected, "{peer} {value}");
+    }
+}
+
+#[test]
+fn those_without_an_address_are_proxies_where_that_is_said() {
+    let mut headers = HeaderMap::new();
+    let claim = HeaderValue::from_static("192.0.2.1, 10.0.0.2");
+    headers.insert("x-forwarded-for", claim);
+    let mut trusted = trusted(ForwardedFields::XForwarded);
+    for unix in [false, true] {
+        trusted.unix = unix;
+        let found = client(Some(&trusted), None, false, &headers);
+        assert_eq!(found.ip, unix.then(|| "192.0.2.1".parse().unwrap()));
+        assert_eq!(found.proxied, unix);
     }
 }

@@ -32,6 +32,12 @@ impl Compiler<'_> {
             address: endpoint.address.value.clone(),
             weight: endpoint.weight,
             backup: endpoint.backup,
+            tls: speaks_tls(proxy, endpoint),
+            protocol: endpoint
+                .protocol
+                .as_ref()
+                .or(proxy.protocol.as_ref())
+                .map_or(Protocol::Auto, |protocol| protocol.value),
         };
         let name = self.cluster_name(proxy);
         let sticky = self.sticky(proxy);
@@ -45,9 +51,8 @@ impl Compiler<'_> {
                 .hash_by
                 .as_ref()
                 .map_or_else(client_ip, |template| template.value.clone()),
-            timeouts: proxy.timeouts.clone(),
-            tls: proxy.tls.clone().filter(|tls| tls.enabled),
-            protocol: protocol(proxy),
+            timeouts: timeouts(proxy),
+            tls: tls(proxy),
             passive_health: proxy.passive_health.clone(),
             health: proxy.health.clone(),
             retries: proxy.retries.clone(),
@@ -100,20 +105,22 @@ impl Compiler<'_> {
     }
 
     fn check_protocol(&mut self, proxy: &model::Proxy) {
-        let Some(At { place, value }) = &proxy.protocol else {
-            return;
-        };
-        let tls = proxy.tls.as_ref().is_some_and(|tls| tls.enabled);
-        match value {
-            Protocol::H2 if !tls => self.errors.at(
-                *place,
-                "`h2` is HTTP/2 over TLS, and `tls` is not set; HTTP/2 in the clear is `h2c`",
-            ),
-            Protocol::H2c if tls => self.errors.at(
-                *place,
-                "`h2c` is HTTP/2 in the clear, and `tls` is set; HTTP/2 over TLS is `h2`",
-            ),
-            Protocol::Auto | Protocol::H1 | Protocol::H2 | Protocol::H2c => {}
+        for endpoint in &proxy.to {
+            let told = endpoint.protocol.as_ref().or(proxy.protocol.as_ref());
+            let Some(At { place, value }) = told else {
+                continue;
+            };
+            let tls = speaks_tls(proxy, endpoint);
+            let message = match value {
+                Protocol::H2 if !tls => {
+                    "`h2` is HTTP/2 over TLS, and `tls` is not set; HTTP/2 in the clear is `h2c`"
+                }
+                Protocol::H2c if tls => {
+                    "`h2c` is HTTP/2 in the clear, and `tls` is set; HTTP/2 over TLS is `h2`"
+                }
+                Protocol::Auto | Protocol::H1 | Protocol::H2 | Protocol::H2c => continue,
+            };
+            self.errors.at(*place, message);
         }
     }
 
@@ -132,9 +139,24 @@ impl Compiler<'_> {
 /// Servers that are told one by one in the name of a cluster.
 const NAMED: usize = 3;
 
-fn protocol(proxy: &model::Proxy) -> Protocol {
-    let told = proxy.protocol.as_ref();
-    told.map_or(Protocol::Auto, |protocol| protocol.value)
+fn timeouts(proxy: &model::Proxy) -> model::Timeouts {
+    let told = proxy.timeouts.clone();
+    told.unwrap_or_else(|| model::Timeouts::usual(proxy.place))
+}
+
+/// Tells whether a server is spoken to with TLS.
+fn speaks_tls(proxy: &model::Proxy, endpoint: &model::Endpoint) -> bool {
+    let all = proxy.tls.as_ref().is_some_and(|tls| tls.enabled);
+    endpoint.tls.unwrap_or(all)
+}
+
+/// Returns the terms of TLS, if any server speaks it.
+fn tls(proxy: &model::Proxy) -> Option<model::UpstreamTls> {
+    let spoken = proxy.to.iter().any(|endpoint| speaks_tls(proxy, endpoint));
+    spoken.then(|| {
+        let told = proxy.tls.clone();
+        told.unwrap_or_else(|| model::UpstreamTls::of_system(proxy.place))
+    })
 }
 
 fn client_ip() -> Template {

@@ -21,6 +21,7 @@ impl Compiler<'_> {
         let trusted = root.trusted_proxies.as_ref()?;
         Some(Trusted {
             networks: Networks::new(trusted.networks.iter().map(|network| (network, true))),
+            unix: trusted.unix,
             fields: trusted.fields,
         })
     }

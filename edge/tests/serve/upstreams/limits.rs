@@ -60,6 +60,56 @@ fn a_server_that_does_not_read_is_a_504_after_the_limit_of_writes() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "504");
 }
 
+#[test]
+fn a_limit_is_off_where_that_is_said_and_one_for_the_whole_request_ends_it() {
+    let origin = Script::start(|_, _| Act::Wait);
+    let edge = Edge::start(&format!(
+        "  - routes: {{proxy: {{to: '{}', timeouts: {{response: off, read: off, request: 100ms}}}}}}\n",
+        origin.address
+    ));
+    assert_eq!(edge.get("a", "/").status, 504);
+    assert_eq!(origin.count(), 1);
+}
+
+/// It lasts longer than a request may.
+#[test]
+fn a_tunnel_is_no_request_that_takes_too_long() {
+    let head =
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
+    let origin = Script::start(move |_, _| Act::Echo(head.into()));
+    let edge = Edge::start(&format!(
+        "  - routes:
+      - {{path: /tunnel, proxy: {{to: '{0}', timeouts: {{request: 100ms}}}}}}
+      - {{path: /late, proxy: {{to: '{1}', timeouts: {{request: 200ms}}}}}}
+",
+        origin.address,
+        Script::start(|_, _| Act::Wait).address
+    ));
+    let mut tunnel = edge.connect();
+    tunnel.send(
+        "GET /tunnel HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    );
+    let line = tunnel.line();
+    assert!(line.starts_with("HTTP/1.1 101 "), "{line}");
+    // Twice as long as the limit of the tunnel's request.
+    assert_eq!(edge.get("a", "/late").status, 504);
+    tunnel.send("hello\n");
+    while tunnel.line() != "hello\n" {}
+}
+
+#[cfg(feature = "rustls")]
+#[test]
+fn the_handshake_has_a_limit_of_its_own_where_that_is_said() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut edge = Edge::start(&format!(
+        "  - routes: {{proxy: {{to: '{}', tls: {{name: a.test}}, timeouts: {{connect: off, handshake: 100ms}}}}}}\n",
+        silent.local_addr().unwrap()
+    ));
+    assert_eq!(edge.get("a", "/").status, 504);
+    edge.wait_for_log("the TLS handshake took longer than 100ms");
+}
+
 #[cfg(feature = "rustls")]
 #[test]
 fn the_limit_of_connecting_holds_for_the_handshake_too() {

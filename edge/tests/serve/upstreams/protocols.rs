@@ -66,6 +66,52 @@ fn over_tls_the_server_chooses_the_version() {
 
 #[cfg(feature = "rustls")]
 #[test]
+fn servers_with_tls_and_in_the_clear_stand_side_by_side() {
+    use crate::certs::{Authority, Leaf};
+    let authority = Authority::new();
+    let leaf = Leaf {
+        names: &["server.test"],
+        ..Leaf::default()
+    };
+    let pair = authority.issue("server", &leaf);
+    let (secure, clear) = (free(), free());
+    let _secure = Nginx::start(
+        secure,
+        &format!(
+            "listen {secure} ssl http2; ssl_certificate {}; ssl_certificate_key {};",
+            pair.cert, pair.key
+        ),
+    );
+    let _clear = Nginx::start(clear, &format!("listen {clear} http2;"));
+    let h1 = Script::start(|head, _| Act::Answer(200, head.lines().next().unwrap().into()));
+    let (ca, h1) = (authority.file(), h1.address);
+    let edge = Edge::start(&format!(
+        "  - routes:
+      - path: /some
+        proxy: {{to: [{{address: '{secure}', tls: true}}, '{h1}'], tls: {{enabled: false, name: server.test, ca: '{ca}'}}}}
+      - path: /most
+        proxy:
+          to: ['{secure}', {{address: '{clear}', tls: false, protocol: h2c}}, {{address: '{h1}', tls: false}}]
+          tls: {{name: server.test, ca: '{ca}'}}
+"
+    ));
+    for (path, others) in [("/some", 1), ("/most", 2)] {
+        let mut client = edge.connect();
+        // As many as take one turn, of the one worker that has the connection.
+        let answers: Vec<_> = (0..=others)
+            .map(|_| client.ask("GET", "a", path, "").body)
+            .collect();
+        let h2 = answers.iter().filter(|body| *body == "HTTP/2.0 a");
+        assert_eq!(h2.count(), others, "{answers:?}");
+        assert!(
+            answers.contains(&format!("GET {path} HTTP/1.1")),
+            "{answers:?}"
+        );
+    }
+}
+
+#[cfg(feature = "rustls")]
+#[test]
 fn calls_of_grpc_pass_with_their_trailers() {
     use crate::certs::{Authority, Leaf};
     let authority = Authority::new();

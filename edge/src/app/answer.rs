@@ -60,6 +60,14 @@ impl Answer {
         }
     }
 
+    /// Tells the seconds after which to try again.
+    pub(super) fn retry_after(self, seconds: u64) -> Self {
+        Self {
+            retry_after: Some(seconds),
+            ..self
+        }
+    }
+
     /// Makes a redirect.
     pub(super) fn redirect(status: StatusCode, to: HeaderValue) -> Self {
         Self {

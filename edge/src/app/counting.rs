@@ -62,6 +62,15 @@ impl Counting {
         self.route.with(|m| m.limited.count(limit));
     }
 
+    /// Counts the time for which it has waited for a server.
+    pub(super) fn waited(&self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.route.with(|m| {
+            m.queued.add(1);
+            m.queued_ns.add(nanos);
+        });
+    }
+
     /// Counts no request: nobody has sent this one. What its server does is counted.
     pub(super) fn in_background(&mut self) {
         if !std::mem::replace(&mut self.ended, true) {

@@ -11,6 +11,7 @@ mod forwarded;
 mod gate;
 mod headers;
 mod observed;
+mod queue;
 mod retry;
 
 use std::future::Future;
@@ -30,10 +31,10 @@ use pingora_core::utils::ready::ready;
 use pingora_core::ErrorType::{HTTPStatus, InternalError};
 use pingora_core::{Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
-use pingora_proxy::{ProxyHttp, Session};
+use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use crate::caching;
-use crate::cluster::{HashBy, Tried};
+use crate::cluster::{HashBy, Pick, Tried};
 use crate::live::{release, Lease, Live};
 use crate::observe::{self, Limit};
 use answer::Answer;
@@ -66,6 +67,8 @@ pub struct Ctx {
     tried: Tried,
     /// The last answer was turned down, in favour of another try.
     turned_down: bool,
+    /// No server had room for it.
+    found_no_room: bool,
     counting: Counting,
     /// The part of the cache, where the route has one.
     cached: Option<Box<Cached>>,
@@ -213,6 +216,7 @@ impl ProxyHttp for Edge {
             passed: None,
             tried: Tried::default(),
             turned_down: false,
+            found_no_room: false,
             counting: Counting::begin(),
             cached: None,
             accepted: None,
@@ -266,16 +270,15 @@ impl ProxyHttp for Edge {
         log_refused(&self.live.lease(), refused);
     }
 
-    async fn upstream_peer(&self, _: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
-        let (running, tried) = (&*ctx.running, &mut ctx.tried);
-        self.live
-            .with_cluster(running, ctx.cluster, |local, hands| {
-                let cluster = &running.clusters[ctx.cluster];
-                let peer = local.pick(cluster, tried, ctx.hash_by, hands)?;
-                ctx.counting.tries(local.series(tried));
-                ctx.observed.asks(&peer);
-                Ok(peer)
-            })
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+        match self.pick(ctx, false)? {
+            Pick::Peer(peer) => Ok(peer),
+            Pick::Full => Box::pin(self.wait_for_room(session, ctx)).await,
+        }
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Ctx) -> FailToProxy {
+        queue::answer(session, e, ctx.found_no_room).await
     }
 
     fn fail_to_connect(

@@ -2,13 +2,16 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-/// The requests of one worker to one server. Only that worker writes it, with plain loads and stores.
+/// The requests of one worker to one server. Only that worker writes it, with plain loads and stores, but for
+/// `idle`.
 #[derive(Debug)]
 // Counts of two workers never share a line of the cache.
 #[repr(align(64))]
 pub(super) struct Counts {
     pub(super) worker: u64,
     open: AtomicU32,
+    /// The places that requests of the worker have left; another worker takes them if it finds none elsewhere.
+    pub(super) idle: AtomicU32,
     total: AtomicU64,
     failed: AtomicU64,
     /// The average time to the head of an answer in microseconds, as the bits of a float; 0 while there was none.
@@ -25,6 +28,7 @@ impl Counts {
         Self {
             worker,
             open: AtomicU32::new(0),
+            idle: AtomicU32::new(0),
             total: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             latency: AtomicU64::new(0),

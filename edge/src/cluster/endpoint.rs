@@ -18,6 +18,8 @@ use std::time::Duration;
 
 use super::clock::{millis, now};
 use super::counts::Counts;
+use super::places::Places;
+use super::queue::Queue;
 use super::random::Random;
 use crate::config::model::{Initially, PassiveHealth};
 use crate::config::values::StatusRange;
@@ -90,6 +92,10 @@ pub(crate) struct Endpoint {
     counts: Mutex<Vec<Arc<Counts>>>,
     /// What is counted for metrics.
     series: Series<EndpointCounts>,
+    /// The requests that it may have at a time.
+    places: Places,
+    /// The requests that wait for it and for others of its cluster.
+    queue: Arc<Queue>,
 }
 
 /// What is to be done with a server that is not free.
@@ -105,8 +111,11 @@ pub(super) enum Verdict {
 
 impl Endpoint {
     /// A server that `joins` others takes its share step by step, where that is told.
-    pub(super) fn new(rules: &Rules, joins: bool) -> Self {
-        let new = Self::default();
+    pub(super) fn new(rules: &Rules, joins: bool, queue: &Arc<Queue>) -> Self {
+        let new = Self {
+            queue: queue.clone(),
+            ..Self::default()
+        };
         if rules.initially_down {
             new.set(DOWN);
             new.say("it was not checked yet".to_owned());
@@ -134,17 +143,49 @@ impl Endpoint {
 
     pub(super) fn set(&self, flag: u32) {
         self.flags.fetch_or(flag, Relaxed);
+        self.queue.call();
     }
 
     pub(super) fn clear(&self, flag: u32) {
         if self.flags() & flag != 0 {
             self.flags.fetch_and(!flag, Relaxed);
+            self.queue.call();
         }
     }
 
     /// Tells whether another request may go to it at some time soon.
     pub(super) fn may_serve(&self) -> bool {
         self.flags() & (DOWN | DRAINED | OPEN) == 0
+    }
+
+    /// Tells whether a request may go to it now or after a pause.
+    pub(super) fn may_be_tried(&self) -> bool {
+        self.flags() & (DOWN | DRAINED) == 0
+    }
+
+    /// Sets the requests that it may have at a time.
+    pub(super) fn limit(&self, max: Option<u32>) {
+        self.places.set_max(max, &self.counts);
+    }
+
+    /// Takes a place for a request of the worker whose counts are `own`; `false` when there is none.
+    pub(super) fn take_place(&self, own: &Counts) -> bool {
+        self.places.take(own, &self.counts)
+    }
+
+    /// Leaves the place of a request, to one that waits if any does.
+    pub(super) fn leave_place(&self, own: &Counts) {
+        self.places.leave(own);
+        self.queue.call();
+    }
+
+    /// Puts a place back that was taken to look at the server.
+    pub(super) fn put_back_place(&self, own: &Counts) {
+        self.places.leave(own);
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.places.has_room(&self.counts)
     }
 
     /// Judges a server that is not free. Of one that is left alone, one request after each pause learns that it may try.
@@ -241,6 +282,7 @@ impl Endpoint {
         if self.flags.fetch_or(flag, Relaxed) & flag != 0 {
             return None;
         }
+        self.queue.call();
         self.say(why);
         Some(Duration::from_millis(pause))
     }

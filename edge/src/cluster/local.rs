@@ -11,6 +11,7 @@ use pingora_core::{Error, Result};
 use super::balance::{hash, Balancer, Loads, Wish};
 use super::counts::Counts;
 use super::endpoint::{Endpoint, Verdict, SLOW};
+use super::limited::Pick;
 use super::random::Random;
 use super::slots::Slots;
 use super::Cluster;
@@ -23,16 +24,18 @@ use crate::upstreams::Set;
 pub(crate) struct Local {
     cluster: u64,
     version: u64,
-    servers: Vec<Server>,
+    pub(super) servers: Vec<Server>,
     balancer: Balancer,
     /// The servers that are asked only when no other can take a request.
-    backups: Set,
+    pub(super) backups: Set,
     /// All others.
-    primaries: Set,
+    pub(super) primaries: Set,
     /// The retries that may follow, in ten-thousandths.
     budget: u32,
     /// Whether the time that answers take counts.
     timed: bool,
+    /// Whether a server may have so many requests at a time only.
+    limited: bool,
 }
 
 /// A retry in the budget.
@@ -40,11 +43,11 @@ const RETRY: u32 = 10_000;
 /// The retries that are saved at most, and that there are at the start.
 const SAVED: u32 = 10 * RETRY;
 
-struct Server {
+pub(super) struct Server {
     /// Made once: a request gets a copy of the box, which is quicker than a copy in a box.
     peer: Box<HttpPeer>,
-    endpoint: Arc<Endpoint>,
-    slot: usize,
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) slot: usize,
     /// The value of the cookie that keeps clients here; 0 where there is none.
     kept_by: u128,
 }
@@ -64,7 +67,9 @@ pub(crate) struct Tried {
     last: Option<usize>,
     /// Its slot, which no change of the list takes away.
     slot: Option<usize>,
-    failed: Set,
+    pub(super) failed: Set,
+    /// Whether it holds a place of that server.
+    pub(super) held: bool,
     /// The tries that were begun.
     count: u32,
     /// When the last try began, in microseconds, where that counts; else 0.
@@ -107,7 +112,7 @@ impl Tried {
     #[inline]
     pub(crate) fn release(&mut self, slots: &mut Slots) {
         if let Some(slot) = self.slot.take() {
-            slots.end(slot);
+            slots.end(slot, std::mem::take(&mut self.held));
         }
     }
 }
@@ -183,6 +188,7 @@ impl Local {
             primaries,
             budget: SAVED,
             timed: cluster.balance == Balance::PeakEwma,
+            limited: cluster.limited,
         }
     }
 
@@ -209,7 +215,8 @@ impl Local {
         }
     }
 
-    /// Returns the next server for a request: one that has not failed it and can take it.
+    /// Returns the next server for a request: one that has not failed it and can take it. One that is `called` has waited
+    /// for its turn.
     ///
     /// # Errors
     ///
@@ -221,8 +228,9 @@ impl Local {
         cluster: &Cluster,
         tried: &mut Tried,
         by: HashBy,
+        called: bool,
         hands: &mut Hands<'_>,
-    ) -> Result<Box<HttpPeer>> {
+    ) -> Result<Pick> {
         tried.release(hands.slots);
         if tried.version != self.version {
             *tried = Tried {
@@ -231,11 +239,14 @@ impl Local {
                 ..Tried::default()
             };
         }
-        if let (0, Some(retries)) = (tried.count, &cluster.retries) {
+        if let (0, false, Some(retries)) = (tried.count, called, &cluster.retries) {
             self.budget = SAVED.min(self.budget + retries.budget.hundredths());
         }
+        if self.limited {
+            return self.pick_limited(cluster, tried, by, called, hands);
+        }
         let first = if let Some(kept) = self.kept(cluster, tried, by) {
-            return Ok(self.give(kept, tried, hands));
+            return Ok(Pick::Peer(self.give(kept, tried, hands)));
         } else if self.backups.is_empty() {
             self.next(&tried.failed, by, hands)
         } else {
@@ -246,12 +257,17 @@ impl Local {
             Some(index) => index,
             None => self.pick_past(first, cluster, &tried.failed, by, hands)?,
         };
-        Ok(self.give(index, tried, hands))
+        Ok(Pick::Peer(self.give(index, tried, hands)))
     }
 
     /// Gives a request to a server.
     #[inline]
-    fn give(&self, index: usize, tried: &mut Tried, hands: &mut Hands<'_>) -> Box<HttpPeer> {
+    pub(super) fn give(
+        &self,
+        index: usize,
+        tried: &mut Tried,
+        hands: &mut Hands<'_>,
+    ) -> Box<HttpPeer> {
         let server = &self.servers[index];
         hands.slots.begin(server.slot);
         (tried.last, tried.slot) = (Some(index), Some(server.slot));
@@ -264,7 +280,7 @@ impl Local {
 
     /// Returns the server that the cookie of a request keeps it at, if that takes requests.
     #[inline]
-    fn kept(&self, cluster: &Cluster, tried: &Tried, by: HashBy) -> Option<usize> {
+    pub(super) fn kept(&self, cluster: &Cluster, tried: &Tried, by: HashBy) -> Option<usize> {
         let value = by.sticky.filter(|_| cluster.sticky.is_some())?;
         let index = self
             .servers
@@ -287,7 +303,12 @@ impl Local {
         (!same).then(|| sticky.field(server.kept_by, tls))
     }
 
-    fn next(&mut self, passed: &Set, by: HashBy, hands: &mut Hands<'_>) -> Option<usize> {
+    pub(super) fn next(
+        &mut self,
+        passed: &Set,
+        by: HashBy,
+        hands: &mut Hands<'_>,
+    ) -> Option<usize> {
         let loads = Open {
             servers: &self.servers,
             slots: hands.slots,
@@ -331,7 +352,7 @@ impl Local {
         spare.ok_or_else(|| self.nobody(failed))
     }
 
-    fn nobody(&self, failed: &Set) -> Box<Error> {
+    pub(super) fn nobody(&self, failed: &Set) -> Box<Error> {
         if self.servers.is_empty() {
             let why = "no server of the cluster has an address";
             return Error::explain(ConnectNoRoute, why).into_up();
@@ -458,7 +479,7 @@ fn note_time(tried: &Tried, slots: &Slots) {
 }
 
 /// Returns what is in either set, of indices below `end`.
-fn union(one: &Set, other: &Set, end: usize) -> Set {
+pub(super) fn union(one: &Set, other: &Set, end: usize) -> Set {
     let mut both = one.clone();
     (0..end)
         .filter(|index| other.has(*index))

@@ -16,10 +16,13 @@ mod counts;
 #[cfg_attr(not(feature = "rustls"), path = "credentials/none.rs")]
 mod credentials;
 mod endpoint;
+mod limited;
 mod local;
 mod make;
 mod names;
 mod peers;
+mod places;
+mod queue;
 mod random;
 mod report;
 mod slots;
@@ -35,15 +38,17 @@ use std::time::Duration;
 
 use pingora_core::upstreams::resolve::Resolver;
 
-use crate::config::model::{Balance, CircuitBreaker, Health, Retries};
+use crate::config::model::{self, Balance, CircuitBreaker, Health, Retries};
 use crate::config::values::Address;
 use crate::plan;
 use endpoint::{Endpoint, Rules, DRAINED};
+pub(crate) use limited::Pick;
 pub(crate) use local::{Hands, HashBy, Local, Tried};
 pub(crate) use make::{clusters, files};
 use peers::Peers;
+use queue::Queue;
 pub(crate) use random::Random;
-pub use report::{ClusterState, EndpointState, EndpointStatus, WorkerCounts};
+pub use report::{ClusterState, EndpointState, EndpointStatus, QueueState, WorkerCounts};
 pub(crate) use slots::Slots;
 use sticky::Sticky;
 pub(crate) use watch::watch;
@@ -63,6 +68,11 @@ pub(crate) struct Cluster {
     time_limit: Option<Duration>,
     retries: Option<Retries>,
     sticky: Option<Sticky>,
+    /// Whether a server may have so many requests at a time only.
+    limited: bool,
+    queue_rule: Option<model::Queue>,
+    /// The requests that wait. It stays over a reload, as the servers do.
+    queue: Arc<Queue>,
     /// Tells workers that the members are others than those that they know. It is unique over all clusters.
     version: AtomicU64,
     members: Mutex<Arc<[Member]>>,
@@ -146,7 +156,12 @@ impl Cluster {
                 let endpoint = match known {
                     Some(member) => member.endpoint.clone(),
                     // Those of a cluster that has just begun have nobody to be slower than.
-                    None => Arc::new(Endpoint::new(&self.rules, !members.is_empty())),
+                    None => {
+                        let joins = !members.is_empty();
+                        let endpoint = Endpoint::new(&self.rules, joins, &self.queue);
+                        endpoint.limit(target.endpoint.max_requests);
+                        Arc::new(endpoint)
+                    }
                 };
                 if known.is_none() && drained {
                     endpoint.set(DRAINED);
@@ -162,6 +177,8 @@ impl Cluster {
         *members = new.into();
         // While the list is locked: who sees the number finds the list of it.
         self.version.store(unique(), Ordering::Release);
+        drop(members);
+        self.queue.call();
     }
 
     /// Returns the members, and the number of their list.

@@ -16,8 +16,19 @@ pub struct ClusterState {
     pub place: String,
     /// The way in which a server is chosen, as in the file.
     pub balance: String,
+    /// The requests that wait for its servers, if any may.
+    pub queue: Option<QueueState>,
     /// Its servers, in the order of the file.
     pub endpoints: Vec<EndpointState>,
+}
+
+/// The requests that wait for the servers of a cluster.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct QueueState {
+    /// Those that wait.
+    pub waiting: u32,
+    /// Those that may.
+    pub size: u32,
 }
 
 /// A server at one of its addresses.
@@ -39,6 +50,8 @@ pub struct EndpointState {
     pub tried_in_ms: Option<u64>,
     /// The part of its share that it gets, in percent: below 100 during its slow start.
     pub share_percent: u32,
+    /// The requests that it may have at a time, if that is told.
+    pub max_requests: Option<u32>,
     /// The requests that it has at the moment.
     pub open: u64,
     /// The requests that it was sent, tries each.
@@ -117,6 +130,10 @@ impl Cluster {
             name: plan.name.clone(),
             place: plan.place.clone(),
             balance: plan.balance.show(),
+            queue: (self.queue_rule.as_ref()).map(|rule| QueueState {
+                waiting: self.queue.waiting(),
+                size: rule.size.0,
+            }),
             endpoints,
         }
     }
@@ -179,11 +196,22 @@ impl Cluster {
                 server: target.address.to_string(),
                 address: member.address.to_string(),
                 weight: u64::from(target.weight),
+                max_requests: target.max_requests,
                 up,
                 ..snapshot::Endpoint::default()
             };
             endpoint.count(&member.endpoint.series().sum());
             endpoint
+        })
+    }
+
+    /// Tells of the requests that wait for its servers, as those of the cluster `name`.
+    pub(crate) fn observed_queue(&self, name: &str) -> Option<snapshot::Queue> {
+        let rule = self.queue_rule.as_ref()?;
+        Some(snapshot::Queue {
+            cluster: name.to_owned(),
+            waiting: self.queue.waiting(),
+            size: rule.size.0,
         })
     }
 
@@ -220,6 +248,7 @@ fn without_member(of_file: &crate::plan::Endpoint, status: EndpointStatus) -> En
         why: String::new(),
         tried_in_ms: None,
         share_percent: 100,
+        max_requests: of_file.max_requests,
         open: 0,
         total: 0,
         failed: 0,

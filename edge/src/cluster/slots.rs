@@ -89,11 +89,14 @@ impl Slots {
         }
     }
 
-    /// Counts a request off.
+    /// Counts a request off, and leaves the place that it held if it did.
     #[inline]
-    pub(super) fn end(&mut self, index: usize) {
+    pub(super) fn end(&mut self, index: usize, held: bool) {
         let Some(slot) = self.get(index) else { return };
         slot.counts.end();
+        if held {
+            slot.endpoint.leave_place(&slot.counts);
+        }
         if slot.members == 0 {
             self.tidy(index);
         }

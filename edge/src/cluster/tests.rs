@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod balance;
+mod limited;
 mod state;
 
 use std::io;
@@ -84,6 +85,7 @@ impl Scene {
         self.plan = compile(proxy);
         let before = [self.cluster.clone()];
         self.cluster = clusters(&self.plan.clusters, &before).unwrap().remove(0);
+        self.cluster.limit();
         for worker in &mut self.workers {
             if let Some(local) = worker.local.take() {
                 local.leave(&mut worker.slots);
@@ -131,9 +133,11 @@ impl Scene {
 
     fn give(&mut self, mut given: Given, by: HashBy) -> Result<Given, String> {
         let picked = self.with(given.worker, |cluster, local, hands| {
-            local.pick(cluster, &mut given.tried, by, hands)
+            local.pick(cluster, &mut given.tried, by, false, hands)
         });
-        let peer = picked.map_err(|e| e.etype.as_str().to_owned())?;
+        let Pick::Peer(peer) = picked.map_err(|e| e.etype.as_str().to_owned())? else {
+            return Err("full".to_owned());
+        };
         given.port = peer._address.as_inet().unwrap().port();
         Ok(given)
     }

@@ -11,6 +11,9 @@ impl Live {
         let endpoints = running.clusters.iter().zip(&running.plan.clusters);
         let endpoints = endpoints.map(|(cluster, plan)| cluster.observed(&plan.name));
         snapshot.endpoints = endpoints.flatten().collect();
+        let clusters = running.clusters.iter().zip(&running.plan.clusters);
+        let queues = clusters.filter_map(|(cluster, plan)| cluster.observed_queue(&plan.name));
+        snapshot.queues = queues.collect();
         for state in running.certificates() {
             let (site, not_after) = (state.site, state.not_after);
             let known = snapshot.certificates.iter_mut();

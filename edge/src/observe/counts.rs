@@ -234,6 +234,10 @@ counts! {
         cache: ByKind<6>,
         /// Requests that a limit or rule has kept from being served, by [`Limit`].
         limited: ByKind<6>,
+        /// Requests that have waited for a server with room.
+        queued: Cell,
+        /// The nanoseconds for which they have waited.
+        queued_ns: Cell,
         /// From the head of the request to the end of the response.
         durations: Histogram,
     }

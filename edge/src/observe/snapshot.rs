@@ -21,6 +21,8 @@ pub struct Snapshot {
     pub sites: Vec<Site>,
     /// Requests for hosts that no site has.
     pub no_site: Traffic,
+    /// The queues of clusters that have one.
+    pub queues: Vec<Queue>,
     /// The servers that requests go to.
     pub endpoints: Vec<Endpoint>,
     /// The certificates of sites.
@@ -143,8 +145,23 @@ pub struct Traffic {
     pub cache: Counts,
     /// Those that a limit or rule has kept from being served.
     pub limited: Counts,
+    /// Those that have waited for a server with room.
+    pub queued: u64,
+    /// The nanoseconds for which they have waited.
+    pub queued_ns: u64,
     /// From the head of the request to the end of the response.
     pub durations: Durations,
+}
+
+/// The requests that wait for the servers of a cluster.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Queue {
+    /// The name of the cluster.
+    pub cluster: String,
+    /// The requests that wait.
+    pub waiting: u32,
+    /// Those that may wait.
+    pub size: u32,
 }
 
 /// A server.
@@ -158,6 +175,8 @@ pub struct Endpoint {
     pub address: String,
     /// Its share of requests, beside the weights of the others of the cluster.
     pub weight: u64,
+    /// The requests that it may have at a time, if that is told.
+    pub max_requests: Option<u32>,
     /// Whether requests go there.
     pub up: bool,
     /// Tries that were answered, by class of the status.
@@ -259,6 +278,8 @@ impl Traffic {
             retries: counts.retries.get(),
             cache: Counts::of(CacheUse::NAMES, counts.cache.get()),
             limited: Counts::of(Limit::NAMES, counts.limited.get()),
+            queued: counts.queued.get(),
+            queued_ns: counts.queued_ns.get(),
             durations: counts.durations.read(),
         }
     }
@@ -273,6 +294,8 @@ impl Traffic {
         self.retries += other.retries;
         self.cache.add(&other.cache);
         self.limited.add(&other.limited);
+        self.queued += other.queued;
+        self.queued_ns += other.queued_ns;
         self.durations.add(&other.durations);
     }
 
@@ -284,6 +307,8 @@ impl Traffic {
         since(&mut self.retries, before.retries);
         self.cache.since(&before.cache);
         self.limited.since(&before.limited);
+        since(&mut self.queued, before.queued);
+        since(&mut self.queued_ns, before.queued_ns);
         self.durations.since(&before.durations);
     }
 }

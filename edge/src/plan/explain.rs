@@ -231,6 +231,7 @@ fn taken_by(
                 ),
                 Err(why) => format!("answer 400: {why}"),
             });
+            actions.extend(room(cluster));
             let shown = cluster.endpoints.iter();
             endpoints = shown
                 .map(|endpoint| (endpoint.address.to_string(), endpoint.weight))
@@ -253,6 +254,25 @@ fn taken_by(
         actions,
         endpoints,
     }
+}
+
+/// Tells of the requests that servers may have at a time, and of those that wait.
+fn room(cluster: &super::Cluster) -> Vec<String> {
+    let limited = |endpoint: &super::Endpoint| {
+        let max = endpoint.max_requests?;
+        Some(format!(
+            "at most {max} requests at a time to {}",
+            endpoint.address
+        ))
+    };
+    let mut room: Vec<_> = cluster.endpoints.iter().filter_map(limited).collect();
+    if let Some(queue) = &cluster.queue {
+        let (size, timeout) = (queue.size.0, queue.timeout);
+        room.push(format!(
+            "wait for a server with room, among {size} at most, for {timeout:?} at most"
+        ));
+    }
+    room
 }
 
 fn changes(of: &str, edits: &super::HeaderEdits, request: &Request) -> Vec<String> {

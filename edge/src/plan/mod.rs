@@ -42,8 +42,8 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::config::model::{
-    Balance, CircuitBreaker, ForwardedMode, Health, PassiveHealth, Protocol, Retries, Timeouts,
-    UpstreamTls,
+    Balance, CircuitBreaker, ForwardedMode, Health, PassiveHealth, Protocol, Queue, Retries,
+    Timeouts, UpstreamTls,
 };
 use crate::config::values::{Address, HostPattern, Status, Template};
 pub use admin::Admin;
@@ -191,6 +191,8 @@ pub struct Cluster {
     pub sticky: Option<Sticky>,
     /// The time in which the share of a server that has come up grows.
     pub slow_start: Option<Duration>,
+    /// The requests that wait while all servers have as many as they may.
+    pub queue: Option<Queue>,
 }
 
 /// A cookie that keeps a client at its server.
@@ -221,6 +223,8 @@ pub struct Endpoint {
     pub tls: bool,
     /// The version of HTTP.
     pub protocol: Protocol,
+    /// The requests that it has at a time at most.
+    pub max_requests: Option<u32>,
 }
 
 /// Routes with the same paths and conditions: one, or several with weights.

@@ -77,7 +77,7 @@ const serverColumns = (drain) => [
   { title: "Failed", class: "number", cell: (row, cell) => { cell.dataset.state = row.recent?.failed ? "bad" : ""; return percent(row.recent?.failedShare); } },
   { title: "p50", class: "number wide", cell: (row) => duration(row.recent?.p50) },
   { title: "p99", class: "number wide", cell: (row) => duration(row.recent?.p99) },
-  { title: "Under way", class: "number wide", cell: ({ endpoint }) => count(endpoint.open) },
+  { title: "Under way", class: "number wide", cell: ({ endpoint }) => (endpoint.max_requests ? `${count(endpoint.open)} / ${count(endpoint.max_requests)}` : count(endpoint.open)) },
   {
     title: "",
     class: "act",
@@ -115,7 +115,8 @@ function servers(past, drain) {
     const heading = child.firstChild;
     if (!heading.firstChild) heading.append(el("span"), el("span", { class: "of" }));
     text(heading.firstChild, cluster.name);
-    text(heading.lastChild, cluster.balance.replaceAll("_", " "));
+    const waiting = cluster.queue ? `, ${count(cluster.queue.waiting)} of ${count(cluster.queue.size)} wait` : "";
+    text(heading.lastChild, cluster.balance.replaceAll("_", " ") + waiting);
     table(child.querySelector("table"), columns, rows, (row) => `${row.endpoint.server} ${row.endpoint.address}`);
   });
   text(byId("servers-sum"), `${up} of ${all} take requests`);

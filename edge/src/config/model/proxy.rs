@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Cache, Certificate, CircuitBreaker, Health, PassiveHealth, Retries, Sticky, Timeouts};
+use super::{
+    Cache, Certificate, CircuitBreaker, Health, PassiveHealth, Queue, Retries, Sticky, Timeouts,
+};
 use crate::config::section::{choice, section, At};
-use crate::config::values::{Address, Template};
+use crate::config::values::{Address, Count, Template};
 use crate::config::Place;
 
 section! {
@@ -32,6 +34,8 @@ section! {
         retries: Option<Retries> = None,
         /// When all requests to a server are held back because too many fail.
         circuit_breaker: Option<CircuitBreaker> = None,
+        /// The requests that wait while all servers have `max_requests`. If unset, none does: they are refused.
+        queue: Option<Queue> = None,
         /// A cookie that keeps a client at its server. If unset, there is none.
         sticky: Option<Sticky> = None,
         /// The time in which the share of a server that has come up grows from a tenth to the whole.
@@ -54,6 +58,8 @@ section! {
         tls: Option<bool> = None,
         /// The version of HTTP to it. If unset, that of all.
         protocol: Option<At<Protocol>> = None,
+        /// The requests that it has at a time at most, over all workers. If unset, any number.
+        max_requests: Option<Count> = None,
     }
 }
 

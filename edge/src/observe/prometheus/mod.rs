@@ -7,7 +7,7 @@ mod tests;
 use std::fmt::{Display, Write as _};
 
 use super::histogram::Durations;
-use super::snapshot::{Counts, Endpoint, Traffic};
+use super::snapshot::{Counts, Endpoint, Queue, Traffic};
 use super::Snapshot;
 pub use table::{Metric, METRICS};
 
@@ -42,6 +42,7 @@ pub fn prometheus(snapshot: &Snapshot) -> String {
     let mut text = Text::default();
     routes(&mut text, &traffic(snapshot));
     endpoints(&mut text, &snapshot.endpoints);
+    queues(&mut text, &snapshot.queues);
     process(&mut text, snapshot);
     text.out
 }
@@ -198,6 +199,12 @@ fn routes(text: &mut Text, all: &[(&str, &str, &Traffic)]) {
     each("edge_limited_requests_total", &|family, labels, traffic| {
         family.counts(labels, "limit", &traffic.limited);
     });
+    each("edge_queued_requests_total", &|family, labels, traffic| {
+        family.sample(labels, traffic.queued);
+    });
+    each("edge_queue_seconds_total", &|family, labels, traffic| {
+        family.sample(labels, traffic.queued_ns as f64 / 1e9);
+    });
 }
 
 fn endpoints(text: &mut Text, all: &[Endpoint]) {
@@ -239,9 +246,25 @@ fn endpoints(text: &mut Text, all: &[Endpoint]) {
             family.sample(labels, endpoint.open);
         },
     );
+    each("edge_upstream_requests_max", &|family, labels, endpoint| {
+        if let Some(max) = endpoint.max_requests {
+            family.sample(labels, max);
+        }
+    });
     each("edge_upstream_up", &|family, labels, endpoint| {
         family.sample(labels, u8::from(endpoint.up));
     });
+}
+
+fn queues(text: &mut Text, all: &[Queue]) {
+    let mut each = |name, of: fn(&Queue) -> u32| {
+        let mut family = text.begin(name);
+        for queue in all {
+            family.sample(&[("cluster", &queue.cluster)], of(queue));
+        }
+    };
+    each("edge_upstream_queue_length", |queue| queue.waiting);
+    each("edge_upstream_queue_max", |queue| queue.size);
 }
 
 fn process(text: &mut Text, snapshot: &Snapshot) {

@@ -45,6 +45,10 @@ metrics! {
         "Requests by the part that the cache had."
     edge_limited_requests_total counter [site, route, limit]
         "Requests that a limit or rule has kept from being served."
+    edge_queued_requests_total counter [site, route]
+        "Requests that have waited for a server with room."
+    edge_queue_seconds_total counter [site, route]
+        "Time for which they have waited."
     edge_upstream_responses_total counter [cluster, server, address, status]
         "Tries that a server answered, by class of the status."
     edge_upstream_failures_total counter [cluster, server, address, kind]
@@ -53,8 +57,14 @@ metrics! {
         "Time from the choice of a server to the head of its response."
     edge_upstream_requests_open gauge [cluster, server, address]
         "Tries under way."
+    edge_upstream_requests_max gauge [cluster, server, address]
+        "Tries that may be under way, of a server that has such a limit."
     edge_upstream_up gauge [cluster, server, address]
         "1 while requests go to the server, 0 while it is left alone."
+    edge_upstream_queue_length gauge [cluster]
+        "Requests that wait for a server with room."
+    edge_upstream_queue_max gauge [cluster]
+        "Requests that may wait for one."
     edge_connections_total counter []
         "Connections of clients that were accepted."
     edge_connections_open gauge []

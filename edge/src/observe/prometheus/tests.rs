@@ -37,6 +37,7 @@ fn snapshot() -> Snapshot {
         cluster: "a,b#2".to_owned(),
         server: "origin.test:80".to_owned(),
         address: "[::1]:80".to_owned(),
+        max_requests: Some(5),
         up: true,
         ..Endpoint::default()
     };
@@ -52,6 +53,11 @@ fn snapshot() -> Snapshot {
         workers: vec![Worker {
             cpu_seconds: Some(0.5),
             ..Worker::default()
+        }],
+        queues: vec![Queue {
+            cluster: "a,b#2".to_owned(),
+            waiting: 1,
+            size: 2,
         }],
         certificates: vec![Certificate {
             site: "a.test".to_owned(),

@@ -17,6 +17,7 @@ impl Compiler<'_> {
         self.check_breaker(proxy);
         self.check_health(proxy);
         self.check_retries(proxy);
+        self.check_queue(proxy);
         if let Some(hash_by) = &proxy.hash_by {
             self.check_groups(hash_by, 0);
             if proxy.balance != Balance::Hash {
@@ -38,6 +39,7 @@ impl Compiler<'_> {
                 .as_ref()
                 .or(proxy.protocol.as_ref())
                 .map_or(Protocol::Auto, |protocol| protocol.value),
+            max_requests: endpoint.max_requests.map(|max| max.0),
         };
         let name = self.cluster_name(proxy);
         let sticky = self.sticky(proxy);
@@ -59,6 +61,7 @@ impl Compiler<'_> {
             circuit_breaker: proxy.circuit_breaker.clone(),
             sticky,
             slow_start: proxy.slow_start,
+            queue: proxy.queue.clone(),
         });
         self.cluster_keys.insert(key, self.clusters.len() - 1);
         self.clusters.len() - 1

@@ -5,6 +5,7 @@ mod auth;
 mod cache;
 mod cluster;
 mod cluster_health;
+mod cluster_queue;
 mod cluster_sticky;
 mod compress;
 mod gate;

@@ -5,4 +5,5 @@ mod health;
 mod limits;
 mod origins;
 mod protocols;
+mod queue;
 mod retries;

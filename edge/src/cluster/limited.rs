@@ -1,0 +1,142 @@
+//! The choice among servers that may have so many requests at a time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::Result;
+
+use super::endpoint::{Verdict, OPEN};
+use super::local::union;
+use super::queue::Queue;
+use super::{Cluster, Hands, HashBy, Local, Tried};
+use crate::config::model;
+
+/// What becomes of a request.
+pub(crate) enum Pick {
+    /// A server has it.
+    Peer(Box<HttpPeer>),
+    /// The servers that could take it have as many requests as they may, or others wait for those.
+    Full,
+}
+
+impl Cluster {
+    /// Returns the requests that wait for its servers.
+    pub(crate) fn queue(&self) -> &Arc<Queue> {
+        &self.queue
+    }
+
+    /// Returns how many requests may wait, and for how long.
+    pub(crate) fn queue_rule(&self) -> Option<&model::Queue> {
+        self.queue_rule.as_ref()
+    }
+
+    /// Sets the limits of its servers, and tells those who wait for them.
+    pub(crate) fn limit(&self) {
+        let (members, _) = self.members();
+        for member in members.iter() {
+            let max = self.targets[member.target].endpoint.max_requests;
+            member.endpoint.limit(max);
+        }
+        self.queue.call();
+    }
+}
+
+impl Local {
+    /// Picks as [`pick`](Self::pick) does, among servers that have room. One that is `called` has its turn.
+    #[cold]
+    pub(super) fn pick_limited(
+        &mut self,
+        cluster: &Cluster,
+        tried: &mut Tried,
+        by: HashBy,
+        called: bool,
+        hands: &mut Hands<'_>,
+    ) -> Result<Pick> {
+        if !called && cluster.queue.waiting() > 0 && cluster.queue_rule.is_some() {
+            return Ok(Pick::Full);
+        }
+        if let Some(kept) = self.kept(cluster, tried, by) {
+            if self.has_taken(kept, hands) {
+                return Ok(self.give_limited(kept, tried, hands));
+            }
+        }
+        let (mut spare, mut full, mut left) = (None, false, false);
+        for hidden in [self.backups.clone(), self.primaries.clone()] {
+            let mut passed = union(&tried.failed, &hidden, self.servers.len());
+            while let Some(index) = self.next(&passed, by, hands) {
+                passed.insert(index);
+                let endpoint = self.servers[index].endpoint.clone();
+                if !endpoint.may_be_tried() {
+                    continue;
+                }
+                let open = endpoint.flags() & OPEN != 0;
+                if open && !endpoint.tried_in().is_zero() {
+                    continue;
+                }
+                if !self.has_taken(index, hands) {
+                    full = true;
+                    continue;
+                }
+                // Only with a place: the one try after a pause is not to be lost.
+                let verdict = if endpoint.is_free() {
+                    Verdict::Take
+                } else {
+                    endpoint.verdict(&cluster.rules, hands.random)
+                };
+                match verdict {
+                    Verdict::Take => return Ok(self.give_limited(index, tried, hands)),
+                    Verdict::Spare => spare = spare.or(Some(index)),
+                    Verdict::Never => {}
+                }
+                self.leave_place(index, hands);
+                left = true;
+            }
+        }
+        // One that has its turn tells the next by itself.
+        if left && !called {
+            cluster.queue.call();
+        }
+        match spare {
+            Some(index) if self.has_taken(index, hands) => {
+                Ok(self.give_limited(index, tried, hands))
+            }
+            Some(_) => Ok(Pick::Full),
+            None if full => Ok(Pick::Full),
+            None => Err(self.nobody(&tried.failed)),
+        }
+    }
+
+    fn give_limited(&self, index: usize, tried: &mut Tried, hands: &mut Hands<'_>) -> Pick {
+        tried.held = true;
+        Pick::Peer(self.give(index, tried, hands))
+    }
+
+    fn has_taken(&self, index: usize, hands: &Hands<'_>) -> bool {
+        let server = &self.servers[index];
+        let slot = hands.slots.get(server.slot);
+        slot.is_some_and(|slot| server.endpoint.take_place(&slot.counts))
+    }
+
+    fn leave_place(&self, index: usize, hands: &Hands<'_>) {
+        let server = &self.servers[index];
+        if let Some(slot) = hands.slots.get(server.slot) {
+            server.endpoint.put_back_place(&slot.counts);
+        }
+    }
+
+    /// Tells whether a server that takes requests has room for one more.
+    pub(crate) fn has_room(&self) -> bool {
+        let mut all = self.servers.iter().map(|server| &server.endpoint);
+        all.any(|endpoint| endpoint.may_serve() && endpoint.has_room())
+    }
+
+    /// Returns the time until a server whose circuit breaker is open may be tried.
+    pub(crate) fn next_trial(&self) -> Option<Duration> {
+        let all = self.servers.iter().map(|server| &server.endpoint);
+        let open = all.filter(|endpoint| endpoint.flags() & OPEN != 0 && endpoint.may_be_tried());
+        let soonest = open.map(|endpoint| endpoint.tried_in()).min();
+        // One that somebody else tries has a new pause in a moment.
+        soonest.map(|pause| pause.max(Duration::from_millis(10)))
+    }
+}

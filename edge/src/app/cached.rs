@@ -14,7 +14,7 @@ use pingora_proxy::Session;
 
 use super::answer::Answer;
 use super::Ctx;
-use crate::cache::{self, Key, KeyParts};
+use crate::cache::{self, Asked, Key, KeyParts};
 use crate::cluster::HashBy;
 use crate::live::{Lease, Live, Running};
 use crate::observe::CacheUse;
@@ -26,6 +26,8 @@ use crate::plan::{path, Request};
 pub(super) struct Cached {
     key: Key,
     part: Part,
+    /// The epoch in which it asks, which a purge ends.
+    asked: Asked,
     /// The 304 by which a server confirmed what is stored.
     confirmed: Option<Box<ResponseHeader>>,
 }
@@ -97,6 +99,7 @@ pub(super) fn begin(
         Part::Whole
     };
     Begun::Cached(Box::new(Cached {
+        asked: cache::epoch(key.url()),
         key,
         part,
         confirmed: None,
@@ -269,6 +272,7 @@ pub(super) fn judge(
         .cached
         .as_mut()
         .and_then(|cached| cached.confirmed.take());
+    let asked = ctx.cached.as_ref().map(|cached| cached.asked);
     let Some(rule) = ctx.cache_rule() else {
         return Ok(RespCacheable::Uncacheable(NoCacheReason::NeverEnabled));
     };
@@ -283,6 +287,9 @@ pub(super) fn judge(
     if let RespCacheable::Cacheable(meta) = &mut judged {
         // So that a hit has no date to read: the age that it came with is in this field.
         let age = caching::initial_age(head, now).as_secs();
+        if let Some(asked) = asked {
+            meta.extensions_mut().insert(asked);
+        }
         let stored = meta.response_header_mut();
         stored.remove_header(&AGE);
         if age > 0 {

@@ -17,6 +17,7 @@ use crate::plan::cache::{CacheRule, CacheSize};
 use crate::plan::Plan;
 pub use key::Key;
 pub(crate) use key::Parts as KeyParts;
+pub(crate) use store::Asked;
 pub use store::{Figures, Store};
 
 /// The time after which a request no longer waits for a fill that has not got its header.
@@ -86,6 +87,12 @@ pub fn purge_prefix(plan: &Plan, prefix: &str) -> Result<usize, String> {
     let prefix = plan.cached_prefix(prefix)?;
     let store = STORE.get();
     Ok(store.map_or(0, |store| store.purge_prefix(&prefix)))
+}
+
+/// Returns the epoch in which a response for a URL is asked for now.
+pub(crate) fn epoch(url: &[u8]) -> Asked {
+    let store = STORE.get();
+    Asked(store.map_or(0, |store| store.epoch(key::url_hash(url))))
 }
 
 /// Removes what is stored for a URL.

@@ -444,3 +444,49 @@ fn what_is_stored_outlives_a_reload() {
     assert_eq!((&*hit.body, hit.field("x-new")), ("body 0", Some("y")));
     assert_eq!(origin.count(), 1);
 }
+
+#[test]
+fn what_was_asked_for_before_a_purge_is_not_stored() {
+    let (begun, came) = mpsc::channel();
+    let (go, told) = mpsc::channel::<()>();
+    let told = Mutex::new(told);
+    let origin = Scripted::start(move |asked, n| {
+        if asked.field("x-hold").is_some() {
+            begun.send(()).unwrap();
+            // An error says that the test has ended.
+            let _ = told.lock().unwrap().recv();
+        }
+        answer(FRESH, &format!("{n}"))
+    });
+    let (address, own) = (free(), free());
+    let edge = Edge::start_whole(
+        address,
+        &format!(
+            "listen: '{address}'\nadmin: '{own}'\nsites:\n  - hosts: a\n    routes: {{proxy: {{to: '{}', cache: true}}}}\n",
+            origin.address
+        ),
+    );
+    let purges = ["", r#"{"url": "a/1"}"#, r#"{"prefix": "a/"}"#];
+    for (n, purge) in purges.into_iter().enumerate() {
+        let mut client = edge.connect();
+        client.send(&format!(
+            "GET /{n} HTTP/1.1\r\nHost: a\r\nX-Hold: 1\r\nConnection: close\r\n\r\n"
+        ));
+        came.recv().unwrap();
+        if !purge.is_empty() {
+            let mut admin = edge.connect_to(own);
+            admin.send(&format!(
+                "POST /api/cache/purge HTTP/1.1\r\nHost: {own}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{purge}",
+                purge.len()
+            ));
+            let answer = admin.rest();
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        }
+        go.send(()).unwrap();
+        assert!(client.rest().starts_with("HTTP/1.1 200"));
+        let path = format!("/{n}");
+        let stored = edge.get("a", &path).body == edge.get("a", &path).body;
+        assert!(stored, "what was asked for after the purge is");
+        assert_eq!(origin.count(), [1, 3, 5][n], "{purge}");
+    }
+}

@@ -55,6 +55,10 @@ pub struct Store {
     next: AtomicU64,
 }
 
+/// The [epoch](Store::epoch) in which a response was asked for, in the extensions of its meta.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked(pub(crate) u64);
+
 /// The size of a storage, and what it had to give up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
@@ -98,6 +102,12 @@ impl Store {
         }
     }
 
+    /// Returns the present epoch of a URL. A response that is asked for now, and [stored](Asked) later, is dropped if its URL
+    /// is purged in between.
+    pub(crate) fn epoch(&self, url: u64) -> u64 {
+        self.shard(url).epoch()
+    }
+
     /// Removes everything whose URL has this hash and is `url`, what is being stored too, and returns the number of
     /// responses.
     pub(crate) fn purge_url(&self, hash: u64, url: &[u8]) -> usize {
@@ -108,8 +118,9 @@ impl Store {
     /// Removes everything whose URL begins with `prefix`, and returns the number of responses. It looks at each entry:
     /// about 100 ns for each, a 64th of them under one lock.
     pub(crate) fn purge_prefix(&self, prefix: &[u8]) -> usize {
+        let prefix: Arc<[u8]> = prefix.into();
         let purge = |shard: &Shard| {
-            let removed = shard.remove_all(|name| name.url().starts_with(prefix));
+            let removed = shard.remove_all(&prefix);
             self.forget(&removed)
         };
         self.shards.iter().map(purge).sum()
@@ -225,7 +236,8 @@ impl Storage for Store {
     ) -> Result<MissHandler> {
         let fill = Arc::new(Fill::new(self.unique(), Name::of(key), entry::copy(meta)));
         let writer = Writer::new(self, fill.clone())?;
-        self.shard(fill.name.url_hash()).begin(fill);
+        let asked = meta.extensions().get::<Asked>().map(|asked| asked.0);
+        self.shard(fill.name.url_hash()).begin(fill, asked);
         Ok(Box::new(writer))
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use pingora_cache::key::HashBinary;
@@ -13,7 +13,31 @@ use super::fill::Fill;
 
 /// Has a line of memory, and the one that is fetched with it, to itself.
 #[repr(align(128))]
-pub(super) struct Shard(RwLock<Slots>);
+pub(super) struct Shard {
+    /// The number of purges. A response that was asked for before one may be of a time before it.
+    epoch: AtomicU64,
+    slots: RwLock<Slots>,
+}
+
+/// The purges that are remembered. With more of them since a response was asked for, it is not stored.
+const PURGES: usize = 64;
+
+/// What was purged.
+enum Purge {
+    /// A URL with this hash, or some of what is stored for it.
+    Url(u64),
+    /// All URLs that begin so.
+    Prefix(Arc<[u8]>),
+}
+
+impl Purge {
+    fn is_of(&self, name: &Name) -> bool {
+        match self {
+            Self::Url(hash) => name.url_hash() == *hash,
+            Self::Prefix(prefix) => name.url().starts_with(prefix),
+        }
+    }
+}
 
 #[derive(Default)]
 struct Slots {
@@ -23,6 +47,8 @@ struct Slots {
     /// URLs and ids of entries, oldest first. Some are gone.
     queue: VecDeque<(u64, u64)>,
     len: usize,
+    /// The last purges, the oldest first.
+    purges: VecDeque<Purge>,
 }
 
 type Hashed = BuildHasherDefault<AsItIs>;
@@ -56,20 +82,25 @@ pub(super) enum Found {
 
 impl Shard {
     pub(super) const fn new() -> Self {
-        Self(RwLock::new(Slots {
+        let slots = RwLock::new(Slots {
             entries: HashMap::with_hasher(BuildHasherDefault::new()),
             fills: HashMap::with_hasher(BuildHasherDefault::new()),
             queue: VecDeque::new(),
             len: 0,
-        }))
+            purges: VecDeque::new(),
+        });
+        Self {
+            epoch: AtomicU64::new(0),
+            slots,
+        }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Slots> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.slots.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Slots> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.slots.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns what is stored under a key. A fill comes before an older entry, and one with the `tag` before all.
@@ -104,9 +135,31 @@ impl Shard {
         Some(Found::Entry(entry.clone()))
     }
 
-    pub(super) fn begin(&self, fill: Arc<Fill>) {
+    /// Returns the number of purges so far.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Has a fill be found. One that was asked for in an earlier epoch is not stored if it was purged since.
+    pub(super) fn begin(&self, fill: Arc<Fill>, asked: Option<u64>) {
         let url = fill.name.url_hash();
-        self.write().fills.entry(url).or_default().push(fill);
+        let mut slots = self.write();
+        let purges = asked.map_or(0, |asked| self.epoch().saturating_sub(asked));
+        let purges = usize::try_from(purges).unwrap_or(usize::MAX);
+        let mut last = slots.purges.iter().rev().take(purges);
+        if purges > slots.purges.len() || last.any(|purge| purge.is_of(&fill.name)) {
+            fill.purge();
+        }
+        slots.fills.entry(url).or_default().push(fill);
+    }
+
+    /// Begins an epoch.
+    fn note(&self, slots: &mut Slots, purge: Purge) {
+        if slots.purges.len() == PURGES {
+            slots.purges.pop_front();
+        }
+        slots.purges.push_back(purge);
+        self.epoch.fetch_add(1, Ordering::Release);
     }
 
     pub(super) fn end(&self, fill: &Arc<Fill>) {
@@ -165,6 +218,7 @@ impl Shard {
     /// Removes the entries of a URL whose names fit. Fills of such a name are not stored.
     pub(super) fn remove(&self, url: u64, fits: impl Fn(&Name) -> bool) -> Vec<Arc<Entry>> {
         let mut slots = self.write();
+        self.note(&mut slots, Purge::Url(url));
         for fill in slots.fills.get(&url).into_iter().flatten() {
             if fits(&fill.name) {
                 fill.purge();
@@ -182,9 +236,11 @@ impl Shard {
         removed
     }
 
-    /// As [`Self::remove`], of all URLs.
-    pub(super) fn remove_all(&self, fits: impl Fn(&Name) -> bool) -> Vec<Arc<Entry>> {
+    /// As [`Self::remove`], of all URLs that begin with `prefix`.
+    pub(super) fn remove_all(&self, prefix: &Arc<[u8]>) -> Vec<Arc<Entry>> {
+        let fits = |name: &Name| name.url().starts_with(prefix);
         let mut slots = self.write();
+        self.note(&mut slots, Purge::Prefix(prefix.clone()));
         for fill in slots.fills.values().flatten() {
             if fits(&fill.name) {
                 fill.purge();
@@ -192,7 +248,7 @@ impl Shard {
         }
         let mut removed = Vec::new();
         slots.entries.retain(|_, entries| {
-            take(entries, &fits, &mut removed);
+            take(entries, fits, &mut removed);
             !entries.is_empty()
         });
         slots.len -= removed.len();

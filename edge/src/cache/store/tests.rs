@@ -239,3 +239,42 @@ fn a_header_is_brought_up_to_date_and_expired() {
     let again = now(store.purge(target, PurgeType::Invalidation, &trace)).unwrap();
     assert_eq!(again, PurgeOutcome::NotFound);
 }
+
+#[test]
+fn what_was_asked_for_before_a_purge_is_not_stored() {
+    let store = store(1 << 20);
+    let (own, other) = (key("a/x", "1"), key("a/y", "1"));
+    let hash = |key: &CacheKey| entry::url_of(&key.primary_bin());
+    let asked = |key: &CacheKey| Asked(store.epoch(hash(key)));
+    let end = |key: &CacheKey, asked: Asked| {
+        let mut meta = meta("\"t\"");
+        meta.extensions_mut().insert(asked);
+        let trace = Span::inactive().handle();
+        let mut writer = now(store.get_miss_handler(key, &meta, &trace)).unwrap();
+        write(&mut writer, "old", true);
+        now(writer.finish()).unwrap();
+        body(store, key).is_some()
+    };
+    let purges: [&dyn Fn() -> usize; 3] = [
+        &|| store.purge_url(hash(&own), b"a/x"),
+        &|| store.purge_prefix(b"a/x"),
+        &|| store.purge_prefix(b""),
+    ];
+    for (n, purge) in purges.into_iter().enumerate() {
+        let before = (asked(&own), asked(&other));
+        purge();
+        assert!(!end(&own, before.0), "{n}");
+        assert_eq!(end(&other, before.1), n < 2, "{n}");
+        assert!(end(&own, asked(&own)));
+    }
+    // Another URL that shares its place says nothing, until too many were purged to be remembered.
+    let before = asked(&own);
+    store.purge_prefix(b"b/");
+    assert!(end(&own, before));
+    store.purge_prefix(b"a/x");
+    let before = asked(&own);
+    for _ in 0..100 {
+        store.purge_prefix(b"b/");
+    }
+    assert!(!end(&own, before));
+}

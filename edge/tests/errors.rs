@@ -38,6 +38,11 @@ fn compare(file: &Path) {
             ("edge.yaml", file),
             ("secret", "hunter2\n"),
             (
+                "page.html",
+                "<style>h1 { color: red }</style><h1>{status} {1} {no}</h1>",
+            ),
+            ("htpasswd", include_str!("htpasswd")),
+            (
                 "conf.d/again.yaml",
                 "include: edge.yaml\nlisten: [127.0.0.1:81]\n",
             ),

@@ -12,13 +12,18 @@ use edge::tools;
 
 const GUIDE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/guide");
 
+const USERS: &str = "bob:$2y$05$/OK.fbVrR/bpIqNJ5ianF.CE5elHaaO4EbggVDjb8P19RukzXSM3e\n";
+
 /// A world of one file. All other files and variables hold a word.
 struct Block(String);
 
 impl World for Block {
     fn read(&self, path: &Path, _: usize) -> io::Result<Vec<u8>> {
-        let own = path == Path::new("edge.yaml");
-        let text = if own { &self.0 } else { "value" };
+        let text = match path.file_name().and_then(|name| name.to_str()) {
+            Some("edge.yaml") => &self.0,
+            Some("htpasswd") => USERS,
+            _ => "value",
+        };
         Ok(text.as_bytes().to_vec())
     }
 

@@ -16,7 +16,7 @@ use pingora_error::{Error, ErrorSource, ErrorType};
 /// | downstream | it is gone, or takes no bytes | none |
 /// | downstream | any other, such as a malformed request | 400 |
 /// | internal, unset | any | 500 |
-pub(crate) fn error_status(e: &Error) -> Option<u16> {
+pub fn error_status(e: &Error) -> Option<u16> {
     use ErrorType::*;
     match (e.esource(), e.etype()) {
         (_, HTTPStatus(0)) => None,

@@ -28,6 +28,7 @@ mod session;
 pub mod subrequest;
 mod upstream;
 
+pub use error_status::error_status;
 pub use proxy::{http_proxy, HttpProxy, ProcessCustomSession};
 pub use proxy_trait::{FailToProxy, ProxyHttp, ProxyWarnLogContext, PurgeStatus};
 pub use range::{range_header_filter, MultiRangeInfo, RangeType};

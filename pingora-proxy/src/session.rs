@@ -18,6 +18,7 @@ use pingora_http::ResponseHeader;
 
 use crate::flow::Due;
 use crate::pipeline::cache_write::progress::CacheWrite;
+use crate::proxy_trait::awaits_response;
 use crate::subrequest::{self, spawner::SubrequestSpawner};
 use buffered::Buffered;
 
@@ -137,6 +138,11 @@ impl Session {
     /// Those of the writes.
     pub async fn respond_error(&mut self, error: u16) -> Result<()> {
         self.respond_error_with_body(error, Bytes::new()).await
+    }
+
+    /// Returns true if the head of a response may still be written: none was, or none but informational ones.
+    pub fn awaits_response(&self) -> bool {
+        awaits_response(&self.downstream_session)
     }
 
     /// Answers with an error status and a body; the connection closes afterwards.

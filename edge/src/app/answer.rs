@@ -9,6 +9,7 @@ use pingora_proxy::Session;
 use super::gate::Fields;
 use super::headers::{apply, values, Values};
 use crate::plan::gate::{Refusal, Rule};
+use crate::plan::pages::Page;
 use crate::plan::{Action, HeaderEdits, Request, Route};
 
 /// An answer, ready to be sent.
@@ -19,6 +20,8 @@ pub(super) struct Answer {
     body: Bytes,
     /// The seconds after which to try again.
     retry_after: Option<u64>,
+    /// Whether it says no more than its status, so that a page of errors can stand in for its body.
+    plain: bool,
     /// The rule that it is of.
     rule: Option<Rule>,
     /// Further fields.
@@ -37,6 +40,7 @@ impl Answer {
             content_type: Some(HeaderValue::from_static("text/plain; charset=utf-8")),
             body: format!("{} {reason}\n", status.as_str()).into(),
             retry_after: None,
+            plain: true,
             rule: None,
             fields: Vec::new(),
             edits: None,
@@ -54,6 +58,7 @@ impl Answer {
             Some((body, content_type)) => Self {
                 body: body.into(),
                 content_type: HeaderValue::try_from(content_type).ok(),
+                plain: false,
                 ..plain
             },
             None => plain,
@@ -80,6 +85,7 @@ impl Answer {
     pub(super) fn text(status: StatusCode, text: String) -> Self {
         Self {
             body: text.into(),
+            plain: false,
             ..Self::refusal(status)
         }
     }
@@ -87,6 +93,26 @@ impl Answer {
     /// Returns the rule that it is of.
     pub(super) fn rule(&self) -> Option<Rule> {
         self.rule
+    }
+
+    /// Returns its status.
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Tells whether it is of an error and says no more than a status.
+    #[inline]
+    pub(super) fn wants_page(&self) -> bool {
+        self.plain && self.status.as_u16() >= 400
+    }
+
+    /// Puts a page in the place of its body.
+    pub(super) fn page(self, page: &Page, body: Bytes) -> Self {
+        Self {
+            content_type: Some(page.content_type.clone()),
+            body,
+            ..self
+        }
     }
 
     /// Adds fields.
@@ -101,6 +127,7 @@ impl Answer {
     /// Makes the answer of a route's action.
     pub(super) fn of(route: &Route, request: &Request<'_>) -> Self {
         let mut answer = Self::of_action(&route.action, request);
+        answer.plain = false;
         let edits = &route.response_headers;
         if !edits.0.is_empty() {
             answer.edits = Some((edits.clone(), values(edits, request)));

@@ -15,6 +15,7 @@ use super::observed::Observed;
 use crate::cluster::HashBy;
 use crate::config::model::Balance;
 use crate::live::{Live, Running};
+use crate::plan::pages::PageValues;
 use crate::plan::{Action, Found, Route};
 
 /// The end of a request here, or its way on.
@@ -43,6 +44,8 @@ pub(super) struct Proxied {
     pub(super) secure: bool,
     /// The part of the cache.
     pub(super) cached: Option<Box<Cached>>,
+    /// The values of variables of pages of errors.
+    pub(super) page_values: PageValues,
     /// The values of changes to the request.
     pub(super) request: Values,
     /// The values of changes to the response.
@@ -180,6 +183,7 @@ fn act(
         Some(sticky) => hash_by.kept_by(&request.fill(&sticky.cookie)),
         None => hash_by,
     };
+    let pages = route.errors.as_ref().filter(|pages| pages.has_variables());
     Decision::Proxy(Proxied {
         cluster: *cluster,
         at: (found.site, found.index),
@@ -188,6 +192,7 @@ fn act(
         told: Told::of(&running.plan, peer(session), &facts.client),
         secure: request.secure,
         cached,
+        page_values: pages.map_or_else(Vec::new, |pages| pages.values(&request)),
         request: values(&route.request_headers, &request),
         response: values(&route.response_headers, &request),
     })
@@ -200,5 +205,6 @@ fn uses_id(running: &Running, route: &Route) -> bool {
         Action::Proxy(cluster) => running.plan.clusters[cluster].balance == Balance::Hash,
         Action::Redirect { .. } | Action::Respond { .. } => true,
     };
-    edited || hashed || route.rewrites()
+    let shown = route.errors.is_some();
+    edited || hashed || shown || route.rewrites()
 }

@@ -11,17 +11,19 @@ mod forwarded;
 mod gate;
 mod headers;
 mod observed;
+mod pages;
 mod queue;
 mod retry;
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::SET_COOKIE;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use pingora_cache::key::HashBinary;
 use pingora_cache::storage::HitHandler;
 use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, RespCacheable};
@@ -37,6 +39,7 @@ use crate::caching;
 use crate::cluster::{HashBy, Pick, Tried};
 use crate::live::{release, Lease, Live};
 use crate::observe::{self, Limit};
+use crate::plan::pages::PageValues;
 use answer::Answer;
 use cached::Cached;
 use counting::Counting;
@@ -44,6 +47,7 @@ use decide::{decide, resume, Decision, Proxied};
 use gate::{Asks, Passed};
 use headers::{apply, Values};
 use observed::{log_refused, Observed};
+use pages::Instead;
 
 /// Does with each request what the generation that runs says.
 pub struct Edge {
@@ -75,6 +79,10 @@ pub struct Ctx {
     /// What the client accepts, where its request does not say so any more.
     accepted: Option<Option<HeaderValue>>,
     observed: Observed,
+    /// The values of variables of its route's pages of errors.
+    page_values: PageValues,
+    /// The page that goes to the client in place of the server's body.
+    instead: Option<Instead>,
 }
 
 impl Drop for Ctx {
@@ -108,12 +116,8 @@ impl Edge {
         if let Some(answer) = asks.answer(&ctx.running, &ctx.counting).await {
             let fields = gate::fields(&mut ctx.passed);
             let hsts = gate::hsts(&ctx.running.plan.sites[at.0].hsts, secure);
-            return answer
-                .with(fields)
-                .with(hsts)
-                .send(session)
-                .await
-                .map(|()| true);
+            let answer = answer.with(fields).with(hsts);
+            return ctx.send(&self.live, session, answer).await;
         }
         let resumed = resume(
             &self.live,
@@ -128,7 +132,7 @@ impl Edge {
                 Some(max) => buffer(session, max, &ctx.counting).await,
                 None => Ok(false),
             },
-            Decision::Answer(answer) => answer.send(session).await.map(|()| true),
+            Decision::Answer(answer) => ctx.send(&self.live, session, answer).await,
             Decision::Ask(..) => Error::e_explain(InternalError, "a password is asked for twice"),
         }
     }
@@ -145,6 +149,16 @@ async fn buffer(session: &mut Session, max: usize, counting: &Counting) -> Resul
 }
 
 impl Ctx {
+    /// Sends an answer to a request that is still as it came, with its page if there is one.
+    async fn send(&mut self, live: &Live, session: &mut Session, answer: Answer) -> Result<bool> {
+        let answer = if answer.wants_page() {
+            pages::told(answer, live, &self.running, session, &mut self.observed)
+        } else {
+            answer
+        };
+        answer.send(session).await.map(|()| true)
+    }
+
     /// Takes the way of a request to a server, and makes the changes to its head. Returns the size up to which its body is
     /// to be read whole first.
     fn take(
@@ -172,6 +186,7 @@ impl Ctx {
             self.accepted = Some(compress::ask_plainly(head)?);
         }
         self.cached = proxied.cached;
+        self.page_values = proxied.page_values;
         let limit = self.running.clusters[self.cluster].time_limit();
         // What an upgrade leads to has no end of its own.
         if limit.is_some() && !session.is_upgrade_req() {
@@ -221,6 +236,8 @@ impl ProxyHttp for Edge {
             cached: None,
             accepted: None,
             observed: Observed::default(),
+            page_values: Vec::new(),
+            instead: None,
         }
     }
 
@@ -258,7 +275,11 @@ impl ProxyHttp for Edge {
                 Ok(Some(max)) => Box::pin(buffer(session, max, &ctx.counting)),
                 Err(e) => Box::pin(async move { Err(e) }),
             },
-            Decision::Answer(answer) => {
+            Decision::Answer(mut answer) => {
+                if answer.wants_page() {
+                    answer =
+                        pages::told(answer, &self.live, &ctx.running, session, &mut ctx.observed);
+                }
                 Box::pin(async move { answer.send(session).await.map(|()| true) })
             }
             Decision::Ask(asks, at) => Box::pin(self.ask(session, ctx, asks, at)),
@@ -456,9 +477,14 @@ impl ProxyHttp for Edge {
             return ready(|| Ok(()));
         }
         let mut made = Ok(());
+        if head.status.as_u16() >= 400 {
+            made = ctx.intercept(session, head);
+        }
         if ctx.is_cached() {
             // Behind the cache: what they are filled in with is this request's alone.
-            made = cached::tell(session, head, ctx).and_then(|()| ctx.edit(head));
+            made = made
+                .and_then(|()| cached::tell(session, head, ctx))
+                .and_then(|()| ctx.edit(head));
         }
         if ctx
             .running
@@ -509,6 +535,45 @@ impl ProxyHttp for Edge {
             "the request body is longer than `max_body_size`",
         );
         Box::pin(async move { Err(e.into_down()) })
+    }
+
+    fn response_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        _: bool,
+        ctx: &mut Ctx,
+    ) -> Result<Option<Duration>> {
+        match &mut ctx.instead {
+            None => Ok(None),
+            Some(instead) => instead.replace(body).map(|()| None),
+        }
+    }
+
+    fn response_trailer_filter<'life0, 'life1, 'life2, 'life3, 'async_trait>(
+        &'life0 self,
+        _: &'life1 mut Session,
+        trailers: &'life2 mut HeaderMap,
+        ctx: &'life3 mut Ctx,
+    ) -> Pin<Box<dyn Future<Output = Result<Option<Bytes>>> + Send + 'async_trait>>
+    where
+        'life0: 'async_trait,
+        'life1: 'async_trait,
+        'life2: 'async_trait,
+        'life3: 'async_trait,
+        Self: Sync + 'async_trait,
+    {
+        let Some(instead) = &mut ctx.instead else {
+            return ready(|| Ok(None));
+        };
+        // They are of the body that nobody sees.
+        trailers.clear();
+        let page = instead.take();
+        Box::pin(async move { Ok(page) })
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Ctx) -> FailToProxy {
+        ctx.fail(session, e).await
     }
 
     fn logging<'life0, 'life1, 'life2, 'life3, 'async_trait>(

@@ -75,6 +75,16 @@ impl Observed {
         }
     }
 
+    /// Returns the indexes of the site and the route, as far as there are any.
+    pub(super) fn at(&self) -> (Option<usize>, Option<usize>) {
+        self.at
+    }
+
+    /// Returns the id; empty when nobody has asked for one.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
     /// Finds or makes the id of a request, if anybody needs one.
     pub(super) fn identify(
         &mut self,

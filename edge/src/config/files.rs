@@ -7,7 +7,7 @@ use super::node::{self, Kind, Node};
 use super::place::{shown, ConfigErrors, Errors, Place, Sources};
 
 /// Bytes of a file of the configuration.
-const MAX_FILE: usize = 16 << 20;
+pub(super) const MAX_FILE: usize = 16 << 20;
 /// Bytes of a value from a file or from the environment.
 const MAX_VALUE: usize = 1 << 20;
 /// Files of one configuration.
@@ -330,7 +330,7 @@ fn reference(text: &str) -> Option<(&str, &str, &str)> {
 }
 
 /// Returns `name` as seen from the folder of the file that names it.
-fn beside(from: &Path, name: &str) -> PathBuf {
+pub(super) fn beside(from: &Path, name: &str) -> PathBuf {
     from.parent()
         .map_or_else(|| name.into(), |folder| folder.join(name))
 }

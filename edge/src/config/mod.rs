@@ -4,6 +4,7 @@
 //! its place. Each section of the file is declared once, in [`model`]; the decoder, the schema, the print of the whole
 //! effective configuration and the list of keys come from there.
 
+mod contents;
 mod files;
 pub mod model;
 pub mod node;
@@ -54,16 +55,19 @@ pub struct Watched {
 pub fn load(path: &Path, world: &dyn World) -> Result<Config, ConfigErrors> {
     let mut errors = Errors::default();
     let loaded = files::load(path, world, &mut errors)?;
+    let sources = loaded.sources;
+    let mut contents = Vec::new();
     let decoded = loaded.root.and_then(|root| {
-        let model = model::Root::decode(&root, &mut errors)?;
+        let mut model = model::Root::decode(&root, &mut errors)?;
+        contents = contents::read(&mut model, &sources, world, &mut errors);
         Some((model, root))
     });
-    let sources = loaded.sources;
     let mut watched = Watched {
         files: sources.paths().map(Path::to_owned).collect(),
         globs: loaded.globs,
     };
     watched.files.extend(loaded.values);
+    watched.files.extend(contents);
     match decoded.filter(|_| errors.is_empty()) {
         Some((model, tree)) => Ok(Config {
             model,

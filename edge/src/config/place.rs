@@ -1,12 +1,13 @@
 //! Places in files, and the errors that name them.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::Watched;
 
 /// A character of a file that was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Place {
     pub(crate) file: u32,
     /// The line, from 1.
@@ -31,6 +32,12 @@ impl Sources {
     /// Returns the paths of the files.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.files.iter().map(|(path, _)| path.as_path())
+    }
+
+    /// Returns the file of a place.
+    pub(crate) fn path(&self, place: Place) -> Option<&Path> {
+        let (path, _) = self.files.get(place.file as usize)?;
+        Some(path)
     }
 
     pub(crate) fn text(&self, file: u32) -> &str {
@@ -77,8 +84,10 @@ impl Errors {
 
     /// Puts them in the order of the files, each with the line that it is about.
     pub(crate) fn finish(mut self, sources: &Sources, watched: Watched) -> ConfigErrors {
-        self.found.sort();
-        self.found.dedup();
+        let mut seen = HashSet::new();
+        self.found.retain(|error| seen.insert(error.clone()));
+        // Those of one place stay in the order in which they were found: they may be of lines of another file.
+        self.found.sort_by_key(|(place, _)| *place);
         let more = self.found.len().saturating_sub(SHOWN);
         self.found.truncate(SHOWN);
         let problem = |(place, message): (Place, String)| {

@@ -11,11 +11,19 @@ use crate::plan::Plan;
 
 const EVERY_KEY: &str = include_str!("../../tests/every_key.yaml");
 
+const USERS: &str = "bob:$2y$05$/OK.fbVrR/bpIqNJ5ianF.CE5elHaaO4EbggVDjb8P19RukzXSM3e\n";
+
+/// A world of one file, and of those that it names.
 struct OneFile<'a>(&'a str);
 
 impl World for OneFile<'_> {
-    fn read(&self, _: &Path, _: usize) -> io::Result<Vec<u8>> {
-        Ok(self.0.as_bytes().to_vec())
+    fn read(&self, path: &Path, _: usize) -> io::Result<Vec<u8>> {
+        let text = match path.to_str() {
+            Some("edge.yaml") => self.0,
+            Some("/etc/edge/htpasswd") => USERS,
+            _ => "a text\n",
+        };
+        Ok(text.as_bytes().to_vec())
     }
 
     fn glob(&self, _: &str) -> Result<Vec<PathBuf>, String> {

@@ -247,6 +247,7 @@ fn taken_by(
         Action::Respond { status, .. } => actions.push(format!("respond {}", status.0.as_str())),
     }
     actions.extend(changes("response", &route.response_headers, request));
+    actions.extend(route.errors.iter().flat_map(|pages| pages.show()));
     Taken {
         route: route.name.clone(),
         place: route.place.clone(),

@@ -29,6 +29,7 @@ pub mod limits;
 mod listener;
 mod networks;
 pub mod observe;
+pub mod pages;
 pub mod path;
 pub mod realm;
 mod request;
@@ -67,6 +68,8 @@ pub struct Plan {
     pub listeners: Vec<Listener>,
     /// The admin interface.
     pub admin: Option<Admin>,
+    /// Pages of errors, for requests without a site.
+    errors: Option<Box<pages::Pages>>,
     /// The sites, in the order of the file.
     pub sites: Vec<Site>,
     /// The clusters that routes refer to.
@@ -104,6 +107,8 @@ pub struct Site {
     pub certificates: Vec<Certificate>,
     /// The terms on which clients speak TLS.
     pub tls_options: TlsOptions,
+    /// Pages of errors, for requests without a route.
+    errors: Option<Box<pages::Pages>>,
     /// The routes, in the order of the file.
     pub routes: Vec<Route>,
     rules: Vec<Rule>,
@@ -131,6 +136,8 @@ pub struct Route {
     pub compress: Option<Box<compress::CompressRule>>,
     /// The cache of the responses.
     pub cache: Option<Box<cache::CacheRule>>,
+    /// Pages of errors, those of its site among them.
+    pub errors: Option<Box<pages::Pages>>,
     /// Whether the access log has lines of its requests.
     pub is_logged: bool,
     /// What answers.

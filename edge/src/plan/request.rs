@@ -137,8 +137,8 @@ impl<'a> Request<'a> {
             Variable::Header(name) => first(self.header(name).next()),
             Variable::Cookie(name) => first(self.cookie(name).next()),
             Variable::Param(name) => self.param(name).next().unwrap_or_default(),
-            // Of a rewrite, which fills them in itself.
-            Variable::Group(_) => Cow::Borrowed(b""),
+            // Of a rewrite and of pages of errors, which fill them in themselves.
+            Variable::Group(_) | Variable::Status | Variable::Reason => Cow::Borrowed(b""),
         }
     }
 }

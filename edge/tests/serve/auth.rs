@@ -193,3 +193,33 @@ fn what_servers_say_to_other_origins_is_replaced() {
         "{answer}"
     );
 }
+
+#[test]
+fn users_of_a_file_come_and_go_with_it() {
+    let address = free();
+    let dir = tempfile::TempDir::new().unwrap();
+    let users = dir.path().join("users");
+    let write = |lines: &str| {
+        let new = dir.path().join("new");
+        std::fs::write(&new, lines).unwrap();
+        std::fs::rename(new, &users).unwrap();
+    };
+    let line = |name: &str| format!("{name}:{}\n", bcrypt::hash(name, 4).unwrap());
+    write(&line("ali"));
+    let mut edge = Edge::start_whole(
+        address,
+        &format!(
+            "listen: {address}\nsites:\n  - {{basic_auth: {{users_file: {}}}, routes: {{respond: 200}}}}\n",
+            users.display()
+        ),
+    );
+    let ask = |edge: &Edge, user: &str| curl(edge, "/", &["-u", user]).0;
+    assert_eq!((ask(&edge, "ali:ali"), ask(&edge, "bob:bob")), (200, 401));
+    write(&line("bob"));
+    eventually("the other user is let in", || ask(&edge, "bob:bob") == 200);
+    assert_eq!(ask(&edge, "ali:ali"), 401);
+    write("bob:$apr1$x$y\n");
+    let said = edge.wait_for_log("is hashed by MD5");
+    assert!(said.contains("line 1: the password of `bob`"), "{said}");
+    assert_eq!(ask(&edge, "bob:bob"), 200);
+}

@@ -15,6 +15,7 @@ mod lifecycle;
 mod limits;
 mod listeners;
 mod observe;
+mod pages;
 mod process;
 mod reload;
 mod scripted;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{HeaderName, Method};
 
 use crate::config::section::{section, At, Named};
-use crate::config::values::{PasswordHash, UserName, WebOrigin};
+use crate::config::values::{PasswordHash, ReadFile, UserName, WebOrigin};
 
 section! {
     /// HTTP basic authentication (RFC 7617): a request has to bring the name and the password of a user, else it is
@@ -15,6 +15,8 @@ section! {
         enabled: bool = true,
         /// The users, each with the hash of a password by bcrypt or argon2.
         users: Named<UserName, PasswordHash> = Named::default(),
+        /// A file of further users, as `htpasswd -B` writes it: a line `NAME:HASH` each.
+        users_file: Option<ReadFile> = None,
         /// The name that browsers show when they ask for the password. If unset, `Restricted`.
         realm: Option<At<String>> = None,
     }

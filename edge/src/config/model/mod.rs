@@ -5,6 +5,7 @@ mod admin;
 mod auth;
 mod cache;
 mod compress;
+mod errors;
 mod forwarded;
 mod limits;
 mod listen;
@@ -40,6 +41,7 @@ pub use proxy_timeouts::Timeouts;
 pub use admin::Admin;
 pub use cache::{Bypass, Cache, CacheKey, CacheStore, Ignored};
 pub use compress::{Coding, Compress};
+pub use errors::ErrorPage;
 pub use listen::{Accept, ClientTimeouts, Keepalive, Listen, ProxyProtocol, Tcp};
 pub use server::{Server, ShutdownPolicy};
 
@@ -64,6 +66,8 @@ section! {
         cache: Option<CacheStore> = None,
         /// The access log. If unset, there is none.
         access_log: Option<AccessLog> = None,
+        /// Pages of errors, where neither a site nor a route has one for the status.
+        errors: Vec<ErrorPage> = Vec::new(),
         /// The header that tells servers the id of each request. If unset, there is none.
         request_id: Option<RequestId> = None,
         /// The passing on of traces. If unset, `traceparent` and `tracestate` pass as any other header does.
@@ -98,6 +102,8 @@ section! {
         max_header_size: Option<Size> = None,
         /// The number of fields of a request, on routes without a `max_headers` of their own; 431 above it.
         max_headers: Option<u32> = None,
+        /// Pages of errors, where the route has none for the status.
+        errors: Vec<ErrorPage> = Vec::new(),
         /// The certificates that clients are shown: the first of them whose kind of key the client knows, so that one with
         /// an ECDSA key can stand before one with an RSA key.
         tls: Vec<ServerCertificate> = Vec::new(),
@@ -169,6 +175,8 @@ section! {
         response_headers: Option<HeaderEdits> = None,
         /// Compression of responses. If unset, they pass as they are.
         compress: Option<Compress> = None,
+        /// Pages of errors. Of those with the status, the first is taken.
+        errors: Vec<ErrorPage> = Vec::new(),
         /// Whether the access log has lines of its requests.
         access_log: bool = true,
         /// The servers that the request goes to.

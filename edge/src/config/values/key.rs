@@ -31,8 +31,10 @@ impl Scalar for LimitKey {
         } else {
             Template::parse(&format!("{{{text}}}"))?
         };
-        let varies =
-            |variable: &Variable| matches!(variable, Variable::Group(_) | Variable::RequestId);
+        let varies = |variable: &Variable| {
+            use Variable::{Group, Reason, RequestId, Status};
+            matches!(variable, Group(_) | RequestId | Status | Reason)
+        };
         if template.variables().any(varies) {
             return Err("it differs for each request, or is none of a request".into());
         }

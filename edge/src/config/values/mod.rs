@@ -2,6 +2,7 @@
 
 mod address;
 mod count;
+mod file;
 mod host;
 mod http;
 mod key;
@@ -23,6 +24,7 @@ mod time_limit;
 
 pub use address::{Address, Network};
 pub use count::Count;
+pub use file::ReadFile;
 pub use host::HostPattern;
 pub use http::Status;
 pub use key::LimitKey;

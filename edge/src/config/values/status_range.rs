@@ -22,6 +22,13 @@ impl StatusRange {
     }
 }
 
+impl StatusRange {
+    /// Tells whether all of it is in another one.
+    pub(crate) fn is_in(self, other: Self) -> bool {
+        other.has(self.from) && other.has(self.to)
+    }
+}
+
 impl Scalar for StatusRange {
     const WHAT: &'static str = "a status or a range of them";
     const ALLOWED: &'static str = "a status from 200 to 599, such as `503`, a class such as `5xx`, or a range such as `500-504`";

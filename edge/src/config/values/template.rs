@@ -50,11 +50,15 @@ pub enum Variable {
     Cookie(String),
     /// A parameter of the query.
     Param(String),
+    /// The status of the answer, in pages of errors.
+    Status,
+    /// The status in words, in pages of errors.
+    Reason,
     /// A group of the expression of a rewrite.
     Group(usize),
 }
 
-const NAMES: [(&str, Variable); 11] = [
+const NAMES: [(&str, Variable); 13] = [
     ("client_ip", Variable::ClientIp),
     ("host", Variable::Host),
     ("method", Variable::Method),
@@ -63,6 +67,8 @@ const NAMES: [(&str, Variable); 11] = [
     ("uri", Variable::Uri),
     ("scheme", Variable::Scheme),
     ("request_id", Variable::RequestId),
+    ("status", Variable::Status),
+    ("reason", Variable::Reason),
     ("tls_client.subject", Variable::TlsSubject),
     ("tls_client.san", Variable::TlsSan),
     ("tls_client.fingerprint", Variable::TlsFingerprint),
@@ -120,6 +126,31 @@ impl Template {
     /// Returns the parts, in order.
     pub fn parts(&self) -> &[Part] {
         &self.parts
+    }
+
+    /// Reads a text in which all stands for itself but known variables.
+    pub(crate) fn lenient(text: &str) -> Self {
+        let (mut parts, mut literal, mut rest) = (Vec::new(), String::new(), text);
+        while let Some(at) = rest.find('{') {
+            literal.push_str(&rest[..at]);
+            rest = &rest[at..];
+            let inside = rest[1..].split(['{', '}', '\n']).next().unwrap_or("");
+            let closed = rest[1 + inside.len()..].starts_with('}');
+            match Variable::parse(inside) {
+                Ok(variable) if closed && !matches!(variable, Variable::Group(_)) => {
+                    parts.push(Part::Text(std::mem::take(&mut literal)));
+                    parts.push(Part::Variable(variable));
+                    rest = &rest[inside.len() + 2..];
+                }
+                _ => {
+                    literal.push('{');
+                    rest = &rest[1..];
+                }
+            }
+        }
+        literal.push_str(rest);
+        parts.push(Part::Text(literal));
+        Self { parts }
     }
 
     /// Makes one of parts.

@@ -13,9 +13,12 @@ impl Compiler<'_> {
         if !basic.enabled {
             return None;
         }
-        let users: Vec<_> = basic.users.0.iter().collect();
-        if users.is_empty() {
-            let message = "nobody would be let in: `users` is empty";
+        if let Some(known) = self.realms_by_place.get(&basic.place) {
+            return Some(*known);
+        }
+        let users = self.users(basic);
+        if users.is_empty() && basic.users_file.is_none() {
+            let message = "nobody would be let in: there are neither `users` nor a `users_file`";
             self.errors.at(basic.place, message);
         }
         let realm = basic
@@ -31,19 +34,22 @@ impl Compiler<'_> {
             let message = "a realm is of visible ASCII characters but `\"` and `\\`";
             self.errors.at(at.place, message);
         }
-        let key = basic.print().to_yaml();
-        if let Some(known) = self.realms.iter().position(|realm| realm.key == key) {
-            return Some(known);
+        let mut key = basic.print().to_yaml();
+        for (name, hash) in &users[basic.users.0.len()..] {
+            key.push_str(&format!("{name}:{}\n", hash.as_str()));
+        }
+        let known = self.realms.iter().position(|realm| realm.key == key);
+        let index = known.unwrap_or(self.realms.len());
+        self.realms_by_place.insert(basic.place, index);
+        if known.is_some() {
+            return known;
         }
         self.realms.push(Realm {
             key,
             challenge: format!("Basic realm=\"{realm}\", charset=\"UTF-8\""),
-            users: users
-                .into_iter()
-                .map(|(name, hash)| (name.0.clone(), hash.clone()))
-                .collect(),
+            users,
         });
-        Some(self.realms.len() - 1)
+        Some(index)
     }
 
     pub(super) fn cors(&mut self, cors: &model::Cors) -> Cors {

@@ -8,15 +8,17 @@ mod cluster_health;
 mod cluster_queue;
 mod cluster_sticky;
 mod compress;
+mod errors;
 mod gate;
 mod limits;
 mod listen;
 mod observe;
 mod server;
 mod tls;
+mod users;
 
 use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -24,6 +26,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use super::condition::Condition;
 use super::edit::{HeaderEdit, HeaderEdits, Rewrite};
 use super::limits::{ConcurrentRequests, RateLimit};
+use super::pages::Pages;
 use super::realm::Realm;
 use super::search::{Search, Searches};
 use super::tree::{Kind, Tree};
@@ -49,6 +52,7 @@ impl Plan {
             searches: Searches::default(),
             rates: Vec::new(),
             realms: Vec::new(),
+            realms_by_place: BTreeMap::new(),
             concurrent: Vec::new(),
             root_tls: TlsOptions::default(),
         };
@@ -71,6 +75,8 @@ struct Compiler<'a> {
     searches: Searches,
     rates: Vec<RateLimit>,
     realms: Vec<Realm>,
+    /// The indexes of users by the places that name them: a site's are asked for by each of its routes.
+    realms_by_place: BTreeMap<Place, usize>,
     concurrent: Vec<ConcurrentRequests>,
     /// The options of TLS at the root.
     root_tls: TlsOptions,
@@ -84,7 +90,11 @@ impl Compiler<'_> {
             self.add_tls_options(options, &mut made);
             self.root_tls = made;
         }
-        let sites: Vec<_> = root.sites.iter().map(|site| self.site(site)).collect();
+        let errors = self.pages(&root.errors, None);
+        let sites = root.sites.iter();
+        let sites: Vec<_> = sites
+            .map(|site| self.site(site, errors.as_deref()))
+            .collect();
         let hosts = self.hosts(root);
         let listeners = self.listeners(root);
         let admin = self.admin(root);
@@ -94,6 +104,7 @@ impl Compiler<'_> {
             server,
             listeners,
             admin,
+            errors,
             sites,
             clusters: std::mem::take(&mut self.clusters),
             rates: std::mem::take(&mut self.rates),
@@ -133,7 +144,7 @@ impl Compiler<'_> {
         hosts
     }
 
-    fn site(&mut self, site: &model::Site) -> Site {
+    fn site(&mut self, site: &model::Site, errors: Option<&Pages>) -> Site {
         let hosts: Vec<_> = match &site.hosts[..] {
             [] => vec![HostPattern::Any],
             hosts => hosts.iter().map(|host| host.value.clone()).collect(),
@@ -145,6 +156,7 @@ impl Compiler<'_> {
             hsts: self.hsts(site),
             certificates: site.tls.iter().map(tls::certificate).collect(),
             tls_options: self.tls_options(site),
+            errors: self.pages(&site.errors, errors),
             routes: Vec::new(),
             rules: Vec::new(),
             entries: Vec::new(),
@@ -152,7 +164,7 @@ impl Compiler<'_> {
         };
         let numbered = site.routes.iter().enumerate();
         made.routes = numbered
-            .map(|(index, route)| self.route(index, route))
+            .map(|(index, route)| self.route(index, route, made.errors.as_deref()))
             .collect();
         self.gates(site, &mut made);
         self.rules(site, &mut made);
@@ -235,7 +247,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn route(&mut self, index: usize, route: &model::Route) -> Route {
+    fn route(&mut self, index: usize, route: &model::Route, errors: Option<&Pages>) -> Route {
         let paths: Vec<_> = route
             .path
             .iter()
@@ -277,6 +289,7 @@ impl Compiler<'_> {
             response_headers: self.edits(&route.response_headers),
             compress: self.compress(route),
             cache: self.cache(route),
+            errors: self.pages(&route.errors, errors),
             is_logged: route.access_log,
             // Nobody sees it: there is an error.
             action: action.unwrap_or(Action::Proxy(usize::MAX)),
@@ -338,7 +351,7 @@ impl Compiler<'_> {
         Some(Rewrite::template(regex, to))
     }
 
-    /// Refuses groups that there are not.
+    /// Refuses groups that there are not, and variables of answers.
     fn check_groups(&mut self, template: &At<Template>, count: usize) {
         for variable in template.value.variables() {
             match variable {
@@ -351,6 +364,10 @@ impl Compiler<'_> {
                         "there is no group {{{group}}}: the `regex` has {}",
                         count - 1
                     );
+                    self.errors.at(template.place, message);
+                }
+                Variable::Status | Variable::Reason => {
+                    let message = "`{status}` and `{reason}` are for the pages of `errors`";
                     self.errors.at(template.place, message);
                 }
                 _ => {}

@@ -1,0 +1,160 @@
+//! Pages of errors, in place of what is said otherwise.
+
+use bytes::Bytes;
+use http::{header, HeaderName, Method, StatusCode};
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::{Error, Result};
+use pingora_http::ResponseHeader;
+use pingora_proxy::{error_status, FailToProxy, Session};
+
+use super::answer::Answer;
+use super::client_auth;
+use super::facts::Facts;
+use super::observed::Observed;
+use super::Ctx;
+use crate::live::{Live, Running};
+use crate::plan::pages::{takes_pages, Pages};
+
+/// Bytes of a server's body that are read away behind a page; of a longer one the connection is closed.
+const DRAINED: usize = 1 << 20;
+
+/// Fields of a server's answer that tell of its body.
+const OF_BODY: [HeaderName; 9] = [
+    header::ACCEPT_RANGES,
+    header::CONTENT_DISPOSITION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LANGUAGE,
+    header::CONTENT_RANGE,
+    header::ETAG,
+    header::LAST_MODIFIED,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+];
+
+/// A page on its way in place of a server's body.
+pub(super) struct Instead {
+    /// The page, until it is sent.
+    body: Option<Bytes>,
+    /// The bytes of the server's body so far.
+    drained: usize,
+}
+
+impl Instead {
+    /// Puts the page in the place of a piece of the body.
+    ///
+    /// # Errors
+    ///
+    /// The body is too long to be read away.
+    pub(super) fn replace(&mut self, piece: &mut Option<Bytes>) -> Result<()> {
+        let bytes = piece.as_ref().map_or(0, Bytes::len);
+        self.drained = self.drained.saturating_add(bytes);
+        *piece = self.body.take();
+        if self.drained > DRAINED && piece.is_none() {
+            let why = "a server's body behind an error page is too long to be read away";
+            return Err(Error::explain(pingora_core::ErrorType::ReadError, why).into_up());
+        }
+        Ok(())
+    }
+
+    /// Takes the page, when nothing but trailers came.
+    pub(super) fn take(&mut self) -> Option<Bytes> {
+        self.body.take()
+    }
+}
+
+/// Puts a page into an answer that says no more than a status, and whose request is still as it came.
+#[cold]
+pub(super) fn told(
+    answer: Answer,
+    live: &Live,
+    running: &Running,
+    session: &Session,
+    observed: &mut Observed,
+) -> Answer {
+    let head = session.req_header();
+    let (site, route) = observed.at();
+    let pages = running.plan.pages(site, route);
+    let Some(pages) = pages.filter(|_| takes_pages(&head.method, &head.headers)) else {
+        return answer;
+    };
+    let status = answer.status();
+    let Some(page) = pages.find(status.as_u16()) else {
+        return answer;
+    };
+    let facts = Facts::of(&running.plan, session).filter(|_| pages.has_variables());
+    let values = facts.map_or_else(Vec::new, |mut facts| {
+        if let Some(Ok(client)) = site.map(|site| client_auth::client(running, site, session)) {
+            facts.tls_client = client;
+        }
+        if observed.id().is_empty() {
+            observed.identify(live, running, &facts, true);
+        }
+        pages.values(&facts.request(observed.id()))
+    });
+    answer.page(page, pages.body(page, status, &values).into())
+}
+
+impl Ctx {
+    /// Returns the pages of its route.
+    fn pages(&self) -> Option<&Pages> {
+        let (site, route) = self.observed.at();
+        self.running.plan.pages(site, route)
+    }
+
+    /// Puts a page in the place of a server's answer, if its status has one.
+    ///
+    /// # Errors
+    ///
+    /// Too many fields.
+    pub(super) fn intercept(&mut self, session: &Session, head: &mut ResponseHeader) -> Result<()> {
+        let Some(pages) = self.pages() else {
+            return Ok(());
+        };
+        let Some(page) = pages.intercept(head.status.as_u16()) else {
+            return Ok(());
+        };
+        let request = session.req_header();
+        if !takes_pages(&request.method, &request.headers) {
+            return Ok(());
+        }
+        let body = pages.body(page, head.status, &self.page_values);
+        for name in &OF_BODY {
+            head.remove_header(name);
+        }
+        head.insert_header(header::CONTENT_LENGTH, body.len())?;
+        head.insert_header(header::CONTENT_TYPE, page.content_type.clone())?;
+        let body = (request.method != Method::HEAD).then(|| body.into());
+        self.instead = Some(Instead { body, drained: 0 });
+        Ok(())
+    }
+
+    /// Answers a request that failed for good: by its page, or with the status alone.
+    pub(super) async fn fail(&self, session: &mut Session, e: &Error) -> FailToProxy {
+        let status = error_status(e);
+        if let Some(code) = status.filter(|_| session.awaits_response()) {
+            session.set_keepalive(None);
+            let sent = match self.failure(session, code) {
+                Some(answer) => answer.send(session).await,
+                None => session.respond_error(code).await,
+            };
+            if let Err(e) = sent {
+                log::debug!("cannot answer with {code}: {e}");
+            }
+        }
+        FailToProxy {
+            error_code: status.unwrap_or(0),
+            can_reuse_downstream: false,
+        }
+    }
+
+    fn failure(&self, session: &ServerSession, code: u16) -> Option<Answer> {
+        let head = session.req_header();
+        let pages = self
+            .pages()
+            .filter(|_| takes_pages(&head.method, &head.headers))?;
+        let page = pages.find(code)?;
+        let status = StatusCode::from_u16(code).ok()?;
+        let body = pages.body(page, status, &self.page_values);
+        Some(Answer::refusal(status).page(page, body.into()))
+    }
+}

@@ -1,0 +1,132 @@
+//! Pages of errors.
+
+use super::scripted::{answer, Scripted};
+use super::tools::*;
+
+#[test]
+fn the_page_next_to_a_route_is_the_body_of_an_error() {
+    let address = free();
+    let edge = Edge::start_whole(
+        address,
+        &format!(
+            "listen: {address}
+errors: {{body: 'root {{status}} {{host}}'}}
+sites:
+  - hosts: a.test
+    errors:
+      - {{status: 404, body: '<p>{{reason}}: {{path}} {{query.q}}</p>', content_type: text/html}}
+      - {{status: 403, body: '{{{{\"id\": \"{{request_id}}\", \"agent\": \"{{header.user-agent}}\"}}', content_type: application/json}}
+    routes:
+      - {{path: /in/*, access: {{deny: 127.0.0.0/8}}, respond: 200}}
+      - {{path: /own, errors: {{status: 5xx, body: 'own {{path}}'}}, rewrite: /other, proxy: '{}'}}
+      - {{path: /down, proxy: '{}'}}
+      - {{path: /said, respond: {{status: 404, body: said}}}}
+      - {{path: /closed, maintenance: {{body: closed}}, respond: 200}}
+",
+            free(),
+            free()
+        ),
+    );
+    let mut client = edge.connect();
+    let none = client.ask("GET", "a.test", "/x%3Cb%3E?q=%3Cscript%3E'", "");
+    assert_eq!(none.status, 404);
+    assert_eq!(none.body, "<p>Not Found: /x%3Cb%3E &lt;script&gt;&#39;</p>");
+    assert_eq!(none.field("content-type"), Some("text/html"));
+    let head = client.ask("HEAD", "a.test", "/none", "");
+    let length = "<p>Not Found: /none </p>".len().to_string();
+    assert_eq!(head.field("content-length"), Some(&*length));
+    let refused = client.ask("GET", "a.test", "/in/x", "User-Agent: \"},{\\\r\n");
+    assert_eq!(refused.status, 403);
+    let agent = "\", \"agent\": \"\\u0022},{\\u005c\"}";
+    assert!(refused.body.ends_with(agent), "{}", refused.body);
+    // An id of 32 digits, though nothing else of the request needs one.
+    assert_eq!(refused.body.len(), "{\"id\": \"".len() + 32 + agent.len());
+    // Each failure ends its connection.
+    let down = edge.get("a.test", "/own");
+    assert_eq!((down.status, &*down.body), (502, "own /own"));
+    let down = edge.get("a.test", "/down");
+    assert_eq!((down.status, &*down.body), (502, "root 502 a.test"));
+    assert_eq!(client.ask("GET", "a.test", "/said", "").body, "said");
+    assert_eq!(client.ask("GET", "a.test", "/closed", "").body, "closed");
+    let other = client.ask("GET", "b.test", "/", "");
+    assert_eq!((other.status, &*other.body), (421, "root 421 b.test"));
+    let grpc = client.ask("POST", "b.test", "/", "Content-Type: application/grpc\r\n");
+    assert_eq!(grpc.body, "421 Misdirected Request\n");
+}
+
+#[test]
+fn answers_of_servers_get_a_page_where_that_is_told() {
+    let origin = Scripted::start(|asked, _| {
+        match asked.target() {
+        "/chunks" => "HTTP/1.1 500 No\r\nETag: \"e\"\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n3\r\ndef\r\n0\r\nx-t: t\r\n\r\n".to_owned(),
+        "/empty" => "HTTP/1.1 500 No\r\nContent-Length: 0\r\nSet-Cookie: a=b\r\n\r\n".to_owned(),
+        "/head" => "HTTP/1.1 500 No\r\nContent-Length: 7\r\n\r\n".to_owned(),
+        "/missing" => "HTTP/1.1 404 No\r\nContent-Length: 2\r\n\r\nno".to_owned(),
+        "/same" => "HTTP/1.1 304 Same\r\nETag: \"e\"\r\n\r\n".to_owned(),
+        "/long" => {
+            let body = "x".repeat(3 << 20);
+            format!("HTTP/1.1 500 No\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+        }
+        _ => answer("", "well"),
+    }
+    });
+    let edge = Edge::start(&format!(
+        "  - errors: [{{status: 5xx, intercept: true, body: 'page {{path}}'}}, {{status: 404, body: never}}]
+    routes: {{proxy: '{}', response_headers: {{set: {{x-set: '1'}}}}}}\n",
+        origin.address
+    ));
+    let mut client = edge.connect();
+    for (path, status, body) in [
+        ("/chunks", 500, "page /chunks"),
+        ("/well", 200, "well"),
+        ("/empty", 500, "page /empty"),
+        ("/missing", 404, "no"),
+        ("/same", 304, ""),
+        ("/empty", 500, "page /empty"),
+    ] {
+        let got = client.ask("GET", "a", path, "");
+        assert_eq!((got.status, &*got.body), (status, body), "{path}");
+        assert_eq!(got.field("x-set"), Some("1"), "{path}");
+        if path == "/chunks" {
+            let gone = ["etag", "content-encoding", "transfer-encoding"];
+            assert!(
+                gone.iter().all(|name| got.field(name).is_none()),
+                "{}",
+                got.head
+            );
+        }
+        if path == "/empty" {
+            assert_eq!(got.field("set-cookie"), Some("a=b"));
+        }
+    }
+    let head = client.ask("HEAD", "a", "/head", "");
+    assert_eq!(
+        (head.status, head.field("content-length")),
+        (500, Some("10"))
+    );
+    assert_eq!(client.ask("GET", "a", "/well", "").body, "well");
+    let grpc = client.ask("GET", "a", "/empty", "Content-Type: application/grpc\r\n");
+    assert_eq!(grpc.body, "");
+    // All of the page arrives, also before the rest of a body that is too long to be read away.
+    let long = edge.get("a", "/long");
+    assert_eq!((long.status, &*long.body), (500, "page /long"));
+}
+
+#[test]
+fn a_page_in_a_file_is_taken_anew_and_a_missing_one_is_an_error_of_the_file() {
+    let address = free();
+    let mut edge = Edge::start_whole(address, &format!("listen: {address}\nsites: []\n"));
+    let page = edge.file().with_file_name("page.html");
+    std::fs::write(&page, "<style>a { b: c }</style>{status}").unwrap();
+    let text = format!("listen: {address}\nerrors: {{file: page.html}}\nsites: []\n");
+    edge.write_whole(&text);
+    eventually("the page is there", || {
+        edge.get("a", "/").body == "<style>a { b: c }</style>421"
+    });
+    let got = edge.get("a", "/");
+    assert_eq!(got.field("content-type"), Some("text/html; charset=utf-8"));
+    std::fs::remove_file(&page).unwrap();
+    let said = edge.wait_for_log("cannot read the file `page.html`");
+    assert!(said.contains("edge.yaml:2:16"), "{said}");
+    assert_eq!(edge.get("a", "/").body, "<style>a { b: c }</style>421");
+}

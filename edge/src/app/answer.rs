@@ -24,6 +24,8 @@ pub(super) struct Answer {
     plain: bool,
     /// The rule that it is of.
     rule: Option<Rule>,
+    /// Fields of another service's answer, in place of those of the same names.
+    told: Fields,
     /// Further fields.
     fields: Fields,
     /// Changes to the headers, and their values.
@@ -42,6 +44,7 @@ impl Answer {
             retry_after: None,
             plain: true,
             rule: None,
+            told: Vec::new(),
             fields: Vec::new(),
             edits: None,
         }
@@ -70,6 +73,17 @@ impl Answer {
         Self {
             retry_after: Some(seconds),
             ..self
+        }
+    }
+
+    /// Makes the answer that another service has given.
+    pub(super) fn of_service(refusal: Refusal, told: Fields, body: Bytes) -> Self {
+        Self {
+            content_type: None,
+            body,
+            told,
+            plain: false,
+            ..Self::of_refusal(refusal)
         }
     }
 
@@ -187,8 +201,19 @@ impl Answer {
         if let Some(seconds) = self.retry_after {
             head.insert_header(header::RETRY_AFTER, seconds)?;
         }
-        for (name, value) in self.fields {
+        for (name, _) in &self.told {
+            head.remove_header(name);
+        }
+        let is_told = !self.told.is_empty();
+        for (name, value) in self.told {
             head.append_header(name, value)?;
+        }
+        for (name, value) in self.fields {
+            if is_told && name != header::VARY {
+                head.insert_header(name, value)?;
+            } else {
+                head.append_header(name, value)?;
+            }
         }
         if let Some((edits, values)) = self.edits {
             apply(&edits, values, &mut head)?;

@@ -71,6 +71,11 @@ impl Counting {
         });
     }
 
+    /// Returns the counts of its route.
+    pub(super) fn route(&self) -> Handle<RouteCounts> {
+        self.route
+    }
+
     /// Counts no request: nobody has sent this one. What its server does is counted.
     pub(super) fn in_background(&mut self) {
         if !std::mem::replace(&mut self.ended, true) {

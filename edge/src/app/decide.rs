@@ -1,6 +1,7 @@
 //! The way of a request through a plan.
 
 use http::StatusCode;
+use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::answer::Answer;
@@ -8,6 +9,7 @@ use super::cached::{self, Begun, Cached};
 use super::client_auth;
 use super::counting::Counting;
 use super::facts::{peer, Facts};
+use super::forward_auth;
 use super::forwarded::Told;
 use super::gate::{self, Asks, Passed};
 use super::headers::{values, Values};
@@ -24,8 +26,20 @@ pub(super) enum Decision {
     Proxy(Proxied),
     /// It is answered here.
     Answer(Answer),
-    /// A password is to be checked first; then [`resume`] goes on with this site and route.
-    Ask(Asks, (usize, usize)),
+    /// Others are to decide first; then [`resume`] goes on with it.
+    Ask(Box<Ask>),
+}
+
+/// What others are asked about a request.
+pub(super) struct Ask {
+    /// The password that is to be checked.
+    pub(super) password: Option<Asks>,
+    /// The request to the service that decides.
+    pub(super) question: Option<RequestHeader>,
+    /// The index of the site, and that of the route in it.
+    pub(super) at: (usize, usize),
+    /// Whether the client speaks TLS.
+    pub(super) secure: bool,
 }
 
 /// The way of a request to a server.
@@ -98,8 +112,22 @@ pub(super) fn decide(
             return of_site(answer);
         }
     }
-    if let Some(asks) = passed.as_mut().and_then(|passed| passed.asks.take()) {
-        return Decision::Ask(asks, (found.site, found.index));
+    let password = passed.as_mut().and_then(|passed| passed.asks.take());
+    let gate = found.route.gate.as_ref();
+    let forward = gate.and_then(|gate| gate.forward.as_ref());
+    if password.is_some() || forward.is_some() {
+        let question = forward.map(|auth| forward_auth::question(auth, &facts));
+        let Ok(question) = question.transpose() else {
+            // It has more fields than the service may be told.
+            let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+            return of_site(Answer::refusal(status));
+        };
+        return Decision::Ask(Box::new(Ask {
+            password,
+            question,
+            at: (found.site, found.index),
+            secure,
+        }));
     }
     go_on(live, running, session, &facts, found, (passed, observed))
 }

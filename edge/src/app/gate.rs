@@ -36,6 +36,8 @@ pub(super) struct Passed {
     pub(super) fields: Fields,
     /// Whether the fields for other origins are set here, and nowhere else.
     cors: bool,
+    /// What a service that was asked has told for the server.
+    pub(super) granted: Fields,
     /// The password that is to be checked first.
     pub(super) asks: Option<Asks>,
 }
@@ -95,8 +97,6 @@ pub(super) struct Asks {
     realm: usize,
     pair: Pair,
     client: Option<IpAddr>,
-    /// Whether the client speaks TLS.
-    pub(super) secure: bool,
 }
 
 impl Asks {
@@ -167,7 +167,7 @@ pub(super) fn judge(
         return Some(Answer::of_refusal(refusal));
     }
     let counts = !(gate.rates.is_empty() && gate.concurrent.is_empty());
-    let asks = gate.cors.is_some() || gate.basic.is_some();
+    let asks = gate.cors.is_some() || gate.basic.is_some() || gate.forward.is_some();
     if !counts && !asks && gate.max_body.is_none() {
         return None;
     }
@@ -216,7 +216,6 @@ pub(super) fn judge(
                     realm: index,
                     pair,
                     client: request.client,
-                    secure: request.secure,
                 });
             }
         }
@@ -255,7 +254,7 @@ fn tell(limit: &RateLimit, window: u64, name: usize, verdict: Verdict, fields: &
 pub(super) fn count(rule: Rule, counting: &Counting) {
     let limit = match rule {
         Rule::HttpsRedirect | Rule::Maintenance | Rule::Cors => return,
-        Rule::BasicAuth => Limit::Auth,
+        Rule::BasicAuth | Rule::ForwardAuth => Limit::Auth,
         Rule::Access => Limit::Address,
         Rule::RateLimit => Limit::Rate,
         Rule::ConcurrentRequests => Limit::Concurrency,

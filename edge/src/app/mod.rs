@@ -6,10 +6,13 @@ mod client_auth;
 mod compress;
 mod counting;
 mod decide;
+mod exchange;
 mod facts;
+mod forward_auth;
 mod forwarded;
 mod gate;
 mod headers;
+mod mirror;
 mod observed;
 mod pages;
 mod queue;
@@ -17,7 +20,7 @@ mod retry;
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,6 +30,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use pingora_cache::key::HashBinary;
 use pingora_cache::storage::HitHandler;
 use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, RespCacheable};
+use pingora_core::connectors::http::Connector;
 use pingora_core::protocols::http::RefusedRequest;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::utils::ready::ready;
@@ -39,19 +43,23 @@ use crate::caching;
 use crate::cluster::{HashBy, Pick, Tried};
 use crate::live::{release, Lease, Live};
 use crate::observe::{self, Limit};
+use crate::plan::gate::Rule;
 use crate::plan::pages::PageValues;
 use answer::Answer;
 use cached::Cached;
 use counting::Counting;
-use decide::{decide, resume, Decision, Proxied};
-use gate::{Asks, Passed};
+use decide::{decide, resume, Ask, Decision, Proxied};
+use gate::{Fields, Passed};
 use headers::{apply, Values};
+use mirror::Copied;
 use observed::{log_refused, Observed};
 use pages::Instead;
 
 /// Does with each request what the generation that runs says.
 pub struct Edge {
     live: Arc<Live>,
+    /// Connects to the servers of requests of its own. It is made for the first of them.
+    connector: Arc<OnceLock<Connector>>,
 }
 
 /// The context of a request.
@@ -81,6 +89,8 @@ pub struct Ctx {
     observed: Observed,
     /// The values of variables of its route's pages of errors.
     page_values: PageValues,
+    /// The copy for other servers.
+    copied: Option<Box<Copied>>,
     /// The page that goes to the client in place of the server's body.
     instead: Option<Instead>,
 }
@@ -99,21 +109,33 @@ impl Drop for Ctx {
 impl Edge {
     /// Serves what `live` holds.
     pub fn new(live: Arc<Live>) -> Self {
-        Self { live }
+        Self {
+            live,
+            connector: Arc::default(),
+        }
     }
 }
 
 impl Edge {
-    /// Has a password checked, and goes on with the request.
-    async fn ask(
-        &self,
-        session: &mut Session,
-        ctx: &mut Ctx,
-        asks: Asks,
-        at: (usize, usize),
-    ) -> Result<bool> {
-        let secure = asks.secure;
-        if let Some(answer) = asks.answer(&ctx.running, &ctx.counting).await {
+    /// Has others decide about a request, and goes on with it.
+    async fn ask(&self, session: &mut Session, ctx: &mut Ctx, ask: Box<Ask>) -> Result<bool> {
+        let Ask {
+            password,
+            question,
+            at,
+            secure,
+        } = *ask;
+        let mut refused = None;
+        if let Some(asks) = password {
+            refused = asks.answer(&ctx.running, &ctx.counting).await;
+        }
+        if let (None, Some(question)) = (&refused, question) {
+            match self.question(ctx, &question, at).await {
+                Ok(granted) => ctx.passed.get_or_insert_default().granted = granted,
+                Err(answer) => refused = Some(*answer),
+            }
+        }
+        if let Some(answer) = refused {
             let fields = gate::fields(&mut ctx.passed);
             let hsts = gate::hsts(&ctx.running.plan.sites[at.0].hsts, secure);
             let answer = answer.with(fields).with(hsts);
@@ -133,8 +155,30 @@ impl Edge {
                 None => Ok(false),
             },
             Decision::Answer(answer) => ctx.send(&self.live, session, answer).await,
-            Decision::Ask(..) => Error::e_explain(InternalError, "a password is asked for twice"),
+            Decision::Ask(..) => {
+                Error::e_explain(InternalError, "a request is decided about twice")
+            }
         }
+    }
+
+    /// Asks the service of a route about a request, and returns the fields for the server.
+    async fn question(
+        &self,
+        ctx: &Ctx,
+        question: &RequestHeader,
+        (site, route): (usize, usize),
+    ) -> Result<Fields, Box<Answer>> {
+        let running = &*ctx.running;
+        let gate = running.plan.sites[site].routes[route].gate.as_ref();
+        let Some(auth) = gate.and_then(|gate| gate.forward.as_ref()) else {
+            return Ok(Vec::new());
+        };
+        let connector = self.connector.get_or_init(|| Connector::new(None));
+        let asked = forward_auth::ask(auth, question, &self.live, running, connector).await;
+        if asked.is_err() {
+            gate::count(Rule::ForwardAuth, &ctx.counting);
+        }
+        asked
     }
 }
 
@@ -180,6 +224,11 @@ impl Ctx {
         }
         proxied.told.apply(head)?;
         self.observed.tell(live, &self.running, head)?;
+        if let Some(auth) = route.gate.as_ref().and_then(|gate| gate.forward.as_ref()) {
+            let passed = self.passed.as_mut();
+            let granted = passed.map_or_else(Vec::new, |p| std::mem::take(&mut p.granted));
+            forward_auth::grant(auth, granted, head)?;
+        }
         apply(&route.request_headers, proxied.request, head)?;
         let stored = (proxied.cached.as_ref()).is_some_and(|cached| cached.may_be_stored());
         if stored && route.compress.is_some() {
@@ -187,6 +236,9 @@ impl Ctx {
         }
         self.cached = proxied.cached;
         self.page_values = proxied.page_values;
+        if let Some(mirror) = &route.mirror {
+            self.copied = Copied::begin(mirror, live, session);
+        }
         let limit = self.running.clusters[self.cluster].time_limit();
         // What an upgrade leads to has no end of its own.
         if limit.is_some() && !session.is_upgrade_req() {
@@ -237,6 +289,7 @@ impl ProxyHttp for Edge {
             accepted: None,
             observed: Observed::default(),
             page_values: Vec::new(),
+            copied: None,
             instead: None,
         }
     }
@@ -282,7 +335,7 @@ impl ProxyHttp for Edge {
                 }
                 Box::pin(async move { answer.send(session).await.map(|()| true) })
             }
-            Decision::Ask(asks, at) => Box::pin(self.ask(session, ctx, asks, at)),
+            Decision::Ask(ask) => Box::pin(self.ask(session, ctx, ask)),
         }
     }
 
@@ -292,14 +345,13 @@ impl ProxyHttp for Edge {
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+        if let Some(copied) = &mut ctx.copied {
+            copied.restart();
+        }
         match self.pick(ctx, false)? {
             Pick::Peer(peer) => Ok(peer),
             Pick::Full => Box::pin(self.wait_for_room(session, ctx)).await,
         }
-    }
-
-    async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Ctx) -> FailToProxy {
-        queue::answer(session, e, ctx.found_no_room).await
     }
 
     fn fail_to_connect(
@@ -525,6 +577,12 @@ impl ProxyHttp for Edge {
         'life3: 'async_trait,
         Self: Sync + 'async_trait,
     {
+        if let Some(copied) = &mut ctx.copied {
+            let (site, route) = ctx.at;
+            if let Some(mirror) = &ctx.running.plan.sites[site].routes[route].mirror {
+                copied.add(body, mirror.max_body);
+            }
+        }
         let bytes = body.as_ref().map_or(0, Bytes::len);
         if ctx.passed.as_mut().is_none_or(|passed| passed.takes(bytes)) {
             return ready(|| Ok(()));
@@ -592,6 +650,9 @@ impl ProxyHttp for Edge {
         ctx.counting.of_route(&ctx.running.series.none);
         cached::count(session, ctx);
         ctx.counting.end(session, e);
+        if ctx.copied.is_some() {
+            mirror::send(&self.live, &self.connector, session, ctx);
+        }
         let (running, counting) = (&*ctx.running, &ctx.counting);
         if running.log.is_some() {
             ctx.observed.log(&self.live, running, session, counting, e);

@@ -11,6 +11,7 @@ use super::answer::Answer;
 use super::client_auth;
 use super::facts::Facts;
 use super::observed::Observed;
+use super::queue::RETRY_AFTER;
 use super::Ctx;
 use crate::live::{Live, Running};
 use crate::plan::pages::{takes_pages, Pages};
@@ -149,12 +150,23 @@ impl Ctx {
 
     fn failure(&self, session: &ServerSession, code: u16) -> Option<Answer> {
         let head = session.req_header();
+        let status = StatusCode::from_u16(code).ok()?;
         let pages = self
             .pages()
-            .filter(|_| takes_pages(&head.method, &head.headers))?;
-        let page = pages.find(code)?;
-        let status = StatusCode::from_u16(code).ok()?;
-        let body = pages.body(page, status, &self.page_values);
-        Some(Answer::refusal(status).page(page, body.into()))
+            .filter(|_| takes_pages(&head.method, &head.headers));
+        let found = pages.and_then(|pages| Some((pages, pages.find(code)?)));
+        let answer = match found {
+            Some((pages, page)) => {
+                let body = pages.body(page, status, &self.page_values);
+                Answer::refusal(status).page(page, body.into())
+            }
+            None if self.found_no_room => Answer::refusal(status),
+            None => return None,
+        };
+        Some(if self.found_no_room {
+            answer.retry_after(RETRY_AFTER)
+        } else {
+            answer
+        })
     }
 }

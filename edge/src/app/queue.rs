@@ -2,21 +2,19 @@
 
 use std::future::pending;
 
-use async_trait::async_trait;
 use http::StatusCode;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::ErrorType::HTTPStatus;
 use pingora_core::{Error, Result};
-use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+use pingora_proxy::Session;
 use tokio::time::{sleep, sleep_until, Instant};
 
-use super::answer::Answer;
 use super::{Ctx, Edge};
 use crate::cluster::Pick;
 use crate::observe::Limit;
 
 /// The seconds after which a client that is refused may come again.
-const RETRY_AFTER: u64 = 1;
+pub(super) const RETRY_AFTER: u64 = 1;
 
 impl Edge {
     /// Gives a request to a server that has room; one that is `called` has waited for that.
@@ -112,36 +110,4 @@ fn refuse(ctx: &mut Ctx, why: &'static str) -> Box<Error> {
     ctx.counting.limited(Limit::Upstream);
     let status = StatusCode::SERVICE_UNAVAILABLE.as_u16();
     Error::explain(HTTPStatus(status), why).into_up()
-}
-
-/// Answers a request that has failed.
-pub(super) async fn answer(session: &mut Session, e: &Error, found_no_room: bool) -> FailToProxy {
-    if !found_no_room || session.response_written().is_some() {
-        return Plain.fail_to_proxy(session, e, &mut ()).await;
-    }
-    let status = StatusCode::SERVICE_UNAVAILABLE;
-    let answer = Answer::refusal(status).retry_after(RETRY_AFTER);
-    // A failure this late ends the connection.
-    session.set_keepalive(None);
-    if let Err(e) = answer.send(session).await {
-        log::debug!("the client was not told that there is no room: {e}");
-    }
-    FailToProxy {
-        error_code: status.as_u16(),
-        can_reuse_downstream: false,
-    }
-}
-
-/// What the framework does by itself.
-struct Plain;
-
-#[async_trait]
-impl ProxyHttp for Plain {
-    type CTX = ();
-
-    fn new_ctx(&self) {}
-
-    async fn upstream_peer(&self, _: &mut Session, (): &mut ()) -> Result<Box<HttpPeer>> {
-        Err(Error::new(HTTPStatus(StatusCode::BAD_GATEWAY.as_u16())))
-    }
 }

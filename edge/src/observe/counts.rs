@@ -204,6 +204,18 @@ kinds! {
 }
 
 kinds! {
+    /// The ends of copies for other servers.
+    pub enum MirrorUse {
+        /// It was answered.
+        Sent = "sent",
+        /// No server has answered it.
+        Failed = "failed",
+        /// It was not sent: too many were under way, or the body was too long or not whole.
+        Dropped = "dropped",
+    }
+}
+
+kinds! {
     /// Versions of TLS.
     pub enum TlsVersion {
         /// TLS 1.2.
@@ -238,6 +250,8 @@ counts! {
         queued: Cell,
         /// The nanoseconds for which they have waited.
         queued_ns: Cell,
+        /// Copies for other servers, by [`MirrorUse`].
+        mirrored: ByKind<3>,
         /// From the head of the request to the end of the response.
         durations: Histogram,
     }
@@ -291,6 +305,7 @@ mod tests {
         assert_eq!(endpoint.failures.get().len(), Failure::NAMES.len());
         assert_eq!(route.cache.get().len(), CacheUse::NAMES.len());
         assert_eq!(route.limited.get().len(), Limit::NAMES.len());
+        assert_eq!(route.mirrored.get().len(), MirrorUse::NAMES.len());
         let tls = HandshakeCounts::default();
         assert_eq!(tls.handshakes.get().len(), TlsVersion::NAMES.len());
     }

@@ -32,8 +32,8 @@ pub(crate) mod trace;
 use std::sync::LazyLock;
 
 pub use counts::{
-    CacheUse, Class, EndpointCounts, Failure, HandshakeCounts, Limit, RouteCounts, TlsVersion,
-    WorkerCounts,
+    CacheUse, Class, EndpointCounts, Failure, HandshakeCounts, Limit, MirrorUse, RouteCounts,
+    TlsVersion, WorkerCounts,
 };
 pub use plan::{PlanSeries, RouteSeries, SiteSeries};
 pub use process::{add_accepts, reload_failed, reloaded};

@@ -6,7 +6,9 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::histogram::Durations;
-use super::{process, CacheUse, Class, EndpointCounts, Failure, Limit, PlanSeries, RouteCounts};
+use super::{
+    process, CacheUse, Class, EndpointCounts, Failure, Limit, MirrorUse, PlanSeries, RouteCounts,
+};
 
 /// Everything that was counted.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -149,6 +151,8 @@ pub struct Traffic {
     pub queued: u64,
     /// The nanoseconds for which they have waited.
     pub queued_ns: u64,
+    /// Copies for other servers, by their ends.
+    pub mirrored: Counts,
     /// From the head of the request to the end of the response.
     pub durations: Durations,
 }
@@ -280,6 +284,7 @@ impl Traffic {
             limited: Counts::of(Limit::NAMES, counts.limited.get()),
             queued: counts.queued.get(),
             queued_ns: counts.queued_ns.get(),
+            mirrored: Counts::of(MirrorUse::NAMES, counts.mirrored.get()),
             durations: counts.durations.read(),
         }
     }
@@ -296,6 +301,7 @@ impl Traffic {
         self.limited.add(&other.limited);
         self.queued += other.queued;
         self.queued_ns += other.queued_ns;
+        self.mirrored.add(&other.mirrored);
         self.durations.add(&other.durations);
     }
 
@@ -309,6 +315,7 @@ impl Traffic {
         self.limited.since(&before.limited);
         since(&mut self.queued, before.queued);
         since(&mut self.queued_ns, before.queued_ns);
+        self.mirrored.since(&before.mirrored);
         self.durations.since(&before.durations);
     }
 }

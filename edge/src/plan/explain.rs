@@ -246,6 +246,10 @@ fn taken_by(
         }
         Action::Respond { status, .. } => actions.push(format!("respond {}", status.0.as_str())),
     }
+    actions.extend(route.mirror.iter().map(|mirror| {
+        let name = &plan.clusters[mirror.cluster].name;
+        format!("mirror {} of them to {name}", mirror.share.show())
+    }));
     actions.extend(changes("response", &route.response_headers, request));
     actions.extend(route.errors.iter().flat_map(|pages| pages.show()));
     Taken {

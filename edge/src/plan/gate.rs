@@ -9,7 +9,8 @@
 //! 5. `rate_limit`, those of the site first;
 //! 6. `cors`, which answers preflight requests: they bring no password;
 //! 7. `basic_auth`;
-//! 8. `concurrent_requests`, those of the site first.
+//! 8. `concurrent_requests`, those of the site first;
+//! 9. `forward_auth`.
 //!
 //! What counts or takes time is asked where the counts and passwords are.
 
@@ -18,6 +19,7 @@ use std::net::IpAddr;
 use http::{header, StatusCode};
 
 use super::cors::Cors;
+use super::forward_auth::ForwardAuth;
 use super::networks::Networks;
 use super::request::Request;
 use crate::config::values::Template;
@@ -39,6 +41,8 @@ pub struct Gate {
     pub buffer: Option<usize>,
     /// The index of the users in [`Plan::realms`](super::Plan::realms).
     pub basic: Option<usize>,
+    /// The service that decides.
+    pub forward: Option<ForwardAuth>,
     /// The pages of other origins that may read answers.
     pub cors: Option<Cors>,
     /// The indexes of rates in [`Plan::rates`](super::Plan::rates).
@@ -70,6 +74,8 @@ pub enum Rule {
     BasicAuth,
     /// `concurrent_requests`
     ConcurrentRequests,
+    /// `forward_auth`
+    ForwardAuth,
 }
 
 impl Rule {
@@ -86,6 +92,7 @@ impl Rule {
             Self::Cors => "cors",
             Self::BasicAuth => "basic_auth",
             Self::ConcurrentRequests => "concurrent_requests",
+            Self::ForwardAuth => "forward_auth",
         }
     }
 }
@@ -199,6 +206,7 @@ impl Gate {
             (Rule::Cors, self.cors.is_some()),
             (Rule::BasicAuth, self.basic.is_some()),
             (Rule::ConcurrentRequests, !self.concurrent.is_empty()),
+            (Rule::ForwardAuth, self.forward.is_some()),
         ];
         set.into_iter()
             .filter(|(_, set)| *set)
@@ -229,6 +237,10 @@ impl Gate {
             }
             lines.push(match rule {
                 Rule::BasicAuth => "basic_auth asks for a password".to_owned(),
+                Rule::ForwardAuth => match &self.forward {
+                    Some(auth) => format!("forward_auth asks {}{}", auth.host, auth.path),
+                    None => continue,
+                },
                 Rule::RateLimit | Rule::ConcurrentRequests => format!("{} counts it", rule.key()),
                 _ => format!("{} passes it", rule.key()),
             });

@@ -23,10 +23,12 @@ mod condition;
 pub mod cors;
 mod edit;
 mod explain;
+pub mod forward_auth;
 pub mod gate;
 pub mod host;
 pub mod limits;
 mod listener;
+pub mod mirror;
 mod networks;
 pub mod observe;
 pub mod pages;
@@ -136,6 +138,8 @@ pub struct Route {
     pub compress: Option<Box<compress::CompressRule>>,
     /// The cache of the responses.
     pub cache: Option<Box<cache::CacheRule>>,
+    /// The servers that get copies of its requests.
+    pub mirror: Option<Box<mirror::Mirror>>,
     /// Pages of errors, those of its site among them.
     pub errors: Option<Box<pages::Pages>>,
     /// Whether the access log has lines of its requests.

@@ -11,9 +11,11 @@ mod cache;
 #[cfg(feature = "rustls")]
 mod certs;
 mod compress;
+mod forward_auth;
 mod lifecycle;
 mod limits;
 mod listeners;
+mod mirror;
 mod observe;
 mod pages;
 mod process;

@@ -6,9 +6,11 @@ mod auth;
 mod cache;
 mod compress;
 mod errors;
+mod forward_auth;
 mod forwarded;
 mod limits;
 mod listen;
+mod mirror;
 mod observe;
 mod proxy;
 mod proxy_health;
@@ -28,8 +30,10 @@ use crate::config::values::{
 };
 pub use access::{Access, Hsts, HttpsRedirect, Maintenance};
 pub use auth::{BasicAuth, Cors};
+pub use forward_auth::ForwardAuth;
 pub use forwarded::{ForwardedFields, ForwardedMode, TrustedProxies};
 pub use limits::{BufferRequest, ConcurrentRequests, RateLimit};
+pub use mirror::Mirror;
 pub use observe::{AccessLog, RequestId, Tracing, Trust};
 pub use proxy::{Balance, Endpoint, Protocol, Proxy, UpstreamTls};
 pub use proxy_health::{CheckKind, CircuitBreaker, Health, Initially, PassiveHealth};
@@ -90,6 +94,8 @@ section! {
         access: Option<Access> = None,
         /// The users that may ask, on routes without a `basic_auth` of their own.
         basic_auth: Option<BasicAuth> = None,
+        /// A service that decides about requests, on routes without a `forward_auth` of their own.
+        forward_auth: Option<ForwardAuth> = None,
         /// The pages of other origins that may read answers, on routes without a `cors` of their own.
         cors: Option<Cors> = None,
         /// Rates of requests, over all routes together; those of a route count beside them.
@@ -151,6 +157,8 @@ section! {
         access: Option<Access> = None,
         /// The users that may ask.
         basic_auth: Option<BasicAuth> = None,
+        /// A service that decides about requests.
+        forward_auth: Option<ForwardAuth> = None,
         /// The pages of other origins that may read answers.
         cors: Option<Cors> = None,
         /// Rates of requests.
@@ -179,6 +187,8 @@ section! {
         errors: Vec<ErrorPage> = Vec::new(),
         /// Whether the access log has lines of its requests.
         access_log: bool = true,
+        /// Other servers that get copies of requests. If unset, there are none.
+        mirror: Option<Mirror> = None,
         /// The servers that the request goes to.
         proxy: Option<Proxy> = None,
         /// The place that the client is sent to instead.

@@ -205,6 +205,12 @@ fn routes(text: &mut Text, all: &[(&str, &str, &Traffic)]) {
     each("edge_queue_seconds_total", &|family, labels, traffic| {
         family.sample(labels, traffic.queued_ns as f64 / 1e9);
     });
+    each(
+        "edge_mirrored_requests_total",
+        &|family, labels, traffic| {
+            family.counts(labels, "result", &traffic.mirrored);
+        },
+    );
 }
 
 fn endpoints(text: &mut Text, all: &[Endpoint]) {

@@ -49,6 +49,8 @@ metrics! {
         "Requests that have waited for a server with room."
     edge_queue_seconds_total counter [site, route]
         "Time for which they have waited."
+    edge_mirrored_requests_total counter [site, route, result]
+        "Copies of requests for other servers."
     edge_upstream_responses_total counter [cluster, server, address, status]
         "Tries that a server answered, by class of the status."
     edge_upstream_failures_total counter [cluster, server, address, kind]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::observe::snapshot::{Certificate, Route, Site, Worker};
-use crate::observe::{CacheUse, Class, EndpointCounts, Failure, Limit, RouteCounts};
+use crate::observe::{CacheUse, Class, EndpointCounts, Failure, Limit, MirrorUse, RouteCounts};
 
 fn counted() -> Traffic {
     let counts = RouteCounts::default();
@@ -17,6 +17,7 @@ fn counted() -> Traffic {
     counts.retries.add(1);
     counts.cache.count(CacheUse::Hit);
     counts.limited.count(Limit::Rate);
+    counts.mirrored.count(MirrorUse::Sent);
     counts.open.add(3);
     counts.durations.add(Duration::from_millis(30));
     counts.durations.add(Duration::from_secs(200));

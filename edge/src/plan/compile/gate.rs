@@ -34,6 +34,7 @@ impl Compiler<'_> {
             let maintenance = route.maintenance.as_ref().or(site.maintenance.as_ref());
             let access = route.access.as_ref().or(site.access.as_ref());
             let basic = route.basic_auth.as_ref().or(site.basic_auth.as_ref());
+            let forward = route.forward_auth.as_ref().or(site.forward_auth.as_ref());
             let cors = route.cors.as_ref().or(site.cors.as_ref());
             let place = format!("{} {}", shared.place, super::fits(route));
             let own = self.counted(&place, &route.rate_limit, &route.concurrent_requests);
@@ -49,6 +50,7 @@ impl Compiler<'_> {
                     .as_ref()
                     .map(|buffer| self.buffer(buffer, route)),
                 basic: basic.and_then(|basic| self.basic_auth(basic)),
+                forward: forward.and_then(|auth| self.forward_auth(auth)),
                 cors: cors.map(|cors| self.cors(cors)),
                 rates: [&*shared.rates, &*own.rates].concat(),
                 concurrent: [&*shared.concurrent, &*own.concurrent].concat(),

@@ -9,9 +9,11 @@ mod cluster_queue;
 mod cluster_sticky;
 mod compress;
 mod errors;
+mod forward_auth;
 mod gate;
 mod limits;
 mod listen;
+mod mirror;
 mod observe;
 mod server;
 mod tls;
@@ -289,6 +291,7 @@ impl Compiler<'_> {
             response_headers: self.edits(&route.response_headers),
             compress: self.compress(route),
             cache: self.cache(route),
+            mirror: self.mirror(route),
             errors: self.pages(&route.errors, errors),
             is_logged: route.access_log,
             // Nobody sees it: there is an error.

@@ -1,0 +1,106 @@
+//! Copies of requests for other servers.
+
+use super::scripted::{answer, Scripted};
+use super::tools::*;
+
+/// Returns the counts of copies over all routes: sent, failed and dropped.
+fn counts(edge: &Edge, admin: std::net::SocketAddr) -> [u64; 3] {
+    let text = edge
+        .connect_to(admin)
+        .ask("GET", "localhost", "/metrics", "")
+        .body;
+    ["sent", "failed", "dropped"].map(|result| {
+        let label = format!("result=\"{result}\"");
+        let lines = text
+            .lines()
+            .filter(|line| line.starts_with("edge_mirrored_requests_total"));
+        let lines = lines.filter(|line| line.contains(&label));
+        lines
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+            .sum()
+    })
+}
+
+fn start(routes: &str) -> (Edge, std::net::SocketAddr) {
+    let (address, admin) = (free(), free());
+    let text = format!("listen: {address}\nadmin: {admin}\nsites:\n  - routes:\n{routes}");
+    (Edge::start_whole(address, &text), admin)
+}
+
+#[test]
+fn a_share_of_requests_is_copied_with_their_bodies() {
+    let origin = Scripted::start(|_, _| answer("", "well"));
+    let shadow = Scripted::start(|_, _| answer("", "shadow"));
+    let (edge, admin) = start(&format!(
+        "      - path: /all/*
+        strip_prefix: /all
+        request_headers: {{set: {{x-set: '1'}}}}
+        mirror: {{to: '{0}', max_body: 8B}}
+        proxy: '{1}'
+      - {{path: /none, mirror: {{to: '{0}', share: 0%}}, proxy: '{1}'}}
+      - {{path: /some, mirror: {{to: '{0}', share: 50%}}, proxy: '{1}'}}\n",
+        shadow.address, origin.address
+    ));
+    let mut client = edge.connect();
+    for _ in 0..20 {
+        assert_eq!(client.ask("GET", "a", "/none", "").body, "well");
+    }
+    client.send("POST /all/x?y HTTP/1.1\r\nHost: a.test\r\nConnection: x-hop\r\nX-Hop: 1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n2\r\ncd\r\n0\r\n\r\n");
+    assert_eq!(client.ask("GET", "b", "/none", "").body, "well");
+    eventually("the copy comes", || shadow.count() == 1);
+    shadow.last(|asked| {
+        let head = asked.head.to_lowercase();
+        assert!(head.starts_with("post /x?y http/1.1\r\n"), "{head}");
+        assert_eq!(asked.body, b"abcd");
+        assert!(
+            head.contains("host: a.test\r\n") && head.contains("x-set: 1\r\n"),
+            "{head}"
+        );
+        assert!(!head.contains("hop") && !head.contains("chunked"), "{head}");
+    });
+    eventually("it is counted", || counts(&edge, admin) == [1, 0, 0]);
+    let mut other = edge.connect();
+    other.send("POST /all/x HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n123456789");
+    eventually("a long one is dropped", || {
+        counts(&edge, admin) == [1, 0, 1]
+    });
+    for _ in 0..200 {
+        assert_eq!(client.ask("GET", "a", "/some", "").status, 200);
+    }
+    eventually("all are counted", || {
+        let seen = shadow.count() as u64;
+        seen > 1 && counts(&edge, admin) == [seen, 0, 1]
+    });
+    // Of 200 by halves: outside of this less than once in 10^9 runs.
+    let seen = shadow.count() - 1;
+    assert!((57..=143).contains(&seen), "{seen}");
+}
+
+#[test]
+fn no_request_waits_for_a_copy_or_fails_by_it() {
+    let origin = Origin::start("well");
+    let held = Held::start();
+    let (edge, admin) = start(&format!(
+        "      - {{path: /held, mirror: {{to: '{}', max_in_flight: 1}}, proxy: '{1}'}}
+      - {{path: /down, mirror: '{2}', proxy: '{1}'}}\n",
+        held.address,
+        origin.address,
+        free()
+    ));
+    // One connection is of one worker.
+    let mut client = edge.connect();
+    assert_eq!(client.ask("GET", "a", "/held", "").body, "well");
+    let first = held.wait();
+    for _ in 0..3 {
+        assert_eq!(client.ask("GET", "a", "/held", "").body, "well");
+    }
+    eventually("the others are dropped", || {
+        counts(&edge, admin) == [0, 0, 3]
+    });
+    drop(first);
+    eventually("the first is answered", || {
+        counts(&edge, admin) == [1, 0, 3]
+    });
+    assert_eq!(client.ask("GET", "a", "/down", "").body, "well");
+    eventually("a failure is counted", || counts(&edge, admin) == [1, 1, 3]);
+}

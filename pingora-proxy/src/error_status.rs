@@ -1,5 +1,7 @@
 //! The status that answers an error: the one place that decides it.
 
+use http::StatusCode;
+use pingora_core::protocols::http::ServerSession;
 use pingora_error::{Error, ErrorSource, ErrorType};
 
 /// The status to answer `e` with, or `None` when there is no one to answer.
@@ -35,6 +37,14 @@ pub fn error_status(e: &Error) -> Option<u16> {
         (ErrorSource::Downstream, _) => Some(400),
         (ErrorSource::Internal | ErrorSource::Unset, _) => Some(500),
     }
+}
+
+/// Returns true if a response header may still be written: none was, or none but informational ones. A 101
+/// is final: what follows it is another protocol.
+pub(crate) fn awaits_response(session: &ServerSession) -> bool {
+    session.response_written().is_none_or(|written| {
+        written.status.is_informational() && written.status != StatusCode::SWITCHING_PROTOCOLS
+    })
 }
 
 #[cfg(test)]

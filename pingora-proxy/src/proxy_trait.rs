@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 use log::debug;
 use pingora_cache::key::{CacheKey, HashBinary};
 use pingora_cache::meta::CacheMeta;
@@ -26,7 +26,7 @@ use pingora_core::modules::http::compression::ResponseCompressionBuilder;
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::http::conditional_filter::not_modified_filter;
 use pingora_core::protocols::http::v2::client::was_not_processed;
-use pingora_core::protocols::http::{RefusedRequest, ServerSession};
+use pingora_core::protocols::http::RefusedRequest;
 use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::utils::ready::ready;
@@ -34,7 +34,7 @@ use pingora_error::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use tokio::sync::mpsc;
 
-use crate::error_status::error_status;
+use crate::error_status::{awaits_response, error_status};
 use crate::{range_header_filter, RangeType, Session};
 
 pub use outcome::{FailToProxy, ProxyWarnLogContext, PurgeStatus};
@@ -801,12 +801,4 @@ pub trait ProxyHttp {
     ) -> Option<Box<dyn Any + Send + Sync>> {
         None
     }
-}
-
-/// Returns true if a response header may still be written: none was, or none but informational ones. A 101
-/// is final: what follows it is another protocol.
-pub(crate) fn awaits_response(session: &ServerSession) -> bool {
-    session.response_written().is_none_or(|written| {
-        written.status.is_informational() && written.status != StatusCode::SWITCHING_PROTOCOLS
-    })
 }

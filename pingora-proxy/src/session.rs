@@ -16,9 +16,9 @@ use pingora_core::protocols::Stream;
 use pingora_error::{Error, Result};
 use pingora_http::ResponseHeader;
 
+use crate::error_status::awaits_response;
 use crate::flow::Due;
 use crate::pipeline::cache_write::progress::CacheWrite;
-use crate::proxy_trait::awaits_response;
 use crate::subrequest::{self, spawner::SubrequestSpawner};
 use buffered::Buffered;
 

@@ -13,8 +13,8 @@ use pingora_http::ResponseHeader;
 
 use super::custom_sides::end_sides;
 use super::{Kept, When};
+use crate::error_status::awaits_response;
 use crate::pipeline::cache_write;
-use crate::proxy_trait::awaits_response;
 use crate::{FailToProxy, HttpProxy, ProxyHttp, Session};
 
 impl<SV, C> HttpProxy<SV, C>

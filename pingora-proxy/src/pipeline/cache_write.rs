@@ -24,7 +24,7 @@ use pingora_error::ErrorType::{HTTPStatus, InternalError};
 use pingora_error::{Error, ErrorSource, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 
-use crate::proxy_trait::awaits_response;
+use crate::error_status::awaits_response;
 use crate::range::RangeBodyFilter;
 use crate::{ProxyHttp, RangeType, Session};
 use fills::Fill;

@@ -72,6 +72,8 @@ impl<'a> Exchange<'a> {
         most: usize,
         limit: Duration,
     ) -> Result<(ResponseHeader, Bytes)> {
+        let own = self.running.clusters[self.cluster].time_limit();
+        let limit = own.map_or(limit, |own| limit.min(own));
         let asked = tokio::time::timeout(limit, self.tries(connector, head, body, most)).await;
         match asked {
             Ok(answer) => answer,

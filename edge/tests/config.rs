@@ -74,3 +74,55 @@ fn an_error_shows_its_line_and_a_caret() {
         "edge.yaml:3:16: unknown key `strp_prefix` in a route; did you mean `strip_prefix`?\n      - {routes: [{strp_prefix: /api, respond: 200}]}\n                   ^\n";
     assert_eq!(found, shown);
 }
+
+#[test]
+fn adapt_names_secrets_as_the_file_does() {
+    let text = r#"
+listen: "127.0.0.1:${env:PORT}"
+admin: {address: 127.0.0.1:1, token: "${file:secret}"}
+sites:
+  - routes:
+      - {proxy: {to: 10.0.0.1:80, sticky: {cookie: c, secret: in the clear}}, request_headers: {set: {x-a: "Bearer ${file:secret}"}}}
+"#;
+    let mut world = Memory::of(&[("edge.yaml", text), ("secret", "0123456789abcdef\n")]);
+    let adapted = world.load().unwrap().adapt();
+    for shown in [
+        "${env:PORT}",
+        "token: \"${file:secret}\"",
+        "x-a: \"Bearer ${file:secret}\"",
+        "secret: \"***\"",
+    ] {
+        assert!(adapted.contains(shown), "{shown} in {adapted}");
+    }
+    for hidden in ["0123456789abcdef", "in the clear", "9000"] {
+        assert!(!adapted.contains(hidden), "{hidden} in {adapted}");
+    }
+    world
+        .files
+        .insert("edge.yaml".into(), adapted.clone().into_bytes());
+    assert_eq!(world.load().unwrap().adapt(), adapted);
+}
+
+#[test]
+fn files_are_found_from_the_file_that_names_them() {
+    let site =
+        "sites: [{hosts: a.test, tls: {cert: c.pem, key: /k.pem}, routes: {respond: 200}}]\n";
+    let world = Memory::of(&[
+        (
+            "conf/edge.yaml",
+            "listen: 127.0.0.1:443\ninclude: sites/*.yaml\n",
+        ),
+        ("conf/sites/a.yaml", site),
+    ]);
+    let config = edge::config::load("conf/edge.yaml".as_ref(), &world).unwrap();
+    let cert = &config.model.sites[0].tls[0].cert;
+    assert_eq!(cert.to_str(), Some("conf/sites/c.pem"));
+    let adapted = config.adapt();
+    assert!(adapted.contains("cert: sites/c.pem\n"), "{adapted}");
+    let said = config
+        .check_files(&world, &config.watched)
+        .unwrap_err()
+        .to_string();
+    let shown = "conf/sites/a.yaml:1:37: cannot read the file `sites/c.pem`: not found";
+    assert!(said.starts_with(shown), "{said}");
+}

@@ -6,8 +6,10 @@ use pingora_core::protocols::http::error_resp::gen_error_response;
 use pingora_core::Result;
 use pingora_proxy::Session;
 
+use super::compress::prepare;
 use super::gate::Fields;
 use super::headers::{apply, values, Values};
+use crate::plan::compress::CompressRule;
 use crate::plan::gate::{Refusal, Rule};
 use crate::plan::pages::Page;
 use crate::plan::{Action, HeaderEdits, Request, Route};
@@ -171,12 +173,16 @@ impl Answer {
         }
     }
 
-    /// Sends it. The connection serves further requests.
+    /// Sends it, compressed by the rule of its route if there is one. The connection serves further requests.
     ///
     /// # Errors
     ///
     /// Those of the writes.
-    pub(super) async fn send(self, session: &mut Session) -> Result<()> {
+    pub(super) async fn send(
+        self,
+        session: &mut Session,
+        compress: Option<&CompressRule>,
+    ) -> Result<()> {
         let mut head = gen_error_response(self.status.as_u16());
         if !self.status.is_client_error() && !self.status.is_server_error() {
             head.remove_header(&header::CACHE_CONTROL);
@@ -217,6 +223,9 @@ impl Answer {
         }
         if let Some((edits, values)) = self.edits {
             apply(&edits, values, &mut head)?;
+        }
+        if let Some(rule) = compress.filter(|_| !empty) {
+            prepare(session, rule, &head, None)?;
         }
         let silent = empty || session.req_header().method == Method::HEAD;
         session

@@ -43,6 +43,7 @@ use crate::caching;
 use crate::cluster::{HashBy, Pick, Tried};
 use crate::live::{release, Lease, Live};
 use crate::observe::{self, Limit};
+use crate::plan::compress::CompressRule;
 use crate::plan::gate::Rule;
 use crate::plan::pages::PageValues;
 use answer::Answer;
@@ -200,7 +201,17 @@ impl Ctx {
         } else {
             answer
         };
-        answer.send(session).await.map(|()| true)
+        let sent = answer.send(session, self.compression());
+        sent.await.map(|()| true)
+    }
+
+    /// Returns the rule of compression of its route.
+    fn compression(&self) -> Option<&CompressRule> {
+        let (Some(site), Some(route)) = self.observed.at() else {
+            return None;
+        };
+        let route = self.running.plan.sites.get(site)?.routes.get(route)?;
+        route.compress.as_deref()
     }
 
     /// Takes the way of a request to a server, and makes the changes to its head. Returns the size up to which its body is
@@ -333,7 +344,10 @@ impl ProxyHttp for Edge {
                     answer =
                         pages::told(answer, &self.live, &ctx.running, session, &mut ctx.observed);
                 }
-                Box::pin(async move { answer.send(session).await.map(|()| true) })
+                Box::pin(async move {
+                    let sent = answer.send(session, ctx.compression());
+                    sent.await.map(|()| true)
+                })
             }
             Decision::Ask(ask) => Box::pin(self.ask(session, ctx, ask)),
         }
@@ -477,7 +491,7 @@ impl ProxyHttp for Edge {
     {
         if ctx.is_cached() && cached::wants_stored_only(session, ctx) {
             let answer = Answer::refusal(StatusCode::GATEWAY_TIMEOUT);
-            return Box::pin(async move { answer.send(session).await.map(|()| false) });
+            return Box::pin(async move { answer.send(session, None).await.map(|()| false) });
         }
         ready(|| Ok(true))
     }

@@ -135,7 +135,7 @@ impl Ctx {
         if let Some(code) = status.filter(|_| session.awaits_response()) {
             session.set_keepalive(None);
             let sent = match self.failure(session, code) {
-                Some(answer) => answer.send(session).await,
+                Some(answer) => answer.send(session, self.compression()).await,
                 None => session.respond_error(code).await,
             };
             if let Err(e) = sent {

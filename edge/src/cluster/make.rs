@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -64,8 +64,9 @@ pub(crate) fn clusters(
 pub(crate) fn files(plan: &plan::Cluster) -> impl Iterator<Item = PathBuf> + use<'_> {
     let tls = plan.tls.iter();
     let client = tls.clone().filter_map(|tls| tls.client.as_ref());
-    let client = client.flat_map(|pair| [pair.cert.clone(), pair.key.clone()]);
-    tls.filter_map(|tls| tls.ca.clone()).chain(client)
+    let client = client.flat_map(|pair| [pair.cert.to_path_buf(), pair.key.to_path_buf()]);
+    tls.filter_map(|tls| tls.ca.as_deref().map(Path::to_path_buf))
+        .chain(client)
 }
 
 /// Clusters that no plan has as they are. Each gives its servers to one other at most.

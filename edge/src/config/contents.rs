@@ -2,35 +2,66 @@
 
 use std::path::{Path, PathBuf};
 
-use super::files::{beside, MAX_FILE};
-use super::model::{BasicAuth, ErrorPage, Root};
-use super::place::{shown, Errors, Sources};
-use super::values::ReadFile;
+use super::files::MAX_FILE;
+use super::model::{BasicAuth, ErrorPage, Proxy, Root, TlsOptions};
+use super::place::{shown, Errors};
+use super::values::{FilePath, ReadFile};
 use super::World;
 
 /// Reads them all, and returns their paths, those of files that cannot be read among them.
-pub(super) fn read(
-    root: &mut Root,
-    sources: &Sources,
-    world: &dyn World,
-    errors: &mut Errors,
-) -> Vec<PathBuf> {
+pub(super) fn read(root: &mut Root, world: &dyn World, errors: &mut Errors) -> Vec<PathBuf> {
     let mut paths = Vec::new();
     for file in named(root) {
-        let path = sources.path(file.place).map_or_else(
-            || file.path().to_owned(),
-            |from| beside(from, &file.path().to_string_lossy()),
-        );
-        match text(&path, world) {
+        match text(file.path(), world) {
             Ok(text) => file.fill(text),
-            Err(why) => {
-                let name = shown(&file.path().to_string_lossy());
-                errors.at(file.place, format!("cannot read the file {name}: {why}"));
-            }
+            Err(why) => unreadable(file.path(), &why, errors),
         }
-        paths.push(path);
+        paths.push(file.path().to_path_buf());
     }
     paths
+}
+
+/// Tells of files of certificates and keys that cannot be read.
+pub(super) fn check(root: &Root, world: &dyn World, errors: &mut Errors) {
+    for file in certificates(root) {
+        if let Err(e) = world.read(file, 1) {
+            unreadable(file, &e.to_string(), errors);
+        }
+    }
+}
+
+fn unreadable(file: &FilePath, why: &str, errors: &mut Errors) {
+    let name = shown(&file.shown().to_string_lossy());
+    errors.at(file.place, format!("cannot read the file {name}: {why}"));
+}
+
+fn certificates(root: &Root) -> Vec<&FilePath> {
+    let mut files = Vec::new();
+    let mut options: Vec<&TlsOptions> = root.tls_options.iter().collect();
+    let mut proxies: Vec<&Proxy> = Vec::new();
+    for site in &root.sites {
+        options.extend(&site.tls_options);
+        for pair in &site.tls {
+            files.extend([&pair.cert, &pair.key].into_iter().chain(&pair.ocsp));
+        }
+        let auth = site.forward_auth.as_ref();
+        proxies.extend(auth.and_then(|auth| auth.to.as_ref()));
+        for route in &site.routes {
+            let auth = route.forward_auth.as_ref();
+            proxies.extend(auth.and_then(|auth| auth.to.as_ref()));
+            proxies.extend(route.mirror.as_ref().map(|mirror| &mirror.to));
+            proxies.extend(&route.proxy);
+        }
+    }
+    for auth in options.iter().flat_map(|options| &options.client_auth) {
+        files.extend(auth.ca.iter().chain(&auth.crl));
+    }
+    let tls = proxies.into_iter().filter_map(|proxy| proxy.tls.as_ref());
+    for tls in tls.filter(|tls| tls.enabled) {
+        files.extend(&tls.ca);
+        files.extend(tls.client.iter().flat_map(|pair| [&pair.cert, &pair.key]));
+    }
+    files
 }
 
 fn named(root: &mut Root) -> Vec<&mut ReadFile> {

@@ -247,13 +247,18 @@ impl Loader<'_> {
             Kind::Map(pairs) => pairs
                 .iter_mut()
                 .for_each(|(_, _, value)| self.substitute(value, from)),
-            Kind::Scalar { text, secret } if text.contains("${") => match self.expand(text, from) {
-                Ok((expanded, replaced)) => (*text, *secret) = (expanded, replaced),
-                Err(message) => {
-                    self.errors.at(node.place, message);
-                    node.kind = Kind::Failed;
+            Kind::Scalar { text, written } if text.contains("${") => {
+                match self.expand(text, from) {
+                    Ok((expanded, replaced)) => {
+                        let before = std::mem::replace(text, expanded);
+                        *written = replaced.then_some(before);
+                    }
+                    Err(message) => {
+                        self.errors.at(node.place, message);
+                        node.kind = Kind::Failed;
+                    }
                 }
-            },
+            }
             Kind::Scalar { .. } => {}
         }
     }
@@ -330,7 +335,7 @@ fn reference(text: &str) -> Option<(&str, &str, &str)> {
 }
 
 /// Returns `name` as seen from the folder of the file that names it.
-pub(super) fn beside(from: &Path, name: &str) -> PathBuf {
+fn beside(from: &Path, name: &str) -> PathBuf {
     from.parent()
         .map_or_else(|| name.into(), |folder| folder.join(name))
 }

@@ -56,10 +56,11 @@ pub fn load(path: &Path, world: &dyn World) -> Result<Config, ConfigErrors> {
     let mut errors = Errors::default();
     let loaded = files::load(path, world, &mut errors)?;
     let sources = loaded.sources;
+    errors.learn(&sources);
     let mut contents = Vec::new();
     let decoded = loaded.root.and_then(|root| {
         let mut model = model::Root::decode(&root, &mut errors)?;
-        contents = contents::read(&mut model, &sources, world, &mut errors);
+        contents = contents::read(&mut model, world, &mut errors);
         Some((model, root))
     });
     let mut watched = Watched {
@@ -80,10 +81,24 @@ pub fn load(path: &Path, world: &dyn World) -> Result<Config, ConfigErrors> {
 }
 
 impl Config {
-    /// Prints the whole effective configuration, includes and defaults in it, as a file that reads the same. Values from
-    /// the environment and from files stand in it in the clear.
+    /// Looks whether the files of certificates and keys can be read.
+    ///
+    /// # Errors
+    ///
+    /// Those that cannot, each with the place that names it. `watched` is what may mend it.
+    pub fn check_files(&self, world: &dyn World, watched: &Watched) -> Result<(), ConfigErrors> {
+        let mut errors = Errors::default();
+        contents::check(&self.model, world, &mut errors);
+        if errors.is_empty() {
+            return Ok(());
+        }
+        Err(errors.finish(&self.sources, watched.clone()))
+    }
+
+    /// Prints the whole effective configuration, includes and defaults in it, as a file that reads the same, but for its
+    /// secrets: those that stand in it become `***`. Values from the environment and from files are named as they were.
     pub fn adapt(&self) -> String {
-        escaped(self.model.print()).to_yaml()
+        shown::with_references(self.model.print(), &self.tree).to_yaml()
     }
 
     /// Prints the whole effective configuration for people who may not know its secrets: values from the environment and
@@ -93,14 +108,21 @@ impl Config {
     }
 }
 
-/// Keeps what looks like a reference to a value from being read as one.
-fn escaped(data: Data) -> Data {
-    match data {
-        Data::Text(text) => Data::Text(text.replace("${", "$${")),
-        Data::Secret(text) => Data::Secret(text.replace("${", "$${")),
-        Data::List(items) => Data::List(items.into_iter().map(escaped).collect()),
-        Data::Map(pairs) => Data::map(pairs.into_iter().map(|(key, value)| (key, escaped(value)))),
-        other => other,
+#[cfg(test)]
+impl Config {
+    /// Prints it with its secrets, so that what is read back can be compared.
+    fn whole(&self) -> String {
+        fn escaped(data: Data) -> Data {
+            match data {
+                Data::Text(text) | Data::Secret(text) => Data::Text(text.replace("${", "$${")),
+                Data::List(items) => Data::List(items.into_iter().map(escaped).collect()),
+                Data::Map(pairs) => {
+                    Data::map(pairs.into_iter().map(|(key, value)| (key, escaped(value))))
+                }
+                other => other,
+            }
+        }
+        escaped(self.model.print()).to_yaml()
     }
 }
 

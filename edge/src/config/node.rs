@@ -34,8 +34,8 @@ pub enum Kind {
     Scalar {
         /// The text, without quotes.
         text: String,
-        /// Whether the text holds a value from elsewhere, which errors must not show.
-        secret: bool,
+        /// The text as it was written, where that names values from elsewhere. Errors must not show what it became.
+        written: Option<String>,
     },
     /// A list.
     List(Vec<Node>),
@@ -48,7 +48,9 @@ impl Node {
     pub(crate) fn describe(&self) -> String {
         match &self.kind {
             Kind::Null | Kind::Failed => "nothing".into(),
-            Kind::Scalar { secret: true, .. } => "a value from elsewhere".into(),
+            Kind::Scalar {
+                written: Some(_), ..
+            } => "a value from elsewhere".into(),
             Kind::Scalar { text, .. } => shown(text),
             Kind::List(_) => "a list".into(),
             Kind::Map(_) => "a map".into(),
@@ -226,6 +228,6 @@ fn scalar(text: String, style: ScalarStyle) -> Kind {
     }
     Kind::Scalar {
         text,
-        secret: false,
+        written: None,
     }
 }

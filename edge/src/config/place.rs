@@ -34,12 +34,6 @@ impl Sources {
         self.files.iter().map(|(path, _)| path.as_path())
     }
 
-    /// Returns the file of a place.
-    pub(crate) fn path(&self, place: Place) -> Option<&Path> {
-        let (path, _) = self.files.get(place.file as usize)?;
-        Some(path)
-    }
-
     pub(crate) fn text(&self, file: u32) -> &str {
         self.files.get(file as usize).map_or("", |(_, text)| text)
     }
@@ -56,6 +50,8 @@ impl Sources {
 #[derive(Debug, Default)]
 pub struct Errors {
     found: Vec<(Place, String)>,
+    /// The folders of the files, by their numbers.
+    folders: Vec<PathBuf>,
 }
 
 /// So many errors are shown; of the others, the number is.
@@ -65,6 +61,23 @@ impl Errors {
     /// Adds an error.
     pub fn at(&mut self, place: Place, message: impl Into<String>) {
         self.found.push((place, message.into()));
+    }
+
+    /// Learns where files are, for [`Errors::locate`].
+    pub(crate) fn learn(&mut self, sources: &Sources) {
+        let folder = |path: &Path| path.parent().unwrap_or(Path::new("")).to_owned();
+        self.folders = sources.paths().map(folder).collect();
+    }
+
+    /// Returns a path that is named at a place: as this process finds it, and as the first file would name it.
+    pub(crate) fn locate(&self, place: Place, path: &Path) -> (PathBuf, PathBuf) {
+        let Some(folder) = self.folders.get(place.file as usize) else {
+            return (path.to_owned(), path.to_owned());
+        };
+        let found = folder.join(path);
+        let shown = found.strip_prefix(&self.folders[0]).unwrap_or(&found);
+        let shown = shown.to_owned();
+        (found, shown)
     }
 
     /// Tells whether nothing was found.

@@ -52,7 +52,7 @@ pub trait Scalar: Sized {
 
 impl<T: Scalar> Value for T {
     fn decode(node: &Node, errors: &mut Errors) -> Option<Self> {
-        let Kind::Scalar { text, secret } = &node.kind else {
+        let Kind::Scalar { text, written } = &node.kind else {
             if matches!(node.kind, Kind::Failed) {
                 return None;
             }
@@ -61,7 +61,7 @@ impl<T: Scalar> Value for T {
         };
         let parsed = T::parse(text).map_err(|why| {
             // A reason may repeat a part of the value.
-            let why = if *secret { "" } else { &why };
+            let why = if written.is_some() { "" } else { &why };
             errors.at(node.place, expected(node, Self::WHAT, Self::ALLOWED, why));
         });
         parsed.ok()

@@ -3,28 +3,73 @@
 use super::node::{Kind, Node};
 use crate::data::Data;
 
-/// What stands in place of a secret.
+/// What stands in place of a secret, for people who watch the proxy.
 const HIDDEN: &str = "(not shown)";
+/// The same in a file.
+const STARS: &str = "***";
 
 /// Leaves the secrets out of a print: values of keys that hold some, and those that `tree`, of which the print was made,
 /// knows to be from elsewhere.
 pub(super) fn without_secrets(print: Data, tree: &Node) -> Data {
-    clear(print, Some(tree))
+    clear(print, Some(tree), For::People)
 }
 
-fn clear(data: Data, node: Option<&Node>) -> Data {
+/// Leaves the secrets out of a print that may be read as a file again: values from elsewhere are named as the file names
+/// them.
+pub(super) fn with_references(print: Data, tree: &Node) -> Data {
+    clear(print, Some(tree), For::File)
+}
+
+/// Who a print is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum For {
+    People,
+    File,
+}
+
+impl For {
+    /// Returns what stands in place of a value that is not to be seen.
+    fn instead(self, node: Option<&Node>) -> Data {
+        let written = match node.map(|node| &node.kind) {
+            Some(Kind::Scalar { written, .. }) => written.as_deref(),
+            _ => None,
+        };
+        match self {
+            Self::People => Data::text(HIDDEN),
+            Self::File => Data::text(written.unwrap_or(STARS)),
+        }
+    }
+
+    /// Keeps what looks like a reference to a value from being read as one.
+    fn plain(self, data: Data) -> Data {
+        match data {
+            Data::Text(text) if self == Self::File => Data::Text(text.replace("${", "$${")),
+            other => other,
+        }
+    }
+}
+
+fn clear(data: Data, node: Option<&Node>, reader: For) -> Data {
     match (data, node.map(|node| &node.kind)) {
         (Data::Null, _) => Data::Null,
         // It may be the short form of a whole section.
-        (Data::Secret(_), _) | (_, Some(Kind::Scalar { secret: true, .. })) => Data::text(HIDDEN),
+        (Data::Secret(_), _)
+        | (
+            _,
+            Some(Kind::Scalar {
+                written: Some(_), ..
+            }),
+        ) => reader.instead(node),
         (Data::List(items), Some(Kind::List(nodes))) => {
             let nodes = nodes.iter().map(Some).chain(std::iter::repeat(None));
             let items = items.into_iter().zip(nodes);
-            Data::List(items.map(|(item, node)| clear(item, node)).collect())
+            let cleared = items.map(|(item, node)| clear(item, node, reader));
+            Data::List(cleared.collect())
         }
         // One item stands for a list of one.
         (Data::List(items), _) => {
-            Data::List(items.into_iter().map(|item| clear(item, node)).collect())
+            let cleared = items.into_iter().map(|item| clear(item, node, reader));
+            Data::List(cleared.collect())
         }
         (Data::Map(pairs), Some(Kind::Map(nodes))) => {
             let of = |key: &str| {
@@ -32,19 +77,16 @@ fn clear(data: Data, node: Option<&Node>) -> Data {
                 found.map(|(_, _, node)| node)
             };
             let pairs = pairs.into_iter().map(|(key, value)| {
-                let value = clear(value, of(&key));
+                let value = clear(value, of(&key), reader);
                 (key, value)
             });
             Data::map(pairs)
         }
+        // The short form: the node is the value of one of the keys, and is no secret.
         (Data::Map(pairs), _) => {
-            // The short form: the node is the value of one of the keys, and is no secret.
-            Data::map(
-                pairs
-                    .into_iter()
-                    .map(|(key, value)| (key, clear(value, node))),
-            )
+            let pairs = pairs.into_iter();
+            Data::map(pairs.map(|(key, value)| (key, clear(value, node, reader))))
         }
-        (other, _) => other,
+        (other, _) => reader.plain(other),
     }
 }

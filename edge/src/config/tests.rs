@@ -80,9 +80,16 @@ fn every_key_is_set_by_a_test() {
 fn the_effective_configuration_reads_the_same() {
     let config = load(Path::new("edge.yaml"), &OneFile(EVERY_KEY)).unwrap();
     Plan::compile(&config).unwrap();
-    let printed = config.adapt();
+    let printed = config.whole();
     let again = load(Path::new("edge.yaml"), &OneFile(&printed)).unwrap();
-    assert_eq!(again.adapt(), printed);
+    assert_eq!(again.whole(), printed);
+    let adapted = config.adapt();
+    for secret in ["0123456789abcdef", "s3cret", "$2y$05$"] {
+        assert!(
+            EVERY_KEY.contains(secret) && !adapted.contains(secret),
+            "{secret} in {adapted}"
+        );
+    }
     assert!(printed.contains("reference: \"$${env:HOME}\""), "{printed}");
 }
 

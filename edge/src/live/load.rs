@@ -63,6 +63,7 @@ pub fn load(path: &Path, world: &dyn World, before: Option<&Running>) -> Result<
     let config = config::load(path, world)?;
     let plan = Plan::compile(&config)?;
     let watched = watched(&config, &plan);
+    config.check_files(world, &watched)?;
     let mut problems = Vec::new();
     if let Some(before) = before {
         admin(

@@ -141,3 +141,25 @@ fn what_is_stored_serves_each_client_in_its_coding() {
     assert_eq!(origin.count(), 1);
     origin.last(|asked| assert_eq!(asked.field("accept-encoding"), Some("identity")));
 }
+
+#[test]
+fn answers_that_are_given_here_are_compressed_too() {
+    let edge = Edge::start(&format!(
+        "  - routes: {{compress: true, respond: {{status: 201, body: '{}'}}}}\n",
+        "a".repeat(4000)
+    ));
+    let (head, body) = get(&edge, "GET", "Accept-Encoding: gzip\r\n");
+    assert!(head.starts_with("http/1.1 201 "), "{head}");
+    assert!(head.contains("content-encoding: gzip\r\n"), "{head}");
+    assert!(head.contains("vary: accept-encoding\r\n"), "{head}");
+    assert!(!head.contains("content-length: 4000"), "{head}");
+    assert!(body.len() < 500, "{}", body.len());
+    let (head, body) = get(&edge, "GET", "");
+    assert!(head.contains("content-length: 4000\r\n"), "{head}");
+    assert_eq!(body.len(), 4000);
+    let (head, body) = get(&edge, "HEAD", "Accept-Encoding: gzip\r\n");
+    assert!(
+        head.starts_with("http/1.1 201 ") && body.is_empty(),
+        "{head}"
+    );
+}

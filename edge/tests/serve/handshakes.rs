@@ -341,3 +341,39 @@ fn plain_requests_and_noise_are_counted() {
         .unwrap()
         .write_all(&[22, 3, 1, 0, 1, 9]);
 }
+
+#[test]
+fn a_certificate_is_known_after_others_have_decided() {
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let (service, origin) = (Origin::start("yes"), Origin::start("o"));
+    let hash = bcrypt::hash("pass", 4).unwrap();
+    let edge = start(&format!(
+        "sites:
+  - hosts: a.test
+    tls: {{{}}}
+    tls_options: {{client_auth: '{}'}}
+    basic_auth: {{users: {{ali: '{hash}'}}}}
+    routes:
+      - {{path: /said, respond: {{body: '{{tls_client.san}}'}}}}
+      - path: /asked
+        forward_auth: {{to: '{}'}}
+        request_headers: {{set: {{x-client: '{{tls_client.subject}}'}}}}
+        proxy: '{}'\n",
+        shown(&issue(&authority, "a.test")),
+        clients.file(),
+        service.address,
+        origin.address
+    ));
+    let known = issue(&clients, "client.test");
+    let mut session = connect(&edge, &client(&authority, Some(&known)), "a.test").unwrap();
+    let field = "Authorization: Basic YWxpOnBhc3M=\r\n";
+    // The first is checked off the worker, the second is remembered.
+    for _ in 0..2 {
+        let said = session.ask("GET", "a.test", "/said", field);
+        assert_eq!(said.body, "client.test");
+    }
+    assert_eq!(session.ask("GET", "a.test", "/asked", field).body, "o");
+    let told = origin.last();
+    let name = "x-client: O=Test Organization,CN=client.test\r\n";
+    assert!(told.contains(name), "{told}");
+}

@@ -20,13 +20,12 @@ mod proxy_sticky;
 mod proxy_timeouts;
 mod server;
 
-use std::path::PathBuf;
-
 use http::{HeaderName, Method};
 
 use crate::config::section::{section, At, Named};
 use crate::config::values::{
-    HostPattern, Network, PathPattern, PathPrefix, Regex, Size, Status, Template, TextPattern,
+    FilePath, HostPattern, Network, PathPattern, PathPrefix, Regex, Size, Status, Template,
+    TextPattern,
 };
 pub use access::{Access, Hsts, HttpsRedirect, Maintenance};
 pub use auth::{BasicAuth, Cors};
@@ -124,9 +123,9 @@ section! {
     /// A certificate and its key, in PEM files.
     pub struct Certificate("a certificate") {
         /// The file of the certificate, followed by those that vouch for it.
-        cert: PathBuf,
+        cert: FilePath,
         /// The file of the private key.
-        key: PathBuf,
+        key: FilePath,
     }
 }
 

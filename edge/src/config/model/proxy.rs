@@ -1,13 +1,12 @@
 //! Servers that requests go to.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
     Cache, Certificate, CircuitBreaker, Health, PassiveHealth, Queue, Retries, Sticky, Timeouts,
 };
 use crate::config::section::{choice, section, At};
-use crate::config::values::{Address, Count, Template};
+use crate::config::values::{Address, Count, FilePath, Template};
 use crate::config::Place;
 
 section! {
@@ -102,7 +101,7 @@ section! {
         /// The name that the certificate must have, and that is sent as SNI. If unset, that of the address.
         name: Option<String> = None,
         /// The file of the certificates (PEM) to trust. If unset, those of the system.
-        ca: Option<PathBuf> = None,
+        ca: Option<FilePath> = None,
         /// The certificate that is shown to servers.
         client: Option<Certificate> = None,
         /// Whether certificates that are not to be trusted are taken.

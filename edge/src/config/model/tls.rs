@@ -1,19 +1,17 @@
 //! TLS with clients.
 
-use std::path::PathBuf;
-
 use crate::config::section::{choice, section, At};
-use crate::config::values::TextPattern;
+use crate::config::values::{FilePath, TextPattern};
 
 section! {
     /// A certificate that clients are shown, and its key, in PEM files.
     pub struct ServerCertificate("a certificate") {
         /// The file of the certificate, followed by those that vouch for it.
-        cert: PathBuf,
+        cert: FilePath,
         /// The file of the private key.
-        key: PathBuf,
+        key: FilePath,
         /// The file of an OCSP response (DER) that is sent with the certificate.
-        ocsp: Option<PathBuf> = None,
+        ocsp: Option<FilePath> = None,
     }
 }
 
@@ -40,11 +38,11 @@ section! {
     /// The check of certificates that clients show.
     pub struct ClientAuth("a check of client certificates", short: ca) {
         /// The file of the certificates (PEM) of those who issue them.
-        ca: Option<PathBuf> = None,
+        ca: Option<FilePath> = None,
         /// Whether a client must show one.
         mode: ClientAuthMode = ClientAuthMode::Require,
         /// The file of revocation lists (PEM) of those who issue them.
-        crl: Option<PathBuf> = None,
+        crl: Option<FilePath> = None,
     }
 }
 

@@ -24,7 +24,7 @@ mod time_limit;
 
 pub use address::{Address, Network};
 pub use count::Count;
-pub use file::ReadFile;
+pub use file::{FilePath, ReadFile};
 pub use host::HostPattern;
 pub use http::Status;
 pub use key::LimitKey;

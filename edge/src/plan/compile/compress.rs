@@ -15,8 +15,8 @@ impl Compiler<'_> {
             .compress
             .as_ref()
             .filter(|compress| compress.enabled)?;
-        if route.proxy.is_none() {
-            let message = "`compress` is for what servers answer, and this route has no `proxy`";
+        if route.redirect.is_some() {
+            let message = "`compress` is for bodies of answers, and a redirect needs none";
             self.errors.at(compress.place, message);
         }
         if compress.algorithms.is_empty() {

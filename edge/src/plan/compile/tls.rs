@@ -1,5 +1,7 @@
 //! TLS with clients.
 
+use std::path::Path;
+
 use super::Compiler;
 use crate::config::model::{self, ClientAuthMode};
 use crate::config::section::Scalar;
@@ -69,9 +71,9 @@ impl Compiler<'_> {
         match (&auth.ca, auth.mode) {
             (_, ClientAuthMode::None) => None,
             (Some(ca), mode) => Some(ClientAuth {
-                ca: ca.clone(),
+                ca: ca.to_path_buf(),
                 mode,
-                crl: auth.crl.clone(),
+                crl: auth.crl.as_deref().map(Path::to_path_buf),
             }),
             (None, _) => {
                 self.errors.at(
@@ -86,8 +88,8 @@ impl Compiler<'_> {
 
 pub(super) fn certificate(tls: &model::ServerCertificate) -> Certificate {
     Certificate {
-        cert: tls.cert.clone(),
-        key: tls.key.clone(),
-        ocsp: tls.ocsp.clone(),
+        cert: tls.cert.to_path_buf(),
+        key: tls.key.to_path_buf(),
+        ocsp: tls.ocsp.as_deref().map(Path::to_path_buf),
     }
 }

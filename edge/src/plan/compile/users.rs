@@ -41,9 +41,11 @@ impl Compiler<'_> {
                 },
                 Err(why) => why,
             };
-            let path = file.path().display();
-            self.errors
-                .at(file.place, format!("`{path}`, line {number}: {problem}"));
+            let path = file.path().shown().display();
+            self.errors.at(
+                file.path().place,
+                format!("`{path}`, line {number}: {problem}"),
+            );
         }
     }
 }

@@ -4,10 +4,12 @@ use pingora_core::listeners::ListenerConfig;
 use pingora_core::services::listening::Service;
 use pingora_core::upstreams::peer::HttpPeer;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use tokio::net::TcpSocket;
 
 /// A place to listen on or to connect to: `IP:PORT`, or `unix:/PATH`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +68,7 @@ impl Address {
     /// Says why not.
     pub fn check_free(&self) -> Result<(), String> {
         match self {
-            Address::Inet(addr) => TcpListener::bind(addr).map(drop).map_err(|e| e.to_string()),
+            Address::Inet(addr) => check_free_port(*addr).map_err(|e| e.to_string()),
             Address::Unix(path) => check_free_path(path),
         }
         .map_err(|e| format!("cannot listen on {self}: {e}"))
@@ -118,6 +120,17 @@ impl fmt::Display for Address {
     }
 }
 
+/// Binds, but does not listen: who connected to a socket that is closed at once would be cut off.
+fn check_free_port(addr: SocketAddr) -> io::Result<()> {
+    let socket = match addr {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // As listeners do: connections of a process that has ended keep nobody from listening.
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)
+}
+
 /// A file left by a process that ended may be replaced, one that somebody answers on may not.
 fn check_free_path(path: &Path) -> Result<(), String> {
     if UnixStream::connect(path).is_ok() {
@@ -143,6 +156,7 @@ fn reachable(mut addr: SocketAddr) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::{TcpListener, TcpStream};
 
     #[test]
     fn addresses_are_read_and_written_alike() {
@@ -152,6 +166,21 @@ mod tests {
                 Ok(text.into())
             );
         }
+    }
+
+    #[test]
+    fn nobody_can_connect_to_an_address_that_is_found_free() {
+        // No other test has this address.
+        let listener = TcpListener::bind("127.99.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        drop(listener);
+        std::thread::scope(|threads| {
+            let look = || (0..2000).for_each(|_| Address::Inet(addr).check_free().unwrap());
+            let looks = threads.spawn(look);
+            while !looks.is_finished() {
+                TcpStream::connect(addr).expect_err("nobody listens");
+            }
+        });
     }
 
     #[test]

@@ -151,6 +151,7 @@ fn run(args: &Args) -> Result<(), String> {
         }
         Some(Command::Run) | None => {}
     }
+    lifecycle::hold_signals();
     if file.is_none() && !flags.test && flags.beside_a_configuration().is_none() {
         return serve::run(&flags.process(), demo::load()?, None);
     }

@@ -13,6 +13,7 @@
 mod activation;
 mod command;
 mod control;
+pub(crate) mod early;
 mod notify;
 mod parent;
 mod successor;
@@ -28,6 +29,7 @@ use tokio::time::MissedTickBehavior;
 
 pub use command::upgrade;
 use control::Control;
+pub use early::hold as hold_signals;
 pub(crate) use notify::Notifier;
 pub use parent::{is_there as is_upgrade, tell_failure};
 use successor::Successor;

@@ -20,7 +20,7 @@ use super::{load, History, Live, LoadError, Loaded, Outcome, Reload};
 
 use crate::cluster::{watch, Cluster};
 use crate::config::{Disk, Watched};
-use crate::lifecycle::Notifier;
+use crate::lifecycle::{early, Notifier};
 use crate::listen::Addresses;
 use crate::observe;
 
@@ -269,6 +269,9 @@ impl BackgroundService for Reloading {
             .ok();
         followed.add(&self.0.live.current().clusters).await;
         ready.notify_ready();
+        if early::hung_up() {
+            self.0.reload("SIGHUP", &mut followed).await;
+        }
         let mut looks = tokio::time::interval(PERIOD);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut questions = self.0.questions();

@@ -8,6 +8,7 @@ use pingora_core::services::background::BackgroundService;
 use tokio::signal::unix::{signal, SignalKind};
 
 use super::Live;
+use crate::lifecycle::early;
 
 /// The service that opens the access log anew when it is told.
 pub struct Reopening(pub Arc<Live>);
@@ -20,6 +21,9 @@ impl BackgroundService for Reopening {
             Ok(told) => told,
             Err(e) => return log::error!("SIGUSR1 will not reopen the access log: {e}"),
         };
+        if early::reopened() {
+            self.0.reopen_log();
+        }
         while !*shutdown.borrow() {
             tokio::select! {
                 // An error means that nobody is left to say so.

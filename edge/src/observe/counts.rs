@@ -47,6 +47,9 @@ macro_rules! counts {
     };
 }
 
+#[cfg(test)]
+pub(super) use counts;
+
 /// Declares kinds of which each has a counter.
 macro_rules! kinds {
     (

@@ -28,6 +28,9 @@ fn a_socket_that_the_new_process_does_not_want_is_closed() {
     eventually("the new process waits for the sockets", || {
         Path::new(&at("meet")).exists()
     });
+    // Nothing of a server runs in it yet.
+    new.signal(libc::SIGHUP);
+    new.signal(libc::SIGUSR1);
     old.signal(libc::SIGQUIT);
     let unused = dropped.display();
     new.wait_for_log(&format!(

@@ -6,7 +6,8 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use super::tools::*;
 
@@ -104,6 +105,27 @@ fn an_upgrade_loses_no_request_and_ends_the_old_process() {
     });
 }
 
+/// While a process waits for the sockets nothing of a server runs in it.
+#[test]
+fn signals_that_come_before_it_serves_are_acted_upon_then() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let address = free();
+    let text = text(address, dir.path());
+    let mut old = Edge::start_whole(address, &text);
+    let mut command = Command::new(BINARY);
+    command.arg("--upgrade");
+    let mut new = Edge::start_by(command, address, &text);
+    eventually("it waits for the sockets", || {
+        dir.path().join("fds").exists()
+    });
+    new.reopen_logs();
+    new.hang_up();
+    old.hand_over();
+    new.wait_for_log("SIGHUP: the configuration is taken");
+    old.wait_for_end();
+    assert_eq!(new.get("a", "/").body, "served");
+}
+
 #[test]
 fn an_upgrade_that_fails_leaves_the_old_process_serving() {
     let dir = tempfile::TempDir::new().unwrap();
@@ -174,28 +196,40 @@ fn an_upgrade_needs_a_process() {
     assert!(why.contains("no process that runs"), "{why}");
 }
 
+/// Reads what a service manager is told as it comes: a socket holds ten lines, and what finds no place in it is lost.
+fn listen(manager: UnixDatagram) -> mpsc::Receiver<String> {
+    let (tell, heard) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut bytes = [0; 1024];
+        while let Ok(n) = manager.recv(&mut bytes) {
+            if tell.send(said(&bytes[..n])).is_err() {
+                return;
+            }
+        }
+    });
+    heard
+}
+
 #[test]
 fn a_service_manager_is_told_what_happens() {
     let dir = tempfile::TempDir::new().unwrap();
     let path = dir.path().join("notify");
-    let manager = UnixDatagram::bind(&path).unwrap();
-    manager
-        .set_read_timeout(Some(Duration::from_secs(60)))
-        .unwrap();
-    let told = |wanted: &str| loop {
-        let mut bytes = [0; 1024];
-        let n = manager
-            .recv(&mut bytes)
-            .unwrap_or_else(|e| panic!("{wanted}: {e}"));
-        let lines = said(&bytes[..n]);
-        if lines.lines().any(|line| line.starts_with(wanted)) {
-            return lines;
+    let heard = listen(UnixDatagram::bind(&path).unwrap());
+    let told = |wanted: &str| {
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let lines = heard.recv_timeout(left);
+            let lines = lines.unwrap_or_else(|e| panic!("{wanted}: {e}"));
+            if lines.lines().any(|line| line.starts_with(wanted)) {
+                return lines;
+            }
         }
     };
     let mut command = Command::new(BINARY);
     command
         .env("NOTIFY_SOCKET", &path)
-        .env("WATCHDOG_USEC", "200000");
+        .env("WATCHDOG_USEC", "2000000");
     let address = free();
     let mut edge = Edge::start_by(command, address, &text(address, dir.path()));
     let ready = told("READY=1");
@@ -203,6 +237,8 @@ fn a_service_manager_is_told_what_happens() {
         ready.contains(&format!("MAINPID={}\n", edge.id())),
         "{ready}"
     );
+    // The first one comes at once.
+    told("WATCHDOG=1");
     told("WATCHDOG=1");
     edge.hang_up();
     let reloading = told("RELOADING=1");

@@ -157,6 +157,11 @@ impl Edge {
         self.signal(libc::SIGHUP);
     }
 
+    /// Has it hand its sockets to the process that waits for them.
+    pub fn hand_over(&self) {
+        self.signal(libc::SIGQUIT);
+    }
+
     /// Has it open its logs anew.
     pub fn reopen_logs(&self) {
         self.signal(libc::SIGUSR1);

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::fmt::Display;
 use std::future::Future;
-use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,7 +11,7 @@ use tokio::sync::watch;
 use super::configuration::ServerConf;
 use super::phases::{ExecutionPhase, Phases};
 use super::running::Services;
-use super::signals::{self, ShutdownSignal, ShutdownSignalWatch};
+use super::signals::{self, Heard, Next, ShutdownSignal, ShutdownSignalWatch};
 use super::transfer_fd::{Patience, Trust};
 use super::{daemon, exit};
 use crate::limits::LIMITS;
@@ -44,28 +43,24 @@ impl Life<'_> {
     /// Returns the time that the runtimes may take to end, and the failure that ends the server.
     pub(super) async fn live(
         &self,
-        watch: Box<dyn ShutdownSignalWatch>,
+        heard: Heard<'_>,
         mut failures: Failures,
     ) -> (Duration, Result<(), Failure>) {
-        let process_signals = watch.is_process_signals();
-        let unhandled = async {
-            if process_signals {
-                // Listened for as long as the server lives: by default they end the process.
-                signals::unhandled().await
-            } else {
-                std::future::pending().await
-            }
-        };
+        let Heard {
+            watch,
+            signal,
+            unhandled,
+        } = heard;
         let lived = async {
             tokio::select! {
                 // A signal that comes together with a failure does not make that a good end.
                 biased;
                 Some(failure) = failures.recv() => {
                     exit::report(&failure);
-                    let timeout = self.give_up(process_signals).await;
+                    let timeout = self.give_up(watch.is_process_signals()).await;
                     (timeout, Err(failure))
                 }
-                timeout = self.serve(&*watch) => (timeout, Ok(())),
+                timeout = self.serve(watch, signal) => (timeout, Ok(())),
             }
         };
         tokio::select! {
@@ -86,14 +81,11 @@ impl Life<'_> {
         self.unless(hurry, graceful).await.unwrap_or_default()
     }
 
-    async fn serve(&self, watch: &dyn ShutdownSignalWatch) -> Duration {
-        let mut signal = watch.recv();
-        // Polled first, so that it listens for signals before anybody hears that the server runs.
-        let mut polled = futures::poll!(&mut signal);
+    async fn serve<'a>(&self, watch: &'a dyn ShutdownSignalWatch, mut next: Next<'a>) -> Duration {
         loop {
-            let stop = match polled {
-                Poll::Ready(stop) => stop,
-                Poll::Pending => {
+            let stop = match next {
+                Next::Come(stop) => stop,
+                Next::Awaited(mut signal) => {
                     self.phases.enter(ExecutionPhase::Running);
                     tokio::select! {
                         stop = &mut signal => stop,
@@ -102,12 +94,12 @@ impl Life<'_> {
                 }
             };
             log::info!("stopping: {stop:?}");
-            polled = Poll::Pending;
-            if watch.is_process_signals() {
-                // From now on another signal is to be heard, whatever becomes of this one.
-                signal = watch.recv();
-                polled = futures::poll!(&mut signal);
-            }
+            // From now on another signal is to be heard, whatever becomes of this one.
+            next = if watch.is_process_signals() {
+                Next::of(watch).await
+            } else {
+                Next::Awaited(Box::pin(std::future::pending()))
+            };
             if let Some(timeout) = self.stop(stop, watch.is_process_signals()).await {
                 return timeout;
             }

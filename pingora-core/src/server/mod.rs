@@ -43,6 +43,7 @@ use configuration::{Opt, ServerConf};
 use life::Life;
 use phases::Phases;
 use running::Services;
+use signals::Heard;
 
 pub use crate::listeners::fds::{Fds, ListenFds};
 pub use crate::shutdown::watch::ShutdownWatch;
@@ -240,8 +241,13 @@ impl Server {
     /// # Errors
     /// When the server cannot start, or one of its services cannot start or go on. It is reported already.
     fn try_run(mut self, run_args: RunArgs) -> Result<(), Failure> {
-        let started = self.start().inspect_err(exit::report)?;
+        let order = self.settle().inspect_err(exit::report)?;
         let runtime = Runtime::new_steal(1, "Server");
+        // Before services start: whoever hears that one of them serves may send a signal.
+        let heard = runtime
+            .get_handle()
+            .block_on(Heard::begin(&*run_args.shutdown_signal));
+        let started = self.start(&order).inspect_err(exit::report)?;
         let services = &started.services;
         let life = Life {
             conf: &self.configuration,
@@ -253,7 +259,7 @@ impl Server {
         };
         let (timeout, ended) = runtime
             .get_handle()
-            .block_on(life.live(run_args.shutdown_signal, started.failures));
+            .block_on(life.live(heard, started.failures));
         self.phases.enter(ExecutionPhase::ShutdownRuntimes);
         started.services.shut_down(timeout);
         runtime.shutdown_timeout(Duration::ZERO);
@@ -263,8 +269,8 @@ impl Server {
         ended
     }
 
-    /// Goes to the background when so configured, and starts the services.
-    fn start(&mut self) -> Result<Started, Failure> {
+    /// Goes to the background when so configured. Returns the services that each of the services waits for.
+    fn settle(&mut self) -> Result<Vec<Vec<usize>>, Failure> {
         let conf = self.configuration.clone();
         let dependencies = self.dependencies.resolve()?;
         runtimes::warn_of_idle_settings(&conf);
@@ -277,6 +283,11 @@ impl Server {
             let upgrade = self.options.as_ref().is_some_and(|opt| opt.upgrade);
             daemon::start(&conf, upgrade)?;
         }
+        Ok(dependencies)
+    }
+
+    /// Starts the services.
+    fn start(&mut self, dependencies: &[Vec<usize>]) -> Result<Started, Failure> {
         // Its thread would not survive the change to the background.
         #[cfg(feature = "sentry")]
         let reports = self.sentry.take().and_then(reports::begin);
@@ -287,8 +298,8 @@ impl Server {
         let (reporter, failures) = Reporter::new(shutdown.clone());
         let services = Services::start(
             std::mem::take(&mut self.services),
-            &dependencies,
-            &conf,
+            dependencies,
+            &self.configuration,
             &self.fds,
             &watch,
             &reporter,

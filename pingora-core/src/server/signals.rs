@@ -1,5 +1,10 @@
 //! The signals that stop a server.
 
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::Poll;
+
 use async_trait::async_trait;
 use tokio::signal::unix::{signal, Signal, SignalKind};
 
@@ -57,11 +62,49 @@ impl ShutdownSignalWatch for UnixShutdownSignalWatch {
     }
 }
 
+/// The signal that stops the server next, which is listened for already.
+pub(super) enum Next<'a> {
+    Come(ShutdownSignal),
+    Awaited(Pin<Box<dyn Future<Output = ShutdownSignal> + Send + 'a>>),
+}
+
+impl<'a> Next<'a> {
+    pub(super) async fn of(watch: &'a dyn ShutdownSignalWatch) -> Self {
+        let mut signal = watch.recv();
+        // A future listens from the first time on that it is polled.
+        match futures::poll!(&mut signal) {
+            Poll::Ready(come) => Next::Come(come),
+            Poll::Pending => Next::Awaited(signal),
+        }
+    }
+}
+
+/// The signals that a server listens for, from before its services start until it ends.
+pub(super) struct Heard<'a> {
+    pub(super) watch: &'a dyn ShutdownSignalWatch,
+    pub(super) signal: Next<'a>,
+    pub(super) unhandled: Pin<Box<dyn Future<Output = Infallible> + Send>>,
+}
+
+impl<'a> Heard<'a> {
+    pub(super) async fn begin(watch: &'a dyn ShutdownSignalWatch) -> Self {
+        Self {
+            watch,
+            signal: Next::of(watch).await,
+            unhandled: if watch.is_process_signals() {
+                Box::pin(unhandled())
+            } else {
+                Box::pin(std::future::pending())
+            },
+        }
+    }
+}
+
 /// Waits for the signal that cuts a graceful stop short: a SIGINT, or a SIGTERM that is not the
 /// first one.
 ///
 /// Listens from the call on, not only when it is polled.
-pub(super) fn second_thoughts(first: &ShutdownSignal) -> impl std::future::Future<Output = ()> {
+pub(super) fn second_thoughts(first: &ShutdownSignal) -> impl Future<Output = ()> {
     let mut terminate = listen(SignalKind::terminate());
     let mut interrupt = listen(SignalKind::interrupt());
     // A service manager may send SIGTERM to a process that is handing over already.
@@ -82,7 +125,7 @@ pub(super) fn second_thoughts(first: &ShutdownSignal) -> impl std::future::Futur
 /// Keeps signals that mean something to other servers from ending the process, as they do by default.
 ///
 /// Listens from the call on, not only when it is polled.
-pub(super) fn unhandled() -> impl std::future::Future<Output = std::convert::Infallible> {
+fn unhandled() -> impl Future<Output = Infallible> {
     let mut hangup = listen(SignalKind::hangup());
     let mut user = listen(SignalKind::user_defined1());
     async move {

@@ -41,7 +41,7 @@ fn a_cookie_keeps_clients_at_their_servers() {
 #[test]
 fn the_server_that_answers_sooner_is_preferred() {
     let slow = Script::start(|_, _| {
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::thread::sleep(std::time::Duration::from_secs(2));
         Act::Answer(200, "slow".into())
     });
     let quick = named("quick");

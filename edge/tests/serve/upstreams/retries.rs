@@ -70,7 +70,7 @@ fn connections_that_break_off_and_answers_that_are_late_are_told_apart() {
     let edge = edge_with(&origin, "{on: connect}");
     assert_eq!(edge.get("a", "/").status, 502);
     let origin = after(1, || Act::Wait);
-    let edge = edge_with(&origin, "{on: timeout, try_timeout: 100ms}");
+    let edge = edge_with(&origin, "{on: timeout, try_timeout: 2s}");
     assert_eq!(edge.get("a", "/").status, 200);
     let origin = after(1, || Act::Wait);
     let edge = edge_with(&origin, "{on: reset, try_timeout: 100ms}");
@@ -82,7 +82,7 @@ fn all_tries_together_have_a_time_limit() {
     let origin = after(usize::MAX, || Act::Wait);
     let edge = edge_with(
         &origin,
-        "{on: timeout, attempts: 16, try_timeout: 1h, timeout: 100ms}",
+        "{on: timeout, attempts: 16, try_timeout: 1h, timeout: 2s}",
     );
     assert_eq!(edge.get("a", "/").status, 504);
     assert_eq!(origin.count(), 1);

@@ -1,7 +1,7 @@
 //! Another service that decides about a request.
 
 use bytes::Bytes;
-use http::header::{CONNECTION, COOKIE, FORWARDED, HOST};
+use http::header::{COOKIE, FORWARDED, HOST};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use pingora_core::connectors::http::Connector;
 use pingora_core::{InternalError, OrErr, Result};
@@ -141,29 +141,6 @@ pub(super) fn grant(auth: &ForwardAuth, granted: Fields, head: &mut RequestHeade
     }
     for (name, value) in granted {
         head.add(&name, value)?;
-    }
-    keep(|name| auth.sets(name), head)
-}
-
-/// Keeps a client from having fields taken away on their way to the server by naming them in Connection.
-///
-/// # Errors
-///
-/// Too many fields.
-pub(super) fn keep(ours: impl Fn(&HeaderName) -> bool, head: &mut RequestHeader) -> Result<()> {
-    let lines = head.headers.get_all(CONNECTION).iter();
-    let named = lines.flat_map(|line| line.as_bytes().split(|b| *b == b','));
-    let is_ours =
-        |name: &[u8]| HeaderName::from_bytes(name.trim_ascii()).is_ok_and(|name| ours(&name));
-    let all: Vec<&[u8]> = named.collect();
-    if !all.iter().any(|name| is_ours(name)) {
-        return Ok(());
-    }
-    let kept: Vec<_> = all.into_iter().filter(|name| !is_ours(name)).collect();
-    let kept = HeaderValue::from_maybe_shared(Bytes::from(kept.join(&b","[..])));
-    head.remove(&CONNECTION);
-    if let Some(kept) = kept.ok().filter(|kept| !kept.is_empty()) {
-        head.insert_header(CONNECTION, kept)?;
     }
     Ok(())
 }

@@ -26,7 +26,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::SET_COOKIE;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use pingora_cache::key::HashBinary;
 use pingora_cache::storage::HitHandler;
 use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, RespCacheable};
@@ -51,7 +51,7 @@ use cached::Cached;
 use counting::Counting;
 use decide::{decide, resume, Ask, Decision, Proxied};
 use gate::{Fields, Passed};
-use headers::{apply, Values};
+use headers::{apply, keep, puts, Values};
 use mirror::Copied;
 use observed::{log_refused, Observed};
 use pages::Instead;
@@ -241,6 +241,17 @@ impl Ctx {
             forward_auth::grant(auth, granted, head)?;
         }
         apply(&route.request_headers, proxied.request, head)?;
+        let observe = &self.running.plan.observe;
+        let told = observe.request_id.is_some() || observe.tracing.is_some();
+        let auth = route.gate.as_ref().and_then(|gate| gate.forward.as_ref());
+        if told || auth.is_some() || !route.request_headers.0.is_empty() {
+            let ours = |name: &HeaderName| {
+                puts(&route.request_headers, name)
+                    || auth.is_some_and(|auth| auth.sets(name))
+                    || Observed::tells(&self.running, name)
+            };
+            keep(ours, head)?;
+        }
         let stored = (proxied.cached.as_ref()).is_some_and(|cached| cached.may_be_stored());
         if stored && route.compress.is_some() {
             self.accepted = Some(compress::ask_plainly(head)?);

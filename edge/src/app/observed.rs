@@ -144,6 +144,14 @@ impl Observed {
         Ok(())
     }
 
+    /// Tells whether a field is one that servers are told here.
+    pub(super) fn tells(running: &Running, name: &HeaderName) -> bool {
+        let plan = &running.plan.observe;
+        let id = plan.request_id.as_ref();
+        id.is_some_and(|told| told.header == *name)
+            || plan.tracing.is_some() && (*name == PARENT || *name == STATE)
+    }
+
     /// Passes the trace on that the request is in, or begins one.
     fn trace(&mut self, live: &Live, tracing: &Tracing, head: &mut RequestHeader) -> Result<()> {
         let mut parents = head.headers.get_all(PARENT).iter();

@@ -80,6 +80,16 @@ fn headers_are_changed_both_ways() {
     );
     let id = head.lines().find_map(|line| line.strip_prefix("x-b: "));
     assert_eq!(id.map(str::len), Some(32), "{head}");
+    // No client has them taken away on their way by naming them in Connection.
+    let named = "Connection: close, X-A\r\nConnection: x-b, x-mine\r\nX-Mine: 1\r\n";
+    assert_eq!(client.ask("GET", "h", "/x", named).status, 200);
+    let head = origin.last().to_lowercase();
+    assert!(
+        head.contains("x-a: h\r\n") && head.contains("x-b: "),
+        "{head}"
+    );
+    assert!(!head.contains("x-mine"), "{head}");
+    let mut client = edge.connect();
     assert_eq!(client.ask("GET", "h", "/y", "").field("x-d"), Some("d"));
 }
 

@@ -1,14 +1,17 @@
 //! The facts of a request, in the form in which a plan asks for them.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use http::header::HOST;
+use pingora_core::protocols::l4::socket::SocketAddr as Socket;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
+use crate::cluster::Greeting;
 use crate::plan::client::{client, Client};
-use crate::plan::{host, path, ClientCertificate, Plan, Request};
+use crate::plan::{self, host, path, ClientCertificate, Plan, Request};
 
 /// The facts of a request, each found once: what routes, rules and templates see is the same, and is what goes upstream.
 pub(super) struct Facts<'s> {
@@ -27,6 +30,25 @@ pub(super) struct Facts<'s> {
 pub(super) fn peer(session: &Session) -> Option<IpAddr> {
     let address = session.client_addr()?.as_inet()?;
     Some(address.ip())
+}
+
+/// Makes what tells a server of a client. The port is known of one that is the peer of the connection alone.
+pub(super) fn greeting(
+    plan: &plan::Greeting,
+    session: &Session,
+    client: Option<IpAddr>,
+) -> Arc<Greeting> {
+    if session.subrequest_ctx.is_some() {
+        // No client asks for what is fetched in the background.
+        return Greeting::own(plan);
+    }
+    let inet = |address: Option<&Socket>| address.and_then(Socket::as_inet).copied();
+    let peer = inet(session.client_addr());
+    let client = client.map(|ip| {
+        let same = peer.filter(|peer| peer.ip().to_canonical() == ip);
+        SocketAddr::new(ip, same.map_or(0, |peer| peer.port()))
+    });
+    Greeting::of(plan, client, inet(session.server_addr()))
 }
 
 /// Tells whether TLS is spoken on the connection.

@@ -373,10 +373,15 @@ impl ProxyHttp for Edge {
         if let Some(copied) = &mut ctx.copied {
             copied.restart();
         }
-        match self.pick(ctx, false)? {
-            Pick::Peer(peer) => Ok(peer),
-            Pick::Full => Box::pin(self.wait_for_room(session, ctx)).await,
+        let mut peer = match self.pick(ctx, false)? {
+            Pick::Peer(peer) => peer,
+            Pick::Full => Box::pin(self.wait_for_room(session, ctx)).await?,
+        };
+        let cluster = &ctx.running.clusters[ctx.cluster];
+        if let Some(greeting) = cluster.greeting() {
+            facts::greeting(greeting, session, ctx.observed.client()).open(&mut peer);
         }
+        Ok(peer)
     }
 
     fn fail_to_connect(

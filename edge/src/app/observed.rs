@@ -55,6 +55,11 @@ impl Default for Observed {
 impl Observed {
     /// Notes who asks.
     #[inline]
+    /// Returns the address of the client, if it has one.
+    pub(super) fn client(&self) -> Option<IpAddr> {
+        self.client
+    }
+
     pub(super) fn of_client(&mut self, facts: &Facts<'_>) {
         (self.client, self.secure) = (facts.client.ip, facts.client.secure);
     }

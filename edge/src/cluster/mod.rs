@@ -16,6 +16,7 @@ mod counts;
 #[cfg_attr(not(feature = "rustls"), path = "credentials/none.rs")]
 mod credentials;
 mod endpoint;
+mod greeting;
 mod limited;
 mod local;
 mod make;
@@ -42,6 +43,7 @@ use crate::config::model::{self, Balance, CircuitBreaker, Health, Retries};
 use crate::config::values::Address;
 use crate::plan;
 use endpoint::{Endpoint, Rules, DRAINED};
+pub(crate) use greeting::Greeting;
 pub(crate) use limited::Pick;
 pub(crate) use local::{Hands, HashBy, Local, Tried};
 pub(crate) use make::{clusters, files};
@@ -127,6 +129,12 @@ impl Cluster {
     #[inline]
     pub(crate) fn is_sticky(&self) -> bool {
         self.sticky.is_some()
+    }
+
+    /// Returns the PROXY protocol to its servers, if that is spoken.
+    #[inline]
+    pub(crate) fn greeting(&self) -> Option<&plan::Greeting> {
+        self.peers.greeting.as_ref()
     }
 
     /// Tells whether there is anything to do for it beside requests.

@@ -3,12 +3,15 @@
 use pingora_core::upstreams::peer::{HttpPeer, ALPN};
 
 use super::credentials::{Credentials, Files};
+use super::greeting::Greeting;
 use crate::config::model::{Protocol, Timeouts};
 use crate::config::values::{Address, TimeLimit};
 use crate::plan;
 
 /// What the peers of a cluster have in common.
 pub(super) struct Peers {
+    /// The PROXY protocol.
+    pub(super) greeting: Option<plan::Greeting>,
     limits: Timeouts,
     tls: Option<Tls>,
 }
@@ -45,6 +48,7 @@ impl Peers {
             limits.response = within(limits.response);
         }
         Ok(Self {
+            greeting: plan.greeting.clone(),
             limits,
             tls: tls.transpose()?,
         })
@@ -111,6 +115,10 @@ impl Peers {
             options.verify_hostname = false;
         }
         credentials.give(&mut peer);
+        if let Some(greeting) = &self.greeting {
+            // Until a request has another one, which tells of its client.
+            Greeting::own(greeting).open(&mut peer);
+        }
         Ok(peer)
     }
 }

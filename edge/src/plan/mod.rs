@@ -42,11 +42,12 @@ mod tls;
 mod tree;
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::config::model::{
-    Balance, CircuitBreaker, ForwardedMode, Health, PassiveHealth, Protocol, Queue, Retries,
-    Timeouts, UpstreamTls,
+    Balance, CircuitBreaker, ForwardedMode, Health, PassiveHealth, Protocol, ProxyVersion, Queue,
+    Retries, Timeouts, UpstreamTls,
 };
 use crate::config::values::{Address, HostPattern, Status, Template};
 pub use admin::Admin;
@@ -202,8 +203,19 @@ pub struct Cluster {
     pub sticky: Option<Sticky>,
     /// The time in which the share of a server that has come up grows.
     pub slow_start: Option<Duration>,
+    /// The PROXY protocol to the servers.
+    pub greeting: Option<Greeting>,
     /// The requests that wait while all servers have as many as they may.
     pub queue: Option<Queue>,
+}
+
+/// The PROXY protocol to servers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Greeting {
+    /// Its version.
+    pub version: ProxyVersion,
+    /// The addresses that the process connects from, if those are told.
+    pub from: Vec<IpAddr>,
 }
 
 /// A cookie that keeps a client at its server.

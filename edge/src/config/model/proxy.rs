@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Cache, Certificate, CircuitBreaker, Health, PassiveHealth, Queue, Retries, Sticky, Timeouts,
+    Cache, Certificate, CircuitBreaker, Health, PassiveHealth, ProxyVersion, Queue, Retries,
+    Sticky, Timeouts,
 };
 use crate::config::section::{choice, section, At};
 use crate::config::values::{Address, Count, FilePath, Template};
@@ -35,6 +36,9 @@ section! {
         circuit_breaker: Option<CircuitBreaker> = None,
         /// The requests that wait while all servers have `max_requests`. If unset, none does: they are refused.
         queue: Option<Queue> = None,
+        /// The version of the PROXY protocol that tells servers the address of the client, before TLS. Each client has
+        /// connections of its own then. If unset, it is not spoken.
+        proxy_protocol: Option<ProxyVersion> = None,
         /// A cookie that keeps a client at its server. If unset, there is none.
         sticky: Option<Sticky> = None,
         /// The time in which the share of a server that has come up grows from a tenth to the whole.

@@ -7,7 +7,7 @@ use crate::config::model::{self, Balance, Protocol};
 use crate::config::section::{Scalar, Value};
 use crate::config::values::{Address, Part, Template, Variable};
 use crate::config::{At, Place};
-use crate::plan::{Cluster, Endpoint};
+use crate::plan::{Cluster, Endpoint, Greeting};
 
 impl Compiler<'_> {
     /// Returns the index of the cluster of a route.
@@ -62,6 +62,10 @@ impl Compiler<'_> {
             sticky,
             slow_start: proxy.slow_start,
             queue: proxy.queue.clone(),
+            greeting: proxy.proxy_protocol.map(|version| Greeting {
+                version,
+                from: self.from.clone(),
+            }),
         });
         self.cluster_keys.insert(key, self.clusters.len() - 1);
         self.clusters.len() - 1

@@ -21,6 +21,7 @@ mod users;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -57,6 +58,7 @@ impl Plan {
             realms_by_place: BTreeMap::new(),
             concurrent: Vec::new(),
             root_tls: TlsOptions::default(),
+            from: Vec::new(),
         };
         let plan = compiler.plan(&config.model);
         if !compiler.errors.is_empty() {
@@ -66,6 +68,17 @@ impl Plan {
         }
         Ok(plan)
     }
+}
+
+/// Returns the addresses that the process connects from, if those are told.
+fn from(root: &model::Root) -> Vec<IpAddr> {
+    let server = root.server.iter();
+    let all = server.flat_map(|server| {
+        let v6 = server.client_bind_to_ipv6.iter();
+        server.client_bind_to_ipv4.iter().chain(v6)
+    });
+    // One that is no address is an error of `server`.
+    all.filter_map(|text| text.parse().ok()).collect()
 }
 
 struct Compiler<'a> {
@@ -82,6 +95,8 @@ struct Compiler<'a> {
     concurrent: Vec<ConcurrentRequests>,
     /// The options of TLS at the root.
     root_tls: TlsOptions,
+    /// The addresses that the process connects from, if those are told.
+    from: Vec<IpAddr>,
 }
 
 impl Compiler<'_> {
@@ -92,6 +107,7 @@ impl Compiler<'_> {
             self.add_tls_options(options, &mut made);
             self.root_tls = made;
         }
+        self.from = from(root);
         let errors = self.pages(&root.errors, None);
         let sites = root.sites.iter();
         let sites: Vec<_> = sites

@@ -5,5 +5,6 @@ mod health;
 mod limits;
 mod origins;
 mod protocols;
+mod proxy_protocol;
 mod queue;
 mod retries;

@@ -1,6 +1,7 @@
 //! The task beside the requests of a cluster: names are looked up, servers checked, and circuit breakers
 //! opened.
 
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,32 +41,29 @@ pub(crate) async fn watch(cluster: Arc<Cluster>, known: oneshot::Sender<()>) {
 /// What was counted of a server at the looks of the last window, the oldest first.
 struct Seen {
     endpoint: Arc<Endpoint>,
-    counts: std::collections::VecDeque<(u64, u64)>,
+    counts: VecDeque<(u64, u64)>,
+    /// The last look at which it was there.
+    at: u64,
 }
 
 /// Opens the circuit breakers of servers whose requests fail.
 async fn judge(cluster: &Cluster, breaker: &CircuitBreaker) {
     let mut looks = tokio::time::interval((breaker.window / LOOKS).max(Duration::from_millis(1)));
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut seen: Vec<Seen> = Vec::new();
-    loop {
+    // By their places in memory, which they keep as long as they are here.
+    let mut seen: HashMap<usize, Seen> = HashMap::new();
+    for at in 0u64.. {
         looks.tick().await;
         let (members, _) = cluster.members();
-        seen.retain(|seen| {
-            members
-                .iter()
-                .any(|m| Arc::ptr_eq(&m.endpoint, &seen.endpoint))
-        });
         for member in members.iter() {
-            let known = seen
-                .iter()
-                .position(|s| Arc::ptr_eq(&s.endpoint, &member.endpoint));
-            let at = known.unwrap_or_else(|| {
-                let (endpoint, counts) = (member.endpoint.clone(), Default::default());
-                seen.push(Seen { endpoint, counts });
-                seen.len() - 1
+            let place = Arc::as_ptr(&member.endpoint).addr();
+            let seen = seen.entry(place).or_insert_with(|| Seen {
+                endpoint: member.endpoint.clone(),
+                counts: VecDeque::new(),
+                at,
             });
-            if let Some((failed, total)) = seen[at].look(breaker) {
+            seen.at = at;
+            if let Some((failed, total)) = seen.look(breaker) {
                 let pause = cluster.rules.open_for;
                 let why = format!(
                     "{failed} of {total} requests failed within {:?}",
@@ -77,6 +75,7 @@ async fn judge(cluster: &Cluster, breaker: &CircuitBreaker) {
                 }
             }
         }
+        seen.retain(|_, seen| seen.at == at);
     }
 }
 

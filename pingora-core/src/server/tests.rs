@@ -13,6 +13,7 @@ use crate::shutdown::upgrading;
 use crate::worker::{self, Workers};
 
 mod failure;
+mod signals;
 
 /// Stops the server when told.
 struct Told(Lock<Option<oneshot::Receiver<ShutdownSignal>>>);

@@ -87,6 +87,8 @@ impl Certificates {
         };
         let fallback = made.default.map(|site| identities[site].clone());
         let mut terms = options::Known::default();
+        // The first key of a process costs a start of its source of random numbers.
+        let speaks_tls = plan.listeners.iter().any(|listener| listener.tls);
         for (site, own) in plan.sites.iter().zip(identities) {
             let shown = if own.is_empty() {
                 fallback.clone().unwrap_or_default()
@@ -101,15 +103,15 @@ impl Certificates {
                     continue;
                 }
             };
-            let tickets = before.and_then(|before| before.tickets.get(&terms.hash));
-            let tickets = made
-                .tickets
-                .entry(terms.hash)
-                .or_insert_with(|| tickets.cloned().unwrap_or_else(options::tickets));
+            let tickets = speaks_tls.then(|| {
+                let before = before.and_then(|before| before.tickets.get(&terms.hash));
+                let known = made.tickets.entry(terms.hash);
+                known.or_insert_with(|| before.cloned().unwrap_or_else(options::tickets))
+            });
             made.sites.push(SiteTls {
                 name: site.name.clone(),
                 identities: own,
-                config: terms.config(resolver, tickets.clone()),
+                config: terms.config(resolver, tickets.cloned()),
                 policy: terms.policy(),
             });
         }

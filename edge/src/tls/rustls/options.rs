@@ -85,15 +85,17 @@ impl Terms {
         })
     }
 
-    /// Returns the configuration with the certificates of a site.
+    /// Returns the configuration with the certificates of a site. Without keys of tickets no session is resumed.
     pub(super) fn config(
         &self,
         resolver: impl ResolvesServerCert + 'static,
-        tickets: Arc<dyn ProducesTickets>,
+        tickets: Option<Arc<dyn ProducesTickets>>,
     ) -> Arc<ServerConfig> {
         let mut config = self.base.clone();
         config.cert_resolver = Arc::new(resolver);
-        config.ticketer = tickets;
+        if let Some(tickets) = tickets {
+            config.ticketer = tickets;
+        }
         Arc::new(config)
     }
 

@@ -100,7 +100,7 @@ fn length_bit(name: &[u8]) -> u64 {
 }
 
 /// The place of the spelling of a field's name.
-enum Spelling<'a> {
+pub(crate) enum Spelling<'a> {
     Listed(&'a CaseHeaderName),
     Usual(&'static KnownName),
     /// Neither listed nor known: that does not occur where spellings are kept.
@@ -108,7 +108,7 @@ enum Spelling<'a> {
 }
 
 /// Finds the spellings of a header's names, met in the order of its map.
-struct Lookup<'a> {
+pub(crate) struct Lookup<'a> {
     cases: Option<&'a CaseMap>,
     index: &'a Index,
     /// The number of fields that were met.
@@ -117,7 +117,7 @@ struct Lookup<'a> {
 }
 
 impl<'a> Lookup<'a> {
-    fn new(cases: Option<&'a CaseMap>, index: &'a Index) -> Self {
+    pub(crate) fn new(cases: Option<&'a CaseMap>, index: &'a Index) -> Self {
         Lookup {
             cases: cases.filter(|cases| !cases.listed.is_empty()),
             index,
@@ -127,10 +127,11 @@ impl<'a> Lookup<'a> {
     }
 
     #[inline(always)]
-    fn spelling(&mut self, name: &HeaderName) -> Spelling<'a> {
+    pub(crate) fn spelling(&mut self, name: &HeaderName) -> Spelling<'a> {
         let place = self.met;
         self.met += 1;
-        if self.cases.is_none() {
+        let listed = |cases: &CaseMap| cases.may_list(name.as_str().as_bytes());
+        if !self.cases.is_some_and(listed) {
             if let Some(known) = self.index.known_at(place, name) {
                 return Spelling::Usual(known);
             }

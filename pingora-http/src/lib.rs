@@ -14,6 +14,7 @@
 mod case_header_name;
 mod field_rules;
 mod fields;
+mod frozen;
 mod host;
 mod into_case_header_name;
 mod known;
@@ -30,6 +31,7 @@ pub mod internal;
 pub mod prelude;
 
 pub use fields::{HeaderNameVariant, RawFields};
+pub use frozen::FrozenResponse;
 pub use into_case_header_name::IntoCaseHeaderName;
 pub use request::RequestHeader;
 pub use response::ResponseHeader;

@@ -30,11 +30,11 @@ use std::ops::Deref;
 /// ```
 #[derive(Clone, Debug)]
 pub struct ResponseHeader {
-    parts: Parts,
-    index: Index,
-    cases: Option<CaseMap>,
+    pub(crate) parts: Parts,
+    pub(crate) index: Index,
+    pub(crate) cases: Option<CaseMap>,
     /// The reason phrase where it is not the usual one of the status.
-    reason_phrase: Option<Box<str>>,
+    pub(crate) reason_phrase: Option<Box<str>>,
 }
 
 impl ResponseHeader {
@@ -77,7 +77,11 @@ impl ResponseHeader {
         }
     }
 
-    fn from_status(status: StatusCode, cases: Option<CaseMap>, size_hint: Option<usize>) -> Self {
+    pub(crate) fn from_status(
+        status: StatusCode,
+        cases: Option<CaseMap>,
+        size_hint: Option<usize>,
+    ) -> Self {
         // The only way to make `Parts`; it allocates nothing.
         let (mut parts, ()) = Response::new(()).into_parts();
         parts.status = status;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pingora_cache::key::{CacheHashKey, CompactCacheKey, HashBinary};
 use pingora_cache::{CacheKey, CacheMeta};
+use pingora_core::Result;
+use pingora_http::{FrozenResponse, ResponseHeader};
 
 /// The end of the URL in a key. No URL has this byte.
 pub(in crate::cache) const END_OF_URL: u8 = 0;
@@ -61,7 +63,7 @@ pub(super) struct Entry {
     /// Tells it from what had its name before.
     pub(super) id: u64,
     pub(super) name: Arc<Name>,
-    pub(super) meta: CacheMeta,
+    pub(super) meta: Meta,
     pub(super) body: Arc<Body>,
     /// The bytes that it is counted as.
     pub(super) size: usize,
@@ -132,14 +134,42 @@ impl Name {
     }
 }
 
-/// Copies a meta, which has no copy of its own. It is as old as its last validation.
+/// The meta of an entry, which workers copy without writing to memory that they share.
+pub(super) struct Meta {
+    /// All but the header.
+    rest: CacheMeta,
+    header: FrozenResponse,
+}
+
+impl Meta {
+    pub(super) fn of(meta: &CacheMeta) -> Result<Self> {
+        Ok(Self {
+            rest: with(
+                meta,
+                ResponseHeader::build(meta.response_header().status, Some(0))?,
+            ),
+            header: FrozenResponse::new(meta.response_header())?,
+        })
+    }
+
+    pub(super) fn copy(&self) -> Result<CacheMeta> {
+        Ok(with(&self.rest, self.header.copy()?))
+    }
+}
+
+/// Copies a meta, which has no copy of its own.
 pub(super) fn copy(meta: &CacheMeta) -> CacheMeta {
+    with(meta, meta.response_header_copy())
+}
+
+/// Copies a meta but for its header. It is as old as its last validation.
+fn with(meta: &CacheMeta, header: ResponseHeader) -> CacheMeta {
     let mut copy = CacheMeta::new(
         meta.fresh_until(),
         meta.updated(),
         meta.stale_while_revalidate_sec(),
         meta.stale_if_error_sec(),
-        meta.response_header_copy(),
+        header,
     );
     if let Some(variance) = meta.variance() {
         copy.set_variance_key(variance);

@@ -17,7 +17,7 @@ use pingora_core::ErrorType::InternalError;
 use pingora_core::{Error, Result};
 use tokio::sync::watch;
 
-use super::entry::{Body, Entry, Name, CHUNK};
+use super::entry::{Body, Entry, Meta, Name, CHUNK};
 use super::Store;
 
 /// A response that is being stored.
@@ -142,7 +142,7 @@ impl HandleMiss for Writer {
         let entry = Arc::new(Entry {
             id: fill.id,
             name: fill.name.clone(),
-            meta: super::entry::copy(&fill.meta),
+            meta: Meta::of(&fill.meta)?,
             size,
             body: Arc::new(body),
             used: AtomicBool::new(false),

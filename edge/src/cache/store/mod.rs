@@ -33,7 +33,7 @@ use pingora_cache::{CacheKey, CacheMeta};
 use pingora_core::Result;
 
 pub(super) use entry::END_OF_URL;
-use entry::{Entry, Name};
+use entry::{Entry, Meta, Name};
 use fill::{Fill, Writer};
 use hit::{Reader, Whole};
 use shard::{Found, Shard, Turn};
@@ -191,18 +191,14 @@ impl Store {
 
 /// What `pingora-cache` finds: a handler, and a copy of the header.
 fn found(found: Option<Found>) -> Result<Option<(CacheMeta, HitHandler)>> {
-    Ok(found.map(|found| match found {
-        Found::Entry(entry) => {
-            let meta = entry::copy(&entry.meta);
-            let hit: HitHandler = Box::new(Whole::new(entry));
-            (meta, hit)
+    Ok(match found {
+        Some(Found::Entry(entry)) => {
+            let meta = entry.meta.copy()?;
+            Some((meta, Box::new(Whole::new(entry))))
         }
-        Found::Fill(fill) => {
-            let meta = entry::copy(&fill.meta);
-            let hit: HitHandler = Box::new(Reader::new(&fill));
-            (meta, hit)
-        }
-    }))
+        Some(Found::Fill(fill)) => Some((entry::copy(&fill.meta), Box::new(Reader::new(&fill)))),
+        None => None,
+    })
 }
 
 #[async_trait]
@@ -266,11 +262,11 @@ impl Storage for Store {
         let now = SystemTime::now();
         let expired = self.shard(url).replace(url, |entry| {
             entry.name.is(key).then(|| {
-                let mut meta = entry::copy(&entry.meta);
+                let mut meta = entry.meta.copy()?;
                 meta.expire_at(now);
-                meta
+                Meta::of(&meta)
             })
-        });
+        })?;
         Ok(if expired {
             PurgeOutcome::Expired
         } else {
@@ -286,9 +282,8 @@ impl Storage for Store {
     ) -> Result<bool> {
         let name = Name::of(key);
         let url = name.url_hash();
-        Ok(self.shard(url).replace(url, |entry| {
-            (*entry.name == name).then(|| entry::copy(meta))
-        }))
+        self.shard(url)
+            .replace(url, |entry| (*entry.name == name).then(|| Meta::of(meta)))
     }
 
     fn support_streaming_partial_write(&self) -> bool {

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use pingora_cache::key::HashBinary;
-use pingora_cache::{CacheKey, CacheMeta};
+use pingora_cache::CacheKey;
+use pingora_core::Result;
 
-use super::entry::{url_of, Entry, Name};
+use super::entry::{url_of, Entry, Meta, Name};
 use super::fill::Fill;
 
 /// Has a line of memory, and the one that is fetched with it, to itself.
@@ -196,7 +197,11 @@ impl Shard {
     }
 
     /// Puts another meta in place of that of the first entry of a URL for which `meta` gives one.
-    pub(super) fn replace(&self, url: u64, meta: impl Fn(&Entry) -> Option<CacheMeta>) -> bool {
+    pub(super) fn replace(
+        &self,
+        url: u64,
+        meta: impl Fn(&Entry) -> Option<Result<Meta>>,
+    ) -> Result<bool> {
         let mut slots = self.write();
         let entries = slots.entries.get_mut(&url);
         for entry in entries.into_iter().flatten() {
@@ -204,15 +209,15 @@ impl Shard {
                 *entry = Arc::new(Entry {
                     id: entry.id,
                     name: entry.name.clone(),
-                    meta,
+                    meta: meta?,
                     body: entry.body.clone(),
                     size: entry.size,
                     used: AtomicBool::new(true),
                 });
-                return true;
+                return Ok(true);
             }
         }
-        false
+        Ok(false)
     }
 
     /// Removes the entries of a URL whose names fit. Fills of such a name are not stored.

@@ -9,6 +9,7 @@ use pingora_core::protocols::http::conditional_filter::to_304;
 use pingora_core::protocols::http::ServerSession;
 use pingora_error::ErrorType::InternalError;
 use pingora_error::{Error, Result};
+use pingora_http::internal::{MessageHead, Names};
 use pingora_http::ResponseHeader;
 
 use crate::duplex::Duplex;
@@ -134,7 +135,7 @@ fn hit_header(meta: &CacheMeta, version: Version) -> ResponseHeader {
     let age = HeaderValue::from(age(meta));
     // It is refused only by a header without room for one more field.
     let _ = header.insert_header(AGE, age);
-    let has_length = header.headers.contains_key(CONTENT_LENGTH);
+    let has_length = header.may_have(Names::CONTENT_LENGTH);
     if has_length || is_bodiless_status(header.status) || version != Version::HTTP_11 {
         header.remove_header(&TRANSFER_ENCODING);
     } else {
@@ -170,13 +171,27 @@ fn is_bodiless(session: &Session, header: &ResponseHeader) -> bool {
         || header.status == StatusCode::RANGE_NOT_SATISFIABLE
 }
 
+/// The length of a stored response, by its header.
+fn content_length(header: &ResponseHeader) -> Option<usize> {
+    if let Some(length) = header.index().content_length() {
+        return usize::try_from(length).ok();
+    }
+    // Of a header that a storage has read, no field is known without a look.
+    header
+        .headers
+        .get(CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
+}
+
 /// Limits what the storage reads to what is sent, where it can seek.
 ///
 /// # Errors
 /// Those of the storage.
 fn share(cache: &mut HttpCache, range: RangeType) -> Result<Share> {
-    let length = cache.cache_meta().headers().get(CONTENT_LENGTH);
-    let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+    let length = content_length(cache.cache_meta().response_header());
     let handler = cache.hit_handler();
     let whole = match &range {
         RangeType::None => length.map(|length| 0..length),

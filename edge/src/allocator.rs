@@ -14,18 +14,22 @@ use libmimalloc_sys::{
 /// aligned within that, on a longer path.
 pub struct Allocator;
 
-/// Whether every block of mimalloc is aligned as it should be.
-fn fits_any_block(layout: Layout) -> bool {
-    layout.align() <= align_of::<*mut c_void>()
+/// The alignment of every block that is not smaller than that, as C has it of `malloc`.
+const ALIGNED: usize = 2 * align_of::<*mut c_void>();
+
+/// Tells whether every block of this size is aligned as it should be.
+#[inline]
+fn fits_any_block(size: usize, align: usize) -> bool {
+    align <= align_of::<*mut c_void>() || (align <= ALIGNED && align <= size)
 }
 
-// SAFETY: mimalloc returns blocks of at least the size asked for, aligned to a word or as asked for, or null; a block
-// is freed in the same way however it was allocated.
+// SAFETY: mimalloc returns blocks of at least the size asked for, aligned to a word, to two where they are not smaller
+// than that, or as asked for, or null; a block is freed in the same way however it was allocated.
 #[allow(unsafe_code)]
 unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        match fits_any_block(layout) {
+        match fits_any_block(layout.size(), layout.align()) {
             true => mi_malloc(layout.size()).cast(),
             false => mi_malloc_aligned(layout.size(), layout.align()).cast(),
         }
@@ -33,7 +37,7 @@ unsafe impl GlobalAlloc for Allocator {
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        match fits_any_block(layout) {
+        match fits_any_block(layout.size(), layout.align()) {
             true => mi_zalloc(layout.size()).cast(),
             false => mi_zalloc_aligned(layout.size(), layout.align()).cast(),
         }
@@ -46,7 +50,7 @@ unsafe impl GlobalAlloc for Allocator {
 
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        match fits_any_block(layout) {
+        match fits_any_block(size, layout.align()) {
             true => mi_realloc(block.cast(), size).cast(),
             false => mi_realloc_aligned(block.cast(), size, layout.align()).cast(),
         }

@@ -35,6 +35,7 @@ pub mod plan;
 pub mod process;
 pub mod program;
 pub mod serve;
+mod text;
 pub mod tls;
 pub mod tools;
 pub mod top;

@@ -20,8 +20,8 @@ pub(super) struct Counting {
     started: Instant,
     route: Handle<RouteCounts>,
     server: Handle<EndpointCounts>,
-    /// The choice of the server that has the request.
-    chosen: Instant,
+    /// The choice of the server that has the request. That of the first one is the begin, unless anything was waited for.
+    chosen: Option<Instant>,
     /// From there to the head of its response.
     answered: Option<Duration>,
     tries: u32,
@@ -40,7 +40,7 @@ impl Counting {
             started,
             route: Handle::default(),
             server: Handle::default(),
-            chosen: started,
+            chosen: Some(started),
             answered: None,
             tries: 0,
             cache: None,
@@ -97,20 +97,35 @@ impl Counting {
     pub(super) fn tries(&mut self, series: Option<&Series<EndpointCounts>>) {
         let again = self.left();
         if again {
+            self.chosen = None;
             self.route.with(|m| m.retries.add(1));
         }
         self.tries += 1;
         self.answered = None;
         if let Some(series) = series {
             self.server = series.begin(|m| m.open.add(1));
-            self.chosen = Instant::now();
+            if self.chosen.is_none() {
+                self.chosen = Some(Instant::now());
+            }
         }
+    }
+
+    /// Returns when the request came.
+    #[inline]
+    pub(super) fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Notes that something is waited for before the choice of a server.
+    #[inline]
+    pub(super) fn waits(&mut self) {
+        self.chosen = None;
     }
 
     /// Counts the head of a server's response.
     #[inline]
     pub(super) fn answered(&mut self, status: u16) {
-        let took = self.chosen.elapsed();
+        let took = self.chosen.unwrap_or(self.started).elapsed();
         self.answered = Some(took);
         self.server.with(|m| {
             m.responses.count(Class::of(status));
@@ -142,6 +157,11 @@ impl Counting {
     /// Returns the time that the request took, once it has ended.
     pub(super) fn took(&self) -> Duration {
         self.took
+    }
+
+    /// Returns when the request ended, once it has.
+    pub(super) fn ended_at(&self) -> Instant {
+        self.started + self.took
     }
 
     /// Returns the time from the choice of the last server to the head of its response.

@@ -18,7 +18,7 @@ use crate::cluster::HashBy;
 use crate::config::model::Balance;
 use crate::live::{Live, Running};
 use crate::plan::pages::PageValues;
-use crate::plan::{Action, Found, Route};
+use crate::plan::{Action, Found};
 
 /// The end of a request here, or its way on.
 pub(super) enum Decision {
@@ -105,7 +105,9 @@ pub(super) fn decide(
     };
     observed.of_route(running, counting, Some(found.site), Some(found.index));
     if let Some(rules) = &found.route.gate {
-        if let Some(answer) = gate::judge(live, running, rules, &request, passed) {
+        if let Some(answer) =
+            gate::judge(live, running, rules, &request, counting.started(), passed)
+        {
             if let Some(rule) = answer.rule() {
                 gate::count(rule, counting);
             }
@@ -182,7 +184,7 @@ fn act(
     observed: &mut Observed,
 ) -> Decision {
     let route = found.route;
-    let id = observed.identify(live, running, facts, uses_id(running, route));
+    let id = observed.identify(live, running, facts, route.needs_id);
     let request = facts.request(id);
     let Action::Proxy(cluster) = &route.action else {
         return Decision::Answer(Answer::of(route, &request));
@@ -217,22 +219,11 @@ fn act(
         at: (found.site, found.index),
         target,
         hash_by,
-        told: Told::of(&running.plan, peer(session), &facts.client),
+        told: Told::of(&running.plan, peer(session), facts),
         secure: request.secure,
         cached,
         page_values: pages.map_or_else(Vec::new, |pages| pages.values(&request)),
         request: values(&route.request_headers, &request),
         response: values(&route.response_headers, &request),
     })
-}
-
-/// Tells whether anything that is done with a request may need an id.
-fn uses_id(running: &Running, route: &Route) -> bool {
-    let edited = !(route.request_headers.0.is_empty() && route.response_headers.0.is_empty());
-    let hashed = match route.action {
-        Action::Proxy(cluster) => running.plan.clusters[cluster].balance == Balance::Hash,
-        Action::Redirect { .. } | Action::Respond { .. } => true,
-    };
-    let shown = route.errors.is_some();
-    edited || hashed || shown || route.rewrites()
 }

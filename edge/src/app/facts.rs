@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use http::header::HOST;
+use http::header::{HeaderValue, HOST};
 use pingora_core::protocols::l4::socket::SocketAddr as Socket;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
@@ -18,6 +18,8 @@ pub(super) struct Facts<'s> {
     pub(super) head: &'s RequestHeader,
     pub(super) client: Client<'s>,
     pub(super) host: Cow<'s, str>,
+    /// The field that it stands in, if it does.
+    pub(super) host_field: Option<&'s HeaderValue>,
     pub(super) path: path::NormalPath<'s>,
     pub(super) raw_path: &'s [u8],
     pub(super) raw_query: Option<&'s [u8]>,
@@ -62,6 +64,7 @@ impl<'s> Facts<'s> {
     pub(super) fn of(plan: &Plan, session: &'s Session) -> Option<Self> {
         let head = session.req_header();
         let (raw_path, raw_query) = split(target_of(head));
+        let host_field = head.headers.get(HOST);
         Some(Self {
             head,
             client: client(
@@ -70,7 +73,8 @@ impl<'s> Facts<'s> {
                 is_secure(session),
                 &head.headers,
             ),
-            host: host_of(head)?,
+            host: host_of(head, host_field)?,
+            host_field,
             path: path::normalise(raw_path).ok()?,
             raw_path,
             raw_query,
@@ -111,8 +115,8 @@ impl<'s> Facts<'s> {
 
 /// Returns the host of a request in its normal form: empty when it names none, as one of HTTP/1.0 may, and `None` when
 /// what it names is none.
-fn host_of(head: &RequestHeader) -> Option<Cow<'_, str>> {
-    let text = match (head.uri.authority(), head.headers.get(HOST)) {
+fn host_of<'h>(head: &'h RequestHeader, field: Option<&'h HeaderValue>) -> Option<Cow<'h, str>> {
+    let text = match (head.uri.authority(), field) {
         // It counts before Host (RFC 9112 3.2.2).
         (Some(authority), _) => authority.as_str(),
         (None, Some(host)) => host.to_str().ok()?,

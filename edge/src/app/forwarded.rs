@@ -2,18 +2,21 @@
 
 use std::net::IpAddr;
 
-use http::header::{HeaderName, HeaderValue, FORWARDED, HOST};
+use http::header::{HeaderName, HeaderValue, FORWARDED};
 use pingora_core::{InternalError, OrErr, Result};
 use pingora_http::RequestHeader;
 
+use super::facts::Facts;
 use crate::config::model::{ForwardedFields, ForwardedMode};
 use crate::forwarded::address;
-use crate::plan::client::{self, Client};
+use crate::plan::client;
 use crate::plan::Plan;
 
 /// Another field in which proxies name the client, and which origins believe.
 const REAL_IP: &str = "x-real-ip";
 const PREFIX: &str = "x-forwarded-";
+const HTTP: HeaderValue = HeaderValue::from_static("http");
+const HTTPS: HeaderValue = HeaderValue::from_static("https");
 
 /// What to tell of a request's client.
 pub(super) struct Told {
@@ -29,7 +32,16 @@ pub(super) struct Told {
 
 impl Told {
     /// Finds what to tell.
-    pub(super) fn of(plan: &Plan, peer: Option<IpAddr>, client: &Client<'_>) -> Self {
+    pub(super) fn of(plan: &Plan, peer: Option<IpAddr>, facts: &Facts<'_>) -> Self {
+        let client = &facts.client;
+        let told = client.host.map(HeaderValue::from_str);
+        let host = match (told, facts.host_field, facts.head.uri.authority()) {
+            _ if plan.forwarded == ForwardedMode::Off => None,
+            (Some(Ok(host)), ..) => Some(host),
+            (_, Some(host), _) => Some(host.clone()),
+            (_, None, Some(authority)) => HeaderValue::from_str(authority.as_str()).ok(),
+            (_, None, None) => None,
+        };
         let trusted = plan.trusted.as_ref().filter(|_| client.proxied);
         Self {
             mode: plan.forwarded,
@@ -37,9 +49,7 @@ impl Told {
             peer: peer.map(|ip| ip.to_canonical()),
             client: client.ip,
             secure: client.secure,
-            host: client
-                .host
-                .and_then(|host| HeaderValue::from_str(host).ok()),
+            host,
         }
     }
 
@@ -59,25 +69,14 @@ impl Told {
         } else {
             Vec::new()
         };
-        let host = match self.host {
-            Some(host) => Some(host),
-            None => match head.headers.get(HOST) {
-                Some(host) => Some(host.clone()),
-                None => {
-                    let authority = head.uri.authority();
-                    authority.and_then(|authority| HeaderValue::try_from(authority.as_str()).ok())
-                }
-            },
-        };
         let last = if appends { self.peer } else { self.client };
         let mut fields = head.raw_fields();
         if let Some(ip) = last {
             fields.append(client::FOR.as_str().as_bytes(), list(before, ip)?)?;
         }
-        let scheme = if self.secure { "https" } else { "http" };
-        let scheme = HeaderValue::from_static(scheme);
+        let scheme = if self.secure { HTTPS } else { HTTP };
         fields.append(client::PROTO.as_str().as_bytes(), scheme)?;
-        if let Some(host) = host {
+        if let Some(host) = self.host {
             fields.append(client::HOST.as_str().as_bytes(), host)?;
         }
         Ok(())
@@ -117,7 +116,11 @@ impl Told {
 /// Tells whether origins take a field for what a proxy says of the client. All of the family are, X-Forwarded-Port too.
 fn claims(name: &HeaderName) -> bool {
     let text = name.as_str();
-    text.starts_with(PREFIX) || *name == FORWARDED || text == REAL_IP
+    match text.as_bytes().first() {
+        Some(b'x') => text.starts_with(PREFIX) || text == REAL_IP,
+        Some(b'f') => *name == FORWARDED,
+        _ => false,
+    }
 }
 
 /// Returns a list of addresses that ends with this one.
@@ -153,7 +156,7 @@ mod tests {
                 peer: Some(peer.parse().unwrap()),
                 client: Some(client.parse().unwrap()),
                 secure: true,
-                host: None,
+                host: Some(HeaderValue::from_static("h")),
             };
             told.apply(&mut head).unwrap();
             let mut all: Vec<_> = head

@@ -4,6 +4,7 @@
 //! asked there.
 
 use std::net::IpAddr;
+use std::time::Instant;
 
 use http::{header, HeaderName, HeaderValue, StatusCode};
 use pingora_core::Result;
@@ -154,13 +155,14 @@ fn preflight(cors: &Cors, request: &Request<'_>) -> Answer {
     }
 }
 
-/// Asks the rules of a route, and returns the answer to a request that they refuse. What a request has to give back stands
+/// Asks the rules of a route about a request that came at a moment, and returns the answer to a request that they refuse. What a request has to give back stands
 /// in `passed`, also then.
 pub(super) fn judge(
     live: &Live,
     running: &Running,
     gate: &Gate,
     request: &Request<'_>,
+    at: Instant,
     passed: &mut Option<Box<Passed>>,
 ) -> Option<Answer> {
     if let Some(refusal) = gate.refuses(request) {
@@ -173,7 +175,7 @@ pub(super) fn judge(
     }
     let passed = passed.insert(Box::default());
     passed.body = gate.max_body;
-    let now = limits::now();
+    let now = limits::nanos(at);
     for (number, index) in gate.rates.iter().enumerate() {
         let limit = &running.plan.rates[*index];
         let limiter = &running.limits.rates[*index];

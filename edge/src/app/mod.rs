@@ -120,6 +120,7 @@ impl Edge {
 impl Edge {
     /// Has others decide about a request, and goes on with it.
     async fn ask(&self, session: &mut Session, ctx: &mut Ctx, ask: Box<Ask>) -> Result<bool> {
+        ctx.counting.waits();
         let Ask {
             password,
             question,
@@ -257,6 +258,10 @@ impl Ctx {
             self.accepted = Some(compress::ask_plainly(head)?);
         }
         self.cached = proxied.cached;
+        let max = route.gate.as_ref().and_then(|gate| gate.buffer);
+        if self.cached.is_some() || max.is_some() {
+            self.counting.waits();
+        }
         self.page_values = proxied.page_values;
         if let Some(mirror) = &route.mirror {
             self.copied = Copied::begin(mirror, live, session);
@@ -266,7 +271,7 @@ impl Ctx {
         if limit.is_some() && !session.is_upgrade_req() {
             session.set_upstream_time_limit(limit);
         }
-        Ok(route.gate.as_ref().and_then(|gate| gate.buffer))
+        Ok(max)
     }
 
     /// Makes the route's changes to the headers of the response.

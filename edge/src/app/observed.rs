@@ -192,8 +192,12 @@ impl Observed {
 
     /// Notes the server that is asked.
     #[inline]
-    pub(super) fn asks(&mut self, peer: &HttpPeer) {
-        if let Some(captured) = &mut self.captured {
+    pub(super) fn asks(&mut self, running: &Running, peer: &HttpPeer) {
+        let told = self
+            .captured
+            .as_mut()
+            .filter(|_| running.log_tells_server());
+        if let Some(captured) = told {
             captured.set_upstream(&peer._address);
         }
     }
@@ -237,6 +241,7 @@ impl Observed {
         log.add(
             captured,
             &End {
+                at: Some(counting.ended_at()),
                 status,
                 bytes: session.body_bytes_sent(),
                 bytes_in: session.body_bytes_read(),

@@ -27,7 +27,7 @@ impl Edge {
                 let pick = local.pick(cluster, tried, ctx.hash_by, called, hands)?;
                 if let Pick::Peer(peer) = &pick {
                     ctx.counting.tries(local.series(tried));
-                    ctx.observed.asks(peer);
+                    ctx.observed.asks(running, peer);
                 }
                 Ok(pick)
             })
@@ -51,6 +51,7 @@ impl Edge {
         let Some(ticket) = cluster.queue().enter(cluster.id(), rule.size.0) else {
             return Err(refuse(ctx, "the queue for the servers is full"));
         };
+        ctx.counting.waits();
         let began = Instant::now();
         let waited = async {
             loop {

@@ -14,12 +14,12 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::OnceLock;
 use std::time::Instant;
 
-/// Nanoseconds since the first call in this process.
-pub(crate) fn now() -> u64 {
-    static START: OnceLock<Instant> = OnceLock::new();
-    let elapsed = START.get_or_init(Instant::now).elapsed();
+/// Returns a moment in nanoseconds since the first one that was asked for in this process.
+pub(crate) fn nanos(at: Instant) -> u64 {
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    let since = at.saturating_duration_since(*FIRST.get_or_init(|| at));
     // In 584 years.
-    u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Returns the addresses that count as one client: an IPv4 address, and a /64 of IPv6, which one client has whole.

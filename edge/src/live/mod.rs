@@ -71,6 +71,14 @@ impl Running {
             .is_some_and(|log| log.tells(Fact::TraceId))
     }
 
+    /// Tells whether the access log has the addresses of servers.
+    #[inline]
+    pub(crate) fn log_tells_server(&self) -> bool {
+        self.log
+            .as_ref()
+            .is_some_and(|log| log.tells(Fact::Upstream))
+    }
+
     fn start_log(&self) {
         if let Some(log) = &self.log {
             log.sink().start();

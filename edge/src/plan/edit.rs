@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 
 use super::path::{encode, is_literal, normalise, BadPath};
@@ -45,6 +44,16 @@ impl Rewrite {
             regex,
             path: Template::of(path),
             query: query.map(Template::of),
+        }
+    }
+
+    /// Tells whether it has the id of the request in it.
+    pub(super) fn has_id(&self) -> bool {
+        match self {
+            Self::Strip(_) => false,
+            Self::Template { path, query, .. } => {
+                path.has_id() || query.as_ref().is_some_and(Template::has_id)
+            }
         }
     }
 
@@ -156,22 +165,41 @@ pub enum Change<'a> {
 }
 
 impl HeaderEdits {
+    /// Tells whether any value has the id of the request in it.
+    pub(super) fn has_id(&self) -> bool {
+        self.0.iter().any(|edit| match edit {
+            HeaderEdit::Remove(_) => false,
+            HeaderEdit::Set(_, value) | HeaderEdit::Add(_, value) => value.has_id(),
+        })
+    }
+
     /// Returns the changes for a request, in the order in which to make them.
     pub fn changes<'e, 'r, 'f>(
         &'e self,
         request: &'r Request<'f>,
     ) -> impl Iterator<Item = Change<'e>> + use<'e, 'r, 'f> {
-        // Filled-in templates hold no byte that a value may not have.
-        let value = |template: &Template| {
-            HeaderValue::from_maybe_shared(Bytes::from(request.fill(template)))
+        // Each value is a copy of its own length: what shares memory counts references.
+        let mut filled = Vec::new();
+        let mut value = move |template: &Template| {
+            filled.clear();
+            let text = match template.parts() {
+                [] => b"",
+                [Part::Text(text)] => text.as_bytes(),
+                _ => {
+                    request.fill_into(template, &mut filled);
+                    &filled[..]
+                }
+            };
+            // Filled-in templates hold no byte that a value may not have.
+            HeaderValue::from_bytes(text).ok()
         };
         self.0.iter().filter_map(move |edit| match edit {
             HeaderEdit::Remove(name) => Some(Change::Remove(name)),
             HeaderEdit::Set(name, template) => {
-                value(template).ok().map(|value| Change::Set(name, value))
+                value(template).map(|value| Change::Set(name, value))
             }
             HeaderEdit::Add(name, template) => {
-                value(template).ok().map(|value| Change::Add(name, value))
+                value(template).map(|value| Change::Add(name, value))
             }
         })
     }

@@ -143,6 +143,8 @@ pub struct Route {
     pub mirror: Option<Box<mirror::Mirror>>,
     /// Pages of errors, those of its site among them.
     pub errors: Option<Box<pages::Pages>>,
+    /// Whether its requests need an id, whatever else asks for one.
+    pub needs_id: bool,
     /// Whether the access log has lines of its requests.
     pub is_logged: bool,
     /// What answers.
@@ -345,6 +347,18 @@ impl Plan {
 }
 
 impl Route {
+    /// Tells whether any of its texts has the id of the request in it.
+    fn has_id(&self) -> bool {
+        let edited = self.request_headers.has_id() || self.response_headers.has_id();
+        edited
+            || self.rewrite.as_ref().is_some_and(Rewrite::has_id)
+            || match &self.action {
+                Action::Proxy(_) => false,
+                Action::Redirect { to, .. } => to.has_id(),
+                Action::Respond { body, .. } => body.as_ref().is_some_and(Template::has_id),
+            }
+    }
+
     /// Tells whether the path that goes upstream may be another one than the normal form of the request's.
     pub fn rewrites(&self) -> bool {
         self.rewrite.is_some()

@@ -8,6 +8,7 @@ use http::{header, HeaderMap, HeaderName, Method};
 use super::path::{encode, NormalPath};
 use super::tls::ClientCertificate;
 use crate::config::values::{Part, Template, Variable};
+use crate::text;
 
 /// A request, as far as a plan looks at it.
 #[derive(Clone, Copy, Debug)]
@@ -68,15 +69,21 @@ impl<'a> Request<'a> {
     /// Fills in a template. Bytes that may not stand in a header are left out.
     pub fn fill(&self, template: &Template) -> Vec<u8> {
         let mut out = Vec::new();
+        self.fill_into(template, &mut out);
+        out
+    }
+
+    /// Appends a template that is filled in like that.
+    pub(super) fn fill_into(&self, template: &Template, out: &mut Vec<u8>) {
         for part in template.parts() {
-            match part {
-                Part::Text(text) => out.extend_from_slice(text.as_bytes()),
-                Part::Variable(variable) => {
+            match (part, self.client) {
+                (Part::Text(text), _) => out.extend_from_slice(text.as_bytes()),
+                (Part::Variable(Variable::ClientIp), Some(ip)) => text::ip(ip, out),
+                (Part::Variable(variable), _) => {
                     out.extend(self.value(variable).iter().filter(|b| is_field_byte(**b)))
                 }
             }
         }
-        out
     }
 
     /// Fills in a template that is an address. Bytes of variables that may not stand in one are encoded.

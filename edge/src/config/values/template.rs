@@ -128,6 +128,11 @@ impl Template {
         &self.parts
     }
 
+    /// Tells whether it has the id of the request in it.
+    pub(crate) fn has_id(&self) -> bool {
+        self.parts.contains(&Part::Variable(Variable::RequestId))
+    }
+
     /// Reads a text in which all stands for itself but known variables.
     pub(crate) fn lenient(text: &str) -> Self {
         let (mut parts, mut literal, mut rest) = (Vec::new(), String::new(), text);

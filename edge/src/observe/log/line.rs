@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::fmt::Display;
 use std::io::Write as _;
 use std::net::IpAddr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use http::Version;
 use pingora_core::Error;
@@ -14,9 +14,12 @@ use super::escape;
 use crate::calendar::Utc;
 use crate::config::values::{Fact, LogPart, LogVariable};
 use crate::plan::observe::AccessLog;
+use crate::text;
 
 /// The status of a request whose client left before there was one, as nginx has it.
 pub(super) const CLIENT_LEFT: u16 = 499;
+/// The time for which one reading of the time of day does.
+const READ_FOR: Duration = Duration::from_secs(1);
 /// Memory of ended requests that a worker keeps.
 const SPARE: usize = 256;
 /// The most bytes of one of them.
@@ -32,6 +35,8 @@ pub(crate) struct Start<'a> {
 /// What is known of a request at its end.
 #[derive(Default)]
 pub(crate) struct End<'a> {
+    /// The end of the request; now if unset.
+    pub(crate) at: Option<Instant>,
     /// 0 for none.
     pub(crate) status: u16,
     pub(crate) bytes: usize,
@@ -124,8 +129,7 @@ impl Start<'_> {
         match fact {
             Fact::ClientIp => {
                 if let Some(ip) = self.client {
-                    // Writing to memory does not fail.
-                    let _ = write!(to, "{}", ip.to_canonical());
+                    text::ip(ip.to_canonical(), to);
                 }
             }
             Fact::Method => to.extend_from_slice(self.head.method.as_str().as_bytes()),
@@ -165,7 +169,7 @@ fn protocol(version: Version) -> &'static [u8] {
 pub(super) fn with(plan: &AccessLog, captured: &Captured, end: &End<'_>, f: impl FnOnce(&[u8])) {
     LINE.with_borrow_mut(|(line, times)| {
         line.clear();
-        times.set(SystemTime::now());
+        times.set(end.at.unwrap_or_else(Instant::now));
         write(plan, captured, end, times, line);
         f(line);
     });
@@ -181,7 +185,7 @@ fn write(plan: &AccessLog, captured: &Captured, end: &End<'_>, times: &Times, li
             }
             LogPart::Variable(variable) => variable,
         };
-        let mut text = |value: &[u8]| match (plan.json, value.is_empty()) {
+        let mut value = |value: &[u8]| match (plan.json, value.is_empty()) {
             (true, true) => line.extend_from_slice(b"null"),
             (true, false) => escape::json(value, line),
             (false, _) => escape::plain(value, line),
@@ -189,31 +193,31 @@ fn write(plan: &AccessLog, captured: &Captured, end: &End<'_>, times: &Times, li
         match variable {
             LogVariable::Plain(fact) if !is_of_start(*fact) => match fact {
                 Fact::Time => {
-                    let millis = times.millis;
-                    let mut time = *times.iso();
-                    let mut fraction = &mut time[20..];
-                    // Three digits fit.
-                    let _ = write!(fraction, "{millis:03}Z");
-                    text(&time);
+                    if plan.json {
+                        line.push(b'"');
+                    }
+                    line.extend_from_slice(&times.iso);
+                    text::digits::<3>(times.millis, line);
+                    line.extend_from_slice(if plan.json { b"Z\"" } else { b"Z" });
                 }
-                Fact::TimeLocal => text(times.local.as_bytes()),
-                Fact::Upstream => text(&captured.upstream),
-                Fact::Cache => text(end.cache.as_bytes()),
-                Fact::Site => text(end.site.as_bytes()),
-                Fact::Route => text(end.route.as_bytes()),
-                Fact::RequestId => text(end.request_id.as_bytes()),
-                Fact::TraceId => text(end.trace_id.as_bytes()),
-                Fact::TlsVersion => text(end.tls_version.as_bytes()),
+                Fact::TimeLocal => value(times.local.as_bytes()),
+                Fact::Upstream => value(&captured.upstream),
+                Fact::Cache => value(end.cache.as_bytes()),
+                Fact::Site => value(end.site.as_bytes()),
+                Fact::Route => value(end.route.as_bytes()),
+                Fact::RequestId => value(end.request_id.as_bytes()),
+                Fact::TraceId => value(end.trace_id.as_bytes()),
+                Fact::TlsVersion => value(end.tls_version.as_bytes()),
                 Fact::Error => match end.error {
-                    Some(e) => text(e.to_string().as_bytes()),
-                    None => text(b""),
+                    Some(e) => value(e.to_string().as_bytes()),
+                    None => value(b""),
                 },
                 fact => number(*fact, end, plan.json, line),
             },
             // It was taken when the request came.
             _ => {
                 let to = ends.next().copied().unwrap_or(from);
-                text(&captured.bytes[from..to]);
+                value(&captured.bytes[from..to]);
                 from = to;
             }
         }
@@ -230,50 +234,44 @@ fn is_of_start(fact: Fact) -> bool {
 }
 
 fn number(fact: Fact, end: &End<'_>, json: bool, line: &mut Vec<u8>) {
-    let seconds = |time: Duration, line: &mut Vec<u8>| {
-        // Writing to memory does not fail.
-        let _ = write!(line, "{}.{:06}", time.as_secs(), time.subsec_micros());
-    };
-    let _ = match fact {
-        Fact::Status if end.status == 0 => write!(line, "{CLIENT_LEFT}"),
-        Fact::Status => write!(line, "{}", end.status),
-        Fact::Bytes => write!(line, "{}", end.bytes),
-        Fact::BytesIn => write!(line, "{}", end.bytes_in),
-        Fact::Tries => write!(line, "{}", end.tries),
-        Fact::Duration => {
-            seconds(end.duration, line);
-            Ok(())
-        }
-        _ => {
-            match end.upstream_duration {
-                Some(time) => seconds(time, line),
-                None => line.extend_from_slice(if json { b"null" } else { b"-" }),
-            }
-            Ok(())
-        }
-    };
+    match fact {
+        Fact::Status if end.status == 0 => text::number(CLIENT_LEFT, line),
+        Fact::Status => text::number(end.status, line),
+        Fact::Bytes => text::number(end.bytes, line),
+        Fact::BytesIn => text::number(end.bytes_in, line),
+        Fact::Tries => text::number(end.tries, line),
+        Fact::Duration => text::seconds(end.duration, line),
+        _ => match end.upstream_duration {
+            Some(time) => text::seconds(time, line),
+            None => line.extend_from_slice(if json { b"null" } else { b"-" }),
+        },
+    }
 }
 
 /// The present second in print, which the lines of one second share.
 struct Times {
+    /// A moment by both clocks, of which one is read for a request.
+    read: Option<(Instant, SystemTime)>,
     /// Seconds since the beginning of 1970.
     unix: u64,
     millis: u32,
-    /// `2026-11-27T13:17:04.000Z`.
-    iso: [u8; 24],
+    /// `2026-11-27T13:17:04.`
+    iso: [u8; 20],
     local: String,
 }
 
 impl Times {
     const NONE: Self = Self {
+        read: None,
         unix: 0,
         millis: 0,
-        iso: [b' '; 24],
+        iso: [b'.'; 20],
         local: String::new(),
     };
 
-    fn set(&mut self, now: SystemTime) {
-        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    fn set(&mut self, at: Instant) {
+        let now = self.read(at).duration_since(UNIX_EPOCH);
+        let now = now.unwrap_or_default();
         self.millis = now.subsec_millis();
         if now.as_secs() == self.unix && !self.local.is_empty() {
             return;
@@ -285,10 +283,18 @@ impl Times {
         let text = utc.to_string();
         let second = text.as_bytes().get(..19).unwrap_or(&[b'0'; 19]);
         self.iso[..19].copy_from_slice(second);
-        self.iso[19] = b'.';
     }
 
-    fn iso(&self) -> &[u8; 24] {
-        &self.iso
+    /// Returns the time of day at a moment. The clock that people set is read again after a second.
+    fn read(&mut self, at: Instant) -> SystemTime {
+        if let Some((then, time)) = self.read {
+            match at.checked_duration_since(then) {
+                Some(later) if later < READ_FOR => return time + later,
+                _ => {}
+            }
+        }
+        let now = SystemTime::now();
+        self.read = Some((Instant::now(), now));
+        now
     }
 }

@@ -17,10 +17,18 @@ use crate::plan::observe as plan;
 pub(crate) use line::{Captured, End, Start};
 use sink::Sink;
 
+/// Returns the bit of a fact, of which there are fewer than 64.
+#[inline]
+fn bit(fact: Fact) -> u64 {
+    1 << fact as u64
+}
+
 /// An access log.
 #[derive(Debug)]
 pub(crate) struct AccessLog {
     plan: plan::AccessLog,
+    /// A bit for each fact that lines have.
+    facts: u64,
     sink: Arc<Sink>,
 }
 
@@ -36,14 +44,21 @@ impl AccessLog {
             Some(before) => before.sink.clone(),
             None => Arc::new(Sink::open(&plan.to)?),
         };
-        let plan = plan.clone();
-        Ok(Self { plan, sink })
+        let facts = plan.parts.iter().map(|part| match part {
+            LogPart::Variable(LogVariable::Plain(fact)) => bit(*fact),
+            _ => 0,
+        });
+        Ok(Self {
+            plan: plan.clone(),
+            facts: facts.fold(0, |all, fact| all | fact),
+            sink,
+        })
     }
 
     /// Tells whether lines have a fact.
+    #[inline]
     pub(crate) fn tells(&self, fact: Fact) -> bool {
-        let mut parts = self.plan.parts.iter();
-        parts.any(|part| *part == LogPart::Variable(LogVariable::Plain(fact)))
+        self.facts & bit(fact) != 0
     }
 
     /// Returns where lines go.

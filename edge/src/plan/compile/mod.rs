@@ -298,7 +298,7 @@ impl Compiler<'_> {
                 }
             }
         }
-        Route {
+        let mut made = Route {
             name,
             place: self.sources.name(route.place),
             gate: None,
@@ -309,10 +309,19 @@ impl Compiler<'_> {
             cache: self.cache(route),
             mirror: self.mirror(route),
             errors: self.pages(&route.errors, errors),
+            needs_id: false,
             is_logged: route.access_log,
             // Nobody sees it: there is an error.
             action: action.unwrap_or(Action::Proxy(usize::MAX)),
-        }
+        };
+        let hashed = match made.action {
+            Action::Proxy(cluster) => self.clusters.get(cluster),
+            _ => None,
+        };
+        made.needs_id = made.has_id()
+            || made.errors.is_some()
+            || hashed.is_some_and(|cluster| cluster.hash_by.has_id());
+        made
     }
 
     fn action(&mut self, route: &model::Route) -> Option<Action> {

@@ -3,10 +3,13 @@
 
     benches/counts.py [--top N] target/release/bare
     benches/counts.py [--top N] --edge target/release/reverse-proxy
+    benches/counts.py [--top N] --edge-full target/release/reverse-proxy
     benches/counts.py [--top N] --hits target/release/cached
+    benches/counts.py [--top N] --edge-hits target/release/cached
 
-The first is the smallest program on the crates, the second the simplest route of a file. The third counts what an
-answer of 1 KiB from memory costs, by the bench `cached`.
+The first is the smallest program on the crates, the second the simplest route of a file, the third one with a limit of
+rate, changes to headers and an access log. The last two count what an answer of 1 KiB from memory costs, by the bench
+`cached`: from MemCache, and from the storage of edge.
 
 Any other proxy can be counted too, without a budget: give its command, with {listen}, {upstream} and
 {threads} in place of two addresses and a number, and {file} in place of a file for `reverse-proxy`.
@@ -60,10 +63,27 @@ REQUESTS = 100
 PAUSE_SECONDS = 5
 PLACES = ["--listen", "{listen}", "--upstream", "{upstream}", "--threads", "{threads}"]
 # What each program that has a budget is started with.
-OPTIONS = {"": PLACES, "edge-": ["--conf", "{file}", "--threads", "{threads}"], "hit-": PLACES}
+FILE = ["--conf", "{file}", "--threads", "{threads}"]
+OPTIONS = {
+    "": PLACES,
+    budget.EDGE: FILE,
+    budget.EDGE_FULL: FILE,
+    budget.HIT: PLACES,
+    budget.EDGE_HIT: [*PLACES, "--store", "edge"],
+}
 CONFIG = """\
 listen: {listen}
 sites: {{routes: {{proxy: "{upstream}"}}}}
+"""
+CONFIG_FULL = """\
+listen: {listen}
+access_log: "{log}"
+sites:
+  routes:
+    rate_limit: 1000000/s
+    request_headers: {{set: {{x-client: "{{client_ip}}", x-origin: counts}}, remove: x-secret}}
+    response_headers: {{set: {{x-frame-options: DENY}}, remove: server}}
+    proxy: "{upstream}"
 """
 # How often a proxy is started, each time with nothing in its memory.
 STARTS = 2
@@ -248,7 +268,7 @@ def free_port():
 
 
 @contextlib.contextmanager
-def traced(proxy, origin, workers):
+def traced(proxy, origin, workers, config):
     """The proxy under valgrind: its process, its port, the record and the thread that reads it."""
     port = free_port()
     out, record = os.pipe()
@@ -257,8 +277,8 @@ def traced(proxy, origin, workers):
     command += ["--basic-counts=no", "--fair-sched=yes", f"--log-fd={record}"]
     places = {"listen": f"127.0.0.1:{port}", "upstream": origin.address, "threads": workers}
     with tempfile.TemporaryDirectory() as folder:
-        places["file"] = Path(folder, "edge.yaml")
-        places["file"].write_text(CONFIG.format(**places))
+        places |= {"file": Path(folder, "edge.yaml"), "log": Path(folder, "access.log")}
+        places["file"].write_text(config.format(**places))
         command += [argument.format(**places) for argument in proxy]
         with started(command, record, out) as (process, trace):
             yield process, port, trace
@@ -288,10 +308,10 @@ def connect(process, port):
     return fail("the proxy does not listen; what it said stands above")
 
 
-def run(proxy, origin, workers, connections):
+def run(proxy, origin, workers, connections, config):
     """The parts with no request, with REQUESTS and with three times as many; and the code."""
     seconds = []
-    with traced(proxy, origin, workers) as (process, port, trace):
+    with traced(proxy, origin, workers, config) as (process, port, trace):
         first = connect(process, port)
         code = Code(process.pid)
         trace.allocates = code.allocates()
@@ -329,8 +349,8 @@ def at_most(parts, what):
     return max(0.0, (three - one) / REQUESTS)
 
 
-def cost_of_one_worker(proxy, origin, top):
-    parts, code = run(proxy, origin, workers=1, connections=4)
+def cost_of_one_worker(proxy, origin, top, config):
+    parts, code = run(proxy, origin, workers=1, connections=4, config=config)
     if not code.allocates():
         fail("no function that allocates is known in the program: is it stripped?")
 
@@ -371,8 +391,8 @@ def shared_writes(part, key=lambda line, at: at):
     return shared
 
 
-def cost_of_two_workers(proxy, origin, top):
-    parts, code = run(proxy, origin, workers=2, connections=2)
+def cost_of_two_workers(proxy, origin, top, config):
+    parts, code = run(proxy, origin, workers=2, connections=2, config=config)
     threads = collections.Counter()
     for (thread, _, _), count in parts[-1].writes.items():
         threads[thread] += count
@@ -417,7 +437,9 @@ def main():
     kinds = parser.add_mutually_exclusive_group()
     kind = {"dest": "kind", "action": "store_const", "default": ""}
     kinds.add_argument("--edge", const=budget.EDGE, help="the proxy is `reverse-proxy`, which gets a file", **kind)
+    kinds.add_argument("--edge-full", const=budget.EDGE_FULL, help="the same, with a file that asks for more", **kind)
     kinds.add_argument("--hits", const=budget.HIT, help="the proxy is the bench `cached`, count what a hit costs", **kind)
+    kinds.add_argument("--edge-hits", const=budget.EDGE_HIT, help="the same, of the storage of edge", **kind)
     parser.add_argument("proxy", nargs=argparse.REMAINDER, help="the bench `bare`, or the command of another proxy")
     args = parser.parse_args()
     if not args.proxy:
@@ -433,12 +455,13 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: fail("ended"))
     ours = len(args.proxy) == 1
     proxy = args.proxy + OPTIONS[args.kind] if ours else args.proxy
-    hits = args.kind == budget.HIT
+    hits = args.kind in (budget.HIT, budget.EDGE_HIT)
+    config = CONFIG_FULL if args.kind == budget.EDGE_FULL else CONFIG
     origin = Origin(STORED_BODY if hits else BODY)
-    counts = cost_of_one_worker(proxy, origin, args.top)
+    counts = cost_of_one_worker(proxy, origin, args.top, config)
     # Where files are looked at once a second, by other threads, that would be all there is to see.
-    if args.kind != budget.EDGE:
-        counts |= cost_of_two_workers(proxy, origin, args.top)
+    if args.kind not in (budget.EDGE, budget.EDGE_FULL):
+        counts |= cost_of_two_workers(proxy, origin, args.top, config)
     if hits and origin.asked > STARTS:
         fail(f"the origin was asked {origin.asked} times: not all of these were hits")
     if ours:

@@ -101,7 +101,14 @@ class Limits(unittest.TestCase):
     def test_every_count_has_a_limit(self):
         of_one = {"instructions", "locked-instructions", "allocations", "system-calls"}
         of_all = of_one | {"shared-atomic-writes", "shared-plain-writes"}
-        counted = of_all | {budget.HIT + metric for metric in of_all} | {budget.EDGE + metric for metric in of_one}
+        counted = set(of_all)
+        for kind, metrics in (
+            (budget.HIT, of_all),
+            (budget.EDGE_HIT, of_all),
+            (budget.EDGE, of_one),
+            (budget.EDGE_FULL, of_one),
+        ):
+            counted |= {kind + metric for metric in metrics}
         self.assertEqual(set(budget.tomllib.loads(budget.FILE.read_text())), counted)
 
 

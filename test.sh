@@ -10,6 +10,8 @@ command -v curl >/dev/null || missing+=(curl)
 command -v nginx >/dev/null || missing+=(nginx-light)
 command -v haproxy >/dev/null || missing+=(haproxy)
 command -v h2load >/dev/null || missing+=(nghttp2-client)
+# An authority of ACME, with its server of names.
+command -v pebble >/dev/null && command -v pebble-challtestsrv >/dev/null || missing+=(pebble)
 command -v openssl >/dev/null || missing+=(openssl)
 # Reads metrics as Prometheus does.
 /usr/bin/python3 -c "import prometheus_client" 2>/dev/null || missing+=(python3-prometheus-client)

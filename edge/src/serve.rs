@@ -21,6 +21,7 @@ use crate::live::{Live, Loaded, Reloader, Reloading, Reopening};
 use crate::observe;
 use crate::plan::Listener;
 use crate::process::Process;
+use crate::tls;
 
 /// The time for which an HTTP/2 connection without streams is kept: as long as an idle one of HTTP/1.1.
 const IDLE: Duration = Duration::from_secs(60);
@@ -81,6 +82,10 @@ pub fn run(process: &Process, loaded: Loaded, file: Option<PathBuf>) -> Result<(
     }
     let reloading = server.add_service(background_service("configuration", Reloading(reloader)));
     server.add_service(background_service("access log", Reopening(live.clone())));
+    server.add_service(background_service(
+        "certificates",
+        tls::Ordering(live.clone()),
+    ));
     let proxy = program::add_announced(&mut server, proxy, &listening, hint(&listeners));
     // Not before the names of servers were looked up.
     proxy.add_dependency(&reloading);

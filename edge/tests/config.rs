@@ -115,7 +115,7 @@ fn files_are_found_from_the_file_that_names_them() {
         ("conf/sites/a.yaml", site),
     ]);
     let config = edge::config::load("conf/edge.yaml".as_ref(), &world).unwrap();
-    let cert = &config.model.sites[0].tls[0].cert;
+    let cert = &config.model.sites[0].tls.files()[0].cert;
     assert_eq!(cert.to_str(), Some("conf/sites/c.pem"));
     let adapted = config.adapt();
     assert!(adapted.contains("cert: sites/c.pem\n"), "{adapted}");

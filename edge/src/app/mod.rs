@@ -2,6 +2,7 @@
 
 mod answer;
 mod cached;
+mod challenge;
 mod client_auth;
 mod compress;
 mod counting;
@@ -184,6 +185,44 @@ impl Edge {
     }
 }
 
+impl Edge {
+    /// Does with a request what its route says.
+    fn serve<'a>(
+        &'a self,
+        session: &'a mut Session,
+        ctx: &'a mut Ctx,
+    ) -> Pin<Box<dyn Future<Output = Result<bool>> + Send + 'a>> {
+        let running = &ctx.running;
+        let decision = decide(
+            &self.live,
+            running,
+            session,
+            &mut ctx.counting,
+            &mut ctx.passed,
+            &mut ctx.observed,
+        );
+        ctx.observed.capture(running, session);
+        match decision {
+            Decision::Proxy(proxied) => match ctx.take(&self.live, session, proxied) {
+                Ok(None) => ready(|| Ok(false)),
+                Ok(Some(max)) => Box::pin(buffer(session, max, &ctx.counting)),
+                Err(e) => Box::pin(async move { Err(e) }),
+            },
+            Decision::Answer(mut answer) => {
+                if answer.wants_page() {
+                    answer =
+                        pages::told(answer, &self.live, &ctx.running, session, &mut ctx.observed);
+                }
+                Box::pin(async move {
+                    let sent = answer.send(session, ctx.compression());
+                    sent.await.map(|()| true)
+                })
+            }
+            Decision::Ask(ask) => Box::pin(self.ask(session, ctx, ask)),
+        }
+    }
+}
+
 /// Reads a request body whole.
 async fn buffer(session: &mut Session, max: usize, counting: &Counting) -> Result<bool> {
     let read = session.buffer_request_body(max).await;
@@ -339,34 +378,12 @@ impl ProxyHttp for Edge {
         if session.subrequest_ctx.is_some() && cached::resume(session, ctx) {
             return ready(|| Ok(false));
         }
-        let running = &ctx.running;
-        let decision = decide(
-            &self.live,
-            running,
-            session,
-            &mut ctx.counting,
-            &mut ctx.passed,
-            &mut ctx.observed,
-        );
-        ctx.observed.capture(running, session);
-        match decision {
-            Decision::Proxy(proxied) => match ctx.take(&self.live, session, proxied) {
-                Ok(None) => ready(|| Ok(false)),
-                Ok(Some(max)) => Box::pin(buffer(session, max, &ctx.counting)),
-                Err(e) => Box::pin(async move { Err(e) }),
-            },
-            Decision::Answer(mut answer) => {
-                if answer.wants_page() {
-                    answer =
-                        pages::told(answer, &self.live, &ctx.running, session, &mut ctx.observed);
-                }
-                Box::pin(async move {
-                    let sent = answer.send(session, ctx.compression());
-                    sent.await.map(|()| true)
-                })
+        if ctx.running.plan.acme.is_some() {
+            if let Some(token) = challenge::token(session.req_header()) {
+                return Box::pin(self.prove(session, ctx, token));
             }
-            Decision::Ask(ask) => Box::pin(self.ask(session, ctx, ask)),
         }
+        self.serve(session, ctx)
     }
 
     fn request_refused(&self, refused: &mut RefusedRequest<'_>) {

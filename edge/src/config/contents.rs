@@ -39,9 +39,10 @@ fn certificates(root: &Root) -> Vec<&FilePath> {
     let mut files = Vec::new();
     let mut options: Vec<&TlsOptions> = root.tls_options.iter().collect();
     let mut proxies: Vec<&Proxy> = Vec::new();
+    files.extend(root.acme.iter().filter_map(|acme| acme.ca.as_ref()));
     for site in &root.sites {
         options.extend(&site.tls_options);
-        for pair in &site.tls {
+        for pair in site.tls.files() {
             files.extend([&pair.cert, &pair.key].into_iter().chain(&pair.ocsp));
         }
         let auth = site.forward_auth.as_ref();

@@ -1,7 +1,8 @@
 //! What the generation that runs has counted.
 
 use super::Live;
-use crate::observe::snapshot::{Certificate, Snapshot};
+use crate::observe::snapshot::{Certificate, Counts, Snapshot};
+use crate::tls::{self, Source};
 
 impl Live {
     /// Adds up what all workers have counted. It takes a while with many routes, and no worker's time.
@@ -14,15 +15,20 @@ impl Live {
         let clusters = running.clusters.iter().zip(&running.plan.clusters);
         let queues = clusters.filter_map(|(cluster, plan)| cluster.observed_queue(&plan.name));
         snapshot.queues = queues.collect();
-        for state in running.certificates() {
-            let (site, not_after) = (state.site, state.not_after);
-            let known = snapshot.certificates.iter_mut();
-            // Of several certificates of a site, the one that ends first.
-            match known.last().filter(|known| known.site == site) {
-                Some(known) => known.not_after = known.not_after.min(not_after),
-                None => snapshot.certificates.push(Certificate { site, not_after }),
-            }
-        }
+        let certificates = running.certificates().into_iter();
+        let certificates = certificates.map(|state| Certificate {
+            site: state.site,
+            names: state.names,
+            not_after: state.not_after,
+            automatic: state.source == Source::Acme,
+            error: state.error,
+            next_try: state.next_try,
+        });
+        snapshot.certificates = certificates.collect();
+        let process = &mut snapshot.process;
+        process.handshake_failures = Counts(tls::failures().collect());
+        let (issued, failed) = tls::orders();
+        process.orders = Counts::of(&["issued", "failed"], [issued, failed]);
         let log = running.log.as_ref();
         snapshot.process.log_dropped = log.map_or(0, |log| log.sink().dropped());
         snapshot

@@ -58,6 +58,10 @@ pub struct Process {
     pub handshakes: Counts,
     /// Those of them that took up an earlier session.
     pub resumed: u64,
+    /// Handshakes that failed, by kind.
+    pub handshake_failures: Counts,
+    /// Tries for automatic certificates, by result.
+    pub orders: Counts,
     /// Lines of the access log that were dropped, since it was opened.
     pub log_dropped: u64,
     /// Reloads of the configuration.
@@ -198,8 +202,16 @@ pub struct Endpoint {
 pub struct Certificate {
     /// The name of the site.
     pub site: String,
-    /// The end of its time, in seconds since the beginning of 1970; `None` when that cannot be read.
+    /// The names that it is for, or is to be for.
+    pub names: Vec<String>,
+    /// The end of its time, in seconds since the beginning of 1970; `None` while there is none.
     pub not_after: Option<i64>,
+    /// Whether it is had and renewed by ACME.
+    pub automatic: bool,
+    /// The last error on the way to a new one.
+    pub error: Option<String>,
+    /// The time of the next try for a new one, in seconds since the beginning of 1970.
+    pub next_try: Option<i64>,
 }
 
 /// Counts by name; in JSON, a map of those that are not 0.
@@ -410,6 +422,10 @@ impl Snapshot {
         since(&mut process.resumed, earlier.resumed);
         since(&mut process.log_dropped, earlier.log_dropped);
         process.handshakes.since(&earlier.handshakes);
+        process
+            .handshake_failures
+            .since(&earlier.handshake_failures);
+        process.orders.since(&earlier.orders);
         let same = |a: &Worker, b: &Worker| a.thread == b.thread;
         each_since(&mut own.workers, &before.workers, same, |own, before| {
             since(&mut own.requests, before.requests);

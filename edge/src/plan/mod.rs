@@ -14,6 +14,7 @@
 //! Routes with a weight and the same paths and conditions stand in the place of the first of them, and one of them is
 //! chosen by weight.
 
+pub mod acme;
 mod admin;
 pub mod cache;
 pub mod client;
@@ -71,6 +72,8 @@ pub struct Plan {
     pub listeners: Vec<Listener>,
     /// The admin interface.
     pub admin: Option<Admin>,
+    /// The automatic certificates, if a site has any.
+    pub acme: Option<Box<acme::Acme>>,
     /// Pages of errors, for requests without a site.
     errors: Option<Box<pages::Pages>>,
     /// The sites, in the order of the file.
@@ -108,6 +111,8 @@ pub struct Site {
     pub hsts: Option<String>,
     /// The certificates that clients are shown, the preferred one first.
     pub certificates: Vec<Certificate>,
+    /// Whether they are had by ACME.
+    pub is_automatic: bool,
     /// The terms on which clients speak TLS.
     pub tls_options: TlsOptions,
     /// Pages of errors, for requests without a route.

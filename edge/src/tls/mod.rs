@@ -19,7 +19,7 @@ use crate::plan::{ClientCertificate, Plan};
 pub use failures::{failures, Failure};
 pub use state::{CertificateState, Source};
 
-pub(crate) use backend::Certificates;
+pub(crate) use backend::{is_token, orders, Certificates, Ordering};
 
 /// Installs the cryptography of this process, before anything else does.
 pub fn init() {

@@ -37,4 +37,30 @@ pub struct CertificateState {
 pub enum Source {
     /// The files that the configuration names.
     File,
+    /// An authority, by ACME.
+    Acme,
+}
+
+#[cfg_attr(
+    not(feature = "rustls"),
+    allow(dead_code, reason = "no certificate is missing")
+)]
+impl CertificateState {
+    /// Makes the state of a certificate that is to be had for a host of `site`.
+    pub(super) fn missing(site: &str, host: &str) -> Self {
+        Self {
+            site: site.to_owned(),
+            names: vec![host.to_owned()],
+            source: Source::Acme,
+            file: None,
+            key: None,
+            issuer: None,
+            fingerprint: None,
+            not_before: None,
+            not_after: None,
+            ocsp: false,
+            error: None,
+            next_try: None,
+        }
+    }
 }

@@ -3,6 +3,8 @@
 #![allow(unreachable_pub, clippy::unwrap_used)]
 
 mod access;
+#[cfg(feature = "rustls")]
+mod acme;
 mod actions;
 mod admin;
 mod auth;

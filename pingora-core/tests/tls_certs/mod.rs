@@ -10,7 +10,7 @@
 use std::path::PathBuf;
 
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, KeyUsagePurpose, SerialNumber,
 };
 use tempfile::TempDir;
@@ -18,8 +18,7 @@ use tempfile::TempDir;
 /// An authority, and the files that it has made.
 pub struct Authority {
     dir: TempDir,
-    certificate: Certificate,
-    key: KeyPair,
+    issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 /// The files of a certificate and its key, in PEM.
@@ -62,14 +61,10 @@ impl Authority {
         params
             .distinguished_name
             .push(DnType::CommonName, format!("Test Authority {number}"));
-        let certificate = params.self_signed(&key).unwrap();
+        let issuer = CertifiedIssuer::self_signed(params, key).unwrap();
         let dir = TempDir::new().unwrap();
-        std::fs::write(dir.path().join("ca.pem"), certificate.pem()).unwrap();
-        Authority {
-            dir,
-            certificate,
-            key,
-        }
+        std::fs::write(dir.path().join("ca.pem"), issuer.pem()).unwrap();
+        Authority { dir, issuer }
     }
 
     /// The file of its own certificate.
@@ -79,13 +74,13 @@ impl Authority {
 
     /// Its own certificate in DER.
     pub fn der(&self) -> Vec<u8> {
-        self.certificate.der().to_vec()
+        self.issuer.der().to_vec()
     }
 
     /// The files of its own certificate and key.
     pub fn own(&self) -> Pair {
         let key = self.path("ca.key");
-        std::fs::write(&key, self.key.serialize_pem()).unwrap();
+        std::fs::write(&key, self.issuer.key().serialize_pem()).unwrap();
         Pair {
             cert: self.file(),
             key,
@@ -111,6 +106,7 @@ impl Authority {
                 .distinguished_name
                 .push(DnType::OrganizationName, organization);
         }
+        params.use_authority_key_identifier_extension = true;
         params.serial_number = Some(SerialNumber::from(leaf.serial));
         params.not_before = rcgen::date_time_ymd(leaf.years.0, 1, 1);
         params.not_after = rcgen::date_time_ymd(leaf.years.1, 1, 1);
@@ -120,9 +116,7 @@ impl Authority {
             ExtendedKeyUsagePurpose::ClientAuth,
         ];
         let key = KeyPair::generate().unwrap();
-        let certificate = params
-            .signed_by(&key, &self.certificate, &self.key)
-            .unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let pair = Pair {
             cert: self.path(&format!("{file}.pem")),
             key: self.path(&format!("{file}.key")),

@@ -25,7 +25,7 @@ impl Dir {
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
         let made = rcgen::generate_simple_self_signed(names)
             .map_err(|e| format!("cannot make a certificate: {e}"))?;
-        let (cert, key) = (made.cert.pem(), made.key_pair.serialize_pem());
+        let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
         dir.write("cert.pem", &cert)?;
         dir.write("key.pem", &key)?;
         dir.write("both.pem", &format!("{cert}{key}"))?;

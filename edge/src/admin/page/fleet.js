@@ -190,6 +190,12 @@ function cache(past) {
   keep(legend, facts, (fact) => fact.title, (fact) => el("div", null, el("dt", { class: fact.kind ? `key ${fact.kind}` : null }, fact.title), el("dd")), (child, fact) => text(child.lastChild, fact.value));
 }
 
+/** Writes the first names of a certificate, and the number of the others. */
+function names(all) {
+  const shown = all.slice(0, 3).join(", ");
+  return all.length > 3 ? `${shown} and ${all.length - 3} more` : shown;
+}
+
 function certificates(past) {
   const all = past.now.snapshot.certificates;
   if (!all.length) {
@@ -200,11 +206,15 @@ function certificates(past) {
   const rows = all.map((one) => ({ ...one, left: one.not_after === null || one.not_after === undefined ? null : one.not_after - now }));
   rows.sort((a, b) => (a.left ?? -1) - (b.left ?? -1));
   const soon = rows.filter((row) => row.left === null || row.left < 7 * 86400).length;
-  text(byId("certificates-sum"), soon ? `${soon} expire within a week` : "");
+  const failing = rows.filter((row) => row.error).length;
+  const sums = [soon && `${soon} ${soon === 1 ? "expires" : "expire"} within a week, or not there yet`, failing && `${failing} cannot be had or renewed`];
+  text(byId("certificates-sum"), sums.filter(Boolean).join("; "));
   const kind = (left) => (left === null || left < 0 ? "bad" : left < 7 * 86400 ? "bad" : left < 21 * 86400 ? "warn" : "good");
   const columns = [
     { title: "Site", class: "name", cell: (row) => row.site },
-    { title: "Expires", class: "number", cell: (row) => (row.left === null ? "not known" : new Date(row.not_after * 1000).toISOString().slice(0, 10)) },
+    { title: "For", class: "name", cell: (row) => names(row.names) },
+    { title: "From", cell: (row) => (row.automatic ? "ACME" : "file") },
+    { title: "Expires", class: "number", cell: (row) => (row.left === null ? "none yet" : new Date(row.not_after * 1000).toISOString().slice(0, 10)) },
     {
       title: "Left",
       class: "share",
@@ -214,7 +224,11 @@ function certificates(past) {
       },
     },
   ];
-  table(byId("certificate-table"), columns, rows.slice(0, 200), (row) => row.site);
+  if (failing) {
+    columns.push({ title: "Last error", class: "name", cell: (row) => row.error ?? "" });
+    columns.push({ title: "Next try", class: "number", cell: (row) => (row.error && row.next_try ? `in ${span(Math.max(row.next_try - now, 1)).split(" ").slice(0, 2).join(" ")}` : "") });
+  }
+  table(byId("certificate-table"), columns, rows.slice(0, 200), (row) => `${row.site} ${row.names} ${row.not_after} ${failing > 0}`);
 }
 
 /** Shows a new document; `drain` is called with a row whose button was pressed. */

@@ -1,6 +1,7 @@
 //! The keys of the file.
 
 mod access;
+mod acme;
 mod admin;
 mod auth;
 mod cache;
@@ -29,6 +30,7 @@ use crate::config::values::{
     TextPattern,
 };
 pub use access::{Access, Hsts, HttpsRedirect, Maintenance};
+pub use acme::{Acme, Auto, Challenge, ExternalAccount, SiteTls};
 pub use auth::{BasicAuth, Cors};
 pub use forward_auth::ForwardAuth;
 pub use forwarded::{ForwardedFields, ForwardedMode, TrustedProxies};
@@ -57,6 +59,8 @@ section! {
         listen: Vec<Listen>,
         /// The address where people and programs watch and steer the proxy. If unset, there is none.
         admin: Option<Admin> = None,
+        /// Automatic certificates, for the sites with `tls: auto`. It may be left out.
+        acme: Option<Acme> = None,
         /// The terms on which clients speak TLS, for sites that set no others.
         tls_options: Option<TlsOptions> = None,
         /// The sites, each with its hosts and routes.
@@ -112,8 +116,8 @@ section! {
         /// Pages of errors, where the route has none for the status.
         errors: Vec<ErrorPage> = Vec::new(),
         /// The certificates that clients are shown: the first of them whose kind of key the client knows, so that one with
-        /// an ECDSA key can stand before one with an RSA key.
-        tls: Vec<ServerCertificate> = Vec::new(),
+        /// an ECDSA key can stand before one with an RSA key. `auto` has one for each host by ACME.
+        tls: SiteTls = SiteTls::Files(Vec::new()),
         /// The terms on which clients speak TLS.
         tls_options: Option<TlsOptions> = None,
         /// The routes. The one whose path and conditions fit best takes a request.

@@ -2,6 +2,7 @@
 
 mod address;
 mod count;
+mod directory;
 mod file;
 mod host;
 mod http;
@@ -24,6 +25,7 @@ mod time_limit;
 
 pub use address::{Address, Network};
 pub use count::Count;
+pub use directory::{Directory, Mailbox};
 pub use file::{FilePath, ReadFile};
 pub use host::HostPattern;
 pub use http::Status;

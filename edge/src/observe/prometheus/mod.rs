@@ -284,6 +284,11 @@ fn process(text: &mut Text, snapshot: &Snapshot) {
         .counts(&[], "version", &process.handshakes);
     text.begin("edge_tls_resumed_total")
         .sample(&[], process.resumed);
+    text.begin("edge_tls_handshake_failures_total").counts(
+        &[],
+        "kind",
+        &process.handshake_failures,
+    );
     text.begin("edge_refused_requests_total")
         .sample(&[], process.refused);
     workers(text, snapshot);
@@ -304,12 +309,7 @@ fn process(text: &mut Text, snapshot: &Snapshot) {
     }
     text.begin("edge_reload_failing")
         .sample(&[], u8::from(reloads.failing.is_some()));
-    let mut ends = text.begin("edge_certificate_expiry_timestamp_seconds");
-    for certificate in &snapshot.certificates {
-        if let Some(end) = certificate.not_after {
-            ends.sample(&[("site", &certificate.site)], end);
-        }
-    }
+    certificates(text, snapshot);
     text.begin("edge_build_info")
         .sample(&[("version", process.version)], 1);
     text.begin("process_start_time_seconds")
@@ -322,6 +322,28 @@ fn process(text: &mut Text, snapshot: &Snapshot) {
         if let Some(value) = value {
             family.sample(&[], value);
         }
+    }
+}
+
+/// Prints the certificates: those of a site stand together.
+fn certificates(text: &mut Text, snapshot: &Snapshot) {
+    let all = &snapshot.certificates;
+    let sites = || all.chunk_by(|a, b| a.site == b.site);
+    let mut ends = text.begin("edge_certificate_expiry_timestamp_seconds");
+    for of_site in sites() {
+        // Of several, the one that ends first.
+        if let Some(end) = of_site.iter().filter_map(|one| one.not_after).min() {
+            ends.sample(&[("site", &of_site[0].site)], end);
+        }
+    }
+    let mut orders = text.begin("edge_certificate_orders_total");
+    for (result, count) in &snapshot.process.orders.0 {
+        orders.sample(&[("result", result)], count);
+    }
+    let mut failing = text.begin("edge_certificate_failing");
+    for of_site in sites().filter(|of_site| of_site[0].automatic) {
+        let count = of_site.iter().filter(|one| one.error.is_some()).count();
+        failing.sample(&[("site", &of_site[0].site)], count);
     }
 }
 

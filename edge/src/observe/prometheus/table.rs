@@ -75,6 +75,8 @@ metrics! {
         "Handshakes of TLS with clients."
     edge_tls_resumed_total counter []
         "Handshakes of TLS that took up an earlier session."
+    edge_tls_handshake_failures_total counter [kind]
+        "Handshakes of TLS with clients that failed."
     edge_refused_requests_total counter []
         "Requests that were refused before a route was looked for: malformed, too large, or too slow."
     edge_worker_requests_total counter [worker]
@@ -93,6 +95,10 @@ metrics! {
         "1 if the last reload failed, 0 if not."
     edge_certificate_expiry_timestamp_seconds gauge [site]
         "End of the time of a site's certificate, in seconds since the beginning of 1970."
+    edge_certificate_orders_total counter [result]
+        "Tries for automatic certificates: issued or failed."
+    edge_certificate_failing gauge [site]
+        "Hosts of a site whose last try for an automatic certificate failed."
     edge_build_info gauge [version]
         "Always 1."
     process_start_time_seconds gauge []

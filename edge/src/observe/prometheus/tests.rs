@@ -63,6 +63,9 @@ fn snapshot() -> Snapshot {
         certificates: vec![Certificate {
             site: "a.test".to_owned(),
             not_after: Some(1_900_000_000),
+            automatic: true,
+            error: Some("no".to_owned()),
+            ..Certificate::default()
         }],
         ..Snapshot::default()
     };
@@ -72,6 +75,8 @@ fn snapshot() -> Snapshot {
     process.open_files = Some(9);
     process.reloads.last_failed = Some(1_795_785_425.5);
     process.handshakes = Counts::of(&["1.3"], [4]);
+    process.handshake_failures = Counts::of(&["no_certificate"], [2]);
+    process.orders = Counts::of(&["issued", "failed"], [1, 0]);
     snapshot
 }
 
@@ -131,6 +136,9 @@ fn another_reader_reads_the_same() {
         "edge_tls_handshakes_total version='1.3' 4.0",
         "edge_worker_cpu_seconds_total worker='0' 0.5",
         "edge_certificate_expiry_timestamp_seconds site='a.test' 1900000000.0",
+        "edge_certificate_failing site='a.test' 1.0",
+        "edge_certificate_orders_total result='issued' 1.0",
+        "edge_tls_handshake_failures_total kind='no_certificate' 2.0",
         "process_start_time_seconds  1795785424.25",
         "metric edge_request_duration_seconds histogram",
     ] {

@@ -1,5 +1,6 @@
 //! From what stands in the file to what it means.
 
+mod acme;
 mod admin;
 mod auth;
 mod cache;
@@ -115,12 +116,14 @@ impl Compiler<'_> {
             .collect();
         let hosts = self.hosts(root);
         let listeners = self.listeners(root);
+        let acme = self.acme(root, &listeners);
         let admin = self.admin(root);
         let server = self.server(root);
         Plan {
             id: ID.fetch_add(1, Ordering::Relaxed),
             server,
             listeners,
+            acme,
             admin,
             errors,
             sites,
@@ -172,7 +175,8 @@ impl Compiler<'_> {
             hosts,
             https_redirect: self.https_redirect(site),
             hsts: self.hsts(site),
-            certificates: site.tls.iter().map(tls::certificate).collect(),
+            certificates: site.tls.files().iter().map(tls::certificate).collect(),
+            is_automatic: site.tls.auto().is_some(),
             tls_options: self.tls_options(site),
             errors: self.pages(&site.errors, errors),
             routes: Vec::new(),

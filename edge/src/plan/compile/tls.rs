@@ -55,7 +55,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn unique<T: Scalar + PartialEq + Copy>(&mut self, all: &[At<T>]) -> Vec<T> {
+    pub(super) fn unique<T: Scalar + PartialEq + Copy>(&mut self, all: &[At<T>]) -> Vec<T> {
         let mut made = Vec::new();
         for At { place, value } in all {
             if made.contains(value) {

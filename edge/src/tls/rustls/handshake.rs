@@ -11,9 +11,11 @@ use pingora_core::tls::ClientHello;
 use pingora_core::{Error, ErrorType};
 use rustls::{AlertDescription, PeerIncompatible};
 
+use super::acme::ALPN;
 use super::client::facts;
 use crate::live::{Live, Running};
 use crate::observe::{self, TlsVersion};
+use crate::plan::acme::Acme;
 use crate::plan::host;
 use crate::tls::{Checked, Failure, Policy};
 
@@ -39,6 +41,10 @@ impl ConfigChooser for BySite {
     fn choose(&self, hello: &ClientHello<'_>) -> Choice {
         self.with(|running| {
             let name = hello.server_name().and_then(host::normalise);
+            if let Some(acme) = running.plan.acme.as_ref().filter(|_| is_challenge(hello)) {
+                let name = name.unwrap_or_default().into_owned();
+                return prove(running, acme, name);
+            }
             let site = name.and_then(|name| running.plan.site(&name));
             let (config, policy) = running.certificates.config(site);
             let note = policy.map(|policy| Arc::new(policy) as _);
@@ -67,6 +73,32 @@ impl ConfigChooser for BySite {
     fn failed(&self, _: Option<SocketAddr>, error: &Error) {
         kind(error).count();
     }
+}
+
+/// Tells whether an authority looks for the answer to a challenge (RFC 8737 section 3).
+fn is_challenge(hello: &ClientHello<'_>) -> bool {
+    let Some(mut protocols) = hello.alpn() else {
+        return false;
+    };
+    protocols.next() == Some(ALPN) && protocols.next().is_none()
+}
+
+/// Answers a challenge for a host, of this process or of another one with the same storage.
+fn prove(running: &Running, acme: &Acme, host: String) -> Choice {
+    let automatic = running.certificates.automatic();
+    if let Some(config) = automatic.proof(&host) {
+        return Choice::Now(config.into());
+    }
+    let none = running.certificates.refusing();
+    // A name that is not ours is not looked for on the disk.
+    if !acme.hosts.contains(&host) {
+        return Choice::Now(none.into());
+    }
+    let acme = acme.clone();
+    Choice::Later(Box::pin(async move {
+        let found = automatic.proof_of_others(&acme, &host).await;
+        found.unwrap_or(none).into()
+    }))
 }
 
 /// Returns the kind of a failure.

@@ -111,6 +111,33 @@ impl Identity {
         }
     }
 
+    /// Returns the first and the last second of its validity, since the beginning of 1970.
+    pub(super) fn validity(&self) -> (i64, i64) {
+        (self.facts.not_before, self.facts.not_after)
+    }
+
+    /// Returns the certificate itself.
+    pub(super) fn leaf(&self) -> Option<&CertificateDer<'static>> {
+        self.key.cert.first()
+    }
+
+    /// Returns a number that is another one for each certificate.
+    pub(super) fn number(&self) -> u32 {
+        let digits = self.facts.fingerprint.get(..8);
+        digits.map_or(0, |hex| u32::from_str_radix(hex, 16).unwrap_or(0))
+    }
+
+    /// Tells whether it names a host, in lower case.
+    pub(super) fn is_for(&self, host: &str) -> bool {
+        let mut names = self.facts.names.iter();
+        names.any(|name| name.eq_ignore_ascii_case(host))
+    }
+
+    /// Tells whether both are the same certificate.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.facts.fingerprint == other.facts.fingerprint
+    }
+
     fn kind(&self) -> &'static str {
         match self.key.key.algorithm() {
             SignatureAlgorithm::RSA => "RSA",

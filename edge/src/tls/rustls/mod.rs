@@ -1,5 +1,6 @@
 //! TLS with clients over rustls.
 
+mod acme;
 mod client;
 mod handshake;
 mod identity;
@@ -16,10 +17,12 @@ use rustls::server::ProducesTickets;
 use rustls::ServerConfig;
 
 use super::{CertificateState, Policy};
+use crate::config::values::HostPattern;
 use crate::live::Live;
 use crate::plan::{self, Plan};
+pub(crate) use acme::{is_token, orders, Automatic, Ordering};
 use identity::Identity;
-use resolver::OfSite;
+use resolver::{OfSite, Own};
 
 /// Installs aws-lc-rs, which has key exchange that quantum computers do not break.
 pub(super) fn init() {
@@ -50,12 +53,16 @@ pub(crate) struct Certificates {
     none: Arc<ServerConfig>,
     /// The keys of tickets, by the terms of the handshakes that they are for.
     tickets: HashMap<u64, Arc<dyn ProducesTickets>>,
+    /// Those that are had by ACME.
+    automatic: Arc<Automatic>,
 }
 
 /// TLS with the clients of a site.
 struct SiteTls {
     name: String,
     identities: Vec<Arc<Identity>>,
+    /// The hosts that have a certificate by ACME.
+    automatic: Vec<String>,
     config: Arc<ServerConfig>,
     /// The check of client certificates, if there is one.
     policy: Option<Policy>,
@@ -79,21 +86,27 @@ impl Certificates {
                 own.filter_map(|files| known.entry(files).or_insert_with(|| load(files)).clone());
             identities.push(own.collect());
         }
+        let automatic = before.map_or_else(Arc::default, |before| before.automatic.clone());
+        automatic.read(plan);
+        let mut sites = plan.sites.iter().zip(&identities);
         let mut made = Self {
             sites: Vec::new(),
-            default: identities.iter().position(|own| !own.is_empty()),
+            default: sites.position(|(site, own)| site.is_automatic || !own.is_empty()),
             none: options::refusing(),
             tickets: HashMap::new(),
+            automatic,
         };
-        let fallback = made.default.map(|site| identities[site].clone());
+        let fallback = made
+            .default
+            .map(|site| made.shown(&plan.sites[site], &identities[site]));
         let mut terms = options::Known::default();
         // The first key of a process costs a start of its source of random numbers.
         let speaks_tls = plan.listeners.iter().any(|listener| listener.tls);
         for (site, own) in plan.sites.iter().zip(identities) {
-            let shown = if own.is_empty() {
+            let shown = if own.is_empty() && !site.is_automatic {
                 fallback.clone().unwrap_or_default()
             } else {
-                own.clone()
+                made.shown(site, &own)
             };
             let resolver = OfSite::new(shown);
             let terms = match terms.of(&site.tls_options) {
@@ -111,6 +124,7 @@ impl Certificates {
             made.sites.push(SiteTls {
                 name: site.name.clone(),
                 identities: own,
+                automatic: automatic_hosts(site),
                 config: terms.config(resolver, tickets.cloned()),
                 policy: terms.policy(),
             });
@@ -118,13 +132,30 @@ impl Certificates {
         made
     }
 
+    /// Returns what a site shows to its clients.
+    fn shown(&self, site: &plan::Site, own: &[Arc<Identity>]) -> Own {
+        if site.is_automatic {
+            Own::Automatic(self.automatic.clone(), automatic_hosts(site))
+        } else {
+            Own::Files(own.to_vec())
+        }
+    }
+
     /// Returns the states of all certificates.
     pub(crate) fn states(&self) -> Vec<CertificateState> {
-        let states = self.sites.iter().flat_map(|site| {
+        let mut states = Vec::new();
+        for site in &self.sites {
             let identities = site.identities.iter();
-            identities.map(|identity| identity.state(&site.name))
-        });
-        states.collect()
+            states.extend(identities.map(|identity| identity.state(&site.name)));
+            let hosts = site.automatic.iter();
+            states.extend(hosts.map(|host| self.automatic.state(&site.name, host)));
+        }
+        states
+    }
+
+    /// Returns those that are had by ACME.
+    pub(crate) fn automatic(&self) -> Arc<Automatic> {
+        self.automatic.clone()
     }
 
     /// Returns the configuration for clients that ask for the name of a site, or for another name.
@@ -136,9 +167,24 @@ impl Certificates {
         }
     }
 
+    /// Returns the configuration that refuses every handshake.
+    fn refusing(&self) -> Arc<ServerConfig> {
+        self.none.clone()
+    }
+
     /// Returns the check of client certificates of a site.
     #[inline]
     pub(crate) fn policy(&self, site: usize) -> Option<Policy> {
         self.sites.get(site).and_then(|site| site.policy)
     }
+}
+
+/// Returns the hosts of a site that have a certificate each by ACME.
+fn automatic_hosts(site: &plan::Site) -> Vec<String> {
+    let hosts = site.hosts.iter().filter(|_| site.is_automatic);
+    let name = |host: &HostPattern| match host {
+        HostPattern::Exact(name) => Some(name.clone()),
+        _ => None,
+    };
+    hosts.filter_map(name).collect()
 }

@@ -69,8 +69,9 @@ impl Terms {
             }
             None => config.with_no_client_auth(),
         };
-        let mut base =
-            config.with_cert_resolver(Arc::new(super::resolver::OfSite::new(Vec::new())));
+        let mut base = config.with_cert_resolver(Arc::new(super::resolver::OfSite::new(
+            super::Own::default(),
+        )));
         let protocols = options.alpn.iter();
         base.alpn_protocols = protocols
             .map(|name: &AlpnProtocol| name.show().into_bytes())
@@ -114,7 +115,11 @@ pub(super) fn refusing() -> Arc<ServerConfig> {
     let config = config.with_safe_default_protocol_versions();
     let config = config.unwrap_or_else(|_| ServerConfig::builder());
     let config = config.with_no_client_auth();
-    Arc::new(config.with_cert_resolver(Arc::new(super::resolver::OfSite::new(Vec::new()))))
+    Arc::new(
+        config.with_cert_resolver(Arc::new(
+            super::resolver::OfSite::new(super::Own::default()),
+        )),
+    )
 }
 
 /// Makes keys of tickets. Without them no session is resumed.

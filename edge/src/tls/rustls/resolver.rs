@@ -6,14 +6,31 @@ use std::sync::Arc;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
+use super::acme::Automatic;
 use super::identity::Identity;
+use crate::plan::host;
 
 /// The certificates of a site.
-pub(super) struct OfSite(Vec<Arc<Identity>>);
+pub(super) struct OfSite(Own);
+
+/// The origin of the certificates of a site.
+#[derive(Clone)]
+pub(super) enum Own {
+    /// Files.
+    Files(Vec<Arc<Identity>>),
+    /// ACME, with one for each of these hosts.
+    Automatic(Arc<Automatic>, Vec<String>),
+}
+
+impl Default for Own {
+    fn default() -> Self {
+        Self::Files(Vec::new())
+    }
+}
 
 impl OfSite {
-    pub(super) fn new(identities: Vec<Arc<Identity>>) -> Self {
-        Self(identities)
+    pub(super) fn new(own: Own) -> Self {
+        Self(own)
     }
 }
 
@@ -24,13 +41,24 @@ impl fmt::Debug for OfSite {
 }
 
 impl ResolvesServerCert for OfSite {
-    /// Returns the first one with a kind of key that the client knows.
+    /// Returns the first one with a kind of key that the client knows; of automatic ones, that of the name which the client
+    /// asks for, and nothing while there is none.
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let schemes = hello.signature_schemes();
-        let known = |identity: &&Arc<Identity>| identity.key.key.choose_scheme(schemes).is_some();
-        let own = self.0.iter();
-        // None fits: the library tells the client so.
-        let found = own.clone().find(known).or(self.0.first());
-        found.map(|identity| identity.key.clone())
+        match &self.0 {
+            Own::Files(all) => {
+                let schemes = hello.signature_schemes();
+                let known =
+                    |identity: &&Arc<Identity>| identity.key.key.choose_scheme(schemes).is_some();
+                // None fits: the library tells the client so.
+                let found = all.iter().find(known).or(all.first());
+                found.map(|identity| identity.key.clone())
+            }
+            Own::Automatic(automatic, hosts) => {
+                let name = hello.server_name().and_then(host::normalise);
+                let own = name.and_then(|name| hosts.iter().find(|host| **host == *name));
+                // Those who ask for no name, or for one that nobody has, are shown the first one.
+                automatic.certificate(own.or(hosts.first())?)
+            }
+        }
     }
 }

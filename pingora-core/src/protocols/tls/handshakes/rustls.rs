@@ -1,11 +1,15 @@
 //! What the tests ask of this backend by its own names.
 
-use std::sync::Arc;
+use std::any::Any;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 
-use pingora_rustls::{RootCertStore, WebPkiClientVerifier};
+use pingora_error::Error;
+use pingora_rustls::{ClientHello, RootCertStore, ServerConfig, WebPkiClientVerifier};
 
 use super::certs::{Authority, Pair};
-use crate::listeners::tls::TlsSettings;
+use super::{peer, trusting, Server};
+use crate::listeners::tls::{Choice, ChosenConfig, ConfigChooser, TlsSettings};
 use crate::listeners::TlsAcceptCallbacks;
 use crate::protocols::tls::{CaType, TlsRef};
 use crate::utils::tls::{get_organization_serial_bytes, parse_x509, CertKey, WrappedX509};
@@ -71,4 +75,85 @@ pub(super) fn with_callbacks(callbacks: TlsAcceptCallbacks, pair: &Pair) -> TlsS
     settings.set_certificate_chain_file(&pair.cert).unwrap();
     settings.set_private_key_file(&pair.key).unwrap();
     settings
+}
+
+/// Shows the certificate to those who ask for `name.example`, at once or later, and refuses others.
+struct ByName {
+    good: Arc<ServerConfig>,
+    none: Arc<ServerConfig>,
+    later: bool,
+    failed: Mutex<Vec<Option<SocketAddr>>>,
+}
+
+impl ConfigChooser for ByName {
+    fn choose(&self, hello: &ClientHello<'_>) -> Choice {
+        let name = hello.server_name().unwrap_or_default().to_owned();
+        let known = name == "name.example";
+        let chosen = ChosenConfig {
+            config: if known { &self.good } else { &self.none }.clone(),
+            note: Some(Arc::new(name)),
+        };
+        if !self.later {
+            return Choice::Now(chosen);
+        }
+        Choice::Later(Box::pin(async {
+            tokio::task::yield_now().await;
+            chosen
+        }))
+    }
+
+    fn complete(&self, chosen: &ChosenConfig, _: &TlsRef) -> Option<Arc<dyn Any + Send + Sync>> {
+        chosen.note.clone()
+    }
+
+    fn failed(&self, peer: Option<SocketAddr>, _: &Error) {
+        self.failed.lock().unwrap().push(peer);
+    }
+}
+
+#[tokio::test]
+async fn a_configuration_is_chosen_for_each_handshake() {
+    pingora_rustls::install_default_crypto_provider();
+    let authority = Authority::new();
+    let pair = authority.ordinary();
+    let (chain, key) = pingora_rustls::load_certs_and_key_files(&pair.cert, &pair.key)
+        .unwrap()
+        .unwrap();
+    let config = |resolver: Option<()>| {
+        let builder = ServerConfig::builder().with_no_client_auth();
+        Arc::new(match resolver {
+            Some(()) => builder
+                .with_single_cert(chain.clone(), key.clone_key())
+                .unwrap(),
+            None => builder
+                .with_cert_resolver(Arc::new(rustls::server::ResolvesServerCertUsingSni::new())),
+        })
+    };
+    for later in [false, true] {
+        let chooser = Arc::new(ByName {
+            good: config(Some(())),
+            none: config(None),
+            later,
+            failed: Mutex::default(),
+        });
+        let server = Server::new(TlsSettings::with_config_chooser(chooser.clone())).await;
+        let connector = trusting(&authority);
+        let known = peer(&server);
+        let (_, accepted) = server.agree(&connector, &known).await;
+        let digest = accepted.get_ssl_digest().unwrap();
+        let note: Option<&String> = digest.extension.get();
+        assert_eq!(note.map(String::as_str), Some("name.example"));
+        assert_eq!(chooser.failed.lock().unwrap().len(), 0);
+        let mut other = known;
+        other.sni = "other.example".to_owned();
+        let (client, refused) = server.meet(&connector, &other).await;
+        assert!(client.is_err());
+        // As the listener does, which knows the peer.
+        let peer = "127.0.0.1:1".parse().ok();
+        server
+            .acceptor
+            .handshake_failed(peer, &refused.err().unwrap());
+        let failed = chooser.failed.lock().unwrap();
+        assert_eq!(failed[..], [peer]);
+    }
 }

@@ -1,0 +1,124 @@
+//! One try for the certificate of a host.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::account::Accounts;
+use super::order::{Failure, Wanted};
+use super::schedule::{renewal, Course};
+use super::storage::{identity, Storage};
+use super::{now, Automatic};
+use crate::plan::acme::Acme;
+use crate::tls::backend::identity::Identity;
+
+/// The time for a whole try.
+const PATIENCE: Duration = Duration::from_secs(360);
+
+/// A try.
+pub(super) struct Attempt {
+    pub(super) automatic: Arc<Automatic>,
+    pub(super) accounts: Arc<Accounts>,
+    pub(super) acme: Arc<Acme>,
+    pub(super) storage: Storage,
+    pub(super) host: String,
+    /// The tries before.
+    pub(super) course: Course,
+}
+
+/// The end of a try.
+pub(super) enum Outcome {
+    /// There is a certificate: of this process if it was `issued` to it, else of another one.
+    Have {
+        identity: Arc<Identity>,
+        issued: bool,
+        /// The error of the storage, which does not have it.
+        unsaved: Option<String>,
+    },
+    /// Another process works on it.
+    Busy,
+    /// Another process has failed, and waits.
+    Wait(Course),
+    /// There is none.
+    Failed(Failure),
+    /// The authority wants it to be renewed then; it may be asked again after a time.
+    Window {
+        window: Option<(i64, i64)>,
+        again: Duration,
+    },
+}
+
+impl Attempt {
+    /// Has the certificate: from the storage if another process has had it, else by an order.
+    pub(super) async fn run(self) -> Outcome {
+        match tokio::time::timeout(PATIENCE, self.have()).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(failure)) => {
+                if failure.no_account {
+                    self.accounts.forget(&self.storage).await;
+                }
+                Outcome::Failed(failure)
+            }
+            Err(_) => Outcome::Failed(Failure::here("the authority took too long")),
+        }
+    }
+
+    async fn have(&self) -> Result<Outcome, Failure> {
+        let (storage, host) = (&self.storage, &self.host);
+        storage.prepare().map_err(Failure::here)?;
+        let Some(_held) = storage.lock(host).map_err(Failure::here)? else {
+            return Ok(Outcome::Busy);
+        };
+        if let Some(outcome) = self.of_others() {
+            return Ok(outcome);
+        }
+        let account = self.accounts.of(&self.acme, storage).await?;
+        let challenges = &self.acme.challenges;
+        let wanted = Wanted {
+            automatic: &self.automatic,
+            storage,
+            acme: &self.acme,
+            host,
+            // Each in its turn: one may be blocked on the way.
+            challenge: challenges[self.course.failures as usize % challenges.len()],
+            replaces: self.automatic.known(host, storage),
+        };
+        let pem = wanted.order(&account).await?;
+        let refused =
+            |why| Failure::refused(format!("the authority sent no good certificate: {why}"));
+        let identity = identity(pem.as_bytes()).map_err(refused)?;
+        if !identity.is_for(host) {
+            return Err(refused("it is for another host".to_owned()));
+        }
+        Ok(Outcome::Have {
+            identity: Arc::new(identity),
+            issued: true,
+            // It serves until the end of the process all the same.
+            unsaved: storage.write_certificate(host, &pem).err(),
+        })
+    }
+
+    /// Returns what another process has made of it in the meantime.
+    fn of_others(&self) -> Option<Outcome> {
+        let (storage, host) = (&self.storage, &self.host);
+        let known = self.automatic.known(host, storage);
+        let newer = |found: &Identity| {
+            let until = renewal(found.validity(), self.acme.renew_before, 0);
+            let is_new = known.as_ref().is_none_or(|known| !known.is_same(found));
+            is_new && until > now()
+        };
+        match storage.certificate(host) {
+            Ok(Some(found)) if newer(&found) => {
+                return Some(Outcome::Have {
+                    identity: Arc::new(found),
+                    issued: false,
+                    unsaved: None,
+                });
+            }
+            Ok(_) => {}
+            Err(e) => log::warn!("the certificate for {host} cannot be used: {e}"),
+        }
+        let course = storage.course(host)?;
+        let waits = course.next > now() && course != self.course;
+        (waits && course.next > self.course.next).then_some(Outcome::Wait(course))
+    }
+}

@@ -1,0 +1,193 @@
+//! Automatic certificates (RFC 8555).
+//!
+//! [`Automatic`] is what handshakes and requests look at: certificates, and answers to challenges. It outlives reloads. One
+//! task of the process ([`Ordering`]) fills it, from the [`storage`] and by [`order`]s; when to try is decided by
+//! [`schedule`], which knows neither clock nor disk.
+//!
+//! ```text
+//! storage -> Automatic -> handshake of a host (refused while there is no certificate)
+//!    ^           ^   `-> answer to a challenge, of this process or of another one with the same storage
+//!    |           |
+//!    +-- order --+ <- schedule <- Ordering, once a second
+//! ```
+
+mod account;
+mod attempt;
+mod client;
+mod order;
+mod proof;
+mod schedule;
+mod service;
+mod storage;
+mod window;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering as Memory};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::SystemTime;
+
+use rustls::sign::CertifiedKey;
+use rustls::ServerConfig;
+
+use super::identity::Identity;
+use crate::calendar::unix_seconds;
+use crate::plan::acme::Acme;
+use crate::plan::Plan;
+use crate::tls::{CertificateState, Source};
+pub(crate) use proof::is_token;
+pub(super) use proof::ALPN;
+use schedule::Course;
+pub(crate) use service::Ordering;
+use storage::Storage;
+
+/// Reads of challenges that may be under way: whoever asks for more gets no answer.
+const READS: usize = 16;
+
+/// The certificates that are had by ACME, and the proofs that hosts are ours.
+#[derive(Default)]
+pub(crate) struct Automatic {
+    certificates: RwLock<HashMap<String, Kept>>,
+    courses: Mutex<HashMap<String, Course>>,
+    /// The answers of HTTP-01, by their tokens.
+    tokens: Mutex<HashMap<String, String>>,
+    /// The answers of TLS-ALPN-01, by the hosts.
+    handshakes: Mutex<HashMap<String, Arc<ServerConfig>>>,
+    reads: AtomicUsize,
+}
+
+/// A certificate, and the folder that it is from.
+struct Kept {
+    identity: Arc<Identity>,
+    storage: PathBuf,
+}
+
+/// Certificates that were issued, and tries that failed, since the start.
+static ISSUED: AtomicU64 = AtomicU64::new(0);
+static FAILED: AtomicU64 = AtomicU64::new(0);
+
+/// Returns the number of certificates that were issued to this process, and of tries that failed.
+pub(crate) fn orders() -> (u64, u64) {
+    (ISSUED.load(Memory::Relaxed), FAILED.load(Memory::Relaxed))
+}
+
+/// Returns the time, in seconds since the beginning of 1970.
+fn now() -> i64 {
+    unix_seconds(SystemTime::now())
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Automatic {
+    /// Reads the certificates of a plan that are in its storage and not known yet.
+    pub(in crate::tls) fn read(&self, plan: &Plan) {
+        let Some(acme) = &plan.acme else { return };
+        let storage = Storage::of(acme);
+        for host in &acme.hosts {
+            if self.certificate(host).is_some() {
+                continue;
+            }
+            match storage.certificate(host) {
+                Ok(Some(identity)) => self.keep(host, Arc::new(identity), &storage),
+                Ok(None) => {}
+                Err(e) => log::warn!("the certificate for {host} cannot be used: {e}"),
+            }
+        }
+    }
+
+    /// Returns the certificate of a host, to be shown.
+    pub(in crate::tls) fn certificate(&self, host: &str) -> Option<Arc<CertifiedKey>> {
+        let all = self.certificates.read();
+        let all = all.unwrap_or_else(PoisonError::into_inner);
+        all.get(host).map(|kept| kept.identity.key.clone())
+    }
+
+    fn keep(&self, host: &str, identity: Arc<Identity>, storage: &Storage) {
+        let all = self.certificates.write();
+        let kept = Kept {
+            identity,
+            storage: storage.folder().to_owned(),
+        };
+        all.unwrap_or_else(PoisonError::into_inner)
+            .insert(host.to_owned(), kept);
+    }
+
+    /// Returns the certificate of a host that is from this storage.
+    fn known(&self, host: &str, storage: &Storage) -> Option<Arc<Identity>> {
+        let all = self.certificates.read();
+        let all = all.unwrap_or_else(PoisonError::into_inner);
+        let kept = all.get(host)?;
+        (kept.storage == storage.folder()).then(|| kept.identity.clone())
+    }
+
+    /// Forgets the certificates of hosts that have none any more.
+    fn retain(&self, acme: &Acme) {
+        let all = self.certificates.write();
+        let mut all = all.unwrap_or_else(PoisonError::into_inner);
+        let mut courses = lock(&self.courses);
+        if all.len() + courses.len() > 0 {
+            let hosts: std::collections::HashSet<_> = acme.hosts.iter().collect();
+            all.retain(|host, _| hosts.contains(host));
+            courses.retain(|host, _| hosts.contains(host));
+        }
+    }
+
+    /// Returns the state of the certificate of a host of `site`.
+    pub(in crate::tls) fn state(&self, site: &str, host: &str) -> CertificateState {
+        let all = self.certificates.read();
+        let all = all.unwrap_or_else(PoisonError::into_inner);
+        let mut state = match all.get(host) {
+            Some(kept) => kept.identity.state(site),
+            None => CertificateState::missing(site, host),
+        };
+        state.source = Source::Acme;
+        state.file = None;
+        if let Some(course) = lock(&self.courses).get(host) {
+            state.error.clone_from(&course.error);
+            state.next_try = Some(course.next);
+        }
+        state
+    }
+
+    /// Returns the answer to a challenge of HTTP-01: of this process, or of another one with the same storage.
+    pub(crate) async fn answer(&self, acme: &Acme, token: &str) -> Option<String> {
+        if let Some(text) = lock(&self.tokens).get(token) {
+            return Some(text.clone());
+        }
+        let (storage, token) = (Storage::of(acme), token.to_owned());
+        self.read_aside(move || storage.token(&token)).await
+    }
+
+    /// Returns the configuration that answers a challenge of TLS-ALPN-01 of this process.
+    pub(in crate::tls) fn proof(&self, host: &str) -> Option<Arc<ServerConfig>> {
+        lock(&self.handshakes).get(host).cloned()
+    }
+
+    /// Returns the one that answers a challenge of another process with the same storage.
+    pub(in crate::tls) async fn proof_of_others(
+        &self,
+        acme: &Acme,
+        host: &str,
+    ) -> Option<Arc<ServerConfig>> {
+        let (storage, host) = (Storage::of(acme), host.to_owned());
+        self.read_aside(move || proof::config(&storage.proof(&host)?).ok())
+            .await
+    }
+
+    /// Reads from the disk on a thread of its own: it may be slow.
+    async fn read_aside<T: Send + 'static>(
+        &self,
+        read: impl FnOnce() -> Option<T> + Send + 'static,
+    ) -> Option<T> {
+        let under_way = self.reads.fetch_add(1, Memory::Relaxed);
+        let found = if under_way < READS {
+            tokio::task::spawn_blocking(read).await.ok().flatten()
+        } else {
+            None
+        };
+        self.reads.fetch_sub(1, Memory::Relaxed);
+        found
+    }
+}

@@ -2,7 +2,6 @@
 
 use pingora_core::listeners::ListenerConfig;
 use pingora_core::services::listening::Service;
-use pingora_core::upstreams::peer::HttpPeer;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -21,32 +20,6 @@ pub enum Address {
 }
 
 impl Address {
-    /// The peer that a proxy connects to, in clear text.
-    ///
-    /// # Errors
-    ///
-    /// Says why when the path is no valid socket path.
-    pub fn peer(&self) -> Result<HttpPeer, String> {
-        self.peer_named(None)
-    }
-
-    /// The peer that a proxy connects to: in clear text, or with TLS to who proves to be `name`.
-    ///
-    /// # Errors
-    ///
-    /// Says why when the path is no valid socket path.
-    pub fn peer_named(&self, name: Option<&str>) -> Result<HttpPeer, String> {
-        let (tls, sni) = (name.is_some(), name.unwrap_or_default().to_owned());
-        match self {
-            Address::Inet(addr) => Ok(HttpPeer::new(*addr, tls, sni)),
-            Address::Unix(path) => path
-                .to_str()
-                .ok_or_else(|| "the path is not UTF-8".to_string())
-                .and_then(|path| HttpPeer::new_uds(path, tls, sni).map_err(|e| e.to_string()))
-                .map_err(|e| format!("cannot connect to {self}: {e}")),
-        }
-    }
-
     /// Lets `service` listen here.
     pub fn listen<A>(&self, service: &mut Service<A>) {
         service.add_listener(self.listener());

@@ -8,7 +8,6 @@
 #![allow(rustdoc::private_intra_doc_links)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-pub mod access_log;
 pub mod address;
 pub mod admin;
 pub mod allocator;
@@ -17,13 +16,10 @@ mod auth;
 pub mod cache;
 pub mod caching;
 pub mod calendar;
-pub mod certificates;
 pub mod cluster;
 pub mod config;
 pub mod data;
-pub mod demo;
 pub mod flags;
-pub mod forwarded;
 pub mod lifecycle;
 mod limits;
 pub mod listen;
@@ -39,7 +35,7 @@ mod text;
 pub mod tls;
 pub mod tools;
 pub mod top;
-pub mod upstreams;
+pub mod upstream;
 
 /// Tells whether a TLS backend is built in.
 pub const HAS_TLS: bool = cfg!(any(

@@ -3,12 +3,15 @@
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use edge::allocator::{small_pages, Allocator};
-use edge::config::Disk;
-use edge::live::{load, LoadError};
-use edge::{demo, flags, lifecycle, logging, program, serve, tools, top};
+use edge::flags::{Flags, FromFlags};
+use edge::live::{load, FromFile, LoadError, Loaded, Source};
+use edge::origin::DemoOrigin;
+use edge::serve::{self, Serving};
+use edge::{lifecycle, logging, program, tools, top};
 use pingora_core::server::configuration::ServerConf;
 
 #[global_allocator]
@@ -21,7 +24,7 @@ static ALLOCATOR: Allocator = Allocator;
 #[command(name = "reverse-proxy", version, after_help = SIGNALS)]
 struct Args {
     #[command(flatten)]
-    flags: flags::Flags,
+    flags: Flags,
 
     #[command(subcommand)]
     command: Option<Command>,
@@ -87,8 +90,8 @@ Errors and warnings are written to stderr; RUST_LOG=debug shows more, RUST_LOG=o
 /// The keys of a configuration, which a file of settings has none of.
 const OF_CONFIGURATIONS: [&str; 3] = ["include", "listen", "sites"];
 
-/// Returns the configuration to run; none when flags and settings say what to do.
-fn configuration(flags: &flags::Flags) -> Result<Option<&Path>, String> {
+/// Returns the file to run; none when flags and settings say what to do.
+fn configuration(flags: &Flags) -> Result<Option<&Path>, String> {
     let Some(file) = flags.conf.as_deref() else {
         return Ok(None);
     };
@@ -112,19 +115,84 @@ fn configuration(flags: &flags::Flags) -> Result<Option<&Path>, String> {
     }
 }
 
-fn run(args: &Args) -> Result<(), String> {
-    let flags = &args.flags;
-    let file = flags.conf.as_deref();
-    let needed = |command: &str| file.ok_or(format!("{command} needs a file: --conf FILE"));
-    match &args.command {
-        Some(Command::Schema) => {
-            program::say(tools::schema());
-            return Ok(());
+/// What the command line names.
+enum Given {
+    File(FromFile),
+    /// Flags, with a demo origin where they name no upstream.
+    Flags(Box<FromFlags>, Option<DemoOrigin>),
+}
+
+impl Given {
+    fn of(flags: &Flags) -> Result<Self, String> {
+        if let Some(file) = configuration(flags)? {
+            return Ok(Self::File(FromFile(file.to_owned())));
         }
+        if flags.has_upstreams() {
+            return Ok(Self::Flags(Box::new(FromFlags::new(flags, None)), None));
+        }
+        let (demo, address) = DemoOrigin::bind()?;
+        Ok(Self::Flags(
+            Box::new(FromFlags::new(flags, Some(address))),
+            Some(demo),
+        ))
+    }
+
+    fn source(&self) -> &dyn Source {
+        match self {
+            Self::File(file) => file,
+            Self::Flags(flags, _) => &**flags,
+        }
+    }
+
+    fn serving(self) -> Serving {
+        match self {
+            Self::File(file) => Serving {
+                source: Arc::new(file),
+                demo: None,
+                note: String::new(),
+            },
+            Self::Flags(flags, demo) => Serving {
+                note: format!(", upstream {}", flags.servers()),
+                source: Arc::new(*flags),
+                demo,
+            },
+        }
+    }
+
+    /// Tells that all is good, and how good its certificates are.
+    ///
+    /// # Errors
+    ///
+    /// What only a check looks at.
+    fn check(&self, loaded: &Loaded) -> Result<(), String> {
+        if let Self::Flags(flags, _) = self {
+            flags.check_names()?;
+        }
+        let certificates = loaded.running.certificates();
+        for sentence in certificates.iter().filter_map(|state| state.sentence()) {
+            program::say(sentence);
+        }
+        program::say(&loaded.summary);
+        Ok(())
+    }
+}
+
+/// Does what a command asks for; returns false for one that serves.
+fn command(args: &Args) -> Result<bool, String> {
+    let flags = &args.flags;
+    let given = |command: &str| match flags.conf.is_some() || flags.has_upstreams() {
+        true => Given::of(flags),
+        false => Err(format!(
+            "{command} needs a file: --conf FILE, or flags: --upstream ADDR"
+        )),
+    };
+    let compiled = |given: Given| given.source().compile().map_err(|e| e.to_string());
+    match &args.command {
+        None | Some(Command::Run) => return Ok(false),
+        Some(Command::Schema) => program::say(tools::schema()),
         Some(Command::Adapt) => {
-            let adapted = tools::adapt(needed("adapt")?, &Disk).map_err(|e| e.to_string())?;
-            program::say(adapted.trim_end());
-            return Ok(());
+            let (config, _) = compiled(given("adapt")?)?;
+            program::say(config.adapt().trim_end());
         }
         Some(Command::Explain {
             method,
@@ -133,41 +201,39 @@ fn run(args: &Args) -> Result<(), String> {
             client,
             json,
         }) => {
-            let compiled = tools::compile(needed("explain")?, &Disk);
-            let (_, plan) = compiled.map_err(|e| e.to_string())?;
+            let (_, plan) = compiled(given("explain")?)?;
             let question = tools::question(method, url, header, client.as_deref())?;
             program::say(tools::explanation(&plan, &question, *json).trim_end());
-            return Ok(());
         }
         Some(Command::Top { admin, token, once }) => {
-            let place = top::place(file, &Disk, admin.as_deref(), token.as_deref())?;
-            return top::run(&place.address, place.token.as_deref(), *once);
+            let known = compiled(Given::of(flags)?)?.1.admin;
+            let place = top::place(known, admin.as_deref(), token.as_deref())?;
+            top::run(&place.address, place.token.as_deref(), *once)?;
         }
         Some(Command::Upgrade { wait, args }) => {
-            let file = needed("upgrade")?;
+            let given = Given::of(flags)?;
             // What is wrong with it is told here, and not in the log of the new process.
-            load(file, &Disk, None).map_err(|e: LoadError| e.to_string())?;
-            return lifecycle::upgrade(file, args, *wait);
+            load(given.source(), None).map_err(|e: LoadError| e.to_string())?;
+            lifecycle::upgrade(given.source().identity(), args, *wait)?;
         }
-        Some(Command::Run) | None => {}
     }
-    lifecycle::hold_signals();
-    if file.is_none() && !flags.test && flags.beside_a_configuration().is_none() {
-        return serve::run(&flags.process(), demo::load()?, None);
-    }
-    let Some(file) = configuration(flags)? else {
-        return flags::run(flags);
-    };
-    let loaded = load(file, &Disk, None).map_err(|e: LoadError| e.to_string())?;
-    let mut process = flags.process();
-    process.upgrade |= lifecycle::is_upgrade();
-    process.conf(&loaded.running.plan.server)?;
-    if flags.test {
-        let good = tools::check(file, &Disk).map_err(|e| e.to_string())?;
-        program::say(good.trim_end());
+    Ok(true)
+}
+
+fn run(args: &Args) -> Result<(), String> {
+    if command(args)? {
         return Ok(());
     }
-    serve::run(&process, loaded, Some(file.to_owned()))
+    lifecycle::hold_signals();
+    let given = Given::of(&args.flags)?;
+    let loaded = load(given.source(), None).map_err(|e: LoadError| e.to_string())?;
+    let mut process = args.flags.process();
+    process.upgrade |= lifecycle::is_upgrade();
+    process.conf(&loaded.running.plan.server)?;
+    if args.flags.test {
+        return given.check(&loaded);
+    }
+    serve::run(&process, loaded, given.serving())
 }
 
 fn main() -> ExitCode {

@@ -33,24 +33,18 @@ pub struct DemoOrigin {
 }
 
 impl DemoOrigin {
-    /// Binds the port.
+    /// Binds the port, and tells where it answers.
     ///
     /// # Errors
     ///
-    /// When the system has no port to give.
-    pub fn bind() -> io::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        listener.set_nonblocking(true)?;
-        Ok(DemoOrigin { listener })
-    }
-
-    /// Where it answers.
-    ///
-    /// # Errors
-    ///
-    /// When the system does not know the socket any more.
-    pub fn address(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    /// When the system has no port to give, in one line.
+    pub fn bind() -> Result<(Self, SocketAddr), String> {
+        let bound = TcpListener::bind("127.0.0.1:0").and_then(|listener| {
+            listener.set_nonblocking(true)?;
+            let address = listener.local_addr()?;
+            Ok((Self { listener }, address))
+        });
+        bound.map_err(|e| format!("cannot start the demo origin: {e}"))
     }
 
     /// Starts to answer, on a thread that goes on until the process ends.
@@ -58,7 +52,7 @@ impl DemoOrigin {
     /// # Errors
     ///
     /// When the system gives no thread.
-    pub fn spawn(&self) -> io::Result<()> {
+    fn spawn(&self) -> io::Result<()> {
         let listener = self.listener.try_clone()?;
         let name = "demo origin".to_owned();
         std::thread::Builder::new()

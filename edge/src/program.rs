@@ -3,7 +3,7 @@
 use crate::address::Address;
 use crate::logging::{self, LogWriter};
 use crate::origin::DemoOrigin;
-use crate::upstreams::target::Target;
+use crate::upstream::Upstream;
 use async_trait::async_trait;
 use nix::unistd::{access, AccessFlags, Gid, Group, Uid, User};
 use pingora_core::apps::ServerApp;
@@ -184,8 +184,15 @@ impl Program {
     pub fn upstream(&mut self, address: Option<&str>) -> Result<HttpPeer, String> {
         match address {
             Some(address) => first_peer(address).map_err(|e| format!("--upstream: {e}")),
-            None => demo_origin(&mut self.server)?.peer(),
+            None => self.demo_origin(),
         }
+    }
+
+    fn demo_origin(&mut self) -> Result<HttpPeer, String> {
+        let (demo, address) = DemoOrigin::bind()?;
+        self.server
+            .add_service(background_service("demo origin", demo));
+        Ok(HttpPeer::new(address, false, String::new()))
     }
 
     /// Passes every request through `app`, until a signal ends the process.
@@ -221,27 +228,9 @@ impl Program {
     }
 }
 
-/// The peer at the first address of a server that is written as in [`Target`], in clear text.
+/// The peer at the first address of a server that is written as in [`Upstream`], in clear text.
 fn first_peer(text: &str) -> Result<HttpPeer, String> {
-    let target: Target = text.parse()?;
-    if target.tls() == Some(true) {
-        return Err("this example speaks no TLS to upstreams".to_owned());
-    }
-    match target.addresses()?.first() {
-        Some(address) => target.peer(address, None),
-        None => Err(format!("{target} has no address")),
-    }
-}
-
-/// Adds the demo origin to what `server` runs, and tells where it is.
-///
-/// # Errors
-///
-/// When it finds no port.
-pub fn demo_origin(server: &mut Server) -> Result<Address, String> {
-    let failed = |e| format!("cannot start the demo origin: {e}");
-    let demo = DemoOrigin::bind().map_err(failed)?;
-    let address = demo.address().map_err(failed)?;
-    server.add_service(background_service("demo origin", demo));
-    Ok(Address::Inet(address))
+    let upstream: Upstream = text.parse()?;
+    let first = upstream.peers()?.into_iter().next();
+    first.ok_or(format!("{text} has no address"))
 }

@@ -1,6 +1,5 @@
 //! The server that a configuration makes.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +16,9 @@ use crate::app::Edge;
 use crate::config::values::Address;
 use crate::lifecycle::{self, Lifecycle};
 use crate::listen::{bind, Addresses, Opener};
-use crate::live::{Live, Loaded, Reloader, Reloading, Reopening};
+use crate::live::{Live, Loaded, Reloader, Reloading, Reopening, Source};
 use crate::observe;
+use crate::origin::DemoOrigin;
 use crate::plan::Listener;
 use crate::process::Process;
 use crate::tls;
@@ -26,16 +26,27 @@ use crate::tls;
 /// The time for which an HTTP/2 connection without streams is kept: as long as an idle one of HTTP/1.1.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// Serves a configuration until a signal ends the process. It is reloaded from `file`, if it is from one.
+/// What to serve, beside the configuration itself.
+pub struct Serving {
+    /// What the configuration is read from, and reloaded from.
+    pub source: Arc<dyn Source>,
+    /// An origin inside the process, for a configuration that has no other.
+    pub demo: Option<DemoOrigin>,
+    /// More to say of it when it listens; it begins with a comma.
+    pub note: String,
+}
+
+/// Serves a configuration until a signal ends the process.
 ///
 /// # Errors
 ///
 /// A setting that cannot be used, or an address that cannot be listened on.
-pub fn run(process: &Process, loaded: Loaded, file: Option<PathBuf>) -> Result<(), String> {
+pub fn run(process: &Process, loaded: Loaded, serving: Serving) -> Result<(), String> {
+    let Serving { source, demo, note } = serving;
     error_resp::name_server(Some("reverse-proxy"));
     lifecycle::waiting();
     let mut server = process.server(&loaded.running.plan.server)?;
-    let lifecycle = Lifecycle::new(&server.configuration.upgrade_sock, file.as_deref());
+    let lifecycle = Lifecycle::new(&server.configuration.upgrade_sock, source.identity());
     let live = Arc::new(Live::new(loaded.running));
     let listeners = live.current().plan.listeners.clone();
     let edge = Edge::new(live.clone());
@@ -51,7 +62,8 @@ pub fn run(process: &Process, loaded: Loaded, file: Option<PathBuf>) -> Result<(
     let inherited = lifecycle.prepare(&mut server, &binds);
     for listener in &listeners {
         if !process.upgrade && !inherited.contains(&bind(&listener.address)) {
-            check_free(&listener.address).map_err(|e| format!("`listen`: {e}"))?;
+            let free = check_free(&listener.address);
+            free.map_err(|e| source.told(format!("`listen`: {e}")))?;
         }
         proxy.add_listener(opener.config(listener)?);
     }
@@ -62,16 +74,20 @@ pub fn run(process: &Process, loaded: Loaded, file: Option<PathBuf>) -> Result<(
         .collect();
     let threads = server.configuration.threads;
     let mut listening = format!(
-        "listening on {}, {threads} worker thread(s)",
+        "listening on {}, {threads} worker thread(s){note}",
         shown.join(", ")
     );
     program::add_log_writer(&mut server);
-    let mut reloader = Reloader::new(live.clone(), addresses, file, loaded.watched);
+    if let Some(demo) = demo {
+        server.add_service(background_service("demo origin", demo));
+    }
+    let mut reloader = Reloader::new(live.clone(), addresses, source.clone(), loaded.watched);
     reloader.notify(lifecycle.notifier());
     let reloader = Arc::new(reloader);
     if let Some(admin) = &live.current().plan.admin {
         if !process.upgrade {
-            check_free(&admin.address).map_err(|e| format!("`admin`: {e}"))?;
+            let free = check_free(&admin.address);
+            free.map_err(|e| source.told(format!("`admin`: {e}")))?;
         }
         listening.push_str(&match &admin.address {
             Address::Unix(_) => format!("\nadmin interface: {}", admin.address),

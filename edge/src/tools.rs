@@ -26,10 +26,15 @@ pub fn compile(path: &Path, world: &dyn World) -> Result<(Config, Plan), ConfigE
 /// Everything that is wrong with it.
 pub fn check(path: &Path, world: &dyn World) -> Result<String, ConfigErrors> {
     let (config, plan) = compile(path, world)?;
+    Ok(summary(path, &config, &plan))
+}
+
+/// Returns a line that says how much there is in a configuration that is good.
+pub fn summary(name: &Path, config: &Config, plan: &Plan) -> String {
     let count = |n: usize, of: &str| format!("{n} {of}{}", if n == 1 { "" } else { "s" });
-    Ok(format!(
-        "{} is good: {}, {}, {}, {}\n",
-        path.display(),
+    format!(
+        "{} is good: {}, {}, {}, {}",
+        name.display(),
         count(config.sources.paths().count(), "file"),
         count(plan.sites.len(), "site"),
         count(
@@ -37,7 +42,7 @@ pub fn check(path: &Path, world: &dyn World) -> Result<String, ConfigErrors> {
             "route"
         ),
         count(plan.clusters.len(), "cluster"),
-    ))
+    )
 }
 
 /// Returns the JSON schema of the file.

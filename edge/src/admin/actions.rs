@@ -11,7 +11,7 @@ use super::answer::{json, of, refuse};
 use super::sessions::{COOKIE_NAME, LIFETIME};
 use super::{access, status, Admin};
 use crate::cache;
-use crate::live::NotReloaded;
+use crate::live::Busy;
 use crate::logging::tail;
 use crate::plan::Plan;
 use crate::tools;
@@ -51,10 +51,7 @@ impl Admin {
                 };
                 json(status, &status::reload(&reload))
             }
-            Err(NotReloaded::NoFile) => {
-                refuse(StatusCode::CONFLICT, "the configuration is from no file")
-            }
-            Err(NotReloaded::Busy) => refuse(
+            Err(Busy) => refuse(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "others wait for a reload already, or the process ends",
             ),

@@ -1,5 +1,6 @@
 //! The state of the process as one document.
 
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{json, Value};
@@ -45,7 +46,7 @@ impl Admin {
         let history = self.reloader.history();
         let (taken, refused) = history.counts();
         json!({
-            "file": self.reloader.file().map(|file| file.to_string_lossy()),
+            "file": self.reloader.source().file().map(Path::to_string_lossy),
             "generation": running.generation,
             "taken": taken,
             "refused": refused,
@@ -68,7 +69,7 @@ impl Admin {
     /// Returns the effective configuration, without its secrets.
     pub(super) fn config(&self, running: &Running) -> Value {
         json!({
-            "file": self.reloader.file().map(|file| file.to_string_lossy()),
+            "file": self.reloader.source().file().map(Path::to_string_lossy),
             "generation": running.generation,
             "yaml": &*running.shown,
         })

@@ -3,7 +3,7 @@
 //! Each worker takes turns and counts requests for itself, and begins at a place of its own. Over all of them the shares
 //! come out as the weights say, as each worker's do.
 
-use crate::upstreams::Set;
+use super::set::Set;
 
 use super::random::Random;
 use crate::config::model::Balance;

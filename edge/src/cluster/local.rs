@@ -13,12 +13,12 @@ use super::counts::Counts;
 use super::endpoint::{Endpoint, Verdict, SLOW};
 use super::limited::Pick;
 use super::random::Random;
+use super::set::Set;
 use super::slots::Slots;
 use super::Cluster;
 use super::{clock, sticky};
 use crate::config::model::Balance;
 use crate::observe::{EndpointCounts, Series};
-use crate::upstreams::Set;
 
 /// The servers of a cluster as one worker knows them.
 pub(crate) struct Local {

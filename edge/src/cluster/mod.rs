@@ -13,7 +13,14 @@ mod check;
 mod clock;
 mod counts;
 #[cfg_attr(feature = "rustls", path = "credentials/rustls.rs")]
-#[cfg_attr(not(feature = "rustls"), path = "credentials/none.rs")]
+#[cfg_attr(
+    any(feature = "openssl", feature = "boringssl"),
+    path = "credentials/openssl.rs"
+)]
+#[cfg_attr(
+    not(any(feature = "rustls", feature = "openssl", feature = "boringssl")),
+    path = "credentials/none.rs"
+)]
 mod credentials;
 mod endpoint;
 mod greeting;
@@ -26,6 +33,7 @@ mod places;
 mod queue;
 mod random;
 mod report;
+mod set;
 mod slots;
 mod sticky;
 #[cfg(test)]
@@ -42,6 +50,7 @@ use pingora_core::upstreams::resolve::Resolver;
 use crate::config::model::{self, Balance, CircuitBreaker, Health, Retries};
 use crate::config::values::Address;
 use crate::plan;
+pub(crate) use credentials::count as authorities;
 use endpoint::{Endpoint, Rules, DRAINED};
 pub(crate) use greeting::Greeting;
 pub(crate) use limited::Pick;

@@ -112,17 +112,17 @@ impl Config {
 impl Config {
     /// Prints it with its secrets, so that what is read back can be compared.
     fn whole(&self) -> String {
-        fn escaped(data: Data) -> Data {
-            match data {
-                Data::Text(text) | Data::Secret(text) => Data::Text(text.replace("${", "$${")),
-                Data::List(items) => Data::List(items.into_iter().map(escaped).collect()),
-                Data::Map(pairs) => {
-                    Data::map(pairs.into_iter().map(|(key, value)| (key, escaped(value))))
-                }
-                other => other,
-            }
-        }
         escaped(self.model.print()).to_yaml()
+    }
+}
+
+/// Keeps what looks like a reference to a value from being read as one.
+pub(crate) fn escaped(data: Data) -> Data {
+    match data {
+        Data::Text(text) | Data::Secret(text) => Data::Text(text.replace("${", "$${")),
+        Data::List(items) => Data::List(items.into_iter().map(escaped).collect()),
+        Data::Map(pairs) => Data::map(pairs.into_iter().map(|(key, value)| (key, escaped(value)))),
+        other => other,
     }
 }
 

@@ -1,25 +1,29 @@
 //! The flags.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use pingora_core::listeners::AcceptStrategy;
 
 use super::limits::Limit;
-use crate::forwarded::Forwarded;
 use crate::process::Process;
 
 /// The flags of the program.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Flags {
     /// Where to listen: IP:PORT or unix:/PATH; may be given several times [default: 127.0.0.1:8080]
     #[arg(short, long, value_name = "ADDR")]
     pub(super) listen: Vec<String>,
 
     /// A server to pass requests to: HOST:PORT, http://HOST:PORT, https://HOST:PORT or unix:/PATH; may be given
-    /// several times, requests then take turns. Names are looked up when the program starts, and again every 30 s
+    /// several times, requests then take turns. Names are looked up when the program starts, and again while it runs
     #[arg(long, value_name = "ADDR")]
     pub(super) upstream: Vec<String>,
+
+    /// Where people and programs watch and steer the proxy: IP:PORT or unix:/PATH, of this machine alone [default: nowhere,
+    /// and 127.0.0.1:9900 with the demo]
+    #[arg(long, value_name = "ADDR")]
+    pub(super) admin: Option<String>,
 
     /// Worker threads [default: one for each core]
     #[arg(long, value_name = "N")]
@@ -127,6 +131,18 @@ const TLS: &str = "TLS and HTTP/2";
 const FAILURES: &str =
     "Upstreams that fail or are slow (TIME is as in 5, 0.5, 500ms, 5s, 1m, 1h, or off)";
 
+/// Treatment of the X-Forwarded fields, by which an upstream is told who asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Forwarded {
+    /// Those of a client, which may claim anything, are replaced.
+    #[default]
+    Replace,
+    /// Those of a client are believed and added to: for a proxy that only other proxies can reach.
+    Append,
+    /// They pass as they are, and none is added.
+    Pass,
+}
+
 /// Where it listens unless told.
 const LISTEN: &str = "127.0.0.1:8080";
 
@@ -136,6 +152,24 @@ impl Flags {
         match self.listen.is_empty() {
             true => vec![LISTEN.to_owned()],
             false => self.listen.clone(),
+        }
+    }
+
+    /// Tells whether they name a server to pass requests to.
+    pub fn has_upstreams(&self) -> bool {
+        !self.upstream.is_empty()
+    }
+
+    /// Has them name files whole, for a process that may run in another folder later.
+    pub(super) fn make_absolute(&mut self) {
+        // What has no whole path, such as nothing, is told of when it is read.
+        let whole = |file: &Path| std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+        if let Some(conf) = &mut self.conf {
+            *conf = whole(conf);
+        }
+        let files = [&mut self.tls_cert, &mut self.tls_key, &mut self.upstream_ca];
+        for file in files.into_iter().flatten() {
+            *file = whole(Path::new(file)).to_string_lossy().into_owned();
         }
     }
 
@@ -152,6 +186,7 @@ impl Flags {
     pub fn beside_a_configuration(&self) -> Option<&'static str> {
         let given = [
             ("--listen", !self.listen.is_empty()),
+            ("--admin", self.admin.is_some()),
             ("--upstream", !self.upstream.is_empty()),
             ("--work-stealing", self.work_stealing),
             ("--accept", self.accept.is_some()),

@@ -1,16 +1,18 @@
 //! The settings: flags and the settings file together.
 
+use std::path::Path;
 use std::time::Duration;
 
-use crate::certificates::{self, Certificates};
-use crate::forwarded::Forwarded;
-use crate::upstreams::Health;
-use crate::{program, HAS_TLS, WITHOUT_TLS};
 use clap::ValueEnum;
+use pingora_core::listeners::AcceptStrategy;
 use pingora_core::server::configuration::ServerConf;
 
-use super::args::Flags;
+use super::args::{Flags, Forwarded};
 use super::limits::Limit;
+use crate::cluster::authorities;
+use crate::config::model;
+use crate::data::Data;
+use crate::{HAS_TLS, WITHOUT_TLS};
 
 /// The keys that are this program's, and not the server's.
 pub(super) const OWN_KEYS: [&str; 10] = [
@@ -26,22 +28,25 @@ pub(super) const OWN_KEYS: [&str; 10] = [
     "write_timeout",
 ];
 
-/// Settings that this program chooses better than the library's defaults, which must suit every
-/// program. A settings file that names one of them is obeyed.
-pub(super) const POOLED_CONNECTIONS: usize = 1024;
+/// Settings of the server that stand elsewhere in a configuration, or that say nothing.
+const ELSEWHERE: [&str; 2] = ["accept_strategy", "version"];
 
-/// The settings of the proxy itself.
+/// The settings of the proxy.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Settings {
     pub(super) access_log: Option<String>,
     pub(super) forwarded: Forwarded,
-    pub(super) health: Health,
+    pub(super) max_fails: u32,
+    pub(super) fail_timeout: Option<Duration>,
     pub(super) connect_timeout: Option<Duration>,
     pub(super) handshake_timeout: Option<Duration>,
     pub(super) response_timeout: Option<Duration>,
     pub(super) read_timeout: Option<Duration>,
     pub(super) write_timeout: Option<Duration>,
     pub(super) request_timeout: Option<Duration>,
+    pub(super) accept: AcceptStrategy,
+    /// Those of the process that the file names, as a configuration has them in `server`.
+    pub(super) server: Data,
 }
 
 /// A settings file.
@@ -120,13 +125,14 @@ fn forwarded(text: &str) -> Result<Forwarded, String> {
     Forwarded::from_str(text, false).map_err(|_| "expected replace, append or pass".to_owned())
 }
 
-/// The settings of the server, and those of the proxy.
+/// Reads them.
 ///
 /// # Errors
 /// In one line, which names the flag, or the file and the key.
-pub(super) fn read(args: &Flags) -> Result<(ServerConf, Settings), String> {
+pub(super) fn read(args: &Flags) -> Result<Settings, String> {
     let file = File::read(args)?;
-    let conf = server_conf(args, &file)?;
+    let conf = ServerConf::from_yaml(&file.text).map_err(|e| format!("{}: {e}", file.name))?;
+    check_authorities(args, &conf, &file)?;
     file.warn_of_unknown_keys();
     let limit = |flag: Option<Limit>, key: &str, default: Limit| {
         let of_file = file.get(key, str::parse)?;
@@ -136,106 +142,96 @@ pub(super) fn read(args: &Flags) -> Result<(ServerConf, Settings), String> {
         text.parse()
             .map_err(|_| "expected a whole number".to_owned())
     };
-    let default = Health::default();
-    let fail_timeout = limit(
-        args.fail_timeout,
-        "fail_timeout",
-        Limit(Some(default.fail_timeout)),
-    )?;
-    let health = Health {
-        max_fails: args
-            .max_fails
-            .or(file.get("max_fails", number)?)
-            .unwrap_or(default.max_fails),
-        fail_timeout: fail_timeout.unwrap_or_default(),
-    };
-    let settings = Settings {
-        access_log: args
-            .access_log
-            .clone()
-            .or(file.get("access_log", |text| Ok(text.to_owned()))?),
+    let (five, sixty, off) = (Limit::seconds(5), Limit::seconds(60), Limit(None));
+    Ok(Settings {
+        access_log: access_log(args, &file)?,
         forwarded: args
             .forwarded
             .or(file.get("forwarded", forwarded)?)
             .unwrap_or_default(),
-        health,
-        connect_timeout: limit(args.connect_timeout, "connect_timeout", Limit::seconds(5))?,
-        handshake_timeout: limit(
-            args.handshake_timeout,
-            "handshake_timeout",
-            Limit::seconds(5),
-        )?,
-        response_timeout: limit(
-            args.response_timeout,
-            "response_timeout",
-            Limit::seconds(60),
-        )?,
-        read_timeout: limit(args.read_timeout, "read_timeout", Limit::seconds(60))?,
-        write_timeout: limit(args.write_timeout, "write_timeout", Limit::seconds(60))?,
-        request_timeout: limit(args.request_timeout, "request_timeout", Limit(None))?,
-    };
-    Ok((conf, settings))
+        max_fails: args
+            .max_fails
+            .or(file.get("max_fails", number)?)
+            .unwrap_or(1),
+        fail_timeout: limit(args.fail_timeout, "fail_timeout", Limit::seconds(10))?,
+        connect_timeout: limit(args.connect_timeout, "connect_timeout", five)?,
+        handshake_timeout: limit(args.handshake_timeout, "handshake_timeout", five)?,
+        response_timeout: limit(args.response_timeout, "response_timeout", sixty)?,
+        read_timeout: limit(args.read_timeout, "read_timeout", sixty)?,
+        write_timeout: limit(args.write_timeout, "write_timeout", sixty)?,
+        request_timeout: limit(args.request_timeout, "request_timeout", off)?,
+        accept: args.accept.unwrap_or(conf.accept_strategy),
+        server: server(args, &conf, &file),
+    })
 }
 
-fn server_conf(args: &Flags, file: &File) -> Result<ServerConf, String> {
-    let defaults = ServerConf {
-        work_stealing: false,
-        upstream_keepalive_pool_size: POOLED_CONNECTIONS,
-        threads: std::thread::available_parallelism().map_or(1, usize::from),
-        ..ServerConf::default()
-    };
-    let conf = ServerConf::from_yaml_with_defaults(&file.text, &defaults);
-    let mut conf = conf.map_err(|e| format!("{}: {e}", file.name))?;
-    conf.work_stealing |= args.work_stealing;
-    conf.daemon |= args.daemon;
-    if let Some(strategy) = args.accept {
-        conf.accept_strategy = strategy;
-    }
-    match args.threads {
-        Some(0) => return Err("--threads must be at least 1".into()),
-        Some(threads) => conf.threads = threads,
-        None => (),
-    }
-    let said = |key: &str| conf.daemon || file.names(key);
-    program::check_process(&conf, said)?;
-    let trusted = match &args.upstream_ca {
-        Some(ca) => Some((ca, "--upstream-ca".to_owned())),
-        None => conf
-            .ca_file
-            .as_ref()
-            .map(|ca| (ca, format!("{}: ca_file", file.name))),
-    };
-    if let Some((ca, said_by)) = trusted {
-        let ca = ca.clone();
-        match certificates::authorities(&ca) {
-            _ if !HAS_TLS => return Err(format!("{said_by}: {WITHOUT_TLS}")),
-            Ok(0) => return Err(format!("{said_by}: no certificate in {ca}")),
-            Ok(_) => conf.ca_file = Some(ca),
-            Err(e) => return Err(format!("{said_by}: cannot use {ca}: {e}")),
-        }
-    }
-    Ok(conf)
-}
-
-/// The certificate to serve with; none for clear text.
-///
-/// # Errors
-/// When it cannot be used.
-pub(super) fn certificates(args: &Flags) -> Result<Option<std::sync::Arc<Certificates>>, String> {
-    let (Some(cert), Some(key)) = (&args.tls_cert, &args.tls_key) else {
+/// Returns the access log: `-`, or the whole path of a file, as a daemon runs in another folder.
+fn access_log(args: &Flags, file: &File) -> Result<Option<String>, String> {
+    let of_file = file.get("access_log", |text| Ok(text.to_owned()))?;
+    let Some(log) = args.access_log.clone().or(of_file) else {
         return Ok(None);
     };
-    let certificates = Certificates::load(cert, key);
-    certificates
-        .map(Some)
-        .map_err(|e| format!("--tls-cert and --tls-key: {e}"))
+    if log == "-" {
+        return Ok(Some(log));
+    }
+    let path = std::path::absolute(&log);
+    let path = path.map_err(|e| format!("--access-log: cannot write to {log}: {e}"))?;
+    Ok(Some(path.to_string_lossy().into_owned()))
+}
+
+/// Checks the certificates to trust in upstreams.
+fn check_authorities(args: &Flags, conf: &ServerConf, file: &File) -> Result<(), String> {
+    let of_file = conf.ca_file.as_ref();
+    let trusted = match &args.upstream_ca {
+        Some(ca) => Some((ca, "--upstream-ca".to_owned())),
+        None => of_file.map(|ca| (ca, format!("{}: ca_file", file.name))),
+    };
+    let Some((ca, said_by)) = trusted else {
+        return Ok(());
+    };
+    match authorities(Path::new(ca)) {
+        _ if !HAS_TLS => Err(format!("{said_by}: {WITHOUT_TLS}")),
+        Ok(0) => Err(format!("{said_by}: no certificate in {ca}")),
+        Ok(_) => Ok(()),
+        Err(e) => Err(format!("{said_by}: cannot use {ca}: {e}")),
+    }
+}
+
+/// Returns what the file says of the process.
+fn server(args: &Flags, conf: &ServerConf, file: &File) -> Data {
+    let addresses = |list: &[String]| Data::List(list.iter().map(Data::text).collect());
+    let mut server = Vec::new();
+    let written = ServerConf::entries(&conf.to_yaml());
+    for (key, value) in written.into_iter().filter(|(key, _)| file.names(key)) {
+        let value = match (key.as_str(), value) {
+            (key, _) if !model::Server::KEYS.contains(&key) => {
+                if !ELSEWHERE.contains(&key) {
+                    log::warn!("{}: {key} has no effect in this program", file.name);
+                }
+                continue;
+            }
+            ("client_bind_to_ipv4", _) => addresses(&conf.client_bind_to_ipv4),
+            ("client_bind_to_ipv6", _) => addresses(&conf.client_bind_to_ipv6),
+            (_, Some(text)) if text != "null" => Data::Text(text),
+            _ => continue,
+        };
+        server.push((key, value));
+    }
+    if args.work_stealing {
+        server.retain(|(key, _)| key != "work_stealing");
+        server.push(("work_stealing".to_owned(), Data::Bool(true)));
+    }
+    if server.is_empty() {
+        Data::Null
+    } else {
+        Data::Map(server)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use clap::Parser;
-    use pingora_core::listeners::AcceptStrategy;
     use std::io::Write;
 
     #[derive(Parser)]
@@ -244,7 +240,7 @@ mod tests {
         flags: Flags,
     }
 
-    fn read(flags: &[&str], file: &str) -> Result<(ServerConf, Settings), String> {
+    fn read(flags: &[&str], file: &str) -> Result<Settings, String> {
         let mut conf = tempfile::NamedTempFile::new().map_err(|e| e.to_string())?;
         conf.write_all(file.as_bytes()).map_err(|e| e.to_string())?;
         let path = conf.path().to_string_lossy().into_owned();
@@ -253,40 +249,41 @@ mod tests {
         super::read(&command.flags)
     }
 
-    fn conf(flags: &[&str], file: &str) -> Result<ServerConf, String> {
-        read(flags, file).map(|(conf, _)| conf)
+    fn server(flags: &[&str], file: &str) -> String {
+        read(flags, file).unwrap().server.to_yaml()
     }
 
     #[test]
-    fn what_a_file_does_not_say_is_chosen_by_the_program() {
-        let conf = conf(&[], "version: 1\n").expect("good settings");
-        assert!(!conf.work_stealing);
-        assert_eq!(conf.upstream_keepalive_pool_size, POOLED_CONNECTIONS);
-        assert!(conf.threads >= 1);
-    }
-
-    #[test]
-    fn a_file_wins_over_the_program_and_flags_win_over_the_file() {
-        let file = "threads: 3\nwork_stealing: true\nupstream_keepalive_pool_size: 7\n";
-        let of_file = conf(&[], file).expect("good settings");
-        assert_eq!(of_file.threads, 3);
-        assert!(of_file.work_stealing);
-        assert_eq!(of_file.upstream_keepalive_pool_size, 7);
-        let threads = conf(&["--threads", "5"], file).map(|conf| conf.threads);
-        assert_eq!(threads, Ok(5));
-        let accept = conf(&["--accept", "mutex"], "accept_strategy: reuseport\n");
-        assert_eq!(
-            accept.map(|conf| conf.accept_strategy),
-            Ok(AcceptStrategy::Mutex)
+    fn a_file_says_what_process_there_is_and_flags_win_over_it() {
+        let named = "threads: 3\nwork_stealing: true\nupstream_keepalive_pool_size: 7\nuser: \"65534\"\n\
+                     client_bind_to_ipv4: [127.0.0.2]\nversion: 1\npid_file: /run/a\nca_file: null\n";
+        let same = "pid_file: /run/a\nuser: 65534\nthreads: 3\nwork_stealing: \"true\"\n";
+        let said = server(&[], named);
+        for line in same.lines() {
+            assert!(said.contains(line), "{line} in {said}");
+        }
+        assert!(
+            said.contains("client_bind_to_ipv4:\n  - 127.0.0.2\n"),
+            "{said}"
         );
-        assert!(conf(&["--accept", "best"], "").is_err_and(|e| e.contains("reuseport")));
-        let stealing = conf(&["--work-stealing"], "work_stealing: false\n");
-        assert_eq!(stealing.map(|conf| conf.work_stealing), Ok(true));
+        assert!(
+            !said.contains("version") && !said.contains("ca_file"),
+            "{said}"
+        );
+        assert_eq!(read(&[], "version: 1\n").unwrap().server, Data::Null);
+        let stealing = server(&["--work-stealing"], "work_stealing: false\n");
+        assert_eq!(stealing, "work_stealing: true\n");
+        let accept = |flags: &[&str], file: &str| read(flags, file).map(|settings| settings.accept);
+        let file = "accept_strategy: reuseport\n";
+        assert_eq!(accept(&[], file), Ok(AcceptStrategy::Reuseport));
+        let mutex = accept(&["--accept", "mutex"], file);
+        assert_eq!(mutex, Ok(AcceptStrategy::Mutex));
+        assert!(accept(&["--accept", "best"], "").is_err_and(|e| e.contains("reuseport")));
     }
 
     #[test]
     fn limits_are_nginxs_unless_said_otherwise() {
-        let limits = |flags: &[&str], file: &str| read(flags, file).expect("good settings").1;
+        let limits = |flags: &[&str], file: &str| read(flags, file).expect("good settings");
         let seconds = |n| Some(Duration::from_secs(n));
         let default = limits(&[], "");
         assert_eq!(default.connect_timeout, seconds(5));
@@ -295,24 +292,18 @@ mod tests {
         assert_eq!(default.read_timeout, seconds(60));
         assert_eq!(default.write_timeout, seconds(60));
         assert_eq!(default.request_timeout, None);
-        assert_eq!(default.health, Health::default());
+        assert_eq!((default.max_fails, default.fail_timeout), (1, seconds(10)));
         assert_eq!(default.access_log, None);
         assert_eq!(default.forwarded, Forwarded::Replace);
         let file = "connect_timeout: 7\nread_timeout: off\nwrite_timeout: 500ms\nmax_fails: 3\n\
-                    fail_timeout: 1m\nrequest_timeout: 1.5\naccess_log: /x\nforwarded: append\n";
+                    fail_timeout: 1m\nrequest_timeout: 1.5\naccess_log: /tmp/x\nforwarded: append\n";
         let of_file = limits(&[], file);
         assert_eq!(of_file.connect_timeout, seconds(7));
         assert_eq!(of_file.read_timeout, None);
         assert_eq!(of_file.write_timeout, Some(Duration::from_millis(500)));
         assert_eq!(of_file.request_timeout, Some(Duration::from_millis(1500)));
-        assert_eq!(
-            (
-                of_file.health.max_fails,
-                of_file.health.fail_timeout.as_secs()
-            ),
-            (3, 60)
-        );
-        assert_eq!(of_file.access_log.as_deref(), Some("/x"));
+        assert_eq!((of_file.max_fails, of_file.fail_timeout), (3, seconds(60)));
+        assert_eq!(of_file.access_log.as_deref(), Some("/tmp/x"));
         assert_eq!(of_file.forwarded, Forwarded::Append);
         let flags = limits(
             &[
@@ -326,7 +317,7 @@ mod tests {
             file,
         );
         assert_eq!(flags.connect_timeout, seconds(1));
-        assert_eq!(flags.health.max_fails, 0);
+        assert_eq!(flags.max_fails, 0);
         assert_eq!(flags.access_log.as_deref(), Some("-"));
         for (file, names) in [
             (

@@ -33,16 +33,13 @@ pub(super) struct Control {
 
 impl Control {
     /// Listens at a path, in place of the process that did before.
-    pub(super) fn bind(path: Option<&Path>) -> Self {
-        let listener = path.and_then(|path| {
-            let refused = |e: io::Error| {
-                log::warn!("no upgrade by command is possible: {}: {e}", path.display());
-            };
-            bind(path).map_err(refused).ok()
-        });
+    pub(super) fn bind(path: &Path) -> Self {
+        let refused = |e: io::Error| {
+            log::warn!("no upgrade by command is possible: {}: {e}", path.display());
+        };
         Self {
-            path: path.map(Path::to_owned).unwrap_or_default(),
-            listener,
+            path: path.to_owned(),
+            listener: bind(path).map_err(refused).ok(),
         }
     }
 

@@ -36,17 +36,16 @@ use successor::Successor;
 
 /// The service that looks after the life of the process.
 pub(crate) struct Lifecycle {
-    /// `None` when the configuration is from no file.
-    control: Option<PathBuf>,
+    control: PathBuf,
     notifier: Arc<Notifier>,
     successor: Arc<Successor>,
 }
 
 impl Lifecycle {
-    /// Makes that of a process that runs `file` and hands its sockets over at `upgrade_sock`.
-    pub(crate) fn new(upgrade_sock: &str, file: Option<&Path>) -> Self {
+    /// Makes that of a process that is known by `identity`, such as its file, and hands its sockets over at `upgrade_sock`.
+    pub(crate) fn new(upgrade_sock: &str, identity: &Path) -> Self {
         Self {
-            control: file.map(control_path),
+            control: control_path(identity),
             notifier: Arc::new(Notifier::from_environment()),
             successor: Arc::new(Successor::new(upgrade_sock.into())),
         }
@@ -108,7 +107,7 @@ fn control_of(file: &Path) -> PathBuf {
 impl BackgroundService for Lifecycle {
     /// Begins when the process serves.
     async fn start(&self, mut shutdown: ShutdownWatch) {
-        let control = Control::bind(self.control.as_deref());
+        let control = Control::bind(&self.control);
         if !*shutdown.borrow() {
             // Not before: a process that is ready may be asked for the next upgrade.
             parent::tell(&format!("ready {}", std::process::id()));

@@ -1,19 +1,19 @@
-//! From the file to a generation that can run.
+//! From the configuration to a generation that can run.
 
 use std::collections::HashSet;
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 
 use super::counted::Limits;
-use super::Running;
+use super::{Running, Source};
 use crate::cluster::{self, unique};
 use crate::config::section::Scalar;
-use crate::config::{self, Config, ConfigErrors, Watched, World};
+use crate::config::{Config, ConfigErrors, Watched};
 use crate::observe::log::AccessLog;
 use crate::observe::PlanSeries;
 use crate::plan::{Admin, Plan};
 use crate::tls::{self, Certificates};
+use crate::tools;
 
 /// A generation, and what would change it.
 pub struct Loaded {
@@ -21,9 +21,11 @@ pub struct Loaded {
     pub running: Running,
     /// The files that it was made of, those of certificates among them.
     pub watched: Watched,
+    /// How much there is in it, in a line.
+    pub summary: String,
 }
 
-/// Everything that keeps a file from being run.
+/// Everything that keeps a configuration from being run.
 #[derive(Debug)]
 pub struct LoadError {
     /// The errors with the lines of the file that they are about.
@@ -54,16 +56,16 @@ impl From<ConfigErrors> for LoadError {
     }
 }
 
-/// Reads a file, and makes a generation of it. It keeps what is unchanged of the one before.
+/// Reads a configuration, and makes a generation of it. It keeps what is unchanged of the one before.
 ///
 /// # Errors
 ///
 /// Everything that is wrong in the files and with certificates.
-pub fn load(path: &Path, world: &dyn World, before: Option<&Running>) -> Result<Loaded, LoadError> {
-    let config = config::load(path, world)?;
-    let plan = Plan::compile(&config)?;
+pub fn load(source: &dyn Source, before: Option<&Running>) -> Result<Loaded, LoadError> {
+    let (config, plan) = source.compile()?;
     let watched = watched(&config, &plan);
-    config.check_files(world, &watched)?;
+    source.check_files(&config, &watched)?;
+    let summary = tools::summary(source.name(), &config, &plan);
     let mut problems = Vec::new();
     if let Some(before) = before {
         admin(
@@ -82,12 +84,17 @@ pub fn load(path: &Path, world: &dyn World, before: Option<&Running>) -> Result<
     );
     let known = before.map_or(&[][..], |before| &before.clusters);
     let clusters = cluster::clusters(&plan.clusters, known).unwrap_or_else(|all| {
-        let shown = all.iter().map(|why| format!("{}: {why}", path.display()));
+        let name = source.name().display();
+        let shown = all.iter().map(|why| format!("{name}: {why}"));
         problems.extend(shown);
         Vec::new()
     });
     let log = access_log(&plan, before, &mut problems);
     if !problems.is_empty() {
+        let problems: Vec<_> = problems
+            .into_iter()
+            .map(|problem| source.told(problem))
+            .collect();
         return Err(LoadError {
             shown: problems.join("\n"),
             problems,
@@ -106,7 +113,11 @@ pub fn load(path: &Path, world: &dyn World, before: Option<&Running>) -> Result<
         shown,
         log,
     };
-    Ok(Loaded { running, watched })
+    Ok(Loaded {
+        running,
+        watched,
+        summary,
+    })
 }
 
 fn access_log(

@@ -16,6 +16,7 @@ mod load;
 mod observed;
 mod reload;
 mod reopen;
+mod source;
 mod watch;
 mod worker;
 
@@ -31,8 +32,9 @@ use crate::plan::Plan;
 use crate::tls::{CertificateState, Certificates};
 pub use history::{History, Outcome, Reload};
 pub use load::{load, LoadError, Loaded};
-pub use reload::{NotReloaded, Reloader, Reloading};
+pub use reload::{Busy, Reloader, Reloading};
 pub use reopen::Reopening;
+pub use source::{FromFile, Source};
 pub(crate) use worker::{leave, release, Lease};
 
 /// A plan with all that it runs on.
@@ -120,10 +122,10 @@ pub struct Live {
 }
 
 impl Live {
-    /// Begins with a generation.
+    /// Begins with a generation. Its log is not written before [`Reopening`] has started: a daemon forks until then, and
+    /// keeps no thread.
     pub fn new(running: Running) -> Self {
         cache::apply(&running.plan);
-        running.start_log();
         Self {
             generation: AtomicU64::new(running.generation),
             draining: AtomicBool::new(false),
@@ -152,6 +154,11 @@ impl Live {
         let running = self.current();
         let log = running.log.as_ref();
         log.map_or_else(Vec::new, |log| log.sink().last(most))
+    }
+
+    /// Begins to write the access log.
+    pub(crate) fn start_log(&self) {
+        self.current().start_log();
     }
 
     /// Has the file of the access log be opened anew, after it was moved away.

@@ -1,7 +1,6 @@
 //! Another generation, on SIGHUP or when a file has changed.
 
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,10 +15,10 @@ use tokio::time::MissedTickBehavior;
 
 use super::history::difference;
 use super::watch::Watch;
-use super::{load, History, Live, LoadError, Loaded, Outcome, Reload};
+use super::{load, History, Live, LoadError, Loaded, Outcome, Reload, Source};
 
 use crate::cluster::{watch, Cluster};
-use crate::config::{Disk, Watched};
+use crate::config::Watched;
 use crate::lifecycle::{early, Notifier};
 use crate::listen::Addresses;
 use crate::observe;
@@ -29,12 +28,11 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// The longest time for which new names of servers are waited for before they are used.
 const NAMES: Duration = Duration::from_secs(2);
 
-/// Keeps a [`Live`] at its file, and the names of its servers looked up.
+/// Keeps a [`Live`] at its configuration, and the names of its servers looked up.
 pub struct Reloader {
     live: Arc<Live>,
     addresses: Addresses,
-    /// `None` when the configuration is from no file.
-    file: Option<PathBuf>,
+    source: Arc<dyn Source>,
     watch: Mutex<Watch>,
     notifier: Option<Arc<Notifier>>,
     history: History,
@@ -50,22 +48,17 @@ type Answer = oneshot::Sender<Arc<Reload>>;
 /// Reloads that may be asked for at the same time.
 const ASKED: usize = 16;
 
-/// Nothing was tried.
+/// Nothing was tried: the process ends, or others wait for reloads already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotReloaded {
-    /// The configuration is from no file.
-    NoFile,
-    /// The process ends, or others wait for reloads already.
-    Busy,
-}
+pub struct Busy;
 
 impl Reloader {
-    /// Keeps `live` at the file that it was loaded from, whose change is known by the files `watched`, and `addresses` at
-    /// those that it names.
+    /// Keeps `live` at the configuration that it was loaded from, whose change is known by the files `watched`, and
+    /// `addresses` at those that it names.
     pub fn new(
         live: Arc<Live>,
         addresses: Addresses,
-        file: Option<PathBuf>,
+        source: Arc<dyn Source>,
         watched: Watched,
     ) -> Self {
         let (asked, questions) = mpsc::channel(ASKED);
@@ -75,7 +68,7 @@ impl Reloader {
         Self {
             live,
             addresses,
-            file,
+            source,
             watch: Mutex::new(Watch::new(watched)),
             notifier: None,
             history,
@@ -94,12 +87,12 @@ impl Reloader {
         &self.history
     }
 
-    /// Returns the file.
-    pub fn file(&self) -> Option<&Path> {
-        self.file.as_deref()
+    /// Returns what the configuration is read from.
+    pub fn source(&self) -> &dyn Source {
+        &*self.source
     }
 
-    /// Has the file read again now, and returns what came of it.
+    /// Has the configuration read again now, and returns what came of it.
     ///
     /// # Errors
     ///
@@ -108,14 +101,11 @@ impl Reloader {
     /// # Cancel safety
     ///
     /// A reload that was asked for is done, whether its result is waited for or not.
-    pub async fn ask(&self) -> Result<Arc<Reload>, NotReloaded> {
-        if self.file.is_none() {
-            return Err(NotReloaded::NoFile);
-        }
+    pub async fn ask(&self) -> Result<Arc<Reload>, Busy> {
         let (answer, told) = oneshot::channel();
         let sent = self.asked.try_send(answer);
-        sent.map_err(|_| NotReloaded::Busy)?;
-        told.await.map_err(|_| NotReloaded::Busy)
+        sent.map_err(|_| Busy)?;
+        told.await.map_err(|_| Busy)
     }
 
     /// Returns the end where questions come in, once.
@@ -128,10 +118,10 @@ impl Reloader {
         f(&mut self.watch.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Loads the file; looks at the disk, so it blocks.
-    fn load(&self, file: &Path) -> Result<Loaded, LoadError> {
+    /// Loads the configuration; looks at the disk, so it blocks.
+    fn load(&self) -> Result<Loaded, LoadError> {
         let before = self.watch(|watch| watch.state());
-        let loaded = load(file, &Disk, Some(&self.live.current()));
+        let loaded = load(self.source(), Some(&self.live.current()));
         let watched = match &loaded {
             Ok(loaded) => loaded.watched.clone(),
             Err(e) => e.watched.clone(),
@@ -178,22 +168,14 @@ impl Followed {
 }
 
 impl Reloader {
-    /// Loads the file and publishes what it says. Returns what came of it, if there is a file.
-    async fn reload(
-        self: &Arc<Self>,
-        why: &'static str,
-        followed: &mut Followed,
-    ) -> Option<Arc<Reload>> {
-        let Some(file) = self.file.clone() else {
-            log::warn!("{why}: there is no file to read");
-            return None;
-        };
+    /// Loads the configuration and publishes what it says. Returns what came of it.
+    async fn reload(self: &Arc<Self>, why: &'static str, followed: &mut Followed) -> Arc<Reload> {
         let began = Instant::now();
         if let Some(notifier) = &self.notifier {
             notifier.reloading();
         }
         let this = self.clone();
-        let loaded = tokio::task::spawn_blocking(move || this.load(&file)).await;
+        let loaded = tokio::task::spawn_blocking(move || this.load()).await;
         let problems = match loaded {
             Ok(Ok(loaded)) => match self.take(loaded, followed).await {
                 Ok(diff) => {
@@ -202,7 +184,7 @@ impl Reloader {
                         notifier.ready_again(false);
                     }
                     let outcome = Outcome::Taken { diff };
-                    return Some(self.history.add(why, began.elapsed(), outcome));
+                    return self.history.add(why, began.elapsed(), outcome);
                 }
                 Err(problems) => problems,
             },
@@ -216,10 +198,10 @@ impl Reloader {
             notifier.ready_again(true);
         }
         log::error!(
-            "{why}: the configuration is not taken, the one before serves on; {count} {errors}: {all}"
+            "{why}: the configuration is not taken, the old one stays in use; {count} {errors}: {all}"
         );
         let outcome = Outcome::Refused { problems };
-        Some(self.history.add(why, began.elapsed(), outcome))
+        self.history.add(why, began.elapsed(), outcome)
     }
 
     /// Publishes a generation, and returns how it differs from the one before.
@@ -281,12 +263,10 @@ impl BackgroundService for Reloading {
                 changed = shutdown.changed() => if changed.is_err() { return },
                 () = hung_up(&mut hangup) => drop(self.0.reload("SIGHUP", &mut followed).await),
                 answer = asked(&mut questions) => {
-                    if let Some(reload) = self.0.reload("admin", &mut followed).await {
-                        // Who has asked may have left.
-                        let _ = answer.send(reload);
-                    }
+                    // Who has asked may have left.
+                    let _ = answer.send(self.0.reload("admin", &mut followed).await);
                 }
-                _ = looks.tick(), if self.0.file.is_some() => {
+                _ = looks.tick() => {
                     if self.0.look().await {
                         self.0.reload("a file has changed", &mut followed).await;
                     }

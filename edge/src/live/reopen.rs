@@ -1,4 +1,4 @@
-//! The file of the access log, opened anew on SIGUSR1.
+//! The file of the access log: written from the start of the services on, opened anew on SIGUSR1.
 
 use std::sync::Arc;
 
@@ -10,12 +10,13 @@ use tokio::signal::unix::{signal, SignalKind};
 use super::Live;
 use crate::lifecycle::early;
 
-/// The service that opens the access log anew when it is told.
+/// The service that has the access log be written, and opened anew when it is told.
 pub struct Reopening(pub Arc<Live>);
 
 #[async_trait]
 impl BackgroundService for Reopening {
     async fn start(&self, mut shutdown: ShutdownWatch) {
+        self.0.start_log();
         // Listened for without a log too: it would end the process.
         let mut told = match signal(SignalKind::user_defined1()) {
             Ok(told) => told,

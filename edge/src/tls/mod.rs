@@ -2,10 +2,17 @@
 //! handshake.
 
 #[cfg_attr(feature = "rustls", path = "rustls/mod.rs")]
-#[cfg_attr(not(feature = "rustls"), path = "none.rs")]
+#[cfg_attr(any(feature = "openssl", feature = "boringssl"), path = "openssl.rs")]
+#[cfg_attr(
+    not(any(feature = "rustls", feature = "openssl", feature = "boringssl")),
+    path = "none.rs"
+)]
 mod backend;
 mod failures;
 mod state;
+mod validity;
+#[cfg(not(feature = "rustls"))]
+mod without_acme;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,6 +25,7 @@ use crate::live::Live;
 use crate::plan::{ClientCertificate, Plan};
 pub use failures::{failures, Failure};
 pub use state::{CertificateState, Source};
+use validity::Validity;
 
 pub(crate) use backend::{is_token, orders, Certificates, Ordering};
 

@@ -1,6 +1,11 @@
 //! The state of certificates, for those who look at it.
 
+use std::time::SystemTime;
+
 use serde::Serialize;
+
+use super::Validity;
+use crate::calendar::unix_seconds;
 
 /// A certificate that clients are shown, or that is to be had for them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -62,5 +67,18 @@ impl CertificateState {
             error: None,
             next_try: None,
         }
+    }
+}
+
+impl CertificateState {
+    /// Returns until when the certificate in a file is valid, in a sentence.
+    pub fn sentence(&self) -> Option<String> {
+        let validity = Validity {
+            not_before: self.not_before?,
+            not_after: self.not_after?,
+            of_authority: false,
+        };
+        let text = validity.text(unix_seconds(SystemTime::now()));
+        Some(format!("the certificate in {} {text}", self.file.as_ref()?))
     }
 }

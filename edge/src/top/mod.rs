@@ -7,15 +7,13 @@ mod view;
 
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::config::section::Scalar;
 use crate::config::values::{Address, Secret};
-use crate::config::World;
-use crate::tools;
+use crate::plan::Admin;
 use client::Client;
 use screen::{Key, Screen};
 
@@ -36,20 +34,12 @@ pub struct Place {
 ///
 /// # Errors
 ///
-/// In a line: an address that is none, and all that is wrong with the configuration.
+/// In a line: an address that is none.
 pub fn place(
-    file: Option<&Path>,
-    world: &dyn World,
+    known: Option<Admin>,
     address: Option<&str>,
     token: Option<&str>,
 ) -> Result<Place, String> {
-    let known = match file {
-        Some(file) => {
-            let (_, plan) = tools::compile(file, world).map_err(|e| e.to_string())?;
-            plan.admin
-        }
-        None => None,
-    };
     let (its_address, its_token) = known.map_or((None, None), |admin| {
         (Some(admin.address), admin.token.map(|Secret(token)| token))
     });

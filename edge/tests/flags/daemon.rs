@@ -55,7 +55,8 @@ fn a_daemon_runs_as_its_settings_say() {
     );
     std::fs::write(at("conf.yaml"), settings).unwrap();
     let socket = dir.path().join("s");
-    let mut parent = Program::spawn(BINARY, &socket, &["--conf", &at("conf.yaml")]);
+    let args = ["--conf", &at("conf.yaml"), "--access-log", &at("access")];
+    let mut parent = Program::spawn(BINARY, &socket, &args);
     assert_eq!(parent.wait(), Some(0));
     // The command returned, so all of this is there without a wait.
     UnixStream::connect(&socket).expect("it listens");
@@ -65,6 +66,13 @@ fn a_daemon_runs_as_its_settings_say() {
     assert_eq!(link("cwd"), work);
     assert_eq!(link("fd/2"), work.join("log"));
     assert_eq!(link("fd/1"), Path::new("/dev/null"));
+    // By a thread that is the daemon's own.
+    assert_eq!(status(&parent.get("/")), "200");
+    eventually("the line is written", || {
+        std::fs::read_to_string(at("access"))
+            .unwrap()
+            .contains("\"GET / ")
+    });
     if is_root {
         assert_eq!((daemon.status("Uid"), daemon.status("Gid")), (65534, 0));
     }

@@ -48,7 +48,7 @@ fn more_threads_than_there_can_be_are_refused_in_words() {
 fn an_address_that_is_taken_ends_the_program_in_words() {
     let dir = TempDir::new().unwrap();
     let socket = dir.path().join("s");
-    // Free when the program looks, and taken by its own first endpoint when it listens.
+    // Free, but for its own first endpoint.
     let twice = format!("unix:{}", socket.display());
     let args = ["--listen", &twice, "--upstream", "127.0.0.1:1"];
     let mut proxy = Program::spawn(PROXY, &socket, &args);

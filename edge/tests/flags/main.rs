@@ -5,6 +5,7 @@
 mod accept;
 #[path = "../../../pingora-core/tests/tls_certs/mod.rs"]
 mod certs;
+mod configuration;
 mod daemon;
 mod limits;
 mod operators;

@@ -3,14 +3,13 @@
 use async_trait::async_trait;
 use clap::Parser;
 use edge::program::{self, Program};
-use edge::upstreams::target::Target;
-use edge::upstreams::{Health, Tried, Upstreams};
+use edge::upstream::Upstream;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, HTTPStatus, Result};
-use pingora_http::ResponseHeader;
 use pingora_proxy::{ProxyHttp, Session};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A gateway: the longest prefix of the path that has a route decides on the upstream.
 ///
@@ -29,7 +28,9 @@ struct Args {
 
 struct Route {
     prefix: String,
-    upstreams: Upstreams,
+    /// They take turns.
+    peers: Vec<HttpPeer>,
+    turn: AtomicUsize,
 }
 
 impl Route {
@@ -39,16 +40,8 @@ impl Route {
             .split_once('=')
             .filter(|(prefix, _)| prefix.starts_with('/'))
             .ok_or_else(|| format!("bad route '{text}': write /PREFIX=ADDR"))?;
-        let target: Target = address.parse()?;
-        if target.tls() == Some(true) {
-            return Err(format!(
-                "bad route '{text}': this example has no TLS to upstreams"
-            ));
-        }
-        let addresses = target.addresses()?;
-        let peers = addresses.iter().map(|address| target.peer(address, None));
-        let prefix = prefix.trim_end_matches('/').into();
-        Ok((prefix, peers.collect::<Result<_, _>>()?))
+        let upstream: Upstream = address.parse()?;
+        Ok((prefix.trim_end_matches('/').into(), upstream.peers()?))
     }
 
     /// `/api` is for `/api` and `/api/users`, and not for `/apiary`.
@@ -63,17 +56,12 @@ struct Gateway {
     routes: Vec<Route>,
 }
 
-/// The place of the route that a request takes, and which of its upstreams were tried.
+/// The place of the route that a request takes, and how many of its upstreams were tried, from which on.
 #[derive(Default)]
 struct Taken {
     route: usize,
-    tried: Tried,
-}
-
-impl Gateway {
-    fn upstreams(&self, taken: &Taken) -> &Upstreams {
-        &self.routes[taken.route].upstreams
-    }
+    first: usize,
+    tried: usize,
 }
 
 #[async_trait]
@@ -90,11 +78,17 @@ impl ProxyHttp for Gateway {
         taken: &mut Taken,
     ) -> Result<Box<HttpPeer>> {
         let path = session.req_header().uri.path();
-        let Some(route) = self.routes.iter().position(|route| route.is_for(path)) else {
+        let Some(index) = self.routes.iter().position(|route| route.is_for(path)) else {
             return Error::e_explain(HTTPStatus(404), "no route for this path");
         };
-        taken.route = route;
-        self.routes[route].upstreams.pick(&mut taken.tried)
+        let route = &self.routes[index];
+        if taken.tried == 0 {
+            taken.route = index;
+            taken.first = route.turn.fetch_add(1, Ordering::Relaxed);
+        }
+        let peer = taken.first.wrapping_add(taken.tried) % route.peers.len();
+        taken.tried += 1;
+        Ok(Box::new(route.peers[peer].clone()))
     }
 
     fn fail_to_connect(
@@ -102,31 +96,11 @@ impl ProxyHttp for Gateway {
         _: &mut Session,
         _: &HttpPeer,
         taken: &mut Taken,
-        e: Box<Error>,
+        mut e: Box<Error>,
     ) -> Box<Error> {
-        self.upstreams(taken).connect_failed(&mut taken.tried, e)
-    }
-
-    async fn upstream_response_filter(
-        &self,
-        _: &mut Session,
-        _: &mut ResponseHeader,
-        taken: &mut Taken,
-    ) -> Result<()> {
-        self.upstreams(taken).answered(&taken.tried);
-        Ok(())
-    }
-
-    fn error_while_proxy(
-        &self,
-        peer: &HttpPeer,
-        session: &mut Session,
-        e: Box<Error>,
-        taken: &mut Taken,
-        reused: bool,
-    ) -> Box<Error> {
-        let upstreams = self.upstreams(taken);
-        upstreams.exchange_failed(&mut taken.tried, session, peer, e, reused)
+        // Nothing was sent, so each upstream may be tried once.
+        e.set_retry(taken.tried < self.routes[taken.route].peers.len());
+        e
     }
 }
 
@@ -142,7 +116,8 @@ fn run(args: &Args) -> Result<(), String> {
     }
     let route = |(prefix, peers)| Route {
         prefix,
-        upstreams: Upstreams::new(peers, Health::default()),
+        peers,
+        turn: AtomicUsize::new(0),
     };
     let mut routes: Vec<Route> = servers.into_iter().map(route).collect();
     routes.sort_by_key(|route| std::cmp::Reverse(route.prefix.len()));

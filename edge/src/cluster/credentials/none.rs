@@ -1,9 +1,18 @@
 //! For a build without TLS: a cluster that asks for it is refused.
 
+use std::path::Path;
+
 use crate::WITHOUT_TLS;
 use pingora_core::upstreams::peer::HttpPeer;
 
 use crate::config::model::UpstreamTls;
+
+/// # Errors
+///
+/// Always.
+pub(crate) fn count(_: &Path) -> Result<usize, String> {
+    Err(WITHOUT_TLS.to_owned())
+}
 
 /// Is never made.
 pub(super) enum Files {}

@@ -65,18 +65,30 @@ impl Credentials {
     }
 }
 
-fn authorities(path: &Path) -> Result<Vec<Vec<u8>>, String> {
-    let failed = |why: String| format!("`ca`: cannot use {}: {why}", path.display());
-    let found = CertificateDer::pem_file_iter(path).map_err(|e| failed(e.to_string()))?;
+/// Returns the number of certificates in a file.
+///
+/// # Errors
+///
+/// When it cannot be read, or one of them cannot.
+pub(crate) fn count(path: &Path) -> Result<usize, String> {
+    certificates(path).map(|found| found.len())
+}
+
+fn certificates(path: &Path) -> Result<Vec<Vec<u8>>, String> {
+    let found = CertificateDer::pem_file_iter(path).map_err(|e| e.to_string())?;
     let found: Vec<_> = found
         .map(|der| der.map(|der| der.to_vec()))
         .collect::<Result<_, _>>()
-        .map_err(|e| failed(e.to_string()))?;
+        .map_err(|e| e.to_string())?;
+    found.iter().try_for_each(|der| readable(der))?;
+    Ok(found)
+}
+
+fn authorities(path: &Path) -> Result<Vec<Vec<u8>>, String> {
+    let failed = |why: String| format!("`ca`: cannot use {}: {why}", path.display());
+    let found = certificates(path).map_err(failed)?;
     if found.is_empty() {
         return Err(failed("no certificate is in it".into()));
-    }
-    for der in &found {
-        readable(der).map_err(failed)?;
     }
     Ok(found)
 }

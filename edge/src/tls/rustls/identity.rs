@@ -2,9 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
 
-use crate::calendar::{unix_seconds, Utc};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
@@ -13,11 +11,8 @@ use rustls::{InconsistentKeys, SignatureAlgorithm};
 use super::client::{fingerprint, names, rfc4514};
 use super::provider;
 use crate::plan;
-use crate::tls::{CertificateState, Source};
+use crate::tls::{CertificateState, Source, Validity};
 
-const DAY: i64 = 86_400;
-/// Days before the end from which it is a warning.
-const SOON: i64 = 14;
 /// Bytes of an OCSP response.
 const MAX_OCSP: u64 = 64 << 10;
 
@@ -34,8 +29,7 @@ struct Facts {
     names: Vec<String>,
     issuer: String,
     fingerprint: String,
-    not_before: i64,
-    not_after: i64,
+    validity: Validity,
 }
 
 impl Identity {
@@ -59,8 +53,8 @@ impl Identity {
                 .map_err(|e| format!("cannot use the OCSP response in {}: {e}", ocsp.display()))?;
             Arc::make_mut(&mut made.key).ocsp = Some(response);
         }
+        made.facts.validity.tell(&cert.to_string());
         made.file = Some(cert.to_string());
-        made.tell();
         Ok(made)
     }
 
@@ -103,8 +97,8 @@ impl Identity {
             key: Some(self.kind().to_owned()),
             issuer: Some(facts.issuer),
             fingerprint: Some(facts.fingerprint),
-            not_before: Some(facts.not_before),
-            not_after: Some(facts.not_after),
+            not_before: Some(facts.validity.not_before),
+            not_after: Some(facts.validity.not_after),
             ocsp: self.key.ocsp.is_some(),
             error: None,
             next_try: None,
@@ -113,7 +107,10 @@ impl Identity {
 
     /// Returns the first and the last second of its validity, since the beginning of 1970.
     pub(super) fn validity(&self) -> (i64, i64) {
-        (self.facts.not_before, self.facts.not_after)
+        (
+            self.facts.validity.not_before,
+            self.facts.validity.not_after,
+        )
     }
 
     /// Returns the certificate itself.
@@ -146,40 +143,6 @@ impl Identity {
             _ => "other",
         }
     }
-
-    /// Logs until when it is valid: as a warning if it is not, or not for long.
-    fn tell(&self) {
-        let Facts {
-            not_before,
-            not_after,
-            ..
-        } = self.facts;
-        let file = self.file.as_deref().unwrap_or_default();
-        let (now, date) = (unix_seconds(SystemTime::now()), |unix| Utc::at(unix).date());
-        if now > not_after {
-            log::warn!(
-                "the certificate in {file} has expired on {}: clients refuse it",
-                date(not_after)
-            );
-        } else if now < not_before {
-            log::warn!(
-                "the certificate in {file} is not valid before {}: clients refuse it",
-                date(not_before)
-            );
-        } else {
-            let days = (not_after - now) / DAY;
-            let level = if days < SOON {
-                log::Level::Warn
-            } else {
-                log::Level::Info
-            };
-            log::log!(
-                level,
-                "the certificate in {file} is valid until {}, for {days} days",
-                date(not_after)
-            );
-        }
-    }
 }
 
 impl Facts {
@@ -191,8 +154,11 @@ impl Facts {
             names: names(&parsed),
             issuer: rfc4514(parsed.issuer()),
             fingerprint: fingerprint(leaf),
-            not_before: validity.not_before.timestamp(),
-            not_after: validity.not_after.timestamp(),
+            validity: Validity {
+                not_before: validity.not_before.timestamp(),
+                not_after: validity.not_after.timestamp(),
+                of_authority: parsed.is_ca(),
+            },
         })
     }
 }

@@ -1,29 +1,34 @@
 //! When a certificate is valid, in words.
 
+use std::time::SystemTime;
+
 use log::Level;
 
-use crate::calendar::Utc;
+use crate::calendar::{unix_seconds, Utc};
 
 const DAY: i64 = 86_400;
 /// Days before the end from which it is a warning.
+#[cfg_attr(
+    not(any(feature = "rustls", feature = "openssl", feature = "boringssl")),
+    allow(dead_code, reason = "no certificate is read")
+)]
 const SOON: i64 = 14;
 
 /// When a certificate is valid, in seconds since the beginning of 1970, and whether it is a server's at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Validity {
+pub(super) struct Validity {
     pub(super) not_before: i64,
     pub(super) not_after: i64,
     pub(super) of_authority: bool,
 }
 
+#[cfg_attr(
+    not(any(feature = "rustls", feature = "openssl", feature = "boringssl")),
+    allow(dead_code, reason = "no certificate is read")
+)]
 impl Validity {
-    /// The end of its time, in seconds since the beginning of 1970.
-    pub fn not_after(&self) -> i64 {
-        self.not_after
-    }
-
     /// What is to be known of it at the time `now`, as the rest of a sentence.
-    pub fn text(&self, now: i64) -> String {
+    pub(super) fn text(&self, now: i64) -> String {
         let date = |unix| Utc::at(unix).date();
         let mut text = if now > self.not_after {
             format!("has expired on {}: clients refuse it", date(self.not_after))
@@ -42,8 +47,15 @@ impl Validity {
         text
     }
 
+    /// Logs what is to be known of the certificate in a file now: as a warning if it is not valid, or not for long.
+    pub(super) fn tell(&self, file: &str) {
+        let now = unix_seconds(SystemTime::now());
+        let text = self.text(now);
+        log::log!(self.level(now), "the certificate in {file} {text}");
+    }
+
     /// How much it matters at the time `now`.
-    pub fn level(&self, now: i64) -> Level {
+    fn level(&self, now: i64) -> Level {
         let well = (self.not_before..=self.not_after.saturating_sub(SOON * DAY)).contains(&now);
         match well && !self.of_authority {
             true => Level::Info,

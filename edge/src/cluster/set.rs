@@ -2,7 +2,7 @@
 
 /// Indices of servers. Those below 64 take no memory of their own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Set {
+pub(super) struct Set {
     first: u64,
     more: Vec<usize>,
 }
@@ -10,7 +10,7 @@ pub struct Set {
 impl Set {
     /// Tells whether an index is in it.
     #[inline]
-    pub fn has(&self, index: usize) -> bool {
+    pub(super) fn has(&self, index: usize) -> bool {
         if index < 64 {
             self.first >> index & 1 == 1
         } else {
@@ -19,7 +19,7 @@ impl Set {
     }
 
     /// Puts an index in.
-    pub fn insert(&mut self, index: usize) {
+    pub(super) fn insert(&mut self, index: usize) {
         if index < 64 {
             self.first |= 1 << index;
         } else if !self.more.contains(&index) {
@@ -28,13 +28,13 @@ impl Set {
     }
 
     /// Returns the number of indices.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.first.count_ones() as usize + self.more.len()
     }
 
     /// Tells whether there are none.
     #[inline]
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.first == 0 && self.more.is_empty()
     }
 }

@@ -157,6 +157,41 @@ impl Admin {
             Duration::ZERO,
         )
     }
+
+    /// Returns the lines after the one with the number `after` of a query: of the log of errors, or of the access log with
+    /// `of=requests`.
+    pub(super) fn log(&self, query: Option<&str>) -> Response<Vec<u8>> {
+        let (mut of, mut after) = (None, Ok(0));
+        for (key, text) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+            match &*key {
+                "of" => of = Some(text.into_owned()),
+                "after" => after = text.parse(),
+                _ => return refuse(StatusCode::BAD_REQUEST, "allowed are `of` and `after`"),
+            }
+        }
+        let Ok(after) = after else {
+            return refuse(StatusCode::BAD_REQUEST, "`after` is the number of a line");
+        };
+        let written = match of.as_deref() {
+            None | Some("errors") => Some(tail::after(after)),
+            Some("requests") => self.live.access_log(after),
+            Some(_) => {
+                return refuse(StatusCode::BAD_REQUEST, "`of` is `errors` or `requests`");
+            }
+        };
+        let is_written = written.is_some();
+        let (lines, last) = written.unwrap_or_default();
+        let lines = lines.into_iter().map(|line| {
+            value!({
+                "number": line.number,
+                "level": line.level(),
+                "text": line.text,
+            })
+        });
+        let lines = lines.collect::<Vec<_>>();
+        let document = value!({ "lines": lines, "next": last, "is_written": is_written });
+        json(StatusCode::OK, &document)
+    }
 }
 
 fn with_cookie(
@@ -201,26 +236,6 @@ async fn body(session: &mut Session) -> Result<Value, Response<Vec<u8>>> {
         )
     };
     serde_json::from_slice(&bytes).map_err(wrong)
-}
-
-/// Returns the lines of the log that came after the one with the number `after` of a query.
-pub(super) fn log(query: Option<&str>) -> Response<Vec<u8>> {
-    let mut pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
-    let after = pairs.find(|(key, _)| key == "after");
-    let after = after.map_or(Ok(0), |(_, number)| number.parse());
-    let Ok(after) = after else {
-        return refuse(StatusCode::BAD_REQUEST, "`after` is the number of a line");
-    };
-    let (lines, last) = tail::after(after);
-    let lines = lines.into_iter().map(|line| {
-        value!({
-            "number": line.number,
-            "level": line.level(),
-            "text": line.text,
-        })
-    });
-    let lines = lines.collect::<Vec<_>>();
-    json(StatusCode::OK, &value!({ "lines": lines, "next": last }))
 }
 
 /// Tells which site, route and servers a request would meet: `url`, `method`, `header` (several) and `client` of a query.

@@ -91,7 +91,7 @@ impl Admin {
             }
             "/api/status" if is_get => json(StatusCode::OK, &self.status(&running)),
             "/api/config" if is_get => json(StatusCode::OK, &self.config(&running)),
-            "/api/log" if is_get => actions::log(head.uri.query()),
+            "/api/log" if is_get => self.log(head.uri.query()),
             "/api/explain" if is_get => actions::explain(&running.plan, head.uri.query()),
             _ if method == Method::POST => self.act(&path, session).await,
             _ => match pages::find(&path) {

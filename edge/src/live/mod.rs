@@ -26,6 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::cache;
 use crate::cluster::{Cluster, ClusterState};
 use crate::config::values::Fact;
+use crate::logging::tail::Written;
 use crate::observe::log::AccessLog;
 use crate::observe::PlanSeries;
 use crate::plan::Plan;
@@ -149,11 +150,11 @@ impl Live {
         current.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Returns the last lines of the access log, the newest last; none when there is no log.
-    pub fn log_tail(&self, most: usize) -> Vec<String> {
+    /// Returns the lines of the access log after the one with this number, as far as they are kept, and the number of the
+    /// last line; none when there is no log.
+    pub fn access_log(&self, number: u64) -> Option<(Vec<Written>, u64)> {
         let running = self.current();
-        let log = running.log.as_ref();
-        log.map_or_else(Vec::new, |log| log.sink().last(most))
+        running.log.as_ref().map(|log| log.sink().after(number))
     }
 
     /// Begins to write the access log.

@@ -1,21 +1,19 @@
-//! The last lines that were written, for those who look at the log from elsewhere.
+//! The last lines of a log, for those who look at it from elsewhere.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Lines that are kept.
-const KEPT: usize = 500;
 /// Bytes of a line that are kept.
 const LONGEST: usize = 1024;
 
-static TAIL: Mutex<Tail> = Mutex::new(Tail {
-    lines: VecDeque::new(),
-    last: 0,
-});
+static ERRORS: Mutex<Tail> = Mutex::new(Tail::new(500));
 
-struct Tail {
+/// The last lines of a log.
+#[derive(Debug)]
+pub struct Tail {
     lines: VecDeque<Written>,
     last: u64,
+    kept: usize,
 }
 
 /// A line that was written.
@@ -40,30 +38,55 @@ impl Written {
     }
 }
 
-fn tail() -> MutexGuard<'static, Tail> {
-    TAIL.lock().unwrap_or_else(PoisonError::into_inner)
-}
+impl Tail {
+    /// Keeps so many lines.
+    pub const fn new(kept: usize) -> Self {
+        Tail {
+            lines: VecDeque::new(),
+            last: 0,
+            kept,
+        }
+    }
 
-/// Keeps a line. It is for those who write lines, and not for those who log them: it takes a lock.
-pub fn add(text: &str) {
-    let end = (0..=LONGEST).rev().find(|at| text.is_char_boundary(*at));
-    let text = text.get(..end.unwrap_or(0)).unwrap_or(text).to_owned();
-    let mut tail = tail();
-    tail.last += 1;
-    let number = tail.last;
-    tail.lines.push_back(Written { number, text });
-    if tail.lines.len() > KEPT {
-        tail.lines.pop_front();
+    /// Keeps a line, of which a long one is cut off.
+    pub fn add(&mut self, text: &str) {
+        let mut longest = (0..=text.len().min(LONGEST)).rev();
+        let end = longest.find(|at| text.is_char_boundary(*at));
+        let text = text.get(..end.unwrap_or(0)).unwrap_or(text).to_owned();
+        self.last += 1;
+        let number = self.last;
+        self.lines.push_back(Written { number, text });
+        if self.lines.len() > self.kept {
+            self.lines.pop_front();
+        }
+    }
+
+    /// Counts lines that would not be kept anyway.
+    pub fn skip(&mut self, count: usize) {
+        self.last += count as u64;
+    }
+
+    /// Returns the lines after the one with this number, as far as they are kept, and the number of the last line.
+    pub fn after(&self, number: u64) -> (Vec<Written>, u64) {
+        // A number of another log is no number of this one.
+        let number = if number > self.last { 0 } else { number };
+        let lines = self.lines.iter().filter(|line| line.number > number);
+        (lines.cloned().collect(), self.last)
     }
 }
 
-/// Returns the lines after the one with this number, as far as they are kept, and the number of the last line.
+fn errors() -> MutexGuard<'static, Tail> {
+    ERRORS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Keeps a line of the log of errors. It is for those who write lines, and not for those who log them: it takes a lock.
+pub fn add(text: &str) {
+    errors().add(text);
+}
+
+/// Returns the lines of the log of errors after the one with this number, and the number of the last line.
 pub fn after(number: u64) -> (Vec<Written>, u64) {
-    let tail = tail();
-    // A number of another process is no number of ours.
-    let number = if number > tail.last { 0 } else { number };
-    let lines = tail.lines.iter().filter(|line| line.number > number);
-    (lines.cloned().collect(), tail.last)
+    errors().after(number)
 }
 
 #[cfg(test)]
@@ -72,18 +95,18 @@ mod tests {
 
     #[test]
     fn lines_have_numbers_and_the_oldest_go() {
-        for n in 0..KEPT + 5 {
-            add(&format!("[2026-01-01T00:00:00Z WARN  tail] line {n}"));
+        let mut tail = Tail::new(500);
+        for n in 0..505 {
+            tail.add(&format!("[2026-01-01T00:00:00Z WARN  tail] line {n}"));
         }
-        let (all, last) = after(0);
-        assert_eq!(all.len(), KEPT);
-        assert!(all.iter().any(|line| line.level() == "WARN"));
-        let (newest, again) = after(last - 1);
-        assert_eq!(newest.last().unwrap().number, again);
-        assert_eq!(after(u64::MAX).0.len(), KEPT);
-        add(&"ä".repeat(LONGEST));
-        let (long, _) = after(again);
-        assert!(long.iter().all(|line| line.text.len() <= LONGEST));
+        let (all, last) = tail.after(0);
+        assert_eq!((all.len(), all[0].number, last), (500, 6, 505));
+        let (newest, again) = tail.after(last - 1);
+        assert_eq!((newest[0].number, again), (505, 505));
+        assert_eq!(tail.after(u64::MAX).0.len(), 500);
+        tail.add(&"ä".repeat(LONGEST));
+        let (long, _) = tail.after(again);
+        assert_eq!(long[0].text.len(), LONGEST);
     }
 
     #[test]

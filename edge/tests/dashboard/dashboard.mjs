@@ -126,6 +126,14 @@ async function hostile(page, proxy, good, port) {
   await page.locator("#log-filter").fill("no line has this");
   await eventually("nothing is found", async () => (await page.locator("#log-lines").textContent()) === "No line has this text.");
   await page.locator("#log-filter").fill("");
+  await page.locator("#log-of").selectOption("requests");
+  await eventually("the access log is shown", async () => {
+    await get(port, "shop.example", "/api/seen?%3Cimg%20src=x%3E");
+    return (await page.locator(".log-line").allTextContents()).some((line) => line.includes("/api/seen?%3Cimg"));
+  });
+  assert.equal(await page.locator("main img").count(), 0);
+  await page.locator("#log-of").selectOption("errors");
+  await eventually("the errors are shown again", async () => (await page.locator(".log-line[data-level=ERROR]").count()) > 0);
 }
 
 /** The contrast of texts on panels (WCAG 2: 4.5 for small ones). */
@@ -219,6 +227,7 @@ const refused = `127.0.0.1:${await freePort()}`;
 const proxy = new Proxy();
 const file = (admin) => `listen: [127.0.0.1:${port}, {address: 127.0.0.1:${tlsPort}, tls: true}]
 admin: ${admin}
+access_log: ${proxy.log}
 sites:
   - hosts: shop.example
     tls: ${proxy.shop}

@@ -80,6 +80,7 @@ export class Proxy {
   constructor() {
     this.folder = mkdtempSync(join(tmpdir(), "dashboard-"));
     this.file = join(this.folder, "shop.yaml");
+    this.log = join(this.folder, "access.log");
   }
 
   write(text) {

@@ -447,7 +447,41 @@ fn the_last_lines_of_the_log_are_told() {
         })
     });
     assert!(lines(next)["next"].as_u64().unwrap() >= next);
-    assert_eq!(admin.get("/api/log?after=x").0, 400);
+    for wrong in ["after=x", "of=x", "x=1"] {
+        assert_eq!(admin.get(&format!("/api/log?{wrong}")).0, 400, "{wrong}");
+    }
+}
+
+#[test]
+fn the_last_lines_of_the_access_log_are_told() {
+    let admin = start("");
+    let lines = |after: u64| admin.json(&format!("/api/log?of=requests&after={after}"));
+    assert_eq!(lines(0)["is_written"], false);
+    let folder = tempfile::TempDir::new().unwrap();
+    let log = folder.path().join("access.log");
+    let text = file(admin.edge.address, admin.address, "", SITES);
+    let text = format!(
+        "access_log: {{to: {}, format: common}}\n{text}",
+        log.display()
+    );
+    admin.edge.write_whole(&text);
+    assert_eq!(admin.post("/api/reload", "", &[]).0, 200);
+    let mut client = admin.edge.connect();
+    for n in 1..=3 {
+        assert_eq!(client.ask("GET", "a", &format!("/{n}"), "").status, 201);
+    }
+    eventually("they are told", || lines(0)["next"] == 3);
+    let told = lines(1);
+    let told = told["lines"].as_array().unwrap();
+    let texts = told.iter().map(|line| line["text"].as_str().unwrap());
+    let wanted = ["GET /2 HTTP/1.1", "GET /3 HTTP/1.1"];
+    assert!(
+        told.len() == 2
+            && texts
+                .zip(wanted)
+                .all(|(text, wanted)| text.contains(wanted)),
+        "{told:?}"
+    );
 }
 
 #[test]

@@ -61,12 +61,13 @@ function show() {
 }
 
 async function poll() {
-  const [status, lines] = await Promise.all([ask("/api/status"), ask(`/api/log?after=${log.after}`)]);
+  const path = log.path;
+  const [status, lines] = await Promise.all([ask("/api/status"), ask(path)]);
   if (!status || !lines) return;
   if (!status.ok) throw new Error(status.document.error);
   past.add(status.document);
   show();
-  if (lines.ok) log.add(lines.document);
+  if (lines.ok) log.add(path, lines.document);
 }
 
 async function loop() {
@@ -137,6 +138,8 @@ byId("purge").addEventListener("submit", async (event) => {
     else notice(document.error, "bad");
   });
 });
+
+byId("log-of").addEventListener("change", () => poll().catch(() => {}));
 
 byId("logout").addEventListener("click", async () => {
   await ask("/api/logout", {});

@@ -1,4 +1,4 @@
-// Reloads with what they have changed, and the log.
+// Reloads with what they have changed, and the logs.
 
 import { byId, el, empty, filled, keep, text } from "./dom.js";
 import { clock, count, duration } from "./figures.js";
@@ -41,39 +41,61 @@ export function show(past) {
 /** A line: its time, its level, and the message with what has told it. */
 function written(line) {
   const parts = /^\[\S+T(\S+?)Z? \w+ +(\S+)\] (.*)$/s.exec(line.text);
-  const [time, source, message] = parts ? parts.slice(1) : ["", "", line.text];
+  if (!parts) return el("p", { class: "log-line" }, el("span", { class: "message" }, line.text));
+  const [time, source, message] = parts.slice(1);
   return el("p", { class: "log-line", "data-level": line.level },
     el("span", { class: "time" }, time), el("span", { class: "level" }, line.level), el("span", { class: "message" }, message, " ", el("span", { class: "of" }, source)));
 }
 
-/** The log, as far as it was read. */
+/** A log, as far as it was read. */
 export class Log {
   constructor() {
     this.after = 0;
     this.lines = [];
+    this.isWritten = true;
     this.box = byId("log-lines");
+    this.of = byId("log-of");
     this.filter = byId("log-filter");
     this.follow = byId("log-follow");
     this.filter.addEventListener("input", () => this.draw());
+    this.of.addEventListener("change", () => this.begin());
     this.box.addEventListener("scroll", () => {
       const atEnd = this.box.scrollHeight - this.box.scrollTop - this.box.clientHeight < 8;
       if (!atEnd && document.activeElement === this.box) this.follow.checked = false;
     });
   }
 
-  add({ lines, next }) {
+  /** Forgets what was read. */
+  begin() {
+    [this.after, this.lines] = [0, []];
+    this.draw();
+  }
+
+  /** The address of the lines that are not read yet. */
+  get path() {
+    return `/api/log?of=${this.of.value}&after=${this.after}`;
+  }
+
+  add(path, { lines, next, is_written }) {
+    // An answer to what is no longer asked.
+    if (path !== this.path) return;
     if (next < this.after) this.lines = [];
-    this.after = next;
+    [this.after, this.isWritten] = [next, is_written];
     if (!lines.length && this.lines.length) return;
     this.lines.push(...lines);
     this.lines.splice(0, this.lines.length - KEPT);
     this.draw();
   }
 
+  nothing() {
+    if (!this.isWritten) return "The file has no access_log.";
+    return this.lines.length ? "No line has this text." : "Nothing was logged yet.";
+  }
+
   draw() {
     const wanted = this.filter.value.toLowerCase();
     const shown = this.lines.filter((line) => line.text.toLowerCase().includes(wanted));
-    if (!shown.length) return empty(this.box, this.lines.length ? "No line has this text." : "Nothing was logged yet.");
+    if (!shown.length) return empty(this.box, this.nothing());
     filled(this.box);
     keep(this.box, shown, (line) => line.number, written);
     if (this.follow.checked) this.box.scrollTop = this.box.scrollHeight;

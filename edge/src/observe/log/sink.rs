@@ -1,7 +1,6 @@
 //! The place that lines go to, and the thread that writes them.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt;
@@ -14,15 +13,14 @@ use std::time::Duration;
 
 use super::ring::Ring;
 use crate::config::values::LogTarget;
+use crate::logging::tail::{Tail, Written};
 
 /// The longest time that a line waits before it is written.
 const DELAY: Duration = Duration::from_millis(200);
 /// With so many bytes of a worker the thread that writes is woken earlier.
 const MANY: u64 = 64 * 1024;
 /// Lines that are kept for who wants to see the last ones.
-const KEPT: usize = 200;
-/// The longest line that is kept whole.
-const KEPT_BYTES: usize = 4096;
+const KEPT: usize = 500;
 /// The longest time that the end of the program waits for the last lines to be written.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
@@ -44,7 +42,7 @@ struct Shared {
     file: Mutex<Option<File>>,
     /// One for each worker.
     rings: Mutex<Vec<Arc<Ring>>>,
-    last: Mutex<VecDeque<String>>,
+    last: Mutex<Tail>,
     /// Lines that could not be written.
     lost: AtomicU64,
     reopens: AtomicBool,
@@ -86,7 +84,7 @@ impl Sink {
                 target: target.clone(),
                 file: Mutex::new(file),
                 rings: Mutex::default(),
-                last: Mutex::default(),
+                last: Mutex::new(Tail::new(KEPT)),
                 lost: AtomicU64::new(0),
                 reopens: AtomicBool::new(false),
                 ends: AtomicBool::new(false),
@@ -151,11 +149,9 @@ impl Sink {
         self.shared.wake();
     }
 
-    /// Returns the last lines, the newest last.
-    pub(crate) fn last(&self, most: usize) -> Vec<String> {
-        let last = lock(&self.shared.last);
-        let from = last.len().saturating_sub(most);
-        last.iter().skip(from).cloned().collect()
+    /// Returns the lines after the one with this number, as far as they are kept, and the number of the last line.
+    pub(crate) fn after(&self, number: u64) -> (Vec<Written>, u64) {
+        lock(&self.shared.last).after(number)
     }
 
     /// Returns the number of lines that were dropped.
@@ -235,15 +231,12 @@ impl Shared {
         if lines.is_empty() {
             return;
         }
+        let count = lines.iter().filter(|b| **b == b'\n').count();
         let mut last = lock(&self.last);
-        let all = lines.split(|b| *b == b'\n').rev().skip(1).take(KEPT);
-        let all: Vec<_> = all.collect();
-        for line in all.into_iter().rev() {
-            if last.len() == KEPT {
-                last.pop_front();
-            }
-            let whole = &line[..line.len().min(KEPT_BYTES)];
-            last.push_back(String::from_utf8_lossy(whole).into_owned());
+        let skipped = count.saturating_sub(KEPT);
+        last.skip(skipped);
+        for line in lines.split_inclusive(|b| *b == b'\n').skip(skipped) {
+            last.add(String::from_utf8_lossy(line).trim_end_matches('\n'));
         }
     }
 
@@ -312,7 +305,7 @@ mod tests {
         });
         sink.end();
         assert_eq!(read(&dir, "log"), "a line\n".repeat(3000));
-        assert_eq!((sink.dropped(), sink.last(9).len()), (0, 9));
+        assert_eq!((sink.dropped(), sink.after(0).1), (0, 3000));
     }
 
     #[test]
@@ -336,13 +329,14 @@ mod tests {
     fn the_last_lines_are_kept() {
         let dir = tempfile::TempDir::new().unwrap();
         let sink = sink(&dir);
-        let lines: String = (0..KEPT + 5).map(|n| format!("{n}\n")).collect();
-        sink.shared.keep(b"first\n");
-        sink.shared.keep(lines.as_bytes());
+        sink.shared.keep(b"first\nsecond\n");
         sink.shared.keep(b"last\n");
-        let last = sink.last(2);
-        assert_eq!(last, [(KEPT + 4).to_string(), "last".to_owned()]);
-        assert_eq!(sink.last(usize::MAX).len(), KEPT);
+        let (last, number) = sink.after(1);
+        let last: Vec<_> = last.into_iter().map(|line| line.text).collect();
+        assert_eq!(
+            (last.as_slice(), number),
+            (["second".to_owned(), "last".to_owned()].as_slice(), 3)
+        );
     }
 
     #[test]

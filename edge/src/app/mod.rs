@@ -5,6 +5,7 @@ mod cached;
 mod challenge;
 mod client_auth;
 mod compress;
+mod context;
 mod counting;
 mod decide;
 mod exchange;
@@ -18,6 +19,7 @@ mod observed;
 mod pages;
 mod queue;
 mod retry;
+mod serve;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -27,7 +29,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::SET_COOKIE;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, StatusCode};
 use pingora_cache::key::HashBinary;
 use pingora_cache::storage::HitHandler;
 use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, RespCacheable};
@@ -42,70 +44,18 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use crate::caching;
 use crate::cluster::{HashBy, Pick, Tried};
-use crate::live::{release, Lease, Live};
+use crate::live::Live;
 use crate::observe::{self, Limit};
-use crate::plan::compress::CompressRule;
-use crate::plan::gate::Rule;
-use crate::plan::pages::PageValues;
 use answer::Answer;
-use cached::Cached;
+pub use context::Ctx;
 use counting::Counting;
-use decide::{decide, resume, Ask, Decision, Proxied};
-use gate::{Fields, Passed};
-use headers::{apply, keep, puts, Values};
-use mirror::Copied;
 use observed::{log_refused, Observed};
-use pages::Instead;
 
 /// Does with each request what the generation that runs says.
 pub struct Edge {
     live: Arc<Live>,
     /// Connects to the servers of requests of its own. It is made for the first of them.
     connector: Arc<OnceLock<Connector>>,
-}
-
-/// The context of a request.
-pub struct Ctx {
-    running: Lease,
-    /// The index of its cluster, once that is known.
-    cluster: usize,
-    /// The index of its site, and that of its route there.
-    at: (usize, usize),
-    hash_by: HashBy,
-    /// The values of changes to the response.
-    response: Values,
-    /// Whether the client speaks TLS.
-    secure: bool,
-    /// What the rules of its route have given it.
-    passed: Option<Box<Passed>>,
-    tried: Tried,
-    /// The last answer was turned down, in favour of another try.
-    turned_down: bool,
-    /// No server had room for it.
-    found_no_room: bool,
-    counting: Counting,
-    /// The part of the cache, where the route has one.
-    cached: Option<Box<Cached>>,
-    /// What the client accepts, where its request does not say so any more.
-    accepted: Option<Option<HeaderValue>>,
-    observed: Observed,
-    /// The values of variables of its route's pages of errors.
-    page_values: PageValues,
-    /// The copy for other servers.
-    copied: Option<Box<Copied>>,
-    /// The page that goes to the client in place of the server's body.
-    instead: Option<Instead>,
-}
-
-impl Drop for Ctx {
-    fn drop(&mut self) {
-        if self.tried.is_open() {
-            release(&mut self.tried);
-        }
-        if let Some(passed) = &mut self.passed {
-            passed.leave(&self.running);
-        }
-    }
 }
 
 impl Edge {
@@ -115,213 +65,6 @@ impl Edge {
             live,
             connector: Arc::default(),
         }
-    }
-}
-
-impl Edge {
-    /// Has others decide about a request, and goes on with it.
-    async fn ask(&self, session: &mut Session, ctx: &mut Ctx, ask: Box<Ask>) -> Result<bool> {
-        ctx.counting.waits();
-        let Ask {
-            password,
-            question,
-            at,
-            secure,
-        } = *ask;
-        let mut refused = None;
-        if let Some(asks) = password {
-            refused = asks.answer(&ctx.running, &ctx.counting).await;
-        }
-        if let (None, Some(question)) = (&refused, question) {
-            match self.question(ctx, &question, at).await {
-                Ok(granted) => ctx.passed.get_or_insert_default().granted = granted,
-                Err(answer) => refused = Some(*answer),
-            }
-        }
-        if let Some(answer) = refused {
-            let fields = gate::fields(&mut ctx.passed);
-            let hsts = gate::hsts(&ctx.running.plan.sites[at.0].hsts, secure);
-            let answer = answer.with(fields).with(hsts);
-            return ctx.send(&self.live, session, answer).await;
-        }
-        let resumed = resume(
-            &self.live,
-            &ctx.running,
-            session,
-            at,
-            &mut ctx.passed,
-            &mut ctx.observed,
-        );
-        match resumed {
-            Decision::Proxy(proxied) => match ctx.take(&self.live, session, proxied)? {
-                Some(max) => buffer(session, max, &ctx.counting).await,
-                None => Ok(false),
-            },
-            Decision::Answer(answer) => ctx.send(&self.live, session, answer).await,
-            Decision::Ask(..) => {
-                Error::e_explain(InternalError, "a request is decided about twice")
-            }
-        }
-    }
-
-    /// Asks the service of a route about a request, and returns the fields for the server.
-    async fn question(
-        &self,
-        ctx: &Ctx,
-        question: &RequestHeader,
-        (site, route): (usize, usize),
-    ) -> Result<Fields, Box<Answer>> {
-        let running = &*ctx.running;
-        let gate = running.plan.sites[site].routes[route].gate.as_ref();
-        let Some(auth) = gate.and_then(|gate| gate.forward.as_ref()) else {
-            return Ok(Vec::new());
-        };
-        let connector = self.connector.get_or_init(|| Connector::new(None));
-        let asked = forward_auth::ask(auth, question, &self.live, running, connector).await;
-        if asked.is_err() {
-            gate::count(Rule::ForwardAuth, &ctx.counting);
-        }
-        asked
-    }
-}
-
-impl Edge {
-    /// Does with a request what its route says.
-    fn serve<'a>(
-        &'a self,
-        session: &'a mut Session,
-        ctx: &'a mut Ctx,
-    ) -> Pin<Box<dyn Future<Output = Result<bool>> + Send + 'a>> {
-        let running = &ctx.running;
-        let decision = decide(
-            &self.live,
-            running,
-            session,
-            &mut ctx.counting,
-            &mut ctx.passed,
-            &mut ctx.observed,
-        );
-        ctx.observed.capture(running, session);
-        match decision {
-            Decision::Proxy(proxied) => match ctx.take(&self.live, session, proxied) {
-                Ok(None) => ready(|| Ok(false)),
-                Ok(Some(max)) => Box::pin(buffer(session, max, &ctx.counting)),
-                Err(e) => Box::pin(async move { Err(e) }),
-            },
-            Decision::Answer(mut answer) => {
-                if answer.wants_page() {
-                    answer =
-                        pages::told(answer, &self.live, &ctx.running, session, &mut ctx.observed);
-                }
-                Box::pin(async move {
-                    let sent = answer.send(session, ctx.compression());
-                    sent.await.map(|()| true)
-                })
-            }
-            Decision::Ask(ask) => Box::pin(self.ask(session, ctx, ask)),
-        }
-    }
-}
-
-/// Reads a request body whole.
-async fn buffer(session: &mut Session, max: usize, counting: &Counting) -> Result<bool> {
-    let read = session.buffer_request_body(max).await;
-    read.map(|_| false).inspect_err(|e| {
-        if *e.etype() == HTTPStatus(413) {
-            counting.limited(Limit::Size);
-        }
-    })
-}
-
-impl Ctx {
-    /// Sends an answer to a request that is still as it came, with its page if there is one.
-    async fn send(&mut self, live: &Live, session: &mut Session, answer: Answer) -> Result<bool> {
-        let answer = if answer.wants_page() {
-            pages::told(answer, live, &self.running, session, &mut self.observed)
-        } else {
-            answer
-        };
-        let sent = answer.send(session, self.compression());
-        sent.await.map(|()| true)
-    }
-
-    /// Returns the rule of compression of its route.
-    fn compression(&self) -> Option<&CompressRule> {
-        let (Some(site), Some(route)) = self.observed.at() else {
-            return None;
-        };
-        let route = self.running.plan.sites.get(site)?.routes.get(route)?;
-        route.compress.as_deref()
-    }
-
-    /// Takes the way of a request to a server, and makes the changes to its head. Returns the size up to which its body is
-    /// to be read whole first.
-    fn take(
-        &mut self,
-        live: &Live,
-        session: &mut Session,
-        proxied: Proxied,
-    ) -> Result<Option<usize>> {
-        self.cluster = proxied.cluster;
-        self.at = proxied.at;
-        self.hash_by = proxied.hash_by;
-        self.response = proxied.response;
-        self.secure = proxied.secure;
-        let (site, route) = self.at;
-        let route = &self.running.plan.sites[site].routes[route];
-        let head = session.req_header_mut();
-        if let Some(target) = proxied.target {
-            head.set_raw_path(&target)?;
-        }
-        proxied.told.apply(head)?;
-        self.observed.tell(live, &self.running, head)?;
-        if let Some(auth) = route.gate.as_ref().and_then(|gate| gate.forward.as_ref()) {
-            let passed = self.passed.as_mut();
-            let granted = passed.map_or_else(Vec::new, |p| std::mem::take(&mut p.granted));
-            forward_auth::grant(auth, granted, head)?;
-        }
-        apply(&route.request_headers, proxied.request, head)?;
-        let observe = &self.running.plan.observe;
-        let told = observe.request_id.is_some() || observe.tracing.is_some();
-        let auth = route.gate.as_ref().and_then(|gate| gate.forward.as_ref());
-        if told || auth.is_some() || !route.request_headers.0.is_empty() {
-            let ours = |name: &HeaderName| {
-                puts(&route.request_headers, name)
-                    || auth.is_some_and(|auth| auth.sets(name))
-                    || Observed::tells(&self.running, name)
-            };
-            keep(ours, head)?;
-        }
-        let stored = (proxied.cached.as_ref()).is_some_and(|cached| cached.may_be_stored());
-        if stored && route.compress.is_some() {
-            self.accepted = Some(compress::ask_plainly(head)?);
-        }
-        self.cached = proxied.cached;
-        let max = route.gate.as_ref().and_then(|gate| gate.buffer);
-        if self.cached.is_some() || max.is_some() {
-            self.counting.waits();
-        }
-        self.page_values = proxied.page_values;
-        if let Some(mirror) = &route.mirror {
-            self.copied = Copied::begin(mirror, live, session);
-        }
-        let limit = self.running.clusters[self.cluster].time_limit();
-        // What an upgrade leads to has no end of its own.
-        if limit.is_some() && !session.is_upgrade_req() {
-            session.set_upstream_time_limit(limit);
-        }
-        Ok(max)
-    }
-
-    /// Makes the route's changes to the headers of the response.
-    fn edit(&mut self, head: &mut ResponseHeader) -> Result<()> {
-        let (site, route) = self.at;
-        let edits = &self.running.plan.sites[site].routes[route].response_headers;
-        // Informational responses have none, and come before the one that has.
-        if edits.0.is_empty() || head.status.is_informational() {
-            return Ok(());
-        }
-        apply(edits, std::mem::take(&mut self.response), head)
     }
 }
 

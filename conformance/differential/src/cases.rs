@@ -74,7 +74,8 @@ pub const CASES: &[Case] = cases! {
         "As above.";
     "Host with a space": b"GET /a HTTP/1.1\r\nHost: x y\r\n\r\n",
         "As above.";
-    "Host with a comma": b"GET /a HTTP/1.1\r\nHost: x,y\r\n\r\n";
+    "Host with a comma": b"GET /a HTTP/1.1\r\nHost: x,y\r\n\r\n",
+        "No name has one.";
     "Host with a port that is none": b"GET /a HTTP/1.1\r\nHost: x:99999\r\n\r\n",
         "As above: a port has 16 bits.";
     "a target in absolute form": b"GET http://x/a HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -87,16 +88,16 @@ pub const CASES: &[Case] = cases! {
         "RFC 9112 section 3.2: no form of a target has one.";
     "a target that begins with no slash": b"GET a HTTP/1.1\r\nHost: x\r\n\r\n";
     "a target with a byte above 127": b"GET /\xe4 HTTP/1.1\r\nHost: x\r\n\r\n",
-        "It belongs percent-encoded, and many clients send it as it is; it goes upstream as it is.";
+        "It belongs percent-encoded, and many clients send it as it is; it goes upstream encoded.";
     "a target with a control character": b"GET /\x01 HTTP/1.1\r\nHost: x\r\n\r\n";
     "a target with a broken percent code": b"GET /%zz HTTP/1.1\r\nHost: x\r\n\r\n",
-        "What a code means is the origin's to say; the target goes upstream as it is.";
+        "Paths have one form, by which routes and rules are chosen; what has none is refused.";
     "a target with an encoded NUL": b"GET /%00 HTTP/1.1\r\nHost: x\r\n\r\n",
         "As above.";
     "an asterisk with GET": b"GET * HTTP/1.1\r\nHost: x\r\n\r\n",
         "RFC 9112 section 3.2.4: only OPTIONS has it.";
     "an asterisk with OPTIONS": b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
-        "RFC 9112 section 3.2.4: it is about the server, and the origin answers.";
+        "It names no path by which a route could be chosen.";
     "CONNECT": b"CONNECT x:80 HTTP/1.1\r\nHost: x:80\r\n\r\n",
         "A tunnel is opened only where the operator allows it.";
     "TRACE": b"TRACE /a HTTP/1.1\r\nHost: x\r\n\r\n",

@@ -173,7 +173,8 @@ impl Answer {
         }
     }
 
-    /// Sends it, compressed by the rule of its route if there is one. The connection serves further requests.
+    /// Sends it, compressed by the rule of its route if there is one. The connection serves further requests, but
+    /// for that of a bad one.
     ///
     /// # Errors
     ///
@@ -183,6 +184,10 @@ impl Answer {
         session: &mut Session,
         compress: Option<&CompressRule>,
     ) -> Result<()> {
+        if self.plain && self.status == StatusCode::BAD_REQUEST {
+            // What follows may be no request either.
+            session.set_keepalive(None);
+        }
         let mut head = gen_error_response(self.status.as_u16());
         if !self.status.is_client_error() && !self.status.is_server_error() {
             head.remove_header(&header::CACHE_CONTROL);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use http::header::{HeaderValue, HOST};
 use pingora_core::protocols::l4::socket::SocketAddr as Socket;
+use pingora_http::authority::{is_http_family_scheme, raw_target_authority, RawTargetAuthority};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
@@ -63,7 +64,7 @@ impl<'s> Facts<'s> {
     /// Finds them; `None` for a request without a host or a path that can be served, which is a 400.
     pub(super) fn of(plan: &Plan, session: &'s Session) -> Option<Self> {
         let head = session.req_header();
-        let (raw_path, raw_query) = split(target_of(head));
+        let (raw_path, raw_query) = split(target_of(head)?);
         let host_field = head.headers.get(HOST);
         Some(Self {
             head,
@@ -125,14 +126,19 @@ fn host_of<'h>(head: &'h RequestHeader, field: Option<&'h HeaderValue>) -> Optio
     host::normalise(text)
 }
 
-/// Returns path and query, also of a target in absolute form.
-fn target_of(head: &RequestHeader) -> &[u8] {
+/// Returns path and query, also of a target in absolute form; `None` for one that has no path to choose a route by, or names
+/// its site in a way that others read differently (RFC 9112 section 3.2).
+fn target_of(head: &RequestHeader) -> Option<&[u8]> {
     let raw = head.raw_path();
     if raw.starts_with(b"/") {
-        return raw;
+        return Some(raw);
     }
-    let target = head.uri.path_and_query();
-    target.map_or(raw, |target| target.as_str().as_bytes())
+    let is_absolute = match raw_target_authority(raw) {
+        RawTargetAuthority::Absolute { scheme, .. } => is_http_family_scheme(scheme),
+        _ => false,
+    };
+    let target = head.uri.path_and_query().filter(|_| is_absolute)?;
+    Some(target.as_str().as_bytes())
 }
 
 fn split(target: &[u8]) -> (&[u8], Option<&[u8]>) {

@@ -46,8 +46,12 @@ fn a_request_goes_where_its_host_and_path_say() {
     let empty = get("/empty");
     assert_eq!((empty.status, empty.field("content-length")), (204, None));
     assert_eq!(get("/nowhere").body, "404 Not Found\n");
-    assert_eq!(get("/rest/%2e%2e/..").status, 400);
-    assert_eq!(get("/rest/%00").status, 400);
+    // A bad request is the last of its connection.
+    for bad in ["/rest/%2e%2e/..", "/rest/%00"] {
+        let mut client = edge.connect();
+        let answer = client.ask("GET", "a.test", bad, "");
+        assert_eq!((answer.status, client.is_closed()), (400, true), "{bad}");
+    }
     let head = client.ask("HEAD", "a.test", "/hello", "");
     assert_eq!(head.field("content-length"), Some("15"));
     assert_eq!(client.ask("GET", "b.test", "/", "").status, 421);
@@ -169,4 +173,26 @@ fn a_server_that_is_too_slow_is_a_504() {
         silent.local_addr().unwrap()
     ));
     assert_eq!(edge.get("a", "/").status, 504);
+}
+
+#[test]
+fn a_target_without_a_path_is_refused() {
+    let origin = Origin::start("origin");
+    let edge = Edge::start(&format!("  - routes: {{proxy: '{}'}}\n", origin.address));
+    for target in [
+        "a",
+        "u@a/x",
+        "http:a",
+        "http://u@a.test/x",
+        "ftp://a.test/x",
+        "*",
+    ] {
+        let answer = edge.connect().ask("OPTIONS", "a.test", target, "");
+        assert_eq!(answer.status, 400, "{target}");
+    }
+    let answer = edge.connect().ask("GET", "b.test", "HTTP://a.test/x?y", "");
+    assert_eq!(answer.body, "origin");
+    // None of the others came here.
+    let head = origin.last();
+    assert!(head.starts_with("GET /x?y HTTP/1.1\r\n"), "{head}");
 }

@@ -22,7 +22,7 @@ pub(super) struct Answer {
     body: Bytes,
     /// The seconds after which to try again.
     retry_after: Option<u64>,
-    /// Whether it says no more than its status, so that a page of errors can stand in for its body.
+    /// It says no more than its status, so that a page of errors can stand in for its body.
     plain: bool,
     /// The rule that it is of.
     rule: Option<Rule>,

@@ -1,4 +1,4 @@
-//! What is kept of a request.
+//! The context of a request, kept from its first phase to its last.
 
 use http::{HeaderName, HeaderValue};
 use pingora_core::Result;
@@ -30,9 +30,9 @@ pub struct Ctx {
     pub(super) hash_by: HashBy,
     /// The values of changes to the response.
     pub(super) response: Values,
-    /// Whether the client speaks TLS.
+    /// The client speaks TLS.
     pub(super) secure: bool,
-    /// What the rules of its route have given it.
+    /// The grants of the rules of its route.
     pub(super) passed: Option<Box<Passed>>,
     pub(super) tried: Tried,
     /// The last answer was turned down, in favour of another try.
@@ -42,7 +42,7 @@ pub struct Ctx {
     pub(super) counting: Counting,
     /// The part of the cache, where the route has one.
     pub(super) cached: Option<Box<Cached>>,
-    /// What the client accepts, where its request does not say so any more.
+    /// The codings that the client accepts, where its request does not say so any more.
     pub(super) accepted: Option<Option<HeaderValue>>,
     pub(super) observed: Observed,
     /// The values of variables of its route's pages of errors.

@@ -30,7 +30,7 @@ pub(super) enum Decision {
     Ask(Box<Ask>),
 }
 
-/// What others are asked about a request.
+/// The questions to others about a request.
 pub(super) struct Ask {
     /// The password that is to be checked.
     pub(super) password: Option<Asks>,
@@ -38,7 +38,7 @@ pub(super) struct Ask {
     pub(super) question: Option<RequestHeader>,
     /// The index of the site, and that of the route in it.
     pub(super) at: (usize, usize),
-    /// Whether the client speaks TLS.
+    /// The client speaks TLS.
     pub(super) secure: bool,
 }
 
@@ -54,7 +54,7 @@ pub(super) struct Proxied {
     pub(super) hash_by: HashBy,
     /// What the server is told of the client.
     pub(super) told: Told,
-    /// Whether the client speaks TLS.
+    /// The client speaks TLS.
     pub(super) secure: bool,
     /// The part of the cache.
     pub(super) cached: Option<Box<Cached>>,

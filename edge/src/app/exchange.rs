@@ -63,7 +63,7 @@ impl<'a> Exchange<'a> {
     ///
     /// # Errors
     ///
-    /// Of the upstream: no server answers within `limit`, or the body is longer.
+    /// Errors of the upstream: no server answers within `limit`, or the body is longer.
     pub(super) async fn ask(
         mut self,
         connector: &Connector,

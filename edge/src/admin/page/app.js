@@ -32,15 +32,20 @@ function notice(message, kind, lines = []) {
   box.hidden = false;
 }
 
+let answered = Promise.resolve();
+
 /** Asks a question in a dialogue, which keeps the focus. */
-function confirmed(title, message, yes) {
+async function confirmed(title, message, yes) {
   const dialog = byId("ask");
+  // A dialogue tells that it was closed a moment after it is gone; a question asked meanwhile would take that for its answer.
+  await answered;
   text(byId("ask-title"), title);
   text(byId("ask-text"), message);
   text(byId("ask-yes"), yes);
   dialog.returnValue = "";
   dialog.showModal();
-  return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true }));
+  answered = new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true }));
+  return answered;
 }
 
 function top(status) {

@@ -173,7 +173,8 @@ impl Entrance {
                 Box::pin(refuse_plain_http(stream)).await;
                 return Error::e_explain(TLSHandshakeFailure, "the client sent plain HTTP");
             }
-            acceptor.tls_handshake(stream).await
+            // Boxed: a client that has said nothing holds none of its state.
+            Box::pin(acceptor.tls_handshake(stream)).await
         };
         let limit = self.handshake_timeout;
         let failure = match self.in_time(limit, socket, &begun, handshake).await {

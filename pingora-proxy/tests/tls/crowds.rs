@@ -12,7 +12,7 @@ use super::*;
 /// As many as there are, on a system that lets one process have both ends of so many.
 const HALF_OPEN: usize = 5_000;
 /// What one may cost: the socket's and the task's state, and what TLS has read.
-const BYTES_EACH: usize = 17 * 1024;
+const BYTES_EACH: usize = 5 * 1024;
 
 /// How many files this process may have open, after asking for as many as it may ask for.
 fn open_files() -> usize {

@@ -21,6 +21,7 @@ use async_trait::async_trait;
 use log::{Level, Log, Metadata, Record};
 use pingora_core::server::ShutdownWatch;
 use pingora_core::services::background::BackgroundService;
+use pingora_core::services::ServiceReadyNotifier;
 
 use crate::calendar::Utc;
 pub use kinds::Kinds;
@@ -177,18 +178,28 @@ pub struct LogWriter;
 
 #[async_trait]
 impl BackgroundService for LogWriter {
-    /// Returns at once; the thread goes on until the process ends.
-    async fn start(&self, _shutdown: ShutdownWatch) {
-        let Some(logger) = LOGGER.get() else { return };
-        let (queue, lines) = sync_channel(QUEUE);
-        let started = std::thread::Builder::new()
-            .name("log".into())
-            .spawn(move || write_lines(&lines, &mut std::io::stderr(), &logger.dropped));
-        match started {
-            // Set once: a server starts its services once.
-            Ok(_) => drop(logger.queue.set(queue)),
-            Err(e) => log::warn!("the log is written by those who log: {e}"),
-        }
+    /// Returns at once; the thread goes on until the process ends. Services that depend on this one log by it from the
+    /// start, and wait for nobody who reads.
+    async fn start_with_ready_notifier(
+        &self,
+        _shutdown: ShutdownWatch,
+        ready: ServiceReadyNotifier,
+    ) {
+        start_writing();
+        ready.notify_ready();
+    }
+}
+
+fn start_writing() {
+    let Some(logger) = LOGGER.get() else { return };
+    let (queue, lines) = sync_channel(QUEUE);
+    let started = std::thread::Builder::new()
+        .name("log".into())
+        .spawn(move || write_lines(&lines, &mut std::io::stderr(), &logger.dropped));
+    match started {
+        // Set once: a server starts its services once.
+        Ok(_) => drop(logger.queue.set(queue)),
+        Err(e) => log::warn!("the log is written by those who log: {e}"),
     }
 }
 

@@ -42,9 +42,10 @@ pub fn say(line: impl Display) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-/// Has the log written by a thread of its own once `server` runs, so that no worker waits for it.
-pub fn add_log_writer(server: &mut Server) {
-    server.add_service(background_service("log", LogWriter));
+/// Has the log written by a thread of its own once `server` runs, so that no worker waits for it. Returns the service:
+/// what others that start before it log is written by themselves.
+pub fn add_log_writer(server: &mut Server) -> ServiceHandle {
+    server.add_service(background_service("log", LogWriter))
 }
 
 /// Adds a service that listens, and tells the user so when it does: by `listening`, and by a line to type. A daemon,
@@ -221,8 +222,9 @@ impl Program {
     {
         self.listen.listen(&mut service);
         let listening = format!("listening on {}", self.listen);
-        add_log_writer(&mut self.server);
-        add_announced(&mut self.server, service, &listening, Some(hint.to_owned()));
+        let log = add_log_writer(&mut self.server);
+        let hint = Some(hint.to_owned());
+        add_announced(&mut self.server, service, &listening, hint).add_dependency(&log);
         self.server.run(RunArgs::default());
         Ok(())
     }

@@ -77,7 +77,7 @@ pub fn run(process: &Process, loaded: Loaded, serving: Serving) -> Result<(), St
         "listening on {}, {threads} worker thread(s){note}",
         shown.join(", ")
     );
-    program::add_log_writer(&mut server);
+    let log = program::add_log_writer(&mut server);
     if let Some(demo) = demo {
         server.add_service(background_service("demo origin", demo));
     }
@@ -94,16 +94,18 @@ pub fn run(process: &Process, loaded: Loaded, serving: Serving) -> Result<(), St
             address => format!("\ndashboard: http://{address}/"),
         });
         let interface = Admin::new(live.clone(), reloader.clone(), proxy.accept_counts());
-        server.add_service(AdminService::new(interface, &admin.address));
+        let admin = server.add_service(AdminService::new(interface, &admin.address));
+        admin.add_dependency(&log);
     }
     let reloading = server.add_service(background_service("configuration", Reloading(reloader)));
+    reloading.add_dependency(&log);
     server.add_service(background_service("access log", Reopening(live.clone())));
     server.add_service(background_service(
         "certificates",
         tls::Ordering(live.clone()),
     ));
     let proxy = program::add_announced(&mut server, proxy, &listening, hint(&listeners));
-    // Not before the names of servers were looked up.
+    // Not before the names of servers were looked up, and the log has a thread of its own.
     proxy.add_dependency(&reloading);
     let lifecycle = server.add_service(background_service("lifecycle", lifecycle));
     lifecycle.add_dependency(&proxy);

@@ -7,31 +7,14 @@ mod flapping;
 mod limited;
 mod state;
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use http::StatusCode;
 
 use super::*;
-use crate::config::{self, World};
+use crate::config::{self, OneFile};
 use crate::plan::Plan;
-
-struct OneFile(String);
-
-impl World for OneFile {
-    fn read(&self, _: &Path, _: usize) -> io::Result<Vec<u8>> {
-        Ok(self.0.clone().into_bytes())
-    }
-
-    fn glob(&self, _: &str) -> Result<Vec<PathBuf>, String> {
-        Ok(Vec::new())
-    }
-
-    fn env(&self, _: &str) -> Option<String> {
-        None
-    }
-}
 
 /// A cluster, and workers that know it. No chance is in it: the clock goes when [`told`](clock::told), and what is drawn is
 /// the same each time.

@@ -63,6 +63,24 @@ impl World for Disk {
     }
 }
 
+/// One text, whatever file is asked for, and no environment.
+#[derive(Clone, Debug)]
+pub struct OneFile<T>(pub T);
+
+impl<T: AsRef<str>> World for OneFile<T> {
+    fn read(&self, _: &Path, _: usize) -> io::Result<Vec<u8>> {
+        Ok(self.0.as_ref().into())
+    }
+
+    fn glob(&self, _: &str) -> Result<Vec<PathBuf>, String> {
+        Ok(Vec::new())
+    }
+
+    fn env(&self, _: &str) -> Option<String> {
+        None
+    }
+}
+
 /// What was read, all files in one tree.
 pub(crate) struct Loaded {
     pub(crate) root: Option<Node>,

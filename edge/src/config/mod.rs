@@ -17,7 +17,7 @@ pub mod values;
 
 use std::path::{Path, PathBuf};
 
-pub use files::{Disk, World};
+pub use files::{Disk, OneFile, World};
 pub use place::{ConfigErrors, Errors, Place, Problem, Sources};
 pub use section::{At, Key, Named};
 

@@ -14,11 +14,10 @@ mod configuration;
 mod limits;
 mod settings;
 
-use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::config::{self, Config, ConfigErrors, Watched, World};
+use crate::config::{self, Config, ConfigErrors, OneFile, Watched};
 use crate::live::{LoadError, Source};
 use crate::plan::Plan;
 
@@ -123,8 +122,7 @@ impl Source for FromFlags {
 
     fn compile(&self) -> Result<(Config, Plan), LoadError> {
         let text = self.text().map_err(|e| self.failed(vec![e]))?;
-        let world = Text(text);
-        let config = config::load(Path::new(NAME), &world);
+        let config = config::load(Path::new(NAME), &OneFile(text));
         let mut config = config.map_err(|errors| self.rephrased(errors))?;
         let plan = Plan::compile(&config).map_err(|errors| self.rephrased(errors))?;
         config.watched = self.watched();
@@ -149,22 +147,5 @@ impl Source for FromFlags {
             }
         }
         problem
-    }
-}
-
-/// A world of this one file.
-struct Text(String);
-
-impl World for Text {
-    fn read(&self, _: &Path, _: usize) -> io::Result<Vec<u8>> {
-        Ok(self.0.clone().into_bytes())
-    }
-
-    fn glob(&self, _: &str) -> Result<Vec<PathBuf>, String> {
-        Ok(Vec::new())
-    }
-
-    fn env(&self, _: &str) -> Option<String> {
-        None
     }
 }

@@ -79,27 +79,10 @@ fn by_name<T>(all: &[T], name: impl Fn(&T) -> &str) -> HashMap<&str, &T> {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-    use std::path::{Path, PathBuf};
+    use std::path::Path;
 
     use super::*;
-    use crate::config::{self, World};
-
-    struct OneFile(&'static str);
-
-    impl World for OneFile {
-        fn read(&self, _: &Path, _: usize) -> io::Result<Vec<u8>> {
-            Ok(self.0.into())
-        }
-
-        fn glob(&self, _: &str) -> Result<Vec<PathBuf>, String> {
-            Ok(Vec::new())
-        }
-
-        fn env(&self, _: &str) -> Option<String> {
-            None
-        }
-    }
+    use crate::config::{self, OneFile};
 
     fn plan(text: &'static str) -> Plan {
         Plan::compile(&config::load(Path::new("edge.yaml"), &OneFile(text)).unwrap()).unwrap()

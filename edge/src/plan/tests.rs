@@ -1,8 +1,7 @@
 //! The tree against a plain scan of the routes in the order that the module's doc states.
 
 use std::cmp::Reverse;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use http::{HeaderMap, Method};
 use proptest::prelude::*;
@@ -10,23 +9,7 @@ use proptest::prelude::*;
 use super::{path, Plan, Request, Scratch};
 use crate::config::model;
 use crate::config::values::PathPattern;
-use crate::config::{self, Config, World};
-
-struct OneFile(String);
-
-impl World for OneFile {
-    fn read(&self, _: &Path, _: usize) -> io::Result<Vec<u8>> {
-        Ok(self.0.clone().into_bytes())
-    }
-
-    fn glob(&self, _: &str) -> Result<Vec<PathBuf>, String> {
-        Ok(Vec::new())
-    }
-
-    fn env(&self, _: &str) -> Option<String> {
-        None
-    }
-}
+use crate::config::{self, Config, OneFile};
 
 fn load(text: String) -> Config {
     config::load(Path::new("edge.yaml"), &OneFile(text)).unwrap()

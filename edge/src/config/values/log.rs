@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use http::HeaderName;
 
+use super::braces;
 use crate::config::section::{closest, did_you_mean, list, Scalar};
 
 /// The place that an access log is written to.
@@ -186,29 +187,11 @@ impl LogFormat {
 }
 
 fn parts(text: &str) -> Result<Vec<LogPart>, String> {
-    let (mut parts, mut literal, mut rest) = (Vec::new(), String::new(), text);
-    while let Some(at) = rest.find('{') {
-        literal.push_str(&rest[..at]);
-        rest = &rest[at + 1..];
-        if let Some(after) = rest.strip_prefix('{') {
-            literal.push('{');
-            rest = after;
-            continue;
-        }
-        let (name, after) = rest.split_once('}').ok_or("a `{` is not closed by `}`")?;
-        if !literal.is_empty() {
-            parts.push(LogPart::Text(std::mem::take(&mut literal)));
-        }
-        let variable = LogVariable::parse(name)
-            .map_err(|why| format!("there is no variable {{{name}}}; {why}"))?;
-        parts.push(LogPart::Variable(variable));
-        rest = after;
-    }
-    literal.push_str(rest);
-    if !literal.is_empty() {
-        parts.push(LogPart::Text(literal));
-    }
-    Ok(parts)
+    braces::split(text, LogPart::Text, |name| {
+        let variable = LogVariable::parse(name);
+        let unknown = |why| format!("there is no variable {{{name}}}; {why}");
+        variable.map(LogPart::Variable).map_err(unknown)
+    })
 }
 
 impl Scalar for LogFormat {
@@ -231,7 +214,7 @@ impl Scalar for LogFormat {
 
     fn show(&self) -> String {
         let part = |part: &LogPart| match part {
-            LogPart::Text(text) => text.replace('{', "{{"),
+            LogPart::Text(text) => braces::plain(text),
             LogPart::Variable(variable) => format!("{{{}}}", variable.show()),
         };
         match self {

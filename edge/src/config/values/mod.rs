@@ -1,6 +1,7 @@
 //! The types of single values, each with an error that says what is allowed.
 
 mod address;
+mod braces;
 mod count;
 mod directory;
 mod file;

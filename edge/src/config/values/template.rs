@@ -2,6 +2,7 @@
 
 use http::HeaderName;
 
+use super::braces;
 use crate::config::section::{closest, list, Scalar};
 
 /// A text with variables, such as `https://{host}{uri}`. `{{` stands for a brace.
@@ -177,26 +178,9 @@ impl Scalar for Template {
     const ALLOWED: &'static str = "a text such as `https://{host}{uri}`; `{{` is a brace";
 
     fn parse(text: &str) -> Result<Self, String> {
-        let (mut parts, mut literal, mut rest) = (Vec::new(), String::new(), text);
-        while let Some(at) = rest.find('{') {
-            literal.push_str(&rest[..at]);
-            rest = &rest[at + 1..];
-            if let Some(after) = rest.strip_prefix('{') {
-                literal.push('{');
-                rest = after;
-                continue;
-            }
-            let (name, after) = rest.split_once('}').ok_or("a `{` is not closed by `}`")?;
-            if !literal.is_empty() {
-                parts.push(Part::Text(std::mem::take(&mut literal)));
-            }
-            parts.push(Part::Variable(Variable::parse(name)?));
-            rest = after;
-        }
-        literal.push_str(rest);
-        if !literal.is_empty() {
-            parts.push(Part::Text(literal));
-        }
+        let parts = braces::split(text, Part::Text, |name| {
+            Variable::parse(name).map(Part::Variable)
+        })?;
         if text
             .chars()
             .any(|c| c.is_control() && c != '\n' && c != '\t')
@@ -208,7 +192,7 @@ impl Scalar for Template {
 
     fn show(&self) -> String {
         let part = |part: &Part| match part {
-            Part::Text(text) => text.replace('{', "{{"),
+            Part::Text(text) => braces::plain(text),
             Part::Variable(variable) => format!("{{{}}}", variable.show()),
         };
         self.parts.iter().map(part).collect()

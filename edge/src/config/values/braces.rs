@@ -55,10 +55,14 @@ mod tests {
             ("{}", Err("no name")),
         ];
         for (text, expected) in table {
-            let found = split(text, |plain| plain, |name| match name {
-                "" => Err("no name".to_owned()),
-                name => Ok(format!("<{name}>")),
-            });
+            let found = split(
+                text,
+                |plain| plain,
+                |name| match name {
+                    "" => Err("no name".to_owned()),
+                    name => Ok(format!("<{name}>")),
+                },
+            );
             let expected = expected.map(|parts| parts.into_iter().map(str::to_owned).collect());
             assert_eq!(found, expected.map_err(str::to_owned), "{text}");
         }

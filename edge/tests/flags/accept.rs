@@ -2,7 +2,7 @@
 
 use super::tools::*;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tempfile::TempDir;
@@ -38,9 +38,8 @@ impl Scene {
             dir.path().join("meet").display()
         );
         std::fs::write(&conf, settings).unwrap();
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
         Scene {
-            address: free.local_addr().unwrap(),
+            address: free(),
             conf: conf.to_str().unwrap().to_owned(),
             dir,
             strategy,
@@ -70,6 +69,7 @@ fn no_connection_is_lost(strategy: &'static str, start_new: StartNew) {
     let address = scene.address;
     let mut old = scene.ours(&old_origin, "a", &[]);
     old.wait_until_it_listens();
+    wait_for_listener(address);
     let (by_old, by_new) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let end = AtomicBool::new(false);
     std::thread::scope(|threads| {

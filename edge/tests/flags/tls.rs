@@ -92,14 +92,14 @@ fn tls_with_each_accept_strategy() {
     let (pair, ca) = (pair(&authority), authority.file());
     for strategy in ["shared", "exclusive", "reuseport", "mutex"] {
         for more in [&[][..], &["--work-stealing"]] {
-            let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            let address = free.local_addr().unwrap();
-            drop(free);
+            let address = free();
             let listen = address.to_string();
             let args = ["--listen", &listen, "--threads", "2", "--accept", strategy];
             let tls = ["--tls-cert", &pair.cert, "--tls-key", &pair.key];
             let chain = Chain::new(&[&args[..], &tls, more].concat(), &[]);
+            wait_for_listener(address);
             let at = format!("https://localhost:{}/", address.port());
+            let resolve = format!("localhost:{}:{}", address.port(), address.ip());
             for (flag, version) in VERSIONS {
                 let curl = ["-4", "-sS", "--max-time", "20", "-o", "/dev/null"];
                 let output = Command::new("curl")
@@ -109,6 +109,8 @@ fn tls_with_each_accept_strategy() {
                         "%{http_code} %{http_version}",
                         "--cacert",
                         &ca,
+                        "--resolve",
+                        &resolve,
                         flag,
                         &at,
                     ])

@@ -1,9 +1,11 @@
 //! A program that runs for a test, and connections to it.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -19,6 +21,23 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(Instant::now() < end, "did not happen: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Returns an address that is free at the moment. Nobody else has its IP address: the kernel gives a port again that
+/// nobody listens at yet.
+pub fn free() -> SocketAddr {
+    static GIVEN: AtomicU8 = AtomicU8::new(0);
+    let number = GIVEN.fetch_add(1, Ordering::Relaxed) + 1;
+    let listener = TcpListener::bind((Ipv4Addr::new(127, 78, 0, number), 0)).unwrap();
+    listener.local_addr().unwrap()
+}
+
+/// Waits until somebody listens at an address: a program that listens at its Unix socket is about to.
+#[track_caller]
+pub fn wait_for_listener(address: SocketAddr) {
+    eventually("it listens at the address", || {
+        TcpStream::connect(address).is_ok()
+    });
 }
 
 /// A running program that listens at a Unix socket. Dropping it ends it.

@@ -229,18 +229,12 @@ fn requests_sent_together_are_answered_in_turn() {
 fn as_forwarded(args: &[&str], fields: &str) -> String {
     let origin = Origin::start(|mut stream, head| answer(&mut stream, &head.to_ascii_lowercase()));
     let dir = TempDir::new().unwrap();
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = free.local_addr().unwrap();
-    drop(free);
+    let address = free();
     let (listen, upstream) = (address.to_string(), origin.address());
     let args = [&["--listen", &listen, "--upstream", &upstream], args].concat();
     let _program = Program::start(BINARY, &dir.path().join("s"), &args);
-    let mut client = None;
-    eventually("it listens at the port", || {
-        client = TcpStream::connect(address).ok();
-        client.is_some()
-    });
-    let mut client = client.unwrap();
+    wait_for_listener(address);
+    let mut client = TcpStream::connect(address).unwrap();
     let request = format!("GET / HTTP/1.1\r\nHost: site.test\r\nConnection: close\r\n{fields}\r\n");
     client.write_all(request.as_bytes()).unwrap();
     let mut seen = String::new();

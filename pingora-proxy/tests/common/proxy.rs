@@ -11,9 +11,10 @@ use pingora_core::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch}
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::Result;
 use pingora_proxy::{ProxyHttp, ProxyServiceBuilder, Session};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -34,9 +35,9 @@ pub struct Setup {
     pub conf: ServerConf,
     /// What the HTTP server is allowed.
     pub options: HttpServerOptions,
-    /// Whether it listens at a port of 127.0.0.1 too, and not only at a Unix socket.
+    /// Whether it listens at a port too, and not only at a Unix socket.
     pub tcp: bool,
-    /// What it serves at another port of 127.0.0.1 with, if it does TLS.
+    /// What it serves at another port with, if it does TLS.
     pub tls: Option<TlsSettings>,
     /// How long a TLS handshake may take.
     pub handshake_timeout: Duration,
@@ -240,9 +241,13 @@ impl ShutdownSignalWatch for Signal {
     }
 }
 
-/// The system gives the ports that it picks in turn, so this one is free for a good while.
+/// Returns an address that is free at the moment. Nobody else has its IP address: the kernel gives a port again that
+/// nobody listens at yet.
 fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
+    static GIVEN: AtomicUsize = AtomicUsize::new(0);
+    let number = GIVEN.fetch_add(1, Ordering::Relaxed);
+    let [high, low] = [number / 250, number % 250].map(|part| u8::try_from(part + 1).unwrap());
+    TcpListener::bind((Ipv4Addr::new(127, 79, high, low), 0))
         .and_then(|socket| socket.local_addr())
         .expect("a free port")
 }

@@ -55,7 +55,7 @@ fn curl(proxy: &Proxy, authority: &Authority, args: &[&str], paths: &[&str]) -> 
         .args(["--cacert", &authority.file()])
         .args([
             "--resolve",
-            &format!("name.example:{}:127.0.0.1", address.port()),
+            &format!("name.example:{}:{}", address.port(), address.ip()),
         ])
         .args(args)
         .args(paths.iter().map(|path| format!("{base}{path}")))

@@ -110,7 +110,7 @@ impl Running {
 
     /// Returns the states of all certificates.
     pub fn certificates(&self) -> Vec<CertificateState> {
-        self.certificates.states()
+        self.certificates.states(&self.plan)
     }
 }
 

@@ -27,8 +27,7 @@ impl Live {
         snapshot.certificates = certificates.collect();
         let process = &mut snapshot.process;
         process.handshake_failures = Counts(tls::failures().collect());
-        let (issued, failed) = tls::orders();
-        process.orders = Counts::of(&["issued", "failed"], [issued, failed]);
+        process.orders = Counts::of(&["issued", "failed", "denied"], tls::orders());
         let log = running.log.as_ref();
         snapshot.process.log_dropped = log.map_or(0, |log| log.sink().dropped());
         snapshot

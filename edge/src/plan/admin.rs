@@ -30,17 +30,7 @@ impl Admin {
                 return true;
             }
         }
-        host == "localhost" || self.allow_hosts.iter().any(|allowed| fits(allowed, host))
-    }
-}
-
-fn fits(allowed: &HostPattern, host: &str) -> bool {
-    match allowed {
-        HostPattern::Exact(name) => name == host,
-        HostPattern::Below(name) => host
-            .strip_suffix(name.as_str())
-            .is_some_and(|rest| rest.ends_with('.')),
-        HostPattern::Any => true,
+        host == "localhost" || self.allow_hosts.iter().any(|allowed| allowed.matches(host))
     }
 }
 

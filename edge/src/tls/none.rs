@@ -40,7 +40,7 @@ impl Certificates {
     }
 
     /// Returns the states of all certificates: none.
-    pub(crate) fn states(&self) -> Vec<CertificateState> {
+    pub(crate) fn states(&self, _: &Plan) -> Vec<CertificateState> {
         Vec::new()
     }
 

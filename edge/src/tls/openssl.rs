@@ -82,7 +82,7 @@ impl Certificates {
     }
 
     /// Returns the states of all certificates.
-    pub(crate) fn states(&self) -> Vec<CertificateState> {
+    pub(crate) fn states(&self, _: &Plan) -> Vec<CertificateState> {
         let states = self.sites.iter().flat_map(|(site, own)| {
             let identities = own.iter();
             identities.map(|identity| identity.state(site))

@@ -12,9 +12,9 @@ use super::certs::{Authority, Leaf};
 use super::tools::*;
 
 /// Addresses of a proxy: one without TLS and one with it, at the same IP address.
-struct Addresses {
-    plain: SocketAddr,
-    secure: SocketAddr,
+pub struct Addresses {
+    pub plain: SocketAddr,
+    pub secure: SocketAddr,
 }
 
 fn another(ip: IpAddr) -> SocketAddr {
@@ -23,7 +23,7 @@ fn another(ip: IpAddr) -> SocketAddr {
 }
 
 impl Addresses {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let plain = free();
         let secure = loop {
             let secure = another(plain.ip());
@@ -34,17 +34,17 @@ impl Addresses {
         Self { plain, secure }
     }
 
-    fn listen(&self) -> String {
+    pub fn listen(&self) -> String {
         let Self { plain, secure } = self;
         format!("listen: ['{plain}', {{address: '{secure}', tls: true}}]\n")
     }
 }
 
 /// An authority, for hosts that are all at one address.
-struct Pebble {
+pub struct Pebble {
     directory: SocketAddr,
     management: SocketAddr,
-    authority: Authority,
+    pub authority: Authority,
     dir: TempDir,
     config: String,
     names: SocketAddr,
@@ -121,21 +121,21 @@ impl Pebble {
         });
     }
 
-    fn stop(&mut self) {
+    pub fn stop(&mut self) {
         for mut child in self.running.drain(..) {
             let _ = child.kill();
             let _ = child.wait();
         }
     }
 
-    fn started(addresses: &Addresses) -> Self {
+    pub fn started(addresses: &Addresses) -> Self {
         let mut pebble = Self::at(addresses, "");
         pebble.start();
         pebble
     }
 
     /// The settings of a proxy that uses it, with its files in `storage`.
-    fn settings(&self, storage: &Path, more: &str) -> String {
+    pub fn settings(&self, storage: &Path, more: &str) -> String {
         let (directory, ca, storage) = (self.directory, self.authority.file(), storage.display());
         format!(
             "acme: {{directory: 'https://{directory}/dir', ca: '{ca}', storage: '{storage}'{more}}}\n"
@@ -143,13 +143,13 @@ impl Pebble {
     }
 
     /// The folder that it has in a storage.
-    fn folder(&self, storage: &Path) -> PathBuf {
+    pub fn folder(&self, storage: &Path) -> PathBuf {
         let name = format!("{}-dir-", self.directory).replace(':', "-");
         storage.join(name)
     }
 
     /// The file of the certificate that its certificates are known by.
-    fn root(&self) -> String {
+    pub fn root(&self) -> String {
         let file = self.dir.path().join("root.pem");
         let root = Command::new("curl")
             .args(["-s", "--noproxy", "*", "--cacert", &self.authority.file()])
@@ -163,7 +163,7 @@ impl Pebble {
 }
 
 /// Asks by curl, which trusts `ca`; returns the body, or nothing when the handshake fails.
-fn get(ca: &str, host: &str, secure: SocketAddr) -> Option<String> {
+pub fn get(ca: &str, host: &str, secure: SocketAddr) -> Option<String> {
     let (ip, port) = (secure.ip(), secure.port());
     let output = Command::new("curl")
         .args(["-s", "--noproxy", "*", "--cacert", ca, "--resolve"])

@@ -5,6 +5,7 @@
 mod access;
 #[cfg(feature = "rustls")]
 mod acme;
+mod acme_on_demand;
 mod actions;
 mod admin;
 mod auth;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::ServerCertificate;
+use super::{OnDemand, ServerCertificate};
 use crate::config::node::{Kind, Node};
 use crate::config::section::{choice, section, At, Scalar, Schemas, Value};
 use crate::config::values::{Directory, FilePath, Mailbox, Secret};
@@ -30,6 +30,8 @@ section! {
         renew_before: Option<Duration> = None,
         /// The profile of certificates to ask for. If unset, that of the authority.
         profile: Option<String> = None,
+        /// Certificates that are ordered when a client first asks for the name. If unset, there are none.
+        on_demand: Option<OnDemand> = None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod access;
 mod acme;
+mod acme_on_demand;
 mod admin;
 mod auth;
 mod cache;
@@ -31,6 +32,7 @@ use crate::config::values::{
 };
 pub use access::{Access, Hsts, HttpsRedirect, Maintenance};
 pub use acme::{Acme, Auto, Challenge, ExternalAccount, SiteTls};
+pub use acme_on_demand::OnDemand;
 pub use auth::{BasicAuth, Cors};
 pub use forward_auth::ForwardAuth;
 pub use forwarded::{ForwardedFields, ForwardedMode, TrustedProxies};

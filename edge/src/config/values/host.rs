@@ -17,6 +17,20 @@ pub enum HostPattern {
     Any,
 }
 
+impl HostPattern {
+    /// Tells whether it stands for a host in its normal form.
+    pub fn matches(&self, host: &str) -> bool {
+        match self {
+            Self::Exact(name) => name == host,
+            Self::Below(name) => {
+                let rest = host.strip_suffix(name.as_str());
+                rest.is_some_and(|rest| rest.ends_with('.'))
+            }
+            Self::Any => true,
+        }
+    }
+}
+
 impl fmt::Display for HostPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -23,6 +23,7 @@ mod template;
 mod text;
 mod time;
 mod time_limit;
+mod web_url;
 
 pub use address::{Address, Network};
 pub use count::Count;
@@ -46,3 +47,4 @@ pub use template::{Part, Template, Variable};
 pub(crate) use text::glob_matches;
 pub use text::TextPattern;
 pub use time_limit::TimeLimit;
+pub use web_url::WebUrl;

@@ -96,7 +96,7 @@ metrics! {
     edge_certificate_expiry_timestamp_seconds gauge [site]
         "End of the time of a site's certificate, in seconds since the beginning of 1970."
     edge_certificate_orders_total counter [result]
-        "Tries for automatic certificates: issued or failed."
+        "Tries for automatic certificates: issued, failed, or denied by the rule of those on demand."
     edge_certificate_failing gauge [site]
         "Hosts of a site whose last try for an automatic certificate failed."
     edge_build_info gauge [version]

@@ -28,12 +28,18 @@ impl Compiler<'_> {
         let eab = settings
             .and_then(|acme| acme.eab.as_ref())
             .and_then(|eab| self.external_account(eab));
+        let on_demand = settings.and_then(|acme| acme.on_demand.as_ref());
+        let mut rules = on_demand.and_then(|rules| self.on_demand(rules));
         let mut hosts = Vec::new();
         let mut first = None;
         for site in &root.sites {
             if let Some(place) = site.tls.auto() {
                 first = first.or(Some(place));
-                self.automatic_hosts(site, place, &mut hosts);
+                let mut patterns = on_demand.map(|_| Vec::new());
+                self.automatic_hosts(site, place, &mut hosts, patterns.as_mut());
+                if let Some((rules, patterns)) = rules.as_mut().zip(patterns) {
+                    rules.hosts.extend(patterns);
+                }
             }
         }
         let wanted = settings.map_or(&[][..], |acme| &acme.challenges);
@@ -49,6 +55,7 @@ impl Compiler<'_> {
             renew_before: settings.and_then(|acme| acme.renew_before),
             profile: settings.and_then(|acme| acme.profile.clone()),
             hosts,
+            on_demand: rules.filter(|rules| !rules.hosts.is_empty()),
         }))
     }
 
@@ -64,14 +71,32 @@ impl Compiler<'_> {
         })
     }
 
-    /// Adds the hosts of a site that an authority issues certificates for, and reports the others.
-    fn automatic_hosts(&mut self, site: &model::Site, place: Place, hosts: &mut Vec<String>) {
+    /// Adds the hosts of a site that an authority issues certificates for, and its patterns to those `on_demand`; reports
+    /// the others.
+    fn automatic_hosts(
+        &mut self,
+        site: &model::Site,
+        place: Place,
+        hosts: &mut Vec<String>,
+        mut on_demand: Option<&mut Vec<HostPattern>>,
+    ) {
         if site.hosts.is_empty() {
-            let message =
-                "`tls: auto` needs the names of the site: no authority certifies every host; set `hosts`";
-            self.errors.at(place, message);
+            match &mut on_demand {
+                Some(patterns) => patterns.push(HostPattern::Any),
+                None => {
+                    let message = "`tls: auto` needs the names of the site: no authority certifies every host; set \
+                                   `hosts`, or `acme: {on_demand: ...}`";
+                    self.errors.at(place, message);
+                }
+            }
         }
         for At { place, value } in &site.hosts {
+            if let (Some(patterns), HostPattern::Below(_) | HostPattern::Any) =
+                (&mut on_demand, value)
+            {
+                patterns.push(value.clone());
+                continue;
+            }
             let message = match value {
                 HostPattern::Exact(name) if is_ip(name) => {
                     format!("`tls: auto` is for names, and `{name}` is an IP address; give the site a certificate of files")
@@ -82,10 +107,11 @@ impl Compiler<'_> {
                 }
                 HostPattern::Below(_) => format!(
                     "`tls: auto` cannot have a certificate for `{value}`: that takes the challenge DNS-01, which is not \
-                     built in; name the hosts, or give the site a certificate of files"
+                     built in; name the hosts, set `acme: {{on_demand: ...}}`, or give the site a certificate of files"
                 ),
                 HostPattern::Any => {
-                    "`tls: auto` cannot have a certificate for every host; name the hosts".to_owned()
+                    "`tls: auto` cannot have a certificate for every host; name the hosts, or set `acme: {on_demand: ...}`"
+                        .to_owned()
                 }
             };
             self.errors.at(*place, message);

@@ -1,6 +1,7 @@
 //! From what stands in the file to what it means.
 
 mod acme;
+mod acme_on_demand;
 mod admin;
 mod auth;
 mod cache;

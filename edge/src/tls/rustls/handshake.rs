@@ -4,15 +4,18 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pingora_core::listeners::tls::{Choice, ChosenConfig, ConfigChooser};
 use pingora_core::protocols::tls::TlsRef;
 use pingora_core::tls::ClientHello;
 use pingora_core::{Error, ErrorType};
 use rustls::{AlertDescription, PeerIncompatible};
+use tokio::sync::watch;
 
 use super::acme::ALPN;
 use super::client::facts;
+use crate::config::values::HostPattern;
 use crate::live::{Live, Running};
 use crate::observe::{self, TlsVersion};
 use crate::plan::acme::Acme;
@@ -45,10 +48,19 @@ impl ConfigChooser for BySite {
                 let name = name.unwrap_or_default().into_owned();
                 return prove(running, acme, name);
             }
-            let site = name.and_then(|name| running.plan.site(&name));
+            let site = name.as_ref().and_then(|name| running.plan.site(name));
             let (config, policy) = running.certificates.config(site);
             let note = policy.map(|policy| Arc::new(policy) as _);
-            Choice::Now(ChosenConfig { config, note })
+            let chosen = ChosenConfig { config, note };
+            match name.and_then(|name| demand(running, site?, &name)) {
+                None => Choice::Now(chosen),
+                Some(mut end) => Choice::Later(Box::pin(async move {
+                    let wait = end.wait;
+                    // Its sender is dropped at the end. Without a certificate by then, the handshake is refused.
+                    let _ = tokio::time::timeout(wait, end.receiver.changed()).await;
+                    chosen
+                })),
+            }
         })
     }
 
@@ -83,6 +95,29 @@ fn is_challenge(hello: &ClientHello<'_>) -> bool {
     protocols.next() == Some(ALPN) && protocols.next().is_none()
 }
 
+/// The end of a try for a certificate.
+struct End {
+    receiver: watch::Receiver<()>,
+    wait: Duration,
+}
+
+/// Has a certificate be had for a name of a site, if it has none and may have one on demand.
+fn demand(running: &Running, site: usize, name: &str) -> Option<End> {
+    let rules = running.plan.acme.as_ref()?.on_demand.as_ref()?;
+    let site = &running.plan.sites[site];
+    if !site.is_automatic {
+        return None;
+    }
+    let exact = |host: &HostPattern| matches!(host, HostPattern::Exact(host) if host == name);
+    if site.hosts.iter().any(exact) || !rules.may_have(name) {
+        return None;
+    }
+    Some(End {
+        receiver: running.certificates.automatic.demand(name)?,
+        wait: rules.wait,
+    })
+}
+
 /// Answers a challenge for a host, of this process or of another one with the same storage.
 fn prove(running: &Running, acme: &Acme, host: String) -> Choice {
     let automatic = running.certificates.automatic();
@@ -91,7 +126,11 @@ fn prove(running: &Running, acme: &Acme, host: String) -> Choice {
     }
     let none = running.certificates.refusing();
     // A name that is not ours is not looked for on the disk.
-    if !acme.hosts.contains(&host) {
+    let demanded = || {
+        let rules = acme.on_demand.as_ref();
+        rules.is_some_and(|rules| rules.may_have(&host))
+    };
+    if !acme.hosts.contains(&host) && !demanded() {
         return Choice::Now(none.into());
     }
     let acme = acme.clone();

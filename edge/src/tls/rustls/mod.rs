@@ -22,7 +22,7 @@ use crate::live::Live;
 use crate::plan::{self, Plan};
 pub(crate) use acme::{is_token, orders, Automatic, Ordering};
 use identity::Identity;
-use resolver::{OfSite, Own};
+use resolver::{AutomaticHosts, OfSite, Own};
 
 /// Installs aws-lc-rs, which has key exchange that quantum computers do not break.
 pub(super) fn init() {
@@ -61,8 +61,8 @@ pub(crate) struct Certificates {
 struct SiteTls {
     name: String,
     identities: Vec<Arc<Identity>>,
-    /// The hosts that have a certificate by ACME.
-    automatic: Vec<String>,
+    /// The hosts that have certificates by ACME.
+    automatic: AutomaticHosts,
     config: Arc<ServerConfig>,
     /// The check of client certificates, if there is one.
     policy: Option<Policy>,
@@ -141,14 +141,21 @@ impl Certificates {
         }
     }
 
-    /// Returns the states of all certificates.
-    pub(crate) fn states(&self) -> Vec<CertificateState> {
+    /// Returns the states of all certificates, of the plan that they were made of.
+    pub(crate) fn states(&self, plan: &Plan) -> Vec<CertificateState> {
         let mut states = Vec::new();
-        for site in &self.sites {
+        let demanded = self.automatic.demanded_names();
+        for (index, site) in self.sites.iter().enumerate() {
             let identities = site.identities.iter();
             states.extend(identities.map(|identity| identity.state(&site.name)));
-            let hosts = site.automatic.iter();
-            states.extend(hosts.map(|host| self.automatic.state(&site.name, host)));
+            let mut state = |host: &String| states.push(self.automatic.state(&site.name, host));
+            site.automatic.exact.iter().for_each(&mut state);
+            if !site.automatic.patterns.is_empty() {
+                let own = demanded
+                    .iter()
+                    .filter(|name| plan.site(name) == Some(index));
+                own.for_each(&mut state);
+            }
         }
         states
     }
@@ -179,12 +186,20 @@ impl Certificates {
     }
 }
 
-/// Returns the hosts of a site that have a certificate each by ACME.
-fn automatic_hosts(site: &plan::Site) -> Vec<String> {
-    let hosts = site.hosts.iter().filter(|_| site.is_automatic);
-    let name = |host: &HostPattern| match host {
-        HostPattern::Exact(name) => Some(name.clone()),
-        _ => None,
-    };
-    hosts.filter_map(name).collect()
+/// Returns the hosts of a site that have certificates by ACME.
+fn automatic_hosts(site: &plan::Site) -> AutomaticHosts {
+    let mut hosts = AutomaticHosts::default();
+    if !site.is_automatic {
+        return hosts;
+    }
+    for host in &site.hosts {
+        match host {
+            HostPattern::Exact(name) => hosts.exact.push(name.clone()),
+            pattern => hosts.patterns.push(pattern.clone()),
+        }
+    }
+    if site.hosts.is_empty() {
+        hosts.patterns.push(HostPattern::Any);
+    }
+    hosts
 }

@@ -8,6 +8,7 @@ use rustls::sign::CertifiedKey;
 
 use super::acme::Automatic;
 use super::identity::Identity;
+use crate::config::values::HostPattern;
 use crate::plan::host;
 
 /// The certificates of a site.
@@ -19,7 +20,16 @@ pub(super) enum Own {
     /// Files.
     Files(Vec<Arc<Identity>>),
     /// ACME, with one for each of these hosts.
-    Automatic(Arc<Automatic>, Vec<String>),
+    Automatic(Arc<Automatic>, AutomaticHosts),
+}
+
+/// The hosts of a site that have certificates by ACME.
+#[derive(Clone, Default)]
+pub(super) struct AutomaticHosts {
+    /// Those that have one each.
+    pub(super) exact: Vec<String>,
+    /// Those whose names have one on demand.
+    pub(super) patterns: Vec<HostPattern>,
 }
 
 impl Default for Own {
@@ -55,9 +65,16 @@ impl ResolvesServerCert for OfSite {
             }
             Own::Automatic(automatic, hosts) => {
                 let name = hello.server_name().and_then(host::normalise);
-                let own = name.and_then(|name| hosts.iter().find(|host| **host == *name));
+                if let Some(name) = &name {
+                    if let Some(own) = hosts.exact.iter().find(|host| *host == name) {
+                        return automatic.certificate(own);
+                    }
+                    if hosts.patterns.iter().any(|host| host.matches(name)) {
+                        return automatic.demanded(name);
+                    }
+                }
                 // Those who ask for no name, or for one that nobody has, are shown the first one.
-                automatic.certificate(own.or(hosts.first())?)
+                automatic.certificate(hosts.exact.first()?)
             }
         }
     }

@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 use super::client::Https;
 use super::order::Failure;
 use super::storage::{Locked, Storage};
-use crate::plan::acme::Acme;
+use crate::plan::acme::{Acme, OnDemand};
 
 /// The name of the lock of an account; no host begins so.
 const LOCK: &str = ".account";
@@ -47,6 +47,10 @@ impl Accounts {
 pub(super) fn same(a: &Acme, b: &Acme) -> bool {
     let without = |acme: &Acme| Acme {
         hosts: Vec::new(),
+        on_demand: acme.on_demand.clone().map(|rules| OnDemand {
+            hosts: Vec::new(),
+            ..rules
+        }),
         ..acme.clone()
     };
     without(a) == without(b)

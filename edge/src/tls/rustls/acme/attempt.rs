@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::account::Accounts;
+use super::on_demand::Limits;
 use super::order::{Failure, Wanted};
 use super::schedule::{renewal, Course};
 use super::storage::{identity, Storage};
@@ -23,6 +24,8 @@ pub(super) struct Attempt {
     pub(super) host: String,
     /// The tries before.
     pub(super) course: Course,
+    /// The limits of names on demand, if it is one.
+    pub(super) limits: Option<Limits>,
 }
 
 /// The end of a try.
@@ -50,7 +53,13 @@ pub(super) enum Outcome {
 impl Attempt {
     /// Has the certificate: from the storage if another process has had it, else by an order.
     pub(super) async fn run(self) -> Outcome {
-        match tokio::time::timeout(PATIENCE, self.have()).await {
+        let tried = async {
+            match (&self.limits, &self.acme.on_demand) {
+                (Some(limits), Some(rules)) => self.on_demand(rules, limits).await,
+                _ => self.have().await,
+            }
+        };
+        match tokio::time::timeout(PATIENCE, tried).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(failure)) => {
                 if failure.no_account {
@@ -71,6 +80,12 @@ impl Attempt {
         if let Some(outcome) = self.of_others() {
             return Ok(outcome);
         }
+        self.order().await
+    }
+
+    /// Orders it. The caller holds its lock.
+    pub(super) async fn order(&self) -> Result<Outcome, Failure> {
+        let (storage, host) = (&self.storage, &self.host);
         let account = self.accounts.of(&self.acme, storage).await?;
         let challenges = &self.acme.challenges;
         let wanted = Wanted {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper_rustls::builderstates::WantsSchemes;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::Client;
@@ -44,21 +45,31 @@ impl Https {
                     roots.add(certificate).map_err(|e| failed(&e))?;
                 }
             }
-            None => load_platform_certs_incl_env_into_store(&mut roots)
-                .map_err(|e| format!("cannot read the certificates of the system: {e}"))?,
+            None => roots = system()?,
         }
-        let config = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .map_err(|e| e.to_string())?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(config)
-            .https_only()
-            .enable_http1()
-            .build();
+        let connector = connector(roots)?.https_only().enable_http1().build();
         Ok(Self(Client::builder(TokioExecutor::new()).build(connector)))
     }
+}
+
+/// Reads the authorities of the system.
+pub(super) fn system() -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    load_platform_certs_incl_env_into_store(&mut roots)
+        .map_err(|e| format!("cannot read the certificates of the system: {e}"))?;
+    Ok(roots)
+}
+
+/// Begins a connector that trusts these authorities.
+pub(super) fn connector(
+    roots: RootCertStore,
+) -> Result<HttpsConnectorBuilder<WantsSchemes>, String> {
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|e| e.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(HttpsConnectorBuilder::new().with_tls_config(config))
 }
 
 impl HttpClient for Https {

@@ -14,7 +14,9 @@
 mod account;
 mod attempt;
 mod client;
+mod on_demand;
 mod order;
+mod permission;
 mod proof;
 mod schedule;
 mod service;
@@ -23,18 +25,20 @@ mod window;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering as Memory};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering as Memory};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use rustls::sign::CertifiedKey;
 use rustls::ServerConfig;
+use tokio::sync::watch;
 
 use super::identity::Identity;
 use crate::calendar::unix_seconds;
 use crate::plan::acme::Acme;
 use crate::plan::Plan;
 use crate::tls::{CertificateState, Source};
+use on_demand::OnDemand;
 pub(crate) use proof::is_token;
 pub(super) use proof::ALPN;
 use schedule::Course;
@@ -54,21 +58,30 @@ pub(crate) struct Automatic {
     /// The answers of TLS-ALPN-01, by the hosts.
     handshakes: Mutex<HashMap<String, Arc<ServerConfig>>>,
     reads: AtomicUsize,
+    /// The names that are had on demand.
+    on_demand: OnDemand,
 }
 
 /// A certificate, and the folder that it is from.
 struct Kept {
     identity: Arc<Identity>,
     storage: PathBuf,
+    /// Whether it is had on demand: then it is renewed only if it is used.
+    on_demand: bool,
+    /// The time of the last handshake that it was shown in, if it is had on demand.
+    used: AtomicI64,
 }
 
 /// Certificates that were issued, and tries that failed, since the start.
 static ISSUED: AtomicU64 = AtomicU64::new(0);
 static FAILED: AtomicU64 = AtomicU64::new(0);
+/// Tries for names that the rule of certificates on demand does not allow.
+static DENIED: AtomicU64 = AtomicU64::new(0);
 
-/// Returns the number of certificates that were issued to this process, and of tries that failed.
-pub(crate) fn orders() -> (u64, u64) {
-    (ISSUED.load(Memory::Relaxed), FAILED.load(Memory::Relaxed))
+/// Returns the number of certificates that were issued to this process, of tries that failed, and of those for names that are
+/// not allowed.
+pub(crate) fn orders() -> [u64; 3] {
+    [&ISSUED, &FAILED, &DENIED].map(|count| count.load(Memory::Relaxed))
 }
 
 /// Returns the time, in seconds since the beginning of 1970.
@@ -90,7 +103,7 @@ impl Automatic {
                 continue;
             }
             match storage.certificate(host) {
-                Ok(Some(identity)) => self.keep(host, Arc::new(identity), &storage),
+                Ok(Some(identity)) => self.keep(host, Arc::new(identity), &storage, None),
                 Ok(None) => {}
                 Err(e) => log::warn!("the certificate for {host} cannot be used: {e}"),
             }
@@ -104,14 +117,89 @@ impl Automatic {
         all.get(host).map(|kept| kept.identity.key.clone())
     }
 
-    fn keep(&self, host: &str, identity: Arc<Identity>, storage: &Storage) {
+    /// Returns the certificate of a name on demand, to be shown, if it is valid.
+    pub(in crate::tls) fn demanded(&self, name: &str) -> Option<Arc<CertifiedKey>> {
+        let all = self.certificates.read();
+        let all = all.unwrap_or_else(PoisonError::into_inner);
+        let (kept, time) = (all.get(name)?, now());
+        if kept.identity.validity().1 < time {
+            return None;
+        }
+        // Once a second at the most: other threads read the line.
+        if kept.used.load(Memory::Relaxed) < time {
+            kept.used.store(time, Memory::Relaxed);
+        }
+        Some(kept.identity.key.clone())
+    }
+
+    /// Has a certificate be had for a name that has none; returns the end of the try, to be waited for.
+    pub(in crate::tls) fn demand(&self, name: &str) -> Option<watch::Receiver<()>> {
+        let has = || self.demanded(name).is_some();
+        if has() {
+            return None;
+        }
+        self.on_demand.wait(name, now(), has)
+    }
+
+    /// Keeps a certificate; of those on demand no more than `most`, if it is such a one.
+    fn keep(&self, host: &str, identity: Arc<Identity>, storage: &Storage, most: Option<usize>) {
         let all = self.certificates.write();
+        let mut all = all.unwrap_or_else(PoisonError::into_inner);
         let kept = Kept {
             identity,
             storage: storage.folder().to_owned(),
+            on_demand: most.is_some(),
+            used: AtomicI64::new(now()),
         };
-        all.unwrap_or_else(PoisonError::into_inner)
-            .insert(host.to_owned(), kept);
+        all.insert(host.to_owned(), kept);
+        let demanded = || all.iter().filter(|(_, kept)| kept.on_demand);
+        if most.is_some_and(|most| demanded().count() > most) {
+            let used = |(_, kept): &(&String, &Kept)| kept.used.load(Memory::Relaxed);
+            let oldest = demanded()
+                .filter(|(name, _)| *name != host)
+                .min_by_key(used);
+            if let Some(name) = oldest.map(|(name, _)| name.clone()) {
+                all.remove(&name);
+                lock(&self.courses).remove(&name);
+            }
+        }
+    }
+
+    /// Returns the names on demand for which something is due, and that were asked for since. Those that are to be renewed
+    /// and that nobody has asked for are left to the disk.
+    fn demanded_and_due(&self, now: i64) -> Vec<(String, Course)> {
+        let all = self.certificates.write();
+        let mut all = all.unwrap_or_else(PoisonError::into_inner);
+        let mut courses = lock(&self.courses);
+        let mut due = Vec::new();
+        all.retain(|name, kept| {
+            let Some(course) = courses.get(name).filter(|_| kept.on_demand) else {
+                return true;
+            };
+            let used = kept.used.load(Memory::Relaxed);
+            let is_due = |at: i64| at <= now && used >= at;
+            if is_due(course.next) || is_due(course.look) {
+                due.push((name.clone(), course.clone()));
+                return true;
+            }
+            let is_over = kept.identity.validity().1 < now;
+            if is_over || (course.next <= now && course.failures == 0) {
+                courses.remove(name);
+                return false;
+            }
+            true
+        });
+        due
+    }
+
+    /// Returns the names on demand that there is a certificate for.
+    pub(in crate::tls) fn demanded_names(&self) -> Vec<String> {
+        let all = self.certificates.read();
+        let all = all.unwrap_or_else(PoisonError::into_inner);
+        let demanded = all.iter().filter(|(_, kept)| kept.on_demand);
+        let mut names: Vec<_> = demanded.map(|(name, _)| name.clone()).collect();
+        names.sort_unstable();
+        names
     }
 
     /// Returns the certificate of a host that is from this storage.
@@ -129,8 +217,13 @@ impl Automatic {
         let mut courses = lock(&self.courses);
         if all.len() + courses.len() > 0 {
             let hosts: std::collections::HashSet<_> = acme.hosts.iter().collect();
-            all.retain(|host, _| hosts.contains(host));
-            courses.retain(|host, _| hosts.contains(host));
+            let rules = acme.on_demand.as_ref();
+            let demanded = |host: &String| rules.is_some_and(|rules| rules.may_have(host));
+            all.retain(|host, kept| {
+                kept.on_demand = !hosts.contains(host);
+                !kept.on_demand || demanded(host)
+            });
+            courses.retain(|host, _| all.contains_key(host) || hosts.contains(host));
         }
     }
 

@@ -42,8 +42,17 @@ impl Failure {
     }
 
     pub(super) fn refused(error: impl Into<String>) -> Self {
+        Self::of(Fault::Refused, error)
+    }
+
+    /// Makes one of a name that may not have a certificate.
+    pub(super) fn denied(error: impl Into<String>) -> Self {
+        Self::of(Fault::Denied, error)
+    }
+
+    fn of(fault: Fault, error: impl Into<String>) -> Self {
         Self {
-            fault: Fault::Refused,
+            fault,
             ..Self::here(error)
         }
     }

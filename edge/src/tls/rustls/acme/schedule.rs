@@ -18,6 +18,8 @@ pub(super) enum Fault {
     Refused,
     /// The authority says that it was asked too often.
     TooOften,
+    /// The rule of certificates on demand does not allow the name.
+    Denied,
 }
 
 impl Fault {
@@ -27,6 +29,16 @@ impl Fault {
             Self::Unreachable => 5,
             Self::Refused => 6 * MINUTE,
             Self::TooOften => HOUR,
+            Self::Denied => MINUTE,
+        }
+    }
+
+    /// Returns the most seconds between two tries.
+    fn longest(self) -> i64 {
+        match self {
+            // A customer who is let in by now shall not wait for a day.
+            Self::Denied => 10 * MINUTE,
+            _ => LONGEST,
         }
     }
 }
@@ -66,7 +78,7 @@ impl Course {
 /// quarter, so that hosts that fail together do not try together.
 fn back_off(failures: u32, fault: Fault, random: u32) -> i64 {
     let doubled = fault.first() << failures.min(20);
-    let whole = doubled.min(LONGEST);
+    let whole = doubled.min(fault.longest());
     whole - whole / 4 + share(whole / 4, random)
 }
 
@@ -137,6 +149,12 @@ mod tests {
         let mut course = Course::default();
         course.failed(0, String::new(), Fault::TooOften, 0);
         assert_eq!(course.next, 45 * MINUTE);
+    }
+
+    #[test]
+    fn a_name_that_is_not_allowed_is_asked_for_again_within_minutes() {
+        assert_eq!(back_off(0, Fault::Denied, u32::MAX), MINUTE - 1);
+        assert_eq!(back_off(30, Fault::Denied, u32::MAX), 10 * MINUTE - 1);
     }
 
     #[test]

@@ -13,10 +13,11 @@ use tokio::time::MissedTickBehavior;
 
 use super::account::{same, Accounts};
 use super::attempt::{Attempt, Outcome};
+use super::on_demand::Limits;
 use super::order::Failure;
-use super::schedule::{renewal, suggested, Course};
+use super::schedule::{renewal, suggested, Course, Fault};
 use super::storage::Storage;
-use super::{lock, now, Automatic, FAILED, ISSUED};
+use super::{lock, now, Automatic, DENIED, FAILED, ISSUED};
 use crate::calendar::Utc;
 use crate::config::section::Scalar;
 use crate::live::{Live, Running};
@@ -36,16 +37,20 @@ pub(crate) struct Ordering(pub(crate) Arc<Live>);
 impl BackgroundService for Ordering {
     async fn start(&self, mut shutdown: ShutdownWatch) {
         let mut work = Work::default();
+        // It outlives reloads.
+        let automatic = self.0.current().certificates.automatic();
         let mut looks = tokio::time::interval(PERIOD);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !*shutdown.borrow() {
             tokio::select! {
                 // An error means that nobody is left to say so.
-                changed = shutdown.changed() => if changed.is_err() { return },
+                changed = shutdown.changed() => if changed.is_err() { break },
                 _ = looks.tick() => work.look(&self.0.current()),
+                () = automatic.on_demand.wakes() => work.look(&self.0.current()),
                 Some(ended) = work.tries.join_next_with_id() => work.ended(ended),
             }
         }
+        automatic.on_demand.close();
     }
 }
 
@@ -53,9 +58,17 @@ impl BackgroundService for Ordering {
 #[derive(Default)]
 struct Work {
     tries: JoinSet<Outcome>,
-    under_way: HashMap<Id, (String, Arc<Now>)>,
+    under_way: HashMap<Id, Try>,
     now: Option<Arc<Now>>,
     accounts: Arc<Accounts>,
+    limits: Limits,
+}
+
+/// A try under way.
+struct Try {
+    host: String,
+    now: Arc<Now>,
+    on_demand: bool,
 }
 
 /// What is wanted now.
@@ -71,6 +84,8 @@ impl Work {
     fn look(&mut self, running: &Running) {
         let Some(acme) = &running.plan.acme else {
             self.now = None;
+            let demand = &running.certificates.automatic().on_demand;
+            demand.wanted().iter().for_each(|name| demand.end(name));
             return;
         };
         let current = match &self.now {
@@ -89,6 +104,7 @@ impl Work {
                 if other {
                     // Other settings may mend what has failed.
                     lock(&now.automatic.courses).clear();
+                    now.automatic.on_demand.forgive_all();
                     for host in &acme.hosts {
                         now.storage.write_course(host, &Course::default());
                     }
@@ -99,20 +115,49 @@ impl Work {
             }
         };
         let time = now();
+        let hosts = self.under_way.values().filter(|one| !one.on_demand);
+        let mut under_way = hosts.count();
         for host in &current.acme.hosts {
-            if self.tries.len() >= AT_A_TIME {
-                return;
+            if under_way >= AT_A_TIME {
+                break;
             }
             let course = lock(&current.automatic.courses).get(host).cloned();
             let due = course.filter(|course| course.next <= time || course.look <= time);
-            let busy = || self.under_way.values().any(|(other, _)| other == host);
-            if let Some(course) = due.filter(|_| !busy()) {
-                self.begin(host, &current, course);
+            if let Some(course) = due.filter(|_| !self.is_busy(host)) {
+                under_way += 1;
+                self.begin(host, &current, course, false);
+            }
+        }
+        self.look_on_demand(&current, time);
+    }
+
+    /// Begins what is wanted or due of names on demand.
+    fn look_on_demand(&mut self, current: &Arc<Now>, time: i64) {
+        let (automatic, rules) = (&current.automatic, &current.acme.on_demand);
+        for name in automatic.on_demand.wanted() {
+            let allowed = rules.as_ref().is_some_and(|rules| rules.may_have(&name));
+            if !allowed {
+                automatic.on_demand.end(&name);
+            } else if !self.is_busy(&name) {
+                // What is under way ends the wait too.
+                let course = automatic.on_demand.course(&name).unwrap_or_default();
+                self.begin(&name, current, course, true);
+            }
+        }
+        if rules.is_some() {
+            for (name, course) in automatic.demanded_and_due(time) {
+                if !self.is_busy(&name) {
+                    self.begin(&name, current, course, true);
+                }
             }
         }
     }
 
-    fn begin(&mut self, host: &str, now: &Arc<Now>, course: Course) {
+    fn is_busy(&self, host: &str) -> bool {
+        self.under_way.values().any(|other| other.host == host)
+    }
+
+    fn begin(&mut self, host: &str, now: &Arc<Now>, course: Course, on_demand: bool) {
         let attempt = Attempt {
             automatic: now.automatic.clone(),
             accounts: self.accounts.clone(),
@@ -120,6 +165,7 @@ impl Work {
             storage: now.storage.clone(),
             host: host.to_owned(),
             course,
+            limits: on_demand.then(|| self.limits.clone()),
         };
         let is_due = attempt.course.next <= self::now();
         let tried = if is_due {
@@ -128,7 +174,12 @@ impl Work {
             self.tries.spawn(attempt.ask())
         };
         let id = tried.id();
-        self.under_way.insert(id, (host.to_owned(), now.clone()));
+        let begun = Try {
+            host: host.to_owned(),
+            now: now.clone(),
+            on_demand,
+        };
+        self.under_way.insert(id, begun);
     }
 
     /// Takes note of the end of a try.
@@ -137,8 +188,17 @@ impl Work {
             Ok(ended) => ended,
             Err(e) => (e.id(), Outcome::Failed(Failure::here(e.to_string()))),
         };
-        if let Some((host, now)) = self.under_way.remove(&id) {
-            now.ended(&host, outcome);
+        if let Some(Try {
+            host,
+            now,
+            on_demand,
+        }) = self.under_way.remove(&id)
+        {
+            if on_demand {
+                now.ended_on_demand(&host, outcome);
+            } else {
+                now.ended(&host, outcome);
+            }
         }
     }
 }
@@ -146,7 +206,8 @@ impl Work {
 impl Now {
     /// Begins the courses of hosts that have none yet; `stored`: where those of the storage were left.
     fn begin(&self, stored: bool) {
-        for host in &self.acme.hosts {
+        let demanded = self.automatic.demanded_names();
+        for host in self.acme.hosts.iter().chain(&demanded) {
             if lock(&self.automatic.courses).contains_key(host) {
                 continue;
             }
@@ -189,21 +250,60 @@ impl Now {
         let course = lock(&self.automatic.courses).get(host).cloned();
         // A reload may have taken the host away.
         let Some(mut course) = course else { return };
+        self.note(host, &mut course, outcome, None);
+        lock(&self.automatic.courses).insert(host.to_owned(), course);
+    }
+
+    /// Takes note of the end of a try for a name on demand.
+    fn ended_on_demand(&self, name: &str, outcome: Outcome) {
+        let demand = &self.automatic.on_demand;
+        let course = lock(&self.automatic.courses).get(name).cloned();
+        let mut course = course.or_else(|| demand.course(name)).unwrap_or_default();
+        let most = self.acme.on_demand.as_ref();
+        let most = most.map_or(0, |rules| rules.max_names);
+        self.note(name, &mut course, outcome, Some(most));
+        if self.automatic.certificate(name).is_some() {
+            demand.forgive(name);
+            lock(&self.automatic.courses).insert(name.to_owned(), course);
+        } else {
+            demand.remember(name, course, now());
+        }
+        demand.end(name);
+    }
+
+    /// Takes note of the end of a try; of certificates on demand, there may be `most`.
+    fn note(&self, host: &str, course: &mut Course, outcome: Outcome, most: Option<usize>) {
+        let write = |course: &Course| {
+            // Names on demand could fill the disk.
+            if most.is_none() {
+                self.storage.write_course(host, course);
+            }
+        };
         match outcome {
             Outcome::Busy => course.next = now() + BUSY,
-            Outcome::Wait(other) => course = other,
+            Outcome::Wait(other) => *course = other,
             Outcome::Window { window, again } => {
                 course.look = now() + i64::try_from(again.as_secs()).unwrap_or(0);
-                self.suggested(host, &mut course, window);
+                self.suggested(host, course, window);
             }
             Outcome::Failed(failure) => {
-                FAILED.fetch_add(1, Memory::Relaxed);
+                let denied = failure.fault == Fault::Denied;
+                if denied { &DENIED } else { &FAILED }.fetch_add(1, Memory::Relaxed);
                 course.failed(now(), failure.error, failure.fault, random());
-                self.storage.write_course(host, &course);
+                write(course);
                 let error = course.error.as_deref().unwrap_or_default();
                 let wait = u64::try_from(course.next - now()).unwrap_or(0);
                 let wait = Duration::from_secs(wait.max(1)).show();
-                log::warn!("no certificate for {host}, next try in {wait}: {error}");
+                // Anybody can have names be refused, as often as he likes.
+                let level = if denied {
+                    log::Level::Debug
+                } else {
+                    log::Level::Warn
+                };
+                log::log!(
+                    level,
+                    "no certificate for {host}, next try in {wait}: {error}"
+                );
             }
             Outcome::Have {
                 identity,
@@ -212,8 +312,8 @@ impl Now {
             } => {
                 let (_, end) = identity.validity();
                 course.succeeded(self.renewal(identity.validity()));
-                self.automatic.keep(host, identity, &self.storage);
-                self.storage.write_course(host, &course);
+                self.automatic.keep(host, identity, &self.storage, most);
+                write(course);
                 let (end, from) = (Utc::at(end).date(), if issued { "issued" } else { "found" });
                 log::info!("a certificate for {host} was {from}, valid until {end}");
                 if issued {
@@ -225,7 +325,6 @@ impl Now {
                 }
             }
         }
-        lock(&self.automatic.courses).insert(host.to_owned(), course);
     }
 }
 

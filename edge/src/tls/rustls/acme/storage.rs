@@ -6,11 +6,12 @@
 //!   certificates/HOST.pem        the key and the certificates
 //!   courses/HOST.json            the tries that failed, and when the next one is
 //!   challenges/TOKEN, HOST.pem   the answers to challenges that are under way
-//!   locks/NAME                   who works on a host, or on the account
+//!   locks/NAME                   who works on a host, on one of several names on demand, or on the account
 //! ```
 //!
 //! Folders are for their owner alone (0700), files too (0600). A file takes the place of another one at once.
 
+use std::collections::HashSet;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -119,6 +120,35 @@ impl Storage {
 
     pub(super) fn write_certificate(&self, host: &str, pem: &str) -> Result<(), String> {
         write(&self.certificate_file(host), pem.as_bytes())
+    }
+
+    /// Returns the hosts that there is a certificate of, but for `others`.
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be read.
+    pub(super) fn certified(&self, others: &[String]) -> Result<Vec<String>, String> {
+        let folder = self.0.join("certificates");
+        let failed = |e| format!("cannot read the folder {}: {e}", folder.display());
+        let others: HashSet<&str> = others.iter().map(String::as_str).collect();
+        let mut hosts = Vec::new();
+        for file in std::fs::read_dir(&folder).map_err(failed)? {
+            let name = file.map_err(failed)?.file_name();
+            let host = name.to_str().and_then(|name| name.strip_suffix(".pem"));
+            hosts.extend(
+                host.filter(|host| !others.contains(host))
+                    .map(str::to_owned),
+            );
+        }
+        Ok(hosts)
+    }
+
+    /// Removes the certificate of a host if it is not valid any more.
+    pub(super) fn remove_expired(&self, host: &str, now: i64) {
+        let found = self.certificate(host);
+        if found.is_ok_and(|found| found.is_some_and(|found| found.validity().1 < now)) {
+            let _ = std::fs::remove_file(self.certificate_file(host));
+        }
     }
 
     /// Reads the account, if there is one.

@@ -160,6 +160,13 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// Has the storage be looked at again.
+    pub(super) fn forgive(&self) {
+        self.full_until.store(0, Memory::Relaxed);
+    }
+}
+
 impl Attempt {
     /// Has the certificate of a name on demand: from the storage, or by an order if the rule allows it.
     pub(super) async fn on_demand(

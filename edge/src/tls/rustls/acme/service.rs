@@ -105,6 +105,7 @@ impl Work {
                     // Other settings may mend what has failed.
                     lock(&now.automatic.courses).clear();
                     now.automatic.on_demand.forgive_all();
+                    self.limits.forgive();
                     for host in &acme.hosts {
                         now.storage.write_course(host, &Course::default());
                     }

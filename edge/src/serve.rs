@@ -94,7 +94,8 @@ pub fn run(process: &Process, loaded: Loaded, serving: Serving) -> Result<(), St
             address => format!("\ndashboard: http://{address}/"),
         });
         let interface = Admin::new(live.clone(), reloader.clone(), proxy.accept_counts());
-        let admin = server.add_service(AdminService::new(interface, &admin.address));
+        let service = AdminService::new(interface, &admin.address, lifecycle.taken_over());
+        let admin = server.add_service(service);
         admin.add_dependency(&log);
     }
     let reloading = server.add_service(background_service("configuration", Reloading(reloader)));

@@ -20,16 +20,21 @@ use crate::live::Live;
 /// The time between two looks whether the last connection of the sites has ended.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Serves the admin interface, from the start of the process until the sites have no connection left.
+/// Returns whether a new process serves in the place of this one.
+type TakenOver = Box<dyn Fn() -> bool + Send + Sync>;
+
+/// Serves the admin interface, from the start of the process until the sites have no connection left, or a new process has
+/// taken over.
 pub struct AdminService {
     inner: Service<HttpServer<Admin>>,
     live: Arc<Live>,
     workers: AcceptCounts,
+    taken_over: TakenOver,
 }
 
 impl AdminService {
     /// Serves `admin` at an address. A Unix socket is for the user of the process alone.
-    pub fn new(admin: Admin, address: &Address) -> Self {
+    pub(crate) fn new(admin: Admin, address: &Address, taken_over: TakenOver) -> Self {
         let (live, workers) = (admin.live.clone(), admin.workers.clone());
         let mut inner = Service::new("admin".into(), HttpServer::new_app(admin));
         // Whatever is asked of it takes no time from a worker.
@@ -45,6 +50,7 @@ impl AdminService {
             inner,
             live,
             workers,
+            taken_over,
         }
     }
 }
@@ -60,14 +66,16 @@ impl ServiceWithDependents for AdminService {
     ) {
         let (stop, stopped) = watch::channel(false);
         let (live, workers) = (self.live.clone(), self.workers.clone());
-        let inner = &mut self.inner;
+        let (inner, taken_over) = (&mut self.inner, &self.taken_over);
         let serve =
             ServiceWithDependents::start_service(inner, fds, stopped, listeners_per_fd, ready);
         let watched = async {
             // An error means that nobody is left to say so.
             let _ = shutdown.wait_for(|stop| *stop).await;
             live.drain(true);
-            while workers.per_worker().iter().any(|worker| worker.open > 0) {
+            // A new process listens at the same address: a reload or a purge that came here would be lost, and `/readyz`
+            // would say of the new one that it drains.
+            while !taken_over() && workers.per_worker().iter().any(|worker| worker.open > 0) {
                 tokio::time::sleep(LOOK).await;
             }
             stop.send_replace(true);

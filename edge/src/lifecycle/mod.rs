@@ -61,6 +61,12 @@ impl Lifecycle {
         binds
     }
 
+    /// Returns what tells whether a new process serves in the place of this one.
+    pub(crate) fn taken_over(&self) -> Box<dyn Fn() -> bool + Send + Sync> {
+        let successor = self.successor.clone();
+        Box::new(move || successor.has_taken_over())
+    }
+
     pub(crate) fn notifier(&self) -> Arc<Notifier> {
         self.notifier.clone()
     }

@@ -105,6 +105,36 @@ fn an_upgrade_loses_no_request_and_ends_the_old_process() {
     });
 }
 
+/// Until an old process has finished its requests two would listen there, and a purge could come to the wrong one.
+#[test]
+fn the_admin_interface_is_that_of_the_new_process_alone() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let (address, admin) = (free(), free());
+    let text = text(address, dir.path()).replace("drain_seconds: 1", "drain_seconds: 600");
+    let text = format!("admin: {admin}\n{text}");
+    let edge = Edge::start_whole(address, &text);
+    // Keeps the old process from ending.
+    let mut kept = edge.connect();
+    assert_eq!(kept.ask("GET", "a", "/", "").body, "served");
+    let output = upgrade(&edge, &[]);
+    assert!(output.status.success(), "{output:?}");
+    let new = Other::of(&output);
+    let status = || {
+        let mut client = Client::of(TcpStream::connect(admin).unwrap());
+        client
+            .ask("GET", "localhost", "/api/status", "Connection: close\r\n")
+            .body
+    };
+    let is_new = |status: String| status.contains(&format!("\"pid\":{},", new.0));
+    // Of two that accept, each would get some of so many.
+    eventually("the old one is asked no more", || {
+        (0..40).all(|_| is_new(status()))
+    });
+    // It was still there.
+    let answer = kept.ask("GET", "a", "/", "");
+    assert_eq!(answer.field("connection"), Some("close"));
+}
+
 /// While a process waits for the sockets nothing of a server runs in it.
 #[test]
 fn signals_that_come_before_it_serves_are_acted_upon_then() {

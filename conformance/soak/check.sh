@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Mixed load with faults for two minutes; the seed is that of the commit. Two hours before a release:
+#
+#     conformance/soak/check.sh [TIME [SEED [PROXY]]]
+#     conformance/soak/check.sh 2h "$RANDOM" target/release/reverse-proxy
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+target=${CARGO_TARGET_DIR:-$PWD/target}
+proxy=${3-$target/debug/reverse-proxy}
+
+[[ -n ${3-} ]] || cargo build --locked -p edge --bin reverse-proxy
+# One folder for both, so that what they share is built once.
+soak=(--locked --manifest-path conformance/soak/Cargo.toml --target-dir "$target/differential")
+cargo test "${soak[@]}"
+cargo build "${soak[@]}"
+seed=${2-$((16#$(git rev-parse HEAD 2>/dev/null | cut -c1-12 || true)))}
+"$target/differential/debug/soak" --proxy "$proxy" --for "${1-2m}" --seed "${seed:-1}"

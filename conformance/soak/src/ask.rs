@@ -1,0 +1,93 @@
+//! What a request asks for. Its path says all of it, so that origin and client know the answer without each other.
+
+use crate::random::{piece, Sum};
+
+/// How the end of a body is marked by the origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    Length,
+    Chunked,
+    /// By the end of the connection.
+    Close,
+    /// In chunks, and followed by a field.
+    Trailers,
+}
+
+impl Framing {
+    pub const ALL: [Self; 4] = [Self::Length, Self::Chunked, Self::Close, Self::Trailers];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Length => "length",
+            Self::Chunked => "chunked",
+            Self::Close => "close",
+            Self::Trailers => "trailers",
+        }
+    }
+}
+
+/// An answer that is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    pub seed: u64,
+    pub size: u64,
+    pub framing: Framing,
+}
+
+impl Ask {
+    pub fn path(&self, route: &str) -> String {
+        let Self {
+            seed,
+            size,
+            framing,
+        } = self;
+        format!("/{route}/{seed:x}/{size}/{}", framing.name())
+    }
+
+    pub fn parse(path: &str) -> Option<Self> {
+        let mut parts = path.split('/').skip(2);
+        let seed = u64::from_str_radix(parts.next()?, 16).ok()?;
+        let size = parts.next()?.parse().ok()?;
+        let name = parts.next()?;
+        let framing = Framing::ALL.into_iter().find(|one| one.name() == name)?;
+        Some(Self {
+            seed,
+            size,
+            framing,
+        })
+    }
+
+    /// The field after the body.
+    pub fn trailer(&self) -> String {
+        format!("{:x}-{}", self.seed, self.size)
+    }
+}
+
+/// What an origin answers to an upload: the length and the sum of what it got.
+pub fn receipt(len: u64, sum: Sum) -> String {
+    format!("{len} {:x}", sum.0)
+}
+
+/// What it must answer to the body of a seed.
+pub fn receipt_of(seed: u64, size: u64) -> String {
+    receipt(size, Sum::NONE.add(&piece(seed, 0, size as usize)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_says_all() {
+        for framing in Framing::ALL {
+            let ask = Ask {
+                seed: u64::MAX,
+                size: 12,
+                framing,
+            };
+            assert_eq!(Ask::parse(&ask.path("main")), Some(ask));
+        }
+        assert_eq!(Ask::parse("/main/zz/1/length"), None);
+        assert_eq!(Ask::parse("/main"), None);
+    }
+}

@@ -1,0 +1,122 @@
+//! The file that the proxy runs, which differs with each generation.
+
+use std::fmt::Write;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+
+use crate::origin::HOST;
+
+/// Where the proxy listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    pub clear: SocketAddr,
+    pub tls: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+/// The folder of all that the proxy reads and writes.
+pub struct Files {
+    pub folder: PathBuf,
+    pub addresses: Addresses,
+    origins: Vec<SocketAddr>,
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Files {
+    /// Makes an authority, a first certificate, and the first file.
+    pub fn new(folder: &Path, addresses: Addresses, origins: Vec<SocketAddr>) -> io::Result<Self> {
+        let key = KeyPair::generate().map_err(io::Error::other)?;
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, key).map_err(io::Error::other)?;
+        let files = Self {
+            folder: folder.to_owned(),
+            addresses,
+            origins,
+            issuer,
+        };
+        let (certificate, key) = files.certificate()?;
+
+        fs::write(files.path("cert.pem"), certificate)?;
+        fs::write(files.path("key.pem"), key)?;
+        fs::write(files.config(), files.text(1))?;
+        Ok(files)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.path("edge.yaml")
+    }
+
+    /// The certificate of the authority, in DER.
+    pub fn authority(&self) -> Vec<u8> {
+        self.issuer.der().to_vec()
+    }
+
+    /// Makes a certificate and its key, both in PEM.
+    pub fn certificate(&self) -> io::Result<(String, String)> {
+        let key = KeyPair::generate().map_err(io::Error::other)?;
+        let params = CertificateParams::new(vec![HOST.to_owned()]).map_err(io::Error::other)?;
+        let certificate = params.signed_by(&key, &self.issuer);
+        let certificate = certificate.map_err(io::Error::other)?;
+        Ok((certificate.pem(), key.serialize_pem()))
+    }
+
+    /// The file of a generation. Weights, ways to balance and limits change with it, and answers tell it.
+    pub fn text(&self, generation: u64) -> String {
+        let Addresses { clear, tls, admin } = self.addresses;
+        let folder = self.folder.display();
+        let mut servers = String::new();
+        for (number, origin) in (0..).zip(&self.origins) {
+            let weight = 1 + (generation + number) % 3;
+            let _ = write!(servers, "{{address: {origin}, weight: {weight}}}, ");
+        }
+        let balance = ["round_robin", "least_requests", "random", "peak_ewma"];
+        let balance = balance[generation as usize % balance.len()];
+        let backlog = 1024 + generation % 2 * 1024;
+        // The time limits are far below those of the clients, and far above what a busy machine takes for an answer.
+        let proxy = format!(
+            "to: [{servers}], balance: {balance}, \
+             timeouts: {{connect: 3s, response: 8s, read: 8s, write: 40s, idle: 5s}}, \
+             retries: {{attempts: 3, on: [connect, reset, timeout], budget: 100%, try_timeout: 4s}}"
+        );
+        let told = format!("response_headers: {{set: {{x-generation: \"{generation}\"}}}}");
+        let health = "health: {path: /healthz, interval: 1s, timeout: 3s, healthy_after: 1, unhealthy_after: 2}";
+        format!(
+            "listen:
+  - {{address: {clear}, h2c: true, backlog: {backlog}, timeouts: {{idle: 60s, read: 20s}}}}
+  - {{address: {tls}, tls: true, timeouts: {{idle: 60s, read: 20s, handshake: 20s}}}}
+admin: {admin}
+cache: {{memory: 8MiB, max_object: 1MiB}}
+access_log: {{to: {folder}/access.log, format: common, sample: 10%}}
+sites:
+  - hosts: {HOST}
+    tls: {{cert: {folder}/cert.pem, key: {folder}/key.pem}}
+    routes:
+      - path: /main/*
+        {told}
+        proxy: {{{proxy}}}
+      - path: [/two/*, /soak.Echo/*]
+        {told}
+        proxy: {{{proxy}, protocol: h2c, {health}}}
+      - path: /cached/*
+        {told}
+        proxy: {{{proxy}, cache: {{enabled: true, lock: 3s, purge: 127.0.0.1}}}}
+      - path: /ws/*
+        proxy: {{to: [{servers}], timeouts: {{connect: 3s, read: 20s}}}}
+server:
+  threads: 2
+  work_stealing: false
+  upgrade_sock: {folder}/sockets
+  grace_period_seconds: 60
+"
+        )
+    }
+}

@@ -13,6 +13,8 @@ command -v h2load >/dev/null || missing+=(nghttp2-client)
 # An authority of ACME, with its server of names.
 command -v pebble >/dev/null && command -v pebble-challtestsrv >/dev/null || missing+=(pebble)
 command -v openssl >/dev/null || missing+=(openssl)
+# A server of names.
+command -v dnsmasq >/dev/null || missing+=(dnsmasq-base)
 # Reads metrics as Prometheus does.
 /usr/bin/python3 -c "import prometheus_client" 2>/dev/null || missing+=(python3-prometheus-client)
 # The OpenSSL that is built in is configured by a script.

@@ -25,6 +25,7 @@ mod limits;
 pub mod listen;
 pub mod live;
 pub mod logging;
+mod names;
 pub mod observe;
 pub mod origin;
 pub mod plan;

@@ -7,23 +7,24 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pingora_core::upstreams::resolve::{Resolver, ResolverOptions};
-
 use super::endpoint::Rules;
+use super::names::Named;
 use super::peers::Peers;
 use super::sticky::Sticky;
 use super::{unique, Cluster, Member, Target};
 use crate::config::values::Address;
-use crate::plan;
+use crate::names::Resolver;
+use crate::plan::{self, Plan};
 
 /// Returns the clusters of a plan, by their indices. One about which nothing has changed is the same as before. One that
-/// has changed takes over the servers of the one that had most of its own, with what is known of them.
+/// has changed takes over the servers of the one that had most of its own, with what is known of them. Those with names
+/// share what looks them up, with those before if it asks as theirs does.
 ///
 /// # Errors
 ///
 /// What cannot be used of certificates and addresses, in a line each.
 pub(crate) fn clusters(
-    plan: &[plan::Cluster],
+    plan: &Plan,
     before: &[Arc<Cluster>],
 ) -> Result<Vec<Arc<Cluster>>, Vec<String>> {
     let mut problems = Vec::new();
@@ -32,9 +33,15 @@ pub(crate) fn clusters(
         .iter()
         .map(|cluster| (&*cluster.key, cluster))
         .collect();
-    for cluster in plan {
+    let mut resolvers = before.iter().map(|cluster| &cluster.resolver);
+    let resolver = resolvers.find(|resolver| resolver.is_of(&plan.resolver));
+    let resolver = resolver.cloned();
+    let resolver = resolver.unwrap_or_else(|| Arc::new(Resolver::new(&plan.resolver)));
+    let asked = plan.resolver.key();
+    for cluster in &plan.clusters {
         let peers = Peers::new(cluster);
-        made.push(peers.map(|peers| (peers.key(&cluster.key), peers)));
+        let asked = if has_names(cluster) { &*asked } else { "" };
+        made.push(peers.map(|peers| (format!("{}{asked}", peers.key(&cluster.key)), peers)));
     }
     let keys: HashSet<_> = made.iter().flatten().map(|(key, _)| &**key).collect();
     let changed = before
@@ -43,10 +50,10 @@ pub(crate) fn clusters(
     let mut changed = Changed::of(changed);
     drop(keys);
     let mut clusters = Vec::new();
-    for (plan, made) in plan.iter().zip(made) {
+    for (plan, made) in plan.clusters.iter().zip(made) {
         let cluster = made.and_then(|(key, peers)| match known.get(&*key) {
             Some(same) => Ok(Arc::clone(same)),
-            None => Cluster::new(plan, key, peers, changed.take(plan)),
+            None => Cluster::new(plan, key, (peers, &resolver), changed.take(plan)),
         });
         match cluster {
             Ok(cluster) => clusters.push(cluster),
@@ -110,6 +117,11 @@ impl<'a> Changed<'a> {
     }
 }
 
+fn has_names(plan: &plan::Cluster) -> bool {
+    let mut addresses = plan.endpoints.iter().map(|endpoint| &endpoint.address);
+    addresses.any(|address| matches!(address, Address::Name(..)))
+}
+
 /// Returns the time limit of a request with all its tries.
 fn time_limit(plan: &plan::Cluster) -> Option<Duration> {
     let tries = plan.retries.as_ref().and_then(|retries| retries.timeout);
@@ -117,12 +129,18 @@ fn time_limit(plan: &plan::Cluster) -> Option<Duration> {
 }
 
 impl Target {
-    fn new(endpoint: &plan::Endpoint, peers: &Peers) -> Result<Self, String> {
-        let resolver = match &endpoint.address {
+    /// Makes one, with the name of the same target `before`.
+    fn new(
+        endpoint: &plan::Endpoint,
+        peers: &Peers,
+        before: Option<&Cluster>,
+    ) -> Result<Self, String> {
+        let named = match &endpoint.address {
             Address::Name(name, port) => {
-                let name = format!("{name}:{port}");
-                let resolver = Resolver::with_options(name, ResolverOptions::default());
-                Some(resolver.map_err(|e| e.to_string())?)
+                let mut known = before.iter().flat_map(|before| &before.targets);
+                let known = known.find(|target| target.endpoint.address == endpoint.address);
+                let known = known.and_then(|target| target.named.clone());
+                Some(known.unwrap_or_else(|| Arc::new(Named::new(name, *port))))
             }
             Address::Ip(_) | Address::Unix(_) => {
                 peers.make(endpoint, &endpoint.address, &peers.credentials())?;
@@ -130,7 +148,7 @@ impl Target {
             }
         };
         let endpoint = endpoint.clone();
-        Ok(Self { endpoint, resolver })
+        Ok(Self { endpoint, named })
     }
 }
 
@@ -140,11 +158,11 @@ impl Cluster {
     fn new(
         plan: &plan::Cluster,
         key: String,
-        peers: Peers,
+        (peers, resolver): (Peers, &Arc<Resolver>),
         before: Option<&Self>,
     ) -> Result<Arc<Self>, String> {
         let served = plan.endpoints.iter().filter(|endpoint| endpoint.weight > 0);
-        let targets = served.map(|endpoint| Target::new(endpoint, &peers));
+        let targets = served.map(|endpoint| Target::new(endpoint, &peers, before));
         let targets: Vec<_> = targets.collect::<Result<_, _>>()?;
         let rules = Rules::of(plan);
         let members = before.map_or_else(Vec::new, |before| before.given_to(&targets));
@@ -157,6 +175,7 @@ impl Cluster {
             balance: plan.balance,
             rules,
             targets,
+            resolver: resolver.clone(),
             peers,
             breaker: plan.circuit_breaker.clone(),
             health: plan.health.clone(),

@@ -45,10 +45,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use pingora_core::upstreams::resolve::Resolver;
-
 use crate::config::model::{self, Balance, CircuitBreaker, Health, Retries};
 use crate::config::values::Address;
+use crate::names::Resolver;
 use crate::plan;
 pub(crate) use credentials::count as authorities;
 use endpoint::{Endpoint, Rules, DRAINED};
@@ -56,6 +55,7 @@ pub(crate) use greeting::Greeting;
 pub(crate) use limited::Pick;
 pub(crate) use local::{Hands, HashBy, Local, Tried};
 pub(crate) use make::{clusters, files};
+use names::Named;
 use peers::Peers;
 use queue::Queue;
 pub(crate) use random::Random;
@@ -72,6 +72,8 @@ pub(crate) struct Cluster {
     balance: Balance,
     rules: Rules,
     targets: Vec<Target>,
+    /// Looks the names of servers up.
+    resolver: Arc<Resolver>,
     peers: Peers,
     breaker: Option<CircuitBreaker>,
     health: Option<Health>,
@@ -92,8 +94,8 @@ pub(crate) struct Cluster {
 /// A server as the file has it.
 struct Target {
     endpoint: plan::Endpoint,
-    /// Looks its name up, if it has one.
-    resolver: Option<Resolver>,
+    /// Its name, if that is looked up. It stays over a reload, as the servers do.
+    named: Option<Arc<Named>>,
 }
 
 /// A server at one of its addresses.
@@ -152,24 +154,28 @@ impl Cluster {
     }
 
     fn has_names(&self) -> bool {
-        self.targets.iter().any(|target| target.resolver.is_some())
+        self.targets.iter().any(|target| target.named.is_some())
     }
 
     /// Has the servers be at these addresses, those of names. Members that were there before keep their state.
     fn place(&self, found: &[Vec<SocketAddr>]) {
         let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
         let mut new = Vec::new();
+        let mut known: Vec<Vec<&Member>> = vec![Vec::new(); self.targets.len()];
+        for member in members.iter() {
+            known[member.target].push(member);
+        }
         for (index, (target, found)) in self.targets.iter().zip(found).enumerate() {
-            let addresses: Vec<_> = match &target.resolver {
+            let addresses: Vec<_> = match &target.named {
                 Some(_) => found.iter().copied().map(Address::Ip).collect(),
                 None => vec![target.endpoint.address.clone()],
             };
             let weight = u64::from(target.endpoint.weight) * WEIGHT / addresses.len().max(1) as u64;
-            let before = || members.iter().filter(move |member| member.target == index);
-            let drained = before().any(|_| true)
-                && before().all(|member| member.endpoint.flags() & DRAINED != 0);
+            let before = &known[index];
+            let is_drained = |member: &&Member| member.endpoint.flags() & DRAINED != 0;
+            let drained = !before.is_empty() && before.iter().all(is_drained);
             for address in addresses {
-                let known = before().find(|member| member.address == address);
+                let known = before.iter().find(|member| member.address == address);
                 let endpoint = match known {
                     Some(member) => member.endpoint.clone(),
                     // Those of a cluster that has just begun have nobody to be slower than.

@@ -46,6 +46,8 @@ pub struct EndpointState {
     pub status: EndpointStatus,
     /// Why it does not; empty if it does.
     pub why: String,
+    /// Why the last look-up of its name failed, if it did: its last known addresses stay.
+    pub name_error: Option<String>,
     /// The milliseconds until a request tries it, while it is ejected or its circuit breaker is open.
     pub tried_in_ms: Option<u64>,
     /// The part of its share that it gets, in percent: below 100 during its slow start.
@@ -116,6 +118,8 @@ impl Cluster {
                 .iter()
                 .filter(|member| Some(member.target) == target);
             let before = endpoints.len();
+            let named = target.and_then(|target| self.targets[target].named.as_ref());
+            let name_error = named.and_then(|named| named.lookups().failing);
             endpoints.extend(own.map(|member| self.member_state(of_file, member)));
             if endpoints.len() == before {
                 let status = if target.is_some() {
@@ -124,6 +128,9 @@ impl Cluster {
                     EndpointStatus::NoWeight
                 };
                 endpoints.push(without_member(of_file, status));
+            }
+            for endpoint in &mut endpoints[before..] {
+                endpoint.name_error.clone_from(&name_error);
             }
         }
         ClusterState {
@@ -246,6 +253,7 @@ fn without_member(of_file: &crate::plan::Endpoint, status: EndpointStatus) -> En
         backup: of_file.backup,
         status,
         why: String::new(),
+        name_error: None,
         tried_in_ms: None,
         share_percent: 100,
         max_requests: of_file.max_requests,

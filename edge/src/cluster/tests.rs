@@ -49,7 +49,7 @@ impl Scene {
     fn of(proxy: &str, workers: usize) -> Self {
         let plan = compile(proxy);
         let stopped = clock::told::stop();
-        let cluster = clusters(&plan.clusters, &[]).unwrap().remove(0);
+        let cluster = clusters(&plan, &[]).unwrap().remove(0);
         let worker = |n| Worker {
             local: None,
             random: Random::seeded(n as u64),
@@ -68,7 +68,7 @@ impl Scene {
     fn reload(&mut self, proxy: &str) {
         self.plan = compile(proxy);
         let before = [self.cluster.clone()];
-        self.cluster = clusters(&self.plan.clusters, &before).unwrap().remove(0);
+        self.cluster = clusters(&self.plan, &before).unwrap().remove(0);
         self.cluster.limit();
         for worker in &mut self.workers {
             if let Some(local) = worker.local.take() {

@@ -83,7 +83,7 @@ pub fn load(source: &dyn Source, before: Option<&Running>) -> Result<Loaded, Loa
         &mut problems,
     );
     let known = before.map_or(&[][..], |before| &before.clusters);
-    let clusters = cluster::clusters(&plan.clusters, known).unwrap_or_else(|all| {
+    let clusters = cluster::clusters(&plan, known).unwrap_or_else(|all| {
         let name = source.name().display();
         let shown = all.iter().map(|why| format!("{name}: {why}"));
         problems.extend(shown);

@@ -15,6 +15,9 @@ impl Live {
         let clusters = running.clusters.iter().zip(&running.plan.clusters);
         let queues = clusters.filter_map(|(cluster, plan)| cluster.observed_queue(&plan.name));
         snapshot.queues = queues.collect();
+        let clusters = running.clusters.iter().zip(&running.plan.clusters);
+        let names = clusters.flat_map(|(cluster, plan)| cluster.observed_names(&plan.name));
+        snapshot.names = names.collect();
         let certificates = running.certificates().into_iter();
         let certificates = certificates.map(|state| Certificate {
             site: state.site,

@@ -25,6 +25,8 @@ pub struct Snapshot {
     pub no_site: Traffic,
     /// The queues of clusters that have one.
     pub queues: Vec<Queue>,
+    /// The names of servers.
+    pub names: Vec<Name>,
     /// The servers that requests go to.
     pub endpoints: Vec<Endpoint>,
     /// The certificates of sites.
@@ -170,6 +172,21 @@ pub struct Queue {
     pub waiting: u32,
     /// Those that may wait.
     pub size: u32,
+}
+
+/// A name of a server, which is looked up.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Name {
+    /// The name of the cluster.
+    pub cluster: String,
+    /// The server as in the file.
+    pub server: String,
+    /// Look-ups that have ended, by result.
+    pub lookups: Counts,
+    /// Why the last look-up failed, if it did.
+    pub error: Option<String>,
+    /// The seconds since the last answer; `None` while there was none.
+    pub age: Option<f64>,
 }
 
 /// A server.
@@ -435,6 +452,10 @@ impl Snapshot {
         let same = |a: &Site, b: &Site| a.name == b.name;
         each_since(&mut own.sites, &before.sites, same, Site::since);
         own.no_site.since(&before.no_site);
+        let same = |a: &Name, b: &Name| (&a.cluster, &a.server) == (&b.cluster, &b.server);
+        each_since(&mut own.names, &before.names, same, |own, before| {
+            own.lookups.since(&before.lookups);
+        });
         let same =
             |a: &Endpoint, b: &Endpoint| (&a.cluster, &a.address) == (&b.cluster, &b.address);
         each_since(&mut own.endpoints, &before.endpoints, same, Endpoint::since);

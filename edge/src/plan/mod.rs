@@ -36,6 +36,7 @@ pub mod pages;
 pub mod path;
 pub mod realm;
 mod request;
+mod resolver;
 mod search;
 #[cfg(test)]
 mod tests;
@@ -58,6 +59,7 @@ pub use edit::{Change, HeaderEdit, HeaderEdits};
 pub use explain::{explain, Explanation, Outcome, Question, Taken, Tried};
 pub use listener::{Balancers, ClientTimeouts, Listener, Probes};
 pub use request::Request;
+pub use resolver::Resolver;
 pub use search::Scratch;
 pub use tls::{Certificate, ClientAuth, ClientCertificate, TlsOptions};
 
@@ -80,6 +82,8 @@ pub struct Plan {
     pub sites: Vec<Site>,
     /// The clusters that routes refer to.
     pub clusters: Vec<Cluster>,
+    /// How names of servers are looked up.
+    pub resolver: Resolver,
     /// The rates of all sites and routes.
     pub rates: Vec<limits::RateLimit>,
     /// The users of all sites and routes.

@@ -14,11 +14,13 @@ mod cache;
 #[cfg(feature = "rustls")]
 mod certs;
 mod compress;
+mod dns;
 mod forward_auth;
 mod lifecycle;
 mod limits;
 mod listeners;
 mod mirror;
+mod names;
 mod observe;
 mod pages;
 mod process;

@@ -46,7 +46,7 @@ function state(row, cell) {
   if (!cell.firstChild) cell.append(el("span", { class: "state" }, el("span", { class: "dot" }), el("span")), el("span", { class: "of" }));
   cell.firstChild.dataset.state = kind;
   text(cell.firstChild.lastChild, name);
-  const more = [endpoint.why];
+  const more = [endpoint.why, endpoint.name_error && `name: ${endpoint.name_error}`];
   if (endpoint.status === "slow_start") more.push(`${endpoint.share_percent} % of its share`);
   if (endpoint.tried_in_ms) more.push(`next try in ${duration(endpoint.tried_in_ms / 1000)}`);
   text(cell.lastChild, more.filter(Boolean).join(", "));

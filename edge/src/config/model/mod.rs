@@ -21,6 +21,7 @@ mod proxy_queue;
 mod proxy_retries;
 mod proxy_sticky;
 mod proxy_timeouts;
+mod resolver;
 mod server;
 
 use http::{HeaderName, Method};
@@ -46,6 +47,7 @@ pub use proxy_queue::Queue;
 pub use proxy_retries::Retries;
 pub use proxy_sticky::{SameSite, Sticky};
 pub use proxy_timeouts::Timeouts;
+pub use resolver::Resolver;
 
 pub use admin::Admin;
 pub use cache::{Bypass, Cache, CacheKey, CacheStore, Ignored};
@@ -73,6 +75,8 @@ section! {
         forwarded: ForwardedMode = ForwardedMode::Replace,
         /// The settings of the process.
         server: Option<Server> = None,
+        /// The servers that are asked for the names of servers. If unset, those of the system.
+        resolver: Option<Resolver> = None,
         /// The memory of the cache. It is used by the routes that say so.
         cache: Option<CacheStore> = None,
         /// The access log. If unset, there is none.

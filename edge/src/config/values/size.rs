@@ -52,7 +52,7 @@ impl Scalar for Size {
     }
 
     fn show(&self) -> String {
-        let fits = |(_, factor): &&(&str, u64)| self.0 >= *factor && self.0 % factor == 0;
+        let fits = |(_, factor): &&(&str, u64)| self.0 >= *factor && self.0.is_multiple_of(*factor);
         match UNITS.iter().find(fits) {
             Some((name, factor)) => format!("{}{name}", self.0 / factor),
             None => "0B".into(),

@@ -7,7 +7,7 @@ mod tests;
 use std::fmt::{Display, Write as _};
 
 use super::histogram::Durations;
-use super::snapshot::{Counts, Endpoint, Queue, Traffic};
+use super::snapshot::{Counts, Endpoint, Name, Queue, Traffic};
 use super::Snapshot;
 pub use table::{Metric, METRICS};
 
@@ -43,6 +43,7 @@ pub fn prometheus(snapshot: &Snapshot) -> String {
     routes(&mut text, &traffic(snapshot));
     endpoints(&mut text, &snapshot.endpoints);
     queues(&mut text, &snapshot.queues);
+    names(&mut text, &snapshot.names);
     process(&mut text, snapshot);
     text.out
 }
@@ -271,6 +272,30 @@ fn queues(text: &mut Text, all: &[Queue]) {
     };
     each("edge_upstream_queue_length", |queue| queue.waiting);
     each("edge_upstream_queue_max", |queue| queue.size);
+}
+
+fn names(text: &mut Text, all: &[Name]) {
+    let mut each = |name, print: &dyn Fn(&mut Family<'_>, &Labels<'_>, &Name)| {
+        let mut family = text.begin(name);
+        for name in all {
+            let labels = [("cluster", &*name.cluster), ("server", &*name.server)];
+            print(&mut family, &labels, name);
+        }
+    };
+    each(
+        "edge_upstream_name_lookups_total",
+        &|family, labels, name| {
+            family.counts(labels, "result", &name.lookups);
+        },
+    );
+    each("edge_upstream_name_failing", &|family, labels, name| {
+        family.sample(labels, u8::from(name.error.is_some()));
+    });
+    each("edge_upstream_name_age_seconds", &|family, labels, name| {
+        if let Some(age) = name.age {
+            family.sample(labels, age);
+        }
+    });
 }
 
 fn process(text: &mut Text, snapshot: &Snapshot) {

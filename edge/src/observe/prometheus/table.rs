@@ -67,6 +67,12 @@ metrics! {
         "Requests that wait for a server with room."
     edge_upstream_queue_max gauge [cluster]
         "Requests that may wait for one."
+    edge_upstream_name_lookups_total counter [cluster, server, result]
+        "Look-ups of the name of a server: answered or failed."
+    edge_upstream_name_failing gauge [cluster, server]
+        "1 if the last look-up of a name failed, so that its last known addresses stay; 0 if not."
+    edge_upstream_name_age_seconds gauge [cluster, server]
+        "Time since the last answer for the name of a server."
     edge_connections_total counter []
         "Connections of clients that were accepted."
     edge_connections_open gauge []

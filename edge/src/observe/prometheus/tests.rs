@@ -60,6 +60,13 @@ fn snapshot() -> Snapshot {
             waiting: 1,
             size: 2,
         }],
+        names: vec![Name {
+            cluster: "a,b#2".to_owned(),
+            server: "app:80".to_owned(),
+            lookups: Counts::of(&["answered", "failed"], [2, 1]),
+            error: Some("no".to_owned()),
+            age: Some(1.5),
+        }],
         certificates: vec![Certificate {
             site: "a.test".to_owned(),
             not_after: Some(1_900_000_000),

@@ -17,6 +17,7 @@ mod limits;
 mod listen;
 mod mirror;
 mod observe;
+mod resolver;
 mod server;
 mod tls;
 mod users;
@@ -129,6 +130,7 @@ impl Compiler<'_> {
             errors,
             sites,
             clusters: std::mem::take(&mut self.clusters),
+            resolver: self.resolver(root),
             rates: std::mem::take(&mut self.rates),
             realms: std::mem::take(&mut self.realms),
             concurrent: std::mem::take(&mut self.concurrent),

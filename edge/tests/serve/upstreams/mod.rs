@@ -3,7 +3,7 @@
 mod balancing;
 mod health;
 mod limits;
-mod origins;
+pub mod origins;
 mod protocols;
 mod proxy_protocol;
 mod queue;

@@ -1,0 +1,102 @@
+//! Questions to name servers.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::rr::{Name, RecordType};
+use hickory_resolver::TokioResolver;
+
+use super::Answer;
+
+/// What came of a question.
+pub(super) enum Found<T> {
+    /// There are some.
+    Some(T),
+    /// There are none, for this reason.
+    None(String),
+    /// Nobody knows, for this reason.
+    Failed(String),
+}
+
+/// Returns the names that are asked for in place of one, in this order.
+pub(super) fn candidates(name: &Name, search: &[Name], ndots: usize) -> Vec<Name> {
+    let mut whole = name.clone();
+    whole.set_fqdn(true);
+    let labels = usize::from(whole.num_labels());
+    // A name below `localhost` is always this machine (RFC 6761 section 6.3).
+    let is_local = whole.iter().next_back() == Some(b"localhost");
+    if name.is_fqdn() || is_local {
+        return vec![whole];
+    }
+    let below = search
+        .iter()
+        .filter_map(|domain| name.clone().append_domain(domain).ok());
+    let mut all: Vec<_> = below.collect();
+    let at = if labels > ndots { 0 } else { all.len() };
+    all.insert(at, whole);
+    all
+}
+
+/// Asks for the addresses of a name, both kinds at once.
+pub(super) async fn addresses(
+    client: &TokioResolver,
+    name: &Name,
+    before: &[IpAddr],
+) -> Found<Answer> {
+    let of = |kind| of_kind(client, name, kind);
+    let (v4, v6) = futures::future::join(of(RecordType::A), of(RecordType::AAAA)).await;
+    let kept = |v4: bool| before.iter().copied().filter(move |ip| ip.is_ipv4() == v4);
+    match (v4, v6) {
+        (Found::Some(mut v4), Found::Some(v6)) => {
+            v4.addresses.extend(v6.addresses);
+            v4.ttl = v4.ttl.min(v6.ttl);
+            Found::Some(v4)
+        }
+        (Found::Some(answer), Found::None(_)) | (Found::None(_), Found::Some(answer)) => {
+            Found::Some(answer)
+        }
+        (Found::Some(mut v4), Found::Failed(_)) => {
+            v4.addresses.extend(kept(false));
+            Found::Some(v4)
+        }
+        (Found::Failed(_), Found::Some(mut v6)) => {
+            v6.addresses.extend(kept(true));
+            Found::Some(v6)
+        }
+        (Found::Failed(why), _) | (_, Found::Failed(why)) => Found::Failed(why),
+        (Found::None(why), Found::None(_)) => Found::None(why),
+    }
+}
+
+async fn of_kind(client: &TokioResolver, name: &Name, kind: RecordType) -> Found<Answer> {
+    let records = match client.lookup(name.clone(), kind).await {
+        Ok(found) => found,
+        Err(e) => return failure(name, &e),
+    };
+    let addresses = records.answers().iter();
+    let addresses = addresses.filter_map(|record| record.data.ip_addr());
+    let addresses: Vec<_> = addresses.collect();
+    if addresses.is_empty() {
+        return Found::None(format!("{name} has no address"));
+    }
+    // Those of aliases among them (RFC 2181 section 5.2).
+    let ttl = records.answers().iter().map(|record| record.ttl).min();
+    let ttl = Duration::from_secs(ttl.unwrap_or(0).into());
+    Found::Some(Answer { addresses, ttl })
+}
+
+fn failure<T>(name: &Name, e: &NetError) -> Found<T> {
+    match e {
+        NetError::Dns(DnsError::NoRecordsFound(none)) => match none.response_code {
+            ResponseCode::NXDomain => Found::None(format!("{name} does not exist")),
+            ResponseCode::NoError => Found::None(format!("{name} has no address")),
+            other => Found::Failed(format!("asking for {name}: {other}")),
+        },
+        NetError::Dns(DnsError::ResponseCode(code)) => {
+            Found::Failed(format!("asking for {name}: {code}"))
+        }
+        other => Found::Failed(format!("asking for {name}: {other}")),
+    }
+}

@@ -1,0 +1,246 @@
+//! Names of servers, by a server of names that is not ours.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use super::dns::Dns;
+use super::tools::*;
+use super::upstreams::origins::{Act, Script};
+
+/// A server that answers with its name.
+pub fn origin(address: SocketAddr, name: &'static str) -> Script {
+    let listener = TcpListener::bind(address).unwrap();
+    Script::start_at(listener, move |_, _| Act::Answer(200, name.into()))
+}
+
+/// An address with the port of another one.
+fn beside(other: SocketAddr) -> SocketAddr {
+    SocketAddr::new(free().ip(), other.port())
+}
+
+/// A proxy that asks a server of names.
+pub struct Scene {
+    pub edge: Edge,
+    admin: SocketAddr,
+}
+
+fn whole(address: SocketAddr, admin: SocketAddr, resolver: &str, routes: &str) -> String {
+    format!(
+        "listen: '{address}'\nadmin: '{admin}'\nresolver: {resolver}\nsites:\n  - routes: {routes}\n"
+    )
+}
+
+impl Scene {
+    pub fn of(dns: &Dns, proxy: &str) -> Self {
+        let resolver = format!("'{}'", dns.address);
+        Self::with(&resolver, &format!("{{proxy: {proxy}}}"))
+    }
+
+    fn with(resolver: &str, routes: &str) -> Self {
+        let (address, admin) = (free(), free());
+        let edge = Edge::start_whole(address, &whole(address, admin, resolver, routes));
+        eventually("its admin interface listens", || {
+            TcpStream::connect(admin).is_ok()
+        });
+        Self { edge, admin }
+    }
+
+    pub fn reload(&mut self, resolver: &str, routes: &str) {
+        let text = whole(self.edge.address, self.admin, resolver, routes);
+        self.edge.write_whole(&text);
+        self.edge.hang_up();
+        self.edge.wait_for_log("the configuration is taken");
+    }
+
+    fn asked(&self, path: &str) -> String {
+        let mut client = self.edge.connect_to(self.admin);
+        client.ask("GET", "localhost", path, "").body
+    }
+
+    pub fn metric(&self, start: &str) -> Option<f64> {
+        let text = self.asked("/metrics");
+        let line = text.lines().find(|line| line.starts_with(start))?;
+        line.rsplit(' ').next().unwrap().parse().ok()
+    }
+
+    /// Has so many requests answered, and returns the names of the servers in order.
+    pub fn bodies(&self, count: usize) -> Vec<String> {
+        let mut client = self.edge.connect();
+        let mut ask = || {
+            let answer = client.ask("GET", "a", "/", "");
+            assert_eq!(answer.status, 200, "{answer:?}");
+            answer.body
+        };
+        (0..count).map(|_| ask()).collect()
+    }
+
+    /// Waits until all requests are answered by this server.
+    #[track_caller]
+    pub fn wait_for(&self, name: &str) {
+        eventually("it answers all", || {
+            self.bodies(8).iter().all(|body| body == name)
+        });
+    }
+}
+
+#[test]
+fn a_name_moves_to_another_address_when_its_time_is_over_and_no_request_is_lost() {
+    let first = free();
+    let second = beside(first);
+    let (_one, _two) = (origin(first, "one"), origin(second, "two"));
+    let dns = Dns::start(&[]);
+    dns.set_hosts(&format!("{} app.test\n", first.ip()));
+    eventually("it has the name", || dns.log().contains("hosts - 1"));
+    let scene = Scene::of(&dns, &format!("'app.test:{}'", first.port()));
+    scene.wait_for("one");
+    let (end, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        let _end = SetAtEnd(&end);
+        let clients: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut client = scene.edge.connect();
+                    while !end.load(Ordering::Relaxed) {
+                        let answer = client.ask("GET", "a", "/", "");
+                        assert_eq!(answer.status, 200, "{answer:?}");
+                        answered.fetch_add(1, Ordering::Relaxed);
+                    }
+                })
+            })
+            .collect();
+        for (to, name) in [(second, "two"), (first, "one")] {
+            dns.set_hosts(&format!("{} app.test\n", to.ip()));
+            scene.wait_for(name);
+        }
+        end.store(true, Ordering::Relaxed);
+        clients
+            .into_iter()
+            .for_each(|client| client.join().unwrap());
+    });
+    assert!(answered.load(Ordering::Relaxed) > 0);
+    let lookups = "edge_upstream_name_lookups_total{";
+    assert!(scene.metric(lookups).unwrap() >= 3.0);
+}
+
+#[test]
+fn the_last_answer_stays_while_the_server_of_names_is_away() {
+    let address = free();
+    let _origin = origin(address, "one");
+    let record = format!("host-record=app.test,{},1", address.ip());
+    let mut dns = Dns::start(&[&record]);
+    let resolver = format!(
+        "{{servers: '{}', timeout: 100ms, attempts: 1}}",
+        dns.address
+    );
+    let proxy = format!("{{proxy: 'app.test:{}'}}", address.port());
+    let mut scene = Scene::with(&resolver, &proxy);
+    assert_eq!(scene.bodies(1), ["one"]);
+    assert_eq!(scene.metric("edge_upstream_name_failing{"), Some(0.0));
+    dns.stop();
+    let line = scene.edge.wait_for_log("the last known addresses stay");
+    assert!(line.contains("asking for app.test."), "{line}");
+    assert_eq!(scene.metric("edge_upstream_name_failing{"), Some(1.0));
+    assert!(scene.metric("edge_upstream_name_age_seconds{").unwrap() > 0.0);
+    let status = scene.asked("/api/status");
+    assert!(
+        status.contains("\"name_error\":\"asking for app.test."),
+        "{status}"
+    );
+    let failed = "edge_upstream_name_lookups_total{cluster=\"app.test:";
+    let failures = |scene: &Scene| {
+        let text = scene.asked("/metrics");
+        let mut lines = text.lines().filter(|line| line.starts_with(failed));
+        let line = lines.find(|line| line.contains("failed")).unwrap();
+        line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()
+    };
+    eventually("it is asked again", || failures(&scene) > 1);
+    assert_eq!(scene.bodies(8), ["one"; 8]);
+    // A reload that changes the cluster keeps what is known, too.
+    let other = format!(
+        "{{proxy: {{to: 'app.test:{}', balance: random}}}}",
+        address.port()
+    );
+    scene.reload(&resolver, &other);
+    assert_eq!(scene.bodies(8), ["one"; 8]);
+    dns.restart(&[&record]);
+    eventually("it is found again", || {
+        scene.metric("edge_upstream_name_failing{") == Some(0.0)
+    });
+    assert_eq!(scene.bodies(1), ["one"]);
+}
+
+#[test]
+fn a_name_that_does_not_exist_yet_gets_requests_when_it_does() {
+    let address = free();
+    let _origin = origin(address, "one");
+    let dns = Dns::start(&[]);
+    let mut scene = Scene::of(&dns, &format!("'late.test:{}'", address.port()));
+    let line = scene.edge.wait_for_log("it gets no request");
+    assert!(line.contains("late.test. does not exist"), "{line}");
+    assert_eq!(scene.edge.get("a", "/").status, 502);
+    let status = scene.asked("/api/status");
+    assert!(status.contains("\"unresolved\""), "{status}");
+    dns.set_hosts(&format!("{} late.test\n", address.ip()));
+    eventually("it is found", || scene.edge.get("a", "/").status == 200);
+    scene.wait_for("one");
+}
+
+#[test]
+fn each_name_is_asked_for_when_its_own_time_is_over() {
+    let address = free();
+    let _origin = origin(address, "one");
+    let (ip, port) = (address.ip(), address.port());
+    let records = [
+        format!("host-record=short.test,{ip},1"),
+        format!("host-record=long.test,{ip},3600"),
+        format!("host-record=bounded.test,{ip},1"),
+    ];
+    let dns = Dns::start(&records.each_ref().map(|record| &**record));
+    let scene = Scene::of(&dns, &format!("['short.test:{port}', 'long.test:{port}']"));
+    let bounded = format!("{{servers: '{}', min_ttl: 1h, max_ttl: 1h}}", dns.address);
+    let other = Scene::with(&bounded, &format!("{{proxy: 'bounded.test:{port}'}}"));
+    eventually("it is asked several times", || {
+        dns.asked("query[A] short.test") >= 4
+    });
+    assert_eq!(dns.asked("query[A] long.test"), 1);
+    assert_eq!(dns.asked("query[A] bounded.test"), 1);
+    assert_eq!(
+        (scene.bodies(1), other.bodies(1)),
+        (vec!["one".into()], vec!["one".into()])
+    );
+}
+
+#[test]
+fn another_server_of_names_takes_a_reload() {
+    let first = free();
+    let second = beside(first);
+    let (_one, _two) = (origin(first, "one"), origin(second, "two"));
+    let [old, new] =
+        [first, second].map(|at| Dns::start(&[&format!("host-record=app.test,{},3600", at.ip())]));
+    let proxy = format!("{{proxy: 'app.test:{}'}}", first.port());
+    let mut scene = Scene::with(&format!("'{}'", old.address), &proxy);
+    assert_eq!(scene.bodies(4), ["one"; 4]);
+    scene.reload(&format!("'{}'", new.address), &proxy);
+    assert_eq!(scene.bodies(4), ["two"; 4]);
+}
+
+#[test]
+fn names_take_no_threads() {
+    let address = free();
+    let _origin = origin(address, "one");
+    let records: Vec<_> = (0..40)
+        .map(|n| format!("host-record=app{n}.test,{},1", address.ip()))
+        .collect();
+    let records: Vec<_> = records.iter().map(|record| &**record).collect();
+    let dns = Dns::start(&records);
+    let names: Vec<_> = (0..40)
+        .map(|n| format!("'app{n}.test:{}'", address.port()))
+        .collect();
+    let scene = Scene::of(&dns, &format!("[{}]", names.join(", ")));
+    let without = Scene::of(&dns, &format!("'{address}'"));
+    eventually("each is asked for again", || {
+        (0..40).all(|n| dns.asked(&format!("query[A] app{n}.test")) > 1)
+    });
+    let threads = |scene: &Scene| scene.edge.state("Threads");
+    assert_eq!(threads(&scene), threads(&without));
+}

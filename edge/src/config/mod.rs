@@ -55,7 +55,7 @@ pub struct Watched {
 pub fn load(path: &Path, world: &dyn World) -> Result<Config, ConfigErrors> {
     let mut errors = Errors::default();
     let loaded = files::load(path, world, &mut errors)?;
-    let sources = loaded.sources;
+    let mut sources = loaded.sources;
     errors.learn(&sources);
     let mut contents = Vec::new();
     let decoded = loaded.root.and_then(|root| {
@@ -63,6 +63,7 @@ pub fn load(path: &Path, world: &dyn World) -> Result<Config, ConfigErrors> {
         contents = contents::read(&mut model, world, &mut errors);
         Some((model, root))
     });
+    errors.cover_secrets(&mut sources);
     let mut watched = Watched {
         files: sources.paths().map(Path::to_owned).collect(),
         globs: loaded.globs,

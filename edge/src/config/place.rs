@@ -34,6 +34,31 @@ impl Sources {
         self.files.iter().map(|(path, _)| path.as_path())
     }
 
+    /// Puts stars in place of a value that nobody may see. What does not stand as it is after its place, since it is
+    /// escaped there, goes with the rest of its line.
+    fn cover(&mut self, place: Place, value: &str) {
+        let Some((_, text)) = self.files.get_mut(place.file as usize) else {
+            return;
+        };
+        let (line, column) = (place.line as usize - 1, place.column as usize - 1);
+        let lines = text.split_inclusive('\n').enumerate();
+        let covered = lines.map(|(number, whole)| {
+            if number != line {
+                return whole.to_owned();
+            }
+            let (before, rest) = split_at_char(whole, column);
+            let quote = rest.len() - rest.trim_start_matches(['"', '\'']).len();
+            let (quotes, inside) = rest.split_at(quote);
+            let end = match inside.starts_with(value) {
+                true => value.len(),
+                false => inside.trim_end_matches(['\r', '\n']).len(),
+            };
+            let stars = "*".repeat(inside[..end].chars().count());
+            format!("{before}{quotes}{stars}{}", &inside[end..])
+        });
+        *text = covered.collect();
+    }
+
     pub(crate) fn text(&self, file: u32) -> &str {
         self.files.get(file as usize).map_or("", |(_, text)| text)
     }
@@ -46,12 +71,23 @@ impl Sources {
     }
 }
 
+/// Parts a text before the character of this number.
+fn split_at_char(text: &str, number: usize) -> (&str, &str) {
+    let at = text
+        .char_indices()
+        .nth(number)
+        .map_or(text.len(), |(at, _)| at);
+    text.split_at(at)
+}
+
 /// Errors on their way: what has been found so far, in any order.
 #[derive(Debug, Default)]
 pub struct Errors {
     found: Vec<(Place, String)>,
     /// The folders of the files, by their numbers.
     folders: Vec<PathBuf>,
+    /// The values that nobody may see, with their places.
+    secrets: Vec<(Place, String)>,
 }
 
 /// So many errors are shown; of the others, the number is.
@@ -61,6 +97,18 @@ impl Errors {
     /// Adds an error.
     pub fn at(&mut self, place: Place, message: impl Into<String>) {
         self.found.push((place, message.into()));
+    }
+
+    /// Learns of a value that nobody may see.
+    pub(crate) fn secret(&mut self, place: Place, value: &str) {
+        self.secrets.push((place, value.to_owned()));
+    }
+
+    /// Puts stars in place of all such values.
+    pub(crate) fn cover_secrets(&mut self, sources: &mut Sources) {
+        for (place, value) in self.secrets.drain(..) {
+            sources.cover(place, &value);
+        }
     }
 
     /// Learns where files are, for [`Errors::locate`].

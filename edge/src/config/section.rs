@@ -25,6 +25,9 @@ pub trait Scalar: Sized {
     const WHAT: &'static str;
     /// The allowed values, with an example.
     const ALLOWED: &'static str;
+    /// Whether only its owner may see it: errors do not show it, also not in the line that they are about. The reasons of
+    /// [`Scalar::parse`] repeat no part of it.
+    const SECRET: bool = false;
 
     /// Reads it.
     ///
@@ -56,13 +59,28 @@ impl<T: Scalar> Value for T {
             if matches!(node.kind, Kind::Failed) {
                 return None;
             }
-            errors.at(node.place, expected(node, Self::WHAT, Self::ALLOWED, ""));
+            let stands = node.describe();
+            errors.at(node.place, expected(&stands, Self::WHAT, Self::ALLOWED, ""));
             return None;
         };
+        if T::SECRET {
+            let stands = written.as_deref().unwrap_or(text);
+            // The name of a place that a secret is from is none.
+            if !(stands.starts_with("${") && stands.ends_with('}')) {
+                errors.secret(node.place, stands);
+            }
+        }
         let parsed = T::parse(text).map_err(|why| {
-            // A reason may repeat a part of the value.
+            // A reason may repeat a part of the value, but for a secret's.
             let why = if written.is_some() { "" } else { &why };
-            errors.at(node.place, expected(node, Self::WHAT, Self::ALLOWED, why));
+            let stands = match T::SECRET {
+                true => "what stands here".to_owned(),
+                false => node.describe(),
+            };
+            errors.at(
+                node.place,
+                expected(&stands, Self::WHAT, Self::ALLOWED, why),
+            );
         });
         parsed.ok()
     }
@@ -76,8 +94,7 @@ impl<T: Scalar> Value for T {
     }
 }
 
-fn expected(node: &Node, what: &str, allowed: &str, why: &str) -> String {
-    let stands = node.describe();
+fn expected(stands: &str, what: &str, allowed: &str, why: &str) -> String {
     if why.ends_with('?') {
         format!("{stands} is not {what}; {why}")
     } else if why.is_empty() {

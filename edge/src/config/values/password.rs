@@ -66,6 +66,7 @@ impl Scalar for PasswordHash {
     const WHAT: &'static str = "a hash of a password";
     const ALLOWED: &'static str =
         "one by bcrypt (`$2y$12$…`, as `htpasswd -nB` prints it) or by argon2 (`$argon2id$…`)";
+    const SECRET: bool = true;
 
     fn parse(text: &str) -> Result<Self, String> {
         let made = Self(text.to_owned());

@@ -18,6 +18,7 @@ impl fmt::Debug for Secret {
 impl Scalar for Secret {
     const WHAT: &'static str = "a secret";
     const ALLOWED: &'static str = "a text, best from `${file:/PATH}` or `${env:NAME}`";
+    const SECRET: bool = true;
 
     fn parse(text: &str) -> Result<Self, String> {
         Ok(Self(text.to_owned()))

@@ -16,6 +16,8 @@ pub enum End {
     Whole,
     /// By the client, which had meant to leave.
     Left,
+    /// With a refusal, which was asked for.
+    Refused,
     /// With an answer of the proxy's own.
     Status(u16),
     /// With an error in the body, of which all that came was right.
@@ -41,6 +43,7 @@ impl fmt::Display for End {
         match self {
             Self::Whole => f.write_str("the right answer"),
             Self::Left => f.write_str("left by the client"),
+            Self::Refused => f.write_str("refused"),
             Self::Status(status) => write!(f, "the proxy answers {status}"),
             Self::Cut(why) => write!(f, "the body is cut: {why}"),
             Self::Short(len) => write!(f, "the body ends after {len} bytes as if it were whole"),
@@ -158,6 +161,7 @@ fn excuse(faults: &Faults, asked: &Asked, end: &End) -> Option<&'static str> {
     match end {
         End::Whole => Some("right"),
         End::Left => Some("left by the client"),
+        End::Refused => Some("refused"),
         End::Wrong(_) => None,
         End::Announced => Some("announced, asked again"),
         _ if felt(&|fault| fault == Fault::Descriptors) => Some("failed for lack of descriptors"),

@@ -122,11 +122,11 @@ pub const STYLES: [(&str, Style); 12] = [
 
 const SLOW: Style = Style {
     way: Way {
-        window: 16_384,
+        window: 32_768,
         ..Way::H1
     },
     rounds: 1..4,
-    sizes: 200_000..3_000_000,
+    sizes: 100_000..1_500_000,
     slow: true,
     ..KEPT
 };
@@ -164,10 +164,11 @@ async fn round(client: &mut Client, style: &Style, way: Way, line: &mut Line) ->
         leave(client, style, way, line).await;
         return false;
     }
-    let count = if way.h2 {
-        client.random.between(1..7)
-    } else {
-        1
+    let count = match way.h2 {
+        // What they read at a time takes longer than anybody waits.
+        true if style.slow => client.random.between(1..3),
+        true => client.random.between(1..7),
+        false => 1,
     };
     let gets: Vec<_> = (0..count)
         .map(|_| Get::new(client, style, way, line))

@@ -1,6 +1,8 @@
 //! The clients: each a loop of one kind of request, with random numbers of its own.
 
 mod answer;
+mod expect;
+mod garbage;
 mod get;
 mod line;
 mod rpc;
@@ -123,6 +125,8 @@ pub fn start(world: &Arc<World>, each: usize) -> JoinSet<()> {
         for (kind, way) in upload::WAYS {
             clients.spawn(upload::run(Client::new(world, kind, index), way));
         }
+        clients.spawn(expect::run(Client::new(world, "expect", index)));
+        clients.spawn(garbage::run(Client::new(world, "garbage", index)));
         clients.spawn(rpc::run(Client::new(world, "grpc", index)));
         clients.spawn(socket::run(Client::new(world, "websocket", index)));
     }

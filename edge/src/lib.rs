@@ -32,6 +32,7 @@ pub mod plan;
 pub mod process;
 pub mod program;
 pub mod serve;
+pub mod strict;
 mod text;
 pub mod tls;
 pub mod tools;

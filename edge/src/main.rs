@@ -11,7 +11,7 @@ use edge::flags::{Flags, FromFlags};
 use edge::live::{load, FromFile, LoadError, Loaded, Source};
 use edge::origin::DemoOrigin;
 use edge::serve::{self, Serving};
-use edge::{lifecycle, logging, program, tools, top};
+use edge::{lifecycle, logging, program, strict, tools, top};
 use pingora_core::server::configuration::ServerConf;
 
 #[global_allocator]
@@ -164,9 +164,12 @@ impl Given {
     /// # Errors
     ///
     /// What only a check looks at.
-    fn check(&self, loaded: &Loaded) -> Result<(), String> {
+    fn check(&self, loaded: &Loaded, is_strict: bool) -> Result<(), String> {
         if let Self::Flags(flags, _) = self {
             flags.check_names()?;
+        }
+        if is_strict {
+            strict::check(self.source(), loaded).map_err(|e| e.to_string())?;
         }
         let certificates = loaded.running.certificates();
         for sentence in certificates.iter().filter_map(|state| state.sentence()) {
@@ -231,7 +234,7 @@ fn run(args: &Args) -> Result<(), String> {
     process.upgrade |= lifecycle::is_upgrade();
     process.conf(&loaded.running.plan.server)?;
     if args.flags.test {
-        return given.check(&loaded);
+        return given.check(&loaded, args.flags.strict);
     }
     serve::run(&process, loaded, given.serving())
 }

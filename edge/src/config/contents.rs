@@ -38,13 +38,30 @@ fn unreadable(file: &FilePath, why: &str, errors: &mut Errors) {
 fn certificates(root: &Root) -> Vec<&FilePath> {
     let mut files = Vec::new();
     let mut options: Vec<&TlsOptions> = root.tls_options.iter().collect();
-    let mut proxies: Vec<&Proxy> = Vec::new();
     files.extend(root.acme.iter().filter_map(|acme| acme.ca.as_ref()));
     for site in &root.sites {
         options.extend(&site.tls_options);
         for pair in site.tls.files() {
             files.extend([&pair.cert, &pair.key].into_iter().chain(&pair.ocsp));
         }
+    }
+    for auth in options.iter().flat_map(|options| &options.client_auth) {
+        files.extend(auth.ca.iter().chain(&auth.crl));
+    }
+    let tls = proxies(root)
+        .into_iter()
+        .filter_map(|proxy| proxy.tls.as_ref());
+    for tls in tls.filter(|tls| tls.enabled) {
+        files.extend(&tls.ca);
+        files.extend(tls.client.iter().flat_map(|pair| [&pair.cert, &pair.key]));
+    }
+    files
+}
+
+/// Returns what names servers.
+pub(super) fn proxies(root: &Root) -> Vec<&Proxy> {
+    let mut proxies: Vec<&Proxy> = Vec::new();
+    for site in &root.sites {
         let auth = site.forward_auth.as_ref();
         proxies.extend(auth.and_then(|auth| auth.to.as_ref()));
         for route in &site.routes {
@@ -54,15 +71,7 @@ fn certificates(root: &Root) -> Vec<&FilePath> {
             proxies.extend(&route.proxy);
         }
     }
-    for auth in options.iter().flat_map(|options| &options.client_auth) {
-        files.extend(auth.ca.iter().chain(&auth.crl));
-    }
-    let tls = proxies.into_iter().filter_map(|proxy| proxy.tls.as_ref());
-    for tls in tls.filter(|tls| tls.enabled) {
-        files.extend(&tls.ca);
-        files.extend(tls.client.iter().flat_map(|pair| [&pair.cert, &pair.key]));
-    }
-    files
+    proxies
 }
 
 fn named(root: &mut Root) -> Vec<&mut ReadFile> {

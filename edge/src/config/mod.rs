@@ -96,6 +96,13 @@ impl Config {
         Err(errors.finish(&self.sources, watched.clone()))
     }
 
+    /// Returns the servers that requests go to, wherever they are named.
+    pub(crate) fn servers(&self) -> Vec<&At<values::Address>> {
+        let proxies = contents::proxies(&self.model).into_iter();
+        let servers = proxies.flat_map(|proxy| &proxy.to);
+        servers.map(|server| &server.address).collect()
+    }
+
     /// Prints the whole effective configuration, includes and defaults in it, as a file that reads the same, but for its
     /// secrets: those that stand in it become `***`. Values from the environment and from files are named as they were.
     pub fn adapt(&self) -> String {

@@ -125,6 +125,11 @@ pub struct Flags {
     /// Check flags and settings, then exit
     #[arg(short, long)]
     pub test: bool,
+
+    /// With --test, refuse what a start would only warn of: names of servers that are not found, and certificates that have
+    /// expired
+    #[arg(long, requires = "test")]
+    pub strict: bool,
 }
 
 const TLS: &str = "TLS and HTTP/2";

@@ -23,6 +23,7 @@ use hickory_resolver::proto::rr::Name;
 use hickory_resolver::{Hosts, TokioResolver};
 use system::{FileState, Files};
 
+use crate::config::values::Address;
 use crate::plan;
 
 /// The time for which what the hosts file says holds.
@@ -98,6 +99,18 @@ impl Resolver {
         };
         let within = tokio::time::timeout(LONGEST, asked).await;
         within.unwrap_or_else(|_| Err(format!("no answer within {LONGEST:?}")))
+    }
+
+    /// Looks for a server that may have a name.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not found.
+    pub(crate) async fn find(&self, server: &Address) -> Result<(), String> {
+        match server {
+            Address::Name(name, _) => self.look_up(name, &[]).await.map(drop),
+            Address::Ip(_) | Address::Unix(_) => Ok(()),
+        }
     }
 
     /// Returns what the files say now.

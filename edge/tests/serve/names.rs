@@ -244,3 +244,80 @@ fn names_take_no_threads() {
     let threads = |scene: &Scene| scene.edge.state("Threads");
     assert_eq!(threads(&scene), threads(&without));
 }
+
+/// Checks a file, and returns whether it is good and what is said of it.
+fn check(text: &str, flags: &[&str]) -> (bool, String) {
+    let dir = tempfile::TempDir::new().unwrap();
+    std::fs::write(dir.path().join("edge.yaml"), text).unwrap();
+    let mut command = std::process::Command::new(BINARY);
+    let command = command.current_dir(dir.path()).args(flags);
+    let output = command.args(["-c", "edge.yaml"]).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    (output.status.success(), stderr)
+}
+
+#[test]
+fn a_strict_check_refuses_names_that_are_not_found() {
+    let dns = Dns::start(&["host-record=app.test,192.0.2.1,60"]);
+    let text = format!(
+        "listen: 127.0.0.1:80
+resolver: '{}'
+sites:
+  - routes:
+      - proxy: ['app.test:80', 'none.test:80', 'localhost:80', '192.0.2.2:80']
+        mirror: other.test:81
+",
+        dns.address
+    );
+    assert_eq!(check(&text, &["-t"]), (true, String::new()));
+    let (good, said) = check(&text, &["-t", "--strict"]);
+    assert!(!good);
+    for error in [
+        "edge.yaml:5:32: the server `none.test:80` is not found by its name: none.test. does not exist\n",
+        "edge.yaml:6:17: the server `other.test:81` is not found by its name: other.test. does not exist\n",
+    ] {
+        assert!(said.contains(error), "{said}");
+    }
+    assert_eq!(said.matches("is not found").count(), 2, "{said}");
+    let good = text
+        .replace("none.test", "app.test")
+        .replace("other.test", "app.test");
+    let good = good.replace(
+        "['app.test:80', 'app.test:80'",
+        "['app.test:80', 'app.test:82'",
+    );
+    assert_eq!(check(&good, &["-t", "--strict"]), (true, String::new()));
+    let (good, said) = check(&text, &["--strict"]);
+    assert!(!good && said.contains("--test"), "{said}");
+}
+
+#[test]
+fn a_strict_check_refuses_certificates_that_have_expired() {
+    use super::certs::{Authority, Leaf};
+    let authority = Authority::new();
+    let names = &["a.test"];
+    let files = |years| {
+        let pair = authority.issue(
+            "a",
+            &Leaf {
+                names,
+                years,
+                ..Leaf::default()
+            },
+        );
+        format!("{{cert: {}, key: {}}}", pair.cert, pair.key)
+    };
+    let text = |tls: &str| {
+        format!("listen: 127.0.0.1:80\nsites:\n  - hosts: a.test\n    tls: {tls}\n    routes: {{respond: 204}}\n")
+    };
+    let old = text(&files((2000, 2001)));
+    assert!(check(&old, &["-t"]).0);
+    let (good, said) = check(&old, &["-t", "--strict"]);
+    let line = said.lines().find(|line| line.contains("edge.yaml:4:"));
+    let line = line.unwrap_or_else(|| panic!("{said}"));
+    assert!(
+        !good && line.contains("has expired on 2001-01-01"),
+        "{said}"
+    );
+    assert!(check(&text(&files((2000, 2090))), &["-t", "--strict"]).0);
+}

@@ -194,28 +194,51 @@ impl RawFields<'_> {
     /// `InvalidHTTPHeader` when the name is not valid, or when there are too many fields.
     #[inline]
     pub fn append(&mut self, spelling: &[u8], value: HeaderValue) -> Result<bool> {
+        // As nearly all fields are: nothing about the name has to be made or kept.
+        if let Some((known, true)) = KnownName::find(spelling) {
+            return self.append_known(known, spelling, value);
+        }
+        let name = Name::parse(spelling).or_err(InvalidHTTPHeader, "invalid header name")?;
+        append_named(self.headers, self.index, self.cases, name, spelling, value)
+    }
+
+    /// Adds a field of this name, in its usual spelling. Unlike a clone of the name, it counts no references.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidHTTPHeader` when there are too many fields.
+    pub fn append_named(&mut self, name: &HeaderName, value: HeaderValue) -> Result<bool> {
+        match KnownName::of(name) {
+            Some(known) => self.append_known(known, known.title().as_bytes(), value),
+            None => self.append(name.as_str().as_bytes(), value),
+        }
+    }
+
+    /// Adds a field of a known name in its usual spelling.
+    #[inline(always)]
+    fn append_known(
+        &mut self,
+        known: &'static KnownName,
+        spelling: &[u8],
+        value: HeaderValue,
+    ) -> Result<bool> {
         let RawFields {
             headers,
             index,
             cases,
         } = self;
-        // As nearly all fields are: nothing about the name has to be made or kept.
-        if let Some((known, true)) = KnownName::find(spelling) {
-            if known.is_indexed() {
-                index.append(known.names, &value);
-            }
-            let more = headers
-                .try_append(&known.name, value)
-                .or_err(InvalidHTTPHeader, TOO_MANY)?;
-            if more {
-                note_more(headers, cases, Some(known), true, spelling)
-            } else {
-                index.place(headers.len() - 1, known.number)
-            }
-            return Ok(more);
+        if known.is_indexed() {
+            index.append(known.names, &value);
         }
-        let name = Name::parse(spelling).or_err(InvalidHTTPHeader, "invalid header name")?;
-        append_named(headers, index, cases, name, spelling, value)
+        let more = headers
+            .try_append(&known.name, value)
+            .or_err(InvalidHTTPHeader, TOO_MANY)?;
+        if more {
+            note_more(headers, cases, Some(known), true, spelling)
+        } else {
+            index.place(headers.len() - 1, known.number)
+        }
+        Ok(more)
     }
 }
 
@@ -328,6 +351,23 @@ where
     let removed = headers.remove(name);
     if removed.is_some() {
         index.look(headers);
+    }
+    removed
+}
+
+/// Takes out all fields of a name that is one: it need not be looked for, and tells what else is known of it.
+pub(crate) fn remove_named(
+    headers: &mut HMap,
+    index: &mut Index,
+    cases: &mut Option<CaseMap>,
+    name: &HeaderName,
+) -> bool {
+    let removed = headers.remove(name).is_some();
+    if removed {
+        index.forget(Names::only(name));
+        if let Some(cases) = cases {
+            cases.remove(name.as_str().as_bytes());
+        }
     }
     removed
 }

@@ -18,6 +18,7 @@ mod frozen;
 mod host;
 mod into_case_header_name;
 mod known;
+mod lines;
 mod names;
 mod request;
 mod response;

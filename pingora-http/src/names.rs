@@ -265,11 +265,16 @@ impl Index {
         }
     }
 
+    /// Notes that fields of these names are gone.
+    pub(crate) fn forget(&mut self, names: Names) {
+        self.present = self.present.without(names);
+        self.lists = self.lists.without(names);
+    }
+
     /// Takes names out, and returns those that were there.
     pub(crate) fn take(&mut self, names: Names) -> impl Iterator<Item = &'static HeaderName> {
         let mut left = self.present.among(names);
-        self.present = self.present.without(names);
-        self.lists = self.lists.without(names);
+        self.forget(names);
         std::iter::from_fn(move || {
             let name = IN_ORDER.get(left.0.trailing_zeros() as usize)?;
             left.0 &= left.0 - 1;

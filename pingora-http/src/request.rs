@@ -4,10 +4,12 @@ use crate::case_header_name::CaseHeaderName;
 use crate::fields::{self, CaseMap, HeaderNameVariant, RawFields};
 use crate::internal::{MessageHead, RequestHead};
 use crate::into_case_header_name::IntoCaseHeaderName;
+use crate::lines::Lines;
 use crate::names::{Index, Names};
 use crate::target::Target;
+use crate::value::has_refused;
 use bytes::{BufMut, Bytes};
-use http::header::{AsHeaderName, HeaderValue};
+use http::header::{AsHeaderName, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Extensions, Method, Request, Uri, Version};
 use pingora_error::{Error, ErrorType::InvalidHTTPHeader, OrErr, Result};
@@ -47,6 +49,8 @@ struct Head {
     cases: Option<CaseMap>,
     /// The request target where `parts.uri` does not give it back.
     raw_target: Option<Box<[u8]>>,
+    /// Fields that are not among those of `parts`.
+    lines: Lines,
 }
 
 impl Head {
@@ -57,6 +61,26 @@ impl Head {
         self.parts.extensions.clear();
         self.index = Index::default();
         self.raw_target = None;
+        self.lines.clear();
+    }
+
+    fn raw_fields(&mut self) -> RawFields<'_> {
+        RawFields {
+            headers: &mut self.parts.headers,
+            index: &mut self.index,
+            cases: &mut self.cases,
+        }
+    }
+
+    /// Puts lines among the fields.
+    #[cold]
+    fn settle(&mut self) -> Result<()> {
+        let lines = std::mem::take(&mut self.lines);
+        for (name, value) in lines.fields() {
+            let value = crate::header_value_from_slice(value);
+            self.raw_fields().append(name, value)?;
+        }
+        Ok(())
     }
 }
 
@@ -120,6 +144,7 @@ impl RequestHeader {
             index: Index::default(),
             cases,
             raw_target: target.raw,
+            lines: Lines::default(),
         })
     }
 
@@ -127,6 +152,16 @@ impl RequestHeader {
     #[inline]
     fn change(&mut self) -> &mut Head {
         Arc::make_mut(&mut self.head)
+    }
+
+    /// As `change`, for what may meet fields that are kept as lines.
+    #[inline]
+    fn change_any(&mut self) -> Result<&mut Head> {
+        let head = self.change();
+        if !head.lines.is_empty() {
+            head.settle()?;
+        }
+        Ok(head)
     }
 
     /// Adds a field behind those that have the same name, and tells whether there were any.
@@ -139,7 +174,7 @@ impl RequestHeader {
         name: impl IntoCaseHeaderName,
         value: impl TryInto<HeaderValue>,
     ) -> Result<bool> {
-        let head = self.change();
+        let head = self.change_any()?;
         fields::append(
             &mut head.parts.headers,
             &mut head.index,
@@ -151,11 +186,75 @@ impl RequestHeader {
 
     /// Gives access to the fields, to append received ones as they are.
     pub fn raw_fields(&mut self) -> RawFields<'_> {
+        self.change().raw_fields()
+    }
+
+    /// Adds a field that nobody but the next hop reads.
+    ///
+    /// A field whose name begins with `x-` is kept as the line that is sent, which costs a tenth of what a field among
+    /// the [`headers`](Parts::headers) does. It is not found there, as long as nothing brings it there:
+    /// [`settle_lines`](Self::settle_lines) does, every change by name and the conversion into `Parts`. A field of
+    /// another name is one like all.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidHTTPHeader` when the value is not valid, or when there are too many fields.
+    pub fn append_line(&mut self, name: &HeaderName, value: &[u8]) -> Result<()> {
+        let text = name.as_str();
+        if Lines::may_have(text) && !has_refused(value) {
+            self.change().lines.add(text, value);
+            return Ok(());
+        }
+        let value = HeaderValue::from_bytes(value);
+        let value = value.or_err(InvalidHTTPHeader, "invalid header value")?;
+        self.raw_fields().append_named(name, value).map(drop)
+    }
+
+    /// Adds a field like [`append_line`](Self::append_line), with the value of the first field of another name, if there
+    /// is one.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidHTTPHeader` when there are too many fields.
+    pub fn append_line_of(&mut self, name: &HeaderName, of: &HeaderName) -> Result<()> {
         let head = self.change();
-        RawFields {
-            headers: &mut head.parts.headers,
-            index: &mut head.index,
-            cases: &mut head.cases,
+        let Some(value) = head.parts.headers.get(of) else {
+            return Ok(());
+        };
+        if Lines::may_have(name.as_str()) {
+            head.lines.add(name.as_str(), value.as_bytes());
+            return Ok(());
+        }
+        let value = value.clone();
+        self.raw_fields().append_named(name, value).map(drop)
+    }
+
+    /// Puts fields among the [`headers`](Parts::headers) that were added as lines, for who reads them.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidHTTPHeader` when there are too many fields.
+    pub fn settle_lines(&mut self) -> Result<()> {
+        if !self.head.lines.is_empty() {
+            self.change().settle()?;
+        }
+        Ok(())
+    }
+
+    /// Removes every field of a name, be it one of the [`headers`](Parts::headers) or a line.
+    pub fn remove_named(&mut self, name: &HeaderName) {
+        if !self.head.lines.is_empty() && Lines::may_have(name.as_str()) {
+            self.change().lines.remove(name);
+        }
+        // Nothing to remove is no reason to copy.
+        if self.headers.contains_key(name) {
+            let head = self.change();
+            fields::remove_named(
+                &mut head.parts.headers,
+                &mut head.index,
+                &mut head.cases,
+                name,
+            );
         }
     }
 
@@ -169,7 +268,7 @@ impl RequestHeader {
         name: impl IntoCaseHeaderName,
         value: impl TryInto<HeaderValue>,
     ) -> Result<()> {
-        let head = self.change();
+        let head = self.change_any()?;
         fields::insert(
             &mut head.parts.headers,
             &mut head.index,
@@ -185,8 +284,11 @@ impl RequestHeader {
         &'a N: 'a + AsHeaderName,
     {
         // Nothing to remove is no reason to copy.
-        self.headers.get(name)?;
-        let head = self.change();
+        if self.head.lines.is_empty() {
+            self.headers.get(name)?;
+        }
+        // Lines for which there is no room among the fields are lost there, too.
+        let head = self.change_any().ok()?;
         fields::remove(
             &mut head.parts.headers,
             &mut head.index,
@@ -207,6 +309,9 @@ impl RequestHeader {
             self.head.cases.as_ref(),
             buf,
         );
+        if !self.head.lines.is_empty() {
+            buf.put_slice(self.head.lines.as_slice());
+        }
     }
 
     /// Calls `f` with each field; the values of one name come in their order.
@@ -216,14 +321,21 @@ impl RequestHeader {
     /// The first error of `f`, after which it is not called again.
     pub fn map<F: FnMut(HeaderNameVariant<'_>, &HeaderValue) -> Result<()>>(
         &self,
-        f: F,
+        mut f: F,
     ) -> Result<()> {
         fields::map(
             &self.head.parts.headers,
             &self.head.index,
             self.head.cases.as_ref(),
-            f,
-        )
+            &mut f,
+        )?;
+        for (name, value) in self.head.lines.fields() {
+            // It is lower-case letters of ASCII and the like.
+            let name = std::str::from_utf8(name).unwrap_or_default();
+            let value = crate::header_value_from_slice(value);
+            f(HeaderNameVariant::Titled(name), &value)?;
+        }
+        Ok(())
     }
 
     /// Each field with the spelling of its name; yields nothing when spellings are not kept.
@@ -338,7 +450,10 @@ impl RequestHeader {
 
     /// A copy of the `http` parts; it has no spellings, and a path that is not UTF-8 is changed in it.
     pub fn as_owned_parts(&self) -> Parts {
-        self.head.parts.clone()
+        if self.head.lines.is_empty() {
+            return self.head.parts.clone();
+        }
+        self.clone().into()
     }
 }
 
@@ -435,13 +550,19 @@ impl From<Parts> for RequestHeader {
             parts,
             cases: None,
             raw_target: None,
+            lines: Lines::default(),
         })
     }
 }
 
 impl From<RequestHeader> for Parts {
     fn from(header: RequestHeader) -> Parts {
-        Arc::unwrap_or_clone(header.head).parts
+        let mut head = Arc::unwrap_or_clone(header.head);
+        if !head.lines.is_empty() {
+            // What finds no room among the fields is lost.
+            let _ = head.settle();
+        }
+        head.parts
     }
 }
 

@@ -6,7 +6,7 @@ use crate::internal::{MessageHead, ResponseHead};
 use crate::into_case_header_name::IntoCaseHeaderName;
 use crate::names::{Index, Names};
 use bytes::BufMut;
-use http::header::{AsHeaderName, HeaderValue, CONTENT_LENGTH};
+use http::header::{AsHeaderName, HeaderName, HeaderValue, CONTENT_LENGTH};
 use http::response::Parts;
 use http::{Extensions, Response, StatusCode, Version};
 use pingora_error::{Error, ErrorType::InvalidHTTPHeader, OrErr, Result};
@@ -147,6 +147,17 @@ impl ResponseHeader {
         &'a N: 'a + AsHeaderName,
     {
         fields::remove(
+            &mut self.parts.headers,
+            &mut self.index,
+            &mut self.cases,
+            name,
+        )
+    }
+
+    /// Removes every field of a name, and tells whether there was one. It costs less than
+    /// [`remove_header`](Self::remove_header), which finds a name by whatever it may be looked up by.
+    pub fn remove_named(&mut self, name: &HeaderName) -> bool {
+        fields::remove_named(
             &mut self.parts.headers,
             &mut self.index,
             &mut self.cases,

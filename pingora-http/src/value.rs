@@ -54,7 +54,7 @@ fn is_refused(byte: &u8) -> bool {
 }
 
 /// Returns whether a value cannot have these bytes; eight at a time, because this is asked of each received field.
-fn has_refused(raw: &[u8]) -> bool {
+pub(crate) fn has_refused(raw: &[u8]) -> bool {
     let is_suspect = match raw.last_chunk() {
         // The last eight may overlap those before them.
         Some(end) => {

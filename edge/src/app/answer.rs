@@ -8,11 +8,11 @@ use pingora_proxy::Session;
 
 use super::compress::prepare;
 use super::gate::Fields;
-use super::headers::{apply, values, Values};
+use super::headers::apply;
 use crate::plan::compress::CompressRule;
 use crate::plan::gate::{Refusal, Rule};
 use crate::plan::pages::Page;
-use crate::plan::{Action, HeaderEdits, Request, Route};
+use crate::plan::{Action, HeaderEdits, Request, Route, Values};
 
 /// An answer, ready to be sent.
 pub(super) struct Answer {
@@ -146,7 +146,7 @@ impl Answer {
         answer.plain = false;
         let edits = &route.response_headers;
         if !edits.0.is_empty() {
-            answer.edits = Some((edits.clone(), values(edits, request)));
+            answer.edits = Some((edits.clone(), edits.values(request)));
         }
         answer
     }
@@ -227,7 +227,7 @@ impl Answer {
             }
         }
         if let Some((edits, values)) = self.edits {
-            apply(&edits, values, &mut head)?;
+            apply(&edits, &values, &mut head)?;
         }
         if let Some(rule) = compress.filter(|_| !empty) {
             prepare(session, rule, &head, None)?;

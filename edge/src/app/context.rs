@@ -10,7 +10,7 @@ use super::cached::Cached;
 use super::counting::Counting;
 use super::decide::Proxied;
 use super::gate::Passed;
-use super::headers::{apply, keep, puts, Values};
+use super::headers::{apply, keep, puts};
 use super::mirror::Copied;
 use super::observed::Observed;
 use super::pages::Instead;
@@ -19,6 +19,7 @@ use crate::cluster::{HashBy, Tried};
 use crate::live::{release, Lease, Live};
 use crate::plan::compress::CompressRule;
 use crate::plan::pages::PageValues;
+use crate::plan::Values;
 
 /// The context of a request.
 pub struct Ctx {
@@ -116,7 +117,7 @@ impl Ctx {
             let granted = passed.map_or_else(Vec::new, |p| std::mem::take(&mut p.granted));
             forward_auth::grant(auth, granted, head)?;
         }
-        apply(&route.request_headers, proxied.request, head)?;
+        apply(&route.request_headers, &proxied.request, head)?;
         let observe = &self.running.plan.observe;
         let told = observe.request_id.is_some() || observe.tracing.is_some();
         let auth = route.gate.as_ref().and_then(|gate| gate.forward.as_ref());
@@ -131,6 +132,10 @@ impl Ctx {
         let stored = (proxied.cached.as_ref()).is_some_and(|cached| cached.may_be_stored());
         if stored && route.compress.is_some() {
             self.accepted = Some(compress::ask_plainly(head)?);
+        }
+        if proxied.cached.is_some() {
+            // What it is stored by may be a field that was added here.
+            head.settle_lines()?;
         }
         self.cached = proxied.cached;
         let max = route.gate.as_ref().and_then(|gate| gate.buffer);
@@ -157,6 +162,6 @@ impl Ctx {
         if edits.0.is_empty() || head.status.is_informational() {
             return Ok(());
         }
-        apply(edits, std::mem::take(&mut self.response), head)
+        apply(edits, &self.response, head)
     }
 }

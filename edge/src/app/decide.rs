@@ -12,13 +12,12 @@ use super::facts::{peer, Facts};
 use super::forward_auth;
 use super::forwarded::Told;
 use super::gate::{self, Asks, Passed};
-use super::headers::{values, Values};
 use super::observed::Observed;
 use crate::cluster::HashBy;
 use crate::config::model::Balance;
 use crate::live::{Live, Running};
 use crate::plan::pages::PageValues;
-use crate::plan::{Action, Found};
+use crate::plan::{Action, Found, Values};
 
 /// The end of a request here, or its way on.
 pub(super) enum Decision {
@@ -223,7 +222,7 @@ fn act(
         secure: request.secure,
         cached,
         page_values: pages.map_or_else(Vec::new, |pages| pages.values(&request)),
-        request: values(&route.request_headers, &request),
-        response: values(&route.response_headers, &request),
+        request: route.request_headers.values(&request),
+        response: route.response_headers.values(&request),
     })
 }

@@ -140,7 +140,7 @@ pub(super) fn grant(auth: &ForwardAuth, granted: Fields, head: &mut RequestHeade
         head.remove(&name);
     }
     for (name, value) in granted {
-        head.add(&name, value)?;
+        head.add(&name, value.as_bytes())?;
     }
     Ok(())
 }

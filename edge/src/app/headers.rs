@@ -3,39 +3,26 @@
 use bytes::Bytes;
 use http::header::CONNECTION;
 use http::{HeaderName, HeaderValue};
-use pingora_core::Result;
+use pingora_core::ErrorType::InvalidHTTPHeader;
+use pingora_core::{OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 
-use crate::plan::{Change, HeaderEdit, HeaderEdits, Request};
-
-/// The values of changes for one request, by their order; none for a header that is taken away.
-pub(super) type Values = Vec<Option<HeaderValue>>;
-
-/// Fills in the values of changes. It costs no memory when there are none.
-pub(super) fn values(edits: &HeaderEdits, request: &Request<'_>) -> Values {
-    let changes = edits.changes(request);
-    let value = |change| match change {
-        Change::Remove(_) => None,
-        Change::Set(_, value) | Change::Add(_, value) => Some(value),
-    };
-    changes.map(value).collect()
-}
+use crate::plan::{Change, HeaderEdit, HeaderEdits, Values};
 
 /// Makes changes with these values.
 ///
 /// # Errors
 ///
 /// `InvalidHTTPHeader` when there is no room for more.
-pub(super) fn apply(edits: &HeaderEdits, values: Values, head: &mut impl Head) -> Result<()> {
-    for (edit, value) in edits.0.iter().zip(values) {
-        match (edit, value) {
-            (HeaderEdit::Remove(name), _) => head.remove(name),
-            (HeaderEdit::Set(name, _), Some(value)) => {
+pub(super) fn apply(edits: &HeaderEdits, values: &Values, head: &mut impl Head) -> Result<()> {
+    for change in edits.with(values) {
+        match change {
+            Change::Remove(name) => head.remove(name),
+            Change::Set(name, value) => {
                 head.remove(name);
                 head.add(name, value)?;
             }
-            (HeaderEdit::Add(name, _), Some(value)) => head.add(name, value)?,
-            (HeaderEdit::Set(..) | HeaderEdit::Add(..), None) => {}
+            Change::Add(name, value) => head.add(name, value)?,
         }
     }
     Ok(())
@@ -82,34 +69,35 @@ pub(super) fn puts(edits: &HeaderEdits, name: &HeaderName) -> bool {
     })
 }
 
-/// The head of a request or a response.
+/// The head of a request or a response. Neither change counts references that workers share, as a copy of a name would.
 pub(super) trait Head {
     fn remove(&mut self, name: &HeaderName);
 
-    /// Adds a field. The name goes in as bytes: a copy of a [`HeaderName`] would count references that workers share.
-    fn add(&mut self, name: &HeaderName, value: HeaderValue) -> Result<()>;
+    /// Adds a field.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidHTTPHeader` when the value is none, or when there is no room for more.
+    fn add(&mut self, name: &HeaderName, value: &[u8]) -> Result<()>;
 }
 
 impl Head for RequestHeader {
     fn remove(&mut self, name: &HeaderName) {
-        self.remove_header(name);
+        self.remove_named(name);
     }
 
-    fn add(&mut self, name: &HeaderName, value: HeaderValue) -> Result<()> {
-        self.raw_fields()
-            .append(name.as_str().as_bytes(), value)
-            .map(drop)
+    fn add(&mut self, name: &HeaderName, value: &[u8]) -> Result<()> {
+        self.append_line(name, value)
     }
 }
 
 impl Head for ResponseHeader {
     fn remove(&mut self, name: &HeaderName) {
-        self.remove_header(name);
+        self.remove_named(name);
     }
 
-    fn add(&mut self, name: &HeaderName, value: HeaderValue) -> Result<()> {
-        self.raw_fields()
-            .append(name.as_str().as_bytes(), value)
-            .map(drop)
+    fn add(&mut self, name: &HeaderName, value: &[u8]) -> Result<()> {
+        let value = HeaderValue::from_bytes(value).or_err(InvalidHTTPHeader, "a bad value")?;
+        self.raw_fields().append_named(name, value).map(drop)
     }
 }

@@ -46,6 +46,7 @@ use crate::caching;
 use crate::cluster::{HashBy, Pick, Tried};
 use crate::live::Live;
 use crate::observe::{self, Limit};
+use crate::plan::Values;
 use answer::Answer;
 pub use context::Ctx;
 use counting::Counting;
@@ -87,7 +88,7 @@ impl ProxyHttp for Edge {
             cluster: 0,
             at: (0, 0),
             hash_by: HashBy::default(),
-            response: Vec::new(),
+            response: Values::default(),
             secure: false,
             passed: None,
             tried: Tried::default(),

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName};
 use pingora_core::protocols::http::RefusedRequest;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, Result};
@@ -53,13 +53,13 @@ impl Default for Observed {
 }
 
 impl Observed {
-    /// Notes who asks.
-    #[inline]
     /// Returns the address of the client, if it has one.
     pub(super) fn client(&self) -> Option<IpAddr> {
         self.client
     }
 
+    /// Notes who asks.
+    #[inline]
     pub(super) fn of_client(&mut self, facts: &Facts<'_>) {
         (self.client, self.secure) = (facts.client.ip, facts.client.secure);
     }
@@ -142,9 +142,7 @@ impl Observed {
         }
         if let Some(told) = &plan.request_id {
             head.remove(&told.header);
-            if let Ok(id) = HeaderValue::from_str(&self.id) {
-                head.add(&told.header, id)?;
-            }
+            head.add(&told.header, self.id.as_bytes())?;
         }
         Ok(())
     }
@@ -181,11 +179,9 @@ impl Observed {
         self.trace = Some(trace);
         head.remove(&PARENT);
         head.remove(&STATE);
-        if let Ok(value) = HeaderValue::try_from(trace.header()) {
-            head.add(&PARENT, value)?;
-        }
-        if let Some(value) = told.and_then(|state| HeaderValue::try_from(state).ok()) {
-            head.add(&STATE, value)?;
+        head.add(&PARENT, trace.header().as_bytes())?;
+        if let Some(state) = told {
+            head.add(&STATE, state.as_bytes())?;
         }
         Ok(())
     }
@@ -311,6 +307,8 @@ fn wide(random: &mut Random) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     #[test]

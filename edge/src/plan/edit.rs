@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderName, HeaderValue};
+use http::HeaderName;
 
 use super::path::{encode, is_literal, normalise, BadPath};
 use super::request::{is_uri_byte, Request};
@@ -154,14 +154,14 @@ pub enum HeaderEdit {
 }
 
 /// A change to a header, for one request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change<'a> {
     /// Take all of this name away.
     Remove(&'a HeaderName),
     /// Put this value in place of all.
-    Set(&'a HeaderName, HeaderValue),
+    Set(&'a HeaderName, &'a [u8]),
     /// Put this value beside the others.
-    Add(&'a HeaderName, HeaderValue),
+    Add(&'a HeaderName, &'a [u8]),
 }
 
 impl HeaderEdits {
@@ -173,34 +173,68 @@ impl HeaderEdits {
         })
     }
 
-    /// Returns the changes for a request, in the order in which to make them.
-    pub fn changes<'e, 'r, 'f>(
-        &'e self,
-        request: &'r Request<'f>,
-    ) -> impl Iterator<Item = Change<'e>> + use<'e, 'r, 'f> {
-        // Each value is a copy of its own length: what shares memory counts references.
-        let mut filled = Vec::new();
-        let mut value = move |template: &Template| {
-            filled.clear();
-            let text = match template.parts() {
-                [] => b"",
-                [Part::Text(text)] => text.as_bytes(),
-                _ => {
-                    request.fill_into(template, &mut filled);
-                    &filled[..]
+    /// Fills in the values for a request that are not the same for all.
+    pub(crate) fn values(&self, request: &Request<'_>) -> Values {
+        let mut values = Values::default();
+        for edit in &self.0 {
+            if let HeaderEdit::Set(_, value) | HeaderEdit::Add(_, value) = edit {
+                if fixed(value).is_none() {
+                    values.add(value, request);
                 }
-            };
-            // Filled-in templates hold no byte that a value may not have.
-            HeaderValue::from_bytes(text).ok()
+            }
+        }
+        values
+    }
+
+    /// Returns the changes with these values, in the order in which to make them.
+    pub(crate) fn with<'e>(&'e self, values: &'e Values) -> impl Iterator<Item = Change<'e>> {
+        let mut rest = &values.0[..];
+        let mut value = move |template: &'e Template| {
+            fixed(template).unwrap_or_else(|| {
+                let (value, after) = first(rest);
+                rest = after;
+                value
+            })
         };
-        self.0.iter().filter_map(move |edit| match edit {
-            HeaderEdit::Remove(name) => Some(Change::Remove(name)),
-            HeaderEdit::Set(name, template) => {
-                value(template).map(|value| Change::Set(name, value))
-            }
-            HeaderEdit::Add(name, template) => {
-                value(template).map(|value| Change::Add(name, value))
-            }
+        self.0.iter().map(move |edit| match edit {
+            HeaderEdit::Remove(name) => Change::Remove(name),
+            HeaderEdit::Set(name, template) => Change::Set(name, value(template)),
+            HeaderEdit::Add(name, template) => Change::Add(name, value(template)),
         })
+    }
+}
+
+/// The values of changes that were filled in for a request, each behind its length.
+#[derive(Default)]
+pub(crate) struct Values(Vec<u8>);
+
+impl Values {
+    fn add(&mut self, template: &Template, request: &Request<'_>) {
+        // Grown once: the usual value is an address or a name.
+        self.0.reserve(64);
+        let start = self.0.len();
+        self.0.extend_from_slice(&0usize.to_ne_bytes());
+        let begin = self.0.len();
+        request.fill_into(template, &mut self.0);
+        let length = self.0.len() - begin;
+        self.0[start..begin].copy_from_slice(&length.to_ne_bytes());
+    }
+}
+
+/// Parts the first value from what follows.
+fn first(values: &[u8]) -> (&[u8], &[u8]) {
+    let parted = values
+        .split_first_chunk()
+        .and_then(|(length, rest)| rest.split_at_checked(usize::from_ne_bytes(*length)));
+    parted.unwrap_or_default()
+}
+
+/// Returns the text of a template that has nothing to fill in.
+#[inline]
+fn fixed(template: &Template) -> Option<&[u8]> {
+    match template.parts() {
+        [] => Some(b""),
+        [Part::Text(text)] => Some(text.as_bytes()),
+        _ => None,
     }
 }

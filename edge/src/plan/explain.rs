@@ -282,13 +282,13 @@ fn room(cluster: &super::Cluster) -> Vec<String> {
 
 fn changes(of: &str, edits: &super::HeaderEdits, request: &Request) -> Vec<String> {
     use super::Change;
-    let value = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let value = String::from_utf8_lossy;
     let show = |change: Change| match change {
         Change::Remove(name) => format!("remove the {of} header {name}"),
-        Change::Set(name, new) => format!("set the {of} header {name}: {}", value(&new)),
-        Change::Add(name, new) => format!("add the {of} header {name}: {}", value(&new)),
+        Change::Set(name, new) => format!("set the {of} header {name}: {}", value(new)),
+        Change::Add(name, new) => format!("add the {of} header {name}: {}", value(new)),
     };
-    edits.changes(request).map(show).collect()
+    edits.with(&edits.values(request)).map(show).collect()
 }
 
 impl Explanation {

@@ -55,6 +55,7 @@ use crate::config::values::{Address, HostPattern, Status, Template};
 pub use admin::Admin;
 use condition::Condition;
 use edit::Rewrite;
+pub(crate) use edit::Values;
 pub use edit::{Change, HeaderEdit, HeaderEdits};
 pub use explain::{explain, Explanation, Outcome, Question, Taken, Tried};
 pub use listener::{Balancers, ClientTimeouts, Listener, Probes};

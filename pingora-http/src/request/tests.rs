@@ -385,3 +385,82 @@ fn a_detached_header_is_the_same_and_shares_nothing() {
         assert_eq!(request.uri, uri);
     }
 }
+
+#[test]
+fn lines_are_sent_and_are_fields_for_who_reads_them() {
+    let wire = |header: &RequestHeader| {
+        let mut wire = Vec::new();
+        header.header_to_h1_wire(&mut wire);
+        String::from_utf8(wire).unwrap()
+    };
+    let (ours, host) = (HeaderName::from_static("x-ours"), http::header::HOST);
+    let mut header = RequestHeader::build("GET", b"/", None).unwrap();
+    header.append_header("Host", "a").unwrap();
+    header.append_header("X-Ours", "theirs").unwrap();
+    header.remove_named(&ours);
+    header.append_line(&ours, b"1").unwrap();
+    header.append_line(&ours, b"").unwrap();
+    let copy = HeaderName::from_static("x-copy");
+    header.append_line_of(&copy, &host).unwrap();
+    header.append_line_of(&copy, &http::header::COOKIE).unwrap();
+    header.append_line(&http::header::COOKIE, b"c=1").unwrap();
+    assert!(header
+        .append_line(&ours, b"a\r\nb: c")
+        .is_err_and(|e| e.etype() == &InvalidHTTPHeader));
+    let sent = "Host: a\r\nCookie: c=1\r\nx-ours: 1\r\nx-ours: \r\nx-copy: a\r\n";
+    assert_eq!(wire(&header), sent);
+    assert_eq!(header.headers.len(), 2);
+    let mut names = Vec::new();
+    let mapped = header.map(|name, value| {
+        if let HeaderNameVariant::Titled(name) = name {
+            names.push(format!("{name}={}", value.to_str().unwrap()));
+        }
+        Ok(())
+    });
+    mapped.unwrap();
+    assert_eq!(names, ["x-ours=1", "x-ours=", "x-copy=a"]);
+    assert_eq!(header.as_owned_parts().headers.len(), 5);
+    assert_eq!(Parts::from(header.clone()).headers["x-copy"], "a");
+
+    let mut settled = header.clone();
+    settled.settle_lines().unwrap();
+    assert_eq!(settled.headers.get_all(&ours).iter().count(), 2);
+    assert_eq!(wire(&settled), sent);
+    settled.remove_named(&ours);
+    assert_eq!(wire(&settled), "Host: a\r\nCookie: c=1\r\nx-copy: a\r\n");
+
+    let mut changed = header.clone();
+    changed.insert_header("X-Ours", "2").unwrap();
+    assert_eq!(changed.headers.get_all(&ours).iter().count(), 1);
+    assert!(wire(&changed).contains("X-Ours: 2\r\nx-copy: a\r\n"));
+    let mut changed = header.clone();
+    assert_eq!(changed.remove_header("x-ours").unwrap(), "1");
+    assert!(!wire(&changed).contains("x-ours"));
+    let mut changed = header.clone();
+    assert!(changed.append_header("x-ours", "3").unwrap());
+
+    header.remove_named(&ours);
+    assert_eq!(wire(&header), "Host: a\r\nCookie: c=1\r\nx-copy: a\r\n");
+    header.forget();
+    assert_eq!(wire(&header), "");
+}
+
+#[test]
+fn a_field_is_named_as_usual_and_removed_with_what_is_known_of_it() {
+    let mut header = RequestHeader::build("GET", b"/", None).unwrap();
+    let value = HeaderValue::from_static("5");
+    let mut fields = header.raw_fields();
+    for name in ["content-length", "x-own", "content-length"] {
+        let name = HeaderName::from_static(name);
+        fields.append_named(&name, value.clone()).unwrap();
+    }
+    let mut wire = Vec::new();
+    header.header_to_h1_wire(&mut wire);
+    let expected = b"Content-Length: 5\r\nContent-Length: 5\r\nx-own: 5\r\n";
+    assert_eq!(wire, expected);
+    header.remove_named(&http::header::CONTENT_LENGTH);
+    header.remove_named(&http::header::DATE);
+    assert_eq!(header.index().content_length(), None);
+    assert!(!header.may_have(Names::CONTENT_LENGTH));
+    assert_eq!(header.headers.len(), 1);
+}

@@ -2,10 +2,21 @@
 
 use std::io::Write as _;
 
+/// Returns whether a value, as nearly all are, has nothing that is written otherwise in either form. It looks at all bytes,
+/// many at a time, and does not stop at the first.
+pub(super) fn is_harmless(value: &[u8]) -> bool {
+    let is_other = |b: u8| !matches!(b, b' '..=b'~') || matches!(b, b'"' | b'\\');
+    !value.iter().fold(false, |any, b| any | is_other(*b))
+}
+
 /// Writes a value as nginx does: what could end a field or a line as `\xHH`. `-` stands for nothing.
 pub(super) fn plain(value: &[u8], to: &mut Vec<u8>) {
     if value.is_empty() {
         to.push(b'-');
+        return;
+    }
+    if is_harmless(value) {
+        to.extend_from_slice(value);
         return;
     }
     for &byte in value {
@@ -22,8 +33,7 @@ pub(super) fn plain(value: &[u8], to: &mut Vec<u8>) {
 /// Writes a value as a string of JSON (RFC 8259 section 7). What is no UTF-8 becomes U+FFFD.
 pub(super) fn json(value: &[u8], to: &mut Vec<u8>) {
     to.push(b'"');
-    let safe = |b: &u8| matches!(b, b' '..=b'~') && !matches!(b, b'"' | b'\\');
-    if value.iter().all(safe) {
+    if is_harmless(value) {
         to.extend_from_slice(value);
     } else {
         for c in String::from_utf8_lossy(value).chars() {

@@ -177,6 +177,8 @@ pub(super) fn with(plan: &AccessLog, captured: &Captured, end: &End<'_>, f: impl
 
 fn write(plan: &AccessLog, captured: &Captured, end: &End<'_>, times: &Times, line: &mut Vec<u8>) {
     let (mut from, mut ends) = (0, captured.ends.iter());
+    // All values at once, as they are short.
+    let harmless = escape::is_harmless(&captured.bytes);
     for part in &plan.parts {
         let variable = match part {
             LogPart::Text(text) => {
@@ -217,7 +219,12 @@ fn write(plan: &AccessLog, captured: &Captured, end: &End<'_>, times: &Times, li
             // It was taken when the request came.
             _ => {
                 let to = ends.next().copied().unwrap_or(from);
-                value(&captured.bytes[from..to]);
+                let bytes = &captured.bytes[from..to];
+                if harmless && !plan.json && !bytes.is_empty() {
+                    line.extend_from_slice(bytes);
+                } else {
+                    value(bytes);
+                }
                 from = to;
             }
         }

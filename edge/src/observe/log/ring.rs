@@ -67,22 +67,23 @@ impl Ring {
         Some((before * bytes, (before + needed) * bytes))
     }
 
-    /// Takes all lines out, by the one thread that may.
-    pub(super) fn take(&self, mut line: impl FnMut(&[u8])) {
+    /// Takes all lines out, by the one thread that may: appends each to what is there, and calls `line` behind it.
+    pub(super) fn take(&self, to: &mut Vec<u8>, mut line: impl FnMut(&mut Vec<u8>)) {
         let put = self.put.0.load(Ordering::Acquire);
         let mut at = self.taken.0.load(Ordering::Relaxed);
-        let mut bytes = Vec::new();
         while at != put {
-            let word = |at: u64| self.words[at as usize % WORDS].load(Ordering::Relaxed);
-            let length = word(at) as usize;
-            let words = length.div_ceil(WORD) as u64;
-            bytes.clear();
-            for n in 1..=words {
-                bytes.extend_from_slice(&word(at.wrapping_add(n)).to_ne_bytes());
+            let first = at as usize % WORDS;
+            let length = self.words[first].load(Ordering::Relaxed) as usize;
+            let words = length.div_ceil(WORD);
+            let begin = to.len();
+            to.reserve(words * WORD);
+            let (early, late) = self.words.split_at(first + 1);
+            for word in late.iter().chain(early).take(words) {
+                to.extend_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
             }
-            bytes.truncate(length);
-            at = at.wrapping_add(1 + words);
-            line(&bytes);
+            to.truncate(begin + length);
+            at = at.wrapping_add(1 + words as u64);
+            line(to);
             // The room of each line is given back at once.
             self.taken.0.store(at, Ordering::Release);
         }
@@ -108,7 +109,9 @@ mod tests {
 
     fn all(ring: &Ring) -> Vec<Vec<u8>> {
         let mut lines = Vec::new();
-        ring.take(|line| lines.push(line.to_vec()));
+        let mut bytes = b"before".to_vec();
+        ring.take(&mut bytes, |line| lines.push(line.drain(6..).collect()));
+        assert_eq!(bytes, b"before");
         lines
     }
 
@@ -153,8 +156,9 @@ mod tests {
             });
             let mut next = 0u64;
             while next < LINES {
-                ring.take(|line| {
-                    assert_eq!(line, next.to_ne_bytes());
+                ring.take(&mut Vec::new(), |line| {
+                    assert_eq!(line[..], next.to_ne_bytes());
+                    line.clear();
                     next += 1;
                 });
                 std::thread::yield_now();

@@ -191,7 +191,7 @@ impl Shared {
 
     /// Writes what comes, until the end.
     fn write(&self) {
-        let (mut lines, mut told) = (Vec::new(), 0);
+        let (mut lines, mut line_ends, mut told) = (Vec::new(), Vec::new(), 0);
         loop {
             let ends = self.ends.load(Ordering::Acquire);
             if self.reopens.swap(false, Ordering::AcqRel) {
@@ -200,18 +200,18 @@ impl Shared {
             // A copy, as a worker that comes anew would wait for the list.
             let rings = lock(&self.rings).clone();
             for ring in rings {
-                let mut count = 0;
-                ring.take(|line| {
-                    lines.extend_from_slice(line);
+                ring.take(&mut lines, |lines| {
+                    line_ends.push(lines.len());
                     lines.push(b'\n');
-                    count += 1;
                 });
-                self.keep(&lines);
+                self.keep(&lines, &line_ends);
                 if let Err(e) = self.write_all(&lines) {
-                    self.lost.fetch_add(count, Ordering::Relaxed);
+                    self.lost
+                        .fetch_add(line_ends.len() as u64, Ordering::Relaxed);
                     log::error!("the access log cannot be written: {e}");
                 }
                 lines.clear();
+                line_ends.clear();
             }
             let dropped = self.dropped();
             if dropped > told {
@@ -226,17 +226,22 @@ impl Shared {
         }
     }
 
-    /// Keeps the last lines.
-    fn keep(&self, lines: &[u8]) {
+    /// Keeps the last lines, which end there, each before one byte more.
+    fn keep(&self, lines: &[u8], ends: &[usize]) {
         if lines.is_empty() {
             return;
         }
-        let count = lines.iter().filter(|b| **b == b'\n').count();
         let mut last = lock(&self.last);
-        let skipped = count.saturating_sub(KEPT);
-        last.skip(skipped);
-        for line in lines.split_inclusive(|b| *b == b'\n').skip(skipped) {
-            last.add(String::from_utf8_lossy(line).trim_end_matches('\n'));
+        let (skipped, kept) = ends.split_at(ends.len().saturating_sub(KEPT));
+        last.skip(skipped.len());
+        let mut start = skipped.last().map_or(0, |end| end + 1);
+        for &end in kept {
+            let line = &lines[start..end];
+            match std::str::from_utf8(line) {
+                Ok(line) => last.add(line),
+                Err(_) => last.add(&String::from_utf8_lossy(line)),
+            }
+            start = end + 1;
         }
     }
 
@@ -329,14 +334,22 @@ mod tests {
     fn the_last_lines_are_kept() {
         let dir = tempfile::TempDir::new().unwrap();
         let sink = sink(&dir);
-        sink.shared.keep(b"first\nsecond\n");
-        sink.shared.keep(b"last\n");
+        sink.shared.keep(b"first\nsec\xffond\n", &[5, 13]);
+        sink.shared.keep(b"last\n", &[4]);
         let (last, number) = sink.after(1);
         let last: Vec<_> = last.into_iter().map(|line| line.text).collect();
         assert_eq!(
             (last.as_slice(), number),
-            (["second".to_owned(), "last".to_owned()].as_slice(), 3)
+            (
+                ["sec\u{fffd}ond".to_owned(), "last".to_owned()].as_slice(),
+                3
+            )
         );
+        let (many, ends) = ("x\n".repeat(KEPT + 1), (0..=KEPT).map(|n| 2 * n + 1));
+        sink.shared.keep(many.as_bytes(), &ends.collect::<Vec<_>>());
+        let (last, number) = sink.after(0);
+        assert_eq!((last.len(), number), (KEPT, KEPT as u64 + 4));
+        assert!(last.iter().all(|line| line.text == "x"));
     }
 
     #[test]

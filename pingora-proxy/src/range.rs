@@ -13,6 +13,7 @@ use pingora_core::protocols::http::conditional_filter::{
     req_header_as_http_date, resp_header_as_http_date,
 };
 use pingora_error::Result;
+use pingora_http::internal::MessageHead;
 use pingora_http::{RequestHeader, ResponseHeader};
 
 mod body;
@@ -135,7 +136,7 @@ pub fn range_header_filter(
     if resp.status != StatusCode::OK || !matches!(req.method, Method::GET | Method::HEAD) {
         return RangeType::None;
     }
-    let Some(length) = content_length(&resp.headers) else {
+    let Some(length) = content_length(resp) else {
         return RangeType::None;
     };
     match resp.headers.get(header::ACCEPT_RANGES) {
@@ -144,10 +145,15 @@ pub fn range_header_filter(
         None => {
             // Without room for it the client does not learn of ranges.
             let bytes = HeaderValue::from_static("bytes");
-            let _ = resp.insert_header(header::ACCEPT_RANGES, bytes);
+            let name = &header::ACCEPT_RANGES;
+            let _ = resp.raw_fields().append_named(name, bytes);
         }
     }
-    if req.method != Method::GET || !if_range_holds(req, resp) {
+    // Most requests are for the whole.
+    if !req.headers.contains_key(header::RANGE)
+        || req.method != Method::GET
+        || !if_range_holds(req, resp)
+    {
         return RangeType::None;
     }
     let Some(ranges) = single_value(&req.headers, header::RANGE) else {
@@ -161,8 +167,12 @@ pub fn range_header_filter(
     }
 }
 
-fn content_length(headers: &HeaderMap) -> Option<usize> {
-    let value = single_value(headers, header::CONTENT_LENGTH)?;
+fn content_length(resp: &ResponseHeader) -> Option<usize> {
+    if let Some(length) = resp.index().content_length() {
+        return usize::try_from(length).ok();
+    }
+    // Of a header that was made of parts, no field is known without a look.
+    let value = single_value(&resp.headers, header::CONTENT_LENGTH)?;
     value.to_str().ok()?.parse().ok()
 }
 

@@ -1,6 +1,6 @@
 //! What is stored, and its name.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -71,6 +71,17 @@ pub(super) struct Entry {
     pub(super) used: AtomicBool,
 }
 
+impl Entry {
+    /// Marks it as used.
+    #[inline]
+    pub(super) fn mark(&self) {
+        // Read first: workers that read the same entry share its memory as long as none writes.
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
 /// The body of a response.
 pub(super) struct Body {
     pub(super) chunks: Box<[Bytes]>,
@@ -81,6 +92,8 @@ pub(super) struct Body {
 pub(super) const ENTRY: usize = 512;
 /// Bytes of memory that a chunk takes beside what is in it.
 pub(super) const CHUNK: usize = 64;
+/// Bytes of a body that is copied for each hit. A count of readers is memory that all workers write.
+const COPIED: usize = 4 * 1024;
 /// Chunks that are smaller on average are put together.
 const SMALL: usize = 16 * 1024;
 /// The size of chunks that were put together.
@@ -96,6 +109,16 @@ impl Body {
             joined(pieces, length)
         };
         Self { chunks, length }
+    }
+
+    /// Returns all of it, if to copy that costs less than to count those who read it.
+    #[inline]
+    pub(super) fn small(&self) -> Option<&[u8]> {
+        match &self.chunks[..] {
+            [] => Some(&[]),
+            [chunk] if chunk.len() <= COPIED => Some(chunk),
+            _ => None,
+        }
     }
 
     /// Returns the bytes of memory that it takes.

@@ -1,13 +1,16 @@
 //! Reading what is stored, or is being stored.
 
 use std::any::Any;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use pingora_cache::storage::{HandleHit, Storage};
 use pingora_cache::trace::SpanHandle;
 use pingora_cache::CacheKey;
+use pingora_core::utils::ready::ready;
 use pingora_core::ErrorType::InternalError;
 use pingora_core::{Error, Result};
 use tokio::sync::watch;
@@ -17,19 +20,44 @@ use super::fill::{End, Fill, Progress};
 
 /// Reads a response that is stored.
 pub(super) struct Whole {
-    entry: Arc<Entry>,
+    body: Source,
+    /// The length of the body.
+    length: usize,
+    /// The bytes that the entry is counted as.
+    size: usize,
     /// The chunk that comes next, and what of it is skipped.
     next: (usize, usize),
     /// Bytes that are still to be read.
     left: usize,
 }
 
+/// The place that a body is read from.
+enum Source {
+    Entry(Arc<Entry>),
+    /// The only chunk; none once it was given out.
+    Copy(Option<Bytes>),
+}
+
 impl Whole {
     pub(super) fn new(entry: Arc<Entry>) -> Self {
+        let (length, size) = (entry.body.length, entry.size);
+        Self::of(length, size, Source::Entry(entry))
+    }
+
+    /// Makes one that does without the entry, which has a small body.
+    pub(super) fn copied(entry: &Entry) -> Self {
+        let body = Bytes::copy_from_slice(entry.body.small().unwrap_or_default());
+        let (length, size) = (body.len(), entry.size);
+        Self::of(length, size, Source::Copy(Some(body)))
+    }
+
+    fn of(length: usize, size: usize, body: Source) -> Self {
         Self {
+            body,
+            length,
+            size,
             next: (0, 0),
-            left: entry.body.length,
-            entry,
+            left: length,
         }
     }
 
@@ -38,31 +66,62 @@ impl Whole {
             return None;
         }
         let (index, skip) = self.next;
-        let chunk = self.entry.body.chunks.get(index)?;
+        let mut chunk = match &mut self.body {
+            Source::Entry(entry) => entry.body.chunks.get(index)?.clone(),
+            Source::Copy(chunk) => chunk.take()?,
+        };
         self.next = (index + 1, 0);
         let length = (chunk.len() - skip).min(self.left);
         self.left -= length;
-        Some(if length == chunk.len() {
-            chunk.clone()
-        } else {
-            chunk.slice(skip..skip + length)
-        })
+        if skip > 0 {
+            chunk.advance(skip);
+        }
+        chunk.truncate(length);
+        Some(chunk)
+    }
+
+    /// Returns the chunk that has the byte at a place, and where in it.
+    fn place(&self, start: usize) -> Option<(usize, usize)> {
+        let Source::Entry(entry) = &self.body else {
+            // Of one chunk.
+            return matches!(&self.body, Source::Copy(Some(_))).then_some((0, start));
+        };
+        let (chunks, mut index, mut skip) = (&entry.body.chunks, 0, start);
+        while let Some(chunk) = chunks.get(index).filter(|chunk| chunk.len() <= skip) {
+            (index, skip) = (index + 1, skip - chunk.len());
+        }
+        Some((index, skip))
     }
 }
 
+// Some are written as the macro would write them, but for futures that take no memory.
 #[async_trait]
 impl HandleHit for Whole {
-    async fn read_body(&mut self) -> Result<Option<Bytes>> {
-        Ok(self.read())
+    fn read_body<'life0, 'async_trait>(
+        &'life0 mut self,
+    ) -> Pin<Box<dyn Future<Output = Result<Option<Bytes>>> + Send + 'async_trait>>
+    where
+        'life0: 'async_trait,
+        Self: 'async_trait,
+    {
+        match self.read() {
+            None => ready(|| Ok(None)),
+            chunk => Box::pin(std::future::ready(Ok(chunk))),
+        }
     }
 
-    async fn finish(
+    fn finish<'life0, 'life1, 'async_trait>(
         self: Box<Self>,
         _: &'static (dyn Storage + Sync),
-        _: &CacheKey,
-        _: &SpanHandle,
-    ) -> Result<()> {
-        Ok(())
+        _: &'life0 CacheKey,
+        _: &'life1 SpanHandle,
+    ) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'async_trait>>
+    where
+        'life0: 'async_trait,
+        'life1: 'async_trait,
+        Self: 'async_trait,
+    {
+        ready(|| Ok(()))
     }
 
     fn can_seek(&self) -> bool {
@@ -70,23 +129,22 @@ impl HandleHit for Whole {
     }
 
     fn seek(&mut self, start: usize, end: Option<usize>) -> Result<()> {
-        let body = &self.entry.body;
-        let end = end.map_or(body.length, |end| end.min(body.length));
-        if start >= body.length || end < start {
-            let why = format!("{start} to {end} is no part of {} bytes", body.length);
+        let length = self.length;
+        let end = end.map_or(length, |end| end.min(length));
+        if start >= length || end < start {
+            let why = format!("{start} to {end} is no part of {length} bytes");
             return Error::e_explain(InternalError, why);
         }
-        let (mut index, mut skip) = (0, start);
-        while let Some(chunk) = body.chunks.get(index).filter(|chunk| chunk.len() <= skip) {
-            (index, skip) = (index + 1, skip - chunk.len());
-        }
-        self.next = (index, skip);
+        let Some(place) = self.place(start) else {
+            return Error::e_explain(InternalError, "a body that was read");
+        };
+        self.next = place;
         self.left = end - start;
         Ok(())
     }
 
     fn get_eviction_weight(&self) -> usize {
-        self.entry.size
+        self.size
     }
 
     fn as_any(&self) -> &(dyn Any + Send + Sync) {

@@ -8,12 +8,14 @@
 //!
 //! The URL alone chooses the shard, so that a purge finds all that is stored for it under one lock. A hit takes the
 //! shard's lock for reading, and writes nothing but the mark that the entry was used, once between two rounds of the
-//! queue: a list in order of use would have each hit write. Bodies are chunks that are given out without a copy; headers
-//! are kept as they are sent.
+//! queue: a list in order of use would have each hit write. Small bodies are copied, others are chunks that are given out
+//! without a copy and counted; headers are kept as they are sent. Small entries that a worker reads again and again it
+//! finds without the lock, as long as nothing [changes](hot) in their shard.
 
 mod entry;
 mod fill;
 mod hit;
+mod hot;
 mod shard;
 #[cfg(test)]
 mod tests;
@@ -196,6 +198,7 @@ fn found(found: Option<Found>) -> Result<Option<(CacheMeta, HitHandler)>> {
             let meta = entry.meta.copy()?;
             Some((meta, Box::new(Whole::new(entry))))
         }
+        Some(Found::Copy(meta, whole)) => Some((meta, Box::new(whole))),
         Some(Found::Fill(fill)) => Some((entry::copy(&fill.meta), Box::new(Reader::new(&fill)))),
         None => None,
     })
@@ -210,7 +213,7 @@ impl Storage for Store {
     ) -> Result<Option<(CacheMeta, HitHandler)>> {
         let hash = key.primary_bin();
         let shard = self.shard(entry::url_of(&hash));
-        found(shard.find(&hash, key, None))
+        found(shard.find(&hash, key, None)?)
     }
 
     async fn lookup_streaming_write(
@@ -221,7 +224,7 @@ impl Storage for Store {
     ) -> Result<Option<(CacheMeta, HitHandler)>> {
         let hash = key.primary_bin();
         let shard = self.shard(entry::url_of(&hash));
-        found(shard.find(&hash, key, tag))
+        found(shard.find(&hash, key, tag)?)
     }
 
     async fn get_miss_handler(

@@ -6,17 +6,21 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use pingora_cache::key::HashBinary;
-use pingora_cache::CacheKey;
+use pingora_cache::{CacheKey, CacheMeta};
 use pingora_core::Result;
 
 use super::entry::{url_of, Entry, Meta, Name};
 use super::fill::Fill;
+use super::hit::Whole;
+use super::hot;
 
 /// Has a line of memory, and the one that is fetched with it, to itself.
 #[repr(align(128))]
 pub(super) struct Shard {
     /// The number of purges. A response that was asked for before one may be of a time before it.
     epoch: AtomicU64,
+    /// The number of changes under the lock.
+    version: AtomicU64,
     slots: RwLock<Slots>,
 }
 
@@ -78,7 +82,17 @@ impl Hasher for AsItIs {
 /// What was found under a key.
 pub(super) enum Found {
     Entry(Arc<Entry>),
+    /// The copy of an entry, which is not counted as one that is read.
+    Copy(CacheMeta, Whole),
     Fill(Arc<Fill>),
+}
+
+impl Found {
+    /// Copies a small entry.
+    fn copy(entry: &Entry) -> Result<Self> {
+        entry.mark();
+        Ok(Self::Copy(entry.meta.copy()?, Whole::copied(entry)))
+    }
 }
 
 impl Shard {
@@ -92,6 +106,7 @@ impl Shard {
         });
         Self {
             epoch: AtomicU64::new(0),
+            version: AtomicU64::new(0),
             slots,
         }
     }
@@ -101,16 +116,33 @@ impl Shard {
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Slots> {
-        self.slots.write().unwrap_or_else(PoisonError::into_inner)
+        let slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+        self.version.fetch_add(1, Ordering::Release);
+        slots
+    }
+
+    /// Returns the number of changes so far.
+    #[inline]
+    pub(super) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
     }
 
     /// Returns what is stored under a key. A fill comes before an older entry, and one with the `tag` before all.
+    ///
+    /// # Errors
+    ///
+    /// Those of a header that cannot be copied.
     pub(super) fn find(
-        &self,
+        &'static self,
         hash: &HashBinary,
         key: &CacheKey,
         tag: Option<&[u8]>,
-    ) -> Option<Found> {
+    ) -> Result<Option<Found>> {
+        if tag.is_none() {
+            if let Some(found) = hot::read(self, hash, key, Found::copy) {
+                return found.map(Some);
+            }
+        }
         let url = url_of(hash);
         let slots = self.read();
         if !slots.fills.is_empty() {
@@ -121,19 +153,22 @@ impl Shard {
                 None => !fill.is_purged() && fill.name.is_of(hash, key),
             });
             if let Some(fill) = found {
-                return Some(Found::Fill(fill.clone()));
+                return Ok(Some(Found::Fill(fill.clone())));
             }
         }
         if tag.is_some() {
-            return None;
+            return Ok(None);
         }
-        let mut entries = slots.entries.get(&url)?.iter();
-        let entry = entries.find(|entry| entry.name.is_of(hash, key))?;
-        // Read first: workers that read the same entry share its memory as long as none writes.
-        if !entry.used.load(Ordering::Relaxed) {
-            entry.used.store(true, Ordering::Relaxed);
+        let mut entries = slots.entries.get(&url).into_iter().flatten();
+        let Some(entry) = entries.find(|entry| entry.name.is_of(hash, key)) else {
+            return Ok(None);
+        };
+        if entry.body.small().is_some() {
+            hot::note(self, self.version(), hash, entry);
+            return Found::copy(entry).map(Some);
         }
-        Some(Found::Entry(entry.clone()))
+        entry.mark();
+        Ok(Some(Found::Entry(entry.clone())))
     }
 
     /// Returns the number of purges so far.

@@ -278,3 +278,45 @@ fn what_was_asked_for_before_a_purge_is_not_stored() {
     }
     assert!(!end(&own, before));
 }
+
+/// A worker keeps small entries that it finds again and again, and must not answer by them once they are gone.
+#[test]
+fn what_a_worker_keeps_is_no_longer_found_once_it_is_changed() {
+    let store = store(1 << 20);
+    let (one, url) = (key("a/x", "1"), b"a/x");
+    let again = |body_now: Option<&str>| {
+        for _ in 0..4 {
+            assert_eq!(body(store, &one).as_deref(), body_now);
+        }
+    };
+    again(None);
+    fill(store, &one, "first");
+    again(Some("first"));
+    fill(store, &one, "second");
+    again(Some("second"));
+    assert_eq!(store.purge_url(entry::url_of(&one.primary_bin()), url), 1);
+    again(None);
+    fill(store, &one, "third");
+    again(Some("third"));
+    // Of another key in the same slot, and of another variant.
+    let mut variant = one.clone();
+    variant.set_variance_key([7; 16]);
+    assert_eq!(body(store, &variant), None);
+    assert_eq!(body(self::store(1 << 20), &one), None);
+    again(Some("third"));
+    let trace = Span::inactive().handle();
+    assert!(now(store.update_meta(&one, &meta("\"new\""), &trace)).unwrap());
+    let (found, _) = look(store, &one).unwrap();
+    assert_eq!(found.headers()[ETAG], "\"new\"");
+    let writer = begin(store, &one);
+    let (_, hit) = look(store, &one).unwrap();
+    assert!(!hit.should_count_access(), "the fill is what is found");
+    drop((writer, hit));
+    again(Some("third"));
+    assert_eq!(store.purge_prefix(b"a/"), 1);
+    again(None);
+    fill(store, &one, "fourth");
+    again(Some("fourth"));
+    store.set_limit(0);
+    again(None);
+}

@@ -16,20 +16,18 @@ pub fn not_modified_filter(req: &RequestHeader, resp: &ResponseHeader) -> bool {
     if !resp.status.is_success() || !matches!(req.method, Method::GET | Method::HEAD) {
         return false;
     }
-    let mut tags = req
-        .headers
-        .get_all(header::IF_NONE_MATCH)
-        .into_iter()
-        .peekable();
-    if tags.peek().is_some() {
+    if req.headers.contains_key(header::IF_NONE_MATCH) {
         // The representation exists, so `*` matches it even if it has no tag.
         let target = resp.headers.get(header::ETAG);
         let target = target.map_or(&b""[..], |tag| tag.as_bytes());
+        let mut tags = req.headers.get_all(header::IF_NONE_MATCH).into_iter();
         return tags.any(|listed| weak_validate_etag(listed.as_bytes(), target));
     }
-    let since = req_header_as_http_date(req, header::IF_MODIFIED_SINCE);
+    let Ok(Some(since)) = req_header_as_http_date(req, header::IF_MODIFIED_SINCE) else {
+        return false;
+    };
     let modified = resp_header_as_http_date(resp, header::LAST_MODIFIED);
-    matches!((since, modified), (Ok(Some(since)), Ok(Some(modified))) if modified <= since)
+    matches!(modified, Ok(Some(modified)) if modified <= since)
 }
 
 /// Returns whether `input_etag_header`, a list of entity tags or `*`, has one that matches `target_etag`

@@ -133,11 +133,12 @@ fn hit_header(meta: &CacheMeta, version: Version) -> ResponseHeader {
     strip_response(&mut header, version);
     header.set_version(Version::HTTP_11);
     let age = HeaderValue::from(age(meta));
+    header.remove_named(&AGE);
     // It is refused only by a header without room for one more field.
-    let _ = header.insert_header(AGE, age);
+    let _ = header.raw_fields().append_named(&AGE, age);
     let has_length = header.may_have(Names::CONTENT_LENGTH);
     if has_length || is_bodiless_status(header.status) || version != Version::HTTP_11 {
-        header.remove_header(&TRANSFER_ENCODING);
+        header.remove_any(Names::TRANSFER_ENCODING);
     } else {
         let chunked = HeaderValue::from_static("chunked");
         let _ = header.insert_header(TRANSFER_ENCODING, chunked);
@@ -150,6 +151,9 @@ fn age(meta: &CacheMeta) -> u64 {
     let here = meta.age().as_secs();
     // What it had when it came. A 304 has made it young since.
     if meta.updated() > meta.created() {
+        return here;
+    }
+    if !meta.headers().contains_key(AGE) {
         return here;
     }
     let mut ages = meta.headers().get_all(AGE).iter();

@@ -2,7 +2,7 @@
 
 use http::Method;
 use pingora_core::protocols::http::v2::client::was_not_processed;
-use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::upstreams::peer::{HttpPeer, Peer};
 use pingora_core::ErrorType::{
     H2Downgrade, HTTPStatus, InvalidH2, InvalidHTTPHeader, ReadTimedout, WriteTimedout,
 };
@@ -29,6 +29,12 @@ fn is_repeatable(session: &Session, retries: Option<&Retries>) -> bool {
         told => told.contains(method),
     };
     fits && !session.retry_buffer_truncated()
+}
+
+/// Tells whether a server is asked in HTTP/2 alone.
+fn is_h2_only(peer: &HttpPeer) -> bool {
+    let alpn = peer.get_alpn();
+    alpn.is_some_and(|alpn| alpn.get_min_http_version() == 2)
 }
 
 impl Edge {
@@ -61,21 +67,26 @@ impl Edge {
             return e;
         }
         let untouched = e.esource() == &ErrorSource::Upstream && was_not_processed(&e);
+        let other_version = matches!(e.etype, H2Downgrade | InvalidH2);
+        // The only version that it may be asked in is none of its own: it has understood nothing, as if there had been no
+        // connection.
+        let misfit = other_version && is_h2_only(peer);
         let retries = ctx.retries();
-        let repeatable =
-            is_repeatable(session, retries) || untouched && !session.retry_buffer_truncated();
+        let repeatable = is_repeatable(session, retries)
+            || (untouched || misfit) && !session.retry_buffer_truncated();
         // The end of an idle connection says nothing about the server.
         let stale = reused && matches!(e.retry, RetryType::ReusedOnly);
         // Nor does its asking for another version, in which it is asked next, nor what a WebSocket was answered, which
         // its client chose to ask for there.
-        let other_version = matches!(e.etype, H2Downgrade | InvalidH2);
         let method = &session.req_header().method;
         let handshake = method == Method::CONNECT && e.etype == InvalidHTTPHeader;
-        let spared = stale || untouched || other_version || handshake;
+        let spared = stale || (untouched || other_version) && !misfit || handshake;
         let unanswered = session.response_written().is_none();
         if e.esource() == &ErrorSource::Upstream && unanswered && !spared {
             let late = matches!(e.etype, ReadTimedout | WriteTimedout);
-            let of = if late {
+            let of = if misfit {
+                RetryOn::Connect
+            } else if late {
                 RetryOn::Timeout
             } else {
                 RetryOn::Reset

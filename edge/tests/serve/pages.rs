@@ -1,5 +1,7 @@
 //! Pages of errors.
 
+use std::process::Command;
+
 use super::scripted::{answer, Scripted};
 use super::tools::*;
 
@@ -70,11 +72,15 @@ fn answers_of_servers_get_a_page_where_that_is_told() {
         _ => answer("", "well"),
     }
     });
-    let edge = Edge::start(&format!(
-        "  - errors: [{{status: 5xx, intercept: true, body: 'page {{path}}'}}, {{status: 404, body: never}}]
+    let address = free();
+    let text = format!(
+        "listen: {{address: '{address}', h2c: true}}
+sites:
+  - errors: [{{status: 5xx, intercept: true, body: 'page {{path}}'}}, {{status: 404, body: never}}]
     routes: {{proxy: '{}', response_headers: {{set: {{x-set: '1'}}}}}}\n",
         origin.address
-    ));
+    );
+    let edge = Edge::start_whole(address, &text);
     let mut client = edge.connect();
     for (path, status, body) in [
         ("/chunks", 500, "page /chunks"),
@@ -110,6 +116,14 @@ fn answers_of_servers_get_a_page_where_that_is_told() {
     // All of the page arrives, also before the rest of a body that is too long to be read away.
     let long = edge.get("a", "/long");
     assert_eq!((long.status, &*long.body), (500, "page /long"));
+    for path in ["/empty", "/long", "/chunks", "/long"] {
+        let url = format!("http://{address}{path}");
+        let output = Command::new("nghttp").args(["-v", &url]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains(&format!("page {path}")), "{said}");
+        let whole = said.contains("END_STREAM") && !said.contains("RST_STREAM");
+        assert!(whole, "{path}: {said}");
+    }
 }
 
 #[test]

@@ -190,10 +190,11 @@ where
             return Err(e);
         }
         let (peer, reused) = (attempt.peer, attempt.reused);
+        let e = self.other_version(peer, e);
         let mut e = self.inner.error_while_proxy(peer, session, e, ctx, reused);
         // An application may leave it open, and an open question may not be asked.
         e.retry.decide_reuse(reused);
-        Err(self.other_version(peer, e))
+        Err(e)
     }
 
     /// [`connect`](Self::connect), within the time of the request.
@@ -257,7 +258,8 @@ where
         }
     }
 
-    /// An upstream that does not speak HTTP/2 after all is spoken to in HTTP/1.1 from now on, if it may be.
+    /// An upstream that does not speak HTTP/2 after all is spoken to in HTTP/1.1 from now on, if it may be. Else there is no
+    /// other try, unless the application knows of another upstream.
     fn other_version(&self, peer: &HttpPeer, mut e: BError) -> BError {
         if matches!(e.etype, H2Downgrade | InvalidH2) {
             match peer.get_alpn() {

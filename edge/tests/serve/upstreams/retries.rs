@@ -121,3 +121,38 @@ fn retries_are_bounded_by_their_budget() {
     let tries = origin.count();
     assert!((125..=130).contains(&tries), "{tries}");
 }
+
+#[test]
+fn a_server_that_does_not_speak_http_2_is_passed_over() {
+    let old = Script::start(|_, _| Act::Answer(400, "no such version".into()));
+    let new = free();
+    let _nginx = Nginx::start(new, &format!("listen {new} http2;"));
+    let edge = Edge::start(&format!(
+        "  - routes: {{proxy: {{to: ['{}', '{new}'], protocol: h2c, passive_health: 1}}}}\n",
+        old.address
+    ));
+    let length = "Content-Length: 0\r\n";
+    for _ in 0..4 {
+        // It has taken nothing: whatever the method is, the request can be sent again.
+        let answer = edge.connect().ask("POST", "a", "/", length);
+        assert_eq!((answer.status, &*answer.body), (200, "HTTP/2.0 a"));
+    }
+    let asked = old.heads();
+    let asked = asked.iter().filter(|head| head.starts_with("PRI * "));
+    assert_eq!(asked.count(), 1, "it is left alone after the first failure");
+    // One that closes has refused as well.
+    let gone = Script::start(|_, _| Act::Close);
+    let edge = Edge::start(&format!(
+        "  - routes: {{proxy: {{to: ['{}', '{new}'], protocol: h2c, passive_health: 1}}}}\n",
+        gone.address
+    ));
+    for _ in 0..4 {
+        assert_eq!(edge.get("a", "/").body, "HTTP/2.0 a");
+    }
+    assert_eq!(gone.count(), 1);
+    let alone = Edge::start(&format!(
+        "  - routes: {{proxy: {{to: '{}', protocol: h2c}}}}\n",
+        old.address
+    ));
+    assert_eq!(alone.get("a", "/").status, 502);
+}

@@ -369,6 +369,10 @@ impl HttpSession {
     /// Gives up the stream, unless its response is complete: with INTERNAL_ERROR, or with what an origin has said that
     /// means something to the client.
     pub fn shutdown(&mut self) {
+        if self.inner.writing == Writing::Body(Some(0)) && self.finish().is_ok() {
+            // All that its head promised is there: a reset would take the whole response from the client.
+            return;
+        }
         self.shutdown_with_reason(self.inner.reset);
     }
 

@@ -28,6 +28,9 @@ const OVERLAP: Duration = Duration::from_secs(5);
 /// The time that the handing over of the sockets may take.
 const HAND_OVER: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(10);
+/// The reason for which there is none in a container: the kernel ends all processes of one with its first.
+const FIRST: &str = "this process is the first one of its container, which would end with it; start a container of the new \
+                     image in its place";
 
 /// The new process of an upgrade.
 pub(super) struct Successor {
@@ -73,6 +76,9 @@ impl Successor {
     ///
     /// Why it does not. It is ended then.
     pub(super) async fn start(&self, binary: &OsStr, args: Vec<OsString>) -> Served {
+        if std::process::id() == 1 {
+            return Err(FIRST.to_owned());
+        }
         let Ok(_one) = self.one.try_lock() else {
             return Err("another upgrade is under way".to_owned());
         };

@@ -176,20 +176,19 @@ impl<'a> Checker<'a> {
     }
 
     fn head(&self, member: &Member, method: &Method, path: &str) -> Result<RequestHeader, String> {
-        let told = |e: pingora_core::BError| e.to_string();
+        let error = |e: pingora_core::BError| e.to_string();
         let server = &self.cluster.targets[member.target].endpoint.address;
-        let host = match (&self.health.host, server) {
-            (Some(host), _) => host.value.clone(),
-            (None, Address::Unix(_)) => "localhost".to_owned(),
-            (None, server) => server.to_string(),
-        };
-        let mut head = RequestHeader::build(method.clone(), path.as_bytes(), None).map_err(told)?;
-        head.insert_header(http::header::HOST, host).map_err(told)?;
+        let told = self.health.host.as_ref().map(|host| host.value.clone());
+        let host = told.unwrap_or_else(|| server.host());
+        let mut head =
+            RequestHeader::build(method.clone(), path.as_bytes(), None).map_err(error)?;
+        head.insert_header(http::header::HOST, host)
+            .map_err(error)?;
         head.insert_header(http::header::USER_AGENT, "reverse-proxy")
-            .map_err(told)?;
+            .map_err(error)?;
         for (name, value) in &self.health.headers.0 {
             let value = HeaderValue::from_str(&value.value).map_err(|e| e.to_string())?;
-            head.insert_header(name.clone(), value).map_err(told)?;
+            head.insert_header(name.clone(), value).map_err(error)?;
         }
         Ok(head)
     }

@@ -163,7 +163,7 @@ impl Local {
                     continue;
                 }
             };
-            let of = if target.backup {
+            let of = if member.backup {
                 &mut backups
             } else {
                 &mut primaries

@@ -1,18 +1,17 @@
 //! Clusters of a plan, made of those that run before it.
 
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::endpoint::Rules;
-use super::names::Named;
+use super::names::{Named, Spot};
 use super::peers::Peers;
 use super::sticky::Sticky;
 use super::{unique, Cluster, Member, Target};
-use crate::config::values::Address;
+use crate::config::values::ServerAddress;
 use crate::names::Resolver;
 use crate::plan::{self, Plan};
 
@@ -79,7 +78,7 @@ pub(crate) fn files(plan: &plan::Cluster) -> impl Iterator<Item = PathBuf> + use
 /// Clusters that no plan has as they are. Each gives its servers to one other at most.
 struct Changed<'a> {
     clusters: Vec<Option<&'a Arc<Cluster>>>,
-    by_server: HashMap<&'a Address, Vec<usize>>,
+    by_server: HashMap<&'a ServerAddress, Vec<usize>>,
 }
 
 impl<'a> Changed<'a> {
@@ -119,7 +118,7 @@ impl<'a> Changed<'a> {
 
 fn has_names(plan: &plan::Cluster) -> bool {
     let mut addresses = plan.endpoints.iter().map(|endpoint| &endpoint.address);
-    addresses.any(|address| matches!(address, Address::Name(..)))
+    addresses.any(ServerAddress::is_looked_up)
 }
 
 /// Returns the time limit of a request with all its tries.
@@ -135,18 +134,15 @@ impl Target {
         peers: &Peers,
         before: Option<&Cluster>,
     ) -> Result<Self, String> {
-        let named = match &endpoint.address {
-            Address::Name(name, port) => {
-                let mut known = before.iter().flat_map(|before| &before.targets);
-                let known = known.find(|target| target.endpoint.address == endpoint.address);
-                let known = known.and_then(|target| target.named.clone());
-                Some(known.unwrap_or_else(|| Arc::new(Named::new(name, *port))))
+        let mut known = before.iter().flat_map(|before| &before.targets);
+        let known = known.find(|target| target.endpoint.address == endpoint.address);
+        let known = known.and_then(|target| target.named.clone());
+        let named = known.or_else(|| Named::of(&endpoint.address).map(Arc::new));
+        if let ServerAddress::At(address) = &endpoint.address {
+            if named.is_none() {
+                peers.make(endpoint, address, &peers.credentials())?;
             }
-            Address::Ip(_) | Address::Unix(_) => {
-                peers.make(endpoint, &endpoint.address, &peers.credentials())?;
-                None
-            }
-        };
+        }
         let endpoint = endpoint.clone();
         Ok(Self { endpoint, named })
     }
@@ -191,7 +187,7 @@ impl Cluster {
             version: AtomicU64::new(unique()),
             members: Mutex::new(members.into()),
         };
-        cluster.place(&cluster.known_addresses());
+        cluster.place(&cluster.known_spots());
         Ok(Arc::new(cluster))
     }
 
@@ -214,13 +210,11 @@ impl Cluster {
     }
 
     /// Returns the addresses of the names of its targets.
-    pub(super) fn known_addresses(&self) -> Vec<Vec<SocketAddr>> {
+    pub(super) fn known_spots(&self) -> Vec<Vec<Spot>> {
         let (members, _) = self.members();
         let mut found = vec![Vec::new(); self.targets.len()];
         for member in members.iter() {
-            if let Address::Ip(address) = member.address {
-                found[member.target].push(address);
-            }
+            found[member.target].extend(member.spot);
         }
         found
     }

@@ -40,13 +40,12 @@ mod sticky;
 mod tests;
 mod watch;
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::config::model::{self, Balance, CircuitBreaker, Health, Retries};
-use crate::config::values::Address;
+use crate::config::values::{Address, ServerAddress};
 use crate::names::Resolver;
 use crate::plan;
 pub(crate) use credentials::count as authorities;
@@ -55,7 +54,7 @@ pub(crate) use greeting::Greeting;
 pub(crate) use limited::Pick;
 pub(crate) use local::{Hands, HashBy, Local, Tried};
 pub(crate) use make::{clusters, files};
-use names::Named;
+use names::{Named, Spot};
 use peers::Peers;
 use queue::Queue;
 pub(crate) use random::Random;
@@ -106,6 +105,9 @@ struct Member {
     /// An IP address or a Unix socket.
     address: Address,
     weight: u64,
+    backup: bool,
+    /// What a look-up said of it, if it was found by one.
+    spot: Option<Spot>,
     endpoint: Arc<Endpoint>,
 }
 
@@ -158,7 +160,7 @@ impl Cluster {
     }
 
     /// Has the servers be at these addresses, those of names. Members that were there before keep their state.
-    fn place(&self, found: &[Vec<SocketAddr>]) {
+    fn place(&self, found: &[Vec<Spot>]) {
         let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
         let mut new = Vec::new();
         let mut known: Vec<Vec<&Member>> = vec![Vec::new(); self.targets.len()];
@@ -166,15 +168,21 @@ impl Cluster {
             known[member.target].push(member);
         }
         for (index, (target, found)) in self.targets.iter().zip(found).enumerate() {
-            let addresses: Vec<_> = match &target.named {
-                Some(_) => found.iter().copied().map(Address::Ip).collect(),
-                None => vec![target.endpoint.address.clone()],
+            let whole = u64::from(target.endpoint.weight) * WEIGHT;
+            let placed: Vec<_> = match (&target.named, &target.endpoint.address) {
+                (None, ServerAddress::At(address)) => vec![(address.clone(), whole, None)],
+                _ => found
+                    .iter()
+                    .map(|spot| {
+                        let address = Address::Ip(spot.address);
+                        (address, spot.part(whole, found), Some(*spot))
+                    })
+                    .collect(),
             };
-            let weight = u64::from(target.endpoint.weight) * WEIGHT / addresses.len().max(1) as u64;
             let before = &known[index];
             let is_drained = |member: &&Member| member.endpoint.flags() & DRAINED != 0;
             let drained = !before.is_empty() && before.iter().all(is_drained);
-            for address in addresses {
+            for (address, weight, spot) in placed {
                 let known = before.iter().find(|member| member.address == address);
                 let endpoint = match known {
                     Some(member) => member.endpoint.clone(),
@@ -193,6 +201,8 @@ impl Cluster {
                     target: index,
                     address,
                     weight: weight.max(1),
+                    backup: target.endpoint.backup || spot.is_some_and(|spot| spot.backup),
+                    spot,
                     endpoint,
                 });
             }

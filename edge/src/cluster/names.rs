@@ -1,7 +1,9 @@
 //! Names of servers, which are looked up again while the proxy runs: each one when its answer has been kept for its time to
 //! live.
 
-use std::net::{IpAddr, SocketAddr};
+mod share;
+
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,8 +13,10 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Cluster;
-use crate::names::Answer;
+use crate::config::values::{Address, ServerAddress};
+use crate::names::{Hosts, Resolver};
 use crate::observe::snapshot::{self, Counts};
+pub(super) use share::Spot;
 
 /// The time after the first failure. It doubles with each further one, up to [`LAST_RETRY`].
 const RETRY: Duration = Duration::from_secs(1);
@@ -21,31 +25,57 @@ const LAST_RETRY: Duration = Duration::from_secs(30);
 /// A name of a server, and what came of its look-ups.
 #[derive(Debug)]
 pub(super) struct Named {
-    pub(super) name: String,
-    pub(super) port: u16,
+    question: Question,
     lookups: Mutex<Lookups>,
+}
+
+/// What is asked.
+#[derive(Debug)]
+enum Question {
+    /// The addresses of a name, with this port.
+    Addresses(String, u16),
+    /// The servers of a service.
+    Service(String),
 }
 
 /// What came of the look-ups of a name.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Lookups {
-    pub(super) answered: u64,
-    pub(super) failed: u64,
+    answered: u64,
+    failed: u64,
     /// When the last answer came.
-    pub(super) last: Option<Instant>,
+    last: Option<Instant>,
     /// Why there is none, while the last look-up has failed.
     pub(super) failing: Option<String>,
     /// Failures since the last answer.
     in_a_row: u32,
+    /// The addresses of the servers that the records of a service name.
+    hosts: Hosts,
+}
+
+/// What came of a look-up.
+struct Found {
+    spots: Vec<Spot>,
+    ttl: Duration,
+    hosts: Hosts,
+    /// Why a part of it is missing or old.
+    missing: Option<String>,
 }
 
 impl Named {
-    pub(super) fn new(name: &str, port: u16) -> Self {
-        Self {
-            name: name.to_owned(),
-            port,
+    /// Returns the name of a server; none when there is nothing to look up.
+    pub(super) fn of(server: &ServerAddress) -> Option<Self> {
+        let question = match server {
+            ServerAddress::At(Address::Name(name, port)) => {
+                Question::Addresses(name.clone(), *port)
+            }
+            ServerAddress::Srv(name) => Question::Service(name.clone()),
+            ServerAddress::At(_) => return None,
+        };
+        Some(Self {
+            question,
             lookups: Mutex::default(),
-        }
+        })
     }
 
     pub(super) fn lookups(&self) -> Lookups {
@@ -53,16 +83,43 @@ impl Named {
     }
 
     fn locked<T>(&self, f: impl FnOnce(&mut Lookups) -> T) -> T {
-        f(&mut self.lookups.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut lookups = self.lookups.lock().unwrap_or_else(PoisonError::into_inner);
+        f(&mut lookups)
+    }
+
+    async fn look_up(&self, resolver: &Resolver, before: &[Spot]) -> Result<Found, String> {
+        match &self.question {
+            Question::Addresses(name, port) => {
+                let before: Vec<IpAddr> = before.iter().map(|spot| spot.address.ip()).collect();
+                let answer = resolver.look_up(name, &before).await?;
+                Ok(Found {
+                    spots: share::evenly(&answer.addresses, *port),
+                    ttl: answer.ttl,
+                    hosts: Hosts::new(),
+                    missing: None,
+                })
+            }
+            Question::Service(name) => {
+                let before = self.locked(|lookups| lookups.hosts.clone());
+                let service = resolver.service(name, &before).await?;
+                Ok(Found {
+                    spots: share::by_record(&service.places),
+                    ttl: service.ttl,
+                    hosts: service.hosts,
+                    missing: service.missing,
+                })
+            }
+        }
     }
 }
 
 impl Lookups {
-    fn answer(&mut self) {
+    fn answer(&mut self, hosts: Hosts) {
         self.answered += 1;
         self.last = Some(Instant::now());
         self.failing = None;
         self.in_a_row = 0;
+        self.hosts = hosts;
     }
 
     /// Notes a failure; returns whether it is the first since the last answer, and the time until the name is looked up again.
@@ -100,7 +157,7 @@ impl Cluster {
 ///
 /// While a look-up fails, the last known addresses stay; a server of whose name none is known gets no request.
 pub(super) async fn follow(cluster: &Cluster, known: oneshot::Sender<()>) {
-    let mut found = cluster.known_addresses();
+    let mut found = cluster.known_spots();
     let mut looks = FuturesUnordered::new();
     for (index, target) in cluster.targets.iter().enumerate() {
         if target.named.is_some() {
@@ -140,14 +197,13 @@ async fn look_up(
     cluster: &Cluster,
     index: usize,
     wait: Duration,
-    before: Vec<SocketAddr>,
-) -> (usize, Result<Answer, String>) {
+    before: Vec<Spot>,
+) -> (usize, Result<Found, String>) {
     if !wait.is_zero() {
         tokio::time::sleep(wait).await;
     }
-    let before: Vec<IpAddr> = before.iter().map(SocketAddr::ip).collect();
     let answer = match &cluster.targets[index].named {
-        Some(named) => cluster.resolver.look_up(&named.name, &before).await,
+        Some(named) => named.look_up(&cluster.resolver, &before).await,
         None => Err("it has no name".to_owned()),
     };
     (index, answer)
@@ -157,37 +213,44 @@ async fn look_up(
 fn take(
     cluster: &Cluster,
     index: usize,
-    answer: Result<Answer, String>,
-    found: &mut Vec<SocketAddr>,
+    answer: Result<Found, String>,
+    known: &mut Vec<Spot>,
     moved: &mut bool,
 ) -> Duration {
-    let Some(named) = &cluster.targets[index].named else {
+    let target = &cluster.targets[index];
+    let Some(named) = &target.named else {
         return LAST_RETRY;
     };
+    let server = &target.endpoint.address;
     match answer {
-        Ok(answer) => {
-            let addresses = answer.addresses.into_iter();
-            let addresses: Vec<_> = addresses
-                .map(|ip| SocketAddr::new(ip, named.port))
-                .collect();
-            named.locked(Lookups::answer);
-            if addresses != *found {
+        Ok(found) => {
+            if found.spots != *known {
                 *moved = true;
-                *found = addresses;
+                *known = found.spots;
             }
-            answer.ttl
+            let Some(why) = found.missing else {
+                named.locked(|lookups| lookups.answer(found.hosts));
+                return found.ttl;
+            };
+            let (first, wait) = named.locked(|lookups| {
+                lookups.hosts = found.hosts;
+                lookups.fail(&why)
+            });
+            if first {
+                log::warn!("server {server}: the name of a part of it is not found: {why}");
+            }
+            wait.min(found.ttl)
         }
         Err(why) => {
             let (first, wait) = named.locked(|lookups| lookups.fail(&why));
             // Once for each time that it goes away.
             if first {
-                let what = if found.is_empty() {
+                let what = if known.is_empty() {
                     "it gets no request"
                 } else {
                     "the last known addresses stay"
                 };
-                let (name, port) = (&named.name, named.port);
-                log::warn!("server {name}:{port}: {what} until its name is found: {why}");
+                log::warn!("server {server}: {what} until its name is found: {why}");
             }
             wait
         }

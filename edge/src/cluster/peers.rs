@@ -5,7 +5,7 @@ use pingora_core::upstreams::peer::{HttpPeer, ALPN};
 use super::credentials::{Credentials, Files};
 use super::greeting::Greeting;
 use crate::config::model::{Protocol, Timeouts};
-use crate::config::values::{Address, TimeLimit};
+use crate::config::values::{Address, ServerAddress, TimeLimit};
 use crate::plan;
 
 /// What the peers of a cluster have in common.
@@ -129,15 +129,12 @@ impl Tls {
     /// # Errors
     ///
     /// When it has none.
-    fn name_of(&self, server: &Address) -> Result<String, String> {
-        match (&self.name, server) {
-            (Some(name), _) => Ok(name.clone()),
-            (None, Address::Ip(address)) => Ok(address.ip().to_string()),
-            (None, Address::Name(name, _)) => Ok(name.clone()),
-            (None, Address::Unix(_)) if self.insecure => Ok(String::new()),
-            (None, Address::Unix(_)) => {
-                Err(format!("TLS to `{server}` needs `name`, as it has none"))
-            }
+    fn name_of(&self, server: &ServerAddress) -> Result<String, String> {
+        let name = self.name.clone().or_else(|| server.proved_name());
+        match name {
+            Some(name) => Ok(name),
+            None if self.insecure => Ok(String::new()),
+            None => Err(format!("TLS to `{server}` needs `name`, as it has none")),
         }
     }
 }

@@ -38,7 +38,7 @@ pub struct EndpointState {
     pub server: String,
     /// The address, an IP address or a Unix socket; `None` for a name of which none is known.
     pub address: Option<String>,
-    /// The weight in the file, which the addresses of a name share.
+    /// The weight in the file, which the addresses of a name share; of a server that an SRV record names, that of the record.
     pub weight: u32,
     /// Whether it gets requests only while no other server can take them.
     pub backup: bool,
@@ -156,6 +156,8 @@ impl Cluster {
         let tried_in = || super::clock::millis(endpoint.tried_in());
         let mut state = EndpointState {
             address: Some(member.address.to_string()),
+            weight: weight(of_file, member),
+            backup: member.backup,
             why: if serves {
                 String::new()
             } else {
@@ -202,7 +204,7 @@ impl Cluster {
                 cluster: name.clone(),
                 server: target.address.to_string(),
                 address: member.address.to_string(),
-                weight: u64::from(target.weight),
+                weight: u64::from(weight(target, member)),
                 max_requests: target.max_requests,
                 up,
                 ..snapshot::Endpoint::default()
@@ -243,6 +245,11 @@ impl Cluster {
         }
         count
     }
+}
+
+fn weight(of_file: &crate::plan::Endpoint, member: &Member) -> u32 {
+    let told = member.spot.and_then(|spot| spot.weight);
+    told.map_or(of_file.weight, u32::from)
 }
 
 fn without_member(of_file: &crate::plan::Endpoint, status: EndpointStatus) -> EndpointState {

@@ -97,7 +97,7 @@ impl Config {
     }
 
     /// Returns the servers that requests go to, wherever they are named.
-    pub(crate) fn servers(&self) -> Vec<&At<values::Address>> {
+    pub(crate) fn servers(&self) -> Vec<&At<values::ServerAddress>> {
         let proxies = contents::proxies(&self.model).into_iter();
         let servers = proxies.flat_map(|proxy| &proxy.to);
         servers.map(|server| &server.address).collect()

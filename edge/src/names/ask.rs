@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
-use hickory_resolver::proto::rr::{Name, RecordType};
+use hickory_resolver::proto::rr::{Name, Record, RecordType};
 use hickory_resolver::TokioResolver;
 
 use super::Answer;
@@ -71,9 +72,10 @@ pub(super) async fn addresses(
 }
 
 async fn of_kind(client: &TokioResolver, name: &Name, kind: RecordType) -> Found<Answer> {
-    let records = match client.lookup(name.clone(), kind).await {
-        Ok(found) => found,
-        Err(e) => return failure(name, &e),
+    let records = match records(client, name, kind).await {
+        Found::Some(found) => found,
+        Found::None(why) => return Found::None(why),
+        Found::Failed(why) => return Found::Failed(why),
     };
     let addresses = records.answers().iter();
     let addresses = addresses.filter_map(|record| record.data.ip_addr());
@@ -81,17 +83,34 @@ async fn of_kind(client: &TokioResolver, name: &Name, kind: RecordType) -> Found
     if addresses.is_empty() {
         return Found::None(format!("{name} has no address"));
     }
-    // Those of aliases among them (RFC 2181 section 5.2).
-    let ttl = records.answers().iter().map(|record| record.ttl).min();
-    let ttl = Duration::from_secs(ttl.unwrap_or(0).into());
+    // Those of aliases among them.
+    let ttl = ttl(records.answers().iter());
     Found::Some(Answer { addresses, ttl })
 }
 
-fn failure<T>(name: &Name, e: &NetError) -> Found<T> {
+/// Returns the time for which all of these records hold.
+pub(super) fn ttl<'a>(records: impl Iterator<Item = &'a Record>) -> Duration {
+    let ttl = records.map(|record| record.ttl).min();
+    Duration::from_secs(ttl.unwrap_or(0).into())
+}
+
+/// Asks for the records of a name.
+pub(super) async fn records(
+    client: &TokioResolver,
+    name: &Name,
+    kind: RecordType,
+) -> Found<Lookup> {
+    match client.lookup(name.clone(), kind).await {
+        Ok(found) => Found::Some(found),
+        Err(e) => failure(name, kind, &e),
+    }
+}
+
+fn failure<T>(name: &Name, kind: RecordType, e: &NetError) -> Found<T> {
     match e {
         NetError::Dns(DnsError::NoRecordsFound(none)) => match none.response_code {
             ResponseCode::NXDomain => Found::None(format!("{name} does not exist")),
-            ResponseCode::NoError => Found::None(format!("{name} has no address")),
+            ResponseCode::NoError => Found::None(format!("{name} has no {kind} record")),
             other => Found::Failed(format!("asking for {name}: {other}")),
         },
         NetError::Dns(DnsError::ResponseCode(code)) => {

@@ -8,6 +8,7 @@
 //! holds; whoever asks keeps it, and asks again.
 
 mod ask;
+mod service;
 mod system;
 #[cfg(test)]
 mod tests;
@@ -20,10 +21,11 @@ use ask::Found;
 use hickory_resolver::config::{ResolveHosts, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::Name;
-use hickory_resolver::{Hosts, TokioResolver};
+use hickory_resolver::TokioResolver;
+pub(crate) use service::{Hosts, Place, Service};
 use system::{FileState, Files};
 
-use crate::config::values::Address;
+use crate::config::values::{Address, ServerAddress};
 use crate::plan;
 
 /// The time for which what the hosts file says holds.
@@ -52,7 +54,7 @@ pub(crate) struct Answer {
 /// What the files say, and the client that asks by it.
 struct Current {
     state: FileState,
-    hosts: Hosts,
+    hosts: hickory_resolver::Hosts,
     search: Vec<Name>,
     ndots: usize,
     client: TokioResolver,
@@ -106,11 +108,35 @@ impl Resolver {
     /// # Errors
     ///
     /// Why it is not found.
-    pub(crate) async fn find(&self, server: &Address) -> Result<(), String> {
+    pub(crate) async fn find(&self, server: &ServerAddress) -> Result<(), String> {
         match server {
-            Address::Name(name, _) => self.look_up(name, &[]).await.map(drop),
-            Address::Ip(_) | Address::Unix(_) => Ok(()),
+            ServerAddress::At(Address::Name(name, _)) => self.look_up(name, &[]).await.map(drop),
+            ServerAddress::At(Address::Ip(_) | Address::Unix(_)) => Ok(()),
+            ServerAddress::Srv(name) => {
+                let service = self.service(name, &Hosts::new()).await?;
+                service.missing.map_or(Ok(()), Err)
+            }
         }
+    }
+
+    /// Returns the servers of a service. One whose address cannot be had stays at those that it has in `before`.
+    ///
+    /// # Errors
+    ///
+    /// Why there are none.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses the answer.
+    pub(crate) async fn service(&self, name: &str, before: &Hosts) -> Result<Service, String> {
+        let asked = async {
+            let name = Name::from_ascii(name).map_err(|e| e.to_string())?;
+            let mut service = self.current()?.service(&name, before).await?;
+            service.ttl = service.ttl.clamp(self.plan.min_ttl, self.plan.max_ttl);
+            Ok(service)
+        };
+        let within = tokio::time::timeout(LONGEST, asked).await;
+        within.unwrap_or_else(|_| Err(format!("no answer within {LONGEST:?}")))
     }
 
     /// Returns what the files say now.

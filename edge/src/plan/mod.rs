@@ -51,7 +51,7 @@ use crate::config::model::{
     Balance, CircuitBreaker, ForwardedMode, Health, PassiveHealth, Protocol, ProxyVersion, Queue,
     Retries, Timeouts, UpstreamTls,
 };
-use crate::config::values::{Address, HostPattern, Status, Template};
+use crate::config::values::{HostPattern, ServerAddress, Status, Template};
 pub use admin::Admin;
 use condition::Condition;
 use edit::Rewrite;
@@ -249,7 +249,7 @@ pub struct Sticky {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Endpoint {
     /// The address.
-    pub address: Address,
+    pub address: ServerAddress,
     /// The share of requests; none when 0.
     pub weight: u32,
     /// Whether it gets requests only while no other server can take them.

@@ -321,3 +321,121 @@ fn a_strict_check_refuses_certificates_that_have_expired() {
     );
     assert!(check(&text(&files((2000, 2090))), &["-t", "--strict"]).0);
 }
+
+/// The records of a service with these servers: name, address, priority and weight.
+fn service(servers: &[(&str, SocketAddr, u16, u16)]) -> Vec<String> {
+    let records = servers.iter().flat_map(|(name, at, priority, weight)| {
+        let (ip, port) = (at.ip(), at.port());
+        [
+            format!("host-record={name}.test,{ip},1"),
+            format!("srv-host=_http._tcp.app.test,{name}.test,{port},{priority},{weight}"),
+        ]
+    });
+    records.collect()
+}
+
+fn strs(all: &[String]) -> Vec<&str> {
+    all.iter().map(|one| &**one).collect()
+}
+
+fn count(bodies: &[String], name: &str) -> usize {
+    bodies.iter().filter(|body| *body == name).count()
+}
+
+#[test]
+fn a_service_has_servers_with_weights_and_priorities_that_come_and_go() {
+    let [one, two, three] = [(); 3].map(|()| free());
+    let _origins =
+        [(one, "one"), (two, "two"), (three, "three")].map(|(address, name)| origin(address, name));
+    let first = service(&[
+        ("one", one, 5, 30),
+        ("two", two, 5, 10),
+        ("three", three, 9, 100),
+    ]);
+    let mut dns = Dns::start(&strs(&first));
+    let scene = Scene::of(&dns, "'srv:_http._tcp.App.test'");
+    let bodies = scene.bodies(40);
+    let counted = ["one", "two", "three"].map(|name| count(&bodies, name));
+    assert_eq!(counted, [30, 10, 0]);
+    let status = scene.asked("/api/status");
+    assert!(
+        status.contains("\"server\":\"srv:_http._tcp.app.test\""),
+        "{status}"
+    );
+    assert!(
+        ["30", "10", "100"]
+            .iter()
+            .all(|weight| status.contains(&format!("\"weight\":{weight},"))),
+        "{status}"
+    );
+    assert!(status.matches("\"backup\":true").count() == 1, "{status}");
+    let answered = format!(
+        "edge_upstream_responses_total{{cluster=\"srv:_http._tcp.app.test\",server=\"srv:_http._tcp.app.test\",address=\"{one}\""
+    );
+    let before = scene.metric(&answered).unwrap();
+    assert!(before > 0.0);
+
+    let second = service(&[("one", one, 5, 1), ("three", three, 5, 1)]);
+    dns.restart(&strs(&second));
+    eventually("the third takes the place of the second", || {
+        let bodies = scene.bodies(8);
+        count(&bodies, "two") == 0 && count(&bodies, "three") == 4
+    });
+    // What is counted of the one that stays goes on.
+    assert!(scene.metric(&answered).unwrap() > before);
+    dns.stop();
+    assert_eq!(count(&scene.bodies(8), "one"), 4);
+}
+
+#[test]
+fn servers_of_a_higher_priority_stand_in_for_those_that_fail() {
+    let [nobody, three] = [(); 2].map(|()| free());
+    let _origin = origin(three, "three");
+    let records = service(&[("nobody", nobody, 1, 1), ("three", three, 2, 1)]);
+    let dns = Dns::start(&strs(&records));
+    let scene = Scene::of(&dns, "'srv:_http._tcp.app.test'");
+    assert_eq!(scene.bodies(8), ["three"; 8]);
+}
+
+#[test]
+fn a_service_serves_on_without_a_server_whose_name_is_not_found() {
+    let one = free();
+    let _origin = origin(one, "one");
+    let mut records = service(&[("one", one, 1, 1)]);
+    records.push("srv-host=_http._tcp.app.test,none.test,80,0,1".to_owned());
+    let mut dns = Dns::start(&strs(&records));
+    let mut scene = Scene::of(&dns, "'srv:_http._tcp.app.test'");
+    let line = scene
+        .edge
+        .wait_for_log("the name of a part of it is not found");
+    assert!(line.contains("none.test. does not exist"), "{line}");
+    assert_eq!(scene.bodies(4), ["one"; 4]);
+    assert_eq!(scene.metric("edge_upstream_name_failing{"), Some(1.0));
+    // A service that is gone leaves its last servers.
+    dns.restart(&[]);
+    eventually("it is gone", || {
+        scene
+            .asked("/api/status")
+            .contains("_http._tcp.app.test. does not exist")
+    });
+    assert_eq!(scene.bodies(4), ["one"; 4]);
+    dns.restart(&strs(&service(&[("one", one, 1, 1)])));
+    eventually("all of it is found", || {
+        scene.metric("edge_upstream_name_failing{") == Some(0.0)
+    });
+    let text = format!(
+        "listen: 127.0.0.1:80\nresolver: '{}'\nsites: {{routes: {{proxy: ['srv:_http._tcp.app.test', 'srv:_x._tcp.app.test']}}}}\n",
+        dns.address
+    );
+    let (good, said) = check(&text, &["-t", "--strict"]);
+    assert!(!good);
+    assert_eq!(
+        said.matches("is not found by its name").count(),
+        1,
+        "{said}"
+    );
+    assert!(
+        said.contains("the server `srv:_x._tcp.app.test` is not found"),
+        "{said}"
+    );
+}

@@ -7,7 +7,7 @@ use super::{
     Sticky, Timeouts,
 };
 use crate::config::section::{choice, section, At};
-use crate::config::values::{Address, Count, FilePath, Template};
+use crate::config::values::{Count, FilePath, ServerAddress, Template};
 use crate::config::Place;
 
 section! {
@@ -51,8 +51,9 @@ section! {
 section! {
     /// A server that requests go to.
     pub struct Endpoint("a server", short: address) {
-        /// Its address: `IP:PORT`, `NAME:PORT` or `unix:/PATH`.
-        address: At<Address>,
+        /// Its address: `IP:PORT`, `NAME:PORT` or `unix:/PATH`; or `srv:NAME`, for all servers that SRV records name, which
+        /// share its weight.
+        address: At<ServerAddress>,
         /// Its share of requests, beside the weights of the others. None are sent to one of weight 0.
         weight: u32 = 1,
         /// Whether it gets requests only while no other server can take them.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::Compiler;
 use crate::config::model::{self, Balance, Protocol};
 use crate::config::section::{Scalar, Value};
-use crate::config::values::{Address, Part, Template, Variable};
+use crate::config::values::{Part, ServerAddress, Template, Variable};
 use crate::config::{At, Place};
 use crate::plan::{Cluster, Endpoint, Greeting};
 
@@ -94,7 +94,7 @@ impl Compiler<'_> {
                 "requests would go nowhere: `to` names no server with a weight",
             );
         }
-        let mut seen: HashMap<&Address, Place> = HashMap::new();
+        let mut seen: HashMap<&ServerAddress, Place> = HashMap::new();
         for At { place, value } in proxy.to.iter().map(|endpoint| &endpoint.address) {
             if seen.insert(value, *place).is_some() {
                 self.errors.at(

@@ -2,7 +2,6 @@
 
 use super::Compiler;
 use crate::config::model;
-use crate::config::values::Address;
 use crate::config::At;
 use crate::plan::forward_auth::ForwardAuth;
 
@@ -69,8 +68,5 @@ impl Compiler<'_> {
 
 /// Returns the value of Host for a server.
 fn host(server: &model::Endpoint) -> String {
-    match &server.address.value {
-        Address::Unix(_) => "localhost".to_owned(),
-        address => address.to_string(),
-    }
+    server.address.value.host()
 }

@@ -1,0 +1,104 @@
+//! The shares of the addresses of a name.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::cluster::WEIGHT;
+use crate::names::Place;
+
+/// An address that was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cluster) struct Spot {
+    pub(in crate::cluster) address: SocketAddr,
+    /// Its part of the weight of its server, beside the parts of the others.
+    pub(in crate::cluster) share: u64,
+    /// Whether it stands in for others of its server.
+    pub(in crate::cluster) backup: bool,
+    /// The weight in its record.
+    pub(in crate::cluster) weight: Option<u16>,
+}
+
+impl Spot {
+    /// Returns its part of a weight, beside all others of its server that get requests when it does.
+    pub(in crate::cluster) fn part(&self, whole: u64, all: &[Self]) -> u64 {
+        let beside = all.iter().filter(|spot| spot.backup == self.backup);
+        let sum: u128 = beside.map(|spot| u128::from(spot.share)).sum();
+        let part = u128::from(whole) * u128::from(self.share) / sum.max(1);
+        u64::try_from(part).unwrap_or(u64::MAX)
+    }
+}
+
+/// Returns addresses that share a weight evenly.
+pub(super) fn evenly(addresses: &[IpAddr], port: u16) -> Vec<Spot> {
+    let spot = |ip: &IpAddr| Spot {
+        address: SocketAddr::new(*ip, port),
+        share: 1,
+        backup: false,
+        weight: None,
+    };
+    addresses.iter().map(spot).collect()
+}
+
+/// Returns addresses with the shares that their records have (RFC 2782). Those of the lowest priority get the requests, and
+/// all others are backups.
+pub(super) fn by_record(places: &[Place]) -> Vec<Spot> {
+    let first = places.iter().map(|place| place.priority).min();
+    let weighed = places.iter().filter(|place| place.weight > 0);
+    let weighed: HashSet<u16> = weighed.map(|place| place.priority).collect();
+    let spot = |place: &Place| {
+        let share = match place.weight {
+            // "A very small chance", beside others that have a weight.
+            0 if weighed.contains(&place.priority) => 1,
+            weight => u64::from(weight.max(1)) * WEIGHT / place.addresses.max(1) as u64,
+        };
+        Spot {
+            address: place.address,
+            share: share.max(1),
+            backup: Some(place.priority) != first,
+            weight: Some(place.weight),
+        }
+    };
+    places.iter().map(spot).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(port: u16, priority: u16, weight: u16, addresses: usize) -> Place {
+        Place {
+            address: SocketAddr::from(([127, 0, 0, 1], port)),
+            priority,
+            weight,
+            addresses,
+        }
+    }
+
+    fn told(places: &[Place]) -> Vec<(u64, bool)> {
+        let spots = by_record(places).into_iter();
+        spots.map(|spot| (spot.share, spot.backup)).collect()
+    }
+
+    #[test]
+    fn addresses_have_the_shares_of_their_records() {
+        let all = [place(1, 10, 3, 1), place(2, 10, 1, 2), place(3, 10, 1, 2)];
+        let half = WEIGHT / 2;
+        assert_eq!(
+            told(&all),
+            [(3 * WEIGHT, false), (half, false), (half, false)]
+        );
+        // Nothing is weighed where all weights are 0, and next to nothing where others are more.
+        let none = [place(1, 0, 0, 1), place(2, 0, 0, 1)];
+        assert_eq!(told(&none), [(WEIGHT, false), (WEIGHT, false)]);
+        let some = [place(1, 0, 0, 1), place(2, 0, u16::MAX, 1)];
+        assert_eq!(told(&some)[0], (1, false));
+    }
+
+    #[test]
+    fn all_but_the_lowest_priority_are_backups() {
+        let all = [place(1, 20, 1, 1), place(2, 10, 1, 1), place(3, 30, 0, 1)];
+        let backups: Vec<_> = told(&all).into_iter().map(|(_, backup)| backup).collect();
+        assert_eq!(backups, [true, false, true]);
+        assert_eq!(told(&[]), []);
+    }
+}

@@ -19,6 +19,7 @@ fn text(address: SocketAddr, folder: &Path) -> String {
 
 fn upgrade(edge: &Edge, more: &[&str]) -> Output {
     Command::new(BINARY)
+        .env("RUNTIME_DIRECTORY", edge.file().parent().unwrap())
         .args(["upgrade", "-c"])
         .arg(edge.file())
         .args(more)

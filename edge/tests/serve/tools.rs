@@ -85,6 +85,8 @@ impl Edge {
             .args(["--threads", "2", "-c"])
             .arg(&file)
             .env("RUST_LOG", "edge=info,warn")
+            // Its control socket goes with the folder, also when it is killed.
+            .env("RUNTIME_DIRECTORY", dir.path())
             .stdout(stdout)
             .stderr(Stdio::piped())
             .spawn()

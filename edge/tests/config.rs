@@ -57,7 +57,7 @@ fn every_error_is_told_in_the_order_of_the_file() {
              `unix:/PATH`, such as `10.0.0.1:9000`",
             "edge.yaml:4:9: unknown key `strp_prefix` in a route; did you mean `strip_prefix`?",
             "edge.yaml:5:21: `app:x` is not an address: the port is none of 1 to 65535; expected `IP:PORT`, \
-             `NAME:PORT` or `unix:/PATH`, such as `10.0.0.1:9000`",
+             `NAME:PORT`, `unix:/PATH` or `srv:NAME`, such as `10.0.0.1:9000`",
             "edge.yaml:6:18: `99` is not a status; expected a number from 200 to 599, such as `404`",
         ],
     );

@@ -115,10 +115,11 @@ fn requests(
                 counts.passed += seen.len();
                 if untouched && seen.len() != expected.len() {
                     return Err(format!(
-                        "{} of {} that are right went upstream: {}",
+                        "{} of {} that are right went upstream: {}: the answer is {}",
                         seen.len(),
                         expected.len(),
-                        shown()
+                        shown(),
+                        got.bytes.escape_ascii()
                     ));
                 }
                 return Ok(());

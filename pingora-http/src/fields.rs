@@ -194,12 +194,28 @@ impl RawFields<'_> {
     /// `InvalidHTTPHeader` when the name is not valid, or when there are too many fields.
     #[inline]
     pub fn append(&mut self, spelling: &[u8], value: HeaderValue) -> Result<bool> {
+        let RawFields {
+            headers,
+            index,
+            cases,
+        } = self;
         // As nearly all fields are: nothing about the name has to be made or kept.
         if let Some((known, true)) = KnownName::find(spelling) {
-            return self.append_known(known, spelling, value);
+            if known.is_indexed() {
+                index.append(known.names, &value);
+            }
+            let more = headers
+                .try_append(&known.name, value)
+                .or_err(InvalidHTTPHeader, TOO_MANY)?;
+            if more {
+                note_more(headers, cases, Some(known), true, spelling)
+            } else {
+                index.place(headers.len() - 1, known.number)
+            }
+            return Ok(more);
         }
         let name = Name::parse(spelling).or_err(InvalidHTTPHeader, "invalid header name")?;
-        append_named(self.headers, self.index, self.cases, name, spelling, value)
+        append_named(headers, index, cases, name, spelling, value)
     }
 
     /// Adds a field of this name, in its usual spelling. Unlike a clone of the name, it counts no references.
@@ -208,37 +224,9 @@ impl RawFields<'_> {
     ///
     /// `InvalidHTTPHeader` when there are too many fields.
     pub fn append_named(&mut self, name: &HeaderName, value: HeaderValue) -> Result<bool> {
-        match KnownName::of(name) {
-            Some(known) => self.append_known(known, known.title().as_bytes(), value),
-            None => self.append(name.as_str().as_bytes(), value),
-        }
-    }
-
-    /// Adds a field of a known name in its usual spelling.
-    #[inline(always)]
-    fn append_known(
-        &mut self,
-        known: &'static KnownName,
-        spelling: &[u8],
-        value: HeaderValue,
-    ) -> Result<bool> {
-        let RawFields {
-            headers,
-            index,
-            cases,
-        } = self;
-        if known.is_indexed() {
-            index.append(known.names, &value);
-        }
-        let more = headers
-            .try_append(&known.name, value)
-            .or_err(InvalidHTTPHeader, TOO_MANY)?;
-        if more {
-            note_more(headers, cases, Some(known), true, spelling)
-        } else {
-            index.place(headers.len() - 1, known.number)
-        }
-        Ok(more)
+        // What received fields are added by is compiled in one place.
+        let spelling = KnownName::of(name).map_or(name.as_str(), |known| known.title());
+        self.append(spelling.as_bytes(), value)
     }
 }
 

@@ -17,9 +17,14 @@ pub(super) fn end(buf: &[u8]) -> Option<usize> {
         before = feeds >> (BLOCK - 2);
         start += BLOCK;
     }
-    // What is left, and what is before it: there was no end.
     match buf.last_chunk() {
-        Some(block) => end_in(buf, buf.len() - BLOCK, line_feeds(block), 0),
+        // What is left, and of what is before it as much as makes it a block: there was no end.
+        Some(block) => {
+            let last = buf.len() - BLOCK;
+            let seen = (start - last) as u32;
+            let before = before.checked_shl(seen).unwrap_or(0);
+            end_in(buf, last, line_feeds(block), before)
+        }
         None => {
             let mut block = [0; BLOCK];
             block[..buf.len()].copy_from_slice(buf);
@@ -103,6 +108,20 @@ mod tests {
                     assert_eq!(line_feeds(&block), plain, "{byte:#x} {other:#x}");
                     assert_eq!(words::line_feeds(&block), plain, "{byte:#x} {other:#x}");
                 }
+            }
+        }
+    }
+
+    /// At every place of text of every length, with another one behind it.
+    #[test]
+    fn no_border_of_blocks_hides_one() {
+        for length in 4..4 * BLOCK {
+            for at in 0..=length - 4 {
+                let mut text = vec![b'a'; length];
+                text[length - 4..].copy_from_slice(b"\r\n\r\n");
+                text[at..at + 4].copy_from_slice(b"\r\n\r\n");
+                let first = text.windows(4).position(|w| w == b"\r\n\r\n");
+                assert_eq!(end(&text), first.map(|n| n + 4), "{at} of {length}");
             }
         }
     }

@@ -3,6 +3,7 @@
 
 mod share;
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -169,7 +170,9 @@ pub(super) async fn follow(cluster: &Cluster, known: oneshot::Sender<()>) {
             ));
         }
     }
-    let (mut known, mut unknown) = (Some(known), looks.len());
+    let is_named = |index: &usize| cluster.targets[*index].named.is_some();
+    let mut unknown: HashSet<_> = (0..cluster.targets.len()).filter(is_named).collect();
+    let mut known = Some(known);
     while let Some(first) = looks.next().await {
         let mut answers = vec![first];
         // What has come meanwhile takes no list of its own.
@@ -177,15 +180,15 @@ pub(super) async fn follow(cluster: &Cluster, known: oneshot::Sender<()>) {
             answers.push(more);
         }
         let mut moved = false;
-        unknown = unknown.saturating_sub(answers.len());
         for (index, answer) in answers {
+            unknown.remove(&index);
             let wait = take(cluster, index, answer, &mut found[index], &mut moved);
             looks.push(look_up(cluster, index, wait, found[index].clone()));
         }
         if moved {
             cluster.place(&found);
         }
-        if let Some(known) = known.take_if(|_| unknown == 0) {
+        if let Some(known) = known.take_if(|_| unknown.is_empty()) {
             // Who waited may have given up.
             let _ = known.send(());
         }

@@ -180,6 +180,8 @@ impl Resolver {
         options.attempts = attempts.unwrap_or(options.attempts).saturating_sub(1);
         options.use_hosts_file = ResolveHosts::Never;
         options.cache_size = REMEMBERED;
+        // What is remembered for longer would be the answer to who asks again by then.
+        options.positive_max_ttl = Some(self.plan.max_ttl);
         // Whoever asks again wants to know.
         options.negative_max_ttl = Some(Duration::ZERO);
     }

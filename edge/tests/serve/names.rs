@@ -194,19 +194,22 @@ fn each_name_is_asked_for_when_its_own_time_is_over() {
         format!("host-record=short.test,{ip},1"),
         format!("host-record=long.test,{ip},3600"),
         format!("host-record=bounded.test,{ip},1"),
+        format!("host-record=often.test,{ip},3600"),
     ];
     let dns = Dns::start(&records.each_ref().map(|record| &**record));
     let scene = Scene::of(&dns, &format!("['short.test:{port}', 'long.test:{port}']"));
     let bounded = format!("{{servers: '{}', min_ttl: 1h, max_ttl: 1h}}", dns.address);
     let other = Scene::with(&bounded, &format!("{{proxy: 'bounded.test:{port}'}}"));
-    eventually("it is asked several times", || {
-        dns.asked("query[A] short.test") >= 4
+    let often = format!("{{servers: '{}', max_ttl: 1s}}", dns.address);
+    let third = Scene::with(&often, &format!("{{proxy: 'often.test:{port}'}}"));
+    eventually("they are asked several times", || {
+        dns.asked("query[A] short.test") >= 4 && dns.asked("query[A] often.test") >= 3
     });
     assert_eq!(dns.asked("query[A] long.test"), 1);
     assert_eq!(dns.asked("query[A] bounded.test"), 1);
     assert_eq!(
-        (scene.bodies(1), other.bodies(1)),
-        (vec!["one".into()], vec!["one".into()])
+        [scene.bodies(1), other.bodies(1), third.bodies(1)],
+        [["one"], ["one"], ["one"]]
     );
 }
 

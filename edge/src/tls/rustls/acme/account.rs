@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 use super::client::Https;
 use super::order::Failure;
 use super::storage::{Locked, Storage};
-use crate::plan::acme::{Acme, OnDemand};
+use crate::plan::acme::Acme;
 
 /// The name of the lock of an account; no host begins so.
 const LOCK: &str = ".account";
@@ -43,14 +43,11 @@ impl Accounts {
     }
 }
 
-/// Tells whether settings are the same but for the hosts.
+/// Tells whether settings are the same but for the hosts and the rules of names on demand.
 pub(super) fn same(a: &Acme, b: &Acme) -> bool {
     let without = |acme: &Acme| Acme {
         hosts: Vec::new(),
-        on_demand: acme.on_demand.clone().map(|rules| OnDemand {
-            hosts: Vec::new(),
-            ..rules
-        }),
+        on_demand: None,
         ..acme.clone()
     };
     without(a) == without(b)

@@ -50,6 +50,11 @@ impl Failure {
         Self::of(Fault::Denied, error)
     }
 
+    /// A question of the rule that has no answer.
+    pub(super) fn unanswered(error: impl Into<String>) -> Self {
+        Self::of(Fault::Unanswered, error)
+    }
+
     fn of(fault: Fault, error: impl Into<String>) -> Self {
         Self {
             fault,

@@ -13,7 +13,7 @@ use super::client::{connector, plain, system};
 use super::order::Failure;
 
 /// The time for an answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Asks whether `name` may have one, at a URL that it is the end of. The name is of characters that stand for themselves there.
 ///
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) async fn ask(url: &str, name: &str) -> Result<(), Failure> {
     let away = |e: &dyn std::fmt::Display| {
         let text = format!("`ask` cannot tell whether the name is allowed: {e}");
-        Failure::here(plain(&text))
+        Failure::unanswered(plain(&text))
     };
     let is_secure = url.starts_with("https:");
     let roots = if is_secure {
@@ -36,7 +36,7 @@ pub(super) async fn ask(url: &str, name: &str) -> Result<(), Failure> {
     let client = Client::builder(TokioExecutor::new()).build::<_, Empty<Bytes>>(connector);
     let request = Request::get(format!("{url}{name}")).body(Empty::new());
     let asked = client.request(request.map_err(|e| away(&e))?);
-    let status = match tokio::time::timeout(PATIENCE, asked).await {
+    let status = match tokio::time::timeout(ASK_TIMEOUT, asked).await {
         Ok(Ok(answer)) => answer.status(),
         Ok(Err(e)) => {
             let cause = std::error::Error::source(&e).map(ToString::to_string);

@@ -20,13 +20,15 @@ pub(super) enum Fault {
     TooOften,
     /// The rule of certificates on demand does not allow the name.
     Denied,
+    /// Nobody can tell whether that rule allows it.
+    Unanswered,
 }
 
 impl Fault {
     /// Returns the seconds before the second try.
     fn first(self) -> i64 {
         match self {
-            Self::Unreachable => 5,
+            Self::Unreachable | Self::Unanswered => 5,
             Self::Refused => 6 * MINUTE,
             Self::TooOften => HOUR,
             Self::Denied => MINUTE,
@@ -37,7 +39,7 @@ impl Fault {
     fn longest(self) -> i64 {
         match self {
             // A customer who is let in by now shall not wait for a day.
-            Self::Denied => 10 * MINUTE,
+            Self::Denied | Self::Unanswered => 10 * MINUTE,
             _ => LONGEST,
         }
     }

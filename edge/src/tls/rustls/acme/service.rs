@@ -98,6 +98,12 @@ impl Work {
                     automatic: running.certificates.automatic(),
                 });
                 now.automatic.retain(acme);
+                let rules = before.as_ref().map(|before| &before.acme.on_demand);
+                if rules.is_some_and(|rules| *rules != acme.on_demand) {
+                    // Other rules may allow what was refused.
+                    now.automatic.on_demand.forgive_all();
+                    self.limits.forgive();
+                }
                 let other = before
                     .as_ref()
                     .is_some_and(|before| !same(&before.acme, acme));
@@ -248,6 +254,8 @@ impl Now {
     }
 
     fn ended(&self, host: &str, outcome: Outcome) {
+        // Since a reload it may be a name on demand, which handshakes wait for.
+        self.automatic.on_demand.end(host);
         let course = lock(&self.automatic.courses).get(host).cloned();
         // A reload may have taken the host away.
         let Some(mut course) = course else { return };

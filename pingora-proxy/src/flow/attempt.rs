@@ -248,6 +248,8 @@ where
             complete(session, &mut request)?;
             session.upstream_compression.request_filter(&request);
             if upstream.is_custom() || session.is_custom() {
+                // A session of the user's own reads the map.
+                request.settle_lines()?;
                 let exchange = self.custom_exchange(session, ctx, upstream, attempt, request);
                 return Box::pin(exchange).await;
             }

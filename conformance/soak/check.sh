@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Mixed load with faults for two minutes; the seed is that of the commit. Two hours before a release:
+# Mixed load with faults for two minutes; unless one is given, the seed is that of the commit. Two hours before a release:
 #
 #     conformance/soak/check.sh [TIME [SEED [PROXY]]]
 #     conformance/soak/check.sh 2h "$RANDOM" target/release/reverse-proxy

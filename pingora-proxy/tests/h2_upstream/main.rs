@@ -11,6 +11,7 @@ mod decisions;
 mod ends;
 mod failures;
 mod forwarding;
+mod lines;
 mod messages;
 mod padding;
 mod pairs;

@@ -86,15 +86,18 @@ fn a_body_that_is_cut_short_is_not_passed_on_as_whole() {
 
 #[test]
 fn a_client_that_goes_away_ends_the_request_upstream() {
-    let origin = Origin::scripted(|mut wire, _| {
+    let (tell, came) = std::sync::mpsc::channel();
+    let origin = Origin::scripted(move |mut wire, _| {
         wire.read_head();
         assert_eq!(wire.read_exact(4), b"half");
+        tell.send(()).unwrap();
         wire.expect_end();
     });
     let proxy = Proxy::to(&origin);
     let mut client = proxy.connect();
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\nhalf");
-    eventually("the request is upstream", || origin.accepted() == 1);
+    came.recv_timeout(PATIENCE)
+        .expect("the request is upstream");
     drop(client);
 }
 

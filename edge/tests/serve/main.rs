@@ -5,6 +5,7 @@
 mod access;
 #[cfg(feature = "rustls")]
 mod acme;
+#[cfg(feature = "rustls")]
 mod acme_on_demand;
 mod actions;
 mod admin;

@@ -294,6 +294,7 @@ sites:
     assert!(!good && said.contains("--test"), "{said}");
 }
 
+#[cfg(feature = "rustls")]
 #[test]
 fn a_strict_check_refuses_certificates_that_have_expired() {
     use super::certs::{Authority, Leaf};

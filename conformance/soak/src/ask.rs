@@ -1,8 +1,9 @@
-//! What a request asks for. Its path says all of it, so that origin and client know the answer without each other.
+//! The resource that a request asks for. Its path says all of it, so that origin and client know the answer without each
+//! other.
 
 use crate::random::{piece, Sum};
 
-/// How the end of a body is marked by the origin.
+/// The way in which the origin marks the end of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     Length,
@@ -63,12 +64,12 @@ impl Ask {
     }
 }
 
-/// What an origin answers to an upload: the length and the sum of what it got.
+/// The answer of an origin to an upload: the length and the sum of what it got.
 pub fn receipt(len: u64, sum: Sum) -> String {
     format!("{len} {:x}", sum.0)
 }
 
-/// What it must answer to the body of a seed.
+/// Returns the answer that it must give to the body of a seed.
 pub fn receipt_of(seed: u64, size: u64) -> String {
     receipt(size, Sum::NONE.add(&piece(seed, 0, size as usize)))
 }

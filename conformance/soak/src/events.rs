@@ -1,4 +1,4 @@
-//! What goes wrong, and when: by the numbers of a seed.
+//! Faults and their times, by the numbers of a seed.
 
 use std::fs;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ pub async fn origins(world: Arc<World>) {
     }
 }
 
-/// What is done to the proxy.
+/// An act on the proxy.
 #[derive(Clone, Copy)]
 enum Event {
     Reload,

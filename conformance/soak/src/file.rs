@@ -10,7 +10,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 
 use crate::origin::HOST;
 
-/// Where the proxy listens.
+/// The addresses that the proxy listens at.
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
     pub clear: SocketAddr,

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::faults::{Fault, Faults};
 
-/// How a request ended.
+/// The end of a request.
 #[derive(Debug)]
 pub enum End {
     /// With the right answer, to its last byte.
@@ -57,14 +57,14 @@ impl fmt::Display for End {
     }
 }
 
-/// What is known about a request.
+/// The facts of a request.
 pub struct Asked {
     pub kind: &'static str,
     pub what: String,
     pub from: Instant,
-    /// Whether it may be sent twice, so that it must survive the end of an origin.
+    /// True if it may be sent twice, so that it must survive the end of an origin.
     pub safe: bool,
-    /// Whether the origin marks the end of the body by that of the connection, so that an early one looks right.
+    /// True if the origin marks the end of the body by that of the connection, so that an early one looks right.
     pub until_close: bool,
     /// The time for which its connection had been idle.
     pub idle: Duration,

@@ -45,7 +45,7 @@ impl Proxy {
     ///
     /// # Errors
     ///
-    /// Why it does not.
+    /// The reason why it does not.
     pub async fn start(binary: PathBuf, files: Files) -> Result<Self, String> {
         let failed = |e: io::Error| format!("cannot start {}: {e}", binary.display());
         // What an old process leaves behind is this one's child.
@@ -109,7 +109,7 @@ impl Proxy {
     ///
     /// # Errors
     ///
-    /// Why the old one serves on.
+    /// The reason why the old one serves on.
     pub async fn upgrade(&self) -> Result<i32, String> {
         let output = tokio::process::Command::new(&self.binary)
             .args(["upgrade", "-c"])

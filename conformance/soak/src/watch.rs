@@ -1,4 +1,4 @@
-//! What the process holds: memory, descriptors and threads, and what it says itself is under way.
+//! Resources of the process: memory, descriptors and threads, and what it says itself is under way.
 
 use std::fmt::Write;
 use std::fs;
@@ -97,7 +97,7 @@ const SETTLED: Duration = Duration::from_secs(40);
 ///
 /// # Errors
 ///
-/// What is left.
+/// The rest.
 pub async fn settle(proxy: &Proxy, before: &Sample) -> Result<String, String> {
     let begun = Instant::now();
     loop {

@@ -1,4 +1,4 @@
-//! What clients, faults and watchers share.
+//! The state that clients, faults and watchers share.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,11 +21,11 @@ pub struct World {
     pub tls: Tls,
     /// The generation of the file that has been taken, and what the purge has taken away.
     pub taken: Taken,
-    /// Whether clients go on.
+    /// True as long as clients go on.
     pub running: watch::Sender<bool>,
 }
 
-/// What each request on a connection to the present process must show.
+/// The marks that each request on a connection to the present process must show.
 #[derive(Default)]
 pub struct Taken {
     generation: AtomicU64,

@@ -30,7 +30,7 @@ pub(super) struct Named {
     lookups: Mutex<Lookups>,
 }
 
-/// What is asked.
+/// The question.
 #[derive(Debug)]
 enum Question {
     /// The addresses of a name, with this port.
@@ -39,14 +39,14 @@ enum Question {
     Service(String),
 }
 
-/// What came of the look-ups of a name.
+/// The results of the look-ups of a name.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Lookups {
     answered: u64,
     failed: u64,
-    /// When the last answer came.
+    /// The time of the last answer.
     last: Option<Instant>,
-    /// Why there is none, while the last look-up has failed.
+    /// The reason why there is none, while the last look-up has failed.
     pub(super) failing: Option<String>,
     /// Failures since the last answer.
     in_a_row: u32,
@@ -54,12 +54,12 @@ pub(super) struct Lookups {
     hosts: Hosts,
 }
 
-/// What came of a look-up.
+/// The result of a look-up.
 struct Found {
     spots: Vec<Spot>,
     ttl: Duration,
     hosts: Hosts,
-    /// Why a part of it is missing or old.
+    /// The reason why a part of it is missing or old.
     missing: Option<String>,
 }
 

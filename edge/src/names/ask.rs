@@ -11,7 +11,7 @@ use hickory_resolver::TokioResolver;
 
 use super::Answer;
 
-/// What came of a question.
+/// The result of a question.
 pub(super) enum Found<T> {
     /// There are some.
     Some(T),

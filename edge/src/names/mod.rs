@@ -51,7 +51,7 @@ pub(crate) struct Answer {
     pub(crate) ttl: Duration,
 }
 
-/// What the files say, and the client that asks by it.
+/// The content of the files, and the client that asks by it.
 struct Current {
     state: FileState,
     hosts: hickory_resolver::Hosts,
@@ -84,7 +84,7 @@ impl Resolver {
     ///
     /// # Errors
     ///
-    /// Why there are none.
+    /// The reason when there are none.
     ///
     /// # Cancel safety
     ///
@@ -107,7 +107,7 @@ impl Resolver {
     ///
     /// # Errors
     ///
-    /// Why it is not found.
+    /// The reason why it is not found.
     pub(crate) async fn find(&self, server: &ServerAddress) -> Result<(), String> {
         match server {
             ServerAddress::At(Address::Name(name, _)) => self.look_up(name, &[]).await.map(drop),
@@ -123,7 +123,7 @@ impl Resolver {
     ///
     /// # Errors
     ///
-    /// Why there are none.
+    /// The reason when there are none.
     ///
     /// # Cancel safety
     ///

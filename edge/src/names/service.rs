@@ -23,7 +23,7 @@ pub(crate) struct Service {
     pub(crate) ttl: Duration,
     /// The addresses that there are now.
     pub(crate) hosts: Hosts,
-    /// Why a server has no address, or an old one, if one has.
+    /// The reason why a server has no address, or an old one, if one has.
     pub(crate) missing: Option<String>,
 }
 

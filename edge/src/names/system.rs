@@ -12,13 +12,13 @@ use hickory_resolver::proto::rr::{Name, RecordType};
 use hickory_resolver::system_conf::parse_resolv_conf;
 use hickory_resolver::Hosts;
 
-/// Where the files are.
+/// The paths of the files.
 pub(super) struct Files {
     pub(super) hosts: PathBuf,
     pub(super) resolv_conf: PathBuf,
 }
 
-/// What tells whether they have changed: device, file, time and size of each.
+/// The state by which a change is seen: device, file, time and size of each.
 pub(super) type FileState = [Option<(u64, u64, i64, i64, u64)>; 2];
 
 impl Files {

@@ -40,7 +40,7 @@ pub struct OnDemand {
     pub ask: Option<String>,
     /// The names that may have one; every name when empty, and then `ask` decides.
     pub allow: Vec<HostPattern>,
-    /// For how long a handshake waits.
+    /// The longest time that a handshake waits.
     pub wait: Duration,
     /// The largest number of certificates that are kept.
     pub max_names: usize,

@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// How names of servers are looked up.
+/// The way in which names of servers are looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolver {
     /// The servers that are asked; empty for those of the system.
     pub servers: Vec<SocketAddr>,
     /// The time limit of one question, if it is told.
     pub timeout: Option<Duration>,
-    /// How often a question is asked before it has failed, if that is told.
+    /// The number of times that a question is asked before it has failed, if that is told.
     pub attempts: Option<u32>,
     /// The shortest time for which an answer is kept.
     pub min_ttl: Duration,

@@ -13,12 +13,12 @@ use crate::ledger::End;
 use crate::random::{Checked, Random};
 use crate::world::Floor;
 
-/// What is expected of an answer.
+/// The answer that is expected.
 pub struct Expected<'a> {
     pub method: &'a Method,
     pub id: &'a str,
     pub ask: Ask,
-    /// Whether it may be another request's answer to the same question.
+    /// True if it may be another request's answer to the same question.
     pub cached: bool,
     pub floor: Floor,
 }
@@ -36,7 +36,7 @@ pub fn origin(headers: &HeaderMap) -> Option<usize> {
 ///
 /// # Errors
 ///
-/// How the request has ended, when the answer is not that of an origin to it.
+/// The end of the request, when the answer is not that of an origin to it.
 pub fn head(headers: &HeaderMap, status: u16, expected: &Expected<'_>) -> Result<(), End> {
     let wrong = |what: String| Err(End::Wrong(what));
     if origin(headers).is_none() && status >= 500 {

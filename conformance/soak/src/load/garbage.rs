@@ -1,5 +1,5 @@
-//! What no client may send. It gets a refusal or the end of the connection, and nothing of it comes to an origin: one that
-//! gets a request without an id says so.
+//! Bytes that no client may send. They get a refusal or the end of the connection, and nothing of them comes to an origin:
+//! one that gets a request without an id says so.
 
 use std::time::{Duration, Instant};
 
@@ -42,7 +42,7 @@ const HEADS: [&str; 24] = [
 /// A request that is hidden behind another one, without an id.
 const NEXT: &str = "GET /main/2/9/length HTTP/1.1\r\nHost: soak.example\r\n\r\n";
 
-/// What begins a connection of HTTP/2.
+/// The beginning of a connection of HTTP/2.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 pub async fn run(mut client: Client) {
@@ -71,7 +71,7 @@ pub async fn run(mut client: Client) {
     }
 }
 
-/// What is sent, and the head that it is if it is one.
+/// The bytes that are sent, and the head that it is if it is one.
 fn bytes(client: &mut Client) -> (Vec<u8>, Option<&'static str>) {
     let random = &mut client.random;
     let noise = piece(random.next(), 0, random.between(1..3000) as usize);

@@ -16,7 +16,7 @@ use crate::ledger::{Asked, End};
 use crate::random::{mix, Random};
 use crate::world::Floor;
 
-/// How clients of a kind ask.
+/// The way in which clients of a kind ask.
 #[derive(Clone)]
 pub struct Style {
     way: Way,

@@ -24,7 +24,7 @@ pub fn no_body() -> Body {
     Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
 
-/// How a connection is made.
+/// The way in which a connection is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Way {
     pub tls: bool,
@@ -61,7 +61,7 @@ pub struct Line {
     driver: JoinHandle<()>,
     pub connected: Instant,
     used: Instant,
-    /// Whether the proxy has said that it closes the connection.
+    /// True if the proxy has said that it closes the connection.
     announced: bool,
 }
 
@@ -77,7 +77,7 @@ pub const PATIENCE: Duration = Duration::from_secs(45);
 impl Line {
     /// # Errors
     ///
-    /// How a request that needs it has ended.
+    /// The end of a request that needs it.
     pub async fn open(world: &Arc<World>, way: Way) -> Result<Self, End> {
         match tokio::time::timeout(PATIENCE, Self::connect(world, way)).await {
             Ok(line) => line,
@@ -157,7 +157,7 @@ impl Line {
     ///
     /// # Errors
     ///
-    /// How it has ended without one.
+    /// The end without one.
     pub async fn send(&mut self, request: Request<Body>) -> Result<Response<Incoming>, End> {
         let answer = match &mut self.sender {
             Sender::Two(sender) => return send(sender.clone(), request).await,

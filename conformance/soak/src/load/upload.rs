@@ -27,7 +27,7 @@ pub const WAYS: [(&str, Way); 2] = [
     ),
 ];
 
-/// What the proxy keeps of a body for another try, less what it may have read at once.
+/// Bytes that the proxy keeps of a body for another try, less what it may have read at once.
 const KEPT: u64 = 48 * 1024;
 
 pub async fn run(mut client: Client, way: Way) {

@@ -46,7 +46,7 @@ impl Origin {
     }
 }
 
-/// What all origins know.
+/// The knowledge that all origins share.
 #[derive(Default)]
 pub struct Shared {
     /// Raised before what is cached is purged: bodies of before and after differ.

@@ -39,7 +39,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// The seconds after which the storage is looked at again when it was full.
 const FULL: i64 = 60;
 
-/// What handshakes wait for, and what they are refused by.
+/// The names that handshakes wait for, and those that they are refused for.
 #[derive(Default)]
 pub(super) struct OnDemand {
     state: Mutex<State>,
@@ -54,7 +54,7 @@ struct State {
     wanted: Vec<String>,
     /// The tries that failed, of names without a certificate.
     failed: HashMap<String, Course>,
-    /// Whether nobody tries any more.
+    /// True when nobody tries any more.
     is_closed: bool,
 }
 

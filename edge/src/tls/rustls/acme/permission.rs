@@ -19,7 +19,7 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 ///
-/// When the answer is no, or there is none. A redirect is not followed: it is no yes.
+/// The answer is no, or there is none. A redirect is not followed: it is no yes.
 pub(super) async fn ask(url: &str, name: &str) -> Result<(), Failure> {
     let away = |e: &dyn std::fmt::Display| {
         let text = format!("`ask` cannot tell whether the name is allowed: {e}");

@@ -2,6 +2,8 @@
 //! live.
 
 mod share;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashSet;
 use std::net::IpAddr;

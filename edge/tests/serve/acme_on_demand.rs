@@ -15,6 +15,8 @@ use super::tools::*;
 struct Ask {
     address: SocketAddr,
     asked: Arc<Mutex<HashMap<String, usize>>>,
+    /// While it is locked, names that begin with `held` are not answered.
+    held: Arc<Mutex<()>>,
 }
 
 impl Ask {
@@ -23,8 +25,9 @@ impl Ask {
         let ask = Self {
             address: listener.local_addr().unwrap(),
             asked: Arc::default(),
+            held: Arc::default(),
         };
-        let asked = ask.asked.clone();
+        let (asked, held) = (ask.asked.clone(), ask.held.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = BufReader::new(stream.unwrap());
@@ -33,13 +36,18 @@ impl Ask {
                 let name = line.strip_prefix("GET /allowed?from=edge&domain=");
                 let name = name.and_then(|rest| rest.split(' ').next());
                 let name = name.unwrap_or_else(|| panic!("{line}")).to_owned();
+                *asked.lock().unwrap().entry(name.clone()).or_default() += 1;
+                if name.starts_with("held") {
+                    // Answered when the lock is free.
+                    drop(held.lock().unwrap());
+                }
                 let status = match &name[..3] {
+                    "hel" => "204 No Content",
                     "goo" => "204 No Content",
                     "awa" => "503 Service Unavailable",
                     "els" => "302 Found\r\nLocation: /allowed?from=edge&domain=good",
                     _ => "404 Not Found",
                 };
-                *asked.lock().unwrap().entry(name).or_default() += 1;
                 let answer =
                     format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
                 // Who has gone needs no answer.
@@ -234,4 +242,90 @@ fn a_certificate_on_demand_is_renewed_when_it_is_used() {
     eventually("it is asked for", || ask.times("bad.a.test") == 1);
     let kept = get(&own, "bad.a.test", addresses.secure);
     assert_eq!(kept.as_deref(), Some("bad.a.test"));
+}
+
+#[test]
+fn a_name_that_a_reload_forbids_meanwhile_is_not_served() {
+    let (addresses, storage) = (Addresses::new(), TempDir::new().unwrap());
+    let (pebble, ask) = (Pebble::started(&addresses), Ask::start());
+    let text = |allow: &str| {
+        format!(
+            "{}{}{SITE}",
+            addresses.listen(),
+            pebble.settings(storage.path(), &ask.rule(&format!(", allow: '{allow}'"))),
+        )
+    };
+    let mut edge = Edge::start_whole(addresses.plain, &text("*.a.test"));
+    let (root, secure) = (pebble.root(), addresses.secure);
+    std::thread::scope(|scope| {
+        let held = ask.held.lock().unwrap();
+        let client = scope.spawn(|| get(&root, "held.a.test", secure));
+        eventually("it is asked", || ask.times("held.a.test") == 1);
+        edge.write_whole(&text("*.b.a.test"));
+        edge.hang_up();
+        edge.wait_for_log("the configuration is taken");
+        drop(held);
+        edge.wait_for_log("a certificate for held.a.test was issued, but is not used");
+        assert_eq!(client.join().unwrap(), None);
+    });
+    assert_eq!(get(&root, "held.a.test", secure), None);
+    let other = get(&root, "good.b.a.test", secure);
+    assert_eq!(other.as_deref(), Some("good.b.a.test"));
+}
+
+#[test]
+fn names_that_are_asked_for_at_the_same_time_are_no_more_than_the_limit() {
+    let (addresses, storage) = (Addresses::new(), TempDir::new().unwrap());
+    let pebble = Pebble::started(&addresses);
+    let rule = ", on_demand: {allow: '*.a.test', max_names: 2}";
+    let text = format!(
+        "{}{}{SITE}",
+        addresses.listen(),
+        pebble.settings(storage.path(), rule),
+    );
+    let _edge = Edge::start_whole(addresses.plain, &text);
+    let (root, secure) = (pebble.root(), addresses.secure);
+    let served = std::thread::scope(|scope| {
+        let root = &root;
+        let clients: Vec<_> = (0..6)
+            .map(|n| scope.spawn(move || get(root, &format!("n{n}.a.test"), secure)))
+            .collect();
+        let bodies = clients.into_iter().map(|client| client.join().unwrap());
+        bodies.flatten().count()
+    });
+    assert_eq!(served, 2);
+    let folder = pebble.folder(storage.path());
+    let count = |kind: &str| std::fs::read_dir(folder.join(kind)).unwrap().count();
+    assert_eq!((count("certificates"), count("reserved")), (2, 0));
+}
+
+#[test]
+fn the_rule_is_asked_over_https_by_the_authorities_of_the_system() {
+    let (addresses, storage) = (Addresses::new(), TempDir::new().unwrap());
+    let (pebble, ask) = (Pebble::started(&addresses), free());
+    let own = ask.ip().to_string();
+    let leaf = Leaf {
+        names: &[&own],
+        ..Leaf::default()
+    };
+    let pair = pebble.authority.issue("ask", &leaf);
+    let text = format!(
+        "listen: {{address: '{ask}', tls: true}}\nsites:\n  - tls: {{cert: '{}', key: '{}'}}\n    routes: {{respond: 204}}\n",
+        pair.cert, pair.key
+    );
+    let _ask = Edge::start_whole(ask, &text);
+    let rule = format!(", on_demand: {{ask: 'https://{ask}/'}}");
+    let text = format!(
+        "{}{}{SITE}",
+        addresses.listen(),
+        pebble.settings(storage.path(), &rule),
+    );
+    let mut command = std::process::Command::new(BINARY);
+    command.env("SSL_CERT_FILE", pebble.authority.file());
+    let _edge = Edge::start_by(command, addresses.plain, &text);
+    let root = pebble.root();
+    for name in ["x.a.test", "y.a.test"] {
+        let served = get(&root, name, addresses.secure);
+        assert_eq!(served.as_deref(), Some(name));
+    }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use instant_acme::{Account, AccountCredentials, ExternalAccountKey, NewAccount};
 use tokio::sync::Mutex;
 
+use super::attempt::aside;
 use super::client::Https;
 use super::order::Failure;
 use super::storage::{Locked, Storage};
@@ -56,12 +57,13 @@ pub(super) fn same(a: &Acme, b: &Acme) -> bool {
 async fn load_or_make(acme: &Acme, storage: &Storage) -> Result<Account, Failure> {
     // One of several processes makes it.
     let _held = held(storage).await?;
-    let http = || Https::new(acme.ca.as_deref()).map_err(Failure::here);
-    let builder = || http().map(|http| Account::builder_with_http(Box::new(http)));
+    let ca = acme.ca.clone();
+    let http = aside(move || Https::new(ca.as_deref())).await?;
+    let builder = Account::builder_with_http(Box::new(http.map_err(Failure::here)?));
     if let Some(json) = storage.account().map_err(Failure::here)? {
         let known: AccountCredentials = serde_json::from_slice(&json)
             .map_err(|e| Failure::here(format!("the account in the storage is malformed: {e}")))?;
-        return Ok(builder()?.from_credentials(known).await?);
+        return Ok(builder.from_credentials(known).await?);
     }
     let contact = acme.email.iter().map(|email| format!("mailto:{email}"));
     let contact: Vec<_> = contact.collect();
@@ -74,7 +76,7 @@ async fn load_or_make(acme: &Acme, storage: &Storage) -> Result<Account, Failure
     };
     let eab = acme.eab.as_ref();
     let eab = eab.map(|eab| ExternalAccountKey::new(eab.kid.clone(), &eab.key));
-    let made = builder()?.create(&account, acme.directory.clone(), eab.as_ref());
+    let made = builder.create(&account, acme.directory.clone(), eab.as_ref());
     let (account, credentials) = made.await?;
     let json = serde_json::to_vec(&credentials).map_err(|e| Failure::here(e.to_string()))?;
     storage.write_account(&json).map_err(Failure::here)?;

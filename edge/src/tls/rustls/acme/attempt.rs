@@ -137,3 +137,11 @@ impl Attempt {
         (waits && course.next > self.course.next).then_some(Outcome::Wait(course))
     }
 }
+
+/// Does work on the disk, which may be slow, on a thread of its own.
+pub(super) async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|e| Failure::here(e.to_string()))
+}

@@ -17,10 +17,13 @@ mod client;
 mod on_demand;
 mod order;
 mod permission;
+mod places;
 mod proof;
 mod schedule;
 mod service;
 mod storage;
+#[cfg(test)]
+mod tests;
 mod window;
 
 use std::collections::HashMap;
@@ -117,6 +120,14 @@ impl Automatic {
         all.get(host).map(|kept| kept.identity.key.clone())
     }
 
+    /// Tells whether there is a certificate for a name, and it is valid.
+    fn is_valid(&self, name: &str) -> bool {
+        let all = self.certificates.read();
+        let all = all.unwrap_or_else(PoisonError::into_inner);
+        let kept = all.get(name);
+        kept.is_some_and(|kept| kept.identity.validity().1 >= now())
+    }
+
     /// Returns the certificate of a name on demand, to be shown, if it is valid.
     pub(in crate::tls) fn demanded(&self, name: &str) -> Option<Arc<CertifiedKey>> {
         let all = self.certificates.read();
@@ -168,28 +179,40 @@ impl Automatic {
     /// Returns the names on demand for which something is due, and that were asked for since. Those that are to be renewed
     /// and that nobody has asked for are left to the disk.
     fn demanded_and_due(&self, now: i64) -> Vec<(String, Course)> {
-        let all = self.certificates.write();
-        let mut all = all.unwrap_or_else(PoisonError::into_inner);
-        let mut courses = lock(&self.courses);
-        let mut due = Vec::new();
-        all.retain(|name, kept| {
-            let Some(course) = courses.get(name).filter(|_| kept.on_demand) else {
-                return true;
-            };
-            let used = kept.used.load(Memory::Relaxed);
-            let is_due = |at: i64| at <= now && used >= at;
-            if is_due(course.next) || is_due(course.look) {
-                due.push((name.clone(), course.clone()));
-                return true;
+        let (mut due, mut unused) = (Vec::new(), Vec::new());
+        {
+            let all = self.certificates.read();
+            let all = all.unwrap_or_else(PoisonError::into_inner);
+            let courses = lock(&self.courses);
+            for (name, kept) in all.iter().filter(|(_, kept)| kept.on_demand) {
+                let Some(course) = courses.get(name) else {
+                    continue;
+                };
+                let used = kept.used.load(Memory::Relaxed);
+                let is_due = |at: i64| at <= now && used >= at;
+                let is_over = kept.identity.validity().1 < now;
+                if is_due(course.next) || (!is_over && is_due(course.look)) {
+                    due.push((name.clone(), course.clone()));
+                } else if is_over || (course.next <= now && course.failures == 0) {
+                    unused.push(name.clone());
+                }
             }
-            let is_over = kept.identity.validity().1 < now;
-            if is_over || (course.next <= now && course.failures == 0) {
-                courses.remove(name);
-                return false;
-            }
-            true
-        });
+        }
+        // Handshakes wait for whoever writes: only where there is something to write.
+        for name in unused {
+            self.forget_demanded(&name, now);
+        }
         due
+    }
+
+    /// Forgets the certificate of a name on demand, but not that tries for another one have failed.
+    fn forget_demanded(&self, name: &str, now: i64) {
+        let all = self.certificates.write();
+        all.unwrap_or_else(PoisonError::into_inner).remove(name);
+        let course = lock(&self.courses).remove(name);
+        if let Some(course) = course.filter(|course| course.failures > 0) {
+            self.on_demand.remember(name, course, now);
+        }
     }
 
     /// Returns the names on demand that there is a certificate for.

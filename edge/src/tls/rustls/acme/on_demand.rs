@@ -11,18 +11,21 @@
 //! time, [`ASKS`] at a time, and fills a map of [`REMEMBERED`] names at the most.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, Ordering as Memory};
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{watch, Notify, Semaphore};
 
-use super::attempt::{Attempt, Outcome};
+use super::attempt::{aside, Attempt, Outcome};
 use super::order::Failure;
+use super::permission::Asker;
+use super::places::{lock_of, Places, LOCK as PLACES_LOCK};
 use super::schedule::{renewal, Course};
-use super::storage::Locked;
-use super::{lock, now, permission};
+use super::storage::{Locked, Reserved, Storage};
+use super::{lock, now};
 use crate::plan::acme::OnDemand as Rules;
+use crate::tls::backend::identity::Identity;
 
 /// Names that handshakes wait for.
 const UNDER_WAY: usize = 128;
@@ -32,12 +35,10 @@ const ASKS: usize = 16;
 const ORDERS: usize = 8;
 /// Names whose failure is remembered.
 const REMEMBERED: usize = 10_000;
-/// The number of locks that names share: a file for each name would fill a disk.
-const LOCKS: u64 = 64;
 /// The time between two looks at a lock that another process holds.
 const PAUSE: Duration = Duration::from_millis(200);
-/// The seconds after which the storage is looked at again when it was full.
-const FULL: i64 = 60;
+/// The same for the lock of places, which is held for a moment.
+const PLACES_PAUSE: Duration = Duration::from_millis(20);
 
 /// The names that handshakes wait for, and those that they are refused for.
 #[derive(Default)]
@@ -148,6 +149,7 @@ pub(super) struct Limits {
     asks: Arc<Semaphore>,
     orders: Arc<Semaphore>,
     full_until: Arc<AtomicI64>,
+    asker: Asker,
 }
 
 impl Default for Limits {
@@ -156,14 +158,17 @@ impl Default for Limits {
             asks: Arc::new(Semaphore::new(ASKS)),
             orders: Arc::new(Semaphore::new(ORDERS)),
             full_until: Arc::default(),
+            asker: Asker::default(),
         }
     }
 }
 
 impl Limits {
-    /// Has the storage be looked at again.
-    pub(super) fn forgive(&self) {
-        self.full_until.store(0, Memory::Relaxed);
+    /// Has the storage and the authorities of the system be looked at again.
+    pub(super) fn forgive(&mut self) {
+        // What is under way keeps the old ones.
+        self.full_until = Arc::default();
+        self.asker = Asker::default();
     }
 }
 
@@ -174,97 +179,94 @@ impl Attempt {
         rules: &Rules,
         limits: &Limits,
     ) -> Result<Outcome, Failure> {
-        self.storage.prepare().map_err(Failure::here)?;
-        if let Some(found) = self.stored() {
+        if let Some(found) = self.stored().await? {
             return Ok(found);
         }
         if let Some(url) = &rules.ask {
             let _one = limits.asks.acquire().await;
-            permission::ask(url, &self.host).await?;
+            limits.asker.ask(url, &self.host).await?;
         }
         let _one = limits.orders.acquire().await;
-        self.room(rules, limits)?;
-        let _held = self.hold().await?;
-        if let Some(found) = self.stored() {
+        let _held = self.hold(&lock_of(&self.host), PAUSE).await?;
+        if let Some(found) = self.stored().await? {
             return Ok(found);
         }
+        let _place = self.place(rules, limits).await?;
         self.order().await
     }
 
     /// Returns the certificate in the storage: a valid one, or a newer one than that which is to be renewed.
-    fn stored(&self) -> Option<Outcome> {
-        let (storage, host) = (&self.storage, &self.host);
-        let found = match storage.certificate(host) {
-            Ok(found) => found.filter(|found| found.is_for(host))?,
-            Err(e) => {
-                log::warn!("the certificate for {host} cannot be used: {e}");
-                return None;
-            }
-        };
-        let until = match self.automatic.known(host, storage) {
-            Some(known) if known.is_same(&found) => return None,
-            Some(_) => renewal(found.validity(), self.acme.renew_before, 0),
-            None => found.validity().1,
-        };
-        (until > now()).then(|| Outcome::Have {
-            identity: Arc::new(found),
-            issued: false,
-            unsaved: None,
+    async fn stored(&self) -> Result<Option<Outcome>, Failure> {
+        let (storage, host) = (self.storage.clone(), self.host.clone());
+        let known = self.automatic.known(&host, &storage);
+        let renew_before = self.acme.renew_before;
+        aside(move || {
+            storage.prepare().map_err(Failure::here)?;
+            Ok(stored(&storage, &host, known.as_deref(), renew_before))
         })
+        .await?
     }
 
-    /// Fails when there is no room for the certificate of a new name.
-    fn room(&self, rules: &Rules, limits: &Limits) -> Result<(), Failure> {
-        let (storage, most) = (&self.storage, rules.max_names);
-        if self.automatic.known(&self.host, storage).is_some() {
-            return Ok(());
+    /// Reserves a place for a new name; one that is known has its place.
+    async fn place(&self, rules: &Rules, limits: &Limits) -> Result<Option<Reserved>, Failure> {
+        let storage = self.storage.clone();
+        if self.automatic.known(&self.host, &storage).is_some() {
+            return Ok(None);
         }
-        let full = || {
-            let why = format!("there are {most} certificates on demand, as `max_names` has it");
-            Failure::denied(why)
+        let places = Places {
+            acme: self.acme.clone(),
+            storage,
+            most: rules.max_names,
+            full_until: limits.full_until.clone(),
         };
-        let time = now();
-        if limits.full_until.load(Memory::Relaxed) > time {
-            return Err(full());
+        if places.are_known_to_be_full(now()) {
+            return Err(places.full());
         }
-        let names = || {
-            let names = storage.certified(&self.acme.hosts);
-            names.map_err(Failure::here)
-        };
-        let all = names()?;
-        if all.len() < most {
-            return Ok(());
-        }
-        // Those that nobody has asked for until their end make room.
-        for name in &all {
-            storage.remove_expired(name, time);
-        }
-        if names()?.len() < most {
-            return Ok(());
-        }
-        limits.full_until.store(time + FULL, Memory::Relaxed);
-        log::warn!("no new name has a certificate on demand: `max_names` is {most}");
-        Err(full())
+        let held = self.hold(PLACES_LOCK, PLACES_PAUSE).await?;
+        let name = self.host.clone();
+        aside(move || {
+            let place = places.reserve(&name, now());
+            drop(held);
+            place
+        })
+        .await?
+        .map(Some)
     }
 
-    /// Waits for the lock of a name; its holder ends in time.
-    async fn hold(&self) -> Result<Locked, Failure> {
-        let name = format!(".on-demand-{}", slot(&self.host));
+    /// Waits for a lock; its holder ends in time.
+    async fn hold(&self, name: &str, pause: Duration) -> Result<Locked, Failure> {
         loop {
-            if let Some(held) = self.storage.lock(&name).map_err(Failure::here)? {
+            if let Some(held) = self.storage.lock(name).map_err(Failure::here)? {
                 return Ok(held);
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(pause).await;
         }
     }
 }
 
-/// Returns the lock of a name, which is the same in all processes (FNV-1a).
-fn slot(name: &str) -> u64 {
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, b| {
-        (hash ^ u64::from(b)).wrapping_mul(0x100_0000_01b3)
-    });
-    hash % LOCKS
+fn stored(
+    storage: &Storage,
+    host: &str,
+    known: Option<&Identity>,
+    renew_before: Option<Duration>,
+) -> Option<Outcome> {
+    let found = match storage.certificate(host) {
+        Ok(found) => found.filter(|found| found.is_for(host))?,
+        Err(e) => {
+            log::warn!("the certificate for {host} cannot be used: {e}");
+            return None;
+        }
+    };
+    let until = match known {
+        Some(known) if known.is_same(&found) => return None,
+        Some(_) => renewal(found.validity(), renew_before, 0),
+        None => found.validity().1,
+    };
+    (until > now()).then(|| Outcome::Have {
+        identity: Arc::new(found),
+        issued: false,
+        unsaved: None,
+    })
 }
 
 #[cfg(test)]
@@ -321,12 +323,5 @@ mod tests {
         );
         demand.remember("a.test", until(i64::MAX), 200);
         assert_eq!(failed(), REMEMBERED - 95, "and those whose time is over");
-    }
-
-    #[test]
-    fn locks_are_few() {
-        let slots: std::collections::HashSet<_> =
-            (0..10_000).map(|n| slot(&format!("{n}.a.test"))).collect();
-        assert_eq!(slots.len() as u64, LOCKS);
     }
 }

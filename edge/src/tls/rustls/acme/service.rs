@@ -20,7 +20,7 @@ use super::storage::Storage;
 use super::{lock, now, Automatic, DENIED, FAILED, ISSUED};
 use crate::calendar::Utc;
 use crate::config::section::Scalar;
-use crate::live::{Live, Running};
+use crate::live::Live;
 use crate::plan::acme::Acme;
 
 /// The time between two looks at what is due.
@@ -42,13 +42,21 @@ impl BackgroundService for Ordering {
         let mut looks = tokio::time::interval(PERIOD);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !*shutdown.borrow() {
+            let mut ended = None;
             tokio::select! {
                 // An error means that nobody is left to say so.
                 changed = shutdown.changed() => if changed.is_err() { break },
-                _ = looks.tick() => work.look(&self.0.current()),
-                () = automatic.on_demand.wakes() => work.look(&self.0.current()),
-                Some(ended) = work.tries.join_next_with_id() => work.ended(ended),
+                _ = looks.tick() => {}
+                () = automatic.on_demand.wakes() => {}
+                Some(one) = work.tries.join_next_with_id() => ended = Some(one),
             }
+            // First, so that the end of a try is judged by the rules of now.
+            let running = self.0.current();
+            work.follow(running.generation, running.plan.acme.as_deref(), &automatic);
+            if let Some(ended) = ended {
+                work.ended(ended);
+            }
+            work.look();
         }
         automatic.on_demand.close();
     }
@@ -80,46 +88,53 @@ struct Now {
 }
 
 impl Work {
-    /// Begins what is due.
-    fn look(&mut self, running: &Running) {
-        let Some(acme) = &running.plan.acme else {
+    /// Takes the settings of the generation that runs, if they are others than before.
+    fn follow(&mut self, generation: u64, acme: Option<&Acme>, automatic: &Arc<Automatic>) {
+        let Some(acme) = acme else {
             self.now = None;
-            let demand = &running.certificates.automatic().on_demand;
+            let demand = &automatic.on_demand;
             demand.wanted().iter().for_each(|name| demand.end(name));
             return;
         };
-        let current = match &self.now {
-            Some(now) if now.generation == running.generation => now.clone(),
-            before => {
-                let now = Arc::new(Now {
-                    generation: running.generation,
-                    acme: Arc::new((**acme).clone()),
-                    storage: Storage::of(acme),
-                    automatic: running.certificates.automatic(),
-                });
-                now.automatic.retain(acme);
-                let rules = before.as_ref().map(|before| &before.acme.on_demand);
-                if rules.is_some_and(|rules| *rules != acme.on_demand) {
-                    // Other rules may allow what was refused.
-                    now.automatic.on_demand.forgive_all();
-                    self.limits.forgive();
-                }
-                let other = before
-                    .as_ref()
-                    .is_some_and(|before| !same(&before.acme, acme));
-                if other {
-                    // Other settings may mend what has failed.
-                    lock(&now.automatic.courses).clear();
-                    now.automatic.on_demand.forgive_all();
-                    self.limits.forgive();
-                    for host in &acme.hosts {
-                        now.storage.write_course(host, &Course::default());
-                    }
-                }
-                now.begin(!other);
-                self.now = Some(now.clone());
-                now
+        let before = self.now.take();
+        let before = match before {
+            Some(now) if now.generation == generation => {
+                self.now = Some(now);
+                return;
             }
+            before => before,
+        };
+        let now = Now {
+            generation,
+            acme: Arc::new(acme.clone()),
+            storage: Storage::of(acme),
+            automatic: automatic.clone(),
+        };
+        automatic.retain(acme);
+        let rules = before.as_ref().map(|before| &before.acme.on_demand);
+        if rules.is_some_and(|rules| *rules != acme.on_demand) {
+            // Other rules may allow what was refused.
+            automatic.on_demand.forgive_all();
+            self.limits.forgive();
+        }
+        let other = before.is_some_and(|before| !same(&before.acme, acme));
+        if other {
+            // Other settings may mend what has failed.
+            lock(&automatic.courses).clear();
+            automatic.on_demand.forgive_all();
+            self.limits.forgive();
+            for host in &acme.hosts {
+                now.storage.write_course(host, &Course::default());
+            }
+        }
+        now.begin(!other);
+        self.now = Some(Arc::new(now));
+    }
+
+    /// Begins what is due.
+    fn look(&mut self) {
+        let Some(current) = self.now.clone() else {
+            return;
         };
         let time = now();
         let hosts = self.under_way.values().filter(|one| !one.on_demand);
@@ -141,21 +156,25 @@ impl Work {
     /// Begins what is wanted or due of names on demand.
     fn look_on_demand(&mut self, current: &Arc<Now>, time: i64) {
         let (automatic, rules) = (&current.automatic, &current.acme.on_demand);
-        for name in automatic.on_demand.wanted() {
-            let allowed = rules.as_ref().is_some_and(|rules| rules.may_have(&name));
-            if !allowed {
-                automatic.on_demand.end(&name);
-            } else if !self.is_busy(&name) {
-                // What is under way ends the wait too.
-                let course = automatic.on_demand.course(&name).unwrap_or_default();
-                self.begin(&name, current, course, true);
-            }
-        }
+        // First: a certificate that is over leaves the tries that have failed to who asks for its name now.
         if rules.is_some() {
             for (name, course) in automatic.demanded_and_due(time) {
                 if !self.is_busy(&name) {
                     self.begin(&name, current, course, true);
                 }
+            }
+        }
+        for name in automatic.on_demand.wanted() {
+            // What is under way ends the wait too.
+            if self.is_busy(&name) {
+                continue;
+            }
+            let course = automatic.on_demand.course(&name).unwrap_or_default();
+            let allowed = rules.as_ref().is_some_and(|rules| rules.may_have(&name));
+            if allowed && course.next <= time {
+                self.begin(&name, current, course, true);
+            } else {
+                automatic.on_demand.end(&name);
             }
         }
     }
@@ -195,18 +214,17 @@ impl Work {
             Ok(ended) => ended,
             Err(e) => (e.id(), Outcome::Failed(Failure::here(e.to_string()))),
         };
-        if let Some(Try {
-            host,
-            now,
-            on_demand,
-        }) = self.under_way.remove(&id)
-        {
-            if on_demand {
-                now.ended_on_demand(&host, outcome);
-            } else {
-                now.ended(&host, outcome);
-            }
+        let Some(Try { host, now: of, .. }) = self.under_way.remove(&id) else {
+            return;
+        };
+        let current = self.now.as_ref().filter(|now| same(&now.acme, &of.acme));
+        match current {
+            Some(now) => now.ended(&host, outcome),
+            // It says nothing of another authority, or of another storage.
+            None => of.ended_in_vain(&host, &outcome),
         }
+        // At last: whoever waits looks for the certificate then.
+        of.automatic.on_demand.end(&host);
     }
 }
 
@@ -253,31 +271,42 @@ impl Now {
         renewal(validity, self.acme.renew_before, random())
     }
 
+    /// Takes note of the end of a try. What the name is may have changed since its beginning.
     fn ended(&self, host: &str, outcome: Outcome) {
-        // Since a reload it may be a name on demand, which handshakes wait for.
-        self.automatic.on_demand.end(host);
-        let course = lock(&self.automatic.courses).get(host).cloned();
-        // A reload may have taken the host away.
-        let Some(mut course) = course else { return };
-        self.note(host, &mut course, outcome, None);
-        lock(&self.automatic.courses).insert(host.to_owned(), course);
+        let rules = self.acme.on_demand.as_ref();
+        if self.acme.hosts.iter().any(|own| own == host) {
+            let course = lock(&self.automatic.courses).get(host).cloned();
+            let mut course = course.unwrap_or_default();
+            self.note(host, &mut course, outcome, None);
+            lock(&self.automatic.courses).insert(host.to_owned(), course);
+        } else if let Some(rules) = rules.filter(|rules| rules.may_have(host)) {
+            self.ended_on_demand(host, outcome, rules.max_names);
+        } else {
+            self.ended_in_vain(host, &outcome);
+        }
     }
 
-    /// Takes note of the end of a try for a name on demand.
-    fn ended_on_demand(&self, name: &str, outcome: Outcome) {
+    /// Takes note of the end of a try for a name on demand, of which there may be `most`.
+    fn ended_on_demand(&self, name: &str, outcome: Outcome, most: usize) {
         let demand = &self.automatic.on_demand;
         let course = lock(&self.automatic.courses).get(name).cloned();
         let mut course = course.or_else(|| demand.course(name)).unwrap_or_default();
-        let most = self.acme.on_demand.as_ref();
-        let most = most.map_or(0, |rules| rules.max_names);
         self.note(name, &mut course, outcome, Some(most));
-        if self.automatic.certificate(name).is_some() {
+        lock(&self.automatic.courses).insert(name.to_owned(), course);
+        if self.automatic.is_valid(name) {
             demand.forgive(name);
-            lock(&self.automatic.courses).insert(name.to_owned(), course);
         } else {
-            demand.remember(name, course, now());
+            // Handshakes ask for one that is over, and are not to order anew each time.
+            self.automatic.forget_demanded(name, now());
         }
-        demand.end(name);
+    }
+
+    /// Takes note of the end of a try for a name that may not have a certificate any more, or by other settings.
+    fn ended_in_vain(&self, host: &str, outcome: &Outcome) {
+        if let Outcome::Have { issued: true, .. } = outcome {
+            ISSUED.fetch_add(1, Memory::Relaxed);
+            log::info!("a certificate for {host} was issued, but is not used: the configuration has changed");
+        }
     }
 
     /// Takes note of the end of a try; of certificates on demand, there may be `most`.
@@ -343,3 +372,6 @@ fn random() -> u32 {
     let _ = getrandom::fill(&mut bytes);
     u32::from_ne_bytes(bytes)
 }
+
+#[cfg(test)]
+mod tests;

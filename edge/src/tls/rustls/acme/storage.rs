@@ -7,6 +7,7 @@
 //!   courses/HOST.json            the tries that failed, and when the next one is
 //!   challenges/TOKEN, HOST.pem   the answers to challenges that are under way
 //!   locks/NAME                   who works on a host, on one of several names on demand, or on the account
+//!   reserved/NAME                a name on demand that is ordered, which counts against the limit of such names
 //! ```
 //!
 //! Folders are for their owner alone (0700), files too (0600). A file takes the place of another one at once.
@@ -39,6 +40,20 @@ pub(super) struct Locked {
     _file: Flock<File>,
 }
 
+/// A place among the certificates on demand, for a name that is ordered. A process that dies gives it back: its file is left,
+/// but not locked.
+pub(super) struct Reserved {
+    path: PathBuf,
+    _file: Flock<File>,
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        // Before it is unlocked, so that no file is removed that another process has locked.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
 impl Storage {
     /// Returns that of a plan. It looks at no disk.
     pub(super) fn of(acme: &Acme) -> Self {
@@ -62,7 +77,7 @@ impl Storage {
     ///
     /// Names the folder that cannot be made.
     pub(super) fn prepare(&self) -> Result<(), String> {
-        for name in ["certificates", "courses", "challenges", "locks"] {
+        for name in ["certificates", "courses", "challenges", "locks", "reserved"] {
             let folder = self.0.join(name);
             let made = DirBuilder::new()
                 .recursive(true)
@@ -79,19 +94,31 @@ impl Storage {
     ///
     /// Names the file that cannot be written.
     pub(super) fn lock(&self, name: &str) -> Result<Option<Locked>, String> {
-        let path = self.0.join("locks").join(name);
-        let open = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&path);
-        let file = open.map_err(|e| format!("cannot write {}: {e}", path.display()))?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => Ok(Some(Locked { _file: file })),
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
-            Err((_, e)) => Err(format!("cannot lock {}: {e}", path.display())),
-        }
+        let held = locked(&self.0.join("locks").join(name))?;
+        Ok(held.map(|file| Locked { _file: file }))
+    }
+
+    /// Reserves a place for a name; `None` when there is one already. The caller holds the lock of places.
+    ///
+    /// # Errors
+    ///
+    /// Names the file that cannot be written.
+    pub(super) fn reserve(&self, name: &str) -> Result<Option<Reserved>, String> {
+        let path = self.0.join("reserved").join(name);
+        let held = locked(&path)?;
+        Ok(held.map(|file| Reserved { path, _file: file }))
+    }
+
+    /// Returns the names that a place is reserved for, and gives those back whose process has died. The caller holds the lock
+    /// of places.
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be read.
+    pub(super) fn reserved(&self) -> Result<Vec<String>, String> {
+        let mut names = names(&self.0.join("reserved"))?;
+        names.retain(|name| matches!(self.reserve(name), Ok(None)));
+        Ok(names)
     }
 
     fn certificate_file(&self, host: &str) -> PathBuf {
@@ -128,22 +155,15 @@ impl Storage {
     ///
     /// When the folder cannot be read.
     pub(super) fn certified(&self, others: &[String]) -> Result<Vec<String>, String> {
-        let folder = self.0.join("certificates");
-        let failed = |e| format!("cannot read the folder {}: {e}", folder.display());
         let others: HashSet<&str> = others.iter().map(String::as_str).collect();
-        let mut hosts = Vec::new();
-        for file in std::fs::read_dir(&folder).map_err(failed)? {
-            let name = file.map_err(failed)?.file_name();
-            let host = name.to_str().and_then(|name| name.strip_suffix(".pem"));
-            hosts.extend(
-                host.filter(|host| !others.contains(host))
-                    .map(str::to_owned),
-            );
-        }
-        Ok(hosts)
+        let files = names(&self.0.join("certificates"))?;
+        let hosts = files.iter().filter_map(|file| file.strip_suffix(".pem"));
+        let hosts = hosts.filter(|host| !others.contains(host));
+        Ok(hosts.map(str::to_owned).collect())
     }
 
-    /// Removes the certificate of a host if it is not valid any more.
+    /// Removes the certificate of a host if it is not valid any more. The caller holds the lock of the host: another process
+    /// could put a new one there meanwhile.
     pub(super) fn remove_expired(&self, host: &str, now: i64) {
         let found = self.certificate(host);
         if found.is_ok_and(|found| found.is_some_and(|found| found.validity().1 < now)) {
@@ -225,6 +245,32 @@ pub(super) fn identity(pem: &[u8]) -> Result<Identity, String> {
     Identity::new(chain, key)
 }
 
+/// Opens a file and locks it, if nobody else has.
+fn locked(path: &Path) -> Result<Option<Flock<File>>, String> {
+    let open = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path);
+    let file = open.map_err(|e| format!("cannot write {}: {e}", path.display()))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(file) => Ok(Some(file)),
+        Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, e)) => Err(format!("cannot lock {}: {e}", path.display())),
+    }
+}
+
+/// Returns the names of the files in a folder.
+fn names(folder: &Path) -> Result<Vec<String>, String> {
+    let failed = |e| format!("cannot read the folder {}: {e}", folder.display());
+    let mut names = Vec::new();
+    for file in std::fs::read_dir(folder).map_err(failed)? {
+        names.extend(file.map_err(failed)?.file_name().into_string());
+    }
+    Ok(names)
+}
+
 /// Reads a file; `None` when there is none.
 fn read(file: &Path) -> Result<Option<Vec<u8>>, String> {
     let failed = |e| format!("cannot read {}: {e}", file.display());
@@ -294,7 +340,7 @@ mod tests {
         assert_eq!(mode(storage.folder()), 0o700);
         assert_eq!(mode(&storage.folder().join("account.json")), 0o600);
         let files = std::fs::read_dir(storage.folder()).unwrap();
-        assert_eq!(files.count(), 5, "nothing else is left");
+        assert_eq!(files.count(), 6, "nothing else is left");
     }
 
     #[test]

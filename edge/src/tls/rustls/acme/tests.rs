@@ -1,0 +1,46 @@
+//! What the tests of certificates by ACME share.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rcgen::{date_time_ymd, CertificateParams, KeyPair};
+
+use crate::config::model::Challenge;
+use crate::config::section::Scalar;
+use crate::config::values::HostPattern;
+use crate::plan::acme::{Acme, OnDemand};
+
+/// Settings with their storage in `dir`, which names of `a.test` and `b.test` have certificates on demand by.
+pub(super) fn acme(dir: &Path) -> Acme {
+    Acme {
+        // Nobody listens there.
+        directory: "https://127.0.0.1:9/dir".to_owned(),
+        email: None,
+        ca: None,
+        eab: None,
+        challenges: vec![Challenge::Http01],
+        storage: Some(dir.to_owned()),
+        renew_before: None,
+        profile: None,
+        hosts: Vec::new(),
+        on_demand: Some(OnDemand {
+            hosts: vec![HostPattern::Any],
+            ask: None,
+            allow: ["*.a.test", "*.b.test"]
+                .map(|allowed| HostPattern::parse(allowed).unwrap())
+                .to_vec(),
+            wait: Duration::from_secs(1),
+            max_names: 10,
+        }),
+    }
+}
+
+/// Returns the key and the certificate of a name, from 2000 to a year.
+pub(super) fn pem(name: &str, until: i32) -> String {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    params.not_before = date_time_ymd(2000, 1, 1);
+    params.not_after = date_time_ymd(until, 1, 1);
+    let certificate = params.self_signed(&key).unwrap();
+    format!("{}{}", key.serialize_pem(), certificate.pem())
+}

@@ -134,6 +134,7 @@ impl BackgroundService for Lifecycle {
         if !self.successor.has_taken_over() {
             self.notifier.stopping();
             control.remove();
+            self.notifier.taken().await;
         }
     }
 }

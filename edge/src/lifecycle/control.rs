@@ -7,7 +7,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +29,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Control {
     path: PathBuf,
     listener: Option<UnixListener>,
+    /// The number of the file that it is, by which it is known from that of another process.
+    file: Option<(u64, u64)>,
 }
 
 impl Control {
@@ -37,9 +39,11 @@ impl Control {
         let refused = |e: io::Error| {
             log::warn!("no upgrade by command is possible: {}: {e}", path.display());
         };
+        let (listener, file) = bind(path).map_err(refused).ok().unzip();
         Self {
             path: path.to_owned(),
-            listener: bind(path).map_err(refused).ok(),
+            listener,
+            file: file.flatten(),
         }
     }
 
@@ -60,14 +64,21 @@ impl Control {
 
     /// Removes the socket of a process that ends and has no successor.
     pub(super) fn remove(&self) {
-        if self.listener.is_some() {
+        // A process that has taken the sockets over by itself listens at the same path.
+        if self.listener.is_some() && self.file.is_some() && self.file == file(&self.path) {
             // Somebody may have tidied up.
             let _ = std::fs::remove_file(&self.path);
         }
     }
 }
 
-fn bind(path: &Path) -> io::Result<UnixListener> {
+/// Returns the device and the number of a file.
+fn file(path: &Path) -> Option<(u64, u64)> {
+    let found = std::fs::symlink_metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
+}
+
+fn bind(path: &Path) -> io::Result<(UnixListener, Option<(u64, u64)>)> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
     let new = PathBuf::from(new);
@@ -77,9 +88,10 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     }
     let listener = UnixListener::bind(&new)?;
     std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o600))?;
+    let file = file(&new);
     // In one step: who asks finds the old process or this one.
     std::fs::rename(&new, path)?;
-    Ok(listener)
+    Ok((listener, file))
 }
 
 /// Returns whether the process at the other end is one of this user or of root.
@@ -126,4 +138,21 @@ async fn question(stream: &mut UnixStream) -> io::Result<(OsString, Vec<OsString
     let mut words = words.map(|word| OsString::from_vec(word.to_vec()));
     let binary = words.next().ok_or_else(wrong)?;
     Ok((binary, words.collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_process_removes_its_own_socket_and_no_other_one() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = dir.path().join("control");
+        let old = Control::bind(&path);
+        let new = Control::bind(&path);
+        old.remove();
+        assert!(path.exists(), "it is the new process's");
+        new.remove();
+        assert!(!path.exists());
+    }
 }

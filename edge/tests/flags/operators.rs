@@ -78,6 +78,7 @@ fn a_log_that_nobody_reads_stops_no_worker() {
     let mut program = std::process::Command::new(BINARY)
         .args(["--listen", &listen, "--upstream", &nobody, "--threads", "1"])
         .env("RUST_LOG", "debug,pingora_core=warn")
+        .env("RUNTIME_DIRECTORY", dir.path())
         .stdout(std::process::Stdio::null())
         .stderr(std::os::fd::OwnedFd::from(log))
         .spawn()

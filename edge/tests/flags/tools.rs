@@ -67,6 +67,8 @@ impl Program {
     pub fn spawn_as_written(binary: &str, socket: &Path, args: &[&str]) -> Self {
         let mut child = Command::new(binary)
             .args(args)
+            // Its control socket goes with the folder, also when it is killed.
+            .env("RUNTIME_DIRECTORY", socket.parent().unwrap())
             .env("RUST_LOG", "warn,pingora_core::server::signals=info")
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -17,9 +17,10 @@ fn file(dir: &TempDir, server: &str) -> String {
 }
 
 /// Returns the line that it prints when it listens.
-fn first_line(args: &[&str]) -> String {
+fn first_line(dir: &TempDir, args: &[&str]) -> String {
     let mut child = Command::new(BINARY)
         .args(args)
+        .env("RUNTIME_DIRECTORY", dir.path())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
@@ -36,9 +37,9 @@ fn first_line(args: &[&str]) -> String {
 fn the_file_says_how_many_threads_there_are_and_a_flag_says_it_louder() {
     let dir = TempDir::new().unwrap();
     let file = file(&dir, "{threads: 3, work_stealing: true}");
-    let line = first_line(&["-c", &file]);
+    let line = first_line(&dir, &["-c", &file]);
     assert!(line.contains(", 3 worker thread(s)"), "{line}");
-    let line = first_line(&["-c", &file, "--threads", "2"]);
+    let line = first_line(&dir, &["-c", &file, "--threads", "2"]);
     assert!(line.contains(", 2 worker thread(s)"), "{line}");
 }
 
@@ -92,6 +93,7 @@ fn a_daemon_serves_the_file_and_reads_it_again() {
     let mut command = Command::new(BINARY);
     let started = command
         .args(["-c", "edge.yaml"])
+        .env("RUNTIME_DIRECTORY", dir.path())
         .current_dir(dir.path())
         .status();
     assert!(started.unwrap().success());

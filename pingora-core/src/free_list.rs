@@ -38,6 +38,12 @@ pub(crate) fn give<T>(list: &'static LocalKey<FreeList<T>>, thing: T) {
     drop(left);
 }
 
+/// Returns true if nothing more is kept.
+pub(crate) fn is_full<T>(list: &'static LocalKey<FreeList<T>>) -> bool {
+    list.try_with(|s| s.0.borrow().len() >= KEEP)
+        .unwrap_or(true)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,7 +55,9 @@ mod tests {
     #[test]
     fn what_was_given_is_taken_up_to_a_number() {
         assert_eq!(take(&NUMBERS), None);
+        assert!(!is_full(&NUMBERS));
         (0..2 * KEEP).for_each(|n| give(&NUMBERS, n));
+        assert!(is_full(&NUMBERS));
         let taken = std::iter::from_fn(|| take(&NUMBERS)).count();
         assert_eq!(taken, KEEP);
         assert_eq!(take(&NUMBERS), None);

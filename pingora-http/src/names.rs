@@ -4,8 +4,8 @@ use crate::field_rules::FieldRules;
 use crate::host::is_valid_host;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
-/// A set of the field names that decide how a message is framed and forwarded: a proxy asks for each of them
-/// in each message, and most messages have few.
+/// A set of the field names that decide how a message is framed and forwarded, and how a cache answers it: a proxy
+/// asks for each of them in each message, and most messages have few.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Names(u16);
 
@@ -45,6 +45,14 @@ names! {
     TRAILER = 10: "trailer",
     /// HTTP2-Settings.
     HTTP2_SETTINGS = 11: "http2-settings",
+    /// If-None-Match.
+    IF_NONE_MATCH = 12: "if-none-match",
+    /// If-Modified-Since.
+    IF_MODIFIED_SINCE = 13: "if-modified-since",
+    /// Range.
+    RANGE = 14: "range",
+    /// Age.
+    AGE = 15: "age",
 }
 
 impl Names {

@@ -13,7 +13,7 @@ use pingora_core::protocols::http::conditional_filter::{
     req_header_as_http_date, resp_header_as_http_date,
 };
 use pingora_error::Result;
-use pingora_http::internal::MessageHead;
+use pingora_http::internal::{MessageHead, Names};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 mod body;
@@ -145,15 +145,11 @@ pub fn range_header_filter(
         None => {
             // Without room for it the client does not learn of ranges.
             let bytes = HeaderValue::from_static("bytes");
-            let name = &header::ACCEPT_RANGES;
-            let _ = resp.raw_fields().append_named(name, bytes);
+            let _ = resp.raw_fields().append(b"Accept-Ranges", bytes);
         }
     }
     // Most requests are for the whole.
-    if !req.headers.contains_key(header::RANGE)
-        || req.method != Method::GET
-        || !if_range_holds(req, resp)
-    {
+    if !req.may_have(Names::RANGE) || req.method != Method::GET || !if_range_holds(req, resp) {
         return RangeType::None;
     }
     let Some(ranges) = single_value(&req.headers, header::RANGE) else {

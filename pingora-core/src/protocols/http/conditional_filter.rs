@@ -4,6 +4,7 @@ use http::header::{self, AsHeaderName, HeaderMap};
 use http::{Method, StatusCode};
 use httpdate::HttpDate;
 use pingora_error::{ErrorType, OkOrErr, Result};
+use pingora_http::internal::{MessageHead, Names};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 /// Returns whether `req` is answered by a 304 in place of `resp`, which is what it would get without its
@@ -16,7 +17,11 @@ pub fn not_modified_filter(req: &RequestHeader, resp: &ResponseHeader) -> bool {
     if !resp.status.is_success() || !matches!(req.method, Method::GET | Method::HEAD) {
         return false;
     }
-    if req.headers.contains_key(header::IF_NONE_MATCH) {
+    // Most requests have no condition.
+    if !req.may_have(Names::IF_NONE_MATCH.or(Names::IF_MODIFIED_SINCE)) {
+        return false;
+    }
+    if req.may_have(Names::IF_NONE_MATCH) {
         // The representation exists, so `*` matches it even if it has no tag.
         let target = resp.headers.get(header::ETAG);
         let target = target.map_or(&b""[..], |tag| tag.as_bytes());

@@ -94,7 +94,7 @@ where
         ctx: &mut SV::CTX,
     ) -> (Box<ResponseHeader>, RangeType) {
         let version = session.req_header().version;
-        let mut header = Box::new(hit_header(session.cache.cache_meta(), version));
+        let mut header = hit_header(session.cache.cache_meta(), version);
         match self.inner.cache_not_modified_filter(session, &header, ctx) {
             Ok(true) => {
                 to_304(&mut header);
@@ -128,14 +128,14 @@ fn has_hit(cache: &HttpCache) -> bool {
 }
 
 /// The header of a stored response, as it is sent to a client of this version.
-fn hit_header(meta: &CacheMeta, version: Version) -> ResponseHeader {
-    let mut header = meta.response_header_copy();
+fn hit_header(meta: &CacheMeta, version: Version) -> Box<ResponseHeader> {
+    let mut header = Box::new(meta.response_header_copy());
     strip_response(&mut header, version);
     header.set_version(Version::HTTP_11);
     let age = HeaderValue::from(age(meta));
-    header.remove_named(&AGE);
+    header.remove_any(Names::AGE);
     // It is refused only by a header without room for one more field.
-    let _ = header.raw_fields().append_named(&AGE, age);
+    let _ = header.raw_fields().append(b"Age", age);
     let has_length = header.may_have(Names::CONTENT_LENGTH);
     if has_length || is_bodiless_status(header.status) || version != Version::HTTP_11 {
         header.remove_any(Names::TRANSFER_ENCODING);
@@ -153,7 +153,7 @@ fn age(meta: &CacheMeta) -> u64 {
     if meta.updated() > meta.created() {
         return here;
     }
-    if !meta.headers().contains_key(AGE) {
+    if !meta.response_header().may_have(Names::AGE) {
         return here;
     }
     let mut ages = meta.headers().get_all(AGE).iter();

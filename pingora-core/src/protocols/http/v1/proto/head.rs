@@ -344,7 +344,8 @@ pub(crate) fn recycle_request(request: Option<Box<RequestHeader>>) {
 
 /// Has the next response's head take the place of this one.
 pub(crate) fn recycle_response(response: Option<Box<ResponseHeader>>) {
-    if let Some(mut response) = response {
+    // A worker that answers from a cache has enough of them.
+    if let Some(mut response) = response.filter(|_| !free_list::is_full(&RESPONSES)) {
         response.forget();
         free_list::give(&RESPONSES, response);
     }

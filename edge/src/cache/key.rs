@@ -20,7 +20,7 @@ use super::store::END_OF_URL;
 use crate::plan::cache::CacheRule;
 
 /// Nobody outside of the process knows which keys share a place.
-static SEEDS: LazyLock<[RandomState; 2]> = LazyLock::new(Default::default);
+static SEED: LazyLock<RandomState> = LazyLock::new(Default::default);
 
 /// The key of a request.
 #[derive(Clone, Debug)]
@@ -43,12 +43,8 @@ pub(crate) struct Parts<'a> {
 
 /// Returns the hash of a URL.
 pub(super) fn url_hash(url: &[u8]) -> u64 {
-    hash(&SEEDS[0], url)
-}
-
-fn hash(seed: &RandomState, bytes: &[u8]) -> u64 {
-    let mut hasher = seed.build_hasher();
-    hasher.write(bytes);
+    let mut hasher = SEED.build_hasher();
+    hasher.write(url);
     hasher.finish()
 }
 
@@ -102,12 +98,14 @@ impl Key {
 
     /// Returns the key for `pingora-cache`.
     pub fn to_cache_key(&self) -> CacheKey {
-        let [first, second] = &*SEEDS;
-        let halves = [hash(first, self.url()), hash(second, &self.bytes)];
+        let (url, rest) = self.bytes.split_at(self.url);
         let mut hash = HashBinary::default();
-        let (one, other) = hash.split_at_mut(8);
-        one.copy_from_slice(&halves[0].to_be_bytes());
-        other.copy_from_slice(&halves[1].to_be_bytes());
+        let (of_url, of_all) = hash.split_at_mut(8);
+        let mut hasher = SEED.build_hasher();
+        hasher.write(url);
+        of_url.copy_from_slice(&hasher.finish().to_be_bytes());
+        hasher.write(rest);
+        of_all.copy_from_slice(&hasher.finish().to_be_bytes());
         let mut key = CacheKey::new(self.bytes.clone(), String::new());
         key.set_primary_bin_override(hash);
         key

@@ -121,6 +121,11 @@ impl Body {
         }
     }
 
+    /// Returns a copy of a small one.
+    pub(super) fn copy(&self) -> Bytes {
+        Bytes::copy_from_slice(self.small().unwrap_or_default())
+    }
+
     /// Returns the bytes of memory that it takes.
     pub(super) fn size(&self) -> usize {
         self.length + self.chunks.len() * CHUNK
@@ -176,7 +181,17 @@ impl Meta {
     }
 
     pub(super) fn copy(&self) -> Result<CacheMeta> {
-        Ok(with(&self.rest, self.header.copy()?))
+        Ok(self.with(self.header()?))
+    }
+
+    /// Returns a copy of the header.
+    pub(super) fn header(&self) -> Result<ResponseHeader> {
+        self.header.copy()
+    }
+
+    /// Returns a copy of all but the header, in whose place is another copy of it.
+    pub(super) fn with(&self, header: ResponseHeader) -> CacheMeta {
+        with(&self.rest, header)
     }
 }
 

@@ -44,11 +44,9 @@ impl Whole {
         Self::of(length, size, Source::Entry(entry))
     }
 
-    /// Makes one that does without the entry, which has a small body.
-    pub(super) fn copied(entry: &Entry) -> Self {
-        let body = Bytes::copy_from_slice(entry.body.small().unwrap_or_default());
-        let (length, size) = (body.len(), entry.size);
-        Self::of(length, size, Source::Copy(Some(body)))
+    /// Makes one that does without the entry, whose small body this is.
+    pub(super) fn copied(entry: &Entry, body: Bytes) -> Self {
+        Self::of(body.len(), entry.size, Source::Copy(Some(body)))
     }
 
     fn of(length: usize, size: usize, body: Source) -> Self {

@@ -1,4 +1,5 @@
-//! The entries that a worker reads again and again: it finds them without the lock of their shard, and counts nothing.
+//! The entries that a worker reads again and again: it finds them without the lock of their shard, and has copies of its
+//! own, whose readers are counted in memory that no other worker writes.
 //!
 //! A shard has a version, which every change under its lock raises. What was found at a version is true as long as the
 //! version is the same. A worker keeps an entry when it finds it twice at one version, so that shards that change all the
@@ -7,8 +8,11 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use pingora_cache::key::HashBinary;
-use pingora_cache::CacheKey;
+use pingora_cache::{CacheKey, CacheMeta};
+use pingora_core::Result;
+use pingora_http::ResponseHeader;
 
 use super::entry::{url_of, Entry};
 use super::shard::Shard;
@@ -23,7 +27,28 @@ struct Slot {
     shard: usize,
     version: u64,
     id: u64,
-    entry: Option<Arc<Entry>>,
+    kept: Option<Kept>,
+}
+
+/// A small entry, with a header and a body that no other worker reads.
+pub(super) struct Kept {
+    pub(super) entry: Arc<Entry>,
+    header: ResponseHeader,
+    pub(super) body: Bytes,
+}
+
+impl Kept {
+    fn new(entry: &Arc<Entry>) -> Result<Self> {
+        Ok(Self {
+            header: entry.meta.header()?,
+            body: entry.body.copy(),
+            entry: entry.clone(),
+        })
+    }
+
+    pub(super) fn meta(&self) -> CacheMeta {
+        self.entry.meta.with(self.header.clone())
+    }
 }
 
 thread_local! {
@@ -41,13 +66,13 @@ pub(super) fn read<T>(
     shard: &'static Shard,
     hash: &HashBinary,
     key: &CacheKey,
-    f: impl FnOnce(&Entry) -> T,
+    f: impl FnOnce(&Kept) -> T,
 ) -> Option<T> {
     HOT.with_borrow(|slots| {
         let slot = &slots[index(hash)];
-        let entry = slot.entry.as_ref()?;
+        let kept = slot.kept.as_ref()?;
         let same = slot.shard == address(shard) && slot.version == shard.version();
-        (same && entry.name.is_of(hash, key)).then(|| f(entry))
+        (same && kept.entry.name.is_of(hash, key)).then(|| f(kept))
     })
 }
 
@@ -57,10 +82,11 @@ pub(super) fn note(shard: &'static Shard, version: u64, hash: &HashBinary, entry
         let slot = &mut slots[index(hash)];
         let found = (address(shard), version, entry.id);
         if (slot.shard, slot.version, slot.id) == found {
-            slot.entry = Some(entry.clone());
+            // One that cannot be copied is not found here, and read as all others are.
+            slot.kept = Kept::new(entry).ok();
         } else {
             (slot.shard, slot.version, slot.id) = found;
-            slot.entry = None;
+            slot.kept = None;
         }
     });
 }

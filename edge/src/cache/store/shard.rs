@@ -12,7 +12,7 @@ use pingora_core::Result;
 use super::entry::{url_of, Entry, Meta, Name};
 use super::fill::Fill;
 use super::hit::Whole;
-use super::hot;
+use super::hot::{self, Kept};
 
 /// Has a line of memory, and the one that is fetched with it, to itself.
 #[repr(align(128))]
@@ -91,7 +91,14 @@ impl Found {
     /// Copies a small entry.
     fn copy(entry: &Entry) -> Result<Self> {
         entry.mark();
-        Ok(Self::Copy(entry.meta.copy()?, Whole::copied(entry)))
+        let whole = Whole::copied(entry, entry.body.copy());
+        Ok(Self::Copy(entry.meta.copy()?, whole))
+    }
+
+    /// Makes a copy of a worker's own copy.
+    fn kept(kept: &Kept) -> Self {
+        kept.entry.mark();
+        Self::Copy(kept.meta(), Whole::copied(&kept.entry, kept.body.clone()))
     }
 }
 
@@ -139,8 +146,8 @@ impl Shard {
         tag: Option<&[u8]>,
     ) -> Result<Option<Found>> {
         if tag.is_none() {
-            if let Some(found) = hot::read(self, hash, key, Found::copy) {
-                return found.map(Some);
+            if let Some(found) = hot::read(self, hash, key, Found::kept) {
+                return Ok(Some(found));
             }
         }
         let url = url_of(hash);

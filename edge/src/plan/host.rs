@@ -23,13 +23,15 @@ pub fn normalise(host: &str) -> Option<Cow<'_, str>> {
         },
     };
     let name = name.strip_suffix('.').unwrap_or(name);
-    let known = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_' || b == b'.';
-    if name.is_empty()
-        || name.len() > 253
-        || !name.bytes().all(known)
-        || name.contains("..")
-        || name.starts_with('.')
-    {
+    let mut before = b'.';
+    let is_name = name.bytes().all(|b| {
+        let begins = std::mem::replace(&mut before, b) == b'.';
+        match b {
+            b'.' => !begins,
+            b => b.is_ascii_alphanumeric() || b == b'-' || b == b'_',
+        }
+    });
+    if name.is_empty() || name.len() > 253 || !is_name {
         return None;
     }
     if name.bytes().any(|b| b.is_ascii_uppercase()) {

@@ -17,6 +17,10 @@ pub async fn origins(world: Arc<World>) {
     let mut random = Random::of(world.seed, "origins", 0);
     while world.runs() {
         world.pause(random.pause(1000..5000)).await;
+        if random.chance(15) {
+            mirror(&world, &mut random).await;
+            continue;
+        }
         let origin = &world.origins.each[random.index(world.origins.each.len())];
         let (fault, state, name) = if random.chance(60) {
             (
@@ -38,6 +42,18 @@ pub async fn origins(world: Arc<World>) {
         world.faults.end(fault);
         world.ledger.count("fault", name);
     }
+}
+
+/// Lets the origin of copies die or hang, and come back. No request may suffer from that.
+async fn mirror(world: &Arc<World>, random: &mut Random) {
+    let states = [State::Down, State::Hung];
+    let origin = &world.mirror.each[0];
+    origin.set(states[random.index(states.len())]);
+    world.pause(random.pause(500..6000)).await;
+    origin.set(State::Up);
+    world
+        .ledger
+        .count("fault", "mirror dies or hangs, and comes back");
 }
 
 /// An act on the proxy.
@@ -79,12 +95,7 @@ impl Event {
 /// Does one thing after another to the proxy. The binary is exchanged in the first half alone, so that the second one is
 /// that of a single process.
 pub async fn proxy(world: Arc<World>, half: Instant) {
-    let mut director = Director {
-        random: Random::of(world.seed, "proxy", 0),
-        generation: 1,
-        old: None,
-        world,
-    };
+    let mut director = Director::new(world);
     loop {
         let mut deck = EVENTS;
         director.random.shuffle(&mut deck);
@@ -97,18 +108,26 @@ pub async fn proxy(world: Arc<World>, half: Instant) {
             if matches!(event, Event::Upgrade) && Instant::now() > half {
                 continue;
             }
-            match director.make(event).await {
-                Ok(()) => director.world.ledger.count("fault", event.name()),
-                Err(why) => {
-                    let name = event.name();
-                    director
-                        .world
-                        .ledger
-                        .violation(format_args!("{name}: {why}"));
-                }
-            }
+            director.make(event).await;
         }
     }
+}
+
+/// Exchanges the binary so many times, each time as soon as the old process has ended, and then ends the run.
+pub async fn upgrades(world: Arc<World>, times: u64) {
+    let mut director = Director::new(world);
+    for _ in 0..times {
+        let pause = director.random.pause(0..1000);
+        director.world.pause(pause).await;
+        if !director.world.runs() {
+            return;
+        }
+        director.make(Event::Upgrade).await;
+    }
+    if let Err(why) = director.wait_for_old().await {
+        director.world.ledger.violation(format_args!("{why}"));
+    }
+    director.world.running.send_replace(false);
 }
 
 struct Director {
@@ -125,7 +144,26 @@ const LIMIT: Duration = Duration::from_secs(30);
 const OLD: Duration = Duration::from_secs(90);
 
 impl Director {
-    async fn make(&mut self, event: Event) -> Result<(), String> {
+    fn new(world: Arc<World>) -> Self {
+        Self {
+            random: Random::of(world.seed, "proxy", 0),
+            generation: 1,
+            old: None,
+            world,
+        }
+    }
+
+    /// Makes an event, and takes it down.
+    async fn make(&mut self, event: Event) {
+        self.look_for_old();
+        let name = event.name();
+        match self.try_to_make(event).await {
+            Ok(()) => self.world.ledger.count("fault", name),
+            Err(why) => self.world.ledger.violation(format_args!("{name}: {why}")),
+        }
+    }
+
+    async fn try_to_make(&mut self, event: Event) -> Result<(), String> {
         match event {
             Event::Reload => self.reload().await,
             Event::BadFile => self.bad_file().await,
@@ -225,6 +263,7 @@ impl Director {
 
     async fn upgrade(&mut self) -> Result<(), String> {
         self.wait_for_old().await?;
+        self.world.faults.begin(Fault::Upgrade);
         self.world.taken.upgrade();
         let old = self.world.proxy.upgrade().await?;
         self.world.taken.upgrade();
@@ -247,19 +286,27 @@ impl Director {
         Ok(())
     }
 
+    /// Notes whether the old process has ended.
+    fn look_for_old(&mut self) {
+        if self.old.is_some_and(|(old, _)| has_ended(old)) {
+            self.old = None;
+            self.world.faults.end(Fault::Upgrade);
+        }
+    }
+
     async fn wait_for_old(&mut self) -> Result<(), String> {
-        while let Some((old, since)) = self.old {
-            if has_ended(old) {
-                self.old = None;
-            } else if since.elapsed() > OLD {
-                return Err(format!(
-                    "the old process {old} has not ended within {OLD:?}"
-                ));
-            } else {
-                tokio::time::sleep(Duration::from_millis(100)).await;
+        loop {
+            self.look_for_old();
+            match self.old {
+                None => return Ok(()),
+                Some((old, since)) if since.elapsed() > OLD => {
+                    return Err(format!(
+                        "the old process {old} has not ended within {OLD:?}"
+                    ));
+                }
+                Some(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             }
         }
-        Ok(())
     }
 
     /// Leaves the proxy few descriptors for a while.

@@ -11,13 +11,15 @@ pub enum Fault {
     Hung(usize),
     /// The proxy may open no more descriptors.
     Descriptors,
+    /// The binary is exchanged, and the old process finishes its requests.
+    Upgrade,
 }
 
 impl Fault {
     /// The time after its end in which it is still felt.
     fn wake(self) -> Duration {
         match self {
-            Self::Down(_) | Self::Hung(_) => Duration::ZERO,
+            Self::Down(_) | Self::Hung(_) | Self::Upgrade => Duration::ZERO,
             // Checks failed for lack of descriptors, and it takes some to find that out again.
             Self::Descriptors => Duration::from_secs(6),
         }
@@ -28,7 +30,7 @@ impl Fault {
     }
 
     pub fn is_of_an_origin(self) -> bool {
-        self != Self::Descriptors
+        matches!(self, Self::Down(_) | Self::Hung(_))
     }
 }
 

@@ -23,12 +23,22 @@ pub struct Files {
     pub folder: PathBuf,
     pub addresses: Addresses,
     origins: Vec<SocketAddr>,
+    /// The server that gets copies of requests.
+    mirror: SocketAddr,
+    /// The accept strategy of the addresses that are not paths.
+    accept: &'static str,
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Files {
     /// Makes an authority, a first certificate, and the first file.
-    pub fn new(folder: &Path, addresses: Addresses, origins: Vec<SocketAddr>) -> io::Result<Self> {
+    pub fn new(
+        folder: &Path,
+        addresses: Addresses,
+        origins: Vec<SocketAddr>,
+        mirror: SocketAddr,
+        accept: &'static str,
+    ) -> io::Result<Self> {
         let key = KeyPair::generate().map_err(io::Error::other)?;
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -37,6 +47,8 @@ impl Files {
             folder: folder.to_owned(),
             addresses,
             origins,
+            mirror,
+            accept,
             issuer,
         };
         let (certificate, key) = files.certificate()?;
@@ -49,6 +61,11 @@ impl Files {
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
+    }
+
+    /// The address that is a path.
+    pub fn socket(&self) -> PathBuf {
+        self.path("http.sock")
     }
 
     pub fn config(&self) -> PathBuf {
@@ -73,6 +90,7 @@ impl Files {
     pub fn text(&self, generation: u64) -> String {
         let Addresses { clear, tls, admin } = self.addresses;
         let folder = self.folder.display();
+        let (accept, mirror) = (self.accept, self.mirror);
         let mut servers = String::new();
         for (number, origin) in (0..).zip(&self.origins) {
             let weight = 1 + (generation + number) % 3;
@@ -91,8 +109,9 @@ impl Files {
         let health = "health: {path: /healthz, interval: 1s, timeout: 3s, healthy_after: 1, unhealthy_after: 2}";
         format!(
             "listen:
-  - {{address: {clear}, h2c: true, backlog: {backlog}, timeouts: {{idle: 60s, read: 20s}}}}
-  - {{address: {tls}, tls: true, timeouts: {{idle: 60s, read: 20s, handshake: 20s}}}}
+  - {{address: {clear}, accept: {accept}, h2c: true, backlog: {backlog}, timeouts: {{idle: 60s, read: 20s}}}}
+  - {{address: {tls}, accept: {accept}, tls: true, timeouts: {{idle: 60s, read: 20s, handshake: 20s}}}}
+  - {{address: \"unix:{folder}/http.sock\", h2c: true, timeouts: {{idle: 60s, read: 20s}}}}
 admin: {admin}
 cache: {{memory: 8MiB, max_object: 1MiB}}
 access_log: {{to: {folder}/access.log, format: common, sample: 10%}}
@@ -102,6 +121,7 @@ sites:
     routes:
       - path: /main/*
         {told}
+        mirror: {{to: {mirror}, share: 10%}}
         proxy: {{{proxy}}}
       - path: [/two/*, /soak.Echo/*]
         {told}

@@ -66,13 +66,15 @@ pub struct Asked {
     pub safe: bool,
     /// True if the origin marks the end of the body by that of the connection, so that an early one looks right.
     pub until_close: bool,
+    /// When its connection was begun.
+    pub connected: Instant,
     /// The time for which its connection had been idle.
     pub idle: Duration,
     /// The origin that answered.
     pub origin: Option<usize>,
 }
 
-/// The idle time after which the proxy may close a connection unannounced: less than `shutdown_drain_seconds` of an upgrade.
+/// The idle time after which an old process may close a connection unannounced: less than `shutdown_drain_seconds`.
 const IDLE: Duration = Duration::from_secs(4);
 
 pub struct Ledger {
@@ -158,14 +160,16 @@ fn excuse(faults: &Faults, asked: &Asked, end: &End) -> Option<&'static str> {
             .map(|origin| move |fault: Fault| fault.is_of(origin));
         fault.is_some_and(|fault| felt(&fault))
     };
+    // Of an old process, or of one that was exchanged while the connection was made.
+    let exchanged = || faults.since(asked.connected, |fault| fault == Fault::Upgrade);
     match end {
         End::Whole => Some("right"),
         End::Left => Some("left by the client"),
         End::Refused => Some("refused"),
         End::Wrong(_) => None,
-        End::Announced => Some("announced, asked again"),
+        End::Announced if exchanged() => Some("announced, asked again"),
         _ if felt(&|fault| fault == Fault::Descriptors) => Some("failed for lack of descriptors"),
-        End::Lost(_) | End::NotSent if asked.idle > IDLE => {
+        End::Lost(_) | End::NotSent if asked.idle > IDLE && exchanged() => {
             Some("met the end of an idle connection")
         }
         End::Status(502..=504) if !asked.safe && felt(&Fault::is_of_an_origin) => {
@@ -188,6 +192,7 @@ mod tests {
             from: Instant::now(),
             safe: true,
             until_close: false,
+            connected: Instant::now(),
             idle: Duration::ZERO,
             origin: Some(1),
         }
@@ -204,6 +209,7 @@ mod tests {
             End::Short(1),
             End::Lost(lost()),
             End::NotSent,
+            End::Announced,
             End::NoConnection(lost()),
             End::Late,
             End::Wrong(lost()),
@@ -231,6 +237,31 @@ mod tests {
         assert_eq!(excuse(&faults, &other, &End::Cut(String::new())), None);
         faults.end(Fault::Down(1));
         assert_eq!(excuse(&faults, &asked(), &End::Cut(String::new())), None);
+    }
+
+    #[test]
+    fn connections_end_with_the_process_that_has_them() {
+        let faults = Faults::default();
+        let kept = Asked {
+            idle: IDLE * 2,
+            ..asked()
+        };
+        assert_eq!(excuse(&faults, &kept, &End::NotSent), None);
+        faults.begin(Fault::Upgrade);
+        faults.end(Fault::Upgrade);
+        let new = Asked {
+            idle: IDLE * 2,
+            ..asked()
+        };
+        for end in [End::Announced, End::NotSent] {
+            assert!(excuse(&faults, &kept, &end).is_some(), "{end:?}");
+            assert_eq!(excuse(&faults, &new, &end), None, "{end:?}");
+        }
+        let busy = Asked {
+            idle: Duration::ZERO,
+            ..kept
+        };
+        assert_eq!(excuse(&faults, &busy, &End::NotSent), None);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use tokio::task::JoinSet;
 
 use faults::Faults;
 use file::Files;
@@ -44,6 +45,18 @@ struct Args {
     /// Clients of each kind.
     #[arg(long, default_value_t = 1)]
     clients: usize,
+    /// How connections come to the workers of the proxy.
+    #[arg(long, default_value = "shared", value_parser = accept)]
+    accept: &'static str,
+    /// Exchanges the binary so many times, makes no other fault, and ends then.
+    #[arg(long, value_name = "TIMES")]
+    upgrades: Option<u64>,
+}
+
+fn accept(text: &str) -> Result<&'static str, String> {
+    let known = ["shared", "exclusive", "reuseport", "mutex"];
+    let found = known.into_iter().find(|name| *name == text);
+    found.ok_or_else(|| format!("one of {}", known.join(", ")))
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -86,8 +99,8 @@ const LAST: Duration = Duration::from_secs(100);
 
 async fn run(args: Args) -> Result<(), String> {
     println!(
-        "seed {}, {:?}, {} of each kind",
-        args.seed, args.time, args.clients
+        "seed {}, {:?} at most, {} of each kind, accept: {}",
+        args.seed, args.time, args.clients, args.accept
     );
     let folder = tempfile::Builder::new().prefix("soak").tempdir();
     let folder = folder.map_err(|e| format!("no folder: {e}"))?;
@@ -98,16 +111,30 @@ async fn run(args: Args) -> Result<(), String> {
     let begun = Instant::now();
     let samples = tokio::spawn(watch::samples(world.clone()));
     let mut clients = load::start(&world, args.clients);
-    let origins = tokio::spawn(events::origins(world.clone()));
-    let events = tokio::spawn(events::proxy(world.clone(), begun + args.time / 2));
+    let mut faults = JoinSet::new();
+    match args.upgrades {
+        Some(times) => {
+            faults.spawn(events::upgrades(world.clone(), times));
+        }
+        None => {
+            faults.spawn(events::origins(world.clone()));
+            faults.spawn(events::proxy(world.clone(), begun + args.time / 2));
+        }
+    }
     let mut violations = world.ledger.violations();
-    let violated = violations.wait_for(|violations| !violations.is_empty());
-    let _ = tokio::time::timeout(args.time, violated).await;
+    let mut running = world.running.subscribe();
+    let over = async {
+        tokio::select! {
+            _ = violations.wait_for(|violations| !violations.is_empty()) => {}
+            _ = running.wait_for(|running| !running) => {}
+        }
+    };
+    let _ = tokio::time::timeout(args.time, over).await;
     world.running.send_replace(false);
 
     let ended = async {
         while clients.join_next().await.is_some() {}
-        let _ = (origins.await, events.await);
+        while faults.join_next().await.is_some() {}
     };
     if tokio::time::timeout(LAST, ended).await.is_err() {
         let violation = format_args!("clients wait for answers {LAST:?} after the last request");
@@ -115,6 +142,13 @@ async fn run(args: Args) -> Result<(), String> {
     }
     let samples = samples.await.map_err(|e| e.to_string())?;
     report(&world, &before, &samples).await;
+    if args.upgrades.is_none() {
+        // Its second half is that of one process.
+        match watch::growth(&samples) {
+            Ok(said) => println!("memory: {said}"),
+            Err(said) => world.ledger.violation(format_args!("memory grows: {said}")),
+        }
+    }
     let violations = violations.borrow().len();
     if violations > 0 {
         let kept = folder.keep();
@@ -128,12 +162,14 @@ async fn run(args: Args) -> Result<(), String> {
 }
 
 async fn world(args: &Args, folder: &tempfile::TempDir) -> Result<World, String> {
-    let origins = Origins::start(ORIGINS)
-        .await
-        .map_err(|e| format!("origins: {e}"))?;
+    let failed = |e| format!("origins: {e}");
+    let origins = Origins::start(ORIGINS).await.map_err(failed)?;
+    let mirror = Origins::start(1).await.map_err(failed)?;
+    let copies = mirror.each[0].address;
     let addresses = origins.each.iter().map(|origin| origin.address).collect();
     let listen = proxy::addresses().map_err(|e| format!("no address: {e}"))?;
-    let files = Files::new(folder.path(), listen, addresses).map_err(|e| format!("files: {e}"))?;
+    let files = Files::new(folder.path(), listen, addresses, copies, args.accept);
+    let files = files.map_err(|e| format!("files: {e}"))?;
     let tls = Tls::new(files.authority())?;
     let certificate = std::fs::read_to_string(files.path("cert.pem"));
     tls.changes_to(&certificate.map_err(|e| e.to_string())?);
@@ -141,6 +177,7 @@ async fn world(args: &Args, folder: &tempfile::TempDir) -> Result<World, String>
         seed: args.seed,
         proxy: Proxy::start(args.proxy.clone(), files).await?,
         origins,
+        mirror,
         faults: Faults::default(),
         ledger: Ledger::new(args.seed),
         tls,
@@ -152,6 +189,7 @@ async fn world(args: &Args, folder: &tempfile::TempDir) -> Result<World, String>
 /// Prints what was done and what is left.
 async fn report(world: &World, before: &Sample, samples: &[Sample]) {
     println!("{}", world.ledger.table());
+    println!("copies of requests: {}", world.mirror.shared.asked());
     let highest = |of: fn(&Sample) -> u64| samples.iter().map(of).max().unwrap_or(0);
     println!(
         "memory at the start {}, at most {}; descriptors at most {}; threads at most {}",
@@ -160,10 +198,6 @@ async fn report(world: &World, before: &Sample, samples: &[Sample]) {
         highest(|sample| sample.descriptors),
         highest(|sample| sample.threads)
     );
-    match watch::growth(samples) {
-        Ok(said) => println!("memory: {said}"),
-        Err(said) => world.ledger.violation(format_args!("memory grows: {said}")),
-    }
     match watch::settle(&world.proxy, before).await {
         Ok(said) => println!("in the end: {said}"),
         Err(left) => world.ledger.violation(format_args!("left behind: {left}")),

@@ -41,8 +41,10 @@ pub async fn samples(world: Arc<World>) -> Vec<Sample> {
             let violation = format_args!("the process {pid} has ended by itself");
             world.ledger.violation(violation);
         }
-        for wrong in world.origins.shared.take_wrong() {
-            world.ledger.violation(format_args!("{wrong}"));
+        for origins in [&world.origins, &world.mirror] {
+            for wrong in origins.shared.take_wrong() {
+                world.ledger.violation(format_args!("{wrong}"));
+            }
         }
         world.pause(Duration::from_secs(1)).await;
     }

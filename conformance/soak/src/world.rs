@@ -16,6 +16,8 @@ pub struct World {
     pub seed: u64,
     pub proxy: Proxy,
     pub origins: Origins,
+    /// A single one, which gets copies of requests. It knows nothing of what the others got.
+    pub mirror: Origins,
     pub faults: Faults,
     pub ledger: Ledger,
     pub tls: Tls,

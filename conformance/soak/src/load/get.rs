@@ -48,8 +48,13 @@ const H2C: Way = Way {
     ..Way::H1
 };
 const H2: Way = Way { h2: true, ..TLS };
+const PATH: Way = Way {
+    unix: true,
+    ..Way::H1
+};
+const PATH_H2C: Way = Way { h2: true, ..PATH };
 
-pub const STYLES: [(&str, Style); 12] = [
+pub const STYLES: [(&str, Style); 14] = [
     ("kept", KEPT),
     (
         "new",
@@ -71,6 +76,14 @@ pub const STYLES: [(&str, Style); 12] = [
         "to h2c",
         Style {
             route: "two",
+            ..KEPT
+        },
+    ),
+    ("path", Style { way: PATH, ..KEPT }),
+    (
+        "path h2c",
+        Style {
+            way: PATH_H2C,
             ..KEPT
         },
     ),
@@ -245,6 +258,7 @@ impl Get {
         );
         asked.until_close = ask.framing == Framing::Close;
         asked.idle = line.idle();
+        asked.connected = line.connected;
         let floor = client.world.taken.floor(line.connected);
         (
             Self {

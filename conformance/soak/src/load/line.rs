@@ -12,7 +12,7 @@ use hyper::client::conn::{http1, http2};
 use hyper::header::CONNECTION;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinHandle;
 
 use crate::ledger::End;
@@ -27,6 +27,8 @@ pub fn no_body() -> Body {
 /// The way in which a connection is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Way {
+    /// Whether the address is a path.
+    pub unix: bool,
     pub tls: bool,
     pub h2: bool,
     /// The bytes that the client's system and its windows take unread; the default for 0.
@@ -35,17 +37,20 @@ pub struct Way {
 
 impl Way {
     pub const H1: Self = Self {
+        unix: false,
         tls: false,
         h2: false,
         window: 0,
     };
 
     pub fn protocol(&self) -> &'static str {
-        match (self.tls, self.h2) {
-            (false, false) => "http/1.1",
-            (false, true) => "h2c",
-            (true, false) => "https/1.1",
-            (true, true) => "h2",
+        match (self.unix, self.tls, self.h2) {
+            (true, _, false) => "http/1.1 by a path",
+            (true, _, true) => "h2c by a path",
+            (false, false, false) => "http/1.1",
+            (false, false, true) => "h2c",
+            (false, true, false) => "https/1.1",
+            (false, true, true) => "h2",
         }
     }
 }
@@ -88,6 +93,11 @@ impl Line {
     async fn connect(world: &Arc<World>, way: Way) -> Result<Self, End> {
         let failed = |e: &dyn Error| End::NoConnection(whole(e));
         let connected = Instant::now();
+        if way.unix {
+            let stream = UnixStream::connect(world.proxy.files.socket()).await;
+            let stream = stream.map_err(|e| failed(&e))?;
+            return Self::over(TokioIo::new(stream), way, connected).await;
+        }
         let stream = tcp(world, way).await.map_err(|e| failed(&e))?;
         if !way.tls {
             return Self::over(TokioIo::new(stream), way, connected).await;

@@ -73,6 +73,7 @@ impl Client {
             from,
             safe: true,
             until_close: false,
+            connected: from,
             idle: Default::default(),
             origin: None,
         }

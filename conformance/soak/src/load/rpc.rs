@@ -20,7 +20,7 @@ pub async fn run(mut client: Client) {
         let way = Way {
             tls: client.random.chance(50),
             h2: true,
-            window: 0,
+            ..Way::H1
         };
         let Some(mut line) = client.open(way).await else {
             continue;
@@ -63,6 +63,7 @@ async fn one(client: &mut Client, way: Way, line: &mut Line) -> bool {
     let mut asked = client.asked(what, Instant::now());
     asked.safe = false;
     asked.idle = line.idle();
+    asked.connected = line.connected;
     let expected = Expected {
         method: &method,
         id: &id,

@@ -22,7 +22,7 @@ pub const WAYS: [(&str, Way); 2] = [
         Way {
             tls: true,
             h2: true,
-            window: 0,
+            ..Way::H1
         },
     ),
 ];
@@ -78,6 +78,7 @@ async fn one(client: &mut Client, way: Way, line: &mut Line) -> bool {
     let mut asked = client.asked(what, Instant::now());
     asked.safe = method == Method::PUT && ask.size <= KEPT;
     asked.idle = line.idle();
+    asked.connected = line.connected;
     let expected = Expected {
         method: &method,
         id: &id,

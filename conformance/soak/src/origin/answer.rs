@@ -1,6 +1,7 @@
 //! The answer to a request.
 
 use std::convert::Infallible;
+use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use http_body_util::BodyExt;
@@ -10,7 +11,7 @@ use hyper::{Method, Request, StatusCode, Version};
 
 use super::body::{full, pieces, runs, Answer};
 use super::{rpc, socket, Origin, HOST};
-use crate::ask::{receipt, Ask, Framing};
+use crate::ask::{receipt, receipt_of, Ask, Framing};
 use crate::random::Sum;
 
 pub async fn answer(origin: Arc<Origin>, request: Request<Incoming>) -> Result<Answer, Infallible> {
@@ -38,6 +39,7 @@ fn examine(origin: &Origin, request: &Request<Incoming>, id: Option<&HeaderValue
     let host = host
         .and_then(|host| host.to_str().ok())
         .or_else(|| uri.authority().map(|authority| authority.as_str()));
+    origin.shared.asked.fetch_add(1, Ordering::Relaxed);
     let Some(id) = id.and_then(|id| id.to_str().ok()) else {
         let wrong = format!("an origin got {method} {uri}, which nobody may send");
         return origin.shared.wrong(wrong);
@@ -60,7 +62,7 @@ async fn made(origin: &Origin, request: Request<Incoming>) -> Answer {
         return socket::answer(origin.state.subscribe(), request);
     }
     if matches!(*request.method(), Method::POST | Method::PUT) {
-        return upload(request).await;
+        return upload(origin, request).await;
     }
     match Ask::parse(path) {
         Some(ask) if path.starts_with("/cached/") => cached(origin, ask),
@@ -108,8 +110,9 @@ fn cached(origin: &Origin, ask: Ask) -> Answer {
     answer
 }
 
-async fn upload(request: Request<Incoming>) -> Answer {
+async fn upload(origin: &Origin, request: Request<Incoming>) -> Answer {
     let (mut len, mut sum) = (0, Sum::NONE);
+    let right = Ask::parse(request.uri().path()).map(|ask| receipt_of(ask.seed, ask.size));
     let mut body = request.into_body();
     while let Some(frame) = body.frame().await {
         match frame.map(|frame| frame.into_data()) {
@@ -121,7 +124,12 @@ async fn upload(request: Request<Incoming>) -> Answer {
             Err(_) => return status(StatusCode::BAD_REQUEST),
         }
     }
-    let mut answer = Answer::new(full(receipt(len, sum)));
+    let receipt = receipt(len, sum);
+    if right.as_ref().is_some_and(|right| *right != receipt) {
+        let wrong = format!("an origin got {receipt} in place of {right:?} as a body");
+        origin.shared.wrong(wrong);
+    }
+    let mut answer = Answer::new(full(receipt));
     let kind = HeaderValue::from_static("text/plain");
     answer.headers_mut().insert(CONTENT_TYPE, kind);
     answer

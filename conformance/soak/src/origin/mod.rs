@@ -51,6 +51,8 @@ impl Origin {
 pub struct Shared {
     /// Raised before what is cached is purged: bodies of before and after differ.
     epoch: AtomicU64,
+    /// Requests that came, checks of health aside.
+    asked: AtomicU64,
     /// Requests that must not come twice, and when each came.
     once: Mutex<HashMap<String, Instant>>,
     wrong: Mutex<Vec<String>>,
@@ -63,6 +65,10 @@ impl Shared {
 
     pub fn next_epoch(&self) -> u64 {
         self.epoch.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    pub fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
     }
 
     /// Returns what no origin should have seen.

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use pingora_core::connectors::l4::is_local_shortage;
 use pingora_core::ErrorType::{
     ConnectError, ConnectNoRoute, ConnectProxyFailure, ConnectRefused, ConnectTimedout,
     ConnectionClosed, HandshakeError, InvalidCert, ReadError, ReadTimedout, SocketError,
@@ -133,9 +134,9 @@ impl Counting {
         });
     }
 
-    /// Counts a try that failed.
+    /// Counts a try that failed, unless the server is not to blame.
     pub(super) fn failed(&self, e: &Error) {
-        if e.esource() != &ErrorSource::Downstream {
+        if e.esource() != &ErrorSource::Downstream && !is_local_shortage(e) {
             self.server.with(|m| m.failures.count(failure(e)));
         }
     }
@@ -218,6 +219,7 @@ impl Drop for Counting {
 /// Returns the kind of an error.
 pub(super) fn failure(e: &Error) -> Failure {
     let upstream = match e.esource() {
+        ErrorSource::Upstream if is_local_shortage(e) => return Failure::Internal,
         ErrorSource::Upstream => true,
         ErrorSource::Downstream => false,
         _ => return Failure::Internal,

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use pingora_core::connectors::http::Connector;
+use pingora_core::connectors::l4::is_local_shortage;
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::upstreams::peer::{HttpPeer, Peer};
 use pingora_core::ErrorType::{HTTPStatus, InvalidHTTPHeader, ReadTimedout};
@@ -174,11 +175,13 @@ impl<'a> Exchange<'a> {
 
     /// Notes a failure of the server, and tells whether another one is left.
     fn failed(&mut self, e: &Error) -> (bool, Box<Error>) {
-        self.server.with(|m| m.failures.count(failure(e)));
+        if !is_local_shortage(e) {
+            self.server.with(|m| m.failures.count(failure(e)));
+        }
         let (running, index, tried) = (self.running, self.cluster, &mut self.tried);
         let others = self.live.with_cluster(running, index, |local, hands| {
             let cluster = &running.clusters[index];
-            local.failed(cluster, tried, hands.slots, e.etype().as_str())
+            local.failed(cluster, tried, hands.slots, e)
         });
         let again = Error::explain(e.etype().clone(), e.to_string());
         (others, again.into_up())

@@ -6,7 +6,7 @@ use pingora_core::upstreams::peer::{HttpPeer, Peer};
 use pingora_core::ErrorType::{
     H2Downgrade, HTTPStatus, InvalidH2, InvalidHTTPHeader, ReadTimedout, WriteTimedout,
 };
-use pingora_core::{Error, ErrorSource, ErrorType, RetryType};
+use pingora_core::{Error, ErrorSource, RetryType};
 use pingora_proxy::Session;
 
 use super::{Ctx, Edge};
@@ -43,7 +43,7 @@ impl Edge {
     /// of the server.
     pub(super) fn connect_failed(&self, ctx: &mut Ctx, mut e: Box<Error>) -> Box<Error> {
         if !matches!(e.etype, HTTPStatus(_)) {
-            let others = self.failed(ctx, &e.etype);
+            let others = self.failed(ctx, &e);
             let asked = |retries| asks(retries, RetryOn::Connect);
             let again = others && ctx.retries().is_none_or(asked) && self.may_retry(ctx);
             e.set_retry(again);
@@ -93,7 +93,7 @@ impl Edge {
             };
             // A server that was too slow is followed by another one, which has as much to do, only where that is told.
             let asked = retries.map_or(!late, |retries| asks(retries, of));
-            let others = self.failed(ctx, &e.etype);
+            let others = self.failed(ctx, &e);
             e.set_retry(repeatable && others && asked && self.may_retry(ctx));
         } else if repeatable {
             e.retry.decide_reuse(reused);
@@ -131,12 +131,12 @@ impl Edge {
     }
 
     /// Notes that the server which has the request failed it, and says whether another one is left.
-    fn failed(&self, ctx: &mut Ctx, why: &ErrorType) -> bool {
+    fn failed(&self, ctx: &mut Ctx, e: &Error) -> bool {
         let (running, tried) = (&*ctx.running, &mut ctx.tried);
         self.live
             .with_cluster(running, ctx.cluster, |local, hands| {
                 let cluster = &running.clusters[ctx.cluster];
-                local.failed(cluster, tried, hands.slots, why.as_str())
+                local.failed(cluster, tried, hands.slots, e)
             })
     }
 

@@ -8,9 +8,11 @@ use bytes::Bytes;
 use futures::stream::{FuturesUnordered, StreamExt};
 use http::{HeaderValue, Method};
 use pingora_core::connectors::http::Connector;
+use pingora_core::connectors::l4::is_local_shortage;
 use pingora_core::connectors::TransportConnector;
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::upstreams::peer::{HttpPeer, ALPN};
+use pingora_core::Error;
 use pingora_http::RequestHeader;
 use tokio::time::Instant;
 
@@ -32,6 +34,33 @@ struct Checked {
     running: bool,
     /// The checks in a row that said the same, and what they said.
     row: (u32, bool),
+    /// The last check said nothing, and the log has that.
+    unknown: bool,
+}
+
+/// What keeps a check from success.
+#[derive(Debug)]
+enum Failure {
+    /// The server, for this reason.
+    Server(String),
+    /// This machine, which had nothing left for a connection: nothing is known of the server.
+    Shortage(String),
+}
+
+impl From<String> for Failure {
+    fn from(why: String) -> Self {
+        Self::Server(why)
+    }
+}
+
+impl From<Box<Error>> for Failure {
+    fn from(e: Box<Error>) -> Self {
+        if is_local_shortage(&e) {
+            Self::Shortage(e.root_cause().to_string())
+        } else {
+            Self::Server(e.etype.as_str().to_owned())
+        }
+    }
 }
 
 /// Checks the servers of a cluster, for as long as the future is polled.
@@ -50,6 +79,7 @@ pub(super) async fn follow(cluster: &Cluster, health: &Health) {
                 due: now,
                 running: false,
                 row: (0, true),
+                unknown: false,
             });
             if checked.running {
                 continue;
@@ -84,11 +114,23 @@ fn place(endpoint: &Arc<Endpoint>) -> usize {
 impl Checked {
     fn note(
         &mut self,
-        result: Result<(), String>,
+        result: Result<(), Failure>,
         cluster: &Cluster,
         member: &Member,
         health: &Health,
     ) {
+        let address = &member.address;
+        let result = match result {
+            Ok(()) => Ok(()),
+            Err(Failure::Server(why)) => Err(why),
+            Err(Failure::Shortage(why)) => {
+                if !std::mem::replace(&mut self.unknown, true) {
+                    log::error!("server {address} cannot be checked, its state stays: {why}");
+                }
+                return;
+            }
+        };
+        self.unknown = false;
         let good = result.is_ok();
         self.row = if self.row.1 == good {
             (self.row.0.saturating_add(1), good)
@@ -96,7 +138,6 @@ impl Checked {
             (1, good)
         };
         let down = member.endpoint.flags() & DOWN != 0;
-        let address = &member.address;
         match result {
             Ok(()) if down && self.row.0 >= health.healthy_after.0 => {
                 member.endpoint.is_well(&cluster.rules);
@@ -134,22 +175,22 @@ impl<'a> Checker<'a> {
 
     /// # Errors
     ///
-    /// Why the server is not well, in a few words.
-    async fn check(&self, member: &Member) -> Result<(), String> {
+    /// Why the server is not well, in a few words, or why nothing is known of it.
+    async fn check(&self, member: &Member) -> Result<(), Failure> {
         let limit = self.health.timeout;
         let done = async {
             let peer = self.peer(member)?;
             match self.health.kind {
                 CheckKind::Http => self.by_http(member, &peer).await,
                 CheckKind::Tcp => {
-                    let stream = self.transport.new_stream(&peer).await;
-                    stream.map(drop).map_err(|e| e.etype.as_str().to_owned())
+                    self.transport.new_stream(&peer).await?;
+                    Ok(())
                 }
                 CheckKind::Grpc => self.by_grpc(member, &peer).await,
             }
         };
         let done = tokio::time::timeout(limit, done).await;
-        done.unwrap_or_else(|_| Err(format!("no answer within {limit:?}")))
+        done.unwrap_or_else(|_| Err(format!("no answer within {limit:?}").into()))
     }
 
     fn peer(&self, member: &Member) -> Result<HttpPeer, String> {
@@ -167,9 +208,8 @@ impl<'a> Checker<'a> {
         Ok(peer)
     }
 
-    async fn session(&self, peer: &HttpPeer) -> Result<HttpSession, String> {
-        let session = self.http.get_http_session(peer).await;
-        let (mut session, _) = session.map_err(|e| e.etype.as_str().to_owned())?;
+    async fn session(&self, peer: &HttpPeer) -> pingora_core::Result<HttpSession> {
+        let (mut session, _) = self.http.get_http_session(peer).await?;
         // The time limit is that of the whole check.
         session.set_read_timeout(None);
         Ok(session)
@@ -193,7 +233,7 @@ impl<'a> Checker<'a> {
         Ok(head)
     }
 
-    async fn by_http(&self, member: &Member, peer: &HttpPeer) -> Result<(), String> {
+    async fn by_http(&self, member: &Member, peer: &HttpPeer) -> Result<(), Failure> {
         let path = self.health.path.as_ref().map_or("/", |path| &path.value);
         let method = self
             .health
@@ -202,8 +242,7 @@ impl<'a> Checker<'a> {
             .map_or(&Method::GET, |method| &method.value);
         let mut session = self.session(peer).await?;
         let head = self.head(member, method, path)?;
-        let answer = exchange(&mut session, head, None).await;
-        let (status, body) = answer.map_err(|e| e.etype.as_str().to_owned())?;
+        let (status, body) = exchange(&mut session, head, None).await?;
         session.shutdown().await;
         let good = StatusRange::new(200, 399);
         let expected = match &self.health.expect[..] {
@@ -211,43 +250,41 @@ impl<'a> Checker<'a> {
             told => told.iter().any(|range| range.value.has(status)),
         };
         if !expected {
-            return Err(format!("it answered {status}"));
+            return Err(format!("it answered {status}").into());
         }
         let text = self.health.body.as_ref().map(|text| text.value.as_bytes());
         let has = |text: &[u8]| body.windows(text.len().max(1)).any(|part| part == text);
         match text {
             Some(text) if !text.is_empty() && !has(text) => {
-                Err("its body lacks the text".to_owned())
+                Err("its body lacks the text".to_owned().into())
             }
             _ => Ok(()),
         }
     }
 
-    async fn by_grpc(&self, member: &Member, peer: &HttpPeer) -> Result<(), String> {
+    async fn by_grpc(&self, member: &Member, peer: &HttpPeer) -> Result<(), Failure> {
         let mut session = self.session(peer).await?;
         let mut head = self.head(member, &Method::POST, "/grpc.health.v1.Health/Check")?;
-        let told = |e: pingora_core::BError| e.to_string();
-        head.insert_header(http::header::CONTENT_TYPE, "application/grpc")
-            .map_err(told)?;
-        head.insert_header(http::header::TE, "trailers")
-            .map_err(told)?;
+        head.insert_header(http::header::CONTENT_TYPE, "application/grpc")?;
+        head.insert_header(http::header::TE, "trailers")?;
         let service = self
             .health
             .service
             .as_ref()
             .map_or("", |service| &service.value);
-        let answer = exchange(&mut session, head, Some(grpc_request(service))).await;
-        let (status, body) = answer.map_err(|e| e.etype.as_str().to_owned())?;
+        let request = grpc_request(service);
+        let (status, body) = exchange(&mut session, head, Some(request)).await?;
         session.shutdown().await;
         if status != 200 {
-            return Err(format!("it answered {status}"));
+            return Err(format!("it answered {status}").into());
         }
         match serving(&body) {
             Some(1) => Ok(()),
-            Some(status) => Err(format!(
-                "its health service says {status}, and not 1 (SERVING)"
-            )),
-            None => Err("its health service gave no status".to_owned()),
+            Some(status) => {
+                let why = format!("its health service says {status}, and not 1 (SERVING)");
+                Err(why.into())
+            }
+            None => Err("its health service gave no status".to_owned().into()),
         }
     }
 }

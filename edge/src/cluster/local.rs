@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use http::StatusCode;
+use pingora_core::connectors::l4::is_local_shortage;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::ErrorType::{ConnectNoRoute, HTTPStatus};
 use pingora_core::{Error, Result};
@@ -404,14 +405,18 @@ impl Local {
         }
     }
 
-    /// Notes a failure of the server which was picked last, and says whether one is left that may take this request.
+    /// Notes a failure of the server which was picked last, and says whether one is left that may take this request. A
+    /// connection for which this machine had nothing left is no failure of the server.
     pub(crate) fn failed(
         &mut self,
         cluster: &Cluster,
         tried: &mut Tried,
         slots: &Slots,
-        why: &str,
+        e: &Error,
     ) -> bool {
+        if is_local_shortage(e) {
+            return self.pass_over(cluster, tried);
+        }
         if let Some(slot) = tried.slot.and_then(|slot| slots.get(slot)) {
             slot.counts.fail();
         }
@@ -419,7 +424,7 @@ impl Local {
             note_time(tried, slots);
         }
         if let Some(server) = self.last(tried) {
-            self.fail(server, cluster, why);
+            self.fail(server, cluster, e.etype.as_str());
         }
         self.pass_over(cluster, tried)
     }

@@ -11,6 +11,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use http::StatusCode;
+use pingora_core::Error;
+use pingora_core::ErrorType::{ConnectionClosed, SocketError};
 
 use super::*;
 use crate::config::{self, OneFile};
@@ -140,8 +142,12 @@ impl Scene {
     }
 
     fn fail(&mut self, given: &mut Given) -> bool {
+        self.fail_by(given, &Error::new_up(ConnectionClosed))
+    }
+
+    fn fail_by(&mut self, given: &mut Given, e: &Error) -> bool {
         self.with(given.worker, |cluster, local, hands| {
-            local.failed(cluster, &mut given.tried, hands.slots, "it broke")
+            local.failed(cluster, &mut given.tried, hands.slots, e)
         })
     }
 

@@ -169,6 +169,32 @@ impl Edge {
         self.signal(libc::SIGUSR1);
     }
 
+    /// Sets the number of descriptors that it may have open, and returns what it was before. Those that it has stay.
+    pub fn limit_files(&self, most: u64) -> u64 {
+        let mut before = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
+        // SAFETY: prlimit reads a structure that lives through the call, and fills the other.
+        #[allow(unsafe_code)]
+        let set = unsafe {
+            let id = self.child.id() as i32;
+            libc::prlimit(id, libc::RLIMIT_NOFILE, std::ptr::null(), &raw mut before);
+            let new = libc::rlimit {
+                rlim_cur: most,
+                ..before
+            };
+            libc::prlimit(
+                id,
+                libc::RLIMIT_NOFILE,
+                &raw const new,
+                std::ptr::null_mut(),
+            )
+        };
+        assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+        before.rlim_cur
+    }
+
     fn signal(&self, signal: i32) {
         // SAFETY: kill takes two numbers and touches no memory of this process.
         #[allow(unsafe_code)]

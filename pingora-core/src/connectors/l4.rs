@@ -9,7 +9,7 @@ use crate::protocols::l4::socket::SocketAddr;
 use crate::protocols::l4::stream::Stream;
 
 pub use crate::protocols::l4::bind_to::BindTo;
-pub use crate::protocols::l4::connect_error::ConnectErrorExt;
+pub use crate::protocols::l4::connect_error::{is_local_shortage, ConnectErrorExt};
 
 /// Makes transport connections in place of the connector, such as ones that are not sockets.
 #[async_trait]

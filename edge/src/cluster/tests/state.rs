@@ -67,6 +67,24 @@ fn what_is_known_of_servers_stays_over_a_change_of_the_cluster() {
 }
 
 #[test]
+fn what_this_machine_lacks_is_no_failure_of_a_server() {
+    let mut scene = Scene::of(&two(", passive_health: {max_fails: 1}"), 1);
+    let mut given = scene.pick(0).unwrap();
+    let first = given.port;
+    let full = std::io::Error::from_raw_os_error(libc::EMFILE);
+    let e = Error::because(SocketError, "making a socket", full).into_up();
+    // It is tried elsewhere all the same.
+    assert!(scene.fail_by(&mut given, &e));
+    let given = scene.pick_again(given).unwrap();
+    assert_ne!(given.port, first);
+    assert_eq!(scene.statuses(), [Up, Up]);
+    assert_eq!(
+        scene.states().iter().map(|state| state.failed).sum::<u64>(),
+        0
+    );
+}
+
+#[test]
 fn a_drained_server_gets_no_request_until_it_is_taken_back() {
     let mut scene = Scene::of(&two(""), 1);
     let running = scene.pick(0).unwrap();

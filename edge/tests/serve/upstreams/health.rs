@@ -167,3 +167,58 @@ fn a_circuit_breaker_answers_503_until_a_try_succeeds() {
     fails.store(0, Ordering::SeqCst);
     eventually("it closes", || edge.get("a", "/").status == 200);
 }
+
+/// The state of each server, as the admin interface at `admin` tells it.
+fn states(client: &mut Client) -> Vec<(String, u64)> {
+    let answer = client.ask("GET", "localhost", "/api/status", "");
+    let all: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+    let servers = all["clusters"][0]["endpoints"].as_array().unwrap();
+    let state = |server: &serde_json::Value| {
+        let status = server["status"].as_str().unwrap().to_owned();
+        (status, server["failed"].as_u64().unwrap())
+    };
+    servers.iter().map(state).collect()
+}
+
+#[test]
+fn a_lack_of_descriptors_is_the_fault_of_no_server() {
+    let (origins, [address, admin]) = ([named("a"), named("b")], [free(), free()]);
+    let mut edge = Edge::start_whole(
+        address,
+        &format!(
+            "listen: {address}
+admin: {admin}
+sites:
+  - routes:
+      - {{path: /here, respond: 200}}
+      - proxy:
+          to: ['{}', '{}']
+          passive_health: {{max_fails: 1, eject_for: 1h}}
+          circuit_breaker: {{error_rate: 1%, window: 100ms, min_requests: 1, open_for: 1h}}
+          health: {{path: /healthz, {QUICK}}}
+",
+            origins[0].0.address, origins[1].0.address
+        ),
+    );
+    let up = |failed| vec![("up".to_owned(), failed); 2];
+    let mut asking = edge.connect_to(admin);
+    assert_eq!(states(&mut asking), up(0));
+    // They are accepted once they are answered.
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let mut client = edge.connect();
+            assert_eq!(client.ask("GET", "a", "/here", "").status, 200);
+            client
+        })
+        .collect();
+    let before = edge.limit_files(1);
+    let line = edge.wait_for_log("cannot be checked, its state stays");
+    assert!(line.contains("Too many open files"), "{line}");
+    for mut client in clients {
+        assert_eq!(client.ask("GET", "a", "/", "").status, 502);
+    }
+    assert_eq!(states(&mut asking), up(0));
+    edge.limit_files(before);
+    eventually("both get requests", || bodies(&edge, "/") == ["a", "b"]);
+    assert_eq!(states(&mut asking), up(0));
+}

@@ -25,6 +25,30 @@ impl ConnectErrorExt for Error {
     }
 }
 
+/// Returns whether this machine, and not the peer, is why connecting failed: no descriptor (`EMFILE`, `ENFILE`), memory
+/// (`ENOBUFS`, `ENOMEM`) or local address and port (`EADDRNOTAVAIL`) was left for a connection.
+///
+/// Such a failure says nothing about the peer.
+pub fn is_local_shortage(e: &Error) -> bool {
+    let mut cause: Option<&(dyn StdError + 'static)> = Some(e.root_cause());
+    while let Some(e) = cause {
+        let number = e.downcast_ref().and_then(io::Error::raw_os_error);
+        if let Some(number) = number {
+            return LOCAL_SHORTAGES.contains(&number);
+        }
+        cause = e.source();
+    }
+    false
+}
+
+const LOCAL_SHORTAGES: [i32; 5] = [
+    libc::EMFILE,
+    libc::ENFILE,
+    libc::ENOBUFS,
+    libc::ENOMEM,
+    libc::EADDRNOTAVAIL,
+];
+
 /// Why connecting failed, and from where.
 #[derive(Debug)]
 struct ConnectFailure {
@@ -65,5 +89,36 @@ fn error_type(e: &io::Error) -> ErrorType {
         io::ErrorKind::TimedOut => ConnectTimedout,
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => ConnectNoRoute,
         _ => ConnectError,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pingora_error::ErrorType::SocketError;
+
+    use super::*;
+
+    #[test]
+    fn a_shortage_of_this_machine_is_told_from_a_fault_of_the_peer() {
+        let os = io::Error::from_raw_os_error;
+        let addr = "192.0.2.1:80".parse().unwrap();
+        for (number, own) in [
+            (libc::EMFILE, true),
+            (libc::ENFILE, true),
+            (libc::ENOBUFS, true),
+            (libc::ENOMEM, true),
+            (libc::EADDRNOTAVAIL, true),
+            (libc::ECONNREFUSED, false),
+            (libc::ECONNRESET, false),
+        ] {
+            let made = Error::because(SocketError, "making a socket", os(number));
+            assert_eq!(is_local_shortage(&made), own, "{number}");
+            let connecting = connect_error(os(number), &addr, None);
+            assert_eq!(is_local_shortage(&connecting), own, "{number}");
+            assert_eq!(is_local_shortage(&connecting.more_context("x")), own);
+        }
+        let late = io::Error::new(io::ErrorKind::TimedOut, "late");
+        assert!(!is_local_shortage(&connect_error(late, &addr, None)));
+        assert!(!is_local_shortage(&Error::new(ConnectError)));
     }
 }

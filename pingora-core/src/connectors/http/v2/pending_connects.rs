@@ -22,6 +22,7 @@ use pingora_error::{BError, Error, ErrorSource, ErrorType, RetryType};
 use tokio::sync::watch;
 
 use crate::connectors::pool::KeyHasher;
+use crate::protocols::l4::connect_error::is_local_shortage;
 use crate::protocols::ALPN;
 use crate::upstreams::peer::Peer;
 use crate::worker::{self, PerWorker};
@@ -64,13 +65,15 @@ pub(super) struct Failure {
     source: ErrorSource,
     retry: RetryType,
     text: String,
+    /// True if this machine had nothing left for a connection, which may be over.
+    shortage: bool,
 }
 
 impl Failure {
     /// The error for another request that would have connected in this manner; `None` for one that might have
     /// succeeded.
     pub(super) fn for_manner(&self, manner: &Manner) -> Option<BError> {
-        if self.manner != *manner {
+        if self.manner != *manner || self.shortage {
             return None;
         }
         let context = format!(
@@ -174,6 +177,7 @@ impl Dialed<'_> {
                 source: e.esource().clone(),
                 retry: e.retry,
                 text: e.to_string(),
+                shortage: is_local_shortage(e),
             })),
         };
         // First, so that nobody who is told finds it once more.

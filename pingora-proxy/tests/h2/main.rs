@@ -15,6 +15,7 @@ mod real;
 mod refused;
 mod retries;
 mod tunnels;
+mod windows;
 
 use common::*;
 use pingora_core::apps::HttpServerOptions;

@@ -369,8 +369,14 @@ impl HttpSession {
     /// Gives up the stream, unless its response is complete: with INTERNAL_ERROR, or with what an origin has said that
     /// means something to the client.
     pub fn shutdown(&mut self) {
-        if self.inner.writing == Writing::Body(Some(0)) && self.finish().is_ok() {
-            // All that its head promised is there: a reset would take the whole response from the client.
+        // A reset would take from the client what is there of a response that is whole. What flow control holds back of it
+        // waits in the connection. A tunnel that failed must not look as if it had ended.
+        let whole = match self.inner.writing {
+            Writing::Done => !self.is_tunnel(),
+            Writing::Body(left) => left == Some(0),
+            Writing::Head | Writing::Broken => false,
+        };
+        if whole && self.finish().is_ok() {
             return;
         }
         self.shutdown_with_reason(self.inner.reset);

@@ -160,7 +160,7 @@ where
     async fn http_cleanup(&self) {
         self.shutdown_flag.store(true, Ordering::Release);
         self.notify_waiters();
-        self.close_idle().await;
+        self.close_idle();
     }
 
     async fn process_custom_session(

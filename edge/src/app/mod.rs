@@ -117,7 +117,7 @@ impl ProxyHttp for Edge {
     {
         session.set_pipelining_enabled(true);
         if self.live.is_draining() {
-            session.set_keepalive(None);
+            session.end_connection();
         }
         if session.subrequest_ctx.is_some() && cached::resume(session, ctx) {
             return ready(|| Ok(false));

@@ -1,7 +1,7 @@
 //! The terms of TLS with clients: kinds of keys, OCSP, versions, key exchange, client certificates.
 
 use std::io::Write;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -48,6 +48,26 @@ fn connect(edge: &Edge, config: &ClientConfig, name: &'static str) -> Result<Sec
         tls.complete_io(&mut tcp).map_err(|e| e.to_string())?;
     }
     Ok(Client::over(StreamOwned::new(tls, tcp)))
+}
+
+/// Ends a handshake for `name` in which this protocol is selected.
+pub fn secure(
+    address: SocketAddr,
+    authority: &Authority,
+    name: &'static str,
+    protocol: &[u8],
+) -> StreamOwned<ClientConnection, TcpStream> {
+    let mut config = client(authority, None);
+    config.alpn_protocols = vec![protocol.to_vec()];
+    let name = ServerName::try_from(name).unwrap();
+    let mut tls = ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut tcp = TcpStream::connect(address).unwrap();
+    tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+    while tls.is_handshaking() {
+        tls.complete_io(&mut tcp).unwrap();
+    }
+    assert_eq!(tls.alpn_protocol(), Some(protocol));
+    StreamOwned::new(tls, tcp)
 }
 
 fn issue(authority: &Authority, name: &str) -> Pair {

@@ -17,7 +17,7 @@ fn text(address: SocketAddr, folder: &Path) -> String {
     format!("listen: {address}\n{sites}server: {{upgrade_sock: '{upgrade}', shutdown_drain_seconds: 1}}\n")
 }
 
-fn upgrade(edge: &Edge, more: &[&str]) -> Output {
+pub fn upgrade(edge: &Edge, more: &[&str]) -> Output {
     Command::new(BINARY)
         .env("RUNTIME_DIRECTORY", edge.file().parent().unwrap())
         .args(["upgrade", "-c"])
@@ -33,12 +33,12 @@ fn said(bytes: &[u8]) -> String {
 }
 
 /// A process that this one is not the parent of. Dropping it ends it.
-struct Other(i32);
+pub struct Other(i32);
 
 impl Other {
     /// The one that is said to serve now.
     #[track_caller]
-    fn of(output: &Output) -> Self {
+    pub fn of(output: &Output) -> Self {
         let said = said(&output.stdout);
         let id = said
             .strip_prefix("process ")

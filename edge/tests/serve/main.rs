@@ -17,6 +17,7 @@ mod certs;
 mod compress;
 mod dns;
 mod forward_auth;
+mod goaway;
 mod lifecycle;
 mod limits;
 mod listeners;

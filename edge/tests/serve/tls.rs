@@ -2,6 +2,7 @@
 
 #[path = "handshakes.rs"]
 mod handshakes;
+pub use handshakes::secure;
 
 use std::process::Command;
 

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_reverse-proxy");
 /// Far above what a slow machine needs: reached only when a test fails.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until `condition` holds.
 #[track_caller]
@@ -219,8 +219,15 @@ impl Edge {
         Client::of(TcpStream::connect(self.address).unwrap())
     }
 
+    /// Connects to another address of it, once it listens there.
+    #[track_caller]
     pub fn connect_to(&self, address: SocketAddr) -> Client {
-        Client::of(TcpStream::connect(address).unwrap())
+        let mut stream = None;
+        eventually("it listens there", || {
+            stream = TcpStream::connect(address).ok();
+            stream.is_some()
+        });
+        Client::of(stream.unwrap())
     }
 
     /// Asks for a path of a host on a connection of its own.

@@ -290,6 +290,15 @@ where
         now
     }
 
+    /// Begins the end of the connection if a stream asks for it; returns whether that begins now.
+    fn is_asked_to_end(&mut self) -> bool {
+        let begins = self.end.is_none() && self.state.is_ending();
+        if begins {
+            self.leave();
+        }
+        begins
+    }
+
     /// Returns what time brings. `Ready`: the connection is to be polled again.
     fn poll_time(&mut self, cx: &mut Context<'_>) -> Poll<Time> {
         let ponged = self.pings.poll(cx);
@@ -368,7 +377,7 @@ where
                 }
                 Poll::Pending => this.state.settle(),
             }
-            if this.poll_goodbye(cx) {
+            if this.poll_goodbye(cx) || this.is_asked_to_end() {
                 continue;
             }
             match this.poll_time(cx) {

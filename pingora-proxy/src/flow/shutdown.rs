@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use http::Method;
 use pingora_core::connectors::http::custom;
-use pingora_core::exchange::{upgrading, ServerHooks, Stage};
+use pingora_core::exchange::{spawn_housekeeping, upgrading, ServerHooks, Stage};
 use pingora_core::limits::LIMITS;
 use pingora_core::protocols::http::{RefusedRequest, ServerSession};
 use pingora_core::server::configuration::ShutdownPolicy;
@@ -113,8 +113,9 @@ where
         });
     }
 
-    /// Wakes those that are still idle to close, after the time for which they are to be kept.
-    pub(crate) async fn close_idle(&self) {
+    /// Wakes those that are still idle to close, after the time for which they are to be kept. That time is not waited for: a
+    /// server whose last connection is gone has nothing left to do.
+    pub(crate) fn close_idle(&self) {
         if self.drain.policy == ShutdownPolicy::Strict {
             return;
         }
@@ -123,10 +124,15 @@ where
             (None, true) => LIMITS.upgrade_keep_idle,
             (None, false) => Duration::ZERO,
         };
-        if !keep_idle.is_zero() {
-            tokio::time::sleep(keep_idle).await;
+        if keep_idle.is_zero() {
+            self.registry.advance(Stage::Closing);
+            return;
         }
-        self.registry.advance(Stage::Closing);
+        let registry = self.registry.clone();
+        spawn_housekeeping(async move {
+            tokio::time::sleep(keep_idle).await;
+            registry.advance(Stage::Closing);
+        });
     }
 }
 

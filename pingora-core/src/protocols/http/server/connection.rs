@@ -27,6 +27,17 @@ impl Session {
         h1!(self, s => s.get_keepalive_timeout(), else None)
     }
 
+    /// Has the connection take no requests after this one. A client of HTTP/1.x is told by `Connection: close`, if its
+    /// response has not begun. One of HTTP/2 is told by GOAWAY in two steps (RFC 9113 section 6.8): its other streams, and
+    /// requests that it sent before it could know, are served. A subrequest or custom session has no connection to end.
+    pub fn end_connection(&mut self) {
+        match self {
+            Session::H1(s) => s.set_server_keepalive(None),
+            Session::H2(s) => s.end_connection(),
+            Session::Subrequest(_) | Session::Custom(_) => {}
+        }
+    }
+
     /// Takes the settings of the endpoint that accepted the connection.
     pub(crate) fn set_connection_settings(&mut self, settings: &ConnectionSettings) {
         h1!(self, s => s.set_connection_settings(settings), else ())

@@ -35,6 +35,8 @@ pub(crate) struct ConnState {
     /// The field block that the client has begun and not ended, as a number other than that of the one before; or 0.
     field_block: AtomicU32,
     leaving: AtomicBool,
+    /// True if a stream has asked for the end of the connection.
+    ending: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -186,6 +188,21 @@ impl ConnState {
     /// The field block that the client has begun and not ended.
     pub(crate) fn field_block(&self) -> u32 {
         self.field_block.load(Relaxed)
+    }
+
+    /// Asks the task that drives the connection to end it once its streams are done.
+    pub(super) fn ask_end(&self) {
+        if self.ending.load(Relaxed) || self.ending.swap(true, Relaxed) {
+            return;
+        }
+        if let Some(driver) = &self.waiting.lock().driver {
+            driver.wake_by_ref();
+        }
+    }
+
+    /// Returns whether a stream has asked for the end of the connection.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.load(Relaxed)
     }
 
     /// Tells the streams that the server shuts down.

@@ -342,6 +342,13 @@ impl HttpSession {
         self.inner.out.state().is_some_and(ConnState::is_leaving)
     }
 
+    /// Ends the connection once its streams are done.
+    pub(crate) fn end_connection(&self) {
+        if let Some(state) = self.inner.out.state() {
+            state.ask_end();
+        }
+    }
+
     pub(crate) fn set_ignore_info_resp(&mut self, ignore: bool) {
         self.inner.ignore_info_resp = ignore;
     }

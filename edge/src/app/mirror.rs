@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
@@ -42,7 +43,7 @@ const OF_CONNECTION: [HeaderName; 9] = [
 
 thread_local! {
     /// The copies under way, by the id of their cluster.
-    static IN_FLIGHT: RefCell<HashMap<u64, u32>> = RefCell::default();
+    static IN_FLIGHT: RefCell<HashMap<u64, Arc<AtomicU32>>> = RefCell::default();
     /// This worker's own reference to what its tasks share: counting it writes nothing that others do.
     static OWN: RefCell<Option<Arc<Side>>> = const { RefCell::new(None) };
 }
@@ -111,36 +112,29 @@ impl Copied {
     }
 }
 
-/// A place among the copies under way.
-struct Place(u64);
+/// A place among the copies under way. The runtime may end one on another thread (`work_stealing`).
+struct Place(Arc<AtomicU32>);
 
 impl Place {
     fn of(cluster: u64, most: u32) -> Option<Self> {
         IN_FLIGHT.with_borrow_mut(|all| {
+            if !all.contains_key(&cluster) {
+                // Those of a reload ago.
+                all.retain(|_, open| Arc::strong_count(open) > 1);
+            }
             let open = all.entry(cluster).or_default();
-            if *open >= most {
+            if open.load(Relaxed) >= most {
                 return None;
             }
-            *open += 1;
-            Some(Self(cluster))
+            open.fetch_add(1, Relaxed);
+            Some(Self(open.clone()))
         })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // A thread that ends counts nothing any more.
-        let _ = IN_FLIGHT.try_with(|all| {
-            let Ok(mut all) = all.try_borrow_mut() else {
-                return;
-            };
-            if let Some(open) = all.get_mut(&self.0) {
-                *open -= 1;
-                if *open == 0 {
-                    all.remove(&self.0);
-                }
-            }
-        });
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 

@@ -3,13 +3,16 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// The requests of one worker to one server. Only that worker writes it, with plain loads and stores, but for
-/// `idle`.
+/// `idle` and `moved`.
 #[derive(Debug)]
 // Counts of two workers never share a line of the cache.
 #[repr(align(64))]
 pub(super) struct Counts {
     pub(super) worker: u64,
+    /// The requests that began here and did not end here.
     open: AtomicU32,
+    /// Those of them that have ended on other threads.
+    moved: AtomicU32,
     /// The places that requests of the worker have left; another worker takes them if it finds none elsewhere.
     pub(super) idle: AtomicU32,
     total: AtomicU64,
@@ -28,6 +31,7 @@ impl Counts {
         Self {
             worker,
             open: AtomicU32::new(0),
+            moved: AtomicU32::new(0),
             idle: AtomicU32::new(0),
             total: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -38,7 +42,10 @@ impl Counts {
 
     #[inline]
     pub(super) fn open(&self) -> u32 {
-        self.open.load(Relaxed)
+        let moved = self.moved.load(Relaxed);
+        // Another thread may see an end before its beginning.
+        let open = self.open.load(Relaxed).wrapping_sub(moved) as i32;
+        open.max(0) as u32
     }
 
     pub(super) fn total(&self) -> u64 {
@@ -52,14 +59,21 @@ impl Counts {
     /// Counts a request that begins.
     #[inline]
     pub(super) fn begin(&self) {
-        self.open.store(self.open().saturating_add(1), Relaxed);
+        let open = self.open.load(Relaxed);
+        self.open.store(open.wrapping_add(1), Relaxed);
         self.total.store(self.total().wrapping_add(1), Relaxed);
     }
 
     /// Counts a request off.
     #[inline]
     pub(super) fn end(&self) {
-        self.open.store(self.open().saturating_sub(1), Relaxed);
+        let open = self.open.load(Relaxed);
+        self.open.store(open.wrapping_sub(1), Relaxed);
+    }
+
+    /// Counts a request off on a thread of another worker.
+    pub(super) fn end_elsewhere(&self) {
+        self.moved.fetch_add(1, Relaxed);
     }
 
     /// Notes the time that an answer took. One that took longer counts at once, one that was quicker bit by bit.

@@ -15,7 +15,7 @@ use super::endpoint::{Endpoint, Verdict, SLOW};
 use super::limited::Pick;
 use super::random::Random;
 use super::set::Set;
-use super::slots::Slots;
+use super::slots::{Home, Slots};
 use super::Cluster;
 use super::{clock, sticky};
 use crate::config::model::Balance;
@@ -68,6 +68,8 @@ pub(crate) struct Tried {
     last: Option<usize>,
     /// Its slot, which no change of the list takes away.
     slot: Option<usize>,
+    /// Where it is counted, if it may end on another thread.
+    home: Option<Box<Home>>,
     pub(super) failed: Set,
     /// Whether it holds a place of that server.
     pub(super) held: bool,
@@ -112,8 +114,22 @@ impl Tried {
     /// Counts the request of the server which was picked last off.
     #[inline]
     pub(crate) fn release(&mut self, slots: &mut Slots) {
+        if !slots.has(self.home.as_deref()) {
+            return self.release_elsewhere();
+        }
+        self.home = None;
         if let Some(slot) = self.slot.take() {
             slots.end(slot, std::mem::take(&mut self.held));
+        }
+    }
+
+    /// As [`release`](Self::release), on a thread that does not know the slot.
+    #[cold]
+    pub(crate) fn release_elsewhere(&mut self) {
+        self.slot = None;
+        let held = std::mem::take(&mut self.held);
+        if let Some(home) = self.home.take() {
+            home.end(held);
         }
     }
 }
@@ -270,7 +286,7 @@ impl Local {
         hands: &mut Hands<'_>,
     ) -> Box<HttpPeer> {
         let server = &self.servers[index];
-        hands.slots.begin(server.slot);
+        tried.home = hands.slots.begin(server.slot);
         (tried.last, tried.slot) = (Some(index), Some(server.slot));
         tried.count = tried.count.saturating_add(1);
         if self.timed {
@@ -389,7 +405,7 @@ impl Local {
             return;
         };
         if self.timed {
-            note_time(tried, slots);
+            self.note_time(tried, slots);
         }
         let code = status.as_u16();
         let bad = cluster.rules.statuses.iter().any(|range| range.has(code));
@@ -417,11 +433,11 @@ impl Local {
         if is_local_shortage(e) {
             return self.pass_over(cluster, tried);
         }
-        if let Some(slot) = tried.slot.and_then(|slot| slots.get(slot)) {
-            slot.counts.fail();
+        if let Some(counts) = self.counts(tried, slots) {
+            counts.fail();
         }
         if self.timed {
-            note_time(tried, slots);
+            self.note_time(tried, slots);
         }
         if let Some(server) = self.last(tried) {
             self.fail(server, cluster, e.etype.as_str());
@@ -468,18 +484,27 @@ impl Local {
         }
     }
 
+    /// Returns this worker's counts of the server that was picked last, which another worker may have done.
+    fn counts<'s>(&self, tried: &Tried, slots: &'s Slots) -> Option<&'s Counts> {
+        let slot = if slots.has(tried.home.as_deref()) {
+            tried.slot
+        } else {
+            self.last(tried).map(|server| server.slot)
+        };
+        slots.get(slot?).map(|slot| &*slot.counts)
+    }
+
+    /// Notes the time that the last try took.
+    fn note_time(&self, tried: &Tried, slots: &Slots) {
+        if let Some(counts) = self.counts(tried, slots) {
+            let now = clock::micros();
+            counts.note(now.saturating_sub(tried.began).max(1), now);
+        }
+    }
+
     fn last(&self, tried: &Tried) -> Option<&Server> {
         let index = tried.last.filter(|_| tried.version == self.version);
         self.servers.get(index?)
-    }
-}
-
-/// Notes the time that the last try took.
-fn note_time(tried: &Tried, slots: &Slots) {
-    if let Some(slot) = tried.slot.and_then(|slot| slots.get(slot)) {
-        let now = clock::micros();
-        slot.counts
-            .note(now.saturating_sub(tried.began).max(1), now);
     }
 }
 

@@ -212,6 +212,10 @@ pub(crate) fn release(tried: &mut Tried) {
             tried.release(&mut worker.slots);
         }
     });
+    // A thread that has given no request to a server.
+    if tried.is_open() {
+        tried.release_elsewhere();
+    }
 }
 
 impl Worker {

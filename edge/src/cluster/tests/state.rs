@@ -84,6 +84,38 @@ fn what_this_machine_lacks_is_no_failure_of_a_server() {
     );
 }
 
+/// As where the runtime moves tasks between threads.
+#[test]
+fn a_request_that_ends_on_another_thread_is_counted_off_where_it_was_counted() {
+    let mut scene = Scene::of("{to: [{address: '127.0.0.1:1', max_requests: 2}]}", 2);
+    scene
+        .workers
+        .iter_mut()
+        .for_each(|worker| worker.slots = Slots::new(true));
+    let open = |scene: &Scene| scene.states()[0].open;
+    for _ in 0..3 {
+        let here = scene.pick(0).unwrap();
+        let mut there = scene.pick(0).unwrap();
+        there.worker = 1;
+        assert_eq!(scene.pick(1).err().as_deref(), Some("full"));
+        assert_eq!(open(&scene), 2);
+        scene.end(there);
+        assert_eq!(open(&scene), 1);
+        // One of a thread that knows no server.
+        let mut lost = scene.pick(1).unwrap();
+        lost.tried.release_elsewhere();
+        scene.end(lost);
+        scene.end(here);
+        assert_eq!(open(&scene), 0);
+    }
+    let mut failed = scene.pick(0).unwrap();
+    failed.worker = 1;
+    scene.fail(&mut failed);
+    scene.end(failed);
+    let state = &scene.states()[0];
+    assert_eq!((state.open, state.total, state.failed), (0, 10, 1));
+}
+
 #[test]
 fn a_drained_server_gets_no_request_until_it_is_taken_back() {
     let mut scene = Scene::of(&two(""), 1);

@@ -30,6 +30,9 @@ if ((${#missing[@]})); then
     fi
 fi
 
+# The same cases of properties each time. For others: PROPTEST_RNG_SEED=$RANDOM ./test.sh
+export PROPTEST_RNG_SEED=${PROPTEST_RNG_SEED:-1}
+
 # Each set of features is a build, so there are as few as there can be. The backends of TLS exclude each other: none, then
 # each one by itself. One of them is built with the features that only add to the others.
 cargo test --workspace --exclude edge --exclude examples --exclude benches --locked "$@"

@@ -11,7 +11,7 @@ import os from 'node:os'
 import path from 'node:path'
 import { pathToFileURL } from 'node:url'
 
-const LIMIT_MS = 30_000
+const LIMIT_MS = 60_000
 
 const [, , packageDir, example, ...options] = process.argv
 const option = name => {

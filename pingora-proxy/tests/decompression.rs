@@ -205,6 +205,7 @@ fn held_in_steps(at: Where, page: &Coded, chunked: bool) {
         assert_eq!(other.read_response().text(), "small");
     }
     let grown = resident().saturating_sub(before);
+    println!("{at:?}: {} KiB", grown / 1024);
     assert!(grown < 4 << 20, "{at:?}: {grown} bytes more in memory");
     assert_eq!(read_zeros(&mut wire), (page.size, true), "{at:?}");
     assert!(largest.load(Ordering::SeqCst) <= 64 * 1024);

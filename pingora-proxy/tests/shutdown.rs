@@ -18,7 +18,7 @@ mod by_hand;
 #[path = "shutdown/in_a_server.rs"]
 mod in_a_server;
 
-use common::{eventually, Wire};
+use common::{eventually, Wire, PATIENCE};
 use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
@@ -37,9 +37,7 @@ struct Client {
 impl Client {
     fn over(socket: UnixStream) -> Self {
         let wire = Wire::new(socket.try_clone().unwrap());
-        socket
-            .set_read_timeout(Some(Duration::from_secs(10)))
-            .unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
         Client { wire, socket }
     }
 

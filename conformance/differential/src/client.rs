@@ -32,7 +32,7 @@ pub fn exchange(proxy: &Path, bytes: &[u8], then: Then) -> std::io::Result<Got> 
         Then::Waits(wait) => wait,
         Then::Closes => {
             let _ = stream.shutdown(Shutdown::Write);
-            Duration::from_secs(10)
+            Duration::from_secs(60)
         }
     };
     stream.set_read_timeout(Some(wait))?;

@@ -186,7 +186,7 @@ fn has(value: &[u8], text: &str) -> bool {
 /// Sends all, and reads until the second stream has ended, or the connection.
 fn exchange(bench: &Bench, bytes: &[u8]) -> Result<[Stream; 2], String> {
     let mut stream = UnixStream::connect(&bench.proxy.socket).map_err(|e| e.to_string())?;
-    let _ = stream.set_read_timeout(Some(Duration::from_secs(10)));
+    let _ = stream.set_read_timeout(Some(Duration::from_secs(60)));
     let _ = stream.write_all(bytes);
     let mut streams = [Stream::default(), Stream::default()];
     loop {

@@ -21,7 +21,7 @@ impl Drop for Proxy {
     }
 }
 
-const START: Duration = Duration::from_secs(20);
+const START: Duration = Duration::from_secs(60);
 
 fn started(name: &'static str, socket: PathBuf, command: &mut Command) -> Result<Proxy, String> {
     let failed = |e: std::io::Error| format!("{name}: {e}");

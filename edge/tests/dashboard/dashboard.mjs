@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 
-import { eventually, freePort, get, load, origin, Proxy } from "./parts.mjs";
+import { eventually, freePorts, get, load, origin, PATIENCE, Proxy } from "./parts.mjs";
 
 const require = createRequire(join(process.env.DASHBOARD_MODULES, "index.js"));
 const { chromium } = require("playwright-core");
@@ -17,6 +17,7 @@ const step = (name) => console.log(`${(performance.now() / 1000).toFixed(1)} s  
 /** Opens a page that notes what should not be: errors, and requests to elsewhere. */
 async function open(browser, url, options) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
+  context.setDefaultTimeout(PATIENCE);
   const page = await context.newPage();
   const wrong = [];
   page.on("request", (request) => {
@@ -229,10 +230,10 @@ async function screenshots(browser, url) {
   for (const [name, page] of pages) await page.screenshot({ path: join(shots, `dashboard-${name}.png`) });
 }
 
-const [port, tlsPort, adminPort] = [await freePort(), await freePort(), await freePort()];
 const origins = await Promise.all([origin(), origin(), origin({ takes: 4 }), origin({ takes: 60 }), origin({ takes: 5, fails: 0.03 })]);
 const [one, other, third, slow, flaky] = origins.map(({ address }) => address);
-const refused = `127.0.0.1:${await freePort()}`;
+const [port, tlsPort, adminPort, nobody] = await freePorts(4);
+const refused = `127.0.0.1:${nobody}`;
 const proxy = new Proxy();
 const file = (admin) => `listen: [127.0.0.1:${port}, {address: 127.0.0.1:${tlsPort}, tls: true}]
 admin: ${admin}

@@ -7,7 +7,8 @@ import net from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-const PATIENCE = 30_000;
+/** Milliseconds: far above what a slow machine needs. */
+export const PATIENCE = 60_000;
 
 /** Waits until a condition holds. */
 export async function eventually(what, condition) {
@@ -20,13 +21,13 @@ export async function eventually(what, condition) {
   }
 }
 
-/** Returns a port that is free at the moment. */
-export async function freePort() {
-  const server = net.createServer();
-  await new Promise((listening) => server.listen(0, "127.0.0.1", listening));
-  const { port } = server.address();
-  await new Promise((closed) => server.close(closed));
-  return port;
+/** Returns so many ports that are free at the moment. Who listens at another one does so before: the system may give it these. */
+export async function freePorts(count) {
+  const servers = Array.from({ length: count }, () => net.createServer());
+  await Promise.all(servers.map((server) => new Promise((listening) => server.listen(0, "127.0.0.1", listening))));
+  const ports = servers.map((server) => server.address().port);
+  await Promise.all(servers.map((server) => new Promise((closed) => server.close(closed))));
+  return ports;
 }
 
 /** Starts an origin that takes about so many milliseconds, and fails this share of requests. */

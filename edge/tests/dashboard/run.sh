@@ -18,4 +18,4 @@ if [[ ! -d $modules/node_modules/playwright-core ]] || ! cmp -s package.json "$m
 fi
 cargo build -p edge --locked --manifest-path "$root/Cargo.toml"
 export DASHBOARD_MODULES=$modules REVERSE_PROXY=$target/debug/reverse-proxy
-exec timeout 240 node dashboard.mjs "$@"
+exec timeout 900 node dashboard.mjs "$@"

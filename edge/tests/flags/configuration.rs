@@ -2,17 +2,12 @@
 
 use super::tools::*;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_reverse-proxy");
-
-/// Returns an address that nobody else of these tests has.
-fn free(last: u8) -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::new(127, 78, 0, last), 0)).unwrap();
-    listener.local_addr().unwrap()
-}
 
 #[test]
 fn the_configuration_that_flags_make_can_be_seen_and_used() {
@@ -127,7 +122,9 @@ fn the_admin_interface_tells_of_flags_too() {
     ];
     let program = Program::start(BINARY, &dir.path().join("s"), &args);
     assert!(program.get("/").ends_with("hello"));
-    eventually("the admin interface listens", || admin.exists());
+    eventually("the admin interface listens", || {
+        UnixStream::connect(&admin).is_ok()
+    });
     let ask = |method: &str, path: &str| {
         let mut stream = connect(&admin);
         let request = format!(
@@ -171,7 +168,7 @@ fn upstreams_with_tls_and_in_the_clear_stand_side_by_side() {
         ..Leaf::default()
     };
     let pair = authority.issue("pair", &leaf);
-    let (dir, back) = (TempDir::new().unwrap(), free(1));
+    let (dir, back) = (TempDir::new().unwrap(), free());
     let (listen, origin) = (back.to_string(), Origin::saying("clear"));
     let tls = ["--tls-cert", &pair.cert, "--tls-key", &pair.key];
     let args = [&["--listen", &listen][..], &tls].concat();

@@ -36,7 +36,7 @@ impl Chain {
     /// The status and the version of an answer, or why there is none.
     fn curl(&self, url: &str, args: &[&str]) -> Result<String, String> {
         let output = Command::new("curl")
-            .args(["-sS", "--max-time", "20", "-o", "/dev/null"])
+            .args(["-sS", "--max-time", "60", "-o", "/dev/null"])
             .args(["-w", "%{http_code} %{http_version}", "--unix-socket"])
             .arg(self.dir.path().join("front"))
             .args(args)
@@ -101,7 +101,7 @@ fn tls_with_each_accept_strategy() {
             let at = format!("https://localhost:{}/", address.port());
             let resolve = format!("localhost:{}:{}", address.port(), address.ip());
             for (flag, version) in VERSIONS {
-                let curl = ["-4", "-sS", "--max-time", "20", "-o", "/dev/null"];
+                let curl = ["-4", "-sS", "--max-time", "60", "-o", "/dev/null"];
                 let output = Command::new("curl")
                     .args(curl)
                     .args([

@@ -85,14 +85,21 @@ impl Pebble {
             "ocspResponderURL": ""{more}}}}}"#,
             pair.cert, pair.key
         );
-        let names = free();
+        let (names, answers) = (free(), free());
         let mut server = Command::new("pebble-challtestsrv");
         server
             .args(["-http01", "", "-https01", "", "-tlsalpn01", ""])
             .args(["-defaultIPv6", "", "-defaultIPv4"])
             .arg(addresses.plain.ip().to_string())
             .args(["-dns01", &names.to_string()])
-            .args(["-management", &free().to_string()]);
+            .args(["-management", &answers.to_string()]);
+        let server = spawn(&mut server);
+        eventually("the server of names listens", || {
+            [names, answers]
+                .map(TcpStream::connect)
+                .iter()
+                .all(Result::is_ok)
+        });
         Self {
             directory,
             management,
@@ -100,7 +107,7 @@ impl Pebble {
             dir: TempDir::new().unwrap(),
             config,
             names,
-            running: vec![spawn(&mut server)],
+            running: vec![server],
         }
     }
 
@@ -113,6 +120,8 @@ impl Pebble {
             .arg(file)
             .args(["-dnsserver", &self.names.to_string()])
             .env("PEBBLE_VA_NOSLEEP", "1")
+            // Else it refuses what it was sent now and then, and all tries of a request with a chance of 1 in 160,000.
+            .env("PEBBLE_WFE_NONCEREJECT", "0")
             .env("PEBBLE_AUTHZREUSE", "0");
         self.running.push(spawn(&mut pebble));
         let (directory, management) = (self.directory, self.management);

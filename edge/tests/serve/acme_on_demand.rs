@@ -33,6 +33,9 @@ impl Ask {
                 let mut stream = BufReader::new(stream.unwrap());
                 let mut line = String::new();
                 stream.read_line(&mut line).unwrap();
+                // All of the head: what is left unread makes the end of the connection a reset.
+                let mut rest = String::new();
+                while !rest.ends_with("\r\n\r\n") && stream.read_line(&mut rest).unwrap() > 0 {}
                 let name = line.strip_prefix("GET /allowed?from=edge&domain=");
                 let name = name.and_then(|rest| rest.split(' ').next());
                 let name = name.unwrap_or_else(|| panic!("{line}")).to_owned();

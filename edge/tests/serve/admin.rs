@@ -83,13 +83,14 @@ fn health_and_status_are_told() {
     assert_eq!(status["draining"], false);
     let listeners = status["listeners"].as_array().unwrap();
     assert_eq!(listeners[0]["address"], admin.edge.address.to_string());
-    let workers = status["workers"].as_array().unwrap();
-    assert_eq!(workers.len(), 2);
-    let open: u64 = workers
-        .iter()
-        .map(|w| w["connections"].as_u64().unwrap())
-        .sum();
-    assert_eq!(open, 1);
+    assert_eq!(status["workers"].as_array().unwrap().len(), 2);
+    // Those that looked whether it listens may still be there.
+    eventually("one connection is open", || {
+        let status = admin.json("/api/status");
+        let workers = status["workers"].as_array().unwrap().iter();
+        let open = workers.map(|worker| worker["connections"].as_u64().unwrap());
+        open.sum::<u64>() == 1
+    });
     let (status, head, body) = curl(&["-I", &admin.url("/api/status")]);
     assert_eq!((status, &*body), (200, ""), "{head}");
     assert_eq!(admin.get("/nothing").0, 404);
@@ -319,11 +320,12 @@ fn a_drained_server_gets_no_requests_until_it_is_restored() {
     let endpoints = &status["clusters"][0]["endpoints"];
     assert_eq!(endpoints[0]["status"], "drained", "{endpoints}");
     assert_eq!(endpoints[1]["status"], "up", "{endpoints}");
-    assert_eq!(status["total"]["requests"]["2xx"], 10, "{status}");
-    assert_eq!(
-        status["snapshot"]["sites"][0]["routes"][0]["requests"]["2xx"],
-        10
-    );
+    // A request is counted at its end, which its client may see a little earlier.
+    eventually("all are counted", || {
+        let status = admin.json("/api/status");
+        let route = &status["snapshot"]["sites"][0]["routes"][0];
+        status["total"]["requests"]["2xx"] == 10 && route["requests"]["2xx"] == 10
+    });
     assert_eq!(admin.post("/api/endpoints/undrain", &body, &[]).0, 200);
     eventually("it gets requests", || {
         admin.edge.get("a", "/").body == "one"
@@ -383,16 +385,17 @@ fn what_is_stored_is_purged_on_demand() {
 fn metrics_are_told() {
     let admin = start("");
     assert_eq!(admin.edge.get("a", "/").status, 201);
-    let (status, head, body) = admin.get("/metrics");
+    let (status, head, _) = admin.get("/metrics");
     assert_eq!(status, 200);
     assert!(
         head.contains("content-type: text/plain; version=0.0.4"),
         "{head}"
     );
-    let line = body
-        .lines()
-        .find(|line| line.contains("code=\"2xx\"") || line.contains("=\"2xx\""));
-    assert!(line.is_some_and(|line| line.ends_with(" 1")), "{body}");
+    eventually("it is counted", || {
+        let (_, _, body) = admin.get("/metrics");
+        let line = body.lines().find(|line| line.contains("=\"2xx\""));
+        line.is_some_and(|line| line.ends_with(" 1"))
+    });
 }
 
 #[test]

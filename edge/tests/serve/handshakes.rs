@@ -341,7 +341,7 @@ sites:
     let body = session.ask("GET", "b.test", "/", "").body;
     assert_eq!(body, "b O=Test Organization,CN=client.test");
     assert!(connect(&edge, &with(Some(&unknown)), "b.test").is_err());
-    let mut session = Client::of(TcpStream::connect(plain).unwrap());
+    let mut session = Client::of(connect_to(plain));
     assert_eq!(session.ask("GET", "a.test", "/", "").status, 403);
     assert_eq!(session.ask("GET", "b.test", "/", "").body, "b ");
 }

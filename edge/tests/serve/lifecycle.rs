@@ -121,7 +121,7 @@ fn the_admin_interface_is_that_of_the_new_process_alone() {
     assert!(output.status.success(), "{output:?}");
     let new = Other::of(&output);
     let status = || {
-        let mut client = Client::of(TcpStream::connect(admin).unwrap());
+        let mut client = Client::of(connect_to(admin));
         client
             .ask("GET", "localhost", "/api/status", "Connection: close\r\n")
             .body

@@ -87,7 +87,7 @@ fn a_reload_adds_and_removes_addresses_under_load_and_loses_no_request() {
 fn requests_at_a_removed_address_are_finished() {
     let (stays, goes) = (free(), free());
     let edge = Edge::start_whole(stays, &listening(&format!("['{stays}', '{goes}']")));
-    let mut begun = TcpStream::connect(goes).unwrap();
+    let mut begun = connect_to(goes);
     begun.write_all(b"GET / HTTP/1.1\r\n").unwrap();
     let mut idle = edge.connect_to(goes);
     assert_eq!(idle.ask("GET", "a", "/", "").status, 200);
@@ -106,7 +106,8 @@ fn requests_at_a_removed_address_are_finished() {
 #[test]
 fn an_address_that_is_taken_refuses_the_whole_file() {
     let (stays, new) = (free(), free());
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    // At an IP address that nobody else has: it is free again later.
+    let taken = std::net::TcpListener::bind(free()).unwrap();
     let at = taken.local_addr().unwrap();
     let mut edge = Edge::start_whole(stays, &listening(&format!("'{stays}'")));
     edge.write_whole(&format!(
@@ -254,7 +255,9 @@ fn a_unix_socket_has_its_mode_and_goes_with_its_address() {
     assert!(answer(UnixStream::connect(&path).unwrap()).is_ok());
     edge.write_whole(&of("0660"));
     edge.hang_up();
-    eventually("it has another mode", || mode() == 0o660);
+    eventually("it has another mode", || {
+        mode() == 0o660 && UnixStream::connect(&path).is_ok()
+    });
     assert!(answer(UnixStream::connect(&path).unwrap()).is_ok());
     edge.write_whole(&listening(&format!("'{address}'")));
     edge.hang_up();

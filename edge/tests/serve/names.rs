@@ -134,6 +134,8 @@ fn the_last_answer_stays_while_the_server_of_names_is_away() {
     );
     let proxy = format!("{{proxy: 'app.test:{}'}}", address.port());
     let mut scene = Scene::with(&resolver, &proxy);
+    // By a time limit that a busy machine may miss.
+    eventually("it is found", || scene.edge.get("a", "/").status == 200);
     assert_eq!(scene.bodies(1), ["one"]);
     assert_eq!(scene.metric("edge_upstream_name_failing{"), Some(0.0));
     dns.stop();
@@ -245,7 +247,10 @@ fn names_take_no_threads() {
         (0..40).all(|n| dns.asked(&format!("query[A] app{n}.test")) > 1)
     });
     let threads = |scene: &Scene| scene.edge.state("Threads");
-    assert_eq!(threads(&scene), threads(&without));
+    // One that looks at files may come and go.
+    eventually("both have as many threads", || {
+        threads(&scene) == threads(&without)
+    });
 }
 
 /// Checks a file, and returns whether it is good and what is said of it.

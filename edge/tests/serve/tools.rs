@@ -45,6 +45,17 @@ pub fn free() -> SocketAddr {
     listener.local_addr().unwrap()
 }
 
+/// Connects to an address at which somebody listens, or is about to.
+#[track_caller]
+pub fn connect_to(address: SocketAddr) -> TcpStream {
+    let mut stream = None;
+    eventually("somebody listens", || {
+        stream = TcpStream::connect(address).ok();
+        stream.is_some()
+    });
+    stream.unwrap()
+}
+
 impl Edge {
     /// Runs a proxy of these sites, on one address, and waits until it listens.
     #[track_caller]
@@ -222,12 +233,7 @@ impl Edge {
     /// Connects to another address of it, once it listens there.
     #[track_caller]
     pub fn connect_to(&self, address: SocketAddr) -> Client {
-        let mut stream = None;
-        eventually("it listens there", || {
-            stream = TcpStream::connect(address).ok();
-            stream.is_some()
-        });
-        Client::of(stream.unwrap())
+        Client::of(connect_to(address))
     }
 
     /// Asks for a path of a host on a connection of its own.

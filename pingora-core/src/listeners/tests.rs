@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd, IntoRawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -173,7 +174,18 @@ impl ServerApp for Arc<Echo> {
 }
 
 pub(super) fn tcp_service(app: &Arc<Echo>) -> Service<Arc<Echo>> {
-    Service::with_listeners("echo".into(), Listeners::tcp("127.0.0.1:0"), app.clone())
+    let listeners = Listeners::tcp(&own_address());
+    Service::with_listeners("echo".into(), listeners, app.clone())
+}
+
+/// Any port of an IP address that no other test has: the kernel gives a port again that nobody listens at any more, and a
+/// test may look whether somebody does.
+pub(super) fn own_address() -> String {
+    static GIVEN: AtomicUsize = AtomicUsize::new(0);
+    // A test is a thread.
+    thread_local!(static OWN: usize = GIVEN.fetch_add(1, Ordering::Relaxed));
+    let number = OWN.with(|own| *own);
+    format!("127.66.{}.{}:0", number / 250, number % 250 + 1)
 }
 
 pub(super) fn exchange(mut client: impl Read + Write, bytes: &[u8]) {
@@ -262,7 +274,7 @@ fn what_waits_in_the_queue_is_served() {
     let rt = runtime();
     rt.block_on(async {
         let mut listeners = {
-            let mut listeners = Listeners::tcp("127.0.0.1:0");
+            let mut listeners = Listeners::tcp(&own_address());
             listeners.add_uds(&path, None);
             listeners
         };
@@ -647,7 +659,7 @@ trait TcpAddress {
 
 impl TcpAddress for crate::server::Fds {
     fn tcp_address(&self) -> SocketAddr {
-        let fd = *self.get("127.0.0.1:0").unwrap();
+        let fd = *self.get(&own_address()).unwrap();
         let address = crate::protocols::l4::socket::SocketAddr::from_raw_fd(fd, false).unwrap();
         *address.as_inet().unwrap()
     }

@@ -29,7 +29,8 @@ fn a_fresh_response_is_served_without_the_origin() {
         let response = get(&mut client, "/digits", "");
         assert_eq!(response.status(), 200);
         assert_eq!(response.text(), DIGITS);
-        assert_eq!(response.field("Age"), Some("0"), "{}", response.head);
+        let age: u64 = response.field("Age").unwrap().parse().unwrap();
+        assert!(age < 60, "{age}");
         assert_eq!(response.field("ETag"), Some("\"1\""));
         assert_eq!(response.field("Accept-Ranges"), Some("bytes"));
         let seen = seen.last(request);

@@ -470,12 +470,37 @@ fn read_piece(
 
 #[test]
 fn every_byte_served_is_one_that_the_origin_sent_for_that_key() {
+    alone("soak::one_after_another");
+}
+
+#[test]
+fn so_it_is_when_responses_are_read_while_they_are_written() {
+    alone("soak::side_by_side");
+}
+
+/// Runs a test in a process of its own, whose memory is what it looks at.
+#[track_caller]
+fn alone(test: &str) {
+    let run = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--ignored", "--nocapture"])
+        .output()
+        .unwrap();
+    let said = [run.stdout, run.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    println!("{said}");
+    assert!(run.status.success() && said.contains("1 passed"), "{said}");
+}
+
+#[test]
+#[ignore = "run by itself by a test above"]
+fn one_after_another() {
     let storage = soak(false);
     assert_eq!(storage.most.load(Ordering::SeqCst), 1, "fills overlapped");
 }
 
 #[test]
-fn so_it_is_when_responses_are_read_while_they_are_written() {
+#[ignore = "run by itself by a test above"]
+fn side_by_side() {
     soak(true);
 }
 

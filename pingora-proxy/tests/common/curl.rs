@@ -12,7 +12,7 @@ pub fn curl(proxy: &Proxy, args: &[&str]) -> Vec<u8> {
             "--silent",
             "--show-error",
             "--max-time",
-            "20",
+            "60",
             "--unix-socket",
         ])
         .arg(proxy.path())

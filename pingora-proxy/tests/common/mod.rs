@@ -28,7 +28,7 @@ mod wire;
 pub use hyper_peers::{request, whole, HyperClient, HyperOrigin, Stub};
 pub use nginx::Nginx;
 pub use origin::Origin;
-pub use proxy::{forward_to, Forward, Proxy, Setup};
+pub use proxy::{forward_to, free_address, Forward, Proxy, Setup};
 pub use resident::resident;
 pub use wire::{reset_on_close, Response, Wire};
 
@@ -36,7 +36,7 @@ use std::time::{Duration, Instant};
 
 /// How long a peer waits for what must come. Far above what a slow machine needs, and reached
 /// only when a test fails.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until `condition` holds.
 #[track_caller]

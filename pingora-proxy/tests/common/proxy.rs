@@ -55,7 +55,8 @@ impl Default for Setup {
             conf: ServerConf {
                 work_stealing: false,
                 grace_period_seconds: Some(1),
-                graceful_shutdown_timeout_seconds: Some(1),
+                // Reached only by what does not end: a test may take its time.
+                graceful_shutdown_timeout_seconds: Some(60),
                 ..ServerConf::default()
             },
             options: HttpServerOptions::default(),
@@ -243,7 +244,7 @@ impl ShutdownSignalWatch for Signal {
 
 /// Returns an address that is free at the moment. Nobody else has its IP address: the kernel gives a port again that
 /// nobody listens at yet.
-fn free_address() -> SocketAddr {
+pub fn free_address() -> SocketAddr {
     static GIVEN: AtomicUsize = AtomicUsize::new(0);
     let number = GIVEN.fetch_add(1, Ordering::Relaxed);
     let [high, low] = [number / 250, number % 250].map(|part| u8::try_from(part + 1).unwrap());

@@ -1,6 +1,5 @@
 //! The lines of the log about requests that failed: each says what happened, and says it once.
 
-use std::net::TcpListener;
 use std::time::Duration;
 
 use super::common::*;
@@ -29,9 +28,7 @@ fn line_about(app: Forward, path: &str) -> String {
 
 #[test]
 fn a_refused_connection() {
-    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-    let peer = HttpPeer::new(socket.local_addr().unwrap(), false, String::new());
-    drop(socket);
+    let peer = HttpPeer::new(free_address(), false, String::new());
     let line = line_about(Forward { peer }, "/line/refused");
     let expected = "ERROR fail to proxy: Upstream ConnectRefused context: peer: PEER \
          cause:  context: connecting to ADDRESS \

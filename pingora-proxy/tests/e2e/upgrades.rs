@@ -56,8 +56,8 @@ fn an_origin_that_ends_a_websocket_ends_it_for_the_client() {
 fn a_tunnel_that_nothing_passes_is_closed_where_that_has_a_limit() {
     let origin = Origin::scripted(|mut wire, _| {
         wire.read_message();
-        wire.send(SWITCH);
-        wire.send("hello");
+        // At once: else the tunnel may be idle for too long before the greeting.
+        wire.send([SWITCH, "hello"].concat());
         wire.expect_end();
     });
     let mut setup = Setup::default();

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::net::UnixStream;
+use tokio::sync::Notify;
 use tonic::body::Body;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::Service;
@@ -93,6 +94,9 @@ impl Drop for Dropped {
     }
 }
 
+/// Told of each call that is never answered.
+pub static NEVER_CALLED: Notify = Notify::const_new();
+
 async fn serve(request: Request<Incoming>, dropped: Arc<AtomicUsize>) -> Response<Body> {
     let mut grpc = tonic::server::Grpc::new(Plain);
     match request.uri().path() {
@@ -118,6 +122,7 @@ async fn serve(request: Request<Incoming>, dropped: Arc<AtomicUsize>) -> Respons
                 let dropped = Dropped(dropped.clone());
                 async move {
                     assert!(request.metadata().contains_key("grpc-timeout"));
+                    NEVER_CALLED.notify_one();
                     std::future::pending::<()>().await;
                     drop(dropped);
                     Err::<tonic::Response<Bytes>, _>(Status::internal("never"))

@@ -191,8 +191,15 @@ fn an_idle_connection_closes() {
     let mut setup = setup();
     setup.options.h2_idle_timeout = Some(Duration::from_millis(50));
     let proxy = Proxy::start_with(setup, forward_to(origin.path()));
-    let mut raw = Raw::new(&proxy);
-    raw.assert_alive(1);
+    // All at once: a connection whose first request takes too long is idle, too.
+    let mut raw = Raw::over(proxy.connect());
+    let first = [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+        frame(SETTINGS, 0, 0, &[]),
+        frame(HEADERS, END_HEADERS | END_STREAM, 1, &head("GET", &[])),
+    ];
+    raw.wire.send(first.concat());
+    raw.read_until(HEADERS, 1);
     assert_eq!(raw.read_goaway(), NO_ERROR);
     let ping = raw.read_until(PING, 0);
     raw.send(PING, ACK, 0, &ping.payload);

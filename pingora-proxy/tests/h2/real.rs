@@ -39,7 +39,7 @@ fn curl() {
                 "--silent",
                 "--show-error",
                 "--max-time",
-                "20",
+                "60",
                 "--write-out",
                 "%{http_version}",
             ])

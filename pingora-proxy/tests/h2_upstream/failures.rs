@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::sync::Notify;
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello";
@@ -45,19 +46,26 @@ fn a_reset_before_the_head_is_a_bad_gateway() {
 #[test]
 fn a_reset_within_the_body_cuts_the_response_short() {
     for reason in [Reason::INTERNAL_ERROR, Reason::NO_ERROR] {
-        let origin = H2Origin::streams(move |_, mut respond, _| async move {
-            let mut stream = respond.send_response(status(200), false).unwrap();
-            stream
-                .send_data(Bytes::from_static(b"part"), false)
-                .unwrap();
-            // The reset must not overtake the data.
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            stream.send_reset(reason);
+        let came = Arc::new(Notify::new());
+        let comes = came.clone();
+        let origin = H2Origin::streams(move |_, mut respond, _| {
+            let comes = comes.clone();
+            async move {
+                let mut stream = respond.send_response(status(200), false).unwrap();
+                stream
+                    .send_data(Bytes::from_static(b"part"), false)
+                    .unwrap();
+                // The reset must not overtake the data.
+                comes.notified().await;
+                stream.send_reset(reason);
+            }
         });
         let proxy = h2_proxy(&origin.path());
         let mut client = proxy.connect();
         client.send(GET);
         assert!(client.read_head().starts_with("HTTP/1.1 200 "));
+        client.read_until("part");
+        came.notify_one();
         let rest = client.read_to_end();
         assert!(!rest.ends_with(b"0\r\n\r\n"), "{reason:?}");
     }

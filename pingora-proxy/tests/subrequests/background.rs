@@ -59,9 +59,7 @@ fn it_outlives_its_parent() {
 fn a_shutdown_waits_for_it() {
     let (origin, asks, go) = held();
     let (app, seen) = app(forward_to(origin.path()).peer, in_background);
-    let mut setup = Setup::default();
-    setup.conf.graceful_shutdown_timeout_seconds = Some(20);
-    let proxy = Proxy::start_with(setup, app);
+    let proxy = Proxy::start(app);
     let mut client = proxy.connect();
     client.send(GET);
     assert_eq!(client.read_response().status(), 404);

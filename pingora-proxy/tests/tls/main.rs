@@ -51,7 +51,7 @@ fn curl(proxy: &Proxy, authority: &Authority, args: &[&str], paths: &[&str]) -> 
     let address = proxy.tls();
     let base = format!("https://name.example:{}", address.port());
     let output = Command::new("curl")
-        .args(["--silent", "--show-error", "--max-time", "20", "--http1.1"])
+        .args(["--silent", "--show-error", "--max-time", "60", "--http1.1"])
         .args(["--cacert", &authority.file()])
         .args([
             "--resolve",

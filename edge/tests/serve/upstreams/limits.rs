@@ -68,7 +68,8 @@ fn a_limit_is_off_where_that_is_said_and_one_for_the_whole_request_ends_it() {
         origin.address
     ));
     assert_eq!(edge.get("a", "/").status, 504);
-    assert_eq!(origin.count(), 1);
+    // Not again; the time may have been over before it came there.
+    assert!(origin.count() <= 1, "{}", origin.count());
 }
 
 /// It lasts longer than a request may.
@@ -85,13 +86,19 @@ fn a_tunnel_is_no_request_that_takes_too_long() {
         origin.address,
         Script::start(|_, _| Act::Wait).address
     ));
+    let ask = "GET /tunnel HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+               Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     let mut tunnel = edge.connect();
-    tunnel.send(
-        "GET /tunnel HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-    );
-    let line = tunnel.line();
-    assert!(line.starts_with("HTTP/1.1 101 "), "{line}");
+    // Until it is one, it is a request that may take too long.
+    eventually("the tunnel is there", || {
+        tunnel = edge.connect();
+        tunnel.send(ask);
+        let line = tunnel.line();
+        line.starts_with("HTTP/1.1 101 ") || {
+            assert!(line.starts_with("HTTP/1.1 504 "), "{line}");
+            false
+        }
+    });
     // Twice as long as the limit of the tunnel's request.
     assert_eq!(edge.get("a", "/late").status, 504);
     tunnel.send("hello\n");

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{mpsc, Arc, Mutex};
+use std::sync::{mpsc, Arc, Barrier, Mutex};
 
 use super::origins::*;
 use crate::tools::*;
@@ -233,31 +233,39 @@ fn a_server_that_comes_back_and_a_higher_limit_wake_those_who_wait() {
 
 #[test]
 fn workers_together_never_exceed_the_limit_and_all_are_served() {
+    const CLIENTS: usize = 16;
+    const MOST: usize = 3;
     let (open, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let counts = (open.clone(), most.clone());
+    // Those that come first wait for each other, and until all others are in the queue.
+    let (first, go) = (AtomicUsize::new(0), Arc::new(Barrier::new(MOST + 1)));
+    let (counts, goes) = ((open.clone(), most.clone()), go.clone());
     let origin = Script::start(move |_, _| {
         counts.1.fetch_max(
             counts.0.fetch_add(1, Ordering::SeqCst) + 1,
             Ordering::SeqCst,
         );
+        if first.fetch_add(1, Ordering::SeqCst) < MOST {
+            goes.wait();
+        }
         std::thread::yield_now();
         counts.0.fetch_sub(1, Ordering::SeqCst);
         Act::Answer(200, "x".into())
     });
     let scene = Scene::of(&format!(
-        "{{to: [{{address: '{}', max_requests: 3}}], queue: {{size: 100, timeout: 1h}}}}",
+        "{{to: [{{address: '{}', max_requests: {MOST}}}], queue: {{size: 100, timeout: 1h}}}}",
         origin.address
     ));
     std::thread::scope(|threads| {
-        for _ in 0..16 {
+        for _ in 0..CLIENTS {
             threads.spawn(|| {
                 let mut client = scene.edge.connect();
                 (0..50).for_each(|_| assert_eq!(client.ask("GET", "a", "/", "").status, 200));
             });
         }
+        scene.wait_for_queue(CLIENTS - MOST);
+        go.wait();
     });
-    let most = most.load(Ordering::SeqCst);
-    assert!((2..=3).contains(&most), "{most} at a time");
-    assert!(scene.metric("edge_queued_requests_total") > 0.0);
+    assert_eq!(most.load(Ordering::SeqCst), MOST);
+    assert!(scene.metric("edge_queued_requests_total") >= (CLIENTS - MOST) as f64);
     scene.wait_for_queue(0);
 }

@@ -151,10 +151,11 @@ struct Place(Arc<WorkerPool>, usize, Option<Arc<Open>>);
 impl Drop for Place {
     fn drop(&mut self) {
         let Place(pool, worker, open) = self;
-        pool.slots[*worker].live.fetch_sub(1, Ordering::Relaxed);
+        // First: who sees that the worker has one less finds room at the endpoint.
         if let Some(open) = open {
             open.at(*worker).fetch_sub(1, Ordering::Relaxed);
         }
+        pool.slots[*worker].live.fetch_sub(1, Ordering::Release);
     }
 }
 

@@ -14,8 +14,8 @@ use super::acceptor::*;
 use super::pool::To;
 use super::*;
 use crate::listeners::tests::{
-    connect_from, exchange, is_closed, runtime_of, tcp_service, Dir, Echo, Greeting, NotFrom,
-    Running,
+    connect_from, exchange, is_closed, own_address, runtime_of, tcp_service, Dir, Echo, Greeting,
+    NotFrom, Running,
 };
 use crate::listeners::{ListenerConfig, Listeners, TcpSocketOptions};
 use crate::server::transfer_fd::{Patience, Trust};
@@ -112,7 +112,7 @@ fn each_serves_over_tcp_and_unix_sockets_with_a_filter_and_preprocessing() {
         let fds = ListenFds::default();
         let settings = settings(strategy);
         let running = Running::with(service, workers(3, stealing), 1, fds, settings);
-        let tcp = *running.fds.lock().get("127.0.0.1:0").unwrap();
+        let tcp = *running.fds.lock().get(&own_address()).unwrap();
         let tcp = crate::protocols::l4::socket::SocketAddr::from_raw_fd(tcp, false);
         let tcp = *tcp.unwrap().as_inet().unwrap();
         let mut refused = connect_from("127.0.0.9", tcp);
@@ -198,7 +198,7 @@ fn an_endpoint_chooses_for_itself() {
     let fds = ListenFds::default();
     let settings = settings(AcceptStrategy::Shared);
     let running = Running::with(service, workers(2, false), 1, fds.clone(), settings);
-    assert_eq!(sockets_of(&fds, "127.0.0.1:0"), 2);
+    assert_eq!(sockets_of(&fds, &own_address()), 2);
     running.stop();
     assert!(fds.lock().is_empty());
 }

@@ -102,7 +102,7 @@ fn what_waits_in_the_queue_is_served_by_each() {
         let path = dir.path("sock");
         let rt = runtime_of(2);
         rt.block_on(settings(strategy).scope(async {
-            let mut listeners = Listeners::tcp("127.0.0.1:0");
+            let mut listeners = Listeners::tcp(&own_address());
             listeners.add_uds(&path, None);
             let endpoints = listeners.listen(None, 4).await.unwrap();
             let address = endpoints[0].listening.socket.local_addr().unwrap();
@@ -186,7 +186,7 @@ fn upgrade(
         let new = Arc::new(Echo::default());
         let (service, workers) = (tcp_service(&new), workers(to.1, false));
         let new = Running::with(service, workers, 1, fds.clone(), settings(to.0));
-        sockets = sockets_of(&fds, "127.0.0.1:0");
+        sockets = sockets_of(&fds, &own_address());
         // Both accept.
         storm.more(50);
         left.extend(old.stop());
@@ -262,7 +262,7 @@ fn what_the_new_process_does_not_want_is_drained() {
         let rt = runtime_of(2);
         let fds = ListenFds::default();
         rt.block_on(settings(strategy).scope(async {
-            let mut listeners = Listeners::tcp("127.0.0.1:0");
+            let mut listeners = Listeners::tcp(&own_address());
             let mut endpoints = listeners.listen(Some(&fds), 4).await.unwrap();
             let endpoint = endpoints.remove(0);
             let address = endpoint.listening.socket.local_addr().unwrap();
@@ -273,7 +273,7 @@ fn what_the_new_process_does_not_want_is_drained() {
             let new = hand_on(&fds, receive);
             assert_eq!(endpoint.listening.own().count(), 0);
             let closed = new.lock().close_unclaimed(&Default::default());
-            assert_eq!(closed, ["127.0.0.1:0"]);
+            assert_eq!(closed, [own_address()]);
             let (_sender, stopped) = tokio::sync::watch::channel(true);
             let (entrance, watch) = (endpoint.entrance.clone(), stopped.clone());
             let app = Arc::new(Echo::default());
@@ -298,7 +298,7 @@ fn what_was_not_taken_is_drained() {
     let rt = runtime_of(2);
     let fds = ListenFds::default();
     rt.block_on(settings(AcceptStrategy::Reuseport).scope(async {
-        let mut listeners = Listeners::tcp("127.0.0.1:0");
+        let mut listeners = Listeners::tcp(&own_address());
         listeners.set_accept_strategy(AcceptStrategy::Reuseport);
         let mut endpoints = listeners.listen(Some(&fds), 4).await.unwrap();
         let endpoint = endpoints.remove(0);
@@ -336,7 +336,7 @@ fn what_was_not_taken_is_drained() {
         close(endpoint, connect).await;
         // What waits at the one that was taken is the new process' now.
         let table = Arc::new(Mutex::new(taken));
-        let mut new = Listeners::tcp("127.0.0.1:0");
+        let mut new = Listeners::tcp(&own_address());
         let mut new = new.listen(Some(&table), 1).await.unwrap();
         let socket = &new.remove(0).listening.socket;
         let mut others = 0;

@@ -1,6 +1,5 @@
 //! Automatic certificates, by an authority that is not ours: pebble, with the server of names that comes with it.
 
-use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -184,7 +183,7 @@ pub fn get(ca: &str, host: &str, secure: SocketAddr) -> Option<String> {
     output.status.success().then_some(body)
 }
 
-fn site(host: &str) -> String {
+pub fn site(host: &str) -> String {
     format!("  - {{hosts: {host}, tls: auto, routes: {{respond: {{body: {host}}}}}}}\n")
 }
 
@@ -387,46 +386,6 @@ fn an_authority_that_is_away_is_tried_again() {
     );
     pebble.start();
     edge.wait_for_log("a certificate for a.test was issued");
-}
-
-#[test]
-fn a_storage_that_cannot_be_written_is_shown_and_requests_flow() {
-    let (addresses, storage) = (Addresses::new(), TempDir::new().unwrap());
-    let file = storage.path().join("file");
-    std::fs::File::create(&file)
-        .unwrap()
-        .write_all(b"x")
-        .unwrap();
-    let pebble = Pebble::started(&addresses);
-    let admin = free();
-    let text = format!(
-        "{}admin: {admin}\n{}sites:\n{}",
-        addresses.listen(),
-        pebble.settings(&file, ""),
-        site("a.test")
-    );
-    let mut edge = Edge::start_whole(addresses.plain, &text);
-    edge.wait_for_log("no certificate for a.test");
-    assert_eq!(edge.get("a.test", "/").body, "a.test");
-    eventually("it can be asked", || TcpStream::connect(admin).is_ok());
-    let ask = |path| {
-        edge.connect_to(admin)
-            .ask("GET", &admin.to_string(), path, "")
-    };
-    let status = ask("/api/status").body;
-    assert!(status.contains("cannot make the folder"), "{status}");
-    let metrics = ask("/metrics").body;
-    assert!(
-        metrics.contains("edge_certificate_failing{site=\"a.test\"} 1\n"),
-        "{metrics}"
-    );
-    // A handshake for the host is refused, and counted.
-    assert_eq!(
-        get(&pebble.authority.file(), "a.test", addresses.secure),
-        None
-    );
-    let refused = "edge_tls_handshake_failures_total{kind=\"no_certificate\"} 1\n";
-    eventually("it is counted", || ask("/metrics").body.contains(refused));
 }
 
 #[test]

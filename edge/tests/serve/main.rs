@@ -7,6 +7,8 @@ mod access;
 mod acme;
 #[cfg(feature = "rustls")]
 mod acme_on_demand;
+#[cfg(feature = "rustls")]
+mod acme_storage;
 mod actions;
 mod admin;
 mod auth;

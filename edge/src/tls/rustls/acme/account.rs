@@ -16,9 +16,17 @@ const LOCK: &str = ".account";
 /// The time between two looks at a lock that another process holds.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// The account that is in use, with the settings that it was had by.
+/// The account that is in use.
 #[derive(Default)]
-pub(super) struct Accounts(Mutex<Option<(Acme, Account)>>);
+pub(super) struct Accounts(Mutex<Option<Known>>);
+
+struct Known {
+    /// The settings that it was had by.
+    acme: Acme,
+    account: Account,
+    /// What the storage did not take. Without the account each start makes another one, and authorities bound their number.
+    unsaved: Option<Vec<u8>>,
+}
 
 impl Accounts {
     /// Returns the account of these settings: from the storage, or a new one.
@@ -27,13 +35,35 @@ impl Accounts {
     ///
     /// When the storage cannot be used, or the authority refuses.
     pub(super) async fn of(&self, acme: &Acme, storage: &Storage) -> Result<Account, Failure> {
-        let mut known = self.0.lock().await;
-        if let Some((_, account)) = known.as_ref().filter(|(of, _)| same(of, acme)) {
-            return Ok(account.clone());
+        let mut all = self.0.lock().await;
+        if let Some(known) = all.as_ref().filter(|known| same(&known.acme, acme)) {
+            return Ok(known.account.clone());
         }
-        let account = load_or_make(acme, storage).await?;
-        *known = Some((acme.clone(), account.clone()));
-        Ok(account)
+        let known = load_or_make(acme, storage).await?;
+        Ok(all.insert(known).account.clone())
+    }
+
+    /// Writes the account again if the storage did not take it.
+    pub(super) async fn save(&self, storage: &Storage) {
+        let mut known = self.0.lock().await;
+        let Some(known) = known.as_mut() else { return };
+        let own = Storage::of(&known.acme);
+        let Some(json) = known
+            .unsaved
+            .as_ref()
+            .filter(|_| own.folder() == storage.folder())
+        else {
+            return;
+        };
+        // Another process may have made one meanwhile, which the next start takes.
+        let there = matches!(storage.account(), Ok(Some(_)));
+        if there || storage.write_account(json).is_ok() {
+            known.unsaved = None;
+            log::info!(
+                "the account at {} is kept for another start now",
+                known.acme.directory
+            );
+        }
     }
 
     /// Forgets an account that the authority does not know any more.
@@ -54,16 +84,21 @@ pub(super) fn same(a: &Acme, b: &Acme) -> bool {
     without(a) == without(b)
 }
 
-async fn load_or_make(acme: &Acme, storage: &Storage) -> Result<Account, Failure> {
+async fn load_or_make(acme: &Acme, storage: &Storage) -> Result<Known, Failure> {
+    let known = |account, unsaved| Known {
+        acme: acme.clone(),
+        account,
+        unsaved,
+    };
     // One of several processes makes it.
     let _held = held(storage).await?;
     let ca = acme.ca.clone();
     let http = aside(move || Https::new(ca.as_deref())).await?;
     let builder = Account::builder_with_http(Box::new(http.map_err(Failure::here)?));
-    if let Some(json) = storage.account().map_err(Failure::here)? {
-        let known: AccountCredentials = serde_json::from_slice(&json)
+    if let Some(json) = storage.account().map_err(Failure::storage)? {
+        let stored: AccountCredentials = serde_json::from_slice(&json)
             .map_err(|e| Failure::here(format!("the account in the storage is malformed: {e}")))?;
-        return Ok(builder.from_credentials(known).await?);
+        return Ok(known(builder.from_credentials(stored).await?, None));
     }
     let contact = acme.email.iter().map(|email| format!("mailto:{email}"));
     let contact: Vec<_> = contact.collect();
@@ -79,15 +114,19 @@ async fn load_or_make(acme: &Acme, storage: &Storage) -> Result<Account, Failure
     let made = builder.create(&account, acme.directory.clone(), eab.as_ref());
     let (account, credentials) = made.await?;
     let json = serde_json::to_vec(&credentials).map_err(|e| Failure::here(e.to_string()))?;
-    storage.write_account(&json).map_err(Failure::here)?;
     log::info!("an account was made at {}", acme.directory);
-    Ok(account)
+    let unsaved = storage.write_account(&json).err().map(|e| {
+        let directory = &acme.directory;
+        log::error!("the account at {directory} is lost with this process: {e}");
+        json
+    });
+    Ok(known(account, unsaved))
 }
 
 /// Waits for the lock of the account; its holder makes one, which ends in time.
 async fn held(storage: &Storage) -> Result<Locked, Failure> {
     loop {
-        if let Some(held) = storage.lock(LOCK).map_err(Failure::here)? {
+        if let Some(held) = storage.lock(LOCK).map_err(Failure::storage)? {
             return Ok(held);
         }
         tokio::time::sleep(PAUSE).await;

@@ -8,6 +8,7 @@ use super::on_demand::Limits;
 use super::order::{Failure, Wanted};
 use super::schedule::{renewal, Course};
 use super::storage::{identity, Storage};
+use super::unsaved::Unsaved;
 use super::{now, Automatic};
 use crate::plan::acme::Acme;
 use crate::tls::backend::identity::Identity;
@@ -34,8 +35,8 @@ pub(super) enum Outcome {
     Have {
         identity: Arc<Identity>,
         issued: bool,
-        /// The error of the storage, which does not have it.
-        unsaved: Option<String>,
+        /// The error of the storage, which does not have it, if there is one.
+        unsaved: Option<Unsaved>,
     },
     /// Another process works on it.
     Busy,
@@ -73,8 +74,8 @@ impl Attempt {
 
     async fn have(&self) -> Result<Outcome, Failure> {
         let (storage, host) = (&self.storage, &self.host);
-        storage.prepare().map_err(Failure::here)?;
-        let Some(_held) = storage.lock(host).map_err(Failure::here)? else {
+        storage.prepare().map_err(Failure::storage)?;
+        let Some(_held) = storage.lock(host).map_err(Failure::storage)? else {
             return Ok(Outcome::Busy);
         };
         if let Some(outcome) = self.of_others() {
@@ -104,11 +105,17 @@ impl Attempt {
         if !identity.is_for(host) {
             return Err(refused("it is for another host".to_owned()));
         }
+        // It serves all the same.
+        let written = storage.write_certificate(host, &pem).err();
+        let unsaved = written.map(|error| Unsaved {
+            storage: storage.clone(),
+            pem,
+            error,
+        });
         Ok(Outcome::Have {
             identity: Arc::new(identity),
             issued: true,
-            // It serves until the end of the process all the same.
-            unsaved: storage.write_certificate(host, &pem).err(),
+            unsaved,
         })
     }
 

@@ -24,6 +24,7 @@ mod service;
 mod storage;
 #[cfg(test)]
 mod tests;
+mod unsaved;
 mod window;
 
 use std::collections::HashMap;
@@ -47,6 +48,7 @@ pub(super) use proof::ALPN;
 use schedule::Course;
 pub(crate) use service::Ordering;
 use storage::Storage;
+use unsaved::Unsaved;
 
 /// Reads of challenges that may be under way: whoever asks for more gets no answer.
 const READS: usize = 16;
@@ -63,6 +65,8 @@ pub(crate) struct Automatic {
     reads: AtomicUsize,
     /// The names that are had on demand.
     on_demand: OnDemand,
+    /// The certificates that the storage did not take, by their hosts.
+    unsaved: Mutex<HashMap<String, Unsaved>>,
 }
 
 /// A certificate, and the folder that it is from.
@@ -223,6 +227,13 @@ impl Automatic {
         let mut names: Vec<_> = demanded.map(|(name, _)| name.clone()).collect();
         names.sort_unstable();
         names
+    }
+
+    /// Tells whether a certificate is one on demand; `None` when there is none.
+    fn is_on_demand(&self, host: &str) -> Option<bool> {
+        let all = self.certificates.read();
+        let all = all.unwrap_or_else(PoisonError::into_inner);
+        all.get(host).map(|kept| kept.on_demand)
     }
 
     /// Returns the certificate of a host that is from this storage.

@@ -201,7 +201,7 @@ impl Attempt {
         let known = self.automatic.known(&host, &storage);
         let renew_before = self.acme.renew_before;
         aside(move || {
-            storage.prepare().map_err(Failure::here)?;
+            storage.prepare().map_err(Failure::storage)?;
             Ok(stored(&storage, &host, known.as_deref(), renew_before))
         })
         .await?
@@ -236,7 +236,7 @@ impl Attempt {
     /// Waits for a lock; its holder ends in time.
     async fn hold(&self, name: &str, pause: Duration) -> Result<Locked, Failure> {
         loop {
-            if let Some(held) = self.storage.lock(name).map_err(Failure::here)? {
+            if let Some(held) = self.storage.lock(name).map_err(Failure::storage)? {
                 return Ok(held);
             }
             tokio::time::sleep(pause).await;

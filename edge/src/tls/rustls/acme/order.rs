@@ -50,6 +50,11 @@ impl Failure {
         Self::of(Fault::Denied, error)
     }
 
+    /// Makes one of a storage that cannot be used.
+    pub(super) fn storage(error: impl Into<String>) -> Self {
+        Self::of(Fault::Storage, error)
+    }
+
     /// A question of the rule that has no answer.
     pub(super) fn unanswered(error: impl Into<String>) -> Self {
         Self::of(Fault::Unanswered, error)

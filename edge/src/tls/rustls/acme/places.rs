@@ -46,7 +46,7 @@ impl Places {
     /// When there is no place, or the storage cannot be used.
     pub(super) fn reserve(&self, name: &str, now: i64) -> Result<Reserved, Failure> {
         let mut certified = self.certified()?;
-        let mut reserved = self.storage.reserved().map_err(Failure::here)?;
+        let mut reserved = self.storage.reserved().map_err(Failure::storage)?;
         // One that is certified meanwhile is counted once.
         reserved.retain(|name| !certified.contains(name));
         if certified.len() + reserved.len() >= self.most {
@@ -57,13 +57,13 @@ impl Places {
                 return Err(self.note_full(certified.len(), now));
             }
         }
-        let place = self.storage.reserve(name).map_err(Failure::here)?;
+        let place = self.storage.reserve(name).map_err(Failure::storage)?;
         place.ok_or_else(|| Failure::here("another process orders it without its lock"))
     }
 
     fn certified(&self) -> Result<HashSet<String>, Failure> {
         let all = self.storage.certified(&self.acme.hosts);
-        Ok(all.map_err(Failure::here)?.into_iter().collect())
+        Ok(all.map_err(Failure::storage)?.into_iter().collect())
     }
 
     /// Removes what has expired. `held` is a name whose lock the caller holds.
@@ -74,7 +74,11 @@ impl Places {
             let own = if slot == held {
                 None
             } else {
-                match self.storage.lock(&lock_of(name)).map_err(Failure::here)? {
+                match self
+                    .storage
+                    .lock(&lock_of(name))
+                    .map_err(Failure::storage)?
+                {
                     None => continue,
                     lock => lock,
                 }

@@ -33,13 +33,13 @@ impl<'a> Proof<'a> {
     ///
     /// # Errors
     ///
-    /// When the token could not stand in a path, or the storage cannot be written.
+    /// When the token could not stand in a path.
     pub(super) fn by_token(wanted: &Wanted<'a>, token: &str, answer: &str) -> Result<Self, String> {
         if !is_token(token.as_bytes()) {
             return Err("the authority sends a malformed token".to_owned());
         }
         let proof = Self::of(wanted, Kind::Token(token.to_owned()));
-        wanted.storage.write_challenge(token, answer)?;
+        wanted.tell_others(token, answer);
         lock(&wanted.automatic.tokens).insert(token.to_owned(), answer.to_owned());
         Ok(proof)
     }
@@ -48,15 +48,13 @@ impl<'a> Proof<'a> {
     ///
     /// # Errors
     ///
-    /// When the certificate cannot be made, or the storage cannot be written.
+    /// When the certificate cannot be made.
     pub(super) fn by_handshake(wanted: &Wanted<'a>, digest: &[u8]) -> Result<Self, String> {
         let pem = certificate(wanted.host, digest).map_err(|e| e.to_string())?;
         let config = config(pem.as_bytes())?;
         let host = wanted.host.to_owned();
         let proof = Self::of(wanted, Kind::Handshake(host.clone()));
-        wanted
-            .storage
-            .write_challenge(&format!("{host}.pem"), &pem)?;
+        wanted.tell_others(&format!("{host}.pem"), &pem);
         lock(&wanted.automatic.handshakes).insert(host, config);
         Ok(proof)
     }
@@ -66,6 +64,18 @@ impl<'a> Proof<'a> {
             automatic: wanted.automatic,
             storage: wanted.storage,
             kind,
+        }
+    }
+}
+
+impl Wanted<'_> {
+    /// Has other processes with the same storage answer too. This one does by itself, and may be the only one.
+    fn tell_others(&self, name: &str, text: &str) {
+        if let Err(e) = self.storage.write_challenge(name, text) {
+            log::warn!(
+                "only this process answers the challenge for {}: {e}",
+                self.host
+            );
         }
     }
 }

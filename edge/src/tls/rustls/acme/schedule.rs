@@ -12,8 +12,10 @@ const LONGEST: i64 = 24 * HOUR;
 /// The kind of a failure, by which the time to the next try begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// The authority was not reached, or the storage cannot be used.
+    /// The authority was not reached.
     Unreachable,
+    /// The storage cannot be used. Whoever makes room there shall not wait for a day.
+    Storage,
     /// The authority refused: it may count failures, and lock out who has too many in an hour.
     Refused,
     /// The authority says that it was asked too often.
@@ -28,7 +30,7 @@ impl Fault {
     /// Returns the seconds before the second try.
     fn first(self) -> i64 {
         match self {
-            Self::Unreachable | Self::Unanswered => 5,
+            Self::Unreachable | Self::Storage | Self::Unanswered => 5,
             Self::Refused => 6 * MINUTE,
             Self::TooOften => HOUR,
             Self::Denied => MINUTE,
@@ -39,7 +41,7 @@ impl Fault {
     fn longest(self) -> i64 {
         match self {
             // A customer who is let in by now shall not wait for a day.
-            Self::Denied | Self::Unanswered => 10 * MINUTE,
+            Self::Storage | Self::Denied | Self::Unanswered => 10 * MINUTE,
             _ => LONGEST,
         }
     }

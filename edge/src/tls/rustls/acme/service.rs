@@ -17,6 +17,7 @@ use super::on_demand::Limits;
 use super::order::Failure;
 use super::schedule::{renewal, suggested, Course, Fault};
 use super::storage::Storage;
+use super::unsaved::Unsaved;
 use super::{lock, now, Automatic, DENIED, FAILED, ISSUED};
 use crate::calendar::Utc;
 use crate::config::section::Scalar;
@@ -29,6 +30,8 @@ const PERIOD: Duration = Duration::from_secs(1);
 const AT_A_TIME: usize = 8;
 /// The seconds after which to look again at what another process works on.
 const BUSY: i64 = 2;
+/// The seconds after which what the storage did not take is written again.
+const SAVE_AGAIN: i64 = 10;
 
 /// The service that has certificates, and renews them.
 pub(crate) struct Ordering(pub(crate) Arc<Live>);
@@ -70,6 +73,8 @@ struct Work {
     now: Option<Arc<Now>>,
     accounts: Arc<Accounts>,
     limits: Limits,
+    /// The time at which what the storage did not take is written again.
+    next_save: i64,
 }
 
 /// A try under way.
@@ -137,6 +142,7 @@ impl Work {
             return;
         };
         let time = now();
+        self.save(&current, time);
         let hosts = self.under_way.values().filter(|one| !one.on_demand);
         let mut under_way = hosts.count();
         for host in &current.acme.hosts {
@@ -151,6 +157,20 @@ impl Work {
             }
         }
         self.look_on_demand(&current, time);
+    }
+
+    /// Writes again what the storage did not take.
+    fn save(&mut self, current: &Now, time: i64) {
+        if time < self.next_save {
+            return;
+        }
+        self.next_save = time + SAVE_AGAIN;
+        let (accounts, storage) = (self.accounts.clone(), current.storage.clone());
+        tokio::spawn(async move { accounts.save(&storage).await });
+        if current.automatic.has_unsaved() {
+            let automatic = current.automatic.clone();
+            tokio::task::spawn_blocking(move || automatic.save());
+        }
     }
 
     /// Begins what is wanted or due of names on demand.
@@ -357,10 +377,11 @@ impl Now {
                 if issued {
                     ISSUED.fetch_add(1, Memory::Relaxed);
                 }
-                if let Some(e) = unsaved {
+                if let Some(Unsaved { error: e, .. }) = &unsaved {
                     log::error!("the certificate for {host} is lost with this process: {e}");
                     course.error = Some(format!("not kept for another start: {e}"));
                 }
+                self.automatic.note_saved(host, unsaved);
             }
         }
     }

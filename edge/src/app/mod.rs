@@ -426,6 +426,10 @@ impl ProxyHttp for Edge {
         Box::pin(async move { Ok(page) })
     }
 
+    fn suppress_error_log(&self, _: &Session, ctx: &Ctx, _: &Error) -> bool {
+        ctx.is_cut_behind_page()
+    }
+
     async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Ctx) -> FailToProxy {
         ctx.fail(session, e).await
     }
@@ -443,6 +447,7 @@ impl ProxyHttp for Edge {
         'life3: 'async_trait,
         Self: Sync + 'async_trait,
     {
+        let e = e.filter(|_| !ctx.is_cut_behind_page());
         ctx.counting.of_route(&ctx.running.series.none);
         cached::count(session, ctx);
         ctx.counting.end(session, e);

@@ -148,3 +148,68 @@ fn connections_to_a_service_are_kept() {
     // One worker serves the connection.
     assert_eq!(connections(), 1);
 }
+
+/// nginx is the service: it lets a cookie pass, and tells by which protocol it was asked.
+#[cfg(feature = "rustls")]
+#[test]
+fn a_service_is_asked_over_tls_and_over_http_2() {
+    use super::certs::{Authority, Leaf};
+    use super::upstreams::origins::Nginx;
+    let authority = Authority::new();
+    let leaf = Leaf {
+        names: &["service.test"],
+        ..Leaf::default()
+    };
+    let pair = authority.issue("service", &leaf);
+    let (secure, clear, origin) = (free(), free(), Origin::start("o"));
+    let verify = "location /verify { if ($cookie_session != in) { return 401 no; } \
+                  add_header Remote-User \"ali $server_protocol $https\"; return 200; }";
+    let _secure = Nginx::start(
+        secure,
+        &format!(
+            "listen {secure} ssl http2; ssl_certificate {}; ssl_certificate_key {}; {verify}",
+            pair.cert, pair.key
+        ),
+    );
+    let _clear = Nginx::start(clear, &format!("listen {clear} http2; {verify}"));
+    let tls = format!("tls: {{name: service.test, ca: '{}'}}", authority.file());
+    let route = |path: &str, to: &str| {
+        format!(
+            "      - {{path: {path}, forward_auth: {{to: {{{to}}}, path: /verify, upstream_headers: remote-user}}, proxy: '{}'}}\n",
+            origin.address
+        )
+    };
+    let edge = Edge::start(&format!(
+        "  - routes:\n{}{}{}{}",
+        route("/h1", &format!("to: '{secure}', {tls}, protocol: h1")),
+        route("/h2", &format!("to: '{secure}', {tls}, protocol: h2")),
+        route("/h2c", &format!("to: '{clear}', protocol: h2c")),
+        // Its certificate is not the one of this name.
+        route(
+            "/other",
+            &format!(
+                "to: '{secure}', tls: {{name: other.test, ca: '{}'}}",
+                authority.file()
+            )
+        ),
+    ));
+    let mut client = edge.connect();
+    for (path, told) in [
+        ("/h1", "ali HTTP/1.1 on"),
+        ("/h2", "ali HTTP/2.0 on"),
+        ("/h2c", "ali HTTP/2.0 "),
+    ] {
+        let refused = client.ask("GET", "a", path, "");
+        assert_eq!((refused.status, &*refused.body), (401, "no"), "{path}");
+        let passed = client.ask("GET", "a", path, "Cookie: session=in\r\n");
+        assert_eq!((passed.status, &*passed.body), (200, "o"), "{path}");
+        let head = origin.last();
+        let field = head
+            .lines()
+            .find_map(|line| line.strip_prefix("remote-user: "));
+        let field = field.unwrap_or_else(|| panic!("{head}"));
+        assert_eq!(field.trim_end(), told.trim_end(), "{path}");
+    }
+    let failed = edge.get("a", "/other");
+    assert_eq!(failed.status, 502);
+}

@@ -1,7 +1,11 @@
 //! Copies of requests for other servers.
 
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::scripted::{answer, Scripted};
 use super::tools::*;
+use super::upstreams::origins::{Act, Script};
 
 /// Returns the counts of copies over all routes: sent, failed and dropped.
 fn counts(edge: &Edge, admin: std::net::SocketAddr) -> [u64; 3] {
@@ -102,4 +106,67 @@ fn no_request_waits_for_a_copy_or_fails_by_it() {
     });
     assert_eq!(client.ask("GET", "a", "/down", "").body, "well");
     eventually("a failure is counted", || counts(&edge, admin) == [1, 1, 3]);
+}
+
+#[test]
+fn requests_of_http_2_are_copied_too() {
+    let origin = Scripted::start(|_, _| answer("", "well"));
+    let shadow = Scripted::start(|_, _| answer("", "shadow"));
+    let (address, admin) = (free(), free());
+    let text = format!(
+        "listen: {{address: '{address}', h2c: true}}
+admin: {admin}
+sites:
+  - routes: {{mirror: '{}', proxy: '{}'}}\n",
+        shadow.address, origin.address
+    );
+    let edge = Edge::start_whole(address, &text);
+    let dir = tempfile::TempDir::new().unwrap();
+    let file = dir.path().join("body");
+    std::fs::write(&file, "hello").unwrap();
+    // With a length, and without one.
+    for (sent, fields) in [(1, "content-length: 5"), (2, "content-length:")] {
+        let output = Command::new("curl")
+            .args(["-s", "--noproxy", "*", "--http2-prior-knowledge"])
+            .args(["-T", "-", "-H", "Host: a.test", "-H", fields])
+            .arg(format!("http://{address}/x?y"))
+            .stdin(std::fs::File::open(&file).unwrap())
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "well");
+        eventually("the copy comes", || shadow.count() == sent);
+        shadow.last(|asked| {
+            let head = asked.head.to_lowercase();
+            assert!(head.starts_with("put /x?y http/1.1\r\n"), "{head}");
+            assert!(head.contains("\r\nhost: a.test\r\n"), "{head}");
+            assert_eq!(asked.body, b"hello");
+        });
+    }
+    eventually("both are counted", || counts(&edge, admin) == [2, 0, 0]);
+}
+
+#[test]
+fn a_request_that_is_tried_again_is_copied_once_and_whole() {
+    let tries = AtomicUsize::new(0);
+    let origin = Script::start(move |_, body| {
+        if tries.fetch_add(1, Ordering::SeqCst) == 0 {
+            Act::Close
+        } else {
+            Act::Answer(200, format!("got {body}"))
+        }
+    });
+    let shadow = Scripted::start(|_, _| answer("", "shadow"));
+    let (edge, admin) = start(&format!(
+        "      - {{mirror: '{}', proxy: {{to: '{}', passive_health: 0, retries: {{on: reset}}}}}}\n",
+        shadow.address, origin.address
+    ));
+    // The line end after the fields is of the body.
+    let body = "Content-Length: 7\r\n\r\nhello";
+    let mut client = edge.connect();
+    let answer = client.ask("PUT", "a", "/", body);
+    assert_eq!((answer.status, &*answer.body), (200, "got hello\r\n"));
+    assert_eq!(origin.count(), 2);
+    eventually("it is counted", || counts(&edge, admin) == [1, 0, 0]);
+    assert_eq!(shadow.count(), 1);
+    shadow.last(|asked| assert_eq!(asked.body, b"hello\r\n"));
 }

@@ -73,11 +73,16 @@ fn answers_of_servers_get_a_page_where_that_is_told() {
     }
     });
     let address = free();
+    let (dir, admin) = (tempfile::TempDir::new().unwrap(), free());
+    let log = dir.path().join("access.log");
     let text = format!(
         "listen: {{address: '{address}', h2c: true}}
+admin: {admin}
+access_log: {{to: {}, format: json, fields: [status, path, error]}}
 sites:
   - errors: [{{status: 5xx, intercept: true, body: 'page {{path}}'}}, {{status: 404, body: never}}]
     routes: {{proxy: '{}', response_headers: {{set: {{x-set: '1'}}}}}}\n",
+        log.display(),
         origin.address
     );
     let edge = Edge::start_whole(address, &text);
@@ -124,6 +129,29 @@ sites:
         let whole = said.contains("END_STREAM") && !said.contains("RST_STREAM");
         assert!(whole, "{path}: {said}");
     }
+    // The client has all of the page: nothing has failed.
+    eventually("all are logged", || {
+        let lines = std::fs::read_to_string(&log).unwrap_or_default();
+        let lines = lines
+            .split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'));
+        let lines: Vec<_> = lines.filter(|line| line.contains("/long")).collect();
+        let good = |line: &&str| line.contains("500") && line.contains("\"error\":null");
+        assert!(lines.iter().all(good), "{lines:?}");
+        lines.len() == 3
+    });
+    let metrics = edge
+        .connect_to(admin)
+        .ask("GET", "localhost", "/metrics", "");
+    let mut failures = metrics
+        .body
+        .lines()
+        .filter(|line| line.starts_with("edge_request_failures_total"));
+    assert!(
+        failures.all(|line| line.ends_with(" 0")),
+        "{}",
+        metrics.body
+    );
 }
 
 #[test]
@@ -143,4 +171,31 @@ fn a_page_in_a_file_is_taken_anew_and_a_missing_one_is_an_error_of_the_file() {
     let said = edge.wait_for_log("cannot read the file `page.html`");
     assert!(said.contains("edge.yaml:2:16"), "{said}");
     assert_eq!(edge.get("a", "/").body, "<style>a { b: c }</style>421");
+}
+
+#[test]
+fn clients_of_http_2_get_pages_too() {
+    let address = free();
+    let text = format!(
+        "listen: {{address: '{address}', h2c: true}}
+errors: {{body: '{{status}} {{path}}', content_type: text/html}}
+sites:
+  - {{hosts: a.test, routes: [{{path: /down, proxy: '{}'}}, {{path: /in, access: {{deny: 127.0.0.0/8}}, respond: 200}}]}}\n",
+        free()
+    );
+    let _edge = Edge::start_whole(address, &text);
+    for (path, status) in [("/none", 404), ("/down", 502), ("/in", 403)] {
+        let output = Command::new("curl")
+            .args(["-s", "-D", "-", "--noproxy", "*", "--http2-prior-knowledge"])
+            .args(["-H", "Host: a.test", &format!("http://{address}{path}")])
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(said.starts_with(&format!("HTTP/2 {status}")), "{said}");
+        assert!(said.contains("content-type: text/html\r\n"), "{said}");
+        assert!(
+            said.ends_with(&format!("\r\n\r\n{status} {path}")),
+            "{said}"
+        );
+    }
 }

@@ -150,3 +150,24 @@ fn haproxy_is_told_too() {
         }
     }
 }
+
+/// The address that connections are made from is not the one that servers are told.
+#[test]
+fn connections_from_a_told_address_bring_that_of_the_client() {
+    let address = free();
+    let who =
+        "location /who { return 200 '$proxy_protocol_addr $proxy_protocol_port $remote_addr'; }";
+    let _nginx = Nginx::start(address, &format!("listen {address} proxy_protocol; {who}"));
+    for version in ["v1", "v2"] {
+        let (own, from) = (free(), free().ip().to_string());
+        let text = format!(
+            "listen: '{own}'\nserver: {{client_bind_to_ipv4: ['{from}']}}\nsites:\n  - routes: {{proxy: {{to: '{address}', proxy_protocol: {version}}}}}\n"
+        );
+        let edge = Edge::start_whole(own, &text);
+        let mut client = edge.connect();
+        for _ in 0..2 {
+            let said = words(&client.ask("GET", "a", "/who", ""));
+            assert_eq!(said, ["127.0.0.1", &port(&client), &from], "{version}");
+        }
+    }
+}

@@ -33,7 +33,7 @@ pub fn check(source: &dyn Source, loaded: &Loaded) -> Result<(), LoadError> {
     if errors.is_empty() {
         return Ok(());
     }
-    let errors: ConfigErrors = errors.finish(&config.sources, loaded.watched.clone());
+    let errors: ConfigErrors = config.refused(errors, loaded.watched.clone());
     let mut failed = LoadError::from(errors.clone());
     if source.file().is_none() {
         // Nobody has written the text that the places are in.

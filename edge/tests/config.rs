@@ -104,6 +104,34 @@ sites:
 }
 
 #[test]
+fn what_names_tell_of_is_shown_to_nobody() {
+    let text = r#"
+listen: 127.0.0.1:80
+acme: {on_demand: {ask: 'http://10.0.0.1/?key=hunter2'}}
+sites:
+  - {hosts: '*.a.test', tls: auto, routes: {respond: 200}}
+  - routes:
+      - request_headers: {set: {authorization: Bearer hunter2, x-plain: seen}, add: {x-api-key: hunter2}}
+        header: {authorization: hunter2, x-other: "*", cookie: "*"}
+        cookie: {session: hunter2, theme: dark}
+        query: {access_token: hunter2}
+        proxy: {to: 10.0.0.1:80, health: {path: /up, headers: {X-Token: hunter2}}}
+"#;
+    let config = Memory::of(&[("edge.yaml", text)]).load().unwrap();
+    for printed in [config.adapt(), config.shown()] {
+        assert!(!printed.contains("hunter2"), "{printed}");
+        for shown in [
+            "x-plain: seen",
+            "theme: dark",
+            "x-other: \"*\"",
+            "cookie: \"*\"",
+        ] {
+            assert!(printed.contains(shown), "{shown} in {printed}");
+        }
+    }
+}
+
+#[test]
 fn files_are_found_from_the_file_that_names_them() {
     let site =
         "sites: [{hosts: a.test, tls: {cert: c.pem, key: /k.pem}, routes: {respond: 200}}]\n";

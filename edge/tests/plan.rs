@@ -192,3 +192,52 @@ taken by 3 /api/* (edge.yaml:17:9), 3 of 4
         "{said}"
     );
 }
+
+#[test]
+fn an_explanation_shows_no_secrets() {
+    let text = r#"
+listen: 127.0.0.1:80
+sites:
+  - routes:
+      - path: /a
+        header: {x-key: "${file:secret}", authorization: hunter2, x-seen: plain}
+        request_headers: {set: {authorization: Bearer hunter2, x-b: "${file:secret} {host}", x-c: "c {host}"}}
+        rewrite: /x?token=${file:secret}
+        proxy: 10.0.0.1:80
+      - {path: /b, redirect: "/${file:secret}"}
+"#;
+    let world = Memory::of(&[("edge.yaml", text), ("secret", "hunter2\n")]);
+    let (_, plan) = world.plan().unwrap();
+    let explained = |path: &str| {
+        let headers = ["x-seen: plain".to_owned()];
+        let question = tools::question("GET", &format!("h{path}"), &headers, None).unwrap();
+        [false, true].map(|json| tools::explanation(&plan, &question, json))
+    };
+    for text in [explained("/a"), explained("/b")].concat() {
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+    let [conditions, _] = explained("/a");
+    for shown in ["x-key", "***", "x-seen", "plain"] {
+        assert!(conditions.contains(shown), "{shown} in {conditions}");
+    }
+    // What a request meets is known without the conditions, too.
+    let taken = text.replace(
+        "header: {x-key: \"${file:secret}\", authorization: hunter2, x-seen: plain}",
+        "header: {x-seen: plain}",
+    );
+    let world = Memory::of(&[("edge.yaml", &taken), ("secret", "hunter2\n")]);
+    let (_, plan) = world.plan().unwrap();
+    let headers = ["x-seen: plain".to_owned()];
+    let question = tools::question("GET", "h/a", &headers, None).unwrap();
+    let said = tools::explanation(&plan, &question, false);
+    assert!(!said.contains("hunter2"), "{said}");
+    for shown in [
+        "set the request header authorization: ***",
+        "set the request header x-b: ***",
+        "set the request header x-c: c h",
+        "rewrite to ***",
+        "proxy GET ***",
+    ] {
+        assert!(said.contains(shown), "{shown} in {said}");
+    }
+}

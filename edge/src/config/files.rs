@@ -187,10 +187,15 @@ impl Loader<'_> {
             self.entries.push((key, place, value));
             return;
         };
+        let at = value.place;
         match (&mut there.kind, value.kind) {
             (Kind::List(items), Kind::List(more)) => items.extend(more),
-            _ => {
+            (_, value) => {
                 let first = self.loaded.sources.name(*first);
+                self.errors.hide(&Node {
+                    place: at,
+                    kind: value,
+                });
                 let message = format!(
                     "the key {} is set at {first} already, and only lists are joined",
                     shown(&key)

@@ -9,8 +9,12 @@ mod files;
 pub mod model;
 pub mod node;
 mod place;
+mod scalar;
+mod schemas;
+pub(crate) mod secrets;
 pub mod section;
 mod shown;
+mod spelling;
 #[cfg(test)]
 mod tests;
 pub mod values;
@@ -19,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 pub use files::{Disk, OneFile, World};
 pub use place::{ConfigErrors, Errors, Place, Problem, Sources};
-pub use section::{At, Key, Named};
+pub use section::{At, ByName, Key};
 
 use crate::data::Data;
 use node::Node;
@@ -58,11 +62,17 @@ pub fn load(path: &Path, world: &dyn World) -> Result<Config, ConfigErrors> {
     let mut sources = loaded.sources;
     errors.learn(&sources);
     let mut contents = Vec::new();
-    let decoded = loaded.root.and_then(|root| {
-        let mut model = model::Root::decode(&root, &mut errors)?;
+    let root = loaded.root;
+    let model = root.as_ref().and_then(|root| {
+        let mut model = model::Root::decode(root, &mut errors)?;
         contents = contents::read(&mut model, world, &mut errors);
-        Some((model, root))
+        Some(model)
     });
+    if root.is_none() && !errors.is_empty() {
+        let known = keys();
+        let known: Vec<_> = known.iter().map(|key| key.key).chain(["include"]).collect();
+        sources.cover_all(&known);
+    }
     errors.cover_secrets(&mut sources);
     let mut watched = Watched {
         files: sources.paths().map(Path::to_owned).collect(),
@@ -70,14 +80,14 @@ pub fn load(path: &Path, world: &dyn World) -> Result<Config, ConfigErrors> {
     };
     watched.files.extend(loaded.values);
     watched.files.extend(contents);
-    match decoded.filter(|_| errors.is_empty()) {
+    match model.zip(root.clone()).filter(|_| errors.is_empty()) {
         Some((model, tree)) => Ok(Config {
             model,
             sources,
             watched,
             tree,
         }),
-        None => Err(errors.finish(&sources, watched)),
+        None => Err(errors.finish(&sources, root.as_ref(), watched)),
     }
 }
 
@@ -93,7 +103,12 @@ impl Config {
         if errors.is_empty() {
             return Ok(());
         }
-        Err(errors.finish(&self.sources, watched.clone()))
+        Err(self.refused(errors, watched.clone()))
+    }
+
+    /// Returns errors that were found in it.
+    pub(crate) fn refused(&self, errors: Errors, watched: Watched) -> ConfigErrors {
+        errors.finish(&self.sources, Some(&self.tree), watched)
     }
 
     /// Returns the servers that requests go to, wherever they are named.

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, StrInput};
 
 use super::place::{shown, Errors, Place};
+use super::secrets::STARS;
 
 /// Levels of lists and maps in each other.
 const MAX_DEPTH: usize = 32;
@@ -44,10 +45,49 @@ pub enum Kind {
 }
 
 impl Node {
+    /// Adds the scalars that are from elsewhere, by their places.
+    pub(super) fn elsewhere<'a>(&'a self, found: &mut HashMap<Place, &'a str>) {
+        match &self.kind {
+            Kind::Scalar {
+                text,
+                written: Some(_),
+            } => {
+                found.insert(self.place, text);
+            }
+            Kind::Null | Kind::Failed | Kind::Scalar { .. } => {}
+            Kind::List(items) => items.iter().for_each(|item| item.elsewhere(found)),
+            Kind::Map(pairs) => pairs
+                .iter()
+                .for_each(|(_, _, value)| value.elsewhere(found)),
+        }
+    }
+
+    /// Returns it with values that errors do not show.
+    pub(super) fn covered(&self) -> Self {
+        let mut covered = self.clone();
+        covered.cover();
+        covered
+    }
+
+    fn cover(&mut self) {
+        match &mut self.kind {
+            Kind::Null | Kind::Failed => {}
+            Kind::Scalar { written, .. } => {
+                written.get_or_insert_with(|| STARS.to_owned());
+            }
+            Kind::List(items) => items.iter_mut().for_each(Self::cover),
+            Kind::Map(pairs) => pairs.iter_mut().for_each(|(_, _, value)| value.cover()),
+        }
+    }
+
     /// Names its kind, and shows it when it is short.
     pub(crate) fn describe(&self) -> String {
         match &self.kind {
             Kind::Null | Kind::Failed => "nothing".into(),
+            Kind::Scalar {
+                written: Some(written),
+                ..
+            } if written == STARS => "what stands here".into(),
             Kind::Scalar {
                 written: Some(_), ..
             } => "a value from elsewhere".into(),
@@ -179,6 +219,7 @@ impl<'a> Composer<'a> {
             if keys.insert(key.clone()) {
                 pairs.push((key, place, value));
             } else {
+                self.errors.hide(&value);
                 self.errors
                     .at(place, format!("the key {} stands here twice", shown(&key)));
             }

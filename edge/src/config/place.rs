@@ -1,9 +1,11 @@
 //! Places in files, and the errors that name them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::node::Node;
+use super::secrets::{cover_all, without_elsewhere};
 use super::Watched;
 
 /// A character of a file that was read.
@@ -57,6 +59,13 @@ impl Sources {
             format!("{before}{quotes}{stars}{}", &inside[end..])
         });
         *text = covered.collect();
+    }
+
+    /// Puts stars in place of all values, of files that are not understood.
+    pub(super) fn cover_all(&mut self, keys: &[&str]) {
+        for (_, text) in &mut self.files {
+            *text = cover_all(text, keys);
+        }
     }
 
     pub(crate) fn text(&self, file: u32) -> &str {
@@ -143,8 +152,23 @@ impl Errors {
         self.found.len() >= SHOWN
     }
 
-    /// Puts them in the order of the files, each with the line that it is about.
-    pub(crate) fn finish(mut self, sources: &Sources, watched: Watched) -> ConfigErrors {
+    /// Puts them in the order of the files, each with the line that it is about. Values from elsewhere, as `tree` knows them,
+    /// are left out.
+    pub(crate) fn finish(
+        mut self,
+        sources: &Sources,
+        tree: Option<&Node>,
+        watched: Watched,
+    ) -> ConfigErrors {
+        let mut elsewhere = HashMap::new();
+        if let Some(tree) = tree {
+            tree.elsewhere(&mut elsewhere);
+        }
+        for (place, message) in &mut self.found {
+            if let Some(text) = elsewhere.get(place) {
+                without_elsewhere(message, text);
+            }
+        }
         let mut seen = HashSet::new();
         self.found.retain(|error| seen.insert(error.clone()));
         // Those of one place stay in the order in which they were found: they may be of lines of another file.

@@ -1,14 +1,20 @@
 //! Sections of the file: one declaration gives the struct, its decoder, its schema, its print, and its list of keys.
 
-use std::path::PathBuf;
-
-use super::model::Server;
 use super::node::{Kind, Node};
 use super::place::{shown, Errors, Place};
+pub use super::scalar::Scalar;
+pub use super::schemas::{Key, Schemas};
+use super::spelling::unknown;
+pub(crate) use super::spelling::{closest, did_you_mean, list};
 use crate::data::Data;
 
 /// A type that a key can have.
 pub trait Value: Sized {
+    /// Whether a scalar in its place may be one that only its owner may see.
+    const SECRET: bool = false;
+    /// Whether it, or something in it, may be such a one.
+    const HOLDS_SECRETS: bool = false;
+
     /// Reads it, or adds all that is wrong with it to `errors`.
     fn decode(node: &Node, errors: &mut Errors) -> Option<Self>;
 
@@ -17,94 +23,15 @@ pub trait Value: Sized {
 
     /// Returns it as it would be written in a file; [`Data::Null`] for what would be left out.
     fn print(&self) -> Data;
-}
 
-/// A type that is written as one scalar.
-pub trait Scalar: Sized {
-    /// The name of the type, with its article.
-    const WHAT: &'static str;
-    /// The allowed values, with an example.
-    const ALLOWED: &'static str;
-    /// Whether only its owner may see it: errors do not show it, also not in the line that they are about. The reasons of
-    /// [`Scalar::parse`] repeat no part of it.
-    const SECRET: bool = false;
-
-    /// Reads it.
-    ///
-    /// # Errors
-    ///
-    /// The reason, when there is more to say than that it is none.
-    fn parse(text: &str) -> Result<Self, String>;
-
-    /// Returns the text that is read as the same value.
-    fn show(&self) -> String;
-
-    /// Returns its JSON schema.
-    fn schema() -> Data {
-        Data::map([
-            ("type", Data::text("string")),
-            ("description", Data::text(Self::ALLOWED)),
-        ])
-    }
-
-    /// Returns it as it would be written in a file.
-    fn print(&self) -> Data {
-        Data::Text(self.show())
-    }
-}
-
-impl<T: Scalar> Value for T {
-    fn decode(node: &Node, errors: &mut Errors) -> Option<Self> {
-        let Kind::Scalar { text, written } = &node.kind else {
-            if matches!(node.kind, Kind::Failed) {
-                return None;
-            }
-            let stands = node.describe();
-            errors.at(node.place, expected(&stands, Self::WHAT, Self::ALLOWED, ""));
-            return None;
-        };
-        if T::SECRET {
-            let stands = written.as_deref().unwrap_or(text);
-            // The name of a place that a secret is from is none.
-            if !(stands.starts_with("${") && stands.ends_with('}')) {
-                errors.secret(node.place, stands);
-            }
-        }
-        let parsed = T::parse(text).map_err(|why| {
-            // A reason may repeat a part of the value, but for a secret's.
-            let why = if written.is_some() { "" } else { &why };
-            let stands = match T::SECRET {
-                true => "what stands here".to_owned(),
-                false => node.describe(),
-            };
-            errors.at(
-                node.place,
-                expected(&stands, Self::WHAT, Self::ALLOWED, why),
-            );
-        });
-        parsed.ok()
-    }
-
-    fn schema(_: &mut Schemas) -> Data {
-        T::schema()
-    }
-
-    fn print(&self) -> Data {
-        Scalar::print(self)
-    }
-}
-
-fn expected(stands: &str, what: &str, allowed: &str, why: &str) -> String {
-    if why.ends_with('?') {
-        format!("{stands} is not {what}; {why}")
-    } else if why.is_empty() {
-        format!("{stands} is not {what}; expected {allowed}")
-    } else {
-        format!("{stands} is not {what}: {why}; expected {allowed}")
-    }
+    /// Learns that only its owner may see it.
+    fn hide(&mut self) {}
 }
 
 impl<T: Value> Value for Option<T> {
+    const SECRET: bool = T::SECRET;
+    const HOLDS_SECRETS: bool = T::HOLDS_SECRETS;
+
     fn decode(node: &Node, errors: &mut Errors) -> Option<Self> {
         T::decode(node, errors).map(Some)
     }
@@ -116,10 +43,17 @@ impl<T: Value> Value for Option<T> {
     fn print(&self) -> Data {
         self.as_ref().map_or(Data::Null, Value::print)
     }
+
+    fn hide(&mut self) {
+        self.iter_mut().for_each(Value::hide);
+    }
 }
 
 /// A list, or one item in place of a list of one.
 impl<T: Value> Value for Vec<T> {
+    const SECRET: bool = T::SECRET;
+    const HOLDS_SECRETS: bool = T::HOLDS_SECRETS;
+
     fn decode(node: &Node, errors: &mut Errors) -> Option<Self> {
         match &node.kind {
             // All are read, so that each error is found.
@@ -143,6 +77,10 @@ impl<T: Value> Value for Vec<T> {
         }
         Data::List(self.iter().map(Value::print).collect())
     }
+
+    fn hide(&mut self) {
+        self.iter_mut().for_each(Value::hide);
+    }
 }
 
 /// A value that remembers its place, for errors that are found later.
@@ -155,6 +93,9 @@ pub struct At<T> {
 }
 
 impl<T: Value> Value for At<T> {
+    const SECRET: bool = T::SECRET;
+    const HOLDS_SECRETS: bool = T::HOLDS_SECRETS;
+
     fn decode(node: &Node, errors: &mut Errors) -> Option<Self> {
         let place = node.place;
         T::decode(node, errors).map(|value| Self { place, value })
@@ -167,35 +108,51 @@ impl<T: Value> Value for At<T> {
     fn print(&self) -> Data {
         self.value.print()
     }
+
+    fn hide(&mut self) {
+        self.value.hide();
+    }
 }
 
-/// A value for each name, in the order of the file.
+/// A value for each name, in the order of the file. Some names tell that only the owner may see the value.
 #[derive(Clone, Debug)]
-pub struct Named<K, V>(pub Vec<(K, V)>);
+pub struct ByName<K, V>(pub Vec<(K, V)>);
 
-impl<K, V> Default for Named<K, V> {
+impl<K, V> Default for ByName<K, V> {
     fn default() -> Self {
         Self(Vec::new())
     }
 }
 
-impl<K: Scalar, V: Value> Value for Named<K, V> {
+impl<K: Scalar, V: Value> Value for ByName<K, V> {
+    const SECRET: bool = V::SECRET;
+    const HOLDS_SECRETS: bool = V::HOLDS_SECRETS || K::NAMES_SECRETS;
+
     fn decode(node: &Node, errors: &mut Errors) -> Option<Self> {
         let Kind::Map(pairs) = &node.kind else {
             if matches!(node.kind, Kind::Failed) {
                 return None;
             }
-            let message = format!(
-                "{} is no map; expected `name: value` with {}",
-                node.describe(),
-                K::ALLOWED
-            );
+            let stands = errors.describe_unread(node, Self::SECRET, Self::HOLDS_SECRETS);
+            let allowed = K::ALLOWED;
+            let message = format!("{stands} is no map; expected `name: value` with {allowed}");
             errors.at(node.place, message);
             return None;
         };
         let pair = |(key, place, value): &(String, Place, Node)| {
-            let value = V::decode(value, errors);
-            let name = K::parse(key).map_err(|why| {
+            let name = K::parse(key);
+            let is_secret = name.as_ref().is_ok_and(K::names_secret);
+            let value = if is_secret {
+                errors.hide(value);
+                let value = V::decode(&value.covered(), errors);
+                value.map(|mut value| {
+                    value.hide();
+                    value
+                })
+            } else {
+                V::decode(value, errors)
+            };
+            let name = name.map_err(|why| {
                 let why = if why.is_empty() {
                     why
                 } else {
@@ -229,209 +186,37 @@ impl<K: Scalar, V: Value> Value for Named<K, V> {
         if self.0.is_empty() {
             return Data::Null;
         }
-        Data::map(self.0.iter().map(|(k, v)| (k.show(), v.print())))
-    }
-}
-
-impl Scalar for bool {
-    const WHAT: &'static str = "a switch";
-    const ALLOWED: &'static str = "`true` or `false`";
-
-    fn parse(text: &str) -> Result<Self, String> {
-        text.parse().map_err(|_| String::new())
-    }
-
-    fn show(&self) -> String {
-        self.to_string()
-    }
-
-    fn schema() -> Data {
-        Data::map([("type", Data::text("boolean"))])
-    }
-
-    fn print(&self) -> Data {
-        Data::Bool(*self)
-    }
-}
-
-impl Scalar for u32 {
-    const WHAT: &'static str = "a number";
-    const ALLOWED: &'static str = "a whole number such as `5`";
-
-    fn parse(text: &str) -> Result<Self, String> {
-        text.parse().map_err(|_| String::new())
-    }
-
-    fn show(&self) -> String {
-        self.to_string()
-    }
-
-    fn schema() -> Data {
-        Data::map([
-            ("type", Data::text("integer")),
-            ("minimum", Data::Number(0)),
-        ])
-    }
-
-    fn print(&self) -> Data {
-        Data::Number(u64::from(*self))
-    }
-}
-
-impl Scalar for String {
-    const WHAT: &'static str = "a text";
-    const ALLOWED: &'static str = "a text";
-
-    fn parse(text: &str) -> Result<Self, String> {
-        Ok(text.to_owned())
-    }
-
-    fn show(&self) -> String {
-        self.clone()
-    }
-}
-
-impl Scalar for PathBuf {
-    const WHAT: &'static str = "a file";
-    const ALLOWED: &'static str = "the path of a file";
-
-    fn parse(text: &str) -> Result<Self, String> {
-        if text.is_empty() || text.contains('\0') {
-            return Err(String::new());
-        }
-        Ok(text.into())
-    }
-
-    fn show(&self) -> String {
-        self.to_string_lossy().into_owned()
-    }
-}
-
-/// A key of a section.
-#[derive(Clone, Debug)]
-pub struct Key {
-    /// The section's name: that of its struct.
-    pub section: &'static str,
-    /// The key.
-    pub key: &'static str,
-    /// What it does.
-    pub doc: String,
-    /// Its default; `None` when it must be set.
-    pub default: Option<Data>,
-}
-
-/// The schemas of all sections that have been met, and their keys.
-#[derive(Debug, Default)]
-pub struct Schemas {
-    sections: Vec<(&'static str, Data)>,
-    /// The keys of all sections.
-    pub keys: Vec<Key>,
-}
-
-impl Schemas {
-    /// Returns a reference to the schema of a section; its fields are asked for when it is new.
-    pub(crate) fn section(
-        &mut self,
-        name: &'static str,
-        docs: &[&str],
-        short: Option<&str>,
-        fields: impl FnOnce(&mut SchemaFields),
-    ) -> Data {
-        if !self.sections.iter().any(|(known, _)| *known == name) {
-            let index = self.sections.len();
-            self.sections.push((name, Data::Null));
-            let mut made = SchemaFields {
-                all: self,
-                section: name,
-                properties: Vec::new(),
-                required: Vec::new(),
+        let pair = |(name, value): &(K, V)| {
+            let printed = value.print();
+            let printed = if name.names_secret() {
+                secret(printed)
+            } else {
+                printed
             };
-            fields(&mut made);
-            let SchemaFields {
-                properties,
-                required,
-                ..
-            } = made;
-            let shorthand = short.and_then(|short| properties.iter().find(|(key, _)| key == short));
-            let shorthand = shorthand.map(|(_, schema)| schema.clone());
-            let object = Data::map([
-                ("type", Data::text("object")),
-                ("description", Data::Text(join(docs))),
-                ("properties", Data::Map(properties)),
-                (
-                    "required",
-                    if required.is_empty() {
-                        Data::Null
-                    } else {
-                        Data::List(required)
-                    },
-                ),
-                ("additionalProperties", Data::Bool(false)),
-            ]);
-            self.sections[index].1 = match shorthand {
-                Some(shorthand) => Data::map([("anyOf", Data::List(vec![object, shorthand]))]),
-                None => object,
-            };
-        }
-        Data::map([("$ref", Data::Text(format!("#/$defs/{name}")))])
-    }
-
-    /// Makes the whole schema of a file whose root is `T`.
-    pub(crate) fn document<T: Value>() -> (Data, Vec<Key>) {
-        let mut all = Self::default();
-        let root = T::schema(&mut all);
-        let reference = root.at("$ref").cloned().unwrap_or(Data::Null);
-        let schema = Data::map([
-            (
-                "$schema",
-                Data::text("https://json-schema.org/draft/2020-12/schema"),
-            ),
-            ("title", Data::text("Configuration of the reverse proxy")),
-            ("$ref", reference),
-            ("$defs", Data::map(all.sections)),
-        ]);
-        (schema, all.keys)
+            (name.show(), printed)
+        };
+        Data::map(self.0.iter().map(pair))
     }
 }
 
-/// The schema of a section that is being made.
-pub(crate) struct SchemaFields<'a> {
-    all: &'a mut Schemas,
-    section: &'static str,
-    properties: Vec<(String, Data)>,
-    required: Vec<Data>,
-}
-
-impl SchemaFields<'_> {
-    pub(crate) fn field<T: Value>(&mut self, key: &'static str, docs: &[&str], default: Option<T>) {
-        let doc = join(docs);
-        let mut schema = vec![("description".to_owned(), Data::Text(doc.clone()))];
-        match T::schema(self.all) {
-            Data::Map(pairs) => {
-                schema.extend(pairs.into_iter().filter(|(k, _)| k != "description"))
-            }
-            _ => unreachable!("a schema is a map"),
-        }
-        let default = default.as_ref().map(Value::print);
-        match &default {
-            None => self.required.push(Data::text(key)),
-            Some(default) => schema.push(("default".into(), default.clone())),
-        }
-        self.properties.push((key.to_owned(), Data::Map(schema)));
-        self.all.keys.push(Key {
-            section: self.section,
-            key,
-            doc,
-            default,
-        });
+/// Marks a print as one that only its owner may see. That something is there, as `*` says, is no secret.
+fn secret(print: Data) -> Data {
+    match print {
+        Data::Text(text) if text != "*" => Data::Secret(text),
+        other => other,
     }
 }
 
-fn join(docs: &[&str]) -> String {
-    docs.iter()
-        .map(|line| line.trim())
-        .collect::<Vec<_>>()
-        .join("\n")
+/// What the decoder of a section knows of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Section {
+    pub(crate) what: &'static str,
+    pub(crate) keys: &'static [&'static str],
+    pub(crate) short: Option<&'static str>,
+    /// Whether values of its own keys may be secrets.
+    pub(crate) has_secrets: bool,
+    /// Whether they, or something in them, may be.
+    pub(crate) holds_secrets: bool,
 }
 
 /// The keys of a section as they stand in the file.
@@ -451,9 +236,13 @@ impl<'a> Fields<'a> {
     /// Takes the keys of `node`, and reports those that are unknown.
     pub(crate) fn of(
         node: &'a Node,
-        what: &'static str,
-        keys: &[&'static str],
-        short: Option<&'static str>,
+        Section {
+            what,
+            keys,
+            short,
+            has_secrets,
+            holds_secrets,
+        }: Section,
         errors: &mut Errors,
     ) -> Option<Self> {
         let entries = match (&node.kind, short) {
@@ -461,7 +250,7 @@ impl<'a> Fields<'a> {
             (Kind::Failed, _) => return None,
             (Kind::Scalar { .. } | Kind::List(_), Some(short)) => Entries::Short(short, node),
             _ => {
-                let stands = node.describe();
+                let stands = errors.describe_unread(node, has_secrets, holds_secrets);
                 let some = keys
                     .iter()
                     .take(6)
@@ -476,8 +265,10 @@ impl<'a> Fields<'a> {
             }
         };
         if let Entries::Map(entries) = entries {
-            for (key, place, _) in entries {
+            for (key, place, value) in entries {
                 if !keys.contains(&&**key) {
+                    // It may be a secret whose key is misspelled.
+                    errors.describe_unread(value, has_secrets, holds_secrets);
                     errors.at(*place, unknown(key, what, keys, errors.is_full()));
                 }
             }
@@ -536,61 +327,6 @@ fn read<T: Value>(key: &str, node: &Node, errors: &mut Errors) -> Option<T> {
     T::decode(node, errors)
 }
 
-fn unknown(key: &str, what: &str, keys: &[&'static str], brief: bool) -> String {
-    let message = format!("unknown key {} in {what}", shown(key));
-    if brief {
-        return message;
-    }
-    if keys.contains(&"server") && Server::KEYS.contains(&key) {
-        return format!("{message}; a setting of the process stands in `server`");
-    }
-    match closest(key, keys) {
-        Some(meant) => format!("{message}; did you mean `{meant}`?"),
-        None => format!("{message}; allowed are {}", list(keys)),
-    }
-}
-
-/// Writes names as "`a`, `b` and `c`".
-pub(crate) fn list(names: &[&str]) -> String {
-    let quoted: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
-    match &quoted[..] {
-        [] => "none".into(),
-        [one] => one.clone(),
-        [most @ .., last] => format!("{} and {last}", most.join(", ")),
-    }
-}
-
-/// Returns the name that differs from `text` by the fewest letters, if it is alike at all.
-pub(crate) fn closest<'k>(text: &str, names: &[&'k str]) -> Option<&'k str> {
-    let text: Vec<char> = text.to_ascii_lowercase().chars().take(40).collect();
-    let near = names
-        .iter()
-        .map(|name| (distance(&text, name), *name))
-        .min()?;
-    (near.0 <= 1 + text.len() / 4).then_some(near.1)
-}
-
-/// Counts the letters to put in, take out, exchange or swap with their neighbour.
-fn distance(a: &[char], b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut before: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut row = vec![i + 1];
-        for (j, y) in b.iter().enumerate() {
-            let mut least = (last[j] + usize::from(x != y))
-                .min(last[j + 1] + 1)
-                .min(row[j] + 1);
-            if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == *y {
-                least = least.min(before[j - 1] + 1);
-            }
-            row.push(least);
-        }
-        before = std::mem::replace(&mut last, row);
-    }
-    last[b.len()]
-}
-
 /// Declares a section of the file.
 ///
 /// `pub struct Name("a name in errors", short: key)` and its keys, each with docs, a type, and a default unless it must be
@@ -620,12 +356,22 @@ macro_rules! section {
         }
 
         impl $crate::config::section::Value for $name {
+            const HOLDS_SECRETS: bool = false
+                $(|| <$type as $crate::config::section::Value>::HOLDS_SECRETS)*;
+
             fn decode(
                 node: &$crate::config::node::Node,
                 errors: &mut $crate::config::place::Errors,
             ) -> Option<Self> {
-                let fields =
-                    $crate::config::section::Fields::of(node, $what, Self::KEYS, Self::SHORT, errors)?;
+                let section = $crate::config::section::Section {
+                    what: $what,
+                    keys: Self::KEYS,
+                    short: Self::SHORT,
+                    has_secrets: false
+                        $(|| <$type as $crate::config::section::Value>::SECRET)*,
+                    holds_secrets: <Self as $crate::config::section::Value>::HOLDS_SECRETS,
+                };
+                let fields = $crate::config::section::Fields::of(node, section, errors)?;
                 $(let $key = $crate::config::section::section!(@read fields, $key, errors $(, $default)?);)*
                 Some(Self { place: node.place, $($key: $key?,)* })
             }
@@ -702,8 +448,3 @@ macro_rules! choice {
     (@list $first:literal $(, $word:literal)*) => { concat!("`", $first, "`" $(, ", `", $word, "`")*) };
 }
 pub(crate) use choice;
-
-/// Returns the question for a word that is nearly one of `words`.
-pub(crate) fn did_you_mean(text: &str, words: &[&str]) -> String {
-    closest(text, words).map_or_else(String::new, |word| format!("did you mean `{word}`?"))
-}

@@ -1,13 +1,11 @@
 //! The print of a configuration without its secrets.
 
 use super::node::{Kind, Node};
+use super::secrets::STARS;
 use crate::data::Data;
 
-/// What stands in place of a secret, for people who watch the proxy.
+/// What stands in place of a secret, for people who watch the proxy. In a file it is [`STARS`].
 const HIDDEN: &str = "(not shown)";
-/// The same in a file.
-const STARS: &str = "***";
-
 /// Leaves the secrets out of a print: values of keys that hold some, and those that `tree`, of which the print was made,
 /// knows to be from elsewhere.
 pub(super) fn without_secrets(print: Data, tree: &Node) -> Data {

@@ -27,7 +27,7 @@ pub(super) enum Fact {
     Fingerprint,
 }
 
-/// A pattern of a value, and its form in the file.
+/// A pattern of a value, and its form for people.
 #[derive(Debug)]
 pub(super) struct Pattern {
     test: Test,
@@ -44,14 +44,14 @@ enum Test {
 
 impl Pattern {
     fn new(pattern: &values::TextPattern, searches: &mut Searches) -> Self {
-        use values::TextPattern as Written;
-        let test = match pattern {
+        use values::TextTest as Written;
+        let test = match &pattern.test {
             Written::Present => Test::Present,
             Written::Exact(text) => Test::Exact(text.clone()),
             Written::Glob(glob) => Test::Glob(glob.clone()),
             Written::Regex(regex) => Test::Regex(searches.add(regex)),
         };
-        let shown = pattern.show();
+        let shown = pattern.shown();
         Self { test, shown }
     }
 

@@ -7,6 +7,7 @@ use http::HeaderName;
 use super::path::{encode, is_literal, normalise, BadPath};
 use super::request::{is_uri_byte, Request};
 use super::search::{Scratch, Search};
+use crate::config::secrets::STARS;
 use crate::config::values::{Part, Template, Variable};
 
 /// A change to the path that goes upstream.
@@ -21,6 +22,8 @@ pub(super) enum Rewrite {
         path: Template,
         /// If unset, the query stays as it is.
         query: Option<Template>,
+        /// Whether only its owner may see it.
+        is_hidden: bool,
     },
 }
 
@@ -44,7 +47,19 @@ impl Rewrite {
             regex,
             path: Template::of(path),
             query: query.map(Template::of),
+            is_hidden: to.is_hidden(),
         }
+    }
+
+    /// Tells whether only its owner may see what it makes.
+    pub(super) fn is_hidden(&self) -> bool {
+        matches!(
+            self,
+            Self::Template {
+                is_hidden: true,
+                ..
+            }
+        )
     }
 
     /// Tells whether it has the id of the request in it.
@@ -65,7 +80,9 @@ impl Rewrite {
         let old = request.path.as_str();
         match self {
             Self::Strip(prefix) => Ok(request.target(request.path.strip(prefix).unwrap_or(old))),
-            Self::Template { regex, path, query } => {
+            Self::Template {
+                regex, path, query, ..
+            } => {
                 let groups = match regex
                     .as_ref()
                     .map(|regex| regex.groups(request.path.matched(), scratch))
@@ -95,6 +112,9 @@ impl Rewrite {
         use crate::config::section::Scalar;
         match self {
             Self::Strip(prefix) => format!("strip_prefix {prefix}"),
+            Self::Template {
+                is_hidden: true, ..
+            } => format!("rewrite to {STARS}"),
             Self::Template { path, query, .. } => match query {
                 Some(query) => format!("rewrite to {}?{}", path.show(), query.show()),
                 None => format!("rewrite to {}", path.show()),

@@ -1,11 +1,13 @@
 //! Tells which site, route and servers a request would meet, and why.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 
 use http::{header, HeaderMap, Method};
 
 use super::{host, path, Action, Entry, Plan, Request, Scratch, Site};
+use crate::config::secrets::STARS;
 use crate::config::section::Scalar;
 use crate::data::Data;
 
@@ -223,7 +225,18 @@ fn taken_by(
         Action::Proxy(cluster) => {
             let cluster = &plan.clusters[*cluster];
             let target = plan.target(route, request, scratch);
+            let is_hidden = route
+                .rewrite
+                .as_ref()
+                .is_some_and(super::Rewrite::is_hidden);
             actions.push(match target {
+                Ok(_) if is_hidden => {
+                    format!(
+                        "proxy {} {STARS}, {}",
+                        request.method,
+                        cluster.balance.show()
+                    )
+                }
                 Ok(target) => format!(
                     "proxy {} {target}, {}",
                     request.method,
@@ -241,7 +254,11 @@ fn taken_by(
             actions.push(format!(
                 "redirect {} to {}",
                 status.0.as_str(),
-                request.fill_uri(to)
+                if to.is_hidden() {
+                    STARS.to_owned()
+                } else {
+                    request.fill_uri(to)
+                }
             ));
         }
         Action::Respond { status, .. } => actions.push(format!("respond {}", status.0.as_str())),
@@ -281,14 +298,22 @@ fn room(cluster: &super::Cluster) -> Vec<String> {
 }
 
 fn changes(of: &str, edits: &super::HeaderEdits, request: &Request) -> Vec<String> {
-    use super::Change;
-    let value = String::from_utf8_lossy;
-    let show = |change: Change| match change {
+    use super::{Change, HeaderEdit};
+    fn value<'v>(edit: &HeaderEdit, new: &'v [u8]) -> Cow<'v, str> {
+        match edit {
+            HeaderEdit::Set(_, template) | HeaderEdit::Add(_, template) if template.is_hidden() => {
+                STARS.into()
+            }
+            _ => String::from_utf8_lossy(new),
+        }
+    }
+    let show = |(edit, change): (&HeaderEdit, Change)| match change {
         Change::Remove(name) => format!("remove the {of} header {name}"),
-        Change::Set(name, new) => format!("set the {of} header {name}: {}", value(new)),
-        Change::Add(name, new) => format!("add the {of} header {name}: {}", value(new)),
+        Change::Set(name, new) => format!("set the {of} header {name}: {}", value(edit, new)),
+        Change::Add(name, new) => format!("add the {of} header {name}: {}", value(edit, new)),
     };
-    edits.with(&edits.values(request)).map(show).collect()
+    let values = edits.values(request);
+    edits.0.iter().zip(edits.with(&values)).map(show).collect()
 }
 
 impl Explanation {

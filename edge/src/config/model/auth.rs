@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderName, Method};
 
-use crate::config::section::{section, At, Named};
+use crate::config::section::{section, At, ByName};
 use crate::config::values::{PasswordHash, ReadFile, UserName, WebOrigin};
 
 section! {
@@ -14,7 +14,7 @@ section! {
         /// Whether it is asked for. A route takes its site's back by `basic_auth: false`.
         enabled: bool = true,
         /// The users, each with the hash of a password by bcrypt or argon2.
-        users: Named<UserName, PasswordHash> = Named::default(),
+        users: ByName<UserName, PasswordHash> = ByName::default(),
         /// A file of further users, as `htpasswd -B` writes it: a line `NAME:HASH` each.
         users_file: Option<ReadFile> = None,
         /// The name that browsers show when they ask for the password. If unset, `Restricted`.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-use crate::config::section::{choice, section, Named};
+use crate::config::section::{choice, section, ByName};
 use crate::config::values::{Network, Size, Status, TextPattern};
 
 section! {
@@ -25,7 +25,7 @@ section! {
         /// The time for which a response of status 200, 203, 204, 300, 301 or 308 is fresh that says nothing about it.
         ttl: Option<Duration> = None,
         /// The same for single statuses, whatever they are.
-        ttl_by_status: Named<Status, Duration> = Named::default(),
+        ttl_by_status: ByName<Status, Duration> = ByName::default(),
         /// The time for which a stale response answers while a new one is fetched, where the response says nothing.
         stale_while_revalidate: Option<Duration> = None,
         /// The time for which a stale response answers in place of an error, where the response says nothing.
@@ -75,10 +75,10 @@ section! {
     /// Requests that go past the cache. It neither answers them, nor stores what answers them.
     pub struct Bypass("requests to bypass the cache") {
         /// Headers, with patterns of their values.
-        header: Named<HeaderName, TextPattern> = Named::default(),
+        header: ByName<HeaderName, TextPattern> = ByName::default(),
         /// Parameters of the query, with patterns of their values.
-        query: Named<String, TextPattern> = Named::default(),
+        query: ByName<String, TextPattern> = ByName::default(),
         /// Cookies, with patterns of their values.
-        cookie: Named<String, TextPattern> = Named::default(),
+        cookie: ByName<String, TextPattern> = ByName::default(),
     }
 }

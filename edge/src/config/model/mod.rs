@@ -26,7 +26,7 @@ mod server;
 
 use http::{HeaderName, Method};
 
-use crate::config::section::{section, At, Named};
+use crate::config::section::{section, At, ByName};
 use crate::config::values::{
     FilePath, HostPattern, Network, PathPattern, PathPrefix, Regex, Size, Status, Template,
     TextPattern,
@@ -150,11 +150,11 @@ section! {
         /// The methods. If unset, every method.
         method: Vec<Method> = Vec::new(),
         /// Headers that the request must have, with patterns of their values.
-        header: Named<HeaderName, TextPattern> = Named::default(),
+        header: ByName<HeaderName, TextPattern> = ByName::default(),
         /// Parameters that the query must have, with patterns of their values.
-        query: Named<String, TextPattern> = Named::default(),
+        query: ByName<String, TextPattern> = ByName::default(),
         /// Cookies that the request must have, with patterns of their values.
-        cookie: Named<String, TextPattern> = Named::default(),
+        cookie: ByName<String, TextPattern> = ByName::default(),
         /// Addresses or networks of which the client must be one.
         client: Vec<Network> = Vec::new(),
         /// The certificate that the client must have shown.
@@ -225,9 +225,9 @@ section! {
         /// The headers to take away.
         remove: Vec<At<HeaderName>> = Vec::new(),
         /// The headers to set, in place of all of the same name.
-        set: Named<HeaderName, At<Template>> = Named::default(),
+        set: ByName<HeaderName, At<Template>> = ByName::default(),
         /// The headers to add, beside those of the same name.
-        add: Named<HeaderName, At<Template>> = Named::default(),
+        add: ByName<HeaderName, At<Template>> = ByName::default(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderName, Method};
 
-use crate::config::section::{choice, section, At, Named};
+use crate::config::section::{choice, section, At, ByName};
 use crate::config::values::{Count, Percent, StatusRange};
 
 section! {
@@ -49,7 +49,7 @@ section! {
         /// The host that is asked for. If unset, the address of the server in the file.
         host: Option<At<String>> = None,
         /// More headers of the request.
-        headers: Named<HeaderName, At<String>> = Named::default(),
+        headers: ByName<HeaderName, At<String>> = ByName::default(),
         /// The statuses of a server that is up. If unset, 200 to 399.
         expect: Vec<At<StatusRange>> = Vec::new(),
         /// A text that the first 64 KiB of the body must hold.

@@ -2,6 +2,7 @@
 
 use http::{HeaderName, Method, StatusCode};
 
+use crate::config::secrets::names_secret;
 use crate::config::section::Scalar;
 use crate::data::Data;
 
@@ -59,6 +60,11 @@ impl Scalar for Status {
 impl Scalar for HeaderName {
     const WHAT: &'static str = "a name of a header";
     const ALLOWED: &'static str = "letters, digits and `-`, such as `X-Request-Id`";
+    const NAMES_SECRETS: bool = true;
+
+    fn names_secret(&self) -> bool {
+        names_secret(self.as_str())
+    }
 
     fn parse(text: &str) -> Result<Self, String> {
         Self::from_bytes(text.as_bytes()).map_err(|_| String::new())

@@ -49,6 +49,6 @@ pub use size::Size;
 pub use status_range::StatusRange;
 pub use template::{Part, Template, Variable};
 pub(crate) use text::glob_matches;
-pub use text::TextPattern;
+pub use text::{TextPattern, TextTest};
 pub use time_limit::TimeLimit;
 pub use web_url::WebUrl;

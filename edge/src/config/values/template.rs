@@ -4,11 +4,14 @@ use http::HeaderName;
 
 use super::braces;
 use crate::config::section::{closest, list, Scalar};
+use crate::data::Data;
 
 /// A text with variables, such as `https://{host}{uri}`. `{{` stands for a brace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     parts: Vec<Part>,
+    /// Whether only its owner may see it.
+    is_hidden: bool,
 }
 
 /// A part of a template.
@@ -156,12 +159,20 @@ impl Template {
         }
         literal.push_str(rest);
         parts.push(Part::Text(literal));
-        Self { parts }
+        Self::of(parts)
     }
 
     /// Makes one of parts.
     pub(crate) fn of(parts: Vec<Part>) -> Self {
-        Self { parts }
+        Self {
+            parts,
+            is_hidden: false,
+        }
+    }
+
+    /// Tells whether only its owner may see it.
+    pub(crate) fn is_hidden(&self) -> bool {
+        self.is_hidden
     }
 
     /// Returns the variables.
@@ -187,7 +198,19 @@ impl Scalar for Template {
         {
             return Err("it holds a control character".into());
         }
-        Ok(Self { parts })
+        Ok(Self::of(parts))
+    }
+
+    fn hide(&mut self) {
+        self.is_hidden = true;
+    }
+
+    fn print(&self) -> Data {
+        if self.is_hidden {
+            Data::Secret(self.show())
+        } else {
+            Data::Text(self.show())
+        }
     }
 
     fn show(&self) -> String {

@@ -1,11 +1,22 @@
 //! Patterns of the values of headers, cookies and parts of queries.
 
 use super::path::Regex;
+use crate::config::secrets::STARS;
 use crate::config::section::Scalar;
+use crate::data::Data;
 
 /// A pattern of a text.
 #[derive(Clone, Debug)]
-pub enum TextPattern {
+pub struct TextPattern {
+    /// What it tests.
+    pub test: TextTest,
+    /// Whether only its owner may see it.
+    is_hidden: bool,
+}
+
+/// The tests of patterns.
+#[derive(Clone, Debug)]
+pub enum TextTest {
     /// `*`: it is there.
     Present,
     /// This text.
@@ -21,21 +32,47 @@ impl Scalar for TextPattern {
     const ALLOWED: &'static str = "a text, `*` for any, a text with `*` in it, or `~REGEX`";
 
     fn parse(text: &str) -> Result<Self, String> {
-        if let Some(regex) = text.strip_prefix('~') {
-            return Regex::new(regex.trim_start()).map(Self::Regex);
-        }
-        Ok(match text {
-            "*" => Self::Present,
-            text if text.contains('*') => Self::Glob(text.to_owned()),
-            text => Self::Exact(text.to_owned()),
+        let test = match text.strip_prefix('~') {
+            Some(regex) => TextTest::Regex(Regex::new(regex.trim_start())?),
+            None if text == "*" => TextTest::Present,
+            None if text.contains('*') => TextTest::Glob(text.to_owned()),
+            None => TextTest::Exact(text.to_owned()),
+        };
+        Ok(Self {
+            test,
+            is_hidden: false,
         })
     }
 
     fn show(&self) -> String {
-        match self {
-            Self::Present => "*".into(),
-            Self::Exact(text) | Self::Glob(text) => text.clone(),
-            Self::Regex(regex) => format!("~{}", regex.as_str()),
+        match &self.test {
+            TextTest::Present => "*".into(),
+            TextTest::Exact(text) | TextTest::Glob(text) => text.clone(),
+            TextTest::Regex(regex) => format!("~{}", regex.as_str()),
+        }
+    }
+
+    fn hide(&mut self) {
+        // That something is there is no secret.
+        self.is_hidden = !matches!(self.test, TextTest::Present);
+    }
+
+    fn print(&self) -> Data {
+        if self.is_hidden {
+            Data::Secret(self.show())
+        } else {
+            Data::Text(self.show())
+        }
+    }
+}
+
+impl TextPattern {
+    /// Returns it for people who may not know its secrets.
+    pub(crate) fn shown(&self) -> String {
+        if self.is_hidden {
+            STARS.to_owned()
+        } else {
+            self.show()
         }
     }
 }

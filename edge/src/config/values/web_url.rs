@@ -3,14 +3,21 @@
 use http::Uri;
 
 use crate::config::section::Scalar;
+use crate::data::Data;
 
-/// An absolute URL of `http` or `https`, without user and fragment.
+/// An absolute URL of `http` or `https`, without user and fragment. One with a query is shown to nobody.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct WebUrl(pub String);
 
 impl Scalar for WebUrl {
     const WHAT: &'static str = "a URL";
     const ALLOWED: &'static str = "a URL such as `http://127.0.0.1:9000/allowed`";
+    const SECRET: bool = true;
+
+    /// Tells whether it has a query, where services are often sent their tokens.
+    fn is_secret(text: &str) -> bool {
+        text.contains('?')
+    }
 
     fn parse(text: &str) -> Result<Self, String> {
         if text.contains('#') {
@@ -29,6 +36,14 @@ impl Scalar for WebUrl {
 
     fn show(&self) -> String {
         self.0.clone()
+    }
+
+    fn print(&self) -> Data {
+        if Self::is_secret(&self.0) {
+            Data::Secret(self.0.clone())
+        } else {
+            Data::text(&self.0)
+        }
     }
 }
 

@@ -65,9 +65,7 @@ impl Plan {
         };
         let plan = compiler.plan(&config.model);
         if !compiler.errors.is_empty() {
-            return Err(compiler
-                .errors
-                .finish(&config.sources, config.watched.clone()));
+            return Err(config.refused(compiler.errors, config.watched.clone()));
         }
         Ok(plan)
     }

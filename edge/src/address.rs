@@ -12,14 +12,14 @@ use tokio::net::TcpSocket;
 
 /// A place to listen on or to connect to: `IP:PORT`, or `unix:/PATH`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Address {
+pub enum ListenAddress {
     /// A TCP address.
     Inet(SocketAddr),
     /// The path of a Unix socket.
     Unix(PathBuf),
 }
 
-impl Address {
+impl ListenAddress {
     /// Lets `service` listen here.
     pub fn listen<A>(&self, service: &mut Service<A>) {
         service.add_listener(self.listener());
@@ -28,8 +28,8 @@ impl Address {
     /// An endpoint here, to be made more of.
     pub fn listener(&self) -> ListenerConfig {
         match self {
-            Address::Inet(addr) => ListenerConfig::tcp(addr.to_string()),
-            Address::Unix(path) => ListenerConfig::uds(path.to_string_lossy()),
+            ListenAddress::Inet(addr) => ListenerConfig::tcp(addr.to_string()),
+            ListenAddress::Unix(path) => ListenerConfig::uds(path.to_string_lossy()),
         }
     }
 
@@ -41,26 +41,26 @@ impl Address {
     /// Says why not.
     pub fn check_free(&self) -> Result<(), String> {
         match self {
-            Address::Inet(addr) => check_free_port(*addr).map_err(|e| e.to_string()),
-            Address::Unix(path) => check_free_path(path),
+            ListenAddress::Inet(addr) => check_free_port(*addr).map_err(|e| e.to_string()),
+            ListenAddress::Unix(path) => check_free_path(path),
         }
         .map_err(|e| format!("cannot listen on {self}: {e}"))
     }
 
-    /// What to type to see an answer from here.
+    /// The command line that shows an answer from here.
     pub fn curl_line(&self, path: &str) -> String {
         self.curl("curl -i", "http", path)
     }
 
-    /// What to type to see an answer from here over TLS, whoever has signed the certificate.
+    /// The command line that shows an answer from here over TLS, whoever has signed the certificate.
     pub fn curl_line_tls(&self, path: &str) -> String {
         self.curl("curl -ik", "https", path)
     }
 
     fn curl(&self, curl: &str, scheme: &str, path: &str) -> String {
         match self {
-            Address::Inet(addr) => format!("{curl} {scheme}://{}{path}", reachable(*addr)),
-            Address::Unix(socket) => format!(
+            ListenAddress::Inet(addr) => format!("{curl} {scheme}://{}{path}", reachable(*addr)),
+            ListenAddress::Unix(socket) => format!(
                 "{curl} --unix-socket {} {scheme}://localhost{path}",
                 socket.display()
             ),
@@ -68,27 +68,27 @@ impl Address {
     }
 }
 
-impl FromStr for Address {
+impl FromStr for ListenAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.strip_prefix("unix:") {
-            Some(path) if Path::new(path).is_absolute() => Ok(Address::Unix(path.into())),
+            Some(path) if Path::new(path).is_absolute() => Ok(ListenAddress::Unix(path.into())),
             Some(_) => Err(format!(
                 "bad address '{text}': a Unix socket needs an absolute path"
             )),
-            None => text.parse().map(Address::Inet).map_err(|_| {
+            None => text.parse().map(ListenAddress::Inet).map_err(|_| {
                 format!("bad address '{text}': write IP:PORT, as in 127.0.0.1:8080, or unix:/PATH")
             }),
         }
     }
 }
 
-impl fmt::Display for Address {
+impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Address::Inet(addr) => addr.fmt(f),
-            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+            ListenAddress::Inet(addr) => addr.fmt(f),
+            ListenAddress::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }
@@ -135,7 +135,7 @@ mod tests {
     fn addresses_are_read_and_written_alike() {
         for text in ["127.0.0.1:80", "[::1]:8080", "unix:/run/proxy.sock"] {
             assert_eq!(
-                text.parse::<Address>().map(|a| a.to_string()),
+                text.parse::<ListenAddress>().map(|a| a.to_string()),
                 Ok(text.into())
             );
         }
@@ -148,7 +148,7 @@ mod tests {
         let addr = listener.local_addr().unwrap();
         drop(listener);
         std::thread::scope(|threads| {
-            let look = || (0..2000).for_each(|_| Address::Inet(addr).check_free().unwrap());
+            let look = || (0..2000).for_each(|_| ListenAddress::Inet(addr).check_free().unwrap());
             let looks = threads.spawn(look);
             while !looks.is_finished() {
                 TcpStream::connect(addr).expect_err("nobody listens");
@@ -166,7 +166,7 @@ mod tests {
             "unix:",
             "unix:a/b",
         ] {
-            let error = text.parse::<Address>().expect_err(text);
+            let error = text.parse::<ListenAddress>().expect_err(text);
             assert!(
                 error.starts_with(&format!("bad address '{text}': ")),
                 "{error}"
@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn an_occupied_port_is_not_free() {
         let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let addr = Address::Inet(taken.local_addr().expect("an address"));
+        let addr = ListenAddress::Inet(taken.local_addr().expect("an address"));
         let error = addr.check_free().expect_err("the port is taken");
         assert!(
             error.starts_with(&format!("cannot listen on {addr}: ")),
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn the_curl_line_connects_to_where_everywhere_is_reached() {
-        let curl = |text: &str| text.parse::<Address>().map(|a| a.curl_line("/x"));
+        let curl = |text: &str| text.parse::<ListenAddress>().map(|a| a.curl_line("/x"));
         assert_eq!(
             curl("0.0.0.0:80"),
             Ok("curl -i http://127.0.0.1:80/x".into())

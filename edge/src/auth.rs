@@ -52,9 +52,9 @@ pub(crate) struct Pair {
     password: Vec<u8>,
 }
 
-/// What a check has found.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Found {
+pub(crate) enum PasswordCheck {
     /// The password is that of the user.
     Right,
     /// It is not, or there is no such user.
@@ -133,17 +133,17 @@ impl Users {
     ///
     /// # Cancel safety
     /// A check that has begun goes on, and what it finds is lost.
-    pub(crate) async fn check(&self, pair: Pair, client: Option<IpAddr>) -> Found {
-        let Some(place) = Place::of(client) else {
-            return Found::Busy;
+    pub(crate) async fn check(&self, pair: Pair, client: Option<IpAddr>) -> PasswordCheck {
+        let Some(place) = CheckPermit::of(client) else {
+            return PasswordCheck::Busy;
         };
         let Ok(permit) = threads().acquire().await else {
-            return Found::Busy;
+            return PasswordCheck::Busy;
         };
         let tag = self.tag(&pair);
         let known = self.hashes.get(&pair.user);
         let Some(hash) = known.or(self.other.as_ref()).cloned() else {
-            return Found::Wrong;
+            return PasswordCheck::Wrong;
         };
         let exists = known.is_some();
         let checked = tokio::task::spawn_blocking(move || {
@@ -158,9 +158,9 @@ impl Users {
             .unwrap_or_else(PoisonError::into_inner);
         shared.insert(tag, right);
         if right {
-            Found::Right
+            PasswordCheck::Right
         } else {
-            Found::Wrong
+            PasswordCheck::Wrong
         }
     }
 
@@ -192,9 +192,9 @@ fn threads() -> &'static Semaphore {
 static CLIENTS: Mutex<Option<HashMap<Option<IpAddr>, usize>>> = Mutex::new(None);
 
 /// A place in the line.
-struct Place(Option<IpAddr>);
+struct CheckPermit(Option<IpAddr>);
 
-impl Place {
+impl CheckPermit {
     /// Takes one; `None` when there is none left.
     fn of(client: Option<IpAddr>) -> Option<Self> {
         let client = client.map(crate::limits::client_of);
@@ -212,7 +212,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for CheckPermit {
     fn drop(&mut self) {
         let mut clients = CLIENTS.lock().unwrap_or_else(PoisonError::into_inner);
         let clients = clients.get_or_insert_default();
@@ -274,7 +274,7 @@ mod tests {
             let pair = || pair(text).unwrap();
             assert_eq!(users.known(&pair()), None, "{text}");
             let found = users.check(pair(), None).await;
-            assert_eq!(found == Found::Right, right, "{text}");
+            assert_eq!(found == PasswordCheck::Right, right, "{text}");
             assert_eq!(users.known(&pair()), Some(right), "{text}");
         }
     }
@@ -282,10 +282,10 @@ mod tests {
     #[test]
     fn a_client_has_few_places_and_leaves_them() {
         let client = Some("192.0.2.77".parse().unwrap());
-        let (one, two) = (Place::of(client), Place::of(client));
+        let (one, two) = (CheckPermit::of(client), CheckPermit::of(client));
         assert!(one.is_some() && two.is_some());
-        assert!(Place::of(client).is_none());
+        assert!(CheckPermit::of(client).is_none());
         drop(one);
-        assert!(Place::of(client).is_some());
+        assert!(CheckPermit::of(client).is_some());
     }
 }

@@ -115,7 +115,7 @@ fn configuration(flags: &Flags) -> Result<Option<&Path>, String> {
     }
 }
 
-/// What the command line names.
+/// The configuration that the command line names.
 enum Given {
     File(FromFile),
     /// Flags, with a demo origin where they name no upstream.
@@ -163,7 +163,7 @@ impl Given {
     ///
     /// # Errors
     ///
-    /// What only a check looks at.
+    /// A fact that only a check looks at.
     fn check(&self, loaded: &Loaded, is_strict: bool) -> Result<(), String> {
         if let Self::Flags(flags, _) = self {
             flags.check_names()?;

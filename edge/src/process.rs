@@ -8,7 +8,7 @@ use crate::program;
 /// Idle connections to servers that are kept, for each worker.
 const POOLED_CONNECTIONS: usize = 1024;
 
-/// What the command line says of the process.
+/// Settings of the process on the command line.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Process {
     /// The number of worker threads, in place of the one of the configuration.

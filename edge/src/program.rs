@@ -1,6 +1,6 @@
-//! How an example program starts, and how it ends when it cannot.
+//! The start of an example program, and its end when it cannot start.
 
-use crate::address::Address;
+use crate::address::ListenAddress;
 use crate::logging::{self, LogWriter};
 use crate::origin::DemoOrigin;
 use crate::upstream::Upstream;
@@ -115,7 +115,7 @@ pub fn check_process(conf: &ServerConf, said: impl Fn(&str) -> bool) -> Result<(
     Ok(())
 }
 
-/// Whether a file can be written, or made; without doing so.
+/// True if a file can be written, or made; without doing so.
 fn check_writable(file: &Path) -> Result<(), String> {
     if file.is_dir() {
         return Err("it is a directory".to_owned());
@@ -136,7 +136,7 @@ fn check_writable(file: &Path) -> Result<(), String> {
 /// # Errors
 ///
 /// Names the first that is none.
-pub fn addresses(texts: &[String]) -> Result<Vec<Address>, String> {
+pub fn addresses(texts: &[String]) -> Result<Vec<ListenAddress>, String> {
     texts.iter().map(|text| text.parse()).collect()
 }
 
@@ -144,7 +144,7 @@ pub fn addresses(texts: &[String]) -> Result<Vec<Address>, String> {
 pub struct Program {
     /// The server, for an example that adds services of its own.
     pub server: Server,
-    listen: Address,
+    listen: ListenAddress,
 }
 
 impl Program {
@@ -168,7 +168,7 @@ impl Program {
     /// When `listen` is no address, or is taken by a process other than the one to take over from.
     pub fn with_conf(listen: &str, opt: Opt, conf: ServerConf) -> Result<Self, String> {
         logging::init();
-        let listen: Address = listen.parse().map_err(|e| format!("--listen: {e}"))?;
+        let listen: ListenAddress = listen.parse().map_err(|e| format!("--listen: {e}"))?;
         if !opt.upgrade {
             listen.check_free().map_err(|e| format!("--listen: {e}"))?;
         }

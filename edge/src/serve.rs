@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::address::Address as Place;
+use crate::address::ListenAddress;
 use crate::program;
 use pingora_core::apps::HttpServerOptions;
 use pingora_core::protocols::http::error_resp;
@@ -26,9 +26,9 @@ use crate::tls;
 /// The time for which an HTTP/2 connection without streams is kept: as long as an idle one of HTTP/1.1.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// What to serve, beside the configuration itself.
+/// The parts of a service beside the configuration itself.
 pub struct Serving {
-    /// What the configuration is read from, and reloaded from.
+    /// The source that the configuration is read from, and reloaded from.
     pub source: Arc<dyn Source>,
     /// An origin inside the process, for a configuration that has no other.
     pub demo: Option<DemoOrigin>,
@@ -132,10 +132,10 @@ fn check_free(address: &Address) -> Result<(), String> {
     place.check_free().map_err(|e| e.to_string())
 }
 
-fn place(address: &Address) -> Result<Place, String> {
+fn place(address: &Address) -> Result<ListenAddress, String> {
     match address {
-        Address::Ip(address) => Ok(Place::Inet(*address)),
-        Address::Unix(path) => Ok(Place::Unix(path.clone())),
+        Address::Ip(address) => Ok(ListenAddress::Inet(*address)),
+        Address::Unix(path) => Ok(ListenAddress::Unix(path.clone())),
         // A plan has none.
         Address::Name(..) => Err(format!("{address} is a name")),
     }

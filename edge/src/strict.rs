@@ -1,4 +1,4 @@
-//! What a start would only warn of, as errors: `-t --strict`.
+//! Warnings of a start, as errors: `-t --strict`.
 
 use std::collections::HashMap;
 use std::time::SystemTime;

@@ -1,4 +1,4 @@
-//! What the command line does with a file without running it, each as a function that returns a text.
+//! Uses of a file without running it, by the command line: each as a function that returns a text.
 
 use std::net::IpAddr;
 use std::path::Path;

@@ -14,7 +14,7 @@ use crate::config::values::Address;
 pub struct Upstream {
     /// Its address.
     pub address: Address,
-    /// Whether it is to be spoken to with TLS; `None` when it was not said.
+    /// True if it is to be spoken to with TLS; `None` when it was not said.
     pub tls: Option<bool>,
 }
 

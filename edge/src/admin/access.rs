@@ -1,4 +1,4 @@
-//! Who may ask: the host that a client names, the page that it asks from, and what it knows.
+//! Access: the host that a client names, the page that it asks from, and what it knows.
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, ORIGIN};
 use http::{HeaderMap, Method, Response, StatusCode};

@@ -1,4 +1,4 @@
-//! What changes the state of the process, and what answers a question about a request.
+//! Actions that change the state of the process, and the answer to a question about a request.
 
 use std::time::Duration;
 

@@ -3,7 +3,7 @@
 //! It listens at an address of its own and runs on a thread of its own: workers know nothing of it. What it tells is
 //! read from counts that workers keep for themselves. It goes on answering while the process drains.
 //!
-//! Who may ask stands in [`access`]: a client that names a host that is not ours is refused (DNS rebinding), and so is a
+//! [`access`] decides who may ask: a client that names a host that is not ours is refused (DNS rebinding), and so is a
 //! page of another site that tries to change something (cross-site requests). Where there is a token, all but health is
 //! for those who know it.
 

@@ -22,7 +22,7 @@ macro_rules! file {
     };
 }
 
-/// What a page is made of. It tells nothing of the proxy, so everybody may see it.
+/// The parts that a page is made of. It tells nothing of the proxy, so everybody may see it.
 const ASSETS: &[File] = &[
     file!("app.js", SCRIPT),
     file!("changes.js", SCRIPT),

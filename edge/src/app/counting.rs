@@ -16,7 +16,7 @@ use crate::observe::{
     self, CacheUse, Class, EndpointCounts, Failure, Handle, Limit, RouteCounts, Series,
 };
 
-/// What is counted of a request. Its drop counts what has not come to an end.
+/// The counts of a request. Its drop counts what has not come to an end.
 pub(super) struct Counting {
     started: Instant,
     route: Handle<RouteCounts>,

@@ -51,7 +51,7 @@ pub(super) struct Proxied {
     pub(super) target: Option<Vec<u8>>,
     /// The text that chooses a server, where one does.
     pub(super) hash_by: HashBy,
-    /// What the server is told of the client.
+    /// The words for the server about the client.
     pub(super) told: Told,
     /// The client speaks TLS.
     pub(super) secure: bool,

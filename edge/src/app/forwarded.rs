@@ -28,11 +28,11 @@ pub(super) struct Told {
     peer: Option<IpAddr>,
     client: Option<IpAddr>,
     secure: bool,
-    host: Named,
+    host: ToldHost,
 }
 
 /// The host to tell.
-enum Named {
+enum ToldHost {
     None,
     /// The one in Host.
     Field,
@@ -44,11 +44,11 @@ impl Told {
     pub(super) fn of(plan: &Plan, peer: Option<IpAddr>, facts: &Facts<'_>) -> Self {
         let client = &facts.client;
         let host = match (client.host, facts.host_field, facts.head.uri.authority()) {
-            _ if plan.forwarded == ForwardedMode::Off => Named::None,
-            (Some(host), ..) => Named::Other(host.to_owned()),
-            (None, Some(_), _) => Named::Field,
-            (None, None, Some(authority)) => Named::Other(authority.as_str().to_owned()),
-            (None, None, None) => Named::None,
+            _ if plan.forwarded == ForwardedMode::Off => ToldHost::None,
+            (Some(host), ..) => ToldHost::Other(host.to_owned()),
+            (None, Some(_), _) => ToldHost::Field,
+            (None, None, Some(authority)) => ToldHost::Other(authority.as_str().to_owned()),
+            (None, None, None) => ToldHost::None,
         };
         let trusted = plan.trusted.as_ref().filter(|_| client.proxied);
         Self {
@@ -88,9 +88,9 @@ impl Told {
         let scheme: &[u8] = if self.secure { b"https" } else { b"http" };
         head.append_line(&PROTO, scheme)?;
         match self.host {
-            Named::None => Ok(()),
-            Named::Field => head.append_line_of(&FORWARDED_HOST, &HOST),
-            Named::Other(host) => head.append_line(&FORWARDED_HOST, host.as_bytes()),
+            ToldHost::None => Ok(()),
+            ToldHost::Field => head.append_line_of(&FORWARDED_HOST, &HOST),
+            ToldHost::Other(host) => head.append_line(&FORWARDED_HOST, host.as_bytes()),
         }
     }
 
@@ -165,7 +165,7 @@ mod tests {
                 peer: Some(peer.parse().unwrap()),
                 client: Some(client.parse().unwrap()),
                 secure: true,
-                host: Named::Field,
+                host: ToldHost::Field,
             };
             told.apply(&mut head).unwrap();
             head.settle_lines().unwrap();

@@ -12,7 +12,7 @@ use pingora_http::ResponseHeader;
 
 use super::answer::Answer;
 use super::counting::Counting;
-use crate::auth::{Found, Pair};
+use crate::auth::{Pair, PasswordCheck};
 use crate::limits::rate::Verdict;
 use crate::limits::{self, client_of};
 use crate::live::{leave, Live, Running};
@@ -26,7 +26,7 @@ use crate::plan::Request;
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const REMAINING: HeaderName = HeaderName::from_static("ratelimit");
 
-/// What a request that has passed its rules takes with it.
+/// The state that a request which has passed its rules takes with it.
 #[derive(Default)]
 pub(super) struct Passed {
     /// Its places in limits of requests at a time: the limit's index and the key.
@@ -35,9 +35,9 @@ pub(super) struct Passed {
     body: Option<u64>,
     /// Fields of its answer.
     pub(super) fields: Fields,
-    /// Whether the fields for other origins are set here, and nowhere else.
+    /// True if the fields for other origins are set here, and nowhere else.
     cors: bool,
-    /// What a service that was asked has told for the server.
+    /// The fields that a service which was asked has for the server.
     pub(super) granted: Fields,
     /// The password that is to be checked first.
     pub(super) asks: Option<Asks>,
@@ -105,9 +105,9 @@ impl Asks {
     pub(super) async fn answer(self, running: &Running, counting: &Counting) -> Option<Answer> {
         let users = &running.limits.users[self.realm];
         let answer = match users.check(self.pair, self.client).await {
-            Found::Right => return None,
-            Found::Wrong => unauthorized(running, self.realm),
-            Found::Busy => Answer::of_refusal(Refusal {
+            PasswordCheck::Right => return None,
+            PasswordCheck::Wrong => unauthorized(running, self.realm),
+            PasswordCheck::Busy => Answer::of_refusal(Refusal {
                 retry_after: Some(1),
                 ..Refusal::of(Rule::BasicAuth, StatusCode::SERVICE_UNAVAILABLE)
             }),

@@ -1,6 +1,6 @@
 //! Copies of requests for other servers.
 //!
-//! What a copy needs of the body is kept as it passes, without another copy in memory. It is sent when the request has
+//! The part of the body that a copy needs is kept as it passes, without another copy in memory. It is sent when the request has
 //! ended, by a task of the same worker, so that the request waits for nothing.
 
 use std::cell::RefCell;
@@ -48,7 +48,7 @@ thread_local! {
     static OWN: RefCell<Option<Arc<Side>>> = const { RefCell::new(None) };
 }
 
-/// What tasks beside requests need.
+/// The state that tasks beside requests need.
 struct Side {
     live: Arc<Live>,
     connector: Arc<OnceLock<Connector>>,
@@ -113,9 +113,9 @@ impl Copied {
 }
 
 /// A place among the copies under way. The runtime may end one on another thread (`work_stealing`).
-struct Place(Arc<AtomicU32>);
+struct CopyPermit(Arc<AtomicU32>);
 
-impl Place {
+impl CopyPermit {
     fn of(cluster: u64, most: u32) -> Option<Self> {
         IN_FLIGHT.with_borrow_mut(|all| {
             if !all.contains_key(&cluster) {
@@ -132,7 +132,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for CopyPermit {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
     }
@@ -154,7 +154,7 @@ pub(super) fn send(
     };
     let counts = ctx.counting.route();
     let whole = session.is_body_done() && session.body_bytes_read() as u64 == copied.size;
-    let place = Place::of(
+    let place = CopyPermit::of(
         ctx.running.clusters[mirror.cluster].id(),
         mirror.max_in_flight,
     );

@@ -1,4 +1,4 @@
-//! What is told of one request: to servers its id and its trace, and to the access log how it ended.
+//! The story of one request: to servers its id and its trace, and to the access log how it ended.
 
 use std::net::IpAddr;
 
@@ -24,7 +24,7 @@ const STATE: HeaderName = HeaderName::from_static("tracestate");
 /// The longest id of a request that is kept.
 const LONGEST: usize = 128;
 
-/// What is told of a request.
+/// The story of a request.
 pub(super) struct Observed {
     /// The id; empty when nobody has asked for one.
     id: String,
@@ -34,7 +34,7 @@ pub(super) struct Observed {
     secure: bool,
     /// The index of the site, and that of the route there.
     at: (Option<usize>, Option<usize>),
-    /// Whether it gets a line.
+    /// True if it gets a line.
     is_logged: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Whether a request is tried again, and whose fault a failure was.
+//! True if a request is tried again, and whose fault a failure was.
 
 use http::Method;
 use pingora_core::protocols::http::v2::client::was_not_processed;

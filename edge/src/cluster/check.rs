@@ -28,7 +28,7 @@ const AT_ONCE: usize = 64;
 /// The longest time until a new server is seen.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What checks have said of a server.
+/// The results of a server's checks.
 struct Checked {
     due: Instant,
     running: bool,
@@ -175,7 +175,7 @@ impl<'a> Checker<'a> {
 
     /// # Errors
     ///
-    /// Why the server is not well, in a few words, or why nothing is known of it.
+    /// The reason for which the server is not well, in a few words, or for which nothing is known of it.
     async fn check(&self, member: &Member) -> Result<(), Failure> {
         let limit = self.health.timeout;
         let done = async {

@@ -47,9 +47,9 @@ pub(super) struct Rules {
     pub(super) open_for: u64,
     /// The time in which the share grows; 0 for at once.
     pub(super) slow_start: u64,
-    /// Whether servers are checked.
+    /// True if servers are checked.
     checked: bool,
-    /// Whether they are down until they were.
+    /// True if they are down until they were.
     initially_down: bool,
 }
 
@@ -86,11 +86,11 @@ pub(crate) struct Endpoint {
     /// The failures of this window, and its beginning.
     fails: AtomicU32,
     window_from: AtomicU64,
-    /// Why it is as it is.
+    /// The reason for its state.
     why: Mutex<String>,
     /// The counts of the workers that have sent requests to it.
     counts: Mutex<Vec<Arc<Counts>>>,
-    /// What is counted for metrics.
+    /// Counts for metrics.
     series: Series<EndpointCounts>,
     /// The requests that it may have at a time.
     places: Places,
@@ -98,7 +98,7 @@ pub(crate) struct Endpoint {
     queue: Arc<Queue>,
 }
 
-/// What is to be done with a server that is not free.
+/// The treatment of a server that is not free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It takes the request.

@@ -33,9 +33,9 @@ pub(crate) struct Local {
     pub(super) primaries: Set,
     /// The retries that may follow, in ten-thousandths.
     budget: u32,
-    /// Whether the time that answers take counts.
+    /// True if the time that answers take counts.
     timed: bool,
-    /// Whether a server may have so many requests at a time only.
+    /// True if a server may have so many requests at a time only.
     limited: bool,
 }
 
@@ -53,7 +53,7 @@ pub(super) struct Server {
     kept_by: u128,
 }
 
-/// What a worker has besides its clusters.
+/// The state that a worker has besides its clusters.
 pub(crate) struct Hands<'a> {
     pub(crate) random: &'a mut Random,
     pub(crate) slots: &'a mut Slots,
@@ -71,7 +71,7 @@ pub(crate) struct Tried {
     /// Where it is counted, if it may end on another thread.
     home: Option<Box<Home>>,
     pub(super) failed: Set,
-    /// Whether it holds a place of that server.
+    /// True if it holds a place of that server.
     pub(super) held: bool,
     /// The tries that were begun.
     count: u32,
@@ -79,7 +79,7 @@ pub(crate) struct Tried {
     began: u64,
 }
 
-/// What a request says about its server: the hash of the text by which one is chosen, and the value of the cookie that
+/// The words of a request about its server: the hash of the text by which one is chosen, and the value of the cookie that
 /// keeps it at one.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct HashBy {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::endpoint::Rules;
-use super::names::{Named, Spot};
+use super::names::{Spot, WatchedName};
 use super::peers::Peers;
 use super::sticky::Sticky;
 use super::{unique, Cluster, Member, Target};
@@ -21,7 +21,7 @@ use crate::plan::{self, Plan};
 ///
 /// # Errors
 ///
-/// What cannot be used of certificates and addresses, in a line each.
+/// The problems of certificates and addresses, in a line each.
 pub(crate) fn clusters(
     plan: &Plan,
     before: &[Arc<Cluster>],
@@ -137,7 +137,7 @@ impl Target {
         let mut known = before.iter().flat_map(|before| &before.targets);
         let known = known.find(|target| target.endpoint.address == endpoint.address);
         let known = known.and_then(|target| target.named.clone());
-        let named = known.or_else(|| Named::of(&endpoint.address).map(Arc::new));
+        let named = known.or_else(|| WatchedName::of(&endpoint.address).map(Arc::new));
         if let ServerAddress::At(address) = &endpoint.address {
             if named.is_none() {
                 peers.make(endpoint, address, &peers.credentials())?;

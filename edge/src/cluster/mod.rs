@@ -54,7 +54,7 @@ pub(crate) use greeting::Greeting;
 pub(crate) use limited::Pick;
 pub(crate) use local::{Hands, HashBy, Local, Tried};
 pub(crate) use make::{clusters, files};
-use names::{Named, Spot};
+use names::{Spot, WatchedName};
 use peers::Peers;
 use queue::Queue;
 pub(crate) use random::Random;
@@ -80,7 +80,7 @@ pub(crate) struct Cluster {
     time_limit: Option<Duration>,
     retries: Option<Retries>,
     sticky: Option<Sticky>,
-    /// Whether a server may have so many requests at a time only.
+    /// True if a server may have so many requests at a time only.
     limited: bool,
     queue_rule: Option<model::Queue>,
     /// The requests that wait. It stays over a reload, as the servers do.
@@ -94,7 +94,7 @@ pub(crate) struct Cluster {
 struct Target {
     endpoint: plan::Endpoint,
     /// Its name, if that is looked up. It stays over a reload, as the servers do.
-    named: Option<Arc<Named>>,
+    named: Option<Arc<WatchedName>>,
 }
 
 /// A server at one of its addresses.
@@ -106,7 +106,7 @@ struct Member {
     address: Address,
     weight: u64,
     backup: bool,
-    /// What a look-up said of it, if it was found by one.
+    /// The word of a look-up about it, if it was found by one.
     spot: Option<Spot>,
     endpoint: Arc<Endpoint>,
 }

@@ -27,7 +27,7 @@ const LAST_RETRY: Duration = Duration::from_secs(30);
 
 /// A name of a server, and what came of its look-ups.
 #[derive(Debug)]
-pub(super) struct Named {
+pub(super) struct WatchedName {
     question: Question,
     lookups: Mutex<Lookups>,
 }
@@ -57,7 +57,7 @@ pub(super) struct Lookups {
 }
 
 /// The result of a look-up.
-struct Found {
+struct LookedUp {
     spots: Vec<Spot>,
     ttl: Duration,
     hosts: Hosts,
@@ -65,7 +65,7 @@ struct Found {
     missing: Option<String>,
 }
 
-impl Named {
+impl WatchedName {
     /// Returns the name of a server; none when there is nothing to look up.
     pub(super) fn of(server: &ServerAddress) -> Option<Self> {
         let question = match server {
@@ -90,12 +90,12 @@ impl Named {
         f(&mut lookups)
     }
 
-    async fn look_up(&self, resolver: &Resolver, before: &[Spot]) -> Result<Found, String> {
+    async fn look_up(&self, resolver: &Resolver, before: &[Spot]) -> Result<LookedUp, String> {
         match &self.question {
             Question::Addresses(name, port) => {
                 let before: Vec<IpAddr> = before.iter().map(|spot| spot.address.ip()).collect();
                 let answer = resolver.look_up(name, &before).await?;
-                Ok(Found {
+                Ok(LookedUp {
                     spots: share::evenly(&answer.addresses, *port),
                     ttl: answer.ttl,
                     hosts: Hosts::new(),
@@ -105,7 +105,7 @@ impl Named {
             Question::Service(name) => {
                 let before = self.locked(|lookups| lookups.hosts.clone());
                 let service = resolver.service(name, &before).await?;
-                Ok(Found {
+                Ok(LookedUp {
                     spots: share::by_record(&service.places),
                     ttl: service.ttl,
                     hosts: service.hosts,
@@ -203,7 +203,7 @@ async fn look_up(
     index: usize,
     wait: Duration,
     before: Vec<Spot>,
-) -> (usize, Result<Found, String>) {
+) -> (usize, Result<LookedUp, String>) {
     if !wait.is_zero() {
         tokio::time::sleep(wait).await;
     }
@@ -218,7 +218,7 @@ async fn look_up(
 fn take(
     cluster: &Cluster,
     index: usize,
-    answer: Result<Found, String>,
+    answer: Result<LookedUp, String>,
     known: &mut Vec<Spot>,
     moved: &mut bool,
 ) -> Duration {

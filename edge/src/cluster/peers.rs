@@ -1,4 +1,4 @@
-//! How a server is spoken to.
+//! The ways to speak to a server.
 
 use pingora_core::upstreams::peer::{HttpPeer, ALPN};
 
@@ -8,7 +8,7 @@ use crate::config::model::{Protocol, Timeouts};
 use crate::config::values::{Address, ServerAddress, TimeLimit};
 use crate::plan;
 
-/// What the peers of a cluster have in common.
+/// The part that the peers of a cluster have in common.
 pub(super) struct Peers {
     /// The PROXY protocol.
     pub(super) greeting: Option<plan::Greeting>,
@@ -30,7 +30,7 @@ impl Peers {
     ///
     /// # Errors
     ///
-    /// What cannot be used of them.
+    /// The problems of those that cannot be used.
     pub(super) fn new(plan: &plan::Cluster) -> Result<Self, String> {
         let tls = plan.tls.as_ref().map(|tls| {
             Ok::<_, String>(Tls {

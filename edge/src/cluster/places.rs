@@ -30,7 +30,7 @@ impl Default for Places {
     }
 }
 
-/// What every worker has of a server.
+/// The part of a server that every worker has.
 type All = Mutex<Vec<Arc<Counts>>>;
 
 impl Places {

@@ -40,13 +40,13 @@ pub struct EndpointState {
     pub address: Option<String>,
     /// The weight in the file, which the addresses of a name share; of a server that an SRV record names, that of the record.
     pub weight: u32,
-    /// Whether it gets requests only while no other server can take them.
+    /// True if it gets requests only while no other server can take them.
     pub backup: bool,
-    /// Whether it gets requests.
+    /// True if it gets requests.
     pub status: EndpointStatus,
-    /// Why it does not; empty if it does.
+    /// The reason for which it does not; empty if it does.
     pub why: String,
-    /// Why the last look-up of its name failed, if it did: its last known addresses stay.
+    /// The reason for which the last look-up of its name failed, if it did: its last known addresses stay.
     pub name_error: Option<String>,
     /// The milliseconds until a request tries it, while it is ejected or its circuit breaker is open.
     pub tried_in_ms: Option<u64>,
@@ -82,7 +82,7 @@ pub struct WorkerCounts {
     pub latency_us: Option<f64>,
 }
 
-/// Whether a server gets requests.
+/// True if a server gets requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EndpointStatus {

@@ -38,7 +38,7 @@ pub(crate) async fn watch(cluster: Arc<Cluster>, known: oneshot::Sender<()>) {
     futures::future::join3(names, breaker, checks).await;
 }
 
-/// What was counted of a server at the looks of the last window, the oldest first.
+/// The counts of a server at the looks of the last window, the oldest first.
 struct Seen {
     endpoint: Arc<Endpoint>,
     counts: VecDeque<(u64, u64)>,

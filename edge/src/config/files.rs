@@ -81,7 +81,7 @@ impl<T: AsRef<str>> World for OneFile<T> {
     }
 }
 
-/// What was read, all files in one tree.
+/// A configuration that was read, all files in one tree.
 pub(crate) struct Loaded {
     pub(crate) root: Option<Node>,
     pub(crate) sources: Sources,

@@ -32,13 +32,13 @@ use section::{Schemas, Value};
 /// A file that was read and is right in itself. `Plan::compile` tells whether it also makes sense.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// What stands in it.
+    /// Its content.
     pub model: model::Root,
     /// The files that it came from.
     pub sources: Sources,
-    /// What would change it.
+    /// The files that would change it.
     pub watched: Watched,
-    /// What was decoded. It knows which values are from elsewhere.
+    /// The tree that was decoded. It knows which values are from elsewhere.
     tree: Node,
 }
 

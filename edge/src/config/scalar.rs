@@ -14,9 +14,9 @@ pub trait Scalar: Sized {
     const WHAT: &'static str;
     /// The allowed values, with an example.
     const ALLOWED: &'static str;
-    /// Whether it may be one that only its owner may see, as [`Scalar::is_secret`] tells.
+    /// True if it may be one that only its owner may see, as [`Scalar::is_secret`] tells.
     const SECRET: bool = false;
-    /// Whether it may be the name of such a value, as [`Scalar::names_secret`] tells.
+    /// True if it may be the name of such a value, as [`Scalar::names_secret`] tells.
     const NAMES_SECRETS: bool = false;
 
     /// Tells whether only its owner may see what is written as `text`: errors do not show it, also not in the line that they

@@ -10,7 +10,7 @@ pub struct Key {
     pub section: &'static str,
     /// The key.
     pub key: &'static str,
-    /// What it does.
+    /// Its docs.
     pub doc: String,
     /// Its default; `None` when it must be set.
     pub default: Option<Data>,

@@ -1,4 +1,4 @@
-//! What only its owner may see.
+//! Values that only their owner may see.
 //!
 //! Errors, prints for people, and explanations show none of these:
 //!
@@ -11,7 +11,7 @@
 use super::node::{Kind, Node};
 use super::place::{shown, Errors};
 
-/// What stands in the place of a value that nobody may see.
+/// The text in the place of a value that nobody may see.
 pub(crate) const STARS: &str = "***";
 
 /// Tells whether a header, a cookie or a parameter of this name holds a secret.

@@ -10,9 +10,9 @@ use crate::data::Data;
 
 /// A type that a key can have.
 pub trait Value: Sized {
-    /// Whether a scalar in its place may be one that only its owner may see.
+    /// True if a scalar in its place may be one that only its owner may see.
     const SECRET: bool = false;
-    /// Whether it, or something in it, may be such a one.
+    /// True if it, or something in it, may be such a one.
     const HOLDS_SECRETS: bool = false;
 
     /// Reads it, or adds all that is wrong with it to `errors`.
@@ -207,15 +207,15 @@ fn secret(print: Data) -> Data {
     }
 }
 
-/// What the decoder of a section knows of it.
+/// A section, as its decoder knows it.
 #[derive(Clone, Copy)]
 pub(crate) struct Section {
     pub(crate) what: &'static str,
     pub(crate) keys: &'static [&'static str],
     pub(crate) short: Option<&'static str>,
-    /// Whether values of its own keys may be secrets.
+    /// True if values of its own keys may be secrets.
     pub(crate) has_secrets: bool,
-    /// Whether they, or something in them, may be.
+    /// True if they, or something in them, may be.
     pub(crate) holds_secrets: bool,
 }
 

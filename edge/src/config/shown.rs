@@ -4,7 +4,7 @@ use super::node::{Kind, Node};
 use super::secrets::STARS;
 use crate::data::Data;
 
-/// What stands in place of a secret, for people who watch the proxy. In a file it is [`STARS`].
+/// The text in place of a secret, for people who watch the proxy. In a file it is [`STARS`].
 const HIDDEN: &str = "(not shown)";
 /// Leaves the secrets out of a print: values of keys that hold some, and those that `tree`, of which the print was made,
 /// knows to be from elsewhere.
@@ -18,7 +18,7 @@ pub(super) fn with_references(print: Data, tree: &Node) -> Data {
     clear(print, Some(tree), For::File)
 }
 
-/// Who a print is for.
+/// The readers of a print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum For {
     People,

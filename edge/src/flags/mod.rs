@@ -24,7 +24,7 @@ use crate::plan::Plan;
 pub use args::Flags;
 use configuration::Wanted;
 
-/// What the configuration is called in messages.
+/// The name of the configuration in messages.
 const NAME: &str = "the configuration";
 
 /// The flags of a process, and what they stand for.

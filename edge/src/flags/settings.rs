@@ -51,7 +51,7 @@ pub(super) struct Settings {
 
 /// A settings file.
 struct File {
-    /// What it is called in messages.
+    /// Its name in messages.
     name: String,
     text: String,
     entries: Vec<(String, Option<String>)>,
@@ -82,7 +82,7 @@ impl File {
         self.entries.iter().any(|(named, _)| named == key)
     }
 
-    /// What `read` makes of a key's value.
+    /// The value that `read` makes of a key's.
     fn get<T>(
         &self,
         key: &str,

@@ -1,4 +1,4 @@
-//! What systemd is told (`sd_notify(3)`): datagrams of `NAME=VALUE` lines. Without `NOTIFY_SOCKET` nobody is told anything.
+//! Words for systemd (`sd_notify(3)`): datagrams of `NAME=VALUE` lines. Without `NOTIFY_SOCKET` nobody is told anything.
 
 use std::collections::VecDeque;
 use std::env;
@@ -120,7 +120,7 @@ struct Manager {
     /// It does not block: a manager that does not read must not hold the process up.
     socket: UnixDatagram,
     address: SocketAddr,
-    /// What was not taken yet, the oldest first. While there is some, a thread waits for room.
+    /// The datagrams that were not taken yet, the oldest first. While there is some, a thread waits for room.
     waiting: Mutex<VecDeque<String>>,
 }
 

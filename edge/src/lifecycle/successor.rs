@@ -51,7 +51,7 @@ struct Pending {
 /// The id of the process that serves; of a daemon, not that of the process that was started.
 type Served = Result<String, String>;
 
-/// What it tells.
+/// Its words.
 type Told = Lines<BufReader<UnixStream>>;
 
 impl Successor {
@@ -74,7 +74,7 @@ impl Successor {
     ///
     /// # Errors
     ///
-    /// Why it does not. It is ended then.
+    /// The reason for which it does not. It is ended then.
     pub(super) async fn start(&self, binary: &OsStr, args: Vec<OsString>) -> Served {
         if std::process::id() == 1 {
             return Err(FIRST.to_owned());

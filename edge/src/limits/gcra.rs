@@ -1,6 +1,6 @@
 //! The arithmetic of a rate: the generic cell rate algorithm, which is a leaky bucket that counts no drops.
 //!
-//! Of a key it keeps one number, the time at which its bucket would be full again (the "theoretical arrival time"). Times
+//! It keeps one number of a key, the time at which its bucket would be full again (the "theoretical arrival time"). Times
 //! are in units of a nanosecond by the number of requests of the rate: one request is worth the rate's time in
 //! nanoseconds, and there is no rounding.
 

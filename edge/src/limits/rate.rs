@@ -31,7 +31,7 @@ const LEASE: u64 = 10_000_000_000;
 const GRACE: u64 = 500_000_000;
 /// Leases are this part of what there is.
 const PART: u32 = 8;
-/// Of a burst that is smaller nothing is leased: a lease of one request saves nothing.
+/// Nothing is leased of a burst that is smaller: a lease of one request saves nothing.
 const SMALL: u32 = 2 * PART;
 /// The size of a first lease; each one that was used up is followed by one twice as large.
 const FIRST: u32 = 8;
@@ -76,7 +76,7 @@ pub(crate) struct LocalRates {
     keys: Local<Known>,
 }
 
-/// What a worker knows of a key.
+/// The knowledge that a worker has of a key.
 #[derive(Default)]
 struct Known {
     lease: Option<Arc<Lease>>,
@@ -86,7 +86,7 @@ struct Known {
     size: u32,
     /// Until when all are refused.
     refused_until: u64,
-    /// What was left in the bucket for everybody when it was asked last.
+    /// The rest in the bucket for everybody when it was asked last.
     others: u32,
 }
 

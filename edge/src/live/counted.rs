@@ -1,4 +1,4 @@
-//! What is counted of requests: shared by generations as long as the limits stay the same, and each worker's own.
+//! Counts of requests: shared by generations as long as the limits stay the same, and each worker's own.
 
 use std::sync::Arc;
 

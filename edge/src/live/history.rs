@@ -30,7 +30,7 @@ pub struct Reload {
     pub outcome: Outcome,
 }
 
-/// What came of a reload.
+/// The result of a reload.
 #[derive(Clone, Debug)]
 pub enum Outcome {
     /// The configuration serves.

@@ -21,7 +21,7 @@ pub struct Loaded {
     pub running: Running,
     /// The files that it was made of, those of certificates among them.
     pub watched: Watched,
-    /// How much there is in it, in a line.
+    /// A line about its size.
     pub summary: String,
 }
 

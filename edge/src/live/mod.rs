@@ -46,11 +46,11 @@ pub struct Running {
     pub plan: Plan,
     /// The clusters, by the index that the plan has for them.
     pub(crate) clusters: Vec<Arc<Cluster>>,
-    /// What is counted of requests.
+    /// Counts of requests.
     pub(crate) limits: counted::Limits,
     /// The certificates of the sites.
     pub(crate) certificates: Certificates,
-    /// What is counted.
+    /// Counts.
     pub(crate) series: PlanSeries,
     /// The effective configuration without its secrets; empty when nobody can ask for it.
     pub(crate) shown: Arc<str>,

@@ -1,4 +1,4 @@
-//! What the generation that runs has counted.
+//! The counts of the generation that runs.
 
 use super::Live;
 use crate::observe::snapshot::{Certificate, Counts, Snapshot};

@@ -7,7 +7,7 @@ use crate::config::{Config, Disk, Watched};
 use crate::plan::Plan;
 use crate::tools;
 
-/// What a configuration is read from, at the start and each time again.
+/// The source of a configuration, at the start and each time again.
 pub trait Source: Send + Sync {
     /// Returns the name of the configuration in messages.
     fn name(&self) -> &Path;

@@ -1,4 +1,4 @@
-//! Whether files have changed. It is asked for once a second, and works on every file system.
+//! True if files have changed. It is asked for once a second, and works on every file system.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -16,7 +16,7 @@ pub(super) struct Watch {
     last: State,
 }
 
-/// What tells one state of files from another.
+/// Marks that tell one state of files from another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct State {
     files: BTreeMap<PathBuf, Option<Stamp>>,

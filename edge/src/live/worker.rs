@@ -1,4 +1,4 @@
-//! What one worker has of the generation that runs.
+//! The part of the generation that runs which one worker has.
 
 use std::cell::RefCell;
 use std::ops::Deref;

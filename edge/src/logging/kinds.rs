@@ -34,7 +34,7 @@ struct Seen {
 }
 
 impl Kinds {
-    /// Whether a line that comes at the time `now` is to be written; if not, it is counted.
+    /// True if a line that comes at the time `now` is to be written; if not, it is counted.
     pub(super) fn is_written(&mut self, line: &Line, now: Duration) -> bool {
         if line.level > Level::Info {
             return true;

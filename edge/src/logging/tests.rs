@@ -110,7 +110,7 @@ fn what_a_client_sends_stays_on_its_line() {
     );
 }
 
-/// Whether it is open, and what was written.
+/// True if it is open, and what was written.
 type Written = (bool, Vec<u8>);
 
 /// A pipe that is full until somebody reads.

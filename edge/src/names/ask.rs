@@ -12,7 +12,7 @@ use hickory_resolver::TokioResolver;
 use super::Answer;
 
 /// The result of a question.
-pub(super) enum Found<T> {
+pub(super) enum Resolution<T> {
     /// There are some.
     Some(T),
     /// There are none, for this reason.
@@ -45,47 +45,46 @@ pub(super) async fn addresses(
     client: &TokioResolver,
     name: &Name,
     before: &[IpAddr],
-) -> Found<Answer> {
+) -> Resolution<Answer> {
     let of = |kind| of_kind(client, name, kind);
     let (v4, v6) = futures::future::join(of(RecordType::A), of(RecordType::AAAA)).await;
     let kept = |v4: bool| before.iter().copied().filter(move |ip| ip.is_ipv4() == v4);
     match (v4, v6) {
-        (Found::Some(mut v4), Found::Some(v6)) => {
+        (Resolution::Some(mut v4), Resolution::Some(v6)) => {
             v4.addresses.extend(v6.addresses);
             v4.ttl = v4.ttl.min(v6.ttl);
-            Found::Some(v4)
+            Resolution::Some(v4)
         }
-        (Found::Some(answer), Found::None(_)) | (Found::None(_), Found::Some(answer)) => {
-            Found::Some(answer)
-        }
-        (Found::Some(mut v4), Found::Failed(_)) => {
+        (Resolution::Some(answer), Resolution::None(_))
+        | (Resolution::None(_), Resolution::Some(answer)) => Resolution::Some(answer),
+        (Resolution::Some(mut v4), Resolution::Failed(_)) => {
             v4.addresses.extend(kept(false));
-            Found::Some(v4)
+            Resolution::Some(v4)
         }
-        (Found::Failed(_), Found::Some(mut v6)) => {
+        (Resolution::Failed(_), Resolution::Some(mut v6)) => {
             v6.addresses.extend(kept(true));
-            Found::Some(v6)
+            Resolution::Some(v6)
         }
-        (Found::Failed(why), _) | (_, Found::Failed(why)) => Found::Failed(why),
-        (Found::None(why), Found::None(_)) => Found::None(why),
+        (Resolution::Failed(why), _) | (_, Resolution::Failed(why)) => Resolution::Failed(why),
+        (Resolution::None(why), Resolution::None(_)) => Resolution::None(why),
     }
 }
 
-async fn of_kind(client: &TokioResolver, name: &Name, kind: RecordType) -> Found<Answer> {
+async fn of_kind(client: &TokioResolver, name: &Name, kind: RecordType) -> Resolution<Answer> {
     let records = match records(client, name, kind).await {
-        Found::Some(found) => found,
-        Found::None(why) => return Found::None(why),
-        Found::Failed(why) => return Found::Failed(why),
+        Resolution::Some(found) => found,
+        Resolution::None(why) => return Resolution::None(why),
+        Resolution::Failed(why) => return Resolution::Failed(why),
     };
     let addresses = records.answers().iter();
     let addresses = addresses.filter_map(|record| record.data.ip_addr());
     let addresses: Vec<_> = addresses.collect();
     if addresses.is_empty() {
-        return Found::None(format!("{name} has no address"));
+        return Resolution::None(format!("{name} has no address"));
     }
     // Those of aliases among them.
     let ttl = ttl(records.answers().iter());
-    Found::Some(Answer { addresses, ttl })
+    Resolution::Some(Answer { addresses, ttl })
 }
 
 /// Returns the time for which all of these records hold.
@@ -99,23 +98,23 @@ pub(super) async fn records(
     client: &TokioResolver,
     name: &Name,
     kind: RecordType,
-) -> Found<Lookup> {
+) -> Resolution<Lookup> {
     match client.lookup(name.clone(), kind).await {
-        Ok(found) => Found::Some(found),
+        Ok(found) => Resolution::Some(found),
         Err(e) => failure(name, kind, &e),
     }
 }
 
-fn failure<T>(name: &Name, kind: RecordType, e: &NetError) -> Found<T> {
+fn failure<T>(name: &Name, kind: RecordType, e: &NetError) -> Resolution<T> {
     match e {
         NetError::Dns(DnsError::NoRecordsFound(none)) => match none.response_code {
-            ResponseCode::NXDomain => Found::None(format!("{name} does not exist")),
-            ResponseCode::NoError => Found::None(format!("{name} has no {kind} record")),
-            other => Found::Failed(format!("asking for {name}: {other}")),
+            ResponseCode::NXDomain => Resolution::None(format!("{name} does not exist")),
+            ResponseCode::NoError => Resolution::None(format!("{name} has no {kind} record")),
+            other => Resolution::Failed(format!("asking for {name}: {other}")),
         },
         NetError::Dns(DnsError::ResponseCode(code)) => {
-            Found::Failed(format!("asking for {name}: {code}"))
+            Resolution::Failed(format!("asking for {name}: {code}"))
         }
-        other => Found::Failed(format!("asking for {name}: {other}")),
+        other => Resolution::Failed(format!("asking for {name}: {other}")),
     }
 }

@@ -17,12 +17,12 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ask::Found;
+use ask::Resolution;
 use hickory_resolver::config::{ResolveHosts, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::Name;
 use hickory_resolver::TokioResolver;
-pub(crate) use service::{Hosts, Place, Service};
+pub(crate) use service::{Hosts, Service, ServiceAddress};
 use system::{FileState, Files};
 
 use crate::config::values::{Address, ServerAddress};
@@ -197,10 +197,10 @@ impl Current {
         let mut why = String::new();
         for name in ask::candidates(name, &self.search, self.ndots) {
             match ask::addresses(&self.client, &name, before).await {
-                Found::Some(answer) => return Ok(answer),
-                Found::None(reason) => why = reason,
+                Resolution::Some(answer) => return Ok(answer),
+                Resolution::None(reason) => why = reason,
                 // Another name than the one that was meant may be found below the next domain.
-                Found::Failed(why) => return Err(why),
+                Resolution::Failed(why) => return Err(why),
             }
         }
         Err(why)

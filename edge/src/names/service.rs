@@ -8,7 +8,7 @@ use hickory_resolver::lookup::Lookup;
 use hickory_resolver::proto::rr::rdata::SRV;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 
-use super::ask::{self, Found};
+use super::ask::{self, Resolution};
 use super::{Answer, Current};
 
 /// The addresses of servers that records name, by their names.
@@ -18,7 +18,7 @@ pub(crate) type Hosts = HashMap<String, Vec<IpAddr>>;
 #[derive(Clone, Debug)]
 pub(crate) struct Service {
     /// In the order of their addresses, each of which is here once.
-    pub(crate) places: Vec<Place>,
+    pub(crate) places: Vec<ServiceAddress>,
     /// The time for which all of it holds.
     pub(crate) ttl: Duration,
     /// The addresses that there are now.
@@ -29,7 +29,7 @@ pub(crate) struct Service {
 
 /// A server at one of its addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct ServiceAddress {
     pub(crate) address: SocketAddr,
     /// The lowest comes first.
     pub(crate) priority: u16,
@@ -44,9 +44,9 @@ impl Current {
         let mut why = String::new();
         for name in ask::candidates(name, &self.search, self.ndots) {
             match ask::records(&self.client, &name, RecordType::SRV).await {
-                Found::Some(found) => return self.servers(&name, &found, before).await,
-                Found::None(reason) => why = reason,
-                Found::Failed(why) => return Err(why),
+                Resolution::Some(found) => return self.servers(&name, &found, before).await,
+                Resolution::None(reason) => why = reason,
+                Resolution::Failed(why) => return Err(why),
             }
         }
         Err(why)
@@ -124,13 +124,13 @@ fn key(target: &Name) -> String {
     target.to_ascii().to_ascii_lowercase()
 }
 
-fn places(records: &[&SRV], hosts: &Hosts) -> Vec<Place> {
+fn places(records: &[&SRV], hosts: &Hosts) -> Vec<ServiceAddress> {
     let mut places = Vec::new();
     for srv in records {
         let Some(addresses) = hosts.get(&key(&srv.target)) else {
             continue;
         };
-        places.extend(addresses.iter().map(|ip| Place {
+        places.extend(addresses.iter().map(|ip| ServiceAddress {
             address: SocketAddr::new(*ip, srv.port),
             priority: srv.priority,
             weight: srv.weight,

@@ -1,4 +1,4 @@
-//! What the proxy tells of itself: its counters, and what is made of them.
+//! Self-observation: counters, and what is made of them.
 //!
 //! # Counting
 //!

@@ -11,7 +11,7 @@ use crate::plan::Plan;
 pub struct PlanSeries {
     /// The sites.
     pub sites: Vec<SiteSeries>,
-    /// Of requests for hosts that no site has.
+    /// Those of requests for hosts that no site has.
     pub none: Arc<Series<RouteCounts>>,
 }
 
@@ -22,7 +22,7 @@ pub struct SiteSeries {
     pub name: String,
     /// The routes.
     pub routes: Vec<RouteSeries>,
-    /// Of requests that no route took.
+    /// Those of requests that no route took.
     pub none: Arc<Series<RouteCounts>>,
 }
 

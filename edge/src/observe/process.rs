@@ -1,4 +1,4 @@
-//! What is known of the process as a whole.
+//! Facts of the process as a whole.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,7 +8,7 @@ use pingora_core::listeners::AcceptCounts;
 use super::snapshot::{Process, Reloads, Worker};
 use super::{snapshot, thread, TlsVersion, HANDSHAKES, WORKERS};
 
-/// What is written seldom, and never by a request.
+/// Facts that are written seldom, and never by a request.
 #[derive(Default)]
 struct State {
     started: Option<SystemTime>,

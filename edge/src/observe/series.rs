@@ -73,7 +73,7 @@ impl<C: Counts> Drop for Own<C> {
     }
 }
 
-/// What all threads have counted.
+/// The counts of all threads.
 #[derive(Debug, Default)]
 struct Blocks<C> {
     /// Those of threads, with the numbers that the system has for them.

@@ -183,7 +183,7 @@ pub struct Name {
     pub server: String,
     /// Look-ups that have ended, by result.
     pub lookups: Counts,
-    /// Why the last look-up failed, if it did.
+    /// The reason for which the last look-up failed, if it did.
     pub error: Option<String>,
     /// The seconds since the last answer; `None` while there was none.
     pub age: Option<f64>,
@@ -202,7 +202,7 @@ pub struct Endpoint {
     pub weight: u64,
     /// The requests that it may have at a time, if that is told.
     pub max_requests: Option<u32>,
-    /// Whether requests go there.
+    /// True if requests go there.
     pub up: bool,
     /// Tries that were answered, by class of the status.
     pub responses: Counts,
@@ -223,7 +223,7 @@ pub struct Certificate {
     pub names: Vec<String>,
     /// The end of its time, in seconds since the beginning of 1970; `None` while there is none.
     pub not_after: Option<i64>,
-    /// Whether it is had and renewed by ACME.
+    /// True if it is had and renewed by ACME.
     pub automatic: bool,
     /// The last error on the way to a new one.
     pub error: Option<String>,

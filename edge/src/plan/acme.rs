@@ -28,12 +28,12 @@ pub struct Acme {
     /// The hosts that have a certificate each, in the order of the file.
     pub hosts: Vec<String>,
     /// The rules for names that have one on demand, if a site has such.
-    pub on_demand: Option<OnDemand>,
+    pub on_demand: Option<OnDemandRules>,
 }
 
 /// Certificates that are ordered when a client first asks for the name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OnDemand {
+pub struct OnDemandRules {
     /// The hosts of sites whose names have one: patterns, never exact ones.
     pub hosts: Vec<HostPattern>,
     /// The URL that is asked, with `domain=` at its end for the name to follow.
@@ -49,7 +49,7 @@ pub struct OnDemand {
 /// Bytes of the longest name: it is the name of files too.
 const LONGEST: usize = 240;
 
-impl OnDemand {
+impl OnDemandRules {
     /// Tells whether a name, in its normal form, may be asked for: by its form, by the sites, and by `allow`.
     pub fn may_have(&self, name: &str) -> bool {
         is_public(name)
@@ -96,13 +96,13 @@ mod tests {
     use super::*;
     use crate::config::section::Scalar;
 
-    fn on_demand(hosts: &[&str], allow: &[&str]) -> OnDemand {
+    fn on_demand(hosts: &[&str], allow: &[&str]) -> OnDemandRules {
         let all = |of: &[&str]| {
             of.iter()
                 .map(|one| HostPattern::parse(one).unwrap())
                 .collect()
         };
-        OnDemand {
+        OnDemandRules {
             hosts: all(hosts),
             ask: None,
             allow: all(allow),

@@ -1,4 +1,4 @@
-//! What of a route's requests and responses the cache takes part in, and the URLs of what is stored.
+//! The requests and responses of a route that the cache takes part in, and the URLs of what is stored.
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Who a client is: the peer of a connection, or the one that a trusted proxy names.
+//! The client: the peer of a connection, or the one that a trusted proxy names.
 //!
 //! The list of addresses is read from its end. The peer is the last proxy; as long as an address is a trusted proxy's, the
 //! one before it is believed. The first that is not trusted is the client's: what stands before it is that client's own
@@ -23,7 +23,7 @@ pub const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 #[derive(Debug)]
 pub struct Trusted {
     pub(super) networks: Networks,
-    /// Whether those without an address are proxies too.
+    /// True if those without an address are proxies too.
     pub(super) unix: bool,
     /// The fields that they set. The others are not read.
     pub fields: ForwardedFields,
@@ -34,11 +34,11 @@ pub struct Trusted {
 pub struct Client<'a> {
     /// The address, which one on a Unix socket has not.
     pub ip: Option<IpAddr>,
-    /// Whether it speaks TLS.
+    /// True if it speaks TLS.
     pub secure: bool,
     /// The host that it asked for, if a trusted proxy says so.
     pub host: Option<&'a str>,
-    /// Whether the peer of the connection is a trusted proxy.
+    /// True if the peer of the connection is a trusted proxy.
     pub proxied: bool,
 }
 

@@ -17,12 +17,12 @@ pub(super) enum Rewrite {
     Strip(String),
     /// Makes another path.
     Template {
-        /// What the path must match.
+        /// The expression that the path must match.
         regex: Option<Search>,
         path: Template,
         /// If unset, the query stays as it is.
         query: Option<Template>,
-        /// Whether only its owner may see it.
+        /// True if only its owner may see it.
         is_hidden: bool,
     },
 }

@@ -37,7 +37,7 @@ pub struct Explanation {
     pub tried: Vec<Tried>,
     /// The number of the site's other routes: those whose path does not fit, or that come later.
     pub others: usize,
-    /// What happens.
+    /// The outcome.
     pub outcome: Outcome,
 }
 
@@ -54,7 +54,7 @@ pub struct Tried {
     pub conditions: Vec<(String, bool)>,
 }
 
-/// What happens to a request.
+/// The outcome of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It is refused with 400.
@@ -78,7 +78,7 @@ pub struct Taken {
     pub place: String,
     /// Its weight, and the sum of the weights.
     pub weight: Option<(u64, u64)>,
-    /// What it does, in order.
+    /// Its actions, in order.
     pub actions: Vec<String>,
     /// The servers, with their weights.
     pub endpoints: Vec<(String, u32)>,

@@ -136,7 +136,7 @@ pub(super) struct Maintenance {
 #[derive(Debug)]
 pub(super) struct Access {
     pub(super) networks: Networks,
-    /// Whether an address that stands nowhere may.
+    /// True if an address that stands nowhere may.
     pub(super) otherwise: bool,
 }
 

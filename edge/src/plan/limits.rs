@@ -13,7 +13,7 @@ use crate::config::values::{Part, Template, Variable};
 pub struct RateLimit {
     /// Its place in the file and its settings in print: the same in two plans when nothing about it changed.
     pub key: String,
-    /// What requests are counted by.
+    /// The facts that requests are counted by.
     pub by: LimitedBy,
     /// Requests in a time.
     pub count: u32,
@@ -23,7 +23,7 @@ pub struct RateLimit {
     pub burst: u32,
     /// The status of a refused request.
     pub status: StatusCode,
-    /// Whether answers tell of it.
+    /// True if answers tell of it.
     pub headers: bool,
 }
 
@@ -32,7 +32,7 @@ pub struct RateLimit {
 pub struct ConcurrentRequests {
     /// Its place in the file and its settings in print: the same in two plans when nothing about it changed.
     pub key: String,
-    /// What requests are counted by; all together if unset.
+    /// The facts that requests are counted by; all together if unset.
     pub by: Option<LimitedBy>,
     /// The number.
     pub max: u32,
@@ -40,7 +40,7 @@ pub struct ConcurrentRequests {
     pub status: StatusCode,
 }
 
-/// What requests are counted by.
+/// The facts that requests are counted by.
 #[derive(Debug)]
 pub struct LimitedBy(pub(super) Template);
 

@@ -10,7 +10,7 @@ use crate::config::values::{Address, Mode, Network};
 pub struct Listener {
     /// The address.
     pub address: Address,
-    /// Whether clients speak TLS.
+    /// True if clients speak TLS.
     pub tls: bool,
     /// The way in which connections come to the workers.
     pub accept: Accept,
@@ -22,7 +22,7 @@ pub struct Listener {
     pub max_connections_per_client: Option<usize>,
     /// The time limits of clients.
     pub timeouts: Option<ClientTimeouts>,
-    /// Whether clients may begin with HTTP/2 without TLS.
+    /// True if clients may begin with HTTP/2 without TLS.
     pub h2c: bool,
     /// Connections of TCP Fast Open that may wait for the end of their handshake; off when unset.
     pub fast_open: Option<u32>,

@@ -83,7 +83,7 @@ pub struct Plan {
     pub sites: Vec<Site>,
     /// The clusters that routes refer to.
     pub clusters: Vec<Cluster>,
-    /// How names of servers are looked up.
+    /// The look-up of names of servers.
     pub resolver: Resolver,
     /// The rates of all sites and routes.
     pub rates: Vec<limits::RateLimit>,
@@ -93,17 +93,17 @@ pub struct Plan {
     pub concurrent: Vec<limits::ConcurrentRequests>,
     /// The proxies in front of this one.
     pub trusted: Option<client::Trusted>,
-    /// What servers are told of the client.
+    /// The words that servers are told of the client.
     pub forwarded: ForwardedMode,
     /// The memory of the cache.
     pub cache: cache::CacheSize,
-    /// What is told of requests.
+    /// Logs, ids and traces of requests.
     pub observe: observe::Observe,
     hosts: host::Hosts,
     searches: usize,
 }
 
-/// What is done with requests for some hosts.
+/// A site: requests for some hosts, and what is done with them.
 #[derive(Debug)]
 pub struct Site {
     /// The first host, which names it in logs and metrics.
@@ -116,7 +116,7 @@ pub struct Site {
     pub hsts: Option<String>,
     /// The certificates that clients are shown, the preferred one first.
     pub certificates: Vec<Certificate>,
-    /// Whether they are had by ACME.
+    /// True if they are had by ACME.
     pub is_automatic: bool,
     /// The terms on which clients speak TLS.
     pub tls_options: TlsOptions,
@@ -130,7 +130,7 @@ pub struct Site {
     tree: tree::Tree,
 }
 
-/// What is done with a request.
+/// A route: requests, and what is done with them.
 #[derive(Debug)]
 pub struct Route {
     /// Its number in the site from 1 and its paths, which name it in logs and metrics.
@@ -153,15 +153,15 @@ pub struct Route {
     pub mirror: Option<Box<mirror::Mirror>>,
     /// Pages of errors, those of its site among them.
     pub errors: Option<Box<pages::Pages>>,
-    /// Whether its requests need an id, whatever else asks for one.
+    /// True if its requests need an id, whatever else asks for one.
     pub needs_id: bool,
-    /// Whether the access log has lines of its requests.
+    /// True if the access log has lines of its requests.
     pub is_logged: bool,
-    /// What answers.
+    /// The action that answers.
     pub action: Action,
 }
 
-/// What answers a request.
+/// The actions that answer a request.
 #[derive(Debug)]
 pub enum Action {
     /// A server of the cluster with this index.
@@ -237,9 +237,9 @@ pub struct Sticky {
     pub name: String,
     /// Its value in a request, for [`Request::fill`].
     pub cookie: Template,
-    /// What follows its value in a response, but for `Secure`.
+    /// The text after its value in a response, but for `Secure`.
     pub attributes: String,
-    /// Whether clients send it over TLS alone; `None` for as they speak it.
+    /// True if clients send it over TLS alone; `None` for as they speak it.
     pub secure: Option<bool>,
     /// The key of its values.
     pub secret: Option<String>,
@@ -252,9 +252,9 @@ pub struct Endpoint {
     pub address: ServerAddress,
     /// The share of requests; none when 0.
     pub weight: u32,
-    /// Whether it gets requests only while no other server can take them.
+    /// True if it gets requests only while no other server can take them.
     pub backup: bool,
-    /// Whether it is spoken to with TLS.
+    /// True if it is spoken to with TLS.
     pub tls: bool,
     /// The version of HTTP.
     pub protocol: Protocol,

@@ -1,11 +1,11 @@
-//! What is told of requests, compiled.
+//! Logs, ids and traces of requests, compiled.
 
 use http::HeaderName;
 
 use crate::config::model::Trust;
 use crate::config::values::{LogPart, LogTarget, Percent};
 
-/// What is told of requests, and to whom.
+/// Logs, ids and traces of requests.
 #[derive(Debug, Default)]
 pub struct Observe {
     /// The access log.
@@ -23,7 +23,7 @@ pub struct AccessLog {
     pub to: LogTarget,
     /// The parts of a line.
     pub parts: Vec<LogPart>,
-    /// Whether the values are written as JSON has them.
+    /// True if the values are written as JSON has them.
     pub json: bool,
     /// The share of requests that get a line.
     pub sample: Option<Percent>,

@@ -17,7 +17,7 @@ pub struct Page {
     /// The type of the body.
     pub content_type: HeaderValue,
     pub(super) escape: Escape,
-    /// Whether answers of servers get it.
+    /// True if answers of servers get it.
     pub(super) intercepts: bool,
 }
 

@@ -15,7 +15,7 @@ use crate::text;
 pub struct Request<'a> {
     /// The method.
     pub method: &'a Method,
-    /// Whether the client speaks TLS.
+    /// True if the client speaks TLS.
     pub secure: bool,
     /// The host, in the form of [`host::normalise`](super::host::normalise).
     pub host: &'a str,

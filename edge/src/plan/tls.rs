@@ -44,7 +44,7 @@ pub struct TlsOptions {
 pub struct ClientAuth {
     /// The file of those who issue them.
     pub ca: PathBuf,
-    /// Whether a client must show one: [`ClientAuthMode::Require`] or [`ClientAuthMode::Request`].
+    /// True if a client must show one: [`ClientAuthMode::Require`] or [`ClientAuthMode::Request`].
     pub mode: ClientAuthMode,
     /// The file of their revocation lists.
     pub crl: Option<PathBuf>,

@@ -21,7 +21,7 @@ pub enum Failure {
     Refused,
     /// The client ended the handshake with another alert.
     Alert,
-    /// What the client sent is not TLS.
+    /// The client sent bytes that are not TLS.
     NotTls,
     /// The client did not end the handshake in time.
     Timeout,
@@ -99,7 +99,7 @@ impl Failure {
     }
 }
 
-/// What was said last.
+/// The last report.
 struct Report {
     at: Instant,
     counts: Vec<u64>,

@@ -79,6 +79,6 @@ impl Checked {
 pub(crate) struct Policy {
     /// Tells it from others: it is the same where the same certificates are asked for.
     pub(crate) id: u64,
-    /// Whether a client must show one.
+    /// True if a client must show one.
     pub(crate) required: bool,
 }

@@ -28,7 +28,7 @@ pub struct CertificateState {
     pub not_before: Option<i64>,
     /// The last second of its validity, since the beginning of 1970.
     pub not_after: Option<i64>,
-    /// Whether an OCSP response is sent with it.
+    /// True if an OCSP response is sent with it.
     pub ocsp: bool,
     /// The last error on the way to a new certificate.
     pub error: Option<String>,

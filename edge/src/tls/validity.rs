@@ -27,7 +27,7 @@ pub(super) struct Validity {
     allow(dead_code, reason = "no certificate is read")
 )]
 impl Validity {
-    /// What is to be known of it at the time `now`, as the rest of a sentence.
+    /// Returns what is to be known of it at the time `now`, as the rest of a sentence.
     pub(super) fn text(&self, now: i64) -> String {
         let date = |unix| Utc::at(unix).date();
         let mut text = if now > self.not_after {
@@ -54,7 +54,7 @@ impl Validity {
         log::log!(self.level(now), "the certificate in {file} {text}");
     }
 
-    /// How much it matters at the time `now`.
+    /// Returns how much it matters at the time `now`.
     fn level(&self, now: i64) -> Level {
         let well = (self.not_before..=self.not_after.saturating_sub(SOON * DAY)).contains(&now);
         match well && !self.of_authority {

@@ -1,4 +1,4 @@
-//! What is made of two documents, whose counts only grow.
+//! Figures made of two documents, whose counts only grow.
 
 use serde_json::Value;
 

@@ -23,7 +23,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 const PLAIN: (usize, usize) = (120, usize::MAX);
 
 /// Where the admin interface is, and what it wants to know.
-pub struct Place {
+pub struct AdminAddress {
     /// The address.
     pub address: Address,
     /// The token.
@@ -39,7 +39,7 @@ pub fn place(
     known: Option<Admin>,
     address: Option<&str>,
     token: Option<&str>,
-) -> Result<Place, String> {
+) -> Result<AdminAddress, String> {
     let (its_address, its_token) = known.map_or((None, None), |admin| {
         (Some(admin.address), admin.token.map(|Secret(token)| token))
     });
@@ -53,7 +53,7 @@ pub fn place(
         })
     });
     let default = || Address::Ip(SocketAddr::from(([127, 0, 0, 1], 9900)));
-    Ok(Place {
+    Ok(AdminAddress {
         address: given.transpose()?.or(its_address).unwrap_or_else(default),
         token: token.map(str::to_owned).or(its_token),
     })

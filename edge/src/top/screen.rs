@@ -13,7 +13,7 @@ use super::view::{Line, Look};
 /// A terminal that shows nothing else. Dropping it gives it back.
 pub(super) struct Screen(());
 
-/// What somebody has typed.
+/// A key that somebody has typed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Key {
     /// It is to end.

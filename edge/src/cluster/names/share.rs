@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::cluster::WEIGHT;
-use crate::names::Place;
+use crate::names::ServiceAddress;
 
 /// An address that was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub(in crate::cluster) struct Spot {
     pub(in crate::cluster) address: SocketAddr,
     /// Its part of the weight of its server, beside the parts of the others.
     pub(in crate::cluster) share: u64,
-    /// Whether it stands in for others of its server.
+    /// True if it stands in for others of its server.
     pub(in crate::cluster) backup: bool,
     /// The weight in its record.
     pub(in crate::cluster) weight: Option<u16>,
@@ -41,11 +41,11 @@ pub(super) fn evenly(addresses: &[IpAddr], port: u16) -> Vec<Spot> {
 
 /// Returns addresses with the shares that their records have (RFC 2782). Those of the lowest priority get the requests, and
 /// all others are backups.
-pub(super) fn by_record(places: &[Place]) -> Vec<Spot> {
+pub(super) fn by_record(places: &[ServiceAddress]) -> Vec<Spot> {
     let first = places.iter().map(|place| place.priority).min();
     let weighed = places.iter().filter(|place| place.weight > 0);
     let weighed: HashSet<u16> = weighed.map(|place| place.priority).collect();
-    let spot = |place: &Place| {
+    let spot = |place: &ServiceAddress| {
         let share = match place.weight {
             // "A very small chance", beside others that have a weight.
             0 if weighed.contains(&place.priority) => 1,
@@ -65,8 +65,8 @@ pub(super) fn by_record(places: &[Place]) -> Vec<Spot> {
 mod tests {
     use super::*;
 
-    fn place(port: u16, priority: u16, weight: u16, addresses: usize) -> Place {
-        Place {
+    fn place(port: u16, priority: u16, weight: u16, addresses: usize) -> ServiceAddress {
+        ServiceAddress {
             address: SocketAddr::from(([127, 0, 0, 1], port)),
             priority,
             weight,
@@ -74,7 +74,7 @@ mod tests {
         }
     }
 
-    fn told(places: &[Place]) -> Vec<(u64, bool)> {
+    fn told(places: &[ServiceAddress]) -> Vec<(u64, bool)> {
         let spots = by_record(places).into_iter();
         spots.map(|spot| (spot.share, spot.backup)).collect()
     }

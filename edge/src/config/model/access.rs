@@ -1,4 +1,4 @@
-//! Who may ask.
+//! Clients that may ask.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ section! {
 section! {
     /// A time in which requests are answered with 503.
     pub struct Maintenance("maintenance", short: enabled) {
-        /// Whether it is on.
+        /// True if it is on.
         enabled: bool = true,
         /// The addresses or networks that are served all the same.
         allow: Vec<Network> = Vec::new(),
@@ -35,7 +35,7 @@ section! {
 section! {
     /// A redirect from HTTP to the same address with HTTPS.
     pub struct HttpsRedirect("a redirect to HTTPS", short: enabled) {
-        /// Whether requests over HTTP are redirected.
+        /// True if requests over HTTP are redirected.
         enabled: bool = true,
         /// The status: 301, 302, 303, 307 or 308.
         status: Option<At<Status>> = None,
@@ -49,9 +49,9 @@ section! {
     pub struct Hsts("HSTS", short: max_age) {
         /// The time for which browsers keep to HTTPS.
         max_age: Duration = Duration::from_secs(31_536_000),
-        /// Whether it is for all names below the host too.
+        /// True if it is for all names below the host too.
         include_subdomains: bool = false,
-        /// Whether browsers may have the host in a list of their own. It takes a `max_age` of a year and
+        /// True if browsers may have the host in a list of their own. It takes a `max_age` of a year and
         /// `include_subdomains`.
         preload: bool = false,
     }

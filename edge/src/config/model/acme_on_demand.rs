@@ -14,8 +14,8 @@ section! {
         ask: Option<WebUrl> = None,
         /// The names that may have a certificate: exact ones, or `*.NAME` for all names below one.
         allow: Vec<At<HostPattern>> = Vec::new(),
-        /// For how long a handshake waits for the certificate of its name. The timeout `handshake` of its listener limits
-        /// it too.
+        /// The longest time that a handshake waits for the certificate of its name. The timeout `handshake` of its listener
+        /// limits it too.
         wait: Duration = Duration::from_secs(30),
         /// The largest number of certificates that are kept on demand. When it is reached, no new name has one.
         max_names: Count = Count(1000),

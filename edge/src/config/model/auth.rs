@@ -1,4 +1,4 @@
-//! Who somebody is, and which pages of other sites may ask.
+//! Users and their passwords, and pages of other sites that may ask.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ section! {
     /// HTTP basic authentication (RFC 7617): a request has to bring the name and the password of a user, else it is
     /// answered with 401.
     pub struct BasicAuth("basic authentication", short: enabled) {
-        /// Whether it is asked for. A route takes its site's back by `basic_auth: false`.
+        /// True if it is asked for. A route takes its site's back by `basic_auth: false`.
         enabled: bool = true,
         /// The users, each with the hash of a password by bcrypt or argon2.
         users: ByName<UserName, PasswordHash> = ByName::default(),
@@ -34,7 +34,7 @@ section! {
         headers: Vec<HeaderName> = Vec::new(),
         /// The fields of answers that pages may read, beside the few that are always allowed.
         expose: Vec<HeaderName> = Vec::new(),
-        /// Whether pages may send cookies and passwords. It takes origins by name.
+        /// True if pages may send cookies and passwords. It takes origins by name.
         credentials: bool = false,
         /// The time for which browsers remember the answer to a preflight request.
         max_age: Option<Duration> = None,

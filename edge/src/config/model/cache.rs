@@ -20,7 +20,7 @@ section! {
 section! {
     /// Answers from memory where RFC 9111 lets a shared cache do so. What no key says, the response says.
     pub struct Cache("a cache", short: enabled) {
-        /// Whether it is used.
+        /// True if it is used.
         enabled: bool = true,
         /// The time for which a response of status 200, 203, 204, 300, 301 or 308 is fresh that says nothing about it.
         ttl: Option<Duration> = None,
@@ -30,7 +30,7 @@ section! {
         stale_while_revalidate: Option<Duration> = None,
         /// The time for which a stale response answers in place of an error, where the response says nothing.
         stale_if_error: Option<Duration> = None,
-        /// What does not count.
+        /// The facts that do not count.
         ignore: Vec<Ignored> = Vec::new(),
         /// The parts of a request that tell responses apart, beside those that Vary names.
         key: Option<CacheKey> = None,
@@ -46,7 +46,7 @@ section! {
 }
 
 choice! {
-    /// What a cache may leave out of account.
+    /// Facts that a cache may leave out of account.
     pub enum Ignored("something to ignore") {
         /// Cache-Control and Expires of responses, `private` and `no-store` among them: `ttl` and `ttl_by_status` alone count.
         CacheControl = "cache_control",
@@ -62,7 +62,7 @@ section! {
     pub struct CacheKey("the key of a cache") {
         /// The parameters of the query that count, in this order. If unset, the query counts as it is.
         query: Vec<String> = Vec::new(),
-        /// Whether nothing of the query counts.
+        /// True if nothing of the query counts.
         ignore_query: bool = false,
         /// Headers whose values count.
         headers: Vec<HeaderName> = Vec::new(),

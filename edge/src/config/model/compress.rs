@@ -6,7 +6,7 @@ use crate::config::values::Size;
 section! {
     /// Compression of responses for clients that accept it.
     pub struct Compress("compression", short: enabled) {
-        /// Whether it is done.
+        /// True if it is done.
         enabled: bool = true,
         /// The codings, in the order of preference among those that a client accepts alike.
         algorithms: Vec<Coding> = vec![Coding::Zstd, Coding::Brotli, Coding::Gzip],

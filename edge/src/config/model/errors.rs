@@ -15,7 +15,7 @@ section! {
         file: Option<ReadFile> = None,
         /// The type of the body. If unset, that of the file by its name (`.html`, `.json`, `.xml`, `.svg`), else plain text.
         content_type: Option<At<String>> = None,
-        /// Whether answers of servers get this body too, in place of their own.
+        /// True if answers of servers get this body too, in place of their own.
         intercept: bool = false,
     }
 }

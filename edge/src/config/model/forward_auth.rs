@@ -11,7 +11,7 @@ section! {
     /// Forward authentication: another service is asked about each request. An answer of it with 2xx lets the request pass;
     /// any other below 500 is given to the client. When it fails, no request passes.
     pub struct ForwardAuth("forward authentication", short: enabled) {
-        /// Whether it is asked. A route takes its site's back by `forward_auth: false`.
+        /// True if it is asked. A route takes its site's back by `forward_auth: false`.
         enabled: bool = true,
         /// The servers of the service, as in `proxy`.
         to: Option<Proxy> = None,

@@ -1,4 +1,4 @@
-//! Who a client is, behind other proxies, and what servers are told of it.
+//! The client behind other proxies, and what servers are told of it.
 
 use crate::config::section::{choice, section};
 use crate::config::values::Network;
@@ -8,7 +8,7 @@ section! {
     pub struct TrustedProxies("trusted proxies", short: networks) {
         /// Their addresses or networks.
         networks: Vec<Network>,
-        /// Whether those that connect over Unix sockets, who have no address, are proxies too.
+        /// True if those that connect over Unix sockets, who have no address, are proxies too.
         unix: bool = false,
         /// The fields in which they name the client. The others are not read, as a client may have sent them.
         fields: ForwardedFields = ForwardedFields::XForwarded,
@@ -26,12 +26,12 @@ choice! {
 }
 
 choice! {
-    /// What a server is told of the client.
+    /// The ways to tell a server of the client.
     pub enum ForwardedMode("what a server is told of the client") {
         /// X-Forwarded-For is the client's address, X-Forwarded-Proto its scheme and X-Forwarded-Host its host, in place of
         /// all that the request brought.
         Replace = "replace",
-        /// What a trusted proxy said stays, and the proxy's own address is added. What anybody else said is replaced.
+        /// The word of a trusted proxy stays, and the proxy's own address is added. What anybody else said is replaced.
         Append = "append",
         /// The fields pass as they are, also those of clients, and none is added.
         Off = "off",

@@ -1,4 +1,4 @@
-//! How much a client may ask.
+//! Limits of what a client may ask.
 
 use crate::config::section::{section, At};
 use crate::config::values::{LimitKey, Rate, Size, Status};
@@ -7,7 +7,7 @@ section! {
     /// A rate that requests may not exceed. Each value of the key has a bucket of its own, which holds `burst` requests and
     /// is filled by the rate; a request that finds it empty is refused.
     pub struct RateLimit("a rate limit", short: rate) {
-        /// What requests are counted by: `client_ip` (an IPv6 client is its /64), `path`, `header.NAME`, `cookie.NAME`,
+        /// The facts that requests are counted by: `client_ip` (an IPv6 client is its /64), `path`, `header.NAME`, `cookie.NAME`,
         /// another variable, or a text with variables. Those without the header or cookie count as one.
         key: LimitKey = LimitKey::client_ip(),
         /// The requests in a time, such as `100/s`.
@@ -16,7 +16,7 @@ section! {
         burst: Option<At<u32>> = None,
         /// The status of a refused request.
         status: Status = Status(http::StatusCode::TOO_MANY_REQUESTS),
-        /// Whether answers tell the limit and what is left of it, in RateLimit-Policy and RateLimit. Retry-After stands in
+        /// True if answers tell the limit and what is left of it, in RateLimit-Policy and RateLimit. Retry-After stands in
         /// each refusal.
         headers: bool = false,
     }
@@ -25,7 +25,7 @@ section! {
 section! {
     /// A number of requests at a time.
     pub struct ConcurrentRequests("a limit of requests at a time", short: max) {
-        /// What requests are counted by, as in `rate_limit`. If unset, all count together.
+        /// The facts that requests are counted by, as in `rate_limit`. If unset, all count together.
         key: Option<LimitKey> = None,
         /// The number of requests at a time.
         max: At<u32>,

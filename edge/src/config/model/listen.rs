@@ -10,7 +10,7 @@ section! {
     pub struct Listen("a listener", short: address) {
         /// The address, such as `0.0.0.0:80`, or `unix:/PATH`.
         address: At<Address>,
-        /// Whether clients speak TLS here. If unset, they do on port 443 when a site has certificates.
+        /// True if clients speak TLS here. If unset, they do on port 443 when a site has certificates.
         tls: Option<bool> = None,
         /// The way in which connections come to the worker threads.
         accept: Accept = Accept::Shared,
@@ -22,7 +22,7 @@ section! {
         max_connections_per_client: Option<At<u32>> = None,
         /// The time limits of clients.
         timeouts: Option<ClientTimeouts> = None,
-        /// Whether clients may begin with HTTP/2 without TLS.
+        /// True if clients may begin with HTTP/2 without TLS.
         h2c: bool = false,
         /// The options of the TCP sockets.
         tcp: Option<Tcp> = None,

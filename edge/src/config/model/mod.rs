@@ -71,7 +71,7 @@ section! {
         sites: Vec<Site> = Vec::new(),
         /// The proxies in front of this one, whose word about the client is believed.
         trusted_proxies: Option<TrustedProxies> = None,
-        /// What servers are told of the client.
+        /// The words that servers are told of the client.
         forwarded: ForwardedMode = ForwardedMode::Replace,
         /// The settings of the process.
         server: Option<Server> = None,
@@ -91,7 +91,7 @@ section! {
 }
 
 section! {
-    /// What is done with requests for some hosts.
+    /// A site: requests for some hosts, and what is done with them.
     pub struct Site("a site") {
         /// The hosts: names, `*.NAME` for all names below one, or `*` for every other host.
         hosts: Vec<At<HostPattern>> = Vec::new(),
@@ -142,7 +142,7 @@ section! {
 }
 
 section! {
-    /// What is done with requests that fit all of its conditions: one of `proxy`, `redirect` and `respond`.
+    /// A route: requests that fit all of its conditions, and what is done with them: one of `proxy`, `redirect` and `respond`.
     pub struct Route("a route") {
         /// The paths: `/x` alone, `/x/*` with all below it, `*` for a part of a segment, `**` for anything, `~REGEX`. If
         /// unset, every path.
@@ -196,7 +196,7 @@ section! {
         compress: Option<Compress> = None,
         /// Pages of errors. Of those with the status, the first is taken.
         errors: Vec<ErrorPage> = Vec::new(),
-        /// Whether the access log has lines of its requests.
+        /// True if the access log has lines of its requests.
         access_log: bool = true,
         /// Other servers that get copies of requests. If unset, there are none.
         mirror: Option<Mirror> = None,

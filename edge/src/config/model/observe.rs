@@ -1,4 +1,4 @@
-//! What is told of requests.
+//! Logs, ids and traces of requests.
 
 use crate::config::section::{choice, section, At};
 use crate::config::values::{LogFormat, LogTarget, LogVariable, Percent};
@@ -40,7 +40,7 @@ choice! {
 section! {
     /// W3C Trace Context.
     pub struct Tracing("tracing", short: propagate) {
-        /// Whether `traceparent` and `tracestate` are passed on, and begun where they are missing or not valid.
+        /// True if `traceparent` and `tracestate` are passed on, and begun where they are missing or not valid.
         propagate: bool = true,
         /// The share of traces begun here that are marked to be sampled. If unset, all.
         sample: Option<Percent> = None,

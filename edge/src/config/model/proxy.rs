@@ -56,9 +56,9 @@ section! {
         address: At<ServerAddress>,
         /// Its share of requests, beside the weights of the others. None are sent to one of weight 0.
         weight: u32 = 1,
-        /// Whether it gets requests only while no other server can take them.
+        /// True if it gets requests only while no other server can take them.
         backup: bool = false,
-        /// Whether it is spoken to with TLS, on the terms of `tls` beside `to`. If unset, as that says.
+        /// True if it is spoken to with TLS, on the terms of `tls` beside `to`. If unset, as that says.
         tls: Option<bool> = None,
         /// The version of HTTP to it. If unset, that of all.
         protocol: Option<At<Protocol>> = None,
@@ -101,7 +101,7 @@ choice! {
 section! {
     /// TLS to servers.
     pub struct UpstreamTls("TLS to servers", short: enabled) {
-        /// Whether it is spoken.
+        /// True if it is spoken.
         enabled: bool = true,
         /// The name that the certificate must have, and that is sent as SNI. If unset, that of the address.
         name: Option<String> = None,
@@ -109,7 +109,7 @@ section! {
         ca: Option<FilePath> = None,
         /// The certificate that is shown to servers.
         client: Option<Certificate> = None,
-        /// Whether certificates that are not to be trusted are taken.
+        /// True if certificates that are not to be trusted are taken.
         insecure: bool = false,
     }
 }

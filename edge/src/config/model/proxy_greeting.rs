@@ -1,4 +1,4 @@
-//! What servers are told of a connection before it begins.
+//! The greeting by which servers are told of a connection before it begins.
 
 use crate::config::section::choice;
 

@@ -1,4 +1,4 @@
-//! How servers fare, and what follows.
+//! The health of servers, and what follows from it.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::config::section::{choice, section, At, ByName};
 use crate::config::values::{Count, Percent, StatusRange};
 
 section! {
-    /// When a server that fails requests is left alone: for a while it gets none, unless all others are left alone too.
+    /// Rules by which a server that fails requests is left alone: for a while it gets none, unless all others are left alone too.
     /// Then one request tries it, and an answer brings it back.
     pub struct PassiveHealth("passive health", short: max_fails) {
         /// The failures within `window` after which it is left alone; 0 for never.
@@ -23,7 +23,7 @@ section! {
 }
 
 section! {
-    /// When requests to a server are held back because too many fail, by a connection, a time limit or a status of 5xx.
+    /// Rules by which requests to a server are held back because too many fail, by a connection, a time limit or a status of 5xx.
     /// Then one request at a time tries it, until one succeeds.
     pub struct CircuitBreaker("a circuit breaker", short: error_rate) {
         /// The share of requests that fail.
@@ -66,7 +66,7 @@ section! {
         healthy_after: Count = Count(2),
         /// The checks in a row that must fail before a server that is up is down.
         unhealthy_after: Count = Count(3),
-        /// What a server is taken for until it is checked.
+        /// The state that a server is taken to have until it is checked.
         initially: Initially = Initially::Up,
     }
 }
@@ -84,7 +84,7 @@ choice! {
 }
 
 choice! {
-    /// What a server is taken for.
+    /// The states that a server is taken to have.
     pub enum Initially("a state of a server") {
         /// Up.
         Up = "up",

@@ -8,12 +8,12 @@ use crate::config::section::{section, At};
 use crate::config::values::{Count, Percent, RetryOn};
 
 section! {
-    /// When a request is tried again. Nothing is tried again of whose answer the client has seen something, or whose body
+    /// Rules by which a request is tried again. Nothing is tried again of whose answer the client has seen something, or whose body
     /// is longer than the 64 KiB that are kept of it.
     pub struct Retries("retries", short: attempts) {
         /// The tries of a request, the first among them, up to 16. If unset, 3.
         attempts: Option<At<Count>> = None,
-        /// What a try is followed by another for: `connect`, `reset`, `timeout`, and statuses. If unset, `connect` and
+        /// The failures that a try is followed by another for: `connect`, `reset`, `timeout`, and statuses. If unset, `connect` and
         /// `reset`.
         on: Vec<RetryOn> = Vec::new(),
         /// The methods of requests that may be sent twice. If unset, those that are idempotent (RFC 9110 9.2.2). After a

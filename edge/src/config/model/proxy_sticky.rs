@@ -13,9 +13,9 @@ section! {
         cookie: At<String>,
         /// The time for which clients keep it. If unset, until they are closed.
         ttl: Option<Duration> = None,
-        /// Whether clients send it over TLS alone. If unset, as they speak TLS themselves.
+        /// True if clients send it over TLS alone. If unset, as they speak TLS themselves.
         secure: Option<bool> = None,
-        /// Whether clients send it with requests that come from other sites.
+        /// True if clients send it with requests that come from other sites.
         same_site: Option<At<SameSite>> = None,
         /// The key of the hash, the same in all processes that share clients. If unset, a random one at each start.
         secret: Option<Secret> = None,

@@ -9,10 +9,10 @@ section! {
     pub struct Server("the settings of the process") {
         /// Worker threads. If unset, one for each core.
         threads: Option<u32> = None,
-        /// Whether idle workers take over connections of busy ones. Without it a connection stays with one worker, which
+        /// True if idle workers take over connections of busy ones. Without it a connection stays with one worker, which
         /// costs less.
         work_stealing: bool = false,
-        /// Whether to run in the background.
+        /// True to run in the background.
         daemon: bool = false,
         /// The file that holds the process id of a daemon. If unset, `/tmp/pingora.pid`.
         pid_file: Option<PathBuf> = None,
@@ -24,7 +24,7 @@ section! {
         group: Option<String> = None,
         /// The folder that a daemon runs in. If unset, the one that it was started in.
         working_directory: Option<PathBuf> = None,
-        /// Whether the command that starts a daemon returns only when it listens.
+        /// True if the command that starts a daemon returns only when it listens.
         daemon_wait_for_ready: bool = false,
         /// Seconds that this command waits at most. If unset, 600.
         daemon_ready_timeout_seconds: Option<u32> = None,
@@ -61,7 +61,7 @@ section! {
         client_bind_to_ipv6: Vec<String> = Vec::new(),
         /// The certificates (PEM) to trust in servers where `tls` names none. If unset, those of the system.
         ca_file: Option<PathBuf> = None,
-        /// Whether TLS keys of connections to servers are written to the file that `SSLKEYLOGFILE` names.
+        /// True if TLS keys of connections to servers are written to the file that `SSLKEYLOGFILE` names.
         upstream_debug_ssl_keylog: bool = false,
         /// Pools of threads that make connections to servers apart from the workers. If unset, none.
         upstream_connect_offload_threadpools: Option<u32> = None,
@@ -83,7 +83,7 @@ section! {
 choice! {
     /// The treatments of requests that arrive during a stop.
     pub enum ShutdownPolicy("a policy of a stop") {
-        /// What has begun to arrive is served, as the last request of its connection.
+        /// Requests that have begun to arrive are served, each as the last request of its connection.
         Finish = "finish",
         /// Connections are dropped where they would begin a request.
         Strict = "strict",

@@ -39,7 +39,7 @@ section! {
     pub struct ClientAuth("a check of client certificates", short: ca) {
         /// The file of the certificates (PEM) of those who issue them.
         ca: Option<FilePath> = None,
-        /// Whether a client must show one.
+        /// True if a client must show one.
         mode: ClientAuthMode = ClientAuthMode::Require,
         /// The file of revocation lists (PEM) of those who issue them.
         crl: Option<FilePath> = None,
@@ -47,7 +47,7 @@ section! {
 }
 
 choice! {
-    /// Whether clients must show a certificate.
+    /// True if clients must show a certificate.
     pub enum ClientAuthMode("a mode of the check of client certificates") {
         /// Handshakes without a valid one fail.
         Require = "require",

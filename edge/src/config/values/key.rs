@@ -1,4 +1,4 @@
-//! What requests are counted by.
+//! Facts that requests are counted by.
 
 use super::{Part, Template, Variable};
 use crate::config::section::Scalar;

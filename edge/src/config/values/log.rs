@@ -49,7 +49,7 @@ pub enum LogVariable {
 /// Declares the variables without a parameter.
 macro_rules! facts {
     ($($(#[doc = $doc:literal])* $fact:ident = $name:literal),* $(,)?) => {
-        /// What a line can tell of each request.
+        /// Facts that a line can tell of each request.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Fact {
             $($(#[doc = $doc])* $fact,)*

@@ -1,9 +1,9 @@
-//! What a request is tried again for.
+//! Failures that a request is tried again for.
 
 use super::StatusRange;
 use crate::config::section::{did_you_mean, Scalar};
 
-/// What a request is tried again for.
+/// A failure that a request is tried again for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RetryOn {
     /// No connection.

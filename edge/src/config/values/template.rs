@@ -10,7 +10,7 @@ use crate::data::Data;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     parts: Vec<Part>,
-    /// Whether only its owner may see it.
+    /// True if only its owner may see it.
     is_hidden: bool,
 }
 

@@ -8,9 +8,9 @@ use crate::data::Data;
 /// A pattern of a text.
 #[derive(Clone, Debug)]
 pub struct TextPattern {
-    /// What it tests.
+    /// Its test.
     pub test: TextTest,
-    /// Whether only its owner may see it.
+    /// True if only its owner may see it.
     is_hidden: bool,
 }
 

@@ -25,14 +25,14 @@ const SPARE: usize = 256;
 /// The most bytes of one of them.
 const SPARE_BYTES: usize = 4096;
 
-/// What is known of a request when it comes.
+/// The facts of a request when it comes.
 pub(crate) struct Start<'a> {
     pub(crate) head: &'a RequestHeader,
     pub(crate) client: Option<IpAddr>,
     pub(crate) secure: bool,
 }
 
-/// What is known of a request at its end.
+/// The facts of a request at its end.
 #[derive(Default)]
 pub(crate) struct End<'a> {
     /// The end of the request; now if unset.

@@ -9,7 +9,7 @@ pub struct Metric {
     pub kind: &'static str,
     /// Its labels, with a comma between each two.
     pub labels: &'static str,
-    /// What it counts.
+    /// The thing that it counts.
     pub help: &'static str,
 }
 

@@ -4,12 +4,12 @@ use super::Compiler;
 use crate::config::model;
 use crate::config::values::HostPattern;
 use crate::config::At;
-use crate::plan::acme::OnDemand;
+use crate::plan::acme::OnDemandRules;
 
 impl Compiler<'_> {
     /// Returns the rules of names that have a certificate on demand, without the hosts of sites. Without a rule anybody could
     /// have certificates ordered for any name that leads here: that is an error.
-    pub(super) fn on_demand(&mut self, rules: &model::OnDemand) -> Option<OnDemand> {
+    pub(super) fn on_demand(&mut self, rules: &model::OnDemand) -> Option<OnDemandRules> {
         if rules.ask.is_none() && rules.allow.is_empty() {
             let message = "`on_demand` needs a rule, or anybody could have certificates ordered for any name: set `ask`, \
                            `allow`, or both";
@@ -27,7 +27,7 @@ impl Compiler<'_> {
             format!("{}{joint}domain=", url.0)
         });
         let allow = rules.allow.iter().map(|allowed| allowed.value.clone());
-        Some(OnDemand {
+        Some(OnDemandRules {
             hosts: Vec::new(),
             ask,
             allow: allow.collect(),

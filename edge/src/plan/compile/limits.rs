@@ -10,7 +10,7 @@ use crate::plan::limits::{ConcurrentRequests, LimitedBy, RateLimit};
 /// The largest body that is buffered.
 const BUFFERED: Size = Size(1 << 30);
 
-/// What is counted of the requests of a site or a route.
+/// The counts of the requests of a site or a route.
 pub(super) struct Counted {
     /// Tells the site or route from others, in this configuration and the next.
     pub(super) place: String,

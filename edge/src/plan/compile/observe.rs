@@ -1,4 +1,4 @@
-//! What is told of requests.
+//! Logs, ids and traces of requests.
 
 use super::Compiler;
 use crate::config::model;

@@ -1,4 +1,4 @@
-//! What certificates say of whom they are for.
+//! Owners of certificates.
 
 use std::fmt::Write;
 use std::net::IpAddr;

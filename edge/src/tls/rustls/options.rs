@@ -24,7 +24,7 @@ use crate::config::section::Scalar;
 use crate::plan::{ClientAuth, TlsOptions};
 use crate::tls::Policy;
 
-/// What is made of the options of several sites, once for equal ones.
+/// Terms made of the options of several sites, once for equal ones.
 #[derive(Default)]
 pub(super) struct Known<'p>(HashMap<&'p TlsOptions, Arc<Terms>>);
 

@@ -24,7 +24,7 @@ struct Known {
     /// The settings that it was had by.
     acme: Acme,
     account: Account,
-    /// What the storage did not take. Without the account each start makes another one, and authorities bound their number.
+    /// The credentials that the storage did not take. Without the account each start makes another one, and authorities bound their number.
     unsaved: Option<Vec<u8>>,
 }
 

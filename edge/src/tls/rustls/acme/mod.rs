@@ -42,7 +42,7 @@ use crate::calendar::unix_seconds;
 use crate::plan::acme::Acme;
 use crate::plan::Plan;
 use crate::tls::{CertificateState, Source};
-use on_demand::OnDemand;
+use on_demand::Demands;
 pub(crate) use proof::is_token;
 pub(super) use proof::ALPN;
 use schedule::Course;
@@ -64,7 +64,7 @@ pub(crate) struct Automatic {
     handshakes: Mutex<HashMap<String, Arc<ServerConfig>>>,
     reads: AtomicUsize,
     /// The names that are had on demand.
-    on_demand: OnDemand,
+    on_demand: Demands,
     /// The certificates that the storage did not take, by their hosts.
     unsaved: Mutex<HashMap<String, Unsaved>>,
 }
@@ -73,7 +73,7 @@ pub(crate) struct Automatic {
 struct Kept {
     identity: Arc<Identity>,
     storage: PathBuf,
-    /// Whether it is had on demand: then it is renewed only if it is used.
+    /// True if it is had on demand: then it is renewed only if it is used.
     on_demand: bool,
     /// The time of the last handshake that it was shown in, if it is had on demand.
     used: AtomicI64,

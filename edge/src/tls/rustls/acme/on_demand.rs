@@ -24,7 +24,7 @@ use super::places::{lock_of, Places, LOCK as PLACES_LOCK};
 use super::schedule::{renewal, Course};
 use super::storage::{Locked, Reserved, Storage};
 use super::{lock, now};
-use crate::plan::acme::OnDemand as Rules;
+use crate::plan::acme::OnDemandRules;
 use crate::tls::backend::identity::Identity;
 
 /// Names that handshakes wait for.
@@ -42,7 +42,7 @@ const PLACES_PAUSE: Duration = Duration::from_millis(20);
 
 /// The names that handshakes wait for, and those that they are refused for.
 #[derive(Default)]
-pub(super) struct OnDemand {
+pub(super) struct Demands {
     state: Mutex<State>,
     wakes: Notify,
 }
@@ -59,7 +59,7 @@ struct State {
     is_closed: bool,
 }
 
-impl OnDemand {
+impl Demands {
     /// Returns the end of the try for a name; `None` when there is nothing to wait for. `has` tells whether there is a
     /// certificate, which may have come since the caller looked.
     pub(super) fn wait(
@@ -176,7 +176,7 @@ impl Attempt {
     /// Has the certificate of a name on demand: from the storage, or by an order if the rule allows it.
     pub(super) async fn on_demand(
         &self,
-        rules: &Rules,
+        rules: &OnDemandRules,
         limits: &Limits,
     ) -> Result<Outcome, Failure> {
         if let Some(found) = self.stored().await? {
@@ -208,7 +208,11 @@ impl Attempt {
     }
 
     /// Reserves a place for a new name; one that is known has its place.
-    async fn place(&self, rules: &Rules, limits: &Limits) -> Result<Option<Reserved>, Failure> {
+    async fn place(
+        &self,
+        rules: &OnDemandRules,
+        limits: &Limits,
+    ) -> Result<Option<Reserved>, Failure> {
         let storage = self.storage.clone();
         if self.automatic.known(&self.host, &storage).is_some() {
             return Ok(None);
@@ -282,7 +286,7 @@ mod tests {
 
     #[test]
     fn all_that_ask_for_a_name_wait_for_one_try() {
-        let demand = OnDemand::default();
+        let demand = Demands::default();
         let first = demand.wait("a.test", 0, || false).unwrap();
         let second = demand.wait("a.test", 0, || false).unwrap();
         assert_eq!(demand.wanted(), ["a.test"]);
@@ -294,7 +298,7 @@ mod tests {
 
     #[test]
     fn nothing_is_begun_for_a_name_that_has_one_or_has_failed() {
-        let demand = OnDemand::default();
+        let demand = Demands::default();
         assert!(demand.wait("a.test", 0, || true).is_none());
         demand.remember("a.test", until(10), 0);
         assert!(demand.wait("a.test", 9, || false).is_none());
@@ -306,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_names_is_bounded() {
-        let demand = OnDemand::default();
+        let demand = Demands::default();
         let begun = (0..2 * UNDER_WAY).filter(|n| {
             let name = format!("{n}.test");
             demand.wait(&name, 0, || false).is_some()

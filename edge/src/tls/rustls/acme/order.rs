@@ -27,7 +27,7 @@ const CHECKS: Duration = Duration::from_secs(120);
 pub(super) struct Failure {
     pub(super) error: String,
     pub(super) fault: Fault,
-    /// Whether the authority does not know the account.
+    /// True if the authority does not know the account.
     pub(super) no_account: bool,
 }
 

@@ -84,7 +84,7 @@ struct Try {
     on_demand: bool,
 }
 
-/// What is wanted now.
+/// The settings of now.
 struct Now {
     generation: u64,
     acme: Arc<Acme>,

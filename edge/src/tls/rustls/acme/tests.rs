@@ -1,4 +1,4 @@
-//! What the tests of certificates by ACME share.
+//! Settings and certificates for tests.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use rcgen::{date_time_ymd, CertificateParams, KeyPair};
 use crate::config::model::Challenge;
 use crate::config::section::Scalar;
 use crate::config::values::HostPattern;
-use crate::plan::acme::{Acme, OnDemand};
+use crate::plan::acme::{Acme, OnDemandRules};
 
 /// Settings with their storage in `dir`, which names of `a.test` and `b.test` have certificates on demand by.
 pub(super) fn acme(dir: &Path) -> Acme {
@@ -23,7 +23,7 @@ pub(super) fn acme(dir: &Path) -> Acme {
         renew_before: None,
         profile: None,
         hosts: Vec::new(),
-        on_demand: Some(OnDemand {
+        on_demand: Some(OnDemandRules {
             hosts: vec![HostPattern::Any],
             ask: None,
             allow: ["*.a.test", "*.b.test"]

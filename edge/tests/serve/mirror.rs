@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::scripted::{answer, Scripted};
 use super::tools::*;
-use super::upstreams::origins::{Act, Script};
+use super::upstreams::origins::{Act, Grpc, Script};
 
 /// Returns the counts of copies over all routes: sent, failed and dropped.
 fn counts(edge: &Edge, admin: std::net::SocketAddr) -> [u64; 3] {
@@ -110,14 +110,15 @@ fn no_request_waits_for_a_copy_or_fails_by_it() {
 
 #[test]
 fn requests_of_http_2_are_copied_too() {
-    let origin = Scripted::start(|_, _| answer("", "well"));
+    // It reads the whole body before it answers: a request that ends before its body is not copied.
+    let origin = Grpc::start();
     let shadow = Scripted::start(|_, _| answer("", "shadow"));
     let (address, admin) = (free(), free());
     let text = format!(
         "listen: {{address: '{address}', h2c: true}}
 admin: {admin}
 sites:
-  - routes: {{mirror: '{}', proxy: '{}'}}\n",
+  - routes: {{mirror: '{}', proxy: {{to: '{}', protocol: h2c}}}}\n",
         shadow.address, origin.address
     );
     let edge = Edge::start_whole(address, &text);
@@ -133,7 +134,7 @@ sites:
             .stdin(std::fs::File::open(&file).unwrap())
             .output()
             .unwrap();
-        assert_eq!(String::from_utf8_lossy(&output.stdout), "well");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "hello");
         eventually("the copy comes", || shadow.count() == sent);
         shadow.last(|asked| {
             let head = asked.head.to_lowercase();

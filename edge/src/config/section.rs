@@ -224,6 +224,7 @@ pub(crate) struct Fields<'a> {
     what: &'static str,
     place: Place,
     entries: Entries<'a>,
+    has_secrets: bool,
 }
 
 enum Entries<'a> {
@@ -277,6 +278,7 @@ impl<'a> Fields<'a> {
             what,
             place: node.place,
             entries,
+            has_secrets,
         })
     }
 
@@ -288,7 +290,7 @@ impl<'a> Fields<'a> {
         errors: &mut Errors,
     ) -> Option<T> {
         match self.find(key) {
-            Some((_, node)) => read(key, node, errors),
+            Some((_, node)) => self.read(key, node, errors),
             None => Some(default()),
         }
     }
@@ -302,7 +304,19 @@ impl<'a> Fields<'a> {
                 format!("the key `{key}` is missing in {}", self.what),
             );
         }
-        found.and_then(|(_, node)| read(key, node, errors))
+        found.and_then(|(_, node)| self.read(key, node, errors))
+    }
+
+    /// Reads the value of a key. One in the place of a section that has secrets may be one of them, if it cannot be read.
+    fn read<T: Value>(&self, key: &str, node: &Node, errors: &mut Errors) -> Option<T> {
+        if !(self.has_secrets && matches!(self.entries, Entries::Short(..))) {
+            return read(key, node, errors);
+        }
+        let value = read(key, &node.covered(), errors);
+        if value.is_none() {
+            errors.hide(node);
+        }
+        value
     }
 
     fn find(&self, wanted: &str) -> Option<(Place, &'a Node)> {

@@ -136,6 +136,29 @@ fn the_admin_interface_is_that_of_the_new_process_alone() {
     assert_eq!(answer.field("connection"), Some("close"));
 }
 
+/// The old process has accepted the connection, and nobody else can answer on it.
+#[test]
+fn what_the_admin_interface_has_accepted_is_answered_by_the_old_process() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let (address, admin) = (free(), free());
+    let edge = Edge::start_whole(
+        address,
+        &format!("admin: {admin}\n{}", text(address, dir.path())),
+    );
+    let mut accepted = Client::of(connect_to(admin));
+    let ask = |client: &mut Client| client.ask("GET", "localhost", "/healthz", "");
+    assert_eq!(ask(&mut accepted).status, 200);
+    let begun = Instant::now();
+    let output = upgrade(&edge, &[]);
+    assert!(output.status.success(), "{output:?}");
+    let _new = Other::of(&output);
+    // It keeps idle connections for five seconds.
+    if begun.elapsed() < Duration::from_secs(4) {
+        let answer = ask(&mut accepted);
+        assert_eq!(answer.field("connection"), Some("close"));
+    }
+}
+
 /// While a process waits for the sockets nothing of a server runs in it.
 #[test]
 fn signals_that_come_before_it_serves_are_acted_upon_then() {

@@ -20,7 +20,7 @@ use crate::modules::http::{HttpModules, ModuleBuilder};
 use crate::protocols::http::server::{RefusedRequest, Session};
 use crate::protocols::http::HttpTask;
 use crate::shutdown::watch::{shutting_down, ShutdownWatch};
-use crate::shutdown::{Registry, Stage};
+use crate::shutdown::{close_idle, Registry, Stage};
 
 /// A function from request to response.
 #[async_trait]
@@ -179,7 +179,8 @@ where
     }
 
     async fn http_cleanup(&self) {
-        self.registry.advance(Stage::Closing);
+        self.registry.advance(Stage::Draining);
+        close_idle(&self.registry, None);
     }
 }
 

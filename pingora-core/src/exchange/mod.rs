@@ -29,8 +29,8 @@ mod upstream;
 
 pub use crate::server::transfer_fd::wire;
 pub use crate::shutdown::watch::shutting_down;
-pub use crate::shutdown::{upgrading, Registry, Stage};
-pub use crate::worker::{current as current_worker, spawn_housekeeping, Workers};
+pub use crate::shutdown::{close_idle, Registry, Stage};
+pub use crate::worker::{current as current_worker, Workers};
 pub use hooks::{ClientHooks, ConnectorHooks, ServerHooks};
 #[cfg(fuzzing)]
 pub use upstream::is_reusable;

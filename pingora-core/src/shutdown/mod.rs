@@ -5,18 +5,41 @@ mod registry;
 pub(crate) mod watch;
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
 
 pub(crate) use registry::Registration;
 pub use registry::{Registry, Stage};
 
+use crate::limits::LIMITS;
+use crate::worker::spawn_housekeeping;
+
 static UPGRADING: AtomicBool = AtomicBool::new(false);
 
 /// Returns whether this process has handed its listening sockets to a new one and shuts down for it.
-pub fn upgrading() -> bool {
+pub(crate) fn upgrading() -> bool {
     UPGRADING.load(Ordering::Acquire)
 }
 
 /// Notes that the listening sockets are with a new process.
 pub(crate) fn set_upgrading() {
     UPGRADING.store(true, Ordering::Release);
+}
+
+/// Has idle connections close, after `keep`. Unless that is set, they close at once in a stop, and after 5 s in an upgrade, of
+/// which clients know nothing. Nobody waits for that time: a server whose last connection is gone has nothing left to do.
+pub fn close_idle(registry: &Arc<Registry>, keep: Option<Duration>) {
+    let keep = match (keep, upgrading()) {
+        (Some(keep), _) => keep,
+        (None, true) => LIMITS.upgrade_keep_idle,
+        (None, false) => Duration::ZERO,
+    };
+    if keep.is_zero() {
+        return registry.advance(Stage::Closing);
+    }
+    let registry = registry.clone();
+    spawn_housekeeping(async move {
+        tokio::time::sleep(keep).await;
+        registry.advance(Stage::Closing);
+    });
 }

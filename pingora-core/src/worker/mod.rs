@@ -73,7 +73,7 @@ static HOUSEKEEPING: Mutex<Vec<(Id, usize)>> = Mutex::new(Vec::new());
 
 /// Spawns a task that serves no connection, so that a server which waits for its connections to end
 /// need not wait for it.
-pub fn spawn_housekeeping<F>(task: F) -> JoinHandle<()>
+pub(crate) fn spawn_housekeeping<F>(task: F) -> JoinHandle<()>
 where
     F: Future<Output = ()> + Send + 'static,
 {

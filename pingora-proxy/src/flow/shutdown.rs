@@ -11,12 +11,10 @@
 //! | a custom session | served: what carries it is the application's to end | the same |
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use http::Method;
 use pingora_core::connectors::http::custom;
-use pingora_core::exchange::{spawn_housekeeping, upgrading, ServerHooks, Stage};
-use pingora_core::limits::LIMITS;
+use pingora_core::exchange::{close_idle, ServerHooks, Stage};
 use pingora_core::protocols::http::{RefusedRequest, ServerSession};
 use pingora_core::server::configuration::ShutdownPolicy;
 use pingora_error::ErrorType::HTTPStatus;
@@ -113,26 +111,11 @@ where
         });
     }
 
-    /// Wakes those that are still idle to close, after the time for which they are to be kept. That time is not waited for: a
-    /// server whose last connection is gone has nothing left to do.
+    /// Wakes those that are still idle to close, after the time for which they are to be kept.
     pub(crate) fn close_idle(&self) {
-        if self.drain.policy == ShutdownPolicy::Strict {
-            return;
+        if self.drain.policy == ShutdownPolicy::Finish {
+            close_idle(&self.registry, self.drain.keep_idle);
         }
-        let keep_idle = match (self.drain.keep_idle, upgrading()) {
-            (Some(keep), _) => keep,
-            (None, true) => LIMITS.upgrade_keep_idle,
-            (None, false) => Duration::ZERO,
-        };
-        if keep_idle.is_zero() {
-            self.registry.advance(Stage::Closing);
-            return;
-        }
-        let registry = self.registry.clone();
-        spawn_housekeeping(async move {
-            tokio::time::sleep(keep_idle).await;
-            registry.advance(Stage::Closing);
-        });
     }
 }
 

@@ -25,10 +25,11 @@ impl ConnectErrorExt for Error {
     }
 }
 
-/// Returns whether this machine, and not the peer, is why connecting failed: no descriptor (`EMFILE`, `ENFILE`), memory
-/// (`ENOBUFS`, `ENOMEM`) or local address and port (`EADDRNOTAVAIL`) was left for a connection.
+/// Returns whether this machine, and not the peer, is why connecting failed: no descriptor (`EMFILE`, `ENFILE`) or memory
+/// (`ENOBUFS`, `ENOMEM`) was left for a connection.
 ///
-/// Such a failure says nothing about the peer.
+/// Such a failure says nothing about the peer. A local address or port that is missing (`EADDRNOTAVAIL`) is none of these:
+/// it depends on the peer's address, as where this machine has no IPv6, and another peer may do.
 pub fn is_local_shortage(e: &Error) -> bool {
     let mut cause: Option<&(dyn StdError + 'static)> = Some(e.root_cause());
     while let Some(e) = cause {
@@ -41,13 +42,7 @@ pub fn is_local_shortage(e: &Error) -> bool {
     false
 }
 
-const LOCAL_SHORTAGES: [i32; 5] = [
-    libc::EMFILE,
-    libc::ENFILE,
-    libc::ENOBUFS,
-    libc::ENOMEM,
-    libc::EADDRNOTAVAIL,
-];
+const LOCAL_SHORTAGES: [i32; 4] = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
 
 /// Why connecting failed, and from where.
 #[derive(Debug)]
@@ -107,7 +102,7 @@ mod tests {
             (libc::ENFILE, true),
             (libc::ENOBUFS, true),
             (libc::ENOMEM, true),
-            (libc::EADDRNOTAVAIL, true),
+            (libc::EADDRNOTAVAIL, false),
             (libc::ECONNREFUSED, false),
             (libc::ECONNRESET, false),
         ] {

@@ -2,7 +2,7 @@
 //!
 //! Errors, prints for people, and explanations show none of these:
 //!
-//! - values of keys that hold secrets, and URLs with a query;
+//! - values of keys that hold secrets, and URLs with a query or a user;
 //! - values of headers, cookies and parameters whose names tell of a secret;
 //! - values from the environment and from files: they are named as the file names them;
 //! - what nobody reads and what may be one of these: the value of an unknown key in a section that has secrets, a value in
@@ -68,8 +68,7 @@ impl Errors {
             Kind::Null | Kind::Failed => {}
             Kind::Scalar { text, written } => {
                 let stands = written.as_deref().unwrap_or(text);
-                // The name of a place that a secret is from is none.
-                if !(stands.starts_with("${") && stands.ends_with('}')) {
+                if !is_reference(stands) {
                     self.secret(node.place, stands);
                 }
             }
@@ -93,6 +92,11 @@ impl Errors {
         }
         node.describe()
     }
+}
+
+/// Tells whether a value is the name of a place that a secret is from, and nothing else: the name is none.
+fn is_reference(text: &str) -> bool {
+    text.starts_with("${") && text.find('}') == Some(text.len() - 1)
 }
 
 fn has_map(node: &Node) -> bool {
@@ -135,6 +139,20 @@ mod tests {
             "authority",
         ] {
             assert!(!names_secret(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_reference_is_no_secret_and_what_stands_beside_one_may_be() {
+        assert!(is_reference("${env:A}"));
+        for text in [
+            "${env:A}hunter2${env:B}",
+            "${env:A}x",
+            "x${env:A}",
+            "${",
+            "",
+        ] {
+            assert!(!is_reference(text), "{text}");
         }
     }
 

@@ -5,7 +5,7 @@ use http::Uri;
 use crate::config::section::Scalar;
 use crate::data::Data;
 
-/// An absolute URL of `http` or `https`, without user and fragment. One with a query is shown to nobody.
+/// An absolute URL of `http` or `https`, without user and fragment. One with a query or a user is shown to nobody.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct WebUrl(pub String);
 
@@ -14,9 +14,9 @@ impl Scalar for WebUrl {
     const ALLOWED: &'static str = "a URL such as `http://127.0.0.1:9000/allowed`";
     const SECRET: bool = true;
 
-    /// Tells whether it has a query, where services are often sent their tokens.
+    /// Tells whether it has a query, where services are often sent their tokens, or a user, who has a password.
     fn is_secret(text: &str) -> bool {
-        text.contains('?')
+        text.contains(['?', '@'])
     }
 
     fn parse(text: &str) -> Result<Self, String> {

@@ -111,6 +111,7 @@ impl Attempt {
             storage: storage.clone(),
             pem,
             error,
+            place: None,
         });
         Ok(Outcome::Have {
             identity: Arc::new(identity),

@@ -191,8 +191,16 @@ impl Attempt {
         if let Some(found) = self.stored().await? {
             return Ok(found);
         }
-        let _place = self.place(rules, limits).await?;
-        self.order().await
+        let place = self.place(rules, limits).await?;
+        let mut outcome = self.order().await?;
+        if let Outcome::Have {
+            unsaved: Some(unsaved),
+            ..
+        } = &mut outcome
+        {
+            unsaved.place = place;
+        }
+        Ok(outcome)
     }
 
     /// Returns the certificate in the storage: a valid one, or a newer one than that which is to be renewed.

@@ -1,7 +1,7 @@
 //! Certificates that the storage did not take: they serve, and are written again until it does.
 
 use super::places::lock_of;
-use super::storage::{identity, Storage};
+use super::storage::{identity, Reserved, Storage};
 use super::{lock, Automatic};
 
 /// A certificate that is lost with this process.
@@ -11,6 +11,8 @@ pub(super) struct Unsaved {
     pub(super) pem: String,
     /// The error of the storage.
     pub(super) error: String,
+    /// The place of a name on demand, which is not counted by its certificate yet.
+    pub(super) place: Option<Reserved>,
 }
 
 impl Unsaved {
@@ -39,10 +41,13 @@ impl Automatic {
     /// Takes note of whether the storage has the certificate of a host.
     pub(super) fn note_saved(&self, host: &str, unsaved: Option<Unsaved>) {
         let mut all = lock(&self.unsaved);
-        match unsaved {
-            Some(unsaved) => all.insert(host.to_owned(), unsaved),
-            None => all.remove(host),
-        };
+        let before = all.remove(host);
+        if let Some(mut unsaved) = unsaved {
+            // A name that is renewed goes on with the place that it has.
+            let place = before.and_then(|before| before.place);
+            unsaved.place = unsaved.place.or(place);
+            all.insert(host.to_owned(), unsaved);
+        }
     }
 
     /// Tells whether a certificate is lost with this process.
@@ -70,5 +75,34 @@ impl Automatic {
                 lock(&self.unsaved).entry(host).or_insert(unsaved);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::super::tests::acme;
+    use super::*;
+
+    #[test]
+    fn a_name_on_demand_has_its_place_until_the_storage_has_its_certificate() {
+        let dir = TempDir::new().unwrap();
+        let (automatic, storage) = (Automatic::default(), Storage::of(&acme(dir.path())));
+        storage.prepare().unwrap();
+        let unsaved = |place| Unsaved {
+            storage: storage.clone(),
+            pem: String::new(),
+            error: "no room".to_owned(),
+            place,
+        };
+        let place = storage.reserve("a.test").unwrap();
+        automatic.note_saved("a.test", Some(unsaved(place)));
+        assert_eq!(storage.reserved().unwrap(), ["a.test"]);
+        // It is renewed, and still not there.
+        automatic.note_saved("a.test", Some(unsaved(None)));
+        assert_eq!(storage.reserved().unwrap(), ["a.test"]);
+        automatic.note_saved("a.test", None);
+        assert!(storage.reserved().unwrap().is_empty());
     }
 }

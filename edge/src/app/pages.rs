@@ -38,6 +38,9 @@ pub(super) struct Instead {
     body: Option<Bytes>,
     /// The bytes of the server's body so far.
     drained: usize,
+    /// True once the rest of the server's body is too long to be read away. The connection to the server is closed, which is
+    /// no failure.
+    cut: bool,
 }
 
 impl Instead {
@@ -50,17 +53,12 @@ impl Instead {
         let bytes = piece.as_ref().map_or(0, Bytes::len);
         self.drained = self.drained.saturating_add(bytes);
         *piece = self.body.take();
-        if self.is_cut() && piece.is_none() {
+        if piece.is_none() && self.drained > DRAINED {
+            self.cut = true;
             let why = "a server's body behind an error page is too long to be read away";
             return Err(Error::explain(pingora_core::ErrorType::ReadError, why).into_up());
         }
         Ok(())
-    }
-
-    /// Tells whether the page is sent, and the rest of the server's body too long to be read away. The connection to the
-    /// server is closed, which is no failure.
-    fn is_cut(&self) -> bool {
-        self.body.is_none() && self.drained > DRAINED
     }
 
     /// Takes the page, when nothing but trailers came.
@@ -131,13 +129,17 @@ impl Ctx {
         head.insert_header(header::CONTENT_LENGTH, body.len())?;
         head.insert_header(header::CONTENT_TYPE, page.content_type.clone())?;
         let body = (request.method != Method::HEAD).then(|| body.into());
-        self.instead = Some(Instead { body, drained: 0 });
+        self.instead = Some(Instead {
+            body,
+            drained: 0,
+            cut: false,
+        });
         Ok(())
     }
 
     /// Tells whether a request ended by what was read away behind a page: the client has all of the page.
     pub(super) fn is_cut_behind_page(&self) -> bool {
-        self.instead.as_ref().is_some_and(Instead::is_cut)
+        self.instead.as_ref().is_some_and(|instead| instead.cut)
     }
 
     /// Answers a request that failed for good: by its page, or with the status alone.

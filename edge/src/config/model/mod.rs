@@ -71,7 +71,7 @@ section! {
         sites: Vec<Site> = Vec::new(),
         /// The proxies in front of this one, whose word about the client is believed.
         trusted_proxies: Option<TrustedProxies> = None,
-        /// The words that servers are told of the client.
+        /// The treatment of the fields that tell servers of the client.
         forwarded: ForwardedMode = ForwardedMode::Replace,
         /// The settings of the process.
         server: Option<Server> = None,

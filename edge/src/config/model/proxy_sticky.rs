@@ -15,7 +15,7 @@ section! {
         ttl: Option<Duration> = None,
         /// True if clients send it over TLS alone. If unset, as they speak TLS themselves.
         secure: Option<bool> = None,
-        /// True if clients send it with requests that come from other sites.
+        /// The requests from other sites that clients send it with (`SameSite`).
         same_site: Option<At<SameSite>> = None,
         /// The key of the hash, the same in all processes that share clients. If unset, a random one at each start.
         secret: Option<Secret> = None,

@@ -39,7 +39,7 @@ section! {
     pub struct ClientAuth("a check of client certificates", short: ca) {
         /// The file of the certificates (PEM) of those who issue them.
         ca: Option<FilePath> = None,
-        /// True if a client must show one.
+        /// The need for one: a client must show one, may, or is not asked.
         mode: ClientAuthMode = ClientAuthMode::Require,
         /// The file of revocation lists (PEM) of those who issue them.
         crl: Option<FilePath> = None,
@@ -47,7 +47,7 @@ section! {
 }
 
 choice! {
-    /// True if clients must show a certificate.
+    /// The need for a certificate of the client.
     pub enum ClientAuthMode("a mode of the check of client certificates") {
         /// Handshakes without a valid one fail.
         Require = "require",

@@ -45,7 +45,7 @@ struct Args {
     /// Clients of each kind.
     #[arg(long, default_value_t = 1)]
     clients: usize,
-    /// How connections come to the workers of the proxy.
+    /// The way in which connections come to the workers of the proxy.
     #[arg(long, default_value = "shared", value_parser = accept)]
     accept: &'static str,
     /// Exchanges the binary so many times, makes no other fault, and ends then.

@@ -38,7 +38,7 @@ struct Checked {
     unknown: bool,
 }
 
-/// What keeps a check from success.
+/// The reason why a check did not succeed.
 #[derive(Debug)]
 enum Failure {
     /// The server, for this reason.

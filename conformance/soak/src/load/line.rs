@@ -27,7 +27,7 @@ pub fn no_body() -> Body {
 /// The way in which a connection is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Way {
-    /// Whether the address is a path.
+    /// True if the address is a path.
     pub unix: bool,
     pub tls: bool,
     pub h2: bool,

@@ -1,7 +1,7 @@
 //! The resource that a request asks for. Its path says all of it, so that origin and client know the answer without each
 //! other.
 
-use crate::random::{piece, Sum};
+use crate::random::{mix, piece, Sum};
 
 /// The way in which the origin marks the end of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +64,36 @@ impl Ask {
     }
 }
 
+/// A body of a request that is answered before it is whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Early {
+    /// The bytes of the body.
+    pub size: u64,
+    /// The bytes after which the answer begins.
+    pub after: u64,
+}
+
+impl Early {
+    /// The path of an answer that comes so early.
+    pub fn path(&self, route: &str, ask: &Ask) -> String {
+        format!("{}/early/{}/{}", ask.path(route), self.size, self.after)
+    }
+
+    pub fn parse(path: &str) -> Option<Self> {
+        let (_, rest) = path.split_once("/early/")?;
+        let (size, after) = rest.split_once('/')?;
+        Some(Self {
+            size: size.parse().ok()?,
+            after: after.parse().ok()?,
+        })
+    }
+
+    /// The seed of the body.
+    pub fn seed(ask: &Ask) -> u64 {
+        mix(ask.seed)
+    }
+}
+
 /// The answer of an origin to an upload: the length and the sum of what it got.
 pub fn receipt(len: u64, sum: Sum) -> String {
     format!("{len} {:x}", sum.0)
@@ -88,6 +118,16 @@ mod tests {
             };
             assert_eq!(Ask::parse(&ask.path("main")), Some(ask));
         }
+        let ask = Ask {
+            seed: 1,
+            size: 12,
+            framing: Framing::Chunked,
+        };
+        let early = Early { size: 7, after: 3 };
+        let path = early.path("main", &ask);
+        assert_eq!(Ask::parse(&path), Some(ask));
+        assert_eq!(Early::parse(&path), Some(early));
+        assert_eq!(Early::parse(&ask.path("main")), None);
         assert_eq!(Ask::parse("/main/zz/1/length"), None);
         assert_eq!(Ask::parse("/main"), None);
     }

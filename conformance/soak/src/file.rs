@@ -6,8 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-
+use crate::authority::Authority;
 use crate::origin::HOST;
 
 /// The addresses that the proxy listens at.
@@ -22,37 +21,41 @@ pub struct Addresses {
 pub struct Files {
     pub folder: PathBuf,
     pub addresses: Addresses,
-    origins: Vec<SocketAddr>,
+    servers: Servers,
     /// The server that gets copies of requests.
     mirror: SocketAddr,
     /// The accept strategy of the addresses that are not paths.
     accept: &'static str,
-    issuer: CertifiedIssuer<'static, KeyPair>,
+    authority: Authority,
+}
+
+/// The addresses of the servers, of each in the same order.
+pub struct Servers {
+    pub clear: Vec<SocketAddr>,
+    pub tls: Vec<SocketAddr>,
 }
 
 impl Files {
-    /// Makes an authority, a first certificate, and the first file.
+    /// Makes a first certificate, and the first file.
     pub fn new(
         folder: &Path,
         addresses: Addresses,
-        origins: Vec<SocketAddr>,
+        servers: Servers,
         mirror: SocketAddr,
         accept: &'static str,
+        authority: Authority,
     ) -> io::Result<Self> {
-        let key = KeyPair::generate().map_err(io::Error::other)?;
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let issuer = CertifiedIssuer::self_signed(params, key).map_err(io::Error::other)?;
         let files = Self {
             folder: folder.to_owned(),
             addresses,
-            origins,
+            servers,
             mirror,
             accept,
-            issuer,
+            authority,
         };
         let (certificate, key) = files.certificate()?;
 
+        fs::write(files.path("authority.pem"), files.authority.pem())?;
         fs::write(files.path("cert.pem"), certificate)?;
         fs::write(files.path("key.pem"), key)?;
         fs::write(files.config(), files.text(1))?;
@@ -74,16 +77,22 @@ impl Files {
 
     /// The certificate of the authority, in DER.
     pub fn authority(&self) -> Vec<u8> {
-        self.issuer.der().to_vec()
+        self.authority.der()
     }
 
     /// Makes a certificate and its key, both in PEM.
     pub fn certificate(&self) -> io::Result<(String, String)> {
-        let key = KeyPair::generate().map_err(io::Error::other)?;
-        let params = CertificateParams::new(vec![HOST.to_owned()]).map_err(io::Error::other)?;
-        let certificate = params.signed_by(&key, &self.issuer);
-        let certificate = certificate.map_err(io::Error::other)?;
-        Ok((certificate.pem(), key.serialize_pem()))
+        self.authority.certificate()
+    }
+
+    /// A list of servers, whose weights change with the generation.
+    fn list(servers: &[SocketAddr], generation: u64) -> String {
+        let mut list = String::new();
+        for (number, server) in (0..).zip(servers) {
+            let weight = 1 + (generation + number) % 3;
+            let _ = write!(list, "{{address: {server}, weight: {weight}}}, ");
+        }
+        list
     }
 
     /// The file of a generation. Weights, ways to balance and limits change with it, and answers tell it.
@@ -91,20 +100,18 @@ impl Files {
         let Addresses { clear, tls, admin } = self.addresses;
         let folder = self.folder.display();
         let (accept, mirror) = (self.accept, self.mirror);
-        let mut servers = String::new();
-        for (number, origin) in (0..).zip(&self.origins) {
-            let weight = 1 + (generation + number) % 3;
-            let _ = write!(servers, "{{address: {origin}, weight: {weight}}}, ");
-        }
+        let servers = Self::list(&self.servers.clear, generation);
+        let tls_servers = Self::list(&self.servers.tls, generation);
         let balance = ["round_robin", "least_requests", "random", "peak_ewma"];
         let balance = balance[generation as usize % balance.len()];
         let backlog = 1024 + generation % 2 * 1024;
         // The time limits are far below those of the clients, and far above what a busy machine takes for an answer.
-        let proxy = format!(
-            "to: [{servers}], balance: {balance}, \
+        let how = format!(
+            "balance: {balance}, \
              timeouts: {{connect: 3s, response: 8s, read: 8s, write: 40s, idle: 5s}}, \
              retries: {{attempts: 3, on: [connect, reset, timeout], budget: 100%, try_timeout: 4s}}"
         );
+        let proxy = format!("to: [{servers}], {how}");
         let told = format!("response_headers: {{set: {{x-generation: \"{generation}\"}}}}");
         let health = "health: {path: /healthz, interval: 1s, timeout: 3s, healthy_after: 1, unhealthy_after: 2}";
         format!(
@@ -126,6 +133,9 @@ sites:
       - path: [/two/*, /soak.Echo/*]
         {told}
         proxy: {{{proxy}, protocol: h2c, {health}}}
+      - path: /three/*
+        {told}
+        proxy: {{to: [{tls_servers}], {how}, protocol: h2, tls: {{ca: {folder}/authority.pem, name: {HOST}}}}}
       - path: /cached/*
         {told}
         proxy: {{{proxy}, cache: {{enabled: true, lock: 3s, purge: 127.0.0.1}}}}

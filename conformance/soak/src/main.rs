@@ -2,6 +2,7 @@
 //! not be ends the run, with status 1.
 
 mod ask;
+mod authority;
 mod events;
 mod faults;
 mod file;
@@ -21,8 +22,9 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use tokio::task::JoinSet;
 
+use authority::Authority;
 use faults::Faults;
-use file::Files;
+use file::{Files, Servers};
 use ledger::Ledger;
 use load::tls::Tls;
 use origin::Origins;
@@ -163,12 +165,18 @@ async fn run(args: Args) -> Result<(), String> {
 
 async fn world(args: &Args, folder: &tempfile::TempDir) -> Result<World, String> {
     let failed = |e| format!("origins: {e}");
-    let origins = Origins::start(ORIGINS).await.map_err(failed)?;
-    let mirror = Origins::start(1).await.map_err(failed)?;
-    let copies = mirror.each[0].address;
-    let addresses = origins.each.iter().map(|origin| origin.address).collect();
+    let authority = Authority::new().map_err(failed)?;
+    let acceptor = authority.acceptor().map_err(failed)?;
+    let origins = Origins::start(ORIGINS, &acceptor).await.map_err(failed)?;
+    let mirror = Origins::start(1, &acceptor).await.map_err(failed)?;
+    let copies = mirror.each[0].clear;
+    let servers = Servers {
+        clear: origins.each.iter().map(|origin| origin.clear).collect(),
+        tls: origins.each.iter().map(|origin| origin.tls).collect(),
+    };
     let listen = proxy::addresses().map_err(|e| format!("no address: {e}"))?;
-    let files = Files::new(folder.path(), listen, addresses, copies, args.accept);
+    let (path, accept) = (folder.path(), args.accept);
+    let files = Files::new(path, listen, servers, copies, accept, authority);
     let files = files.map_err(|e| format!("files: {e}"))?;
     let tls = Tls::new(files.authority())?;
     let certificate = std::fs::read_to_string(files.path("cert.pem"));

@@ -8,7 +8,8 @@ use hyper::header::{HeaderMap, CONTENT_LENGTH};
 use hyper::{Method, Response};
 
 use super::line::{whole, PATIENCE};
-use crate::ask::{Ask, Framing};
+use super::raw;
+use crate::ask::{receipt_of, Ask, Framing};
 use crate::ledger::End;
 use crate::random::{Checked, Random};
 use crate::world::Floor;
@@ -81,10 +82,8 @@ pub async fn check(
     if expected.cached {
         ask.seed ^= number(&parts.headers, "x-epoch").unwrap_or(0) << 32;
     }
-    let told = number(&parts.headers, CONTENT_LENGTH.as_str());
-    if ask.framing == Framing::Length && told.is_none() || told.is_some_and(|told| told != ask.size)
-    {
-        return End::Wrong(format!("Content-Length is {told:?} and not {}", ask.size));
+    if let Err(end) = length(&parts.headers, &ask) {
+        return end;
     }
     if expected.method == Method::HEAD {
         return if body.is_end_stream() || body.frame().await.is_none() {
@@ -122,6 +121,51 @@ pub async fn check(
         checked.len,
         trailer.as_ref().map(|value| value.as_bytes()),
     )
+}
+
+/// Looks at the length that a head tells.
+fn length(headers: &HeaderMap, ask: &Ask) -> Result<(), End> {
+    let told = number(headers, CONTENT_LENGTH.as_str());
+    let missing = ask.framing == Framing::Length && told.is_none();
+    if missing || told.is_some_and(|told| told != ask.size) {
+        return Err(End::Wrong(format!(
+            "Content-Length is {told:?} and not {}",
+            ask.size
+        )));
+    }
+    Ok(())
+}
+
+/// Compares an answer that was read by hand, to a request whose answer is never a stored one.
+///
+/// # Errors
+///
+/// The end of the request, unless it is the right one.
+pub fn compare(headers: &HeaderMap, body: Option<&raw::Body>, ask: &Ask) -> Result<(), End> {
+    length(headers, ask)?;
+    let Some(body) = body else {
+        return Ok(());
+    };
+    let mut checked = Checked::new(ask.seed);
+    if let Err(offset) = checked.take(&body.bytes) {
+        let what = format!("byte {offset} is not the one that was sent");
+        return Err(End::Wrong(what));
+    }
+    let trailer = body.trailers.get("x-sum").map(|value| value.as_bytes());
+    match ended(ask, false, checked.len, trailer) {
+        End::Whole => Ok(()),
+        end => Err(end),
+    }
+}
+
+/// Compares what an origin says it got with what was sent.
+pub fn compare_receipt(said: &[u8], seed: u64, size: u64) -> End {
+    let right = receipt_of(seed, size);
+    if said == right.as_bytes() {
+        return End::Whole;
+    }
+    let said = String::from_utf8_lossy(said);
+    End::Wrong(format!("the origin got {said:?} in place of {right}"))
 }
 
 /// The end of a body that ended in order.

@@ -54,7 +54,7 @@ const PATH: Way = Way {
 };
 const PATH_H2C: Way = Way { h2: true, ..PATH };
 
-pub const STYLES: [(&str, Style); 14] = [
+pub const STYLES: [(&str, Style); 16] = [
     ("kept", KEPT),
     (
         "new",
@@ -76,6 +76,22 @@ pub const STYLES: [(&str, Style); 14] = [
         "to h2c",
         Style {
             route: "two",
+            ..KEPT
+        },
+    ),
+    (
+        "to tls",
+        Style {
+            route: "three",
+            ..KEPT
+        },
+    ),
+    (
+        "h2 to tls",
+        Style {
+            way: H2,
+            route: "three",
+            rounds: 5..60,
             ..KEPT
         },
     ),

@@ -1,10 +1,13 @@
 //! The clients: each a loop of one kind of request, with random numbers of its own.
 
 mod answer;
+mod early;
 mod expect;
 mod garbage;
 mod get;
 mod line;
+mod pipeline;
+mod raw;
 mod rpc;
 mod socket;
 pub mod tls;
@@ -126,6 +129,10 @@ pub fn start(world: &Arc<World>, each: usize) -> JoinSet<()> {
         for (kind, way) in upload::WAYS {
             clients.spawn(upload::run(Client::new(world, kind, index), way));
         }
+        for (kind, way) in early::WAYS {
+            clients.spawn(early::run(Client::new(world, kind, index), way));
+        }
+        clients.spawn(pipeline::run(Client::new(world, "pipelined", index)));
         clients.spawn(expect::run(Client::new(world, "expect", index)));
         clients.spawn(garbage::run(Client::new(world, "garbage", index)));
         clients.spawn(rpc::run(Client::new(world, "grpc", index)));

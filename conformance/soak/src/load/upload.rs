@@ -8,10 +8,10 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::{Method, Response};
 
-use super::answer::{head, origin, Expected};
+use super::answer::{compare_receipt, head, origin, Expected};
 use super::line::{whole, Body, Line, Way, PATIENCE};
 use super::Client;
-use crate::ask::{receipt_of, Ask, Framing};
+use crate::ask::{Ask, Framing};
 use crate::ledger::End;
 use crate::random::{piece, Random};
 
@@ -28,7 +28,7 @@ pub const WAYS: [(&str, Way); 2] = [
 ];
 
 /// Bytes that the proxy keeps of a body for another try, less what it may have read at once.
-const KEPT: u64 = 48 * 1024;
+pub const KEPT: u64 = 48 * 1024;
 
 pub async fn run(mut client: Client, way: Way) {
     while client.world.runs() {
@@ -69,7 +69,7 @@ async fn one(client: &mut Client, way: Way, line: &mut Line) -> bool {
         "main"
     };
     let path = ask.path(route);
-    let body = body(client, ask);
+    let body = body(client, ask.seed, ask.size);
     let (builder, id) = client.head(&method, &path, way);
     let Ok(request) = builder.body(body) else {
         return false;
@@ -105,27 +105,19 @@ async fn check(answer: Response<Incoming>, expected: &Expected<'_>) -> End {
     match body {
         Err(_) => End::Late,
         Ok(Err(e)) => End::Cut(whole(&e)),
-        Ok(Ok(body)) => {
-            let (said, ask) = (body.to_bytes(), expected.ask);
-            let right = receipt_of(ask.seed, ask.size);
-            if said == right {
-                End::Whole
-            } else {
-                End::Wrong(format!("the origin got {said:?} in place of {right}"))
-            }
-        }
+        Ok(Ok(body)) => compare_receipt(&body.to_bytes(), expected.ask.seed, expected.ask.size),
     }
 }
 
-/// The body, at once with its length or piece by piece without.
-fn body(client: &mut Client, ask: Ask) -> Body {
+/// A body of this size, at once with its length or piece by piece without.
+pub fn body(client: &mut Client, seed: u64, size: u64) -> Body {
     if client.random.chance(50) {
-        let whole = Full::new(piece(ask.seed, 0, ask.size as usize));
+        let whole = Full::new(piece(seed, 0, size as usize));
         return whole.map_err(|never| match never {}).boxed_unsync();
     }
     let random = Random::new(client.random.next());
     let next = move |(at, mut random): (u64, Random)| async move {
-        let left = ask.size - at;
+        let left = size - at;
         if left == 0 {
             return None;
         }
@@ -133,7 +125,7 @@ fn body(client: &mut Client, ask: Ask) -> Body {
             tokio::time::sleep(random.pause(1..20)).await;
         }
         let len = random.between(1..32 * 1024).min(left);
-        let frame = Frame::data(piece(ask.seed, at, len as usize));
+        let frame = Frame::data(piece(seed, at, len as usize));
         Some((Ok::<_, io::Error>(frame), (at + len, random)))
     };
     StreamBody::new(stream::unfold((0, random), next)).boxed_unsync()

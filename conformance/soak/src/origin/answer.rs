@@ -10,8 +10,8 @@ use hyper::header::{HeaderValue, CONTENT_LENGTH, CONTENT_TYPE, TRAILER};
 use hyper::{Method, Request, StatusCode, Version};
 
 use super::body::{full, pieces, runs, Answer};
-use super::{rpc, socket, Origin, HOST};
-use crate::ask::{receipt, receipt_of, Ask, Framing};
+use super::{early, rpc, socket, Origin, HOST};
+use crate::ask::{receipt, receipt_of, Ask, Early, Framing};
 use crate::random::Sum;
 
 pub async fn answer(origin: Arc<Origin>, request: Request<Incoming>) -> Result<Answer, Infallible> {
@@ -61,6 +61,9 @@ async fn made(origin: &Origin, request: Request<Incoming>) -> Answer {
     if path.starts_with("/ws/") {
         return socket::answer(origin.state.subscribe(), request);
     }
+    if let (Some(ask), Some(early)) = (Ask::parse(path), Early::parse(path)) {
+        return early::answer(origin, ask, early, request).await;
+    }
     if matches!(*request.method(), Method::POST | Method::PUT) {
         return upload(origin, request).await;
     }
@@ -77,7 +80,7 @@ pub fn status(status: StatusCode) -> Answer {
     answer
 }
 
-fn body(origin: &Origin, ask: Ask, version: Version) -> Answer {
+pub fn body(origin: &Origin, ask: Ask, version: Version) -> Answer {
     let mut answer = Answer::new(pieces(ask, origin.state.subscribe()));
     match ask.framing {
         Framing::Length => {

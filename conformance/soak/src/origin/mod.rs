@@ -2,6 +2,7 @@
 
 mod answer;
 mod body;
+mod early;
 mod rpc;
 mod socket;
 
@@ -15,9 +16,11 @@ use std::time::{Duration, Instant};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 pub use rpc::Call;
 
@@ -35,7 +38,10 @@ pub enum State {
 
 pub struct Origin {
     pub number: usize,
-    pub address: SocketAddr,
+    /// Its address without TLS.
+    pub clear: SocketAddr,
+    /// Its address with TLS.
+    pub tls: SocketAddr,
     state: watch::Sender<State>,
     shared: Arc<Shared>,
 }
@@ -102,28 +108,37 @@ pub struct Origins {
 }
 
 impl Origins {
-    /// Starts so many.
-    pub async fn start(count: usize) -> io::Result<Self> {
+    /// Starts so many, each at two addresses.
+    pub async fn start(count: usize, acceptor: &TlsAcceptor) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let mut each = Vec::new();
         for number in 0..count {
             // At an address that no connection is made from, so that the port is free when the origin comes back.
             let host = Ipv4Addr::new(127, 0, 0, 2 + number as u8);
-            let listener = TcpListener::bind((IpAddr::V4(host), 0)).await?;
+            let clear = TcpListener::bind((IpAddr::V4(host), 0)).await?;
+            let tls = TcpListener::bind((IpAddr::V4(host), 0)).await?;
             let origin = Arc::new(Origin {
                 number,
-                address: listener.local_addr()?,
+                clear: clear.local_addr()?,
+                tls: tls.local_addr()?,
                 state: watch::channel(State::Up).0,
                 shared: shared.clone(),
             });
-            tokio::spawn(run(origin.clone(), listener));
+            tokio::spawn(run(origin.clone(), clear, None));
+            tokio::spawn(run(origin.clone(), tls, Some(acceptor.clone())));
             each.push(origin);
         }
         Ok(Self { each, shared })
     }
 }
 
-async fn run(origin: Arc<Origin>, first: TcpListener) {
+/// Serves at one of the addresses.
+async fn run(origin: Arc<Origin>, first: TcpListener, tls: Option<TlsAcceptor>) {
+    let address = if tls.is_some() {
+        origin.tls
+    } else {
+        origin.clear
+    };
     let mut state = origin.state.subscribe();
     let mut listener = Some(first);
     loop {
@@ -132,7 +147,7 @@ async fn run(origin: Arc<Origin>, first: TcpListener) {
         }
         let listener = match listener.take() {
             Some(listener) => listener,
-            None => bind(origin.address).await,
+            None => bind(address).await,
         };
         // All connections end with this.
         let mut connections = JoinSet::new();
@@ -140,7 +155,7 @@ async fn run(origin: Arc<Origin>, first: TcpListener) {
             tokio::select! {
                 accepted = listener.accept() => {
                     if let Ok((stream, _)) = accepted {
-                        connections.spawn(serve(origin.clone(), stream));
+                        connections.spawn(serve(origin.clone(), stream, tls.clone()));
                     }
                     while connections.try_join_next().is_some() {}
                 }
@@ -159,8 +174,23 @@ async fn bind(address: SocketAddr) -> TcpListener {
     }
 }
 
-async fn serve(origin: Arc<Origin>, stream: TcpStream) {
+async fn serve(origin: Arc<Origin>, stream: TcpStream, tls: Option<TlsAcceptor>) {
     let _ = stream.set_nodelay(true);
+    match tls {
+        None => exchange(origin, stream).await,
+        // Without a handshake there is nobody to serve.
+        Some(tls) => {
+            if let Ok(stream) = tls.accept(stream).await {
+                exchange(origin, stream).await;
+            }
+        }
+    }
+}
+
+async fn exchange<S>(origin: Arc<Origin>, stream: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = service_fn(move |request| answer::answer(origin.clone(), request));
     let server = auto::Builder::new(TokioExecutor::new());
     // An error is the end of the connection, which the proxy may cause.

@@ -4,12 +4,13 @@
     benches/counts.py [--top N] target/release/bare
     benches/counts.py [--top N] --edge target/release/reverse-proxy
     benches/counts.py [--top N] --edge-full target/release/reverse-proxy
+    benches/counts.py [--top N] --edge-cached target/release/reverse-proxy
     benches/counts.py [--top N] --hits target/release/cached
     benches/counts.py [--top N] --edge-hits target/release/cached
 
 The first is the smallest program on the crates, the second the simplest route of a file, the third one with a limit of
-rate, changes to headers and an access log. The last two count what an answer of 1 KiB from memory costs, by the bench
-`cached`: from MemCache, and from the storage of edge.
+rate, changes to headers and an access log. The last three count what an answer of 1 KiB from memory costs: on the simplest route
+of a file that has a cache, and by the bench `cached` from MemCache and from the storage of edge.
 
 Any other proxy can be counted too, without a budget: give its command, with {listen}, {upstream} and
 {threads} in place of two addresses and a number, and {file} in place of a file for `reverse-proxy`.
@@ -47,6 +48,7 @@ import sys
 import tempfile
 import threading
 import time
+from email.utils import formatdate
 from pathlib import Path
 
 sys.dont_write_bytecode = True
@@ -54,7 +56,7 @@ import budget  # noqa: E402
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\nUser-Agent: counts\r\nAccept: */*\r\n\r\n"
 HEAD = (
-    b"HTTP/1.1 200 OK\r\nServer: origin/1.0\r\nDate: Thu, 01 Jan 2026 00:00:00 GMT\r\n"
+    b"HTTP/1.1 200 OK\r\nServer: origin/1.0\r\nDate: %s\r\n"
     b"Content-Type: text/plain\r\nContent-Length: %d\r\nConnection: keep-alive\r\n\r\n"
 )
 BODY = b"hello world, 20 bytes\n"
@@ -68,6 +70,7 @@ OPTIONS = {
     "": PLACES,
     budget.EDGE: FILE,
     budget.EDGE_FULL: FILE,
+    budget.EDGE_CACHED: FILE,
     budget.HIT: PLACES,
     budget.EDGE_HIT: [*PLACES, "--store", "edge"],
 }
@@ -85,6 +88,11 @@ sites:
     response_headers: {{set: {{x-frame-options: DENY}}, remove: server}}
     proxy: "{upstream}"
 """
+CONFIG_CACHED = """\
+listen: {listen}
+sites: {{routes: {{proxy: {{to: "{upstream}", cache: {{ttl: 1h}}}}}}}}
+"""
+CONFIGS = {budget.EDGE_FULL: CONFIG_FULL, budget.EDGE_CACHED: CONFIG_CACHED}
 # How often a proxy is started, each time with nothing in its memory.
 STARTS = 2
 START_SECONDS = 900
@@ -123,7 +131,8 @@ class Origin:
                 *heads, data = (data + more).split(b"\r\n\r\n")
                 for _ in heads:
                     self.asked += 1
-                    connection.sendall(HEAD % len(self.body) + self.body)
+                    date = formatdate(usegmt=True).encode()
+                    connection.sendall(HEAD % (date, len(self.body)) + self.body)
 
 
 def get(connection, body):
@@ -438,6 +447,7 @@ def main():
     kind = {"dest": "kind", "action": "store_const", "default": ""}
     kinds.add_argument("--edge", const=budget.EDGE, help="the proxy is `reverse-proxy`, which gets a file", **kind)
     kinds.add_argument("--edge-full", const=budget.EDGE_FULL, help="the same, with a file that asks for more", **kind)
+    kinds.add_argument("--edge-cached", const=budget.EDGE_CACHED, help="the same, of a file with a cache: a hit", **kind)
     kinds.add_argument("--hits", const=budget.HIT, help="the proxy is the bench `cached`, count what a hit costs", **kind)
     kinds.add_argument("--edge-hits", const=budget.EDGE_HIT, help="the same, of the storage of edge", **kind)
     parser.add_argument("proxy", nargs=argparse.REMAINDER, help="the bench `bare`, or the command of another proxy")
@@ -455,12 +465,12 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: fail("ended"))
     ours = len(args.proxy) == 1
     proxy = args.proxy + OPTIONS[args.kind] if ours else args.proxy
-    hits = args.kind in (budget.HIT, budget.EDGE_HIT)
-    config = CONFIG_FULL if args.kind == budget.EDGE_FULL else CONFIG
+    hits = args.kind in (budget.HIT, budget.EDGE_HIT, budget.EDGE_CACHED)
+    config = CONFIGS.get(args.kind, CONFIG)
     origin = Origin(STORED_BODY if hits else BODY)
     counts = cost_of_one_worker(proxy, origin, args.top, config)
     # Where files are looked at once a second, by other threads, that would be all there is to see.
-    if args.kind not in (budget.EDGE, budget.EDGE_FULL):
+    if FILE != OPTIONS[args.kind]:
         counts |= cost_of_two_workers(proxy, origin, args.top, config)
     if hits and origin.asked > STARTS:
         fail(f"the origin was asked {origin.asked} times: not all of these were hits")

@@ -107,6 +107,7 @@ class Limits(unittest.TestCase):
             (budget.EDGE_HIT, of_all),
             (budget.EDGE, of_one),
             (budget.EDGE_FULL, of_one),
+            (budget.EDGE_CACHED, of_one),
         ):
             counted |= {kind + metric for metric in metrics}
         self.assertEqual(set(budget.tomllib.loads(budget.FILE.read_text())), counted)

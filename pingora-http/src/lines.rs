@@ -69,6 +69,12 @@ impl Lines {
         }
     }
 
+    /// Returns the value of each line of a name.
+    pub(crate) fn values_of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        let named = move |(of, value): (_, &'a [u8])| (of == name.as_bytes()).then_some(value);
+        self.fields().filter_map(named)
+    }
+
     /// Returns name and value of each line.
     pub(crate) fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let mut start = 0;
@@ -103,6 +109,8 @@ mod tests {
             Some((&b"x-a"[..], &b"a: b"[..])),
             "only the first colon ends a name"
         );
+        let values: Vec<_> = lines.values_of("x-a").collect();
+        assert_eq!(values, [&b"1"[..], b"a: b", b"3"]);
         lines.remove(&HeaderName::from_static("x-c"));
         lines.remove(&HeaderName::from_static("x-a"));
         assert_eq!(lines.as_slice(), b"x-ab: \r\nx-b: 2\r\n");

@@ -229,6 +229,13 @@ impl RequestHeader {
         self.raw_fields().append_named(name, value).map(drop)
     }
 
+    /// Returns the values of a field, be it one of the [`headers`](Parts::headers) or a line: those that the next hop is sent.
+    pub fn values_of<'a>(&'a self, name: &'a HeaderName) -> impl Iterator<Item = &'a [u8]> {
+        let fields = self.headers.get_all(name).iter();
+        let lines = self.head.lines.values_of(name.as_str());
+        fields.map(HeaderValue::as_bytes).chain(lines)
+    }
+
     /// Puts fields among the [`headers`](Parts::headers) that were added as lines, for who reads them.
     ///
     /// # Errors

@@ -192,7 +192,7 @@ pub(crate) fn withdraws_fields(req: &RequestHeader) -> bool {
     req.may_have(Names::CONNECTION)
         && elements(&req.headers, header::CONNECTION)
             .filter_map(extension)
-            .any(|name| req.headers.contains_key(name))
+            .any(|name| req.values_of(&name).next().is_some())
 }
 
 /// The field that a connection option names, unless it is one that is dealt with by name.

@@ -12,6 +12,7 @@ use pingora_core::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
+use super::headers::Head;
 use crate::config::model::Coding;
 use crate::plan::compress::CompressRule;
 
@@ -24,7 +25,8 @@ pub(super) fn ask_plainly(head: &mut RequestHeader) -> Result<Option<HeaderValue
     let lines: Vec<_> = head.headers.get_all(ACCEPT_ENCODING).iter().collect();
     let lines: Vec<_> = lines.iter().map(|line| line.as_bytes()).collect();
     let accepted = (!lines.is_empty()).then(|| lines.join(&b','));
-    head.insert_header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))?;
+    head.remove(&ACCEPT_ENCODING);
+    head.add(&ACCEPT_ENCODING, b"identity")?;
     Ok(accepted.and_then(|accepted| HeaderValue::from_maybe_shared(Bytes::from(accepted)).ok()))
 }
 

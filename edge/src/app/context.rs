@@ -133,10 +133,6 @@ impl Ctx {
         if stored && route.compress.is_some() {
             self.accepted = Some(compress::ask_plainly(head)?);
         }
-        if proxied.cached.is_some() {
-            // What it is stored by may be a field that was added here.
-            head.settle_lines()?;
-        }
         self.cached = proxied.cached;
         let max = route.gate.as_ref().and_then(|gate| gate.buffer);
         if self.cached.is_some() || max.is_some() {

@@ -40,12 +40,7 @@ pub fn variance(meta: &CacheMeta, request: &RequestHeader) -> Option<HashBinary>
 
 /// The value of a field in one form; nothing for a field that is absent, which is not the same as one that is empty.
 fn normalized(request: &RequestHeader, name: &HeaderName) -> Vec<u8> {
-    let lines: Vec<&[u8]> = request
-        .headers
-        .get_all(name)
-        .iter()
-        .map(|value| value.as_bytes())
-        .collect();
+    let lines: Vec<&[u8]> = request.values_of(name).collect();
     if lines.is_empty() {
         return Vec::new();
     }

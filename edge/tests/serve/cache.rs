@@ -118,6 +118,124 @@ fn a_response_is_that_of_its_host_port_and_variant() {
 }
 
 #[test]
+fn a_response_varies_by_what_its_server_is_told() {
+    let origin = Scripted::start(|asked, _| {
+        let name = asked.target().trim_start_matches('/');
+        let value = asked.field(name).unwrap().to_owned();
+        answer(
+            &format!("Cache-Control: max-age=60\r\nVary: {name}\r\n"),
+            &value,
+        )
+    });
+    let address = free();
+    let edge = Edge::start_whole(
+        address,
+        &format!(
+            "listen: '{address}'
+trusted_proxies: 127.0.0.1
+sites:
+  routes:
+    request_headers: {{set: {{x-user: '{{header.x-name}}'}}}}
+    proxy: {{to: '{}', cache: true}}\n",
+            origin.address
+        ),
+    );
+    let mut client = edge.connect();
+    for (name, host, field, told) in [
+        (
+            "x-forwarded-for",
+            "a",
+            "X-Forwarded-For: 10.0.0.1",
+            "10.0.0.1",
+        ),
+        (
+            "x-forwarded-for",
+            "a",
+            "X-Forwarded-For: 10.0.0.2",
+            "10.0.0.2",
+        ),
+        ("x-forwarded-proto", "a", "X-Forwarded-Proto: http", "http"),
+        (
+            "x-forwarded-proto",
+            "a",
+            "X-Forwarded-Proto: https",
+            "https",
+        ),
+        ("x-forwarded-host", "a", "X-Forwarded-Host: b", "b"),
+        ("x-forwarded-host", "a", "X-Forwarded-Host: c", "c"),
+        ("host", "a", "X-Name: 1", "a"),
+        ("host", "b", "X-Name: 1", "b"),
+        ("x-user", "a", "X-Name: 1", "1"),
+        ("x-user", "a", "X-Name: 2", "2"),
+    ] {
+        let before = origin.count();
+        for _ in 0..2 {
+            let answer = client.ask("GET", host, &format!("/{name}"), &format!("{field}\r\n"));
+            assert_eq!(answer.body, told, "{name} of {field}");
+        }
+        assert_eq!(origin.count(), before + 1, "{name} of {field}");
+    }
+    // What the server would not see, it could not have answered to.
+    let hidden = "X-Forwarded-For: 10.0.0.1\r\nConnection: X-Forwarded-For\r\n";
+    let refused = client.ask("GET", "a", "/x-forwarded-for", hidden);
+    assert_eq!(refused.status, 400);
+}
+
+/// Returns the fields of the last request, sorted.
+fn fields(origin: &Scripted) -> Vec<String> {
+    origin.last(|asked| {
+        let lines = asked.head.lines().skip(1).filter(|line| !line.is_empty());
+        let mut lines: Vec<_> = lines.map(str::to_ascii_lowercase).collect();
+        lines.sort();
+        lines
+    })
+}
+
+#[test]
+fn a_server_is_told_the_same_with_a_cache() {
+    let origin = Scripted::start(|asked, _| {
+        let control = match asked.target() {
+            "/behind" => "stale-while-revalidate=1000",
+            _ => "must-revalidate",
+        };
+        let stale = format!("Cache-Control: max-age=10, {control}\r\nAge: 50\r\nETag: \"e\"\r\n");
+        answer(&stale, "")
+    });
+    let to = origin.address;
+    let edge = Edge::start(&format!(
+        "  - routes:
+      - path: /plain
+        request_headers: {{set: {{x-user: '{{client_ip}}'}}, remove: x-secret}}
+        proxy: '{to}'
+      - request_headers: {{set: {{x-user: '{{client_ip}}'}}, remove: x-secret}}
+        proxy: {{to: '{to}', cache: true}}\n"
+    ));
+    let mut client = edge.connect();
+    let said = "X-Forwarded-For: 10.0.0.1\r\nX-Forwarded-Port: 1\r\nForwarded: for=10.0.0.1\r\nX-User: me\r\n\
+                X-Secret: s\r\nX-Own: 1\r\nAccept: */*\r\nAccept-Encoding: gzip\r\n";
+    client.ask("GET", "a", "/plain", said);
+    let told = fields(&origin);
+    for field in [
+        "x-forwarded-for: 127.0.0.1",
+        "x-forwarded-host: a",
+        "x-user: 127.0.0.1",
+    ] {
+        assert!(told.iter().any(|line| line == field), "{field}: {told:?}");
+    }
+    let mut asked = told.clone();
+    asked.push("if-none-match: \"e\"".to_owned());
+    asked.sort();
+    for path in ["/before", "/behind"] {
+        let begun = origin.count();
+        client.ask("GET", "a", path, said);
+        assert_eq!(fields(&origin), told, "{path}");
+        client.ask("GET", "a", path, said);
+        eventually("it is revalidated", || origin.count() == begun + 2);
+        assert_eq!(fields(&origin), asked, "{path}");
+    }
+}
+
+#[test]
 fn routes_share_nothing_that_may_differ() {
     let (one, other) = (
         counted(FRESH),

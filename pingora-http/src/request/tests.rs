@@ -410,6 +410,8 @@ fn lines_are_sent_and_are_fields_for_who_reads_them() {
     let sent = "Host: a\r\nCookie: c=1\r\nx-ours: 1\r\nx-ours: \r\nx-copy: a\r\n";
     assert_eq!(wire(&header), sent);
     assert_eq!(header.headers.len(), 2);
+    assert!(header.values_of(&ours).eq([&b"1"[..], b""]));
+    assert!(header.values_of(&host).eq([b"a"]));
     let mut names = Vec::new();
     let mapped = header.map(|name, value| {
         if let HeaderNameVariant::Titled(name) = name {
@@ -436,6 +438,11 @@ fn lines_are_sent_and_are_fields_for_who_reads_them() {
     let mut changed = header.clone();
     assert_eq!(changed.remove_header("x-ours").unwrap(), "1");
     assert!(!wire(&changed).contains("x-ours"));
+    let mut both = header.clone();
+    both.raw_fields()
+        .append_named(&ours, HeaderValue::from_static("0"))
+        .unwrap();
+    assert!(both.values_of(&ours).eq([&b"0"[..], b"1", b""]));
     let mut changed = header.clone();
     assert!(changed.append_header("x-ours", "3").unwrap());
 

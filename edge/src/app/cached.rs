@@ -1,7 +1,7 @@
 //! The cache in the phases of a request.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::caching;
 use bytes::Bytes;
@@ -344,18 +344,18 @@ pub(super) fn tell(session: &Session, head: &mut ResponseHeader, ctx: &Ctx) -> R
             Part::Bypass => fixed("edge; fwd=bypass"),
         },
     };
-    head.append_header("Cache-Status", value)?;
-    Ok(())
+    head.raw_fields().append(b"Cache-Status", value).map(drop)
 }
 
 /// Tells of a hit, and of the seconds for which it is still fresh: less than none for a stale one.
 fn hit(fresh_until: SystemTime) -> HeaderValue {
-    let now = SystemTime::now();
-    let (sign, ttl) = match fresh_until.duration_since(now) {
-        Ok(left) => ("", left.as_secs()),
-        Err(past) => ("-", past.duration().as_secs() + 1),
+    let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    let ttl = match fresh_until.duration_since(SystemTime::now()) {
+        Ok(left) => seconds(left),
+        Err(past) => -1 - seconds(past.duration()),
     };
-    let text = format!("edge; hit; ttl={sign}{ttl}");
+    // Of its exact length, so that it becomes a value without a copy.
+    let text = ["edge; hit; ttl=", itoa::Buffer::new().format(ttl)].concat();
     // It is of digits and letters.
     HeaderValue::from_maybe_shared(Bytes::from(text))
         .unwrap_or_else(|_| HeaderValue::from_static("edge; hit"))

@@ -98,7 +98,7 @@ pub(super) fn decide(
         }
     }
     let request = facts.request("");
-    let Some(found) = live.with(|worker| worker.find(running, &request)) else {
+    let Some(found) = live.with(|worker| worker.find(running, index, &request)) else {
         observed.of_route(running, counting, Some(index), None);
         return of_site(Answer::refusal(StatusCode::NOT_FOUND));
     };

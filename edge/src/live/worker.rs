@@ -226,15 +226,17 @@ impl Worker {
         }
     }
 
-    /// Returns the route of a request in a generation.
+    /// Returns the route of a request in a site of a generation.
     #[inline]
     pub(crate) fn find<'r>(
         &mut self,
         running: &'r Running,
+        site: usize,
         request: &Request,
     ) -> Option<Found<'r>> {
         let random = self.random.next();
-        running.plan.find(request, random, &mut self.scratch)
+        let plan = &running.plan;
+        plan.find_in(site, request, random, &mut self.scratch)
     }
 
     /// Tells whether a request goes past the cache of its route.

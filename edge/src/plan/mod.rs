@@ -300,7 +300,17 @@ impl Plan {
     /// Returns the route that takes a request; `None` when no site has the host, or no route fits. `random` chooses
     /// among routes with weights: each of its values gives one choice, whatever was chosen before.
     pub fn find(&self, request: &Request, random: u32, scratch: &mut Scratch) -> Option<Found<'_>> {
-        let site = self.site(request.host)?;
+        self.find_in(self.site(request.host)?, request, random, scratch)
+    }
+
+    /// As [`find`](Self::find), where the site is known.
+    pub(crate) fn find_in(
+        &self,
+        site: usize,
+        request: &Request,
+        random: u32,
+        scratch: &mut Scratch,
+    ) -> Option<Found<'_>> {
         let index = self.route(site, request, random, scratch)?;
         let route = &self.sites[site].routes[index];
         Some(Found { site, index, route })

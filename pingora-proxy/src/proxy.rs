@@ -1,6 +1,6 @@
 //! The proxy as an application that serves HTTP.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use pingora_core::protocols::Stream;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::ShutdownWatch;
 
-use crate::flow::Drain;
+use crate::flow::{Drain, ShutdownFlag};
 use crate::ProxyHttp;
 
 /// Serves a connection of a protocol of the user's own, and may return it to be served again.
@@ -41,7 +41,7 @@ where
     pub(crate) inner: SV,
     pub(crate) connector: Connector<C>,
     /// True if the shutdown has begun: looked at before and after the head of a request is read.
-    pub(crate) shutdown_flag: AtomicBool,
+    pub(crate) shutdown_flag: ShutdownFlag,
     /// Who waits for a request meanwhile, and is woken then.
     pub(crate) registry: Arc<Registry>,
     pub(crate) drain: Drain,
@@ -79,7 +79,7 @@ where
         HttpProxy {
             inner,
             connector,
-            shutdown_flag: AtomicBool::new(false),
+            shutdown_flag: ShutdownFlag::new(),
             registry: Registry::new(LIMITS.waiting_lists),
             drain: Drain {
                 policy: conf.shutdown_policy,
@@ -158,8 +158,7 @@ where
     }
 
     async fn http_cleanup(&self) {
-        self.shutdown_flag.store(true, Ordering::Release);
-        self.notify_waiters();
+        self.set_shutdown_flag();
         self.close_idle();
     }
 

@@ -12,6 +12,7 @@ mod drain;
 mod due;
 mod finish;
 mod shutdown;
+mod shutdown_flag;
 mod subrequests;
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,7 @@ use crate::{request_policy, HttpProxy, ProxyHttp, Session};
 
 pub(crate) use drain::Drain;
 pub(crate) use due::Due;
+pub(crate) use shutdown_flag::ShutdownFlag;
 
 /// The outcome of the phases before an upstream.
 enum Early {

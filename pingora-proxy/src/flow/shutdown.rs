@@ -10,8 +10,6 @@
 //! | subrequest | finishes | the same |
 //! | a custom session | served: what carries it is the application's to end | the same |
 
-use std::sync::atomic::Ordering;
-
 use http::Method;
 use pingora_core::connectors::http::custom;
 use pingora_core::exchange::{close_idle, ServerHooks, Stage};
@@ -38,7 +36,7 @@ where
         mut session: ServerSession,
     ) -> Option<Box<ServerSession>> {
         session.wait_in(&self.registry, self.drain.read_timeout);
-        if self.shutdown_flag.load(Ordering::Acquire) && !self.may_read(&mut session).await {
+        if self.shutdown_flag.is_set() && !self.may_read(&mut session).await {
             return Box::pin(close(session)).await;
         }
         let served = match session.read_request().await {
@@ -49,7 +47,7 @@ where
         if let Err(e) = served {
             return Box::pin(self.refuse(session, e)).await;
         }
-        if self.shutdown_flag.load(Ordering::Acquire)
+        if self.shutdown_flag.is_set()
             && self.drain.policy == ShutdownPolicy::Strict
             && !is_told_otherwise(&session)
         {
@@ -102,13 +100,14 @@ where
         }
     }
 
-    /// Wakes the connections that wait for a request, once the flag is set. Under `strict`, their reads then have the
+    /// Sets the flag, and wakes the connections that wait for a request. Under `strict`, their reads then have the
     /// shutdown read timeout, and under `finish` they go on waiting until [`HttpProxy::close_idle`].
-    pub(crate) fn notify_waiters(&self) {
-        self.registry.advance(match self.drain.policy {
+    pub(crate) fn set_shutdown_flag(&self) {
+        let stage = match self.drain.policy {
             ShutdownPolicy::Strict => Stage::Expiring,
             ShutdownPolicy::Finish => Stage::Draining,
-        });
+        };
+        self.shutdown_flag.set(&self.registry, stage);
     }
 
     /// Wakes those that are still idle to close, after the time for which they are to be kept.

@@ -12,6 +12,7 @@
 //!
 //! A connection and the task that drives it stay with the worker that made them.
 
+mod failure;
 mod handshake;
 mod in_use;
 mod pending_connects;
@@ -43,7 +44,8 @@ pub use crate::protocols::http::v2::client::conn::ConnectionRef;
 pub use handshake::{handshake, H2HandshakeSettings};
 pub use in_use::InUsePool;
 
-use pending_connects::{Ended, Manner, PendingConnects};
+use failure::{Failure, Manner};
+use pending_connects::{Ended, PendingConnects};
 
 /// Hands out HTTP/2 sessions: streams on kept connections, and on new ones.
 pub struct Connector {
@@ -54,7 +56,7 @@ pub struct Connector {
     overflow: OnceLock<Arc<ConnectionPool<ConnectionRef>>>,
     size: usize,
     in_use: InUsePool,
-    pending: PendingConnects,
+    pending: PendingConnects<Arc<Failure>>,
     /// Peers that selected HTTP/1.1 when they were offered both.
     selected_h1: H1Only,
 }
@@ -219,7 +221,8 @@ impl Connector {
         }
         let dialed = self.pending.begin(key, streams - 1);
         let made = self.dial(peer).await;
-        dialed.end(&made, manner);
+        let failure = |e: &BError| Failure::of(e, manner);
+        dialed.end(made.as_ref().map(drop).map_err(failure));
         made.map(|session| (session, false))
     }
 

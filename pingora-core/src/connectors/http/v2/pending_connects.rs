@@ -13,122 +13,52 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
-use pingora_error::{BError, Error, ErrorSource, ErrorType, RetryType};
 use tokio::sync::watch;
 
 use crate::connectors::pool::KeyHasher;
-use crate::protocols::l4::connect_error::is_local_shortage;
-use crate::protocols::ALPN;
-use crate::upstreams::peer::Peer;
 use crate::worker::{self, PerWorker};
 
-/// The connections that each worker is making.
-pub(super) struct PendingConnects {
-    workers: PerWorker<Mutex<Dialing>>,
+/// The connections that each worker is making, and why one was not made.
+pub(super) struct PendingConnects<F> {
+    workers: PerWorker<Mutex<Dialing<F>>>,
 }
 
-type Dialing = HashMap<u64, Vec<Dial>, BuildHasherDefault<KeyHasher>>;
+type Dialing<F> = HashMap<u64, Vec<Dial<F>>, BuildHasherDefault<KeyHasher>>;
 
-struct Dial {
+struct Dial<F> {
     /// The number of further requests that may wait for it.
     places: usize,
-    state: watch::Receiver<State>,
+    state: watch::Receiver<State<F>>,
 }
 
 /// The state of a connection that others may wait for. One whose sender is gone before it ended was given up.
-#[derive(Clone)]
-enum State {
+enum State<F> {
     Dialing,
     Made,
-    Failed(Arc<Failure>),
+    Failed(F),
 }
 
 /// The outcome of a connect that a request waited for.
-pub(super) enum Ended {
+pub(super) enum Ended<F> {
     /// It was made. There may be no room on it, and it may be one of HTTP/1.1.
     Made,
     /// It failed.
-    Failed(Arc<Failure>),
+    Failed(F),
     /// Whoever made it went away.
     GivenUp,
 }
 
-/// Why a connection was not made.
-pub(super) struct Failure {
-    manner: Manner,
-    etype: ErrorType,
-    source: ErrorSource,
-    retry: RetryType,
-    text: String,
-    /// True if this machine had nothing left for a connection, which may be over.
-    shortage: bool,
-}
-
-impl Failure {
-    /// The error for another request that would have connected in this manner; `None` for one that might have
-    /// succeeded.
-    pub(super) fn for_manner(&self, manner: &Manner) -> Option<BError> {
-        if self.manner != *manner || self.shortage {
-            return None;
-        }
-        let context = format!(
-            "the connection that another request was making: {}",
-            self.text
-        );
-        let mut e = Error::explain(self.etype.clone(), context);
-        e.esource = self.source.clone();
-        e.retry = self.retry;
-        Some(e)
-    }
-}
-
-/// The options that decide how connecting to a peer ends, beside those that its key covers.
-#[derive(Clone, PartialEq)]
-pub(super) struct Manner {
-    alpn: Option<ALPN>,
-    limits: [Option<Duration>; 3],
-    from: Option<SocketAddr>,
-    ports: Option<(u16, u16)>,
-    /// By their place in memory: two that are compared exist at the same time.
-    hooks: [Option<usize>; 2],
-}
-
-impl Manner {
-    pub(super) fn of<P: Peer>(peer: &P) -> Self {
-        let bind_to = peer.bind_to();
-        let custom = peer.get_peer_options().and_then(|o| o.custom_l4.as_ref());
-        let tweak = peer.upstream_tcp_sock_tweak_hook();
-        Manner {
-            alpn: peer.get_alpn().cloned(),
-            limits: [
-                peer.connection_timeout(),
-                peer.total_connection_timeout(),
-                peer.tls_handshake_timeout(),
-            ],
-            from: bind_to.and_then(|from| from.addr),
-            ports: bind_to.and_then(|from| from.port_range()),
-            hooks: [
-                custom.map(|hook| Arc::as_ptr(hook).cast::<()>().addr()),
-                tweak.map(|hook| Arc::as_ptr(hook).cast::<()>().addr()),
-            ],
-        }
-    }
-}
-
 /// A connection that is being made. When this is dropped, it is made or has failed.
-pub(super) struct Dialed<'a> {
-    pending: &'a PendingConnects,
+pub(super) struct Dialed<'a, F> {
+    pending: &'a PendingConnects<F>,
     worker: usize,
     key: u64,
-    state: watch::Sender<State>,
+    state: watch::Sender<State<F>>,
 }
 
-impl PendingConnects {
+impl<F> PendingConnects<F> {
     pub(super) fn new() -> Self {
         PendingConnects {
             workers: PerWorker::new(),
@@ -136,10 +66,12 @@ impl PendingConnects {
     }
 
     /// Says that a connection is being made, with room for so many requests besides the one it is made for.
-    pub(super) fn begin(&self, key: u64, places: usize) -> Dialed<'_> {
+    pub(super) fn begin(&self, key: u64, places: usize) -> Dialed<'_, F> {
         let worker = worker::current();
         let (sender, state) = watch::channel(State::Dialing);
-        let dialing = self.workers.get_or_init(worker, Mutex::default);
+        let dialing = self
+            .workers
+            .get_or_init(worker, || Mutex::new(HashMap::default()));
         let mut dialing = dialing.lock();
         dialing.entry(key).or_default().push(Dial { places, state });
         Dialed {
@@ -151,7 +83,7 @@ impl PendingConnects {
     }
 
     /// Takes a place on a connection that this worker is making, if there is one.
-    pub(super) fn join(&self, key: u64) -> Option<Place<'_>> {
+    pub(super) fn join(&self, key: u64) -> Option<Place<'_, F>> {
         let worker = worker::current();
         let mut dialing = self.workers.get(worker)?.lock();
         let mut pending = dialing.get_mut(&key)?.iter_mut();
@@ -166,19 +98,12 @@ impl PendingConnects {
     }
 }
 
-impl Dialed<'_> {
+impl<F> Dialed<'_, F> {
     /// Tells those who wait how it ended.
-    pub(super) fn end<T>(self, made: &Result<T, BError>, manner: Manner) {
+    pub(super) fn end(self, made: Result<(), F>) {
         let state = match made {
-            Ok(_) => State::Made,
-            Err(e) => State::Failed(Arc::new(Failure {
-                manner,
-                etype: e.etype().clone(),
-                source: e.esource().clone(),
-                retry: e.retry,
-                text: e.to_string(),
-                shortage: is_local_shortage(e),
-            })),
+            Ok(()) => State::Made,
+            Err(failure) => State::Failed(failure),
         };
         // First, so that nobody who is told finds it once more.
         self.remove();
@@ -201,24 +126,24 @@ impl Dialed<'_> {
     }
 }
 
-impl Drop for Dialed<'_> {
+impl<F> Drop for Dialed<'_, F> {
     fn drop(&mut self) {
         self.remove();
     }
 }
 
 /// A place on a connection that is being made; it is free again when this is dropped.
-pub(super) struct Place<'a> {
-    pending: &'a PendingConnects,
+pub(super) struct Place<'a, F> {
+    pending: &'a PendingConnects<F>,
     worker: usize,
     key: u64,
-    state: watch::Receiver<State>,
+    state: watch::Receiver<State<F>>,
 }
 
-impl Place<'_> {
+impl<F: Clone> Place<'_, F> {
     /// Completes when the connection is made, or will not be.
-    pub(super) async fn ended(&mut self) -> Ended {
-        let ended = |state: &State| !matches!(state, State::Dialing);
+    pub(super) async fn ended(&mut self) -> Ended<F> {
+        let ended = |state: &State<F>| !matches!(state, State::Dialing);
         match self.state.wait_for(ended).await.as_deref() {
             Ok(State::Failed(failure)) => Ended::Failed(failure.clone()),
             Ok(State::Made) => Ended::Made,
@@ -227,7 +152,7 @@ impl Place<'_> {
     }
 }
 
-impl Drop for Place<'_> {
+impl<F> Drop for Place<'_, F> {
     fn drop(&mut self) {
         let Some(dialing) = self.pending.workers.get(self.worker) else {
             return;
@@ -239,3 +164,6 @@ impl Drop for Place<'_> {
         }
     }
 }
+
+#[cfg(all(test, loom))]
+mod models;

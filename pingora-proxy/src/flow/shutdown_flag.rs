@@ -1,0 +1,31 @@
+//! The flag of a proxy that shuts down, which each request loads before its head is read and after.
+
+use std::sync::Arc;
+
+use pingora_core::exchange::{Registry, Stage};
+
+// The model in `loom/` is made of this very file.
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicBool, Ordering};
+#[cfg(not(loom))]
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// See the module.
+pub(crate) struct ShutdownFlag(AtomicBool);
+
+impl ShutdownFlag {
+    pub(crate) fn new() -> Self {
+        ShutdownFlag(AtomicBool::new(false))
+    }
+
+    /// Returns whether it is set: one load of a line that nobody writes before the end.
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Sets the flag, and then wakes the connections that wait: whoever is woken finds it set.
+    pub(crate) fn set(&self, waiting: &Arc<Registry>, stage: Stage) {
+        self.0.store(true, Ordering::Release);
+        waiting.advance(stage);
+    }
+}

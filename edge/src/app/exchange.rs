@@ -80,7 +80,9 @@ impl<'a> Exchange<'a> {
             Ok(answer) => answer,
             Err(_) => {
                 let e = Error::explain(ReadTimedout, format!("no answer within {limit:?}"));
-                Err(self.failed(&e.into_up()).1)
+                let e = e.into_up();
+                self.failed(&e);
+                Err(e)
             }
         }
     }
@@ -107,7 +109,7 @@ impl<'a> Exchange<'a> {
                 continue;
             }
             self.left = self.left.saturating_sub(1);
-            if !self.failed(&e).0 || self.left == 0 {
+            if !self.failed(&e) || self.left == 0 {
                 return Err(e);
             }
         }
@@ -174,17 +176,15 @@ impl<'a> Exchange<'a> {
     }
 
     /// Notes a failure of the server, and tells whether another one is left.
-    fn failed(&mut self, e: &Error) -> (bool, Box<Error>) {
+    fn failed(&mut self, e: &Error) -> bool {
         if !is_local_shortage(e) {
             self.server.with(|m| m.failures.count(failure(e)));
         }
         let (running, index, tried) = (self.running, self.cluster, &mut self.tried);
-        let others = self.live.with_cluster(running, index, |local, hands| {
+        self.live.with_cluster(running, index, |local, hands| {
             let cluster = &running.clusters[index];
             local.failed(cluster, tried, hands.slots, e)
-        });
-        let again = Error::explain(e.etype().clone(), e.to_string());
-        (others, again.into_up())
+        })
     }
 
     fn end(&mut self) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use edge::allocator::{small_pages, Allocator};
-use edge::flags::{Flags, FromFlags};
+use edge::flags::{has_settings, Flags, FromFlags};
 use edge::live::{load, FromFile, LoadError, Loaded, Source};
 use edge::origin::DemoOrigin;
 use edge::serve::{self, Serving};
@@ -97,7 +97,7 @@ fn configuration(flags: &Flags) -> Result<Option<&Path>, String> {
     };
     let text = std::fs::read_to_string(file).unwrap_or_default();
     let keys = ServerConf::entries(&text);
-    let is_one = match keys.is_empty() {
+    let names_one = match keys.is_empty() {
         // What is no YAML is told of as what it looks like.
         true => OF_CONFIGURATIONS
             .iter()
@@ -106,6 +106,8 @@ fn configuration(flags: &Flags) -> Result<Option<&Path>, String> {
             .iter()
             .any(|(key, _)| OF_CONFIGURATIONS.contains(&key.as_str())),
     };
+    // A file without a setting, such as an empty one, would have the demo served in place of what was meant.
+    let is_one = names_one || (flags.beside_a_configuration().is_none() && !has_settings(&text));
     match (is_one, flags.beside_a_configuration()) {
         (true, Some(flag)) => Err(format!(
             "{flag} has no place beside {}, which is a configuration",
@@ -172,8 +174,13 @@ impl Given {
             strict::check(self.source(), loaded).map_err(|e| e.to_string())?;
         }
         let certificates = loaded.running.certificates();
+        let mut told = Vec::new();
         for sentence in certificates.iter().filter_map(|state| state.sentence()) {
-            program::say(sentence);
+            // Sites may share one.
+            if !told.contains(&sentence) {
+                program::say(&sentence);
+                told.push(sentence);
+            }
         }
         program::say(&loaded.summary);
         Ok(())

@@ -44,7 +44,10 @@ fn answer(plan: &Plan, method: &str, url: &str, headers: &[(&str, &str)], random
             let target = plan.target(found.route, &request, &mut Scratch::default());
             format!("{to}{}", target.unwrap())
         }
-        Action::Redirect { to, .. } => request.fill_uri(to),
+        Action::Redirect { .. } => {
+            let location = plan.location(found.route, &request, &mut Scratch::default());
+            location.unwrap()
+        }
         Action::Respond { status, .. } => status.0.as_str().to_owned(),
     }
 }
@@ -65,6 +68,7 @@ sites:
       - {path: /in, client: 10.1.0.0/16, respond: 206}
       - {path: /in, header: {x-a: "b*"}, cookie: {s: "*"}, query: {q: "~[a-c]+"}, respond: 207}
       - {path: /old, redirect: "https://{host}{uri}"}
+      - {path: ['~/b/(\d+)/(.*)', '~/c/(\w+)(/.*)?'], redirect: "/n{1}/x{2}?{query}"}
   - hosts: ["*.a.test"]
     routes: {respond: 210}
   - hosts: ["*.b.a.test"]
@@ -88,6 +92,8 @@ sites:
         ("GET", "a.test/x/a/b/z", "205"),
         ("GET", "a.test/in", "206"),
         ("GET", "a.test/old?a=%0a", "https://a.test/old?a=%0a"),
+        ("GET", "a.test/b/12/%22/y?q", "/n12/x%22/y?q"),
+        ("GET", "a.test/%63/a", "/na/x?"),
         ("GET", "x.a.test/", "210"),
         ("GET", "y.x.a.test/", "210"),
         ("GET", "x.b.a.test/", "211"),
@@ -205,6 +211,7 @@ sites:
         rewrite: /x?token=${file:secret}
         proxy: 10.0.0.1:80
       - {path: /b, redirect: "/${file:secret}"}
+      - {path: /c, forward_auth: {to: 10.0.0.1:80, path: /verify?token=hunter2}, proxy: 10.0.0.1:80}
 "#;
     let world = Memory::of(&[("edge.yaml", text), ("secret", "hunter2\n")]);
     let (_, plan) = world.plan().unwrap();
@@ -213,7 +220,9 @@ sites:
         let question = tools::question("GET", &format!("h{path}"), &headers, None).unwrap();
         [false, true].map(|json| tools::explanation(&plan, &question, json))
     };
-    for text in [explained("/a"), explained("/b")].concat() {
+    let asks = "forward_auth asks 10.0.0.1:80/verify?***";
+    assert!(explained("/c")[0].contains(asks), "{}", explained("/c")[0]);
+    for text in [explained("/a"), explained("/b"), explained("/c")].concat() {
         assert!(!text.contains("hunter2"), "{text}");
     }
     let [conditions, _] = explained("/a");

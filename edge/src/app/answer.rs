@@ -140,9 +140,10 @@ impl Answer {
         self
     }
 
-    /// Makes the answer of a route's action.
-    pub(super) fn of(route: &Route, request: &Request<'_>) -> Self {
+    /// Makes the answer of a route's action, which sends the client to `location` if there is one.
+    pub(super) fn of(route: &Route, request: &Request<'_>, location: Option<String>) -> Self {
         let mut answer = Self::of_action(&route.action, request);
+        answer.location = location.and_then(|to| HeaderValue::try_from(to).ok());
         answer.plain = false;
         let edits = &route.response_headers;
         if !edits.0.is_empty() {
@@ -153,10 +154,7 @@ impl Answer {
 
     fn of_action(action: &Action, request: &Request<'_>) -> Self {
         match action {
-            Action::Redirect { to, status } => Self {
-                location: HeaderValue::try_from(request.fill_uri(to)).ok(),
-                ..Self::refusal(status.0)
-            },
+            Action::Redirect { status, .. } => Self::refusal(status.0),
             Action::Respond {
                 status,
                 body,

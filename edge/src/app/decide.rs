@@ -186,7 +186,8 @@ fn act(
     let id = observed.identify(live, running, facts, route.needs_id);
     let request = facts.request(id);
     let Action::Proxy(cluster) = &route.action else {
-        return Decision::Answer(Answer::of(route, &request));
+        let location = live.with(|worker| worker.location(running, route, &request));
+        return Decision::Answer(Answer::of(route, &request, location));
     };
     let target = if route.rewrites() {
         match live.with(|worker| worker.target(running, route, &request)) {

@@ -234,7 +234,7 @@ impl<'a> Checker<'a> {
     }
 
     async fn by_http(&self, member: &Member, peer: &HttpPeer) -> Result<(), Failure> {
-        let path = self.health.path.as_ref().map_or("/", |path| &path.value);
+        let path = self.health.path.as_ref().map_or("/", |path| &path.value.0);
         let method = self
             .health
             .method

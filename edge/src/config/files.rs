@@ -40,6 +40,13 @@ pub struct Disk;
 impl World for Disk {
     fn read(&self, path: &Path, most: usize) -> io::Result<Vec<u8>> {
         use std::io::Read;
+        use std::os::unix::fs::FileTypeExt;
+        // A reload would wait for whoever writes into it, and find nothing the second time.
+        if std::fs::metadata(path)?.file_type().is_fifo() {
+            return Err(io::Error::other(
+                "it is a pipe, which can be read only once",
+            ));
+        }
         let mut bytes = Vec::new();
         let file = std::fs::File::open(path)?;
         file.take(most as u64 + 1).read_to_end(&mut bytes)?;
@@ -161,7 +168,11 @@ impl Loader<'_> {
             Kind::Map(entries) => entries,
             _ => {
                 self.broken = true;
-                let what = root.describe();
+                // Of a file that is none, nobody knows what it may show.
+                let what = match root.kind {
+                    Kind::List(_) => "a list",
+                    _ => "a text",
+                };
                 self.errors.at(
                     root.place,
                     format!("a configuration is a map of keys, and not {what}"),
@@ -263,7 +274,7 @@ impl Loader<'_> {
     /// Replaces `${env:X}` and `${file:X}` in all scalars.
     fn substitute(&mut self, node: &mut Node, from: &Path) {
         match &mut node.kind {
-            Kind::Null | Kind::Failed => {}
+            Kind::Null | Kind::Failed(_) => {}
             Kind::List(items) => items
                 .iter_mut()
                 .for_each(|item| self.substitute(item, from)),
@@ -278,7 +289,7 @@ impl Loader<'_> {
                     }
                     Err(message) => {
                         self.errors.at(node.place, message);
-                        node.kind = Kind::Failed;
+                        node.kind = Kind::Failed(std::mem::take(text));
                     }
                 }
             }
@@ -298,7 +309,10 @@ impl Loader<'_> {
             out.push_str(&rest[..at]);
             rest = &rest[at + 2..];
             match reference(rest) {
-                None => out.push_str("${"),
+                None => {
+                    refuse_shell(rest)?;
+                    out.push_str("${");
+                }
                 Some((source, name, after)) => {
                     out.push_str(&self.value(source, name, from)?);
                     replaced = true;
@@ -355,6 +369,19 @@ fn reference(text: &str) -> Option<(&str, &str, &str)> {
     let (source, name) = inside.split_once(':')?;
     let word = !source.is_empty() && source.bytes().all(|b| b.is_ascii_alphanumeric());
     word.then_some((source, name, after))
+}
+
+/// Refuses `NAME}` behind a `${`, as shells name variables.
+fn refuse_shell(rest: &str) -> Result<(), String> {
+    let name = rest.split('}').next().unwrap_or("");
+    let begins = name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_');
+    let is_part = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    if name.len() == rest.len() || !begins || !name.chars().all(is_part) {
+        return Ok(());
+    }
+    Err(format!(
+        "`${{{name}}}` does not say where its value is from; did you mean `${{env:{name}}}`?"
+    ))
 }
 
 /// Returns `name` as seen from the folder of the file that names it.

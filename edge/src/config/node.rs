@@ -29,8 +29,8 @@ pub struct Node {
 pub enum Kind {
     /// Nothing stands there, or `null`.
     Null,
-    /// A scalar that an error is told of already.
-    Failed,
+    /// A scalar that an error is told of already, as it was written.
+    Failed(String),
     /// A scalar of any type: the reader of a value decides what it makes of the text.
     Scalar {
         /// The text, without quotes.
@@ -54,7 +54,7 @@ impl Node {
             } => {
                 found.insert(self.place, text);
             }
-            Kind::Null | Kind::Failed | Kind::Scalar { .. } => {}
+            Kind::Null | Kind::Failed(_) | Kind::Scalar { .. } => {}
             Kind::List(items) => items.iter().for_each(|item| item.elsewhere(found)),
             Kind::Map(pairs) => pairs
                 .iter()
@@ -71,7 +71,7 @@ impl Node {
 
     fn cover(&mut self) {
         match &mut self.kind {
-            Kind::Null | Kind::Failed => {}
+            Kind::Null | Kind::Failed(_) => {}
             Kind::Scalar { written, .. } => {
                 written.get_or_insert_with(|| STARS.to_owned());
             }
@@ -83,7 +83,7 @@ impl Node {
     /// Names its kind, and shows it when it is short.
     pub(crate) fn describe(&self) -> String {
         match &self.kind {
-            Kind::Null | Kind::Failed => "nothing".into(),
+            Kind::Null | Kind::Failed(_) => "nothing".into(),
             Kind::Scalar {
                 written: Some(written),
                 ..
@@ -101,6 +101,7 @@ impl Node {
 /// Reads a document; `None` when it is no YAML, or holds nothing.
 pub(crate) fn read(text: &str, file: u32, errors: &mut Errors) -> Option<Node> {
     let mut composer = Composer {
+        text,
         parser: Parser::new_from_str(text),
         file,
         errors,
@@ -119,6 +120,7 @@ pub(crate) fn read(text: &str, file: u32, errors: &mut Errors) -> Option<Node> {
 type Failure = (Place, String);
 
 struct Composer<'a> {
+    text: &'a str,
     parser: Parser<'a, StrInput<'a>>,
     file: u32,
     errors: &'a mut Errors,
@@ -247,10 +249,25 @@ impl<'a> Composer<'a> {
             Some(Ok((event, span))) => Ok((event, self.place(span.start))),
             Some(Err(e)) => Err((
                 self.place(*e.marker()),
-                format!("no valid YAML: {}", e.info()),
+                format!("no valid YAML: {}{}", e.info(), self.hint(*e.marker())),
             )),
             None => Ok((Event::StreamEnd, self.place(Marker::default()))),
         }
+    }
+
+    /// Tells of a text that lacks its quotes, as far as the place of an error tells.
+    fn hint(&self, marker: Marker) -> String {
+        let line = self.text.lines().nth(marker.line().saturating_sub(1));
+        let line: Vec<char> = line.unwrap_or("").chars().collect();
+        let (before, rest) = line.split_at(marker.col().min(line.len()));
+        let quote = match (before.last(), rest) {
+            (_, [first @ ('*' | '&' | '%' | '@' | '`'), ..]) => format!("begins with `{first}`"),
+            (Some(']'), [_, ..]) => "begins with `[`".to_owned(),
+            (Some('}'), [_, ..]) => "begins with `{`".to_owned(),
+            (_, [':', ' ', ..]) => "has `: ` in it".to_owned(),
+            _ => return String::new(),
+        };
+        format!("; put a text that {quote} in quotes")
     }
 
     fn place(&self, marker: Marker) -> Place {

@@ -36,29 +36,21 @@ impl Sources {
         self.files.iter().map(|(path, _)| path.as_path())
     }
 
-    /// Puts stars in place of a value that nobody may see. What does not stand as it is after its place, since it is
-    /// escaped there, goes with the rest of its line.
-    fn cover(&mut self, place: Place, value: &str) {
-        let Some((_, text)) = self.files.get_mut(place.file as usize) else {
-            return;
-        };
-        let (line, column) = (place.line as usize - 1, place.column as usize - 1);
-        let lines = text.split_inclusive('\n').enumerate();
-        let covered = lines.map(|(number, whole)| {
-            if number != line {
-                return whole.to_owned();
-            }
-            let (before, rest) = split_at_char(whole, column);
-            let quote = rest.len() - rest.trim_start_matches(['"', '\'']).len();
-            let (quotes, inside) = rest.split_at(quote);
-            let end = match inside.starts_with(value) {
-                true => value.len(),
-                false => inside.trim_end_matches(['\r', '\n']).len(),
+    /// Puts stars in place of values that nobody may see, each at its place.
+    fn cover(&mut self, mut values: Vec<(Place, String)>) {
+        values.sort_by_key(|(place, _)| place.file);
+        for values in values.chunk_by(|(one, _), (other, _)| one.file == other.file) {
+            let Some((_, text)) = self.files.get_mut(values[0].0.file as usize) else {
+                continue;
             };
-            let stars = "*".repeat(inside[..end].chars().count());
-            format!("{before}{quotes}{stars}{}", &inside[end..])
-        });
-        *text = covered.collect();
+            let mut lines: Vec<_> = text.split_inclusive('\n').map(str::to_owned).collect();
+            for (place, value) in values {
+                if let Some(line) = lines.get_mut(place.line as usize - 1) {
+                    *line = covered(line, place.column as usize - 1, value);
+                }
+            }
+            *text = lines.concat();
+        }
     }
 
     /// Puts stars in place of all values, of files that are not understood.
@@ -78,6 +70,21 @@ impl Sources {
         let file = file.map_or("?".into(), |(path, _)| path.display().to_string());
         format!("{file}:{}:{}", place.line, place.column)
     }
+}
+
+/// Returns a line with stars in place of the value at a column. What does not stand as it is there, since it is escaped, goes
+/// with the rest of its line.
+fn covered(line: &str, column: usize, value: &str) -> String {
+    let (before, rest) = split_at_char(line, column);
+    let quote = rest.len() - rest.trim_start_matches(['"', '\'']).len();
+    let (quotes, inside) = rest.split_at(quote);
+    let end = if inside.starts_with(value) {
+        value.len()
+    } else {
+        inside.trim_end_matches(['\r', '\n']).len()
+    };
+    let stars = "*".repeat(inside[..end].chars().count());
+    format!("{before}{quotes}{stars}{}", &inside[end..])
 }
 
 /// Parts a text before the character of this number.
@@ -115,9 +122,7 @@ impl Errors {
 
     /// Puts stars in place of all such values.
     pub(crate) fn cover_secrets(&mut self, sources: &mut Sources) {
-        for (place, value) in self.secrets.drain(..) {
-            sources.cover(place, &value);
-        }
+        sources.cover(std::mem::take(&mut self.secrets));
     }
 
     /// Learns where files are, for [`Errors::locate`].

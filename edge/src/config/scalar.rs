@@ -64,14 +64,22 @@ impl<T: Scalar> Value for T {
 
     fn decode(node: &Node, errors: &mut Errors) -> Option<Self> {
         let Kind::Scalar { text, written } = &node.kind else {
-            if matches!(node.kind, Kind::Failed) {
-                return None;
-            }
             if <T as Scalar>::SECRET {
                 errors.hide(node);
             }
+            if matches!(node.kind, Kind::Failed(_)) {
+                return None;
+            }
             let stands = node.describe();
-            errors.at(node.place, expected(&stands, Self::WHAT, Self::ALLOWED, ""));
+            let why = if looks_like_braces(&node.kind) {
+                "a text that begins with `{` stands in quotes"
+            } else {
+                ""
+            };
+            errors.at(
+                node.place,
+                expected(&stands, Self::WHAT, Self::ALLOWED, why),
+            );
             return None;
         };
         let is_secret = T::is_secret(text);
@@ -109,6 +117,12 @@ impl<T: Scalar> Value for T {
     fn hide(&mut self) {
         Scalar::hide(self);
     }
+}
+
+/// Tells whether it is a map that YAML makes of `{host}`.
+fn looks_like_braces(kind: &Kind) -> bool {
+    let is_bare = |pairs: &[(String, _, Node)]| matches!(pairs, [(_, _, value)] if matches!(value.kind, Kind::Null));
+    matches!(kind, Kind::Map(pairs) if is_bare(pairs))
 }
 
 fn expected(stands: &str, what: &str, allowed: &str, why: &str) -> String {

@@ -65,9 +65,13 @@ impl Errors {
     /// Learns of values that nobody may see: all scalars of a node.
     pub(crate) fn hide(&mut self, node: &Node) {
         match &node.kind {
-            Kind::Null | Kind::Failed => {}
-            Kind::Scalar { text, written } => {
-                let stands = written.as_deref().unwrap_or(text);
+            Kind::Null => {}
+            Kind::Scalar {
+                written: Some(stands),
+                ..
+            }
+            | Kind::Scalar { text: stands, .. }
+            | Kind::Failed(stands) => {
                 if !is_reference(stands) {
                     self.secret(node.place, stands);
                 }

@@ -130,7 +130,7 @@ impl<K: Scalar, V: Value> Value for ByName<K, V> {
 
     fn decode(node: &Node, errors: &mut Errors) -> Option<Self> {
         let Kind::Map(pairs) = &node.kind else {
-            if matches!(node.kind, Kind::Failed) {
+            if matches!(node.kind, Kind::Failed(_)) {
                 return None;
             }
             let stands = errors.describe_unread(node, Self::SECRET, Self::HOLDS_SECRETS);
@@ -248,7 +248,10 @@ impl<'a> Fields<'a> {
     ) -> Option<Self> {
         let entries = match (&node.kind, short) {
             (Kind::Map(entries), _) => Entries::Map(entries),
-            (Kind::Failed, _) => return None,
+            (Kind::Failed(_), _) => {
+                errors.describe_unread(node, has_secrets, holds_secrets);
+                return None;
+            }
             (Kind::Scalar { .. } | Kind::List(_), Some(short)) => Entries::Short(short, node),
             _ => {
                 let stands = errors.describe_unread(node, has_secrets, holds_secrets);

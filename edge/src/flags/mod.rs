@@ -23,6 +23,7 @@ use crate::plan::Plan;
 
 pub use args::Flags;
 use configuration::Wanted;
+pub use settings::has_settings;
 
 /// The name of the configuration in messages.
 const NAME: &str = "the configuration";

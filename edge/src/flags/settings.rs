@@ -121,6 +121,17 @@ impl File {
     }
 }
 
+/// Tells whether a file names any setting, or what looks like one.
+pub fn has_settings(text: &str) -> bool {
+    let unknown = ServerConf::unknown_keys(text);
+    let is_foreign = |key: &str| {
+        let found = unknown.iter().find(|(other, _)| other == key);
+        found.is_some_and(|(_, meant)| meant.is_none()) && !OWN_KEYS.contains(&key)
+    };
+    let entries = ServerConf::entries(text);
+    entries.iter().any(|(key, _)| !is_foreign(key))
+}
+
 fn forwarded(text: &str) -> Result<Forwarded, String> {
     Forwarded::from_str(text, false).map_err(|_| "expected replace, append or pass".to_owned())
 }

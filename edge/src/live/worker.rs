@@ -249,6 +249,16 @@ impl Worker {
         running.plan.bypasses(rule, request, &mut self.scratch)
     }
 
+    /// Returns the address that a route sends a request to, if it does.
+    pub(crate) fn location(
+        &mut self,
+        running: &Running,
+        route: &Route,
+        request: &Request,
+    ) -> Option<String> {
+        running.plan.location(route, request, &mut self.scratch)
+    }
+
     /// Returns the path and query that a route's rewrite makes.
     pub(crate) fn target(
         &mut self,

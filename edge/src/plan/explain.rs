@@ -250,16 +250,11 @@ fn taken_by(
                 .map(|endpoint| (endpoint.address.to_string(), endpoint.weight))
                 .collect();
         }
-        Action::Redirect { to, status } => {
-            actions.push(format!(
-                "redirect {} to {}",
-                status.0.as_str(),
-                if to.is_hidden() {
-                    STARS.to_owned()
-                } else {
-                    request.fill_uri(to)
-                }
-            ));
+        Action::Redirect { to, status, .. } => {
+            let location = plan.location(route, request, scratch);
+            let shown = location.filter(|_| !to.is_hidden());
+            let shown = shown.as_deref().unwrap_or(STARS);
+            actions.push(format!("redirect {} to {shown}", status.0.as_str()));
         }
         Action::Respond { status, .. } => actions.push(format!("respond {}", status.0.as_str())),
     }

@@ -22,7 +22,7 @@ use super::cors::Cors;
 use super::forward_auth::ForwardAuth;
 use super::networks::Networks;
 use super::request::Request;
-use crate::config::values::Template;
+use crate::config::values::{RequestTarget, Template};
 
 /// The rules of a route, its site's among them.
 #[derive(Debug, Default)]
@@ -238,7 +238,10 @@ impl Gate {
             lines.push(match rule {
                 Rule::BasicAuth => "basic_auth asks for a password".to_owned(),
                 Rule::ForwardAuth => match &self.forward {
-                    Some(auth) => format!("forward_auth asks {}{}", auth.host, auth.path),
+                    Some(auth) => {
+                        let path = RequestTarget::visible(&auth.path);
+                        format!("forward_auth asks {}{path}", auth.host)
+                    }
                     None => continue,
                 },
                 Rule::RateLimit | Rule::ConcurrentRequests => format!("{} counts it", rule.key()),

@@ -172,6 +172,8 @@ pub enum Action {
         to: Template,
         /// The status.
         status: Status,
+        /// The expressions whose groups stand in the address.
+        groups: search::PathGroups,
     },
     /// An answer that is given here.
     Respond {
@@ -332,6 +334,20 @@ impl Plan {
             Some(rewrite) => rewrite.target(request, scratch),
             None => Ok(request.target(request.path.as_str())),
         }
+    }
+
+    /// Returns the address that a route sends a request to; `None` when it does something else.
+    pub fn location(
+        &self,
+        route: &Route,
+        request: &Request,
+        scratch: &mut Scratch,
+    ) -> Option<String> {
+        let Action::Redirect { to, groups, .. } = &route.action else {
+            return None;
+        };
+        scratch.prepare(self.id, self.searches);
+        Some(request.fill_uri(to, &groups.of(request.path.matched(), scratch)))
     }
 
     /// Returns the index of the route of a site that takes a request.

@@ -86,20 +86,26 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// Fills in a template that is an address. Bytes of variables that may not stand in one are encoded.
-    pub fn fill_uri(&self, template: &Template) -> String {
+    /// Fills in a template that is an address, with these groups of an expression. Bytes of variables that may not stand in
+    /// one are encoded.
+    pub fn fill_uri(&self, template: &Template, groups: &[&str]) -> String {
         let mut out = String::new();
         for part in template.parts() {
-            match part {
-                Part::Text(text) => out.push_str(text),
-                Part::Variable(variable) => {
-                    for b in self.value(variable).iter() {
-                        if is_uri_byte(*b) {
-                            out.push(char::from(*b));
-                        } else {
-                            encode(*b, &mut out);
-                        }
-                    }
+            let value = match part {
+                Part::Text(text) => {
+                    out.push_str(text);
+                    continue;
+                }
+                Part::Variable(Variable::Group(group)) => {
+                    Cow::Borrowed(groups.get(*group).unwrap_or(&"").as_bytes())
+                }
+                Part::Variable(variable) => self.value(variable),
+            };
+            for b in value.iter() {
+                if is_uri_byte(*b) {
+                    out.push(char::from(*b));
+                } else {
+                    encode(*b, &mut out);
                 }
             }
         }

@@ -51,6 +51,25 @@ impl Scratch {
     }
 }
 
+/// The expressions of a route's paths, one of which its requests match.
+#[derive(Debug, Default)]
+pub struct PathGroups(pub(super) Vec<Search>);
+
+impl PathGroups {
+    /// Returns the number of groups that each of them has, the whole match among them.
+    pub(super) fn count(&self) -> usize {
+        let counts = self.0.iter().map(Search::group_count);
+        counts.min().unwrap_or(0)
+    }
+
+    /// Returns what the groups of the first one that matches the path matched.
+    pub(super) fn of<'t>(&self, path: &'t str, scratch: &mut Scratch) -> Vec<&'t str> {
+        let mut searches = self.0.iter();
+        let found = searches.find_map(|search| search.groups(path, scratch));
+        found.unwrap_or_default()
+    }
+}
+
 impl Search {
     /// Tells whether it matches the whole text.
     pub(super) fn matches(&self, text: &[u8], scratch: &mut Scratch) -> bool {

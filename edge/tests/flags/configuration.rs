@@ -50,6 +50,40 @@ fn the_configuration_that_flags_make_can_be_seen_and_used() {
 }
 
 #[test]
+fn a_file_without_a_setting_is_a_configuration_and_no_demo_is_served_in_its_place() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("edge.yaml");
+    let name = file.to_str().unwrap();
+    let pipe = Command::new("mkfifo").arg(dir.path().join("pipe")).status();
+    assert!(pipe.unwrap().success());
+    for (text, names) in [
+        // It would be waited for until somebody writes into it.
+        (
+            &b"listen: '${file:pipe}'\n"[..],
+            "it is a pipe, which can be read only once",
+        ),
+        (b"", "the key `listen` is missing"),
+        (b"# nothing\n", "the key `listen` is missing"),
+        (b"http: {routers: {}}\n", "unknown key `http`"),
+        (
+            b"server {\n  listen 80;\n}\n",
+            "a configuration is a map of keys",
+        ),
+        (b"site: caf\xe9\n", "it is no UTF-8 (line 1)"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let (code, stdout, stderr) = run(BINARY, &["-t", "-c", name]);
+        assert_eq!((code, &*stdout), (Some(1), ""), "{stderr}");
+        assert!(stderr.contains(names), "{names} in {stderr}");
+    }
+    std::fs::write(&file, "threads: 1\n").unwrap();
+    assert_eq!(run(BINARY, &["-t", "-c", name]).0, Some(0));
+    std::fs::write(&file, "").unwrap();
+    let upstream = ["-t", "-c", name, "--upstream", "127.0.0.1:90"];
+    assert_eq!(run(BINARY, &upstream).0, Some(0));
+}
+
+#[test]
 fn what_cannot_stand_together_names_the_flags() {
     for (args, names) in [
         (

@@ -271,14 +271,17 @@ fn what_cannot_be_used_names_its_flag_or_setting() {
     for (settings, warning) in [
         ("thread: 3\n", "unknown setting thread: is threads meant?"),
         (
-            "listeners: [a]\n",
+            "threads: 1\nlisteners: [a]\n",
             "unknown setting listeners: use the flag --listen",
         ),
         (
-            "upstreams: [a]\n",
+            "threads: 1\nupstreams: [a]\n",
             "unknown setting upstreams: use the flag --upstream",
         ),
-        ("my_own: 1\n", "unknown setting my_own is not heeded"),
+        (
+            "threads: 1\nmy_own: 1\n",
+            "unknown setting my_own is not heeded",
+        ),
     ] {
         let (code, _, stderr) = with(settings);
         assert_eq!(code, Some(0), "{stderr}");

@@ -10,6 +10,7 @@ fn a_request_goes_where_its_host_and_path_say() {
     routes:
       - {{path: /api/*, strip_prefix: /api, proxy: '{}'}}
       - {{path: /old/*, redirect: {{to: 'https://{{host}}/new?x={{query}}', status: 301}}}}
+      - {{path: '~/old-(\\d+)/(.*)', redirect: '/new/{{1}}/{{2}}'}}
       - {{path: /hello, respond: {{status: 203, body: 'hello {{client_ip}}', content_type: text/x}}}}
       - {{path: /empty, respond: 204}}
       - {{path: /v1/*, rewrite: '/v2{{path}}', proxy: '{}'}}
@@ -40,6 +41,8 @@ fn a_request_goes_where_its_host_and_path_say() {
     let moved = get("/old/x?q");
     assert_eq!(moved.status, 301);
     assert_eq!(moved.field("location"), Some("https://a.test/new?x=q"));
+    let moved = get("/old-12/a/b");
+    assert_eq!(moved.field("location"), Some("/new/12/a/b"));
     let hello = get("/hello");
     assert_eq!((hello.status, &*hello.body), (203, "hello 127.0.0.1"));
     assert_eq!(hello.field("content-type"), Some("text/x"));

@@ -317,7 +317,7 @@ fn a_strict_check_refuses_certificates_that_have_expired() {
         format!("{{cert: {}, key: {}}}", pair.cert, pair.key)
     };
     let text = |tls: &str| {
-        format!("listen: 127.0.0.1:80\nsites:\n  - hosts: a.test\n    tls: {tls}\n    routes: {{respond: 204}}\n")
+        format!("listen: 127.0.0.1:443\nsites:\n  - hosts: a.test\n    tls: {tls}\n    routes: {{respond: 204}}\n")
     };
     let old = text(&files((2000, 2001)));
     assert!(check(&old, &["-t"]).0);

@@ -6,6 +6,7 @@ use http::HeaderName;
 
 use super::Proxy;
 use crate::config::section::{section, At};
+use crate::config::values::RequestTarget;
 
 section! {
     /// Forward authentication: another service is asked about each request. An answer of it with 2xx lets the request pass;
@@ -16,7 +17,7 @@ section! {
         /// The servers of the service, as in `proxy`.
         to: Option<Proxy> = None,
         /// The path that is asked for, with a query if there is a `?` in it. If unset, `/`.
-        path: Option<At<String>> = None,
+        path: Option<RequestTarget> = None,
         /// The fields of the request that the service is told, beside the `X-Forwarded-` ones. If unset, all.
         request_headers: Vec<HeaderName> = Vec::new(),
         /// The fields of the service's answer that go on to the server, such as `remote-user`. Those that a client sends

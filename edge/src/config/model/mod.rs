@@ -234,7 +234,8 @@ section! {
 section! {
     /// A redirect.
     pub struct Redirect("a redirect", short: to) {
-        /// The address, such as `https://{host}{uri}`.
+        /// The address, such as `https://{host}{uri}`. `{1}` is what the first group of a `path` that is a regular expression
+        /// matched.
         to: At<Template>,
         /// The status: 301, 302, 303, 307 or 308. If unset, 307.
         status: Option<At<Status>> = None,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{HeaderName, Method};
 
 use crate::config::section::{choice, section, At, ByName};
-use crate::config::values::{Count, Percent, StatusRange};
+use crate::config::values::{Count, Percent, RequestTarget, StatusRange};
 
 section! {
     /// Rules by which a server that fails requests is left alone: for a while it gets none, unless all others are left alone too.
@@ -43,7 +43,7 @@ section! {
         /// The kind of check.
         kind: CheckKind = CheckKind::Http,
         /// The path that is asked for.
-        path: Option<At<String>> = None,
+        path: Option<At<RequestTarget>> = None,
         /// The method.
         method: Option<At<Method>> = None,
         /// The host that is asked for. If unset, the address of the server in the file.

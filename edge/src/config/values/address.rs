@@ -49,8 +49,8 @@ impl Scalar for Address {
             }
             return Ok(Self::Unix(path.into()));
         }
-        if text.contains("://") {
-            return Err("it has no scheme: TLS is set by `tls`".into());
+        if let Some((scheme, rest)) = text.split_once("://") {
+            return Err(without_scheme(scheme, rest));
         }
         if let Ok(address) = text.parse::<SocketAddr>() {
             return match address.port() {
@@ -61,6 +61,9 @@ impl Scalar for Address {
         let Some((name, port)) = text.rsplit_once(':') else {
             return Err("it has no port".into());
         };
+        if port.contains('/') {
+            return Err("it has no path".into());
+        }
         let port = port.parse::<u16>().ok().filter(|port| *port > 0);
         let port = port.ok_or("the port is none of 1 to 65535")?;
         if name.is_empty() {
@@ -74,6 +77,21 @@ impl Scalar for Address {
 
     fn show(&self) -> String {
         self.to_string()
+    }
+}
+
+/// Tells what an address is called that is written as a URL.
+fn without_scheme(scheme: &str, rest: &str) -> String {
+    let host = rest.strip_suffix('/').unwrap_or(rest);
+    let port = match scheme {
+        _ if host.contains(':') => "",
+        "https" | "wss" => ":443",
+        _ => ":80",
+    };
+    let meant = format!("{host}{port}");
+    match Address::parse(&meant) {
+        Ok(_) => format!("it is written without a scheme, as `{meant}`; TLS is set by `tls`"),
+        Err(_) => "it is written without a scheme; TLS is set by `tls`".to_owned(),
     }
 }
 

@@ -27,6 +27,9 @@ impl Scalar for Duration {
                 .take_while(u8::is_ascii_alphabetic)
                 .count();
             let (number, unit) = (&rest[..digits], &rest[digits..digits + letters]);
+            if digits > 0 && rest[digits..].starts_with(['.', ',']) {
+                return Err("its numbers are whole: `1s500ms`, and not `1.5s`".into());
+            }
             if digits > 0 && letters == 0 {
                 return Err("it has no unit".into());
             }

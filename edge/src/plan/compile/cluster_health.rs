@@ -1,6 +1,6 @@
 //! Checks of servers, and tries of requests.
 
-use http::uri::{Authority, PathAndQuery};
+use http::uri::Authority;
 use http::HeaderValue;
 
 use super::Compiler;
@@ -26,12 +26,6 @@ impl Compiler<'_> {
         if let (Some(service), true) = (&health.service, health.kind != CheckKind::Grpc) {
             self.errors
                 .at(service.place, "`service` is for `kind: grpc`");
-        }
-        if let Some(At { place, value }) = &health.path {
-            if !value.starts_with('/') || value.parse::<PathAndQuery>().is_err() {
-                let message = format!("`{value}` is not a path; expected one such as `/healthz`");
-                self.errors.at(*place, message);
-            }
         }
         if let Some(At { place, value }) = &health.host {
             if value.parse::<Authority>().is_err() {

@@ -15,14 +15,7 @@ impl Compiler<'_> {
             self.errors.at(auth.place, message);
             return None;
         };
-        let path = auth.path.as_ref().map_or("/", |path| &path.value);
-        if let Some(At { place, value }) = &auth.path {
-            let visible = value.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
-            if !value.starts_with('/') || !visible {
-                let message = "the path of a service begins with `/`, and is of visible ASCII characters but `#`";
-                self.errors.at(*place, message);
-            }
-        }
+        let path = auth.path.as_ref().map_or("/", |path| &path.0);
         for At { place, value } in &auth.upstream_headers {
             self.check_header(value, *place);
         }

@@ -39,9 +39,19 @@ impl Compiler<'_> {
             self.errors.at(root.place, "`listen` names no address");
         }
         let listeners = root.listen.iter();
-        listeners
+        let made: Vec<_> = listeners
             .map(|listen| self.listener(listen, certificates))
-            .collect()
+            .collect();
+        // Unless a listener says that it speaks none.
+        let is_unsaid = root.listen.iter().all(|listen| listen.tls.is_none());
+        let mut files = root.sites.iter().flat_map(|site| site.tls.files());
+        let first = files.next().filter(|_| is_unsaid);
+        if let (Some(first), false) = (first, made.iter().any(|listener| listener.tls)) {
+            let message =
+                "no listener shows this certificate: set `tls: true` at one, or listen on port 443";
+            self.errors.at(first.place, message);
+        }
+        made
     }
 
     fn listener(&mut self, listen: &model::Listen, certificates: bool) -> Listener {

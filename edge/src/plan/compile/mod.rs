@@ -11,6 +11,7 @@ mod cluster_queue;
 mod cluster_sticky;
 mod compress;
 mod errors;
+mod foreign;
 mod forward_auth;
 mod gate;
 mod limits;
@@ -34,7 +35,7 @@ use super::edit::{HeaderEdit, HeaderEdits, Rewrite};
 use super::limits::{ConcurrentRequests, RateLimit};
 use super::pages::Pages;
 use super::realm::Realm;
-use super::search::{Search, Searches};
+use super::search::{PathGroups, Search, Searches};
 use super::tree::{Kind, Tree};
 use super::{host, Action, Cluster, Entry, Plan, Route, Rule, Site, TlsOptions};
 use crate::config::model;
@@ -332,7 +333,7 @@ impl Compiler<'_> {
     fn action(&mut self, route: &model::Route) -> Option<Action> {
         match (&route.proxy, &route.redirect, &route.respond) {
             (Some(proxy), None, None) => Some(Action::Proxy(self.cluster(proxy))),
-            (None, Some(redirect), None) => Some(self.redirect(redirect)),
+            (None, Some(redirect), None) => Some(self.redirect(route, redirect)),
             (None, None, Some(respond)) => Some(self.respond(respond)),
             (None, None, None) => {
                 self.errors.at(
@@ -372,6 +373,7 @@ impl Compiler<'_> {
         let regex = rewrite.regex.as_ref().map(|regex| self.searches.add(regex));
         let groups = regex.as_ref().map_or(0, Search::group_count);
         self.check_groups(&rewrite.to, groups);
+        self.check_foreign(&rewrite.to, true);
         let absolute = match to.parts().first() {
             Some(Part::Text(text)) => text.starts_with('/'),
             Some(Part::Variable(variable)) => matches!(variable, Variable::Path | Variable::Uri),
@@ -389,12 +391,14 @@ impl Compiler<'_> {
         for variable in template.value.variables() {
             match variable {
                 Variable::Group(group) if count == 0 => {
-                    let message = format!("{{{group}}} is a group of the `regex` of a rewrite, and there is none here");
+                    let message = format!(
+                        "{{{group}}} is a group of a regular expression, and there is none here"
+                    );
                     self.errors.at(template.place, message);
                 }
                 Variable::Group(group) if *group >= count => {
                     let message = format!(
-                        "there is no group {{{group}}}: the `regex` has {}",
+                        "there is no group {{{group}}}: the expression has {}",
                         count - 1
                     );
                     self.errors.at(template.place, message);
@@ -433,6 +437,7 @@ impl Compiler<'_> {
     fn check_edit(&mut self, name: &HeaderName, template: &At<Template>) {
         self.check_header(name, template.place);
         self.check_groups(template, 0);
+        self.check_foreign(template, false);
         let lines = |part: &Part| matches!(part, Part::Text(text) if text.contains('\n'));
         if template.value.parts().iter().any(lines) {
             self.errors
@@ -460,12 +465,14 @@ impl Compiler<'_> {
         }
     }
 
-    fn redirect(&mut self, redirect: &model::Redirect) -> Action {
+    fn redirect(&mut self, route: &model::Route, redirect: &model::Redirect) -> Action {
         let status = redirect.status.as_ref();
         let status = status.map_or(StatusCode::TEMPORARY_REDIRECT, |at| {
             self.redirect_status(at)
         });
-        self.check_groups(&redirect.to, 0);
+        let groups = self.path_groups(route, &redirect.to.value);
+        self.check_groups(&redirect.to, groups.count());
+        self.check_foreign(&redirect.to, true);
         let mut texts = redirect.to.value.parts().iter();
         if texts.any(|part| matches!(part, Part::Text(text) if text.contains(['\n', '\t', ' ']))) {
             self.errors
@@ -474,7 +481,21 @@ impl Compiler<'_> {
         Action::Redirect {
             to: redirect.to.value.clone(),
             status: Status(status),
+            groups,
         }
+    }
+
+    /// Returns the expressions of a route's paths, if a template has their groups and all paths are expressions.
+    fn path_groups(&mut self, route: &model::Route, of: &Template) -> PathGroups {
+        let is_group = |variable: &Variable| matches!(variable, Variable::Group(_));
+        if !of.variables().any(is_group) {
+            return PathGroups::default();
+        }
+        let expressions = route.path.iter().map(|path| match &path.value {
+            PathPattern::Regex(regex) => Some(self.searches.add(regex)),
+            _ => None,
+        });
+        PathGroups(expressions.collect::<Option<_>>().unwrap_or_default())
     }
 
     fn redirect_status(&mut self, at: &At<Status>) -> StatusCode {

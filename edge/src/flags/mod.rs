@@ -17,9 +17,11 @@ mod settings;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use crate::config::values::ServerAddress;
 use crate::config::{self, Config, ConfigErrors, OneFile, Watched};
 use crate::live::{LoadError, Source};
-use crate::plan::Plan;
+use crate::names::Resolver;
+use crate::plan::{self, Plan};
 
 pub use args::Flags;
 use configuration::Wanted;
@@ -56,10 +58,21 @@ impl FromFlags {
     /// Names the flag and the name.
     pub fn check_names(&self) -> Result<(), String> {
         let wanted = Wanted::of(&self.flags)?;
-        let mut upstreams = wanted.upstreams.iter();
-        upstreams
-            .try_for_each(|upstream| upstream.addresses().map(drop))
-            .map_err(|e| format!("--upstream: {e}"))
+        // As the proxy will look them up.
+        let resolver = Resolver::new(&plan::Resolver::default());
+        let asked = wanted.upstreams.into_iter().map(|upstream| {
+            let (server, resolver) = (ServerAddress::At(upstream.address), &resolver);
+            async move {
+                let found = resolver.find(&server).await;
+                found.map_err(|why| format!("--upstream: cannot look up {server}: {why}"))
+            }
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let runtime = runtime.map_err(|e| format!("names cannot be looked up: {e}"))?;
+        let found = runtime.block_on(futures::future::join_all(asked));
+        found.into_iter().collect()
     }
 
     /// Returns the servers that requests go to, as they were written.

@@ -30,6 +30,7 @@ mod pages;
 mod process;
 mod reload;
 mod scripted;
+mod stealing;
 #[cfg(feature = "rustls")]
 mod tls;
 mod tools;

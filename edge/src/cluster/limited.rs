@@ -62,8 +62,8 @@ impl Local {
             }
         }
         let (mut spare, mut full, mut left) = (None, false, false);
-        for hidden in [self.backups.clone(), self.primaries.clone()] {
-            let mut passed = union(&tried.failed, &hidden, self.servers.len());
+        for level in 0..self.beside.len() {
+            let mut passed = union(&tried.failed, &self.beside[level], self.servers.len());
             while let Some(index) = self.next(&passed, by, hands) {
                 passed.insert(index);
                 let endpoint = self.servers[index].endpoint.clone();

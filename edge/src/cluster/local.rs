@@ -1,5 +1,6 @@
 //! One worker's own of a cluster.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
@@ -16,8 +17,8 @@ use super::limited::Pick;
 use super::random::Random;
 use super::set::Set;
 use super::slots::{Home, Slots};
-use super::Cluster;
 use super::{clock, sticky};
+use super::{Cluster, Level};
 use crate::config::model::Balance;
 use crate::observe::{EndpointCounts, Series};
 
@@ -27,10 +28,9 @@ pub(crate) struct Local {
     version: u64,
     pub(super) servers: Vec<Server>,
     balancer: Balancer,
-    /// The servers that are asked only when no other can take a request.
-    pub(super) backups: Set,
-    /// All others.
-    pub(super) primaries: Set,
+    /// For each level of servers, in their order, those of all other ones. Servers are asked only when none of a level before
+    /// can take a request.
+    pub(super) beside: Vec<Set>,
     /// The retries that may follow, in ten-thousandths.
     budget: u32,
     /// True if the time that answers take counts.
@@ -168,7 +168,7 @@ impl Local {
         let credentials = cluster.peers.credentials();
         let (mut servers, mut weights, mut seeds) = (Vec::new(), Vec::new(), Vec::new());
         let sticky = cluster.sticky.as_ref();
-        let (mut backups, mut primaries) = (Set::default(), Set::default());
+        let mut levels = Vec::new();
         for member in members.iter() {
             let target = &cluster.targets[member.target].endpoint;
             let peer = cluster.peers.make(target, &member.address, &credentials);
@@ -180,12 +180,7 @@ impl Local {
                     continue;
                 }
             };
-            let of = if member.backup {
-                &mut backups
-            } else {
-                &mut primaries
-            };
-            of.insert(servers.len());
+            levels.push(member.level);
             let (endpoint, slot) = (member.endpoint.clone(), hands.slots.join(&member.endpoint));
             servers.push(Server {
                 peer,
@@ -201,8 +196,7 @@ impl Local {
             version,
             servers,
             balancer: Balancer::new(cluster.balance, weights, seeds, hands.random),
-            backups,
-            primaries,
+            beside: beside(&levels),
             budget: SAVED,
             timed: cluster.balance == Balance::PeakEwma,
             limited: cluster.limited,
@@ -264,11 +258,11 @@ impl Local {
         }
         let first = if let Some(kept) = self.kept(cluster, tried, by) {
             return Ok(Pick::Peer(self.give(kept, tried, hands)));
-        } else if self.backups.is_empty() {
-            self.next(&tried.failed, by, hands)
-        } else {
-            let passed = union(&tried.failed, &self.backups, self.servers.len());
+        } else if let [first, _, ..] = &self.beside[..] {
+            let passed = union(&tried.failed, first, self.servers.len());
             self.next(&passed, by, hands)
+        } else {
+            self.next(&tried.failed, by, hands)
         };
         let index = match first.filter(|index| self.servers[*index].endpoint.is_free()) {
             Some(index) => index,
@@ -336,8 +330,8 @@ impl Local {
             .next(&Wish { passed, hash }, &loads, hands.random)
     }
 
-    /// Chooses past servers that are not free: among the others, then among the backups, then among those that are left
-    /// alone for failures.
+    /// Chooses past servers that are not free: among the others, then among those of the levels behind, then among those that
+    /// are left alone for failures.
     #[cold]
     fn pick_past(
         &mut self,
@@ -348,8 +342,8 @@ impl Local {
         hands: &mut Hands<'_>,
     ) -> Result<usize> {
         let (mut spare, mut next) = (None, first);
-        for hidden in [self.backups.clone(), self.primaries.clone()] {
-            let mut passed = union(failed, &hidden, self.servers.len());
+        for level in 0..self.beside.len() {
+            let mut passed = union(failed, &self.beside[level], self.servers.len());
             if next.is_none() {
                 next = self.next(&passed, by, hands);
             }
@@ -508,6 +502,18 @@ impl Local {
     }
 }
 
+/// Returns, for each level in their order, the servers of all other ones.
+fn beside(levels: &[Level]) -> Vec<Set> {
+    let all: BTreeSet<Level> = levels.iter().copied().collect();
+    let others = all.into_iter().map(|level| {
+        let mut others = Set::default();
+        let behind = levels.iter().enumerate().filter(|(_, of)| **of != level);
+        behind.for_each(|(index, _)| others.insert(index));
+        others
+    });
+    others.collect()
+}
+
 /// Returns what is in either set, of indices below `end`.
 pub(super) fn union(one: &Set, other: &Set, end: usize) -> Set {
     let mut both = one.clone();
@@ -515,4 +521,24 @@ pub(super) fn union(one: &Set, other: &Set, end: usize) -> Set {
         .filter(|index| other.has(*index))
         .for_each(|index| both.insert(index));
     both
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backups_come_after_all_ranks() {
+        let level = |backup, rank| Level { backup, rank };
+        let levels = [
+            level(true, 0),
+            level(false, 1),
+            level(false, 0),
+            level(false, 1),
+        ];
+        let own = |others: &Set| (0..4).filter(|index| !others.has(*index)).collect();
+        let own: Vec<Vec<usize>> = beside(&levels).iter().map(own).collect();
+        assert_eq!(own, [vec![2], vec![1, 3], vec![0]]);
+        assert!(beside(&[]).is_empty());
+    }
 }

@@ -105,10 +105,19 @@ struct Member {
     /// An IP address or a Unix socket.
     address: Address,
     weight: u64,
-    backup: bool,
+    level: Level,
     /// The word of a look-up about it, if it was found by one.
     spot: Option<Spot>,
     endpoint: Arc<Endpoint>,
+}
+
+/// The order in which servers are asked: those of a level get requests while none of a lower one can take them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Level {
+    /// The file says so.
+    backup: bool,
+    /// By the priority of its record.
+    rank: u16,
 }
 
 /// A weight of 1, which the addresses of a name share evenly, up to 16 of them.
@@ -201,7 +210,10 @@ impl Cluster {
                     target: index,
                     address,
                     weight: weight.max(1),
-                    backup: target.endpoint.backup || spot.is_some_and(|spot| spot.backup),
+                    level: Level {
+                        backup: target.endpoint.backup,
+                        rank: spot.map_or(0, |spot| spot.rank),
+                    },
                     spot,
                     endpoint,
                 });

@@ -157,7 +157,7 @@ impl Cluster {
         let mut state = EndpointState {
             address: Some(member.address.to_string()),
             weight: weight(of_file, member),
-            backup: member.backup,
+            backup: member.level.backup || member.level.rank > 0,
             why: if serves {
                 String::new()
             } else {

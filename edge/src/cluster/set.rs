@@ -31,12 +31,6 @@ impl Set {
     pub(super) fn len(&self) -> usize {
         self.first.count_ones() as usize + self.more.len()
     }
-
-    /// Tells whether there are none.
-    #[inline]
-    pub(super) fn is_empty(&self) -> bool {
-        self.first == 0 && self.more.is_empty()
-    }
 }
 
 #[cfg(test)]
@@ -52,6 +46,5 @@ mod tests {
         let all: Vec<_> = (0..2000).filter(|index| set.has(*index)).collect();
         assert_eq!(all, [0, 63, 64, 1000]);
         assert_eq!(set.len(), 4);
-        assert!(!set.is_empty() && Set::default().is_empty());
     }
 }

@@ -398,11 +398,17 @@ fn a_service_has_servers_with_weights_and_priorities_that_come_and_go() {
 
 #[test]
 fn servers_of_a_higher_priority_stand_in_for_those_that_fail() {
-    let [nobody, three] = [(); 2].map(|()| free());
-    let _origin = origin(three, "three");
-    let records = service(&[("nobody", nobody, 1, 1), ("three", three, 2, 1)]);
+    let [nobody, noone, three, four] = [(); 4].map(|()| free());
+    let _origins = (origin(three, "three"), origin(four, "four"));
+    let records = service(&[
+        ("four", four, 40, 1),
+        ("nobody", nobody, 1, 1),
+        ("three", three, 3, 1),
+        ("noone", noone, 2, 1),
+    ]);
     let dns = Dns::start(&strs(&records));
     let scene = Scene::of(&dns, "'srv:_http._tcp.app.test'");
+    // The fourth has nothing to do while the third can take all.
     assert_eq!(scene.bodies(8), ["three"; 8]);
 }
 

@@ -12,10 +12,13 @@
 //! origin. A socket that takes bytes lets every stream go on, so that streams whose windows their client has closed
 //! cannot hold up the others, however much of them is queued.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use parking_lot::Mutex;
+
+use crate::limits::LIMITS;
 
 /// The state of one connection. Whatever is counted belongs to its worker: no other thread writes it, unless the runtime
 /// moves the connection and its streams between threads. Then a count may be off by one piece for a moment.
@@ -29,11 +32,17 @@ pub(crate) struct ConnState {
     handed: AtomicUsize,
     /// True if the socket took less than it was given, the last time.
     blocked: AtomicBool,
+    /// The number of times that it took more after that.
+    unblocked: AtomicU32,
     /// True if anybody waits.
     awaited: AtomicBool,
     waiting: Mutex<Waiting>,
     /// The field block that the client has begun and not ended, as a number other than that of the one before; or 0.
     field_block: AtomicU32,
+    /// The number of frames by which the client may have opened windows.
+    opened: AtomicU32,
+    /// The time for which the client may take nothing of a response, in milliseconds; 0 stands for the default.
+    write_timeout: AtomicU64,
     leaving: AtomicBool,
     /// True if a stream has asked for the end of the connection.
     ending: AtomicBool,
@@ -87,7 +96,13 @@ impl ConnState {
 
     /// Notes whether the socket took all that it was given.
     pub(super) fn set_blocked(&self, blocked: bool) {
+        let before = self.blocked.load(Relaxed);
         self.blocked.store(blocked, Relaxed);
+        if before && !blocked {
+            // It takes bytes in their order, those of responses among them.
+            let unblocked = self.unblocked.load(Relaxed);
+            self.unblocked.store(unblocked.wrapping_add(1), Relaxed);
+        }
     }
 
     fn held(&self) -> usize {
@@ -188,6 +203,33 @@ impl ConnState {
     /// The field block that the client has begun and not ended.
     pub(crate) fn field_block(&self) -> u32 {
         self.field_block.load(Relaxed)
+    }
+
+    /// Notes how often the client may have opened windows.
+    pub(super) fn set_opened(&self, frames: u32) {
+        self.opened.store(frames, Relaxed);
+    }
+
+    /// How often the client may have let more of its responses come, by opening windows or by reading from a socket that was
+    /// full: a number that changes with each time.
+    pub(crate) fn progress(&self) -> u32 {
+        let opened = self.opened.load(Relaxed);
+        opened.wrapping_add(self.unblocked.load(Relaxed))
+    }
+
+    /// Notes the time that the client had to take a response whose application has ended.
+    pub(super) fn set_write_timeout(&self, timeout: Option<Duration>) {
+        let timeout = timeout.map_or(0, |timeout| timeout.as_millis().max(1));
+        let timeout = u64::try_from(timeout).unwrap_or(u64::MAX);
+        self.write_timeout.store(timeout, Relaxed);
+    }
+
+    /// The time for which the client may take nothing of what it has not taken yet: that of the last response.
+    pub(crate) fn write_timeout(&self) -> Duration {
+        match self.write_timeout.load(Relaxed) {
+            0 => LIMITS.client_write,
+            timeout => Duration::from_millis(timeout),
+        }
     }
 
     /// Asks the task that drives the connection to end it once its streams are done.

@@ -115,6 +115,7 @@ impl AsyncRead for Guard {
         }
         if let Some(state) = &this.state {
             state.set_field_block(this.frames.open_block().unwrap_or(0));
+            state.set_opened(this.frames.opened());
         }
         Poll::Ready(Ok(()))
     }

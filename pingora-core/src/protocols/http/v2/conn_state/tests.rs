@@ -109,6 +109,24 @@ fn what_waits_for_windows_holds_up_nobody_while_the_socket_takes() {
     assert!(!stream.waits(&state));
 }
 
+/// A slow client reads what its windows have room for.
+#[test]
+fn a_client_that_reads_lets_more_come_and_one_whose_socket_has_room_does_not() {
+    let state = ConnState::new(1000);
+    let begun = state.progress();
+    state.written(100);
+    state.set_blocked(true);
+    state.set_blocked(true);
+    assert_eq!(state.progress(), begun);
+    state.set_blocked(false);
+    assert_ne!(state.progress(), begun);
+    let read = state.progress();
+    state.set_blocked(false);
+    assert_eq!(state.progress(), read);
+    state.set_opened(1);
+    assert_ne!(state.progress(), read);
+}
+
 /// What a stream handed over before it was reset is never written.
 #[test]
 fn a_count_that_never_comes_down_by_itself_is_put_right() {

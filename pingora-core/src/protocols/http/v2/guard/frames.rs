@@ -71,6 +71,8 @@ pub(super) struct Frames {
     /// True if the current field block is trailers.
     trailers: bool,
     setting: [u8; SETTING],
+    /// The number of frames by which the client may have opened windows.
+    opened: u32,
     budget: Budget,
     blocks: Blocks,
     streams: Streams,
@@ -91,6 +93,7 @@ impl Frames {
             block: 0,
             trailers: false,
             setting: [0; SETTING],
+            opened: 0,
             budget: Budget::new(),
             blocks: Blocks::default(),
             streams: Streams::default(),
@@ -152,6 +155,11 @@ impl Frames {
         self.block_open.then_some(self.block)
     }
 
+    /// The number of frames by which the client may have opened windows.
+    pub(super) fn opened(&self) -> u32 {
+        self.opened
+    }
+
     /// A frame begins.
     fn begin(&mut self) -> Result<(), Reason> {
         let [a, b, c, kind, flags, id @ ..] = self.head;
@@ -175,6 +183,9 @@ impl Frames {
             // RFC 9113 section 8.4: a client cannot push.
             (PUSH_PROMISE, _) => return Err(Reason::PROTOCOL_ERROR),
             _ => {}
+        }
+        if kind == WINDOW_UPDATE || (kind == SETTINGS && flags & ACK == 0) {
+            self.opened = self.opened.wrapping_add(1);
         }
         match kind {
             HEADERS => {

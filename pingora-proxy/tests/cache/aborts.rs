@@ -4,6 +4,7 @@ use crate::common::*;
 use crate::fixture::*;
 use crate::plain::{plain, Fails};
 use pingora_cache::{CachePhase, NoCacheReason};
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 
@@ -96,22 +97,83 @@ fn those_behind_a_writer_that_ends_early_take_its_place() {
     assert_eq!(origin.count(), 2);
 }
 
+/// Has a callback do something before its own work.
+type Before = fn(&mut Caching, Box<dyn Fn() + Send + Sync>);
+
 #[test]
-fn a_phase_that_panics_gives_the_lock_back() {
-    let origin = Counting::answering(|_, _| ok(FRESH, "hello"));
-    let mut app = Caching::to(&origin.origin);
-    app.storage = plain(Fails::Never);
-    let panicked = AtomicBool::new(false);
-    app.response_filter = Box::new(move |_| {
-        assert!(panicked.swap(true, Ordering::SeqCst), "a test's panic");
-        Ok(())
-    });
-    let storage = app.storage;
-    let proxy = Proxy::start(app);
-    assert_eq!(get(&mut proxy.connect(), "/a", "").status(), 500);
-    assert!(stored(storage, &key("/a")).is_none());
-    assert_eq!(get(&mut proxy.connect(), "/a", "").text(), "hello");
-    assert_eq!(origin.count(), 2);
+fn a_callback_that_panics_gives_the_lock_back() {
+    // How often the origin is asked. A body is stored before its filter sees it, the rest of it perhaps too.
+    let callbacks: [(Before, RangeInclusive<usize>); 3] = [
+        (
+            |app, first| {
+                let decides =
+                    std::mem::replace(&mut app.cacheable, Box::new(|_, _| unreachable!()));
+                app.cacheable = Box::new(move |session, response| {
+                    first();
+                    decides(session, response)
+                });
+            },
+            2..=2,
+        ),
+        (
+            |app, first| {
+                app.response_filter = Box::new(move |_| {
+                    first();
+                    Ok(())
+                });
+            },
+            2..=2,
+        ),
+        (
+            |app, first| {
+                app.body_filter = Box::new(move |_, _| {
+                    first();
+                    Ok(None)
+                });
+            },
+            1..=2,
+        ),
+    ];
+    for (before, fills) in callbacks {
+        let answers = Arc::new(Barrier::new(2));
+        let origin = Counting::scripted({
+            let answers = answers.clone();
+            move |wire, _, number| {
+                if number == 0 {
+                    answers.wait();
+                }
+                wire.send_if_taken(ok(FRESH, "hello")).unwrap_or_default();
+            }
+        });
+        let mut app = Caching::to(&origin.origin);
+        app.storage = plain(Fails::Never);
+        let panicked = AtomicBool::new(false);
+        before(
+            &mut app,
+            Box::new(move || assert!(panicked.swap(true, Ordering::SeqCst), "a test's panic")),
+        );
+        let (storage, log) = (app.storage, app.seen());
+        let proxy = Proxy::start(app);
+        let mut clients: Vec<_> = (0..6).map(|_| proxy.connect()).collect();
+        for client in &mut clients {
+            client.send("GET /a HTTP/1.1\r\nHost: a\r\n\r\n");
+            // The first one makes the request for all.
+            eventually("the origin is asked", || origin.count() == 1);
+        }
+        answers.wait();
+        let mut others = clients.split_off(1);
+        assert!(!String::from_utf8_lossy(&clients[0].read_to_end()).contains("hello"));
+        for other in &mut others {
+            assert_eq!(other.read_response().text(), "hello");
+        }
+        log.wait_for(5);
+        let asked = origin.count();
+        assert!(
+            fills.contains(&asked),
+            "one of the others took its place: {asked}"
+        );
+        assert_eq!(stored(storage, &key("/a")).unwrap().1, "hello");
+    }
 }
 
 #[test]

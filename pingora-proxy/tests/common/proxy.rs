@@ -5,7 +5,7 @@ use super::{eventually, Origin, Wire};
 use async_trait::async_trait;
 use pingora_core::apps::HttpServerOptions;
 use pingora_core::listeners::tls::TlsSettings;
-use pingora_core::listeners::{ListenerConfig, ProxyProtocol};
+use pingora_core::listeners::{AcceptCounts, ListenerConfig, ProxyProtocol};
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use pingora_core::upstreams::peer::HttpPeer;
@@ -15,6 +15,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -27,6 +28,7 @@ pub struct Proxy {
     tls: Option<SocketAddr>,
     stop: watch::Sender<Option<Stop>>,
     thread: Option<JoinHandle<()>>,
+    counts: Arc<OnceLock<AcceptCounts>>,
 }
 
 /// How a proxy is to run.
@@ -102,9 +104,11 @@ impl Proxy {
         let tcp = setup.tcp.then(free_address);
         let tls = setup.tls.is_some().then(free_address);
         let (stop, signal) = watch::channel(None);
+        let counts = Arc::new(OnceLock::new());
         let thread = std::thread::spawn({
             let socket = socket.clone();
-            move || serve(setup, app, &socket, (tcp, tls), signal)
+            let counts = counts.clone();
+            move || serve(setup, app, &socket, (tcp, tls), signal, &counts)
         });
         let proxy = Proxy {
             dir,
@@ -112,6 +116,7 @@ impl Proxy {
             tls,
             stop,
             thread: Some(thread),
+            counts,
         };
         eventually("the proxy listens", || {
             assert!(
@@ -152,6 +157,13 @@ impl Proxy {
     #[track_caller]
     pub fn connect_tcp(&self) -> Wire {
         Wire::over_tcp(TcpStream::connect(self.tcp()).expect("the proxy accepts"))
+    }
+
+    /// The number of connections of clients that it has.
+    pub fn open(&self) -> u64 {
+        let counts = self.counts.get().map(AcceptCounts::per_worker);
+        let workers = counts.unwrap_or_default();
+        workers.iter().map(|worker| worker.open).sum()
     }
 
     /// Tells it to finish and end, as SIGTERM does. Does not wait for it.
@@ -196,6 +208,7 @@ fn serve<P>(
     socket: &Path,
     (tcp, tls): (Option<SocketAddr>, Option<SocketAddr>),
     signal: watch::Receiver<Option<Stop>>,
+    counts: &OnceLock<AcceptCounts>,
 ) where
     P: ProxyHttp + Send + Sync + 'static,
     P::CTX: Send + Sync + 'static,
@@ -221,6 +234,7 @@ fn serve<P>(
             .tls_handshake_timeout(setup.handshake_timeout);
         service.add_listener(endpoint);
     }
+    let _ = counts.set(service.accept_counts());
     server.add_service(service);
     server.run(RunArgs {
         shutdown_signal: Box::new(Signal(signal)),

@@ -2,6 +2,7 @@
 //!
 //! The phases of a cache that is on, of subrequests and of custom messages are not among them.
 
+mod beside;
 mod recorder;
 
 use super::common::custom::{custom_peer, read_frame, write_frame};

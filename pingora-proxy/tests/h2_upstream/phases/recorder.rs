@@ -42,6 +42,9 @@ pub struct Calls {
     made: Arc<Mutex<Vec<Call>>>,
     /// The phase that panics when it is called.
     panics: &'static str,
+    /// The phase that panics when it is called the next time.
+    panics_once: Arc<Mutex<Option<&'static str>>>,
+    holders: Arc<()>,
 }
 
 struct Call {
@@ -53,8 +56,25 @@ struct Call {
 
 impl Calls {
     pub fn that_panic(panics: &'static str) -> Self {
-        let made = Arc::default();
-        Calls { made, panics }
+        Calls {
+            panics,
+            ..Calls::default()
+        }
+    }
+
+    /// Has a phase panic when it is called the next time.
+    pub fn panic_once(&self, phase: &'static str) {
+        *self.panics_once.lock().unwrap() = Some(phase);
+    }
+
+    /// Returns whether that phase was called.
+    pub fn has_panicked(&self) -> bool {
+        self.panics_once.lock().unwrap().is_none()
+    }
+
+    /// The number of those who can make a call: the application, its modules, and the contexts of requests.
+    pub fn holders(&self) -> usize {
+        Arc::strong_count(&self.holders)
     }
 
     fn add(&self, phase: &'static str, with: impl Display) {
@@ -65,7 +85,10 @@ impl Calls {
     }
 
     fn panic_at(&self, phase: &str) {
-        if self.panics == phase {
+        let mut once = self.panics_once.lock().unwrap();
+        let now = once.take_if(|once| *once == phase).is_some();
+        drop(once);
+        if self.panics == phase || now {
             panic!("a test wants it");
         }
     }
@@ -157,9 +180,8 @@ impl Recorder {
     }
 }
 
-/// How many tries there were.
-#[derive(Default)]
-pub struct Tries(usize);
+/// How many tries there were, and what counts the request.
+pub struct Tries(usize, #[allow(dead_code)] Arc<()>);
 
 #[async_trait]
 impl ProxyHttp for Recorder {
@@ -172,7 +194,7 @@ impl ProxyHttp for Recorder {
 
     fn new_ctx(&self) -> Tries {
         self.calls.add("new_ctx", "");
-        Tries::default()
+        Tries(0, self.calls.holders.clone())
     }
 
     fn on_connection_reuse(

@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
 use nix::sys::epoll::{Epoll, EpollFlags};
+use pingora_core::protocols::http::date;
 
 use crate::evented::{event, listen, serve, ByFd, Connections};
 
@@ -63,9 +64,12 @@ struct Over;
 
 impl Origin {
     pub(crate) fn new() -> Self {
+        // By which a cache tells how old an answer is.
+        let date = date::get_cached_date();
+        let date = String::from_utf8_lossy(date.as_bytes());
         let answer = |status: &str, field: &str, body: &[u8]| -> Arc<[u8]> {
             let head = format!(
-                "HTTP/1.1 {status}\r\nDate: Thu, 01 Jan 2026 00:00:00 GMT\r\nServer: origin\r\n\
+                "HTTP/1.1 {status}\r\nDate: {date}\r\nServer: origin\r\n\
                  Content-Type: text/plain\r\nContent-Length: {}\r\n{field}\r\n",
                 body.len()
             );

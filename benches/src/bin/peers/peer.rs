@@ -16,6 +16,8 @@ use crate::scenario::Scenario;
 pub(crate) enum Kind {
     Floor,
     Ours,
+    /// The bench `cached`: hits from `MemCache`.
+    MemCache,
     Nginx,
     Haproxy,
     Upstream,
@@ -24,9 +26,10 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 6] = [
+    pub(crate) const ALL: [Kind; 7] = [
         Kind::Floor,
         Kind::Ours,
+        Kind::MemCache,
         Kind::Nginx,
         Kind::Haproxy,
         Kind::Upstream,
@@ -37,6 +40,7 @@ impl Kind {
         match self {
             Kind::Floor => "floor",
             Kind::Ours => "ours",
+            Kind::MemCache => "memcache",
             Kind::Nginx => "nginx",
             Kind::Haproxy => "haproxy",
             Kind::Upstream => "upstream",
@@ -55,8 +59,6 @@ pub(crate) struct Built {
 pub(crate) struct Peer {
     pub(crate) kind: Kind,
     program: PathBuf,
-    /// The program that answers from memory, where that is one of its own.
-    cached: Option<PathBuf>,
     pub(crate) version: String,
 }
 
@@ -83,8 +85,9 @@ impl Peer {
             Kind::Floor => std::env::current_exe().map_err(|e| e.to_string())?,
             Kind::Ours => match &built.ours {
                 Some(path) => given(path)?,
-                None => build_ours()?,
+                None => build("edge", "reverse-proxy")?,
             },
+            Kind::MemCache => build("benches", "cached")?,
             Kind::Nginx => installed("nginx", "nginx-light")?,
             Kind::Haproxy => installed("haproxy", "haproxy")?,
             Kind::Upstream | Kind::UpstreamLocal => match &built.upstream {
@@ -99,15 +102,14 @@ impl Peer {
             Kind::Floor => "a bare pass-through on epoll, in this program".into(),
             Kind::Ours if built.ours.is_some() => first_line(&program, "--version"),
             Kind::Ours => format!("{}{}", first_line(&program, "--version"), commit()),
+            Kind::MemCache => "the bench `cached`, a proxy over `MemCache`".into(),
             Kind::Nginx | Kind::Haproxy => first_line(&program, "-v"),
             Kind::Upstream => "pingora-proxy 0.9.1 as published, rustls".into(),
             Kind::UpstreamLocal => "the same with `work_stealing: false`".into(),
         };
-        let cached = program.with_file_name("cached");
         Ok(Peer {
             kind,
             program,
-            cached: Some(cached).filter(|path| kind == Kind::Ours && path.is_file()),
             version,
         })
     }
@@ -117,11 +119,13 @@ impl Peer {
     ///
     /// Of the caches of others only nginx's may be compared with ours.
     pub(crate) fn can(&self, scenario: &Scenario) -> bool {
-        if scenario.cached {
-            return self.kind == Kind::Nginx || self.cached.is_some();
-        }
         let connects = matches!(scenario.load, Some(Load::Connect(_)));
-        self.kind != Kind::Floor || !scenario.tls && !connects
+        match self.kind {
+            Kind::Ours | Kind::Nginx => true,
+            Kind::MemCache => scenario.cached,
+            Kind::Floor => !scenario.cached && !scenario.tls && !connects,
+            Kind::Haproxy | Kind::Upstream | Kind::UpstreamLocal => !scenario.cached,
+        }
     }
 
     /// The command that runs it there. What it needs is written into the folder.
@@ -139,11 +143,12 @@ impl Peer {
                 command.args(["--floor", &listen, "--origin", &origin]);
                 command.args(["--workers", &workers]);
             }
-            Kind::Ours if at.cached => {
-                let program = self.cached.as_ref().ok_or("no program with a cache")?;
-                command = Command::new(program);
+            Kind::MemCache => {
                 command.args(["--listen", &listen, "--upstream", &origin]);
                 command.args(["--threads", &workers]);
+            }
+            Kind::Ours if at.cached => {
+                command.arg("-c").arg(write("ours.yaml", cached(at))?);
             }
             Kind::Ours => {
                 let conf = write("ours.yaml", OURS.into())?;
@@ -188,6 +193,24 @@ impl Peer {
 }
 
 const OURS: &str = "---\nversion: 1\nupstream_keepalive_pool_size: 1024\n";
+
+/// What is stored is fresh for as long as in nginx's cache.
+fn cached(at: &Place<'_>) -> String {
+    let Place {
+        listen,
+        origin,
+        workers,
+        ..
+    } = at;
+    format!(
+        "listen: \"{listen}\"
+server: {{threads: {workers}}}
+sites:
+  - routes:
+      - proxy: {{to: \"{origin}\", cache: {{ttl: 1h}}}}
+"
+    )
+}
 
 fn nginx(at: &Place<'_>) -> String {
     let Place {
@@ -324,7 +347,7 @@ fn commit() -> String {
     name.map_or(String::new(), |name| format!(", commit {name}"))
 }
 
-fn build_ours() -> Result<PathBuf, String> {
+fn build(package: &str, bin: &str) -> Result<PathBuf, String> {
     // Next to this program, so that what was built for it is used again.
     let exe = std::env::current_exe().map_err(|e| e.to_string())?;
     let target = exe
@@ -332,11 +355,10 @@ fn build_ours() -> Result<PathBuf, String> {
         .nth(2)
         .ok_or("no folder of built programs")?;
     let mut cargo = cargo(target);
-    cargo.args(["-p", "edge", "-p", "benches"]);
-    cargo.args(["--bin", "reverse-proxy", "--bin", "cached"]);
+    cargo.args(["-p", package, "--bin", bin]);
     cargo.arg("--manifest-path").arg(root().join("Cargo.toml"));
     finish(cargo)?;
-    Ok(target.join("release/reverse-proxy"))
+    Ok(target.join("release").join(bin))
 }
 
 fn build_upstream() -> Result<PathBuf, String> {
@@ -396,6 +418,9 @@ mod tests {
             cached.contains("proxy_cache_path /d/nginx-cache")
                 && cached.contains("proxy_cache cache;")
         );
+        let ours = self::cached(&place(false));
+        assert!(ours.contains("listen: \"127.0.0.1:81\"\nserver: {threads: 3}"));
+        assert!(ours.contains("to: \"127.0.0.1:82\", cache: {ttl: 1h}"));
         let tls = nginx(&place(true));
         assert!(tls.contains(":81 ssl http2 backlog") && tls.contains("/d/key.pem;"));
         let plain = haproxy(&place(false));

@@ -45,6 +45,7 @@ const SERVER: &str = "pingora-core/src/server/tests.rs";
 const SERVERS: &str = "pingora-proxy/tests/settings/servers.rs";
 const SHUTDOWN: &str = "pingora-proxy/tests/shutdown/by_hand.rs";
 const SHUTDOWNS: &str = "pingora-proxy/tests/shutdown/in_a_server.rs";
+const PERMITS: &str = "pingora-core/src/connectors/permit/tests.rs";
 const SOCKETS: &str = "pingora-core/src/connectors/transport/tests.rs";
 const STREAM: &str = "pingora-core/src/protocols/l4/stream/tests.rs";
 const TAKEOVER: &str = "pingora-core/src/server/transfer_fd/tests.rs";
@@ -127,6 +128,7 @@ fn of_peer_options() -> &'static [Row] {
         second_keyshare: TLS_OPENSSL a_second_key_share,
         tcp_fast_open: SOCKETS fast_open,
         tracer: STREAM the_tracer_is_told_of_the_end,
+        connect_permit: PERMITS without_a_place_there_is_no_connection_and_the_server_is_not_to_blame,
         custom_l4: SOCKETS custom_connections,
         upstream_tcp_sock_tweak_hook: SOCKETS a_hook_that_fails,
         proxy_digest_user_data_hook: SOCKETS through_a_proxy,

@@ -58,6 +58,8 @@ pub struct Session {
     pub(crate) upstream_due: Option<Box<Due>>,
     /// True if it is decided already that the error of this try is followed by another one.
     pub(crate) retry_decided: bool,
+    /// True if the try that fails is not counted among those that the request may have.
+    pub(crate) try_spared: bool,
     /// The cache's part in the try, if it has one.
     pub(crate) cache_write: Option<Box<CacheWrite>>,
     /// The custom messages of the try, where a side has any.
@@ -90,6 +92,7 @@ impl Session {
             upstream_time_limit: None,
             upstream_due: None,
             retry_decided: false,
+            try_spared: false,
             cache_write: None,
             messages: None,
             buffered: None,
@@ -120,6 +123,15 @@ impl Session {
     /// response is out. So does an upgraded connection that lasts longer.
     pub fn set_upstream_time_limit(&mut self, limit: Option<Duration>) {
         self.upstream_time_limit = limit;
+    }
+
+    /// Has the try that fails not count among the `max_retries` of the request: nobody was asked. For
+    /// [`fail_to_connect`](crate::ProxyHttp::fail_to_connect), with an error that asks for a retry, by an application that
+    /// waits in `upstream_peer` for what was missing, such as room for a connection
+    /// ([`lacks_connect_permit`](pingora_core::connectors::lacks_connect_permit)). Without such a wait the request would be
+    /// tried again without an end.
+    pub fn spare_try(&mut self) {
+        self.try_spared = true;
     }
 
     /// The exchange with the client.

@@ -14,6 +14,7 @@ use super::headers::{apply, keep, puts};
 use super::mirror::Copied;
 use super::observed::Observed;
 use super::pages::Instead;
+use super::queue::Turn;
 use super::{compress, forward_auth, pages};
 use crate::cluster::{HashBy, Tried};
 use crate::live::{release, Lease, Live};
@@ -38,6 +39,8 @@ pub struct Ctx {
     pub(super) tried: Tried,
     /// The last answer was turned down, in favour of another try.
     pub(super) turned_down: bool,
+    /// Its turn among those that wait for a server, until it has a connection.
+    pub(super) turn: Option<Box<Turn>>,
     /// No server had room for it.
     pub(super) found_no_room: bool,
     pub(super) counting: Counting,
@@ -59,6 +62,7 @@ impl Drop for Ctx {
         if self.tried.is_open() {
             release(&mut self.tried);
         }
+        self.end_turn();
         if let Some(passed) = &mut self.passed {
             passed.leave(&self.running);
         }

@@ -111,6 +111,13 @@ impl Counting {
         }
     }
 
+    /// Takes the last try back, which has reached nobody.
+    pub(super) fn takes_back(&mut self) {
+        self.left();
+        self.tries = self.tries.saturating_sub(1);
+        self.chosen = None;
+    }
+
     /// Returns when the request came.
     #[inline]
     pub(super) fn started(&self) -> Instant {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use pingora_core::connectors::http::Connector;
 use pingora_core::connectors::l4::is_local_shortage;
+use pingora_core::connectors::lacks_connect_permit;
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::upstreams::peer::{HttpPeer, Peer};
 use pingora_core::ErrorType::{HTTPStatus, InvalidHTTPHeader, ReadTimedout};
@@ -177,7 +178,7 @@ impl<'a> Exchange<'a> {
 
     /// Notes a failure of the server, and tells whether another one is left.
     fn failed(&mut self, e: &Error) -> bool {
-        if !is_local_shortage(e) {
+        if !is_local_shortage(e) && !lacks_connect_permit(e) {
             self.server.with(|m| m.failures.count(failure(e)));
         }
         let (running, index, tried) = (self.running, self.cluster, &mut self.tried);

@@ -22,6 +22,7 @@ mod retry;
 mod serve;
 
 use std::future::Future;
+use std::os::fd::RawFd;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -34,13 +35,15 @@ use pingora_cache::key::HashBinary;
 use pingora_cache::storage::HitHandler;
 use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, RespCacheable};
 use pingora_core::connectors::http::Connector;
+use pingora_core::connectors::lacks_connect_permit;
 use pingora_core::protocols::http::RefusedRequest;
+use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::utils::ready::ready;
 use pingora_core::ErrorType::{HTTPStatus, InternalError};
 use pingora_core::{Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
-use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use crate::caching;
 use crate::cluster::{HashBy, Pick, Tried};
@@ -93,6 +96,7 @@ impl ProxyHttp for Edge {
             passed: None,
             tried: Tried::default(),
             turned_down: false,
+            turn: None,
             found_no_room: false,
             counting: Counting::begin(),
             cached: None,
@@ -139,7 +143,8 @@ impl ProxyHttp for Edge {
         if let Some(copied) = &mut ctx.copied {
             copied.restart();
         }
-        let mut peer = match self.pick(ctx, false)? {
+        let turn = ctx.turn.is_some();
+        let mut peer = match self.pick(ctx, turn)? {
             Pick::Peer(peer) => peer,
             Pick::Full => Box::pin(self.wait_for_room(session, ctx)).await?,
         };
@@ -150,13 +155,38 @@ impl ProxyHttp for Edge {
         Ok(peer)
     }
 
+    fn connected_to_upstream<'life0, 'life1, 'life2, 'life3, 'life4, 'async_trait>(
+        &'life0 self,
+        _: &'life1 mut Session,
+        _: bool,
+        _: &'life2 HttpPeer,
+        _: RawFd,
+        _: Option<&'life3 Digest>,
+        ctx: &'life4 mut Ctx,
+    ) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'async_trait>>
+    where
+        'life0: 'async_trait,
+        'life1: 'async_trait,
+        'life2: 'async_trait,
+        'life3: 'async_trait,
+        'life4: 'async_trait,
+        Self: Sync + 'async_trait,
+    {
+        ctx.end_turn();
+        ready(|| Ok(()))
+    }
+
     fn fail_to_connect(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         _: &HttpPeer,
         ctx: &mut Ctx,
         e: Box<Error>,
     ) -> Box<Error> {
+        if lacks_connect_permit(&e) {
+            return self.got_no_connection(session, ctx, e);
+        }
+        ctx.end_turn();
         ctx.counting.failed(&e);
         self.connect_failed(ctx, e)
     }
@@ -428,6 +458,17 @@ impl ProxyHttp for Edge {
 
     fn suppress_error_log(&self, _: &Session, ctx: &Ctx, _: &Error) -> bool {
         ctx.is_cut_behind_page()
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _: &Session,
+        _: &Ctx,
+        e: &Error,
+        _: ProxyWarnLogContext,
+    ) -> bool {
+        // It waits, as those do that find no room before.
+        lacks_connect_permit(e)
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Ctx) -> FailToProxy {

@@ -1,6 +1,7 @@
-//! Requests that find all servers with as many as they may have.
+//! Requests that find all servers with as many requests or connections as they may have.
 
 use std::future::pending;
+use std::time::Duration;
 
 use http::StatusCode;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -10,8 +11,49 @@ use pingora_proxy::Session;
 use tokio::time::{sleep, sleep_until, Instant};
 
 use super::{Ctx, Edge};
-use crate::cluster::Pick;
+use crate::cluster::{Cluster, Pick, Ticket};
 use crate::observe::Limit;
+
+/// The turn of a request that waits for a server. It has it until it has a connection, so that one for which there is none
+/// after all stays in front of those that came later.
+#[derive(Debug)]
+pub(super) struct Turn {
+    ticket: Ticket,
+    began: Instant,
+}
+
+impl Ctx {
+    /// Leaves the queue, if the request is there, for the one that is next.
+    #[inline]
+    pub(super) fn end_turn(&mut self) {
+        if let Some(turn) = self.turn.take() {
+            self.counting.waited(turn.began.elapsed());
+        }
+    }
+
+    /// Returns its turn among those that wait; the last one if it is not there yet.
+    ///
+    /// # Errors
+    ///
+    /// Status 503 when too many wait.
+    fn take_turn(&mut self, cluster: &Cluster) -> Result<Box<Turn>> {
+        if let Some(turn) = self.turn.take() {
+            return Ok(turn);
+        }
+        let Some(rule) = cluster.queue_rule() else {
+            return Err(refuse(
+                self,
+                "every server has as many requests or connections as it may",
+            ));
+        };
+        let Some(ticket) = cluster.queue().enter(cluster.id(), rule.size.0) else {
+            return Err(refuse(self, "the queue for the servers is full"));
+        };
+        self.counting.waits();
+        let began = Instant::now();
+        Ok(Box::new(Turn { ticket, began }))
+    }
+}
 
 /// The seconds after which a client that is refused may come again.
 pub(super) const RETRY_AFTER: u64 = 1;
@@ -45,35 +87,75 @@ impl Edge {
         ctx: &mut Ctx,
     ) -> Result<Box<HttpPeer>> {
         let cluster = ctx.running.clusters[ctx.cluster].clone();
-        let Some(rule) = cluster.queue_rule() else {
-            return Err(refuse(ctx, "every server has as many requests as it may"));
-        };
-        let Some(ticket) = cluster.queue().enter(cluster.id(), rule.size.0) else {
-            return Err(refuse(ctx, "the queue for the servers is full"));
-        };
-        ctx.counting.waits();
-        let began = Instant::now();
-        let waited = async {
-            loop {
-                let trial = self.next_trial(ctx);
-                tokio::select! {
-                    biased;
-                    () = ticket.called() => match self.pick(ctx, true)? {
-                        Pick::Peer(peer) => break Ok(peer),
+        let again = ctx.turn.is_some();
+        let turn = ctx.take_turn(&cluster)?;
+        if again {
+            // Others may go where it cannot.
+            turn.ticket
+                .pass(ctx.tried.has_failed() || self.has_room(ctx));
+        }
+        let picked = self.wait_for_turn(session, ctx, &cluster, &turn).await;
+        ctx.turn = Some(turn);
+        if !picked.as_ref().is_ok_and(|peer| is_limited(peer)) {
+            ctx.end_turn();
+        }
+        picked
+    }
+
+    async fn wait_for_turn(
+        &self,
+        session: &mut Session,
+        ctx: &mut Ctx,
+        cluster: &Cluster,
+        Turn { ticket, began }: &Turn,
+    ) -> Result<Box<HttpPeer>> {
+        let limit = cluster
+            .queue_rule()
+            .map_or(Duration::ZERO, |rule| rule.timeout);
+        loop {
+            let trial = self.next_trial(ctx);
+            tokio::select! {
+                biased;
+                () = ticket.called() => {
+                    ctx.tried.look_again();
+                    match self.pick(ctx, true)? {
+                        Pick::Peer(peer) => {
+                            // It stays in front until it is connected.
+                            if is_limited(&peer) && self.has_room(ctx) {
+                                ticket.pass(true);
+                            }
+                            return Ok(peer);
+                        }
                         Pick::Full => ticket.pass(self.has_room(ctx)),
-                    },
-                    // In its turn.
-                    () = trial => ticket.call_first(),
-                    e = gone(session) => break Err(e),
-                    () = sleep_until(began + rule.timeout) => {
-                        break Err(refuse(ctx, "it has waited for too long until a server has room"));
                     }
                 }
+                // In its turn.
+                () = trial => ticket.call_first(),
+                e = gone(session) => return Err(e),
+                () = sleep_until(*began + limit) => {
+                    return Err(refuse(ctx, "it has waited for too long until a server has room"));
+                }
             }
-        };
-        let picked = waited.await;
-        ctx.counting.waited(began.elapsed());
-        picked
+        }
+    }
+
+    /// Has a request for which there was no connection be tried again: by another server, or by the same one when it has
+    /// waited.
+    pub(super) fn got_no_connection(
+        &self,
+        session: &mut Session,
+        ctx: &mut Ctx,
+        mut e: Box<Error>,
+    ) -> Box<Error> {
+        let (running, tried) = (&*ctx.running, &mut ctx.tried);
+        self.live
+            .with_cluster(running, ctx.cluster, |local, hands| {
+                local.got_no_connection(tried, hands.slots);
+            });
+        ctx.counting.takes_back();
+        session.spare_try();
+        e.set_retry(true);
+        e
     }
 
     /// Waits until a server whose circuit breaker is open may be tried; for ever where there is none.
@@ -91,6 +173,11 @@ impl Edge {
     fn has_room(&self, ctx: &Ctx) -> bool {
         (self.live).with_cluster(&ctx.running, ctx.cluster, |local, _| local.has_room())
     }
+}
+
+/// Tells whether there may be no connection to a server.
+fn is_limited(peer: &HttpPeer) -> bool {
+    peer.options.connect_permit.is_some()
 }
 
 /// Waits until the client goes away. One that closes its direction alone is taken for gone, too: nothing is written meanwhile

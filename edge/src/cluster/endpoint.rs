@@ -13,16 +13,17 @@
 //! ```
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::clock::{millis, now};
+use super::connections::Connections;
 use super::counts::Counts;
 use super::places::Places;
 use super::queue::Queue;
 use super::random::Random;
 use crate::config::model::{Initially, PassiveHealth};
-use crate::config::values::StatusRange;
+use crate::config::values::{Address, StatusRange};
 use crate::observe::{EndpointCounts, Series};
 
 /// An active check says that it is down.
@@ -94,6 +95,8 @@ pub(crate) struct Endpoint {
     series: Series<EndpointCounts>,
     /// The requests that it may have at a time.
     places: Places,
+    /// The connections that are open to it, if they were ever limited.
+    connections: OnceLock<Arc<Connections>>,
     /// The requests that wait for it and for others of its cluster.
     queue: Arc<Queue>,
 }
@@ -168,6 +171,17 @@ impl Endpoint {
         self.places.set_max(max, &self.counts);
     }
 
+    /// Returns the connections to it, which is at this address. From now on they are told to those who wait.
+    pub(super) fn connections(&self, address: &Address) -> &Arc<Connections> {
+        self.connections
+            .get_or_init(|| Connections::of(address, &self.queue))
+    }
+
+    /// Returns the connections to it, if they were ever limited.
+    pub(super) fn known_connections(&self) -> Option<&Arc<Connections>> {
+        self.connections.get()
+    }
+
     /// Takes a place for a request of the worker whose counts are `own`; `false` when there is none.
     pub(super) fn take_place(&self, own: &Counts) -> bool {
         self.places.take(own, &self.counts)
@@ -177,6 +191,10 @@ impl Endpoint {
     pub(super) fn leave_place(&self, own: &Counts) {
         self.places.leave(own);
         self.queue.call();
+        // Its connection is idle now, which may be room for others.
+        if let Some(connections) = self.connections.get() {
+            connections.call_others();
+        }
     }
 
     /// Puts a place back that was taken to look at the server.
@@ -185,7 +203,8 @@ impl Endpoint {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.places.has_room(&self.counts)
+        let connections = self.connections.get();
+        self.places.has_room(&self.counts) && connections.is_none_or(|all| all.has_room())
     }
 
     /// Judges a server that is not free. Of one that is left alone, one request after each pause learns that it may try.

@@ -70,8 +70,8 @@ impl Greeting {
 
     /// Has connections to a peer begin with it.
     pub(crate) fn open(self: &Arc<Self>, peer: &mut HttpPeer) {
-        // 0 is for those without one.
-        peer.group_key = SEED.hash_one(&self.header) | 1;
+        // 0 is for those without one. What tells the peer from others already goes on doing so.
+        peer.group_key = SEED.hash_one((&self.header, peer.group_key)) | 1;
         peer.options.custom_l4 = Some(self.clone());
     }
 

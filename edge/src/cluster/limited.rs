@@ -1,4 +1,4 @@
-//! The choice among servers that may have so many requests at a time.
+//! The choice among servers that may have so many requests or connections at a time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,14 +9,14 @@ use pingora_core::Result;
 use super::endpoint::{Verdict, OPEN};
 use super::local::union;
 use super::queue::Queue;
-use super::{Cluster, Hands, HashBy, Local, Tried};
+use super::{Cluster, Hands, HashBy, Local, Slots, Tried};
 use crate::config::model;
 
 /// What becomes of a request.
 pub(crate) enum Pick {
     /// A server has it.
     Peer(Box<HttpPeer>),
-    /// The servers that could take it have as many requests as they may, or others wait for those.
+    /// The servers that could take it have as many requests or connections as they may, or others wait for those.
     Full,
 }
 
@@ -35,8 +35,15 @@ impl Cluster {
     pub(crate) fn limit(&self) {
         let (members, _) = self.members();
         for member in members.iter() {
-            let max = self.targets[member.target].endpoint.max_requests;
-            member.endpoint.limit(max);
+            let target = &self.targets[member.target].endpoint;
+            member.endpoint.limit(target.max_requests);
+            let connections = match target.max_connections {
+                Some(_) => Some(member.endpoint.connections(&member.address)),
+                None => member.endpoint.known_connections(),
+            };
+            if let Some(connections) = connections {
+                connections.set_max(target.max_connections);
+            }
         }
         self.queue.call();
     }
@@ -57,7 +64,7 @@ impl Local {
             return Ok(Pick::Full);
         }
         if let Some(kept) = self.kept(cluster, tried, by) {
-            if self.has_taken(kept, hands) {
+            if !tried.full.has(kept) && self.has_taken(kept, hands) {
                 return Ok(self.give_limited(kept, tried, hands));
             }
         }
@@ -74,7 +81,7 @@ impl Local {
                 if open && !endpoint.tried_in().is_zero() {
                     continue;
                 }
-                if !self.has_taken(index, hands) {
+                if tried.full.has(index) || !self.has_taken(index, hands) {
                     full = true;
                     continue;
                 }
@@ -123,6 +130,18 @@ impl Local {
         if let Some(slot) = hands.slots.get(server.slot) {
             server.endpoint.put_back_place(&slot.counts);
         }
+    }
+
+    /// Notes that there was no connection for a request to the server which was picked last: others may take it, and else it
+    /// waits. It was no try, and nobody is called for the place that it leaves, for which there is no connection either.
+    pub(crate) fn got_no_connection(&self, tried: &mut Tried, slots: &Slots) {
+        if let (true, Some(counts), Some(server)) =
+            (tried.held, self.counts(tried, slots), self.last(tried))
+        {
+            server.endpoint.put_back_place(counts);
+            tried.held = false;
+        }
+        self.note_full(tried);
     }
 
     /// Tells whether a server that takes requests has room for one more.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use pingora_core::connectors::l4::is_local_shortage;
+use pingora_core::connectors::lacks_connect_permit;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::ErrorType::{ConnectNoRoute, HTTPStatus};
 use pingora_core::{Error, Result};
@@ -35,7 +36,7 @@ pub(crate) struct Local {
     budget: u32,
     /// True if the time that answers take counts.
     timed: bool,
-    /// True if a server may have so many requests at a time only.
+    /// True if a server may have so many requests or connections at a time only.
     limited: bool,
 }
 
@@ -71,6 +72,8 @@ pub(crate) struct Tried {
     /// Where it is counted, if it may end on another thread.
     home: Option<Box<Home>>,
     pub(super) failed: Set,
+    /// Those to which there was no connection for it, since it looked last.
+    pub(super) full: Set,
     /// True if it holds a place of that server.
     pub(super) held: bool,
     /// The tries that were begun.
@@ -105,6 +108,16 @@ impl HashBy {
 }
 
 impl Tried {
+    /// Has it look again for a connection to those that had none.
+    pub(crate) fn look_again(&mut self) {
+        self.full = Set::default();
+    }
+
+    /// Tells whether a server has failed it.
+    pub(crate) fn has_failed(&self) -> bool {
+        !self.failed.is_empty()
+    }
+
     /// Tells whether a server has the request.
     #[inline]
     pub(crate) fn is_open(&self) -> bool {
@@ -172,7 +185,7 @@ impl Local {
         for member in members.iter() {
             let target = &cluster.targets[member.target].endpoint;
             let peer = cluster.peers.make(target, &member.address, &credentials);
-            let peer = match peer {
+            let mut peer = match peer {
                 Ok(peer) => Box::new(peer),
                 // Addresses of the file were tried before they were taken, and those of names have no path.
                 Err(e) => {
@@ -181,6 +194,10 @@ impl Local {
                 }
             };
             levels.push(member.level);
+            if target.max_connections.is_some() {
+                let connections = member.endpoint.connections(&member.address);
+                connections.limit(&mut peer);
+            }
             let (endpoint, slot) = (member.endpoint.clone(), hands.slots.join(&member.endpoint));
             servers.push(Server {
                 peer,
@@ -416,7 +433,7 @@ impl Local {
     }
 
     /// Notes a failure of the server which was picked last, and says whether one is left that may take this request. A
-    /// connection for which this machine had nothing left is no failure of the server.
+    /// connection for which this machine had nothing left, or a limit no place, is no failure of the server.
     pub(crate) fn failed(
         &mut self,
         cluster: &Cluster,
@@ -424,7 +441,7 @@ impl Local {
         slots: &Slots,
         e: &Error,
     ) -> bool {
-        if is_local_shortage(e) {
+        if is_local_shortage(e) || lacks_connect_permit(e) {
             return self.pass_over(cluster, tried);
         }
         if let Some(counts) = self.counts(tried, slots) {
@@ -458,6 +475,14 @@ impl Local {
         cluster.retries.is_some() && is_left(&tried.failed)
     }
 
+    /// Notes that the server which was picked last has no room for the request, which it was not sent.
+    pub(super) fn note_full(&self, tried: &mut Tried) {
+        if let Some(index) = tried.last.filter(|_| tried.version == self.version) {
+            tried.full.insert(index);
+            tried.count = tried.count.saturating_sub(1);
+        }
+    }
+
     /// Takes another try of a request from what is told and saved; `true` where nothing is told.
     pub(crate) fn may_retry(&mut self, cluster: &Cluster, tried: &Tried) -> bool {
         let Some(retries) = &cluster.retries else {
@@ -479,7 +504,7 @@ impl Local {
     }
 
     /// Returns this worker's counts of the server that was picked last, which another worker may have done.
-    fn counts<'s>(&self, tried: &Tried, slots: &'s Slots) -> Option<&'s Counts> {
+    pub(super) fn counts<'s>(&self, tried: &Tried, slots: &'s Slots) -> Option<&'s Counts> {
         let slot = if slots.has(tried.home.as_deref()) {
             tried.slot
         } else {
@@ -496,7 +521,7 @@ impl Local {
         }
     }
 
-    fn last(&self, tried: &Tried) -> Option<&Server> {
+    pub(super) fn last(&self, tried: &Tried) -> Option<&Server> {
         let index = tried.last.filter(|_| tried.version == self.version);
         self.servers.get(index?)
     }

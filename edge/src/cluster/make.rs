@@ -178,10 +178,9 @@ impl Cluster {
             time_limit: time_limit(plan),
             retries: plan.retries.clone(),
             sticky: plan.sticky.as_ref().map(Sticky::new).transpose()?,
-            limited: plan
-                .endpoints
-                .iter()
-                .any(|endpoint| endpoint.max_requests.is_some()),
+            limited: plan.endpoints.iter().any(|endpoint| {
+                endpoint.max_requests.is_some() || endpoint.max_connections.is_some()
+            }),
             queue_rule: plan.queue.clone(),
             queue: before.map_or_else(Arc::default, |before| before.queue.clone()),
             version: AtomicU64::new(unique()),

@@ -11,6 +11,7 @@
 mod balance;
 mod check;
 mod clock;
+mod connections;
 mod counts;
 #[cfg_attr(feature = "rustls", path = "credentials/rustls.rs")]
 #[cfg_attr(
@@ -57,6 +58,7 @@ pub(crate) use make::{clusters, files};
 use names::{Spot, WatchedName};
 use peers::Peers;
 use queue::Queue;
+pub(crate) use queue::Ticket;
 pub(crate) use random::Random;
 pub use report::{ClusterState, EndpointState, EndpointStatus, QueueState, WorkerCounts};
 pub(crate) use slots::Slots;
@@ -80,7 +82,7 @@ pub(crate) struct Cluster {
     time_limit: Option<Duration>,
     retries: Option<Retries>,
     sticky: Option<Sticky>,
-    /// True if a server may have so many requests at a time only.
+    /// True if a server may have so many requests or connections at a time only.
     limited: bool,
     queue_rule: Option<model::Queue>,
     /// The requests that wait. It stays over a reload, as the servers do.
@@ -200,6 +202,9 @@ impl Cluster {
                         let joins = !members.is_empty();
                         let endpoint = Endpoint::new(&self.rules, joins, &self.queue);
                         endpoint.limit(target.endpoint.max_requests);
+                        if let Some(max) = target.endpoint.max_connections {
+                            endpoint.connections(&address).begin_with(max);
+                        }
                         Arc::new(endpoint)
                     }
                 };

@@ -54,6 +54,10 @@ pub struct EndpointState {
     pub share_percent: u32,
     /// The requests that it may have at a time, if that is told.
     pub max_requests: Option<u32>,
+    /// The connections that may be open to it at a time, if that is told.
+    pub max_connections: Option<u32>,
+    /// The connections that are open to it, over all routes, if their maximum is told.
+    pub connections: Option<u32>,
     /// The requests that it has at the moment.
     pub open: u64,
     /// The requests that it was sent, tries each.
@@ -165,6 +169,7 @@ impl Cluster {
             },
             tried_in_ms: tried.then(tried_in),
             share_percent: endpoint.warmth(&self.rules),
+            connections: connections(of_file, endpoint),
             ..without_member(of_file, status)
         };
         for counts in endpoint.counts() {
@@ -206,6 +211,8 @@ impl Cluster {
                 address: member.address.to_string(),
                 weight: u64::from(weight(target, member)),
                 max_requests: target.max_requests,
+                max_connections: target.max_connections,
+                connections: connections(target, &member.endpoint),
                 up,
                 ..snapshot::Endpoint::default()
             };
@@ -252,6 +259,12 @@ fn weight(of_file: &crate::plan::Endpoint, member: &Member) -> u32 {
     told.map_or(of_file.weight, u32::from)
 }
 
+/// Returns the number of connections that are open to a server, if it has a maximum.
+fn connections(of_file: &crate::plan::Endpoint, endpoint: &Endpoint) -> Option<u32> {
+    of_file.max_connections?;
+    endpoint.known_connections().map(|all| all.open())
+}
+
 fn without_member(of_file: &crate::plan::Endpoint, status: EndpointStatus) -> EndpointState {
     EndpointState {
         server: of_file.address.to_string(),
@@ -264,6 +277,8 @@ fn without_member(of_file: &crate::plan::Endpoint, status: EndpointStatus) -> En
         tried_in_ms: None,
         share_percent: 100,
         max_requests: of_file.max_requests,
+        max_connections: of_file.max_connections,
+        connections: None,
         open: 0,
         total: 0,
         failed: 0,

@@ -31,6 +31,11 @@ impl Set {
     pub(super) fn len(&self) -> usize {
         self.first.count_ones() as usize + self.more.len()
     }
+
+    /// Tells whether nothing is in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.first == 0 && self.more.is_empty()
+    }
 }
 
 #[cfg(test)]
@@ -40,11 +45,13 @@ mod tests {
     #[test]
     fn it_has_what_was_put_in() {
         let mut set = Set::default();
+        assert!(set.is_empty());
         for index in [0, 63, 64, 1000, 64] {
             set.insert(index);
         }
         let all: Vec<_> = (0..2000).filter(|index| set.has(*index)).collect();
         assert_eq!(all, [0, 63, 64, 1000]);
         assert_eq!(set.len(), 4);
+        assert!(!set.is_empty());
     }
 }

@@ -202,6 +202,10 @@ pub struct Endpoint {
     pub weight: u64,
     /// The requests that it may have at a time, if that is told.
     pub max_requests: Option<u32>,
+    /// The connections that may be open to it at a time, if that is told.
+    pub max_connections: Option<u32>,
+    /// Those that are open, if their maximum is told.
+    pub connections: Option<u32>,
     /// True if requests go there.
     pub up: bool,
     /// Tries that were answered, by class of the status.

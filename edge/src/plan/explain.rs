@@ -282,7 +282,14 @@ fn room(cluster: &super::Cluster) -> Vec<String> {
             endpoint.address
         ))
     };
-    let mut room: Vec<_> = cluster.endpoints.iter().filter_map(limited).collect();
+    let connections = |endpoint: &super::Endpoint| {
+        let max = endpoint.max_connections?;
+        let address = &endpoint.address;
+        Some(format!("at most {max} connections at a time to {address}"))
+    };
+    let all = cluster.endpoints.iter();
+    let all = all.flat_map(|endpoint| [limited(endpoint), connections(endpoint)]);
+    let mut room: Vec<_> = all.flatten().collect();
     if let Some(queue) = &cluster.queue {
         let (size, timeout) = (queue.size.0, queue.timeout);
         room.push(format!(

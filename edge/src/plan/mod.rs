@@ -262,6 +262,8 @@ pub struct Endpoint {
     pub protocol: Protocol,
     /// The requests that it has at a time at most.
     pub max_requests: Option<u32>,
+    /// The connections that are open to it at a time at most.
+    pub max_connections: Option<u32>,
 }
 
 /// Routes with the same paths and conditions: one, or several with weights.

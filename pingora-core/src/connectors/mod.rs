@@ -3,6 +3,7 @@
 pub mod http;
 pub mod l4;
 mod options;
+mod permit;
 mod pool;
 mod preference;
 pub(crate) mod tls;
@@ -33,6 +34,7 @@ use crate::utils::offload::Offload;
 use pool::{Ended, Idle, IdlePool};
 use preference::H1Only;
 
+pub use crate::protocols::l4::permit::{lacks_connect_permit, ConnectPermit};
 pub use l4::Connect as L4Connect;
 pub use options::{ConnectorOptions, PoolCallback};
 
@@ -72,11 +74,26 @@ impl TransportConnector {
     ///
     /// # Errors
     /// Why it cannot be made, by cause and naming the peer: see [`ErrorType`](pingora_error::ErrorType).
-    /// `ConnectTimedout` also when [`total_connection_timeout`](Peer::total_connection_timeout) has passed.
+    /// `ConnectTimedout` also when [`total_connection_timeout`](Peer::total_connection_timeout) has passed. One that
+    /// [`lacks_connect_permit`] knows when the peer's connections are limited, and as many are in use as may be open.
     ///
     /// # Cancel safety
     /// Dropping the future closes what was opened.
     pub async fn new_stream<P: Peer + Send + Sync + 'static>(&self, peer: &P) -> Result<Stream> {
+        loop {
+            match self.dial(peer).await {
+                // Each time one that was idle is gone, and another dial may have taken its place.
+                Err(e) if lacks_connect_permit(&e) && permit::make_way(peer).await => {}
+                made => return made,
+            }
+        }
+    }
+
+    /// Makes a new connection as [`new_stream`](Self::new_stream) does, for which no other one gives way.
+    pub(in crate::connectors) async fn dial<P: Peer + Send + Sync + 'static>(
+        &self,
+        peer: &P,
+    ) -> Result<Stream> {
         let bind_to = transport::bind_to(peer, &self.bind_to_v4, &self.bind_to_v6);
         let alpn = self.h1_only.alpn_for(peer);
         let connecting = async {
@@ -208,6 +225,10 @@ pub(in crate::connectors) fn leads_elsewhere<P: Peer>(stream: &Stream, peer: &P)
 }
 
 impl Idle for Stream {
+    fn limit_key(&self) -> Option<u64> {
+        socket_of(&**self)?.limit_key()
+    }
+
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         let mut byte = [0];
         let mut buf = ReadBuf::new(&mut byte);

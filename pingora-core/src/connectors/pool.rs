@@ -10,11 +10,13 @@
 //! ```
 //!
 //! A worker uses its own bucket and no other, so its lock is free and its cache line at hand; the shared
-//! bucket is asked only when a new connection is the alternative. Nothing watches an idle connection:
+//! bucket is asked only when a new connection is the alternative, and those of other workers when a limit allows no
+//! new one ([`elsewhere`]). Nothing watches an idle connection:
 //! it is polled when it is taken, which costs no system call, and once a second by a task of its
 //! worker, which drops those that ended, received something nobody asked for, or are too old.
 
 mod bucket;
+mod elsewhere;
 
 use std::ops::DerefMut;
 use std::sync::{Arc, Weak};
@@ -33,6 +35,7 @@ use spin::Yield;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use super::permit::{self, Closing};
 use super::PoolCallback;
 use crate::worker::{self, PerWorker};
 use bucket::{Bucket, Entry};
@@ -54,6 +57,15 @@ pub(crate) trait Idle: Send + Sized + 'static {
 
     /// Registers the connection with the reactor of the calling worker; `None`, and closed, when that fails.
     fn adopt(self) -> Option<Self>;
+
+    /// The key of the limit of which it holds a place.
+    fn limit_key(&self) -> Option<u64>;
+
+    /// Closes it, to make room for another one.
+    fn close(self) -> Closing {
+        drop(self);
+        Closing(None)
+    }
 }
 
 /// Why an idle connection is of no use any more.
@@ -101,7 +113,7 @@ impl<T: Idle> IdlePool<T> {
     /// A pool of at most `limit` connections, none if zero; `on_reuse` is told how long a connection was idle
     /// when it is taken.
     pub(crate) fn new(limit: usize, on_reuse: Option<PoolCallback>) -> Arc<Self> {
-        Arc::new(IdlePool {
+        let pool = Arc::new(IdlePool {
             limit,
             buckets: PerWorker::new(),
             workers: AtomicUsize::new(0),
@@ -109,7 +121,10 @@ impl<T: Idle> IdlePool<T> {
             shared_len: AtomicUsize::new(0),
             on_reuse,
             unexpected_data: Arc::default(),
-        })
+        });
+        let weak: Weak<Self> = Arc::downgrade(&pool);
+        permit::register(weak);
+        pool
     }
 
     /// Returns the number of connections that were dropped because they received data while idle.

@@ -15,7 +15,7 @@ use pingora_error::{
 use tokio::net::TcpSocket;
 use tokio::time::timeout;
 
-use super::tunnel;
+use super::{permit, tunnel};
 use crate::protocols::l4::bind_to::BindTo;
 use crate::protocols::l4::connect_error::connect_error;
 use crate::protocols::l4::ext;
@@ -28,7 +28,9 @@ use crate::upstreams::peer::{Peer, Proxy};
 ///
 /// # Errors
 /// By cause, and naming the peer: `ConnectRefused`, `ConnectNoRoute`, `ConnectTimedout`,
-/// `ConnectProxyFailure`, `BindError` and `SocketError` for what failed on this side, else `ConnectError`.
+/// `ConnectProxyFailure`, `BindError` and `SocketError` for what failed on this side, else `ConnectError`. One that
+/// [`lacks_connect_permit`](super::lacks_connect_permit) knows when the peer's connections are limited and there is no place
+/// for one more.
 ///
 /// # Cancel safety
 /// Dropping the future closes what was opened.
@@ -36,10 +38,12 @@ pub(crate) async fn connect<P>(peer: &P, bind_to: Option<BindTo>) -> Result<Stre
 where
     P: Peer + Send + Sync,
 {
+    let guard = permit::acquire(peer)?;
     let mut stream = open(peer, bind_to)
         .await
         .err_context(|| format!("peer: {peer}"))
         .map_err(Error::into_up)?;
+    stream.set_guard(guard);
 
     if let Some(keepalive) = peer.tcp_keepalive() {
         stream.set_keepalive(keepalive)?;

@@ -56,6 +56,9 @@ where
                 let Err(e) = self.attempt(session, ctx, left > 0).await else {
                     return Ok(());
                 };
+                if std::mem::take(&mut session.try_spared) {
+                    left += 1;
+                }
                 // What the client has seen cannot be taken back.
                 let answered = session.response_written().is_some();
                 // Of a body that is longer than what is kept, the beginning is gone.

@@ -40,6 +40,7 @@ fn fields() -> Vec<Row> {
             upstream_time_limit: _,
             upstream_due: _,
             retry_decided: _,
+            try_spared: _,
             cache_write: _,
             messages: _,
             buffered: _,

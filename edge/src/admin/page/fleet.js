@@ -60,7 +60,7 @@ const serverColumns = (drain) => [
     cell: ({ endpoint }, cell) => {
       if (!cell.firstChild) cell.append(el("span", { class: "route" }), el("span", { class: "of" }));
       text(cell.firstChild, endpoint.server);
-      const more = [endpoint.address && endpoint.address !== endpoint.server ? endpoint.address : "", endpoint.backup ? "backup" : "", endpoint.weight === 1 ? "" : `weight ${endpoint.weight}`];
+      const more = [endpoint.address && endpoint.address !== endpoint.server ? endpoint.address : "", endpoint.backup ? "backup" : "", endpoint.weight === 1 ? "" : `weight ${endpoint.weight}`, endpoint.max_connections ? `${count(endpoint.connections ?? 0)} of ${count(endpoint.max_connections)} connections` : ""];
       text(cell.lastChild, more.filter(Boolean).join(", "));
     },
   },

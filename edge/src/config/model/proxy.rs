@@ -34,7 +34,8 @@ section! {
         retries: Option<Retries> = None,
         /// When all requests to a server are held back because too many fail.
         circuit_breaker: Option<CircuitBreaker> = None,
-        /// The requests that wait while all servers have `max_requests`. If unset, none does: they are refused.
+        /// The requests that wait while all servers have `max_requests` or `max_connections`. If unset, none does: they are
+        /// refused.
         queue: Option<Queue> = None,
         /// The version of the PROXY protocol that tells servers the address of the client, before TLS. Each client has
         /// connections of its own then. If unset, it is not spoken.
@@ -64,6 +65,8 @@ section! {
         protocol: Option<At<Protocol>> = None,
         /// The requests that it has at a time at most, over all workers. If unset, any number.
         max_requests: Option<Count> = None,
+        /// The connections that are open to it at a time at most, over all workers and routes. If unset, any number.
+        max_connections: Option<Count> = None,
     }
 }
 

@@ -258,6 +258,22 @@ fn endpoints(text: &mut Text, all: &[Endpoint]) {
             family.sample(labels, max);
         }
     });
+    each(
+        "edge_upstream_connections_open",
+        &|family, labels, endpoint| {
+            if let Some(open) = endpoint.connections {
+                family.sample(labels, open);
+            }
+        },
+    );
+    each(
+        "edge_upstream_connections_max",
+        &|family, labels, endpoint| {
+            if let Some(max) = endpoint.max_connections {
+                family.sample(labels, max);
+            }
+        },
+    );
     each("edge_upstream_up", &|family, labels, endpoint| {
         family.sample(labels, u8::from(endpoint.up));
     });

@@ -61,6 +61,10 @@ metrics! {
         "Tries under way."
     edge_upstream_requests_max gauge [cluster, server, address]
         "Tries that may be under way, of a server that has such a limit."
+    edge_upstream_connections_open gauge [cluster, server, address]
+        "Connections open to a server whose connections have a limit, over all routes."
+    edge_upstream_connections_max gauge [cluster, server, address]
+        "Connections that may be open to it."
     edge_upstream_up gauge [cluster, server, address]
         "1 while requests go to the server, 0 while it is left alone."
     edge_upstream_queue_length gauge [cluster]

@@ -39,6 +39,8 @@ fn snapshot() -> Snapshot {
         server: "origin.test:80".to_owned(),
         address: "[::1]:80".to_owned(),
         max_requests: Some(5),
+        max_connections: Some(7),
+        connections: Some(6),
         up: true,
         ..Endpoint::default()
     };

@@ -18,6 +18,7 @@ impl Compiler<'_> {
         self.check_health(proxy);
         self.check_retries(proxy);
         self.check_queue(proxy);
+        self.check_connections(proxy);
         if let Some(hash_by) = &proxy.hash_by {
             self.check_groups(hash_by, 0);
             if proxy.balance != Balance::Hash {
@@ -40,6 +41,7 @@ impl Compiler<'_> {
                 .or(proxy.protocol.as_ref())
                 .map_or(Protocol::Auto, |protocol| protocol.value),
             max_requests: endpoint.max_requests.map(|max| max.0),
+            max_connections: endpoint.max_connections.map(|max| max.0),
         };
         let name = self.cluster_name(proxy);
         let sticky = self.sticky(proxy);

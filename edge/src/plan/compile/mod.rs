@@ -40,7 +40,9 @@ use super::tree::{Kind, Tree};
 use super::{host, Action, Cluster, Entry, Plan, Route, Rule, Site, TlsOptions};
 use crate::config::model;
 use crate::config::section::Value;
-use crate::config::values::{HostPattern, Part, PathPattern, Status, Template, Variable};
+use crate::config::values::{
+    HostPattern, Part, PathPattern, ServerAddress, Status, Template, Variable,
+};
 use crate::config::{At, Config, ConfigErrors, Errors, Place, Sources};
 
 impl Plan {
@@ -56,6 +58,7 @@ impl Plan {
             clusters: Vec::new(),
             cluster_keys: HashMap::new(),
             cluster_names: HashSet::new(),
+            connections: HashMap::new(),
             searches: Searches::default(),
             rates: Vec::new(),
             realms: Vec::new(),
@@ -89,6 +92,8 @@ struct Compiler<'a> {
     clusters: Vec<Cluster>,
     cluster_keys: HashMap<String, usize>,
     cluster_names: HashSet<String>,
+    /// The maximum of connections of each server, and the place that says so first.
+    connections: HashMap<ServerAddress, (Option<u32>, Place)>,
     searches: Searches,
     rates: Vec<RateLimit>,
     realms: Vec<Realm>,

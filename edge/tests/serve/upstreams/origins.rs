@@ -69,7 +69,7 @@ impl Script {
     }
 }
 
-fn serve(stream: TcpStream, heads: &Mutex<Vec<String>>, act: &dyn Fn(&str, &str) -> Act) {
+pub fn serve(stream: TcpStream, heads: &Mutex<Vec<String>>, act: &dyn Fn(&str, &str) -> Act) {
     stream.set_nodelay(true).unwrap();
     let mut stream = BufReader::new(stream);
     loop {

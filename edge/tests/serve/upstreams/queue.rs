@@ -42,20 +42,24 @@ impl Gate {
     }
 }
 
-struct Scene {
-    edge: Edge,
-    admin: SocketAddr,
-    address: SocketAddr,
+pub struct Scene {
+    pub edge: Edge,
+    pub admin: SocketAddr,
+    pub address: SocketAddr,
 }
 
-fn whole(address: SocketAddr, admin: SocketAddr, proxy: &str) -> String {
+pub fn whole(address: SocketAddr, admin: SocketAddr, proxy: &str) -> String {
     format!("listen: '{address}'\nadmin: '{admin}'\nsites:\n  - routes: {{proxy: {proxy}}}\n")
 }
 
 impl Scene {
-    fn of(proxy: &str) -> Self {
+    pub fn of(proxy: &str) -> Self {
         let (address, admin) = (free(), free());
-        let edge = Edge::start_whole(address, &whole(address, admin, proxy));
+        Self::whole(address, admin, &whole(address, admin, proxy))
+    }
+
+    pub fn whole(address: SocketAddr, admin: SocketAddr, text: &str) -> Self {
+        let edge = Edge::start_whole(address, text);
         eventually("its admin interface listens", || {
             std::net::TcpStream::connect(admin).is_ok()
         });
@@ -66,7 +70,7 @@ impl Scene {
         }
     }
 
-    fn metric(&self, name: &str) -> f64 {
+    pub fn metric(&self, name: &str) -> f64 {
         let answer = self
             .edge
             .connect_to(self.admin)
@@ -77,13 +81,13 @@ impl Scene {
             .sum()
     }
 
-    fn wait_for_queue(&self, length: usize) {
+    pub fn wait_for_queue(&self, length: usize) {
         eventually("so many wait", || {
             self.metric("edge_upstream_queue_length") == length as f64
         });
     }
 
-    fn send(&self, path: &str) -> Client {
+    pub fn send(&self, path: &str) -> Client {
         let mut client = self.edge.connect();
         client.send(&format!(
             "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"

@@ -8,7 +8,9 @@ use std::time::Duration;
 use pingora_error::Result;
 
 use crate::connectors::pool::{Ended, Idle, IdlePool};
-use crate::connectors::{leads_elsewhere, ConnectorOptions, TransportConnector};
+use crate::connectors::{
+    lacks_connect_permit, leads_elsewhere, ConnectorOptions, TransportConnector,
+};
 use crate::limits::LIMITS;
 use crate::protocols::http::v1::client::HttpSession;
 use crate::protocols::Stream;
@@ -57,7 +59,24 @@ impl Connector {
             return Ok((session, true));
         }
         // Boxed: making a connection is rare, and its state would be a part of every request's.
-        let stream = Box::pin(self.transport.new_stream(peer)).await?;
+        Box::pin(self.new_session(peer, key)).await
+    }
+
+    async fn new_session<P: Peer + Send + Sync + 'static>(
+        &self,
+        peer: &P,
+        key: u64,
+    ) -> Result<(HttpSession, bool)> {
+        let stream = match self.transport.dial(peer).await {
+            Err(e) if lacks_connect_permit(&e) => {
+                let idle = self.pool.take_elsewhere(key);
+                if let Some(session) = idle.and_then(|session| prepared(session, peer)) {
+                    return Ok((session, true));
+                }
+                self.transport.new_stream(peer).await?
+            }
+            made => made?,
+        };
         let mut session = HttpSession::new_with_options(stream, peer);
         session.set_key(key);
         Ok((session, false))
@@ -72,13 +91,7 @@ impl Connector {
     }
 
     pub(super) fn kept_session<P: Peer>(&self, peer: &P, key: u64) -> Option<HttpSession> {
-        let mut session = self.pool.take(key)?;
-        if leads_elsewhere(session.stream(), peer) {
-            log::warn!("an idle connection does not lead to {peer}, whose key it has");
-            return None;
-        }
-        session.apply_options(peer);
-        Some(session)
+        prepared(self.pool.take(key)?, peer)
     }
 
     /// Ends a session's exchange: its connection is kept when it can carry another one, else closed.
@@ -122,6 +135,16 @@ impl Connector {
     }
 }
 
+/// An idle session with the options of its peer, if it leads there.
+fn prepared<P: Peer>(mut session: HttpSession, peer: &P) -> Option<HttpSession> {
+    if leads_elsewhere(session.stream(), peer) {
+        log::warn!("an idle connection does not lead to {peer}, whose key it has");
+        return None;
+    }
+    session.apply_options(peer);
+    Some(session)
+}
+
 impl HttpSession {
     /// A session with the options of its peer: timeouts, and what is forgiven to the origin.
     pub fn new_with_options<P: Peer>(stream: Stream, peer: &P) -> Self {
@@ -143,6 +166,10 @@ impl HttpSession {
 }
 
 impl Idle for HttpSession {
+    fn limit_key(&self) -> Option<u64> {
+        self.stream().limit_key()
+    }
+
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         match HttpSession::poll_idle(self, cx) {
             Poll::Pending => Poll::Pending,

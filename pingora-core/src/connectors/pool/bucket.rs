@@ -67,6 +67,27 @@ impl<T> Bucket<T> {
         Some(entry)
     }
 
+    /// Returns the place and the end of the oldest entry that is `wanted`: of those of each key the first, and of these the
+    /// one whose time is over soonest.
+    pub(super) fn oldest(
+        &self,
+        wanted: impl Fn(u64, &T) -> bool,
+    ) -> Option<((u64, usize), Option<Instant>)> {
+        let firsts = self.keys.iter().filter_map(|(key, entries)| {
+            let at = entries.iter().position(|entry| wanted(*key, &entry.conn))?;
+            Some(((*key, at), entries[at].expires))
+        });
+        firsts.min_by_key(|(_, expires)| (expires.is_none(), *expires))
+    }
+
+    /// Takes the entry at a place that [`oldest`](Bucket::oldest) has told.
+    pub(super) fn remove(&mut self, (key, at): (u64, usize)) -> Option<Entry<T>> {
+        let entries = self.keys.get_mut(&key)?;
+        let entry = (at < entries.len()).then(|| entries.remove(at))?;
+        self.len -= 1;
+        Some(entry)
+    }
+
     pub(super) fn push(&mut self, key: u64, entry: Entry<T>) {
         self.keys.entry(key).or_default().push(entry);
         self.len += 1;

@@ -19,6 +19,7 @@ struct Fake {
     state: Arc<AtomicU8>,
     movable: bool,
     adopted: bool,
+    limit: Option<u64>,
 }
 
 impl Idle for Fake {
@@ -38,6 +39,10 @@ impl Idle for Fake {
         self.adopted = true;
         self.movable.then_some(self)
     }
+
+    fn limit_key(&self) -> Option<u64> {
+        self.limit
+    }
 }
 
 fn fake(name: u32) -> Fake {
@@ -46,6 +51,7 @@ fn fake(name: u32) -> Fake {
         state: Arc::default(),
         movable: true,
         adopted: false,
+        limit: None,
     }
 }
 

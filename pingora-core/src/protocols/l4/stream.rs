@@ -26,6 +26,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::ext::{has_unread, set_tcp_keepalive, TcpKeepalive};
+use super::permit::ConnectGuard;
 use super::tracer::Tracer;
 use super::virt::{VirtualSockOpt, VirtualSocketStream};
 use crate::protocols::http::ConnectionSettings;
@@ -125,6 +126,8 @@ pub struct Stream {
     /// True if a read is more than a read: one of the two above.
     special: bool,
     records: Records,
+    /// Dropped after the socket is closed, which is why it stands behind it.
+    guard: Option<Box<ConnectGuard>>,
 }
 
 impl Stream {
@@ -149,6 +152,7 @@ impl Stream {
             follows_records: false,
             special: false,
             records: Records::default(),
+            guard: None,
         }
     }
 
@@ -276,6 +280,16 @@ impl Stream {
     /// Returns whether it is closed by being dropped.
     pub(crate) fn is_socket(&self) -> bool {
         self.raw.is_socket()
+    }
+
+    /// Has the connection hold a place of a limit until it is closed.
+    pub(crate) fn set_guard(&mut self, guard: Option<ConnectGuard>) {
+        self.guard = guard.map(Box::new);
+    }
+
+    /// Returns the key of the limit of which the connection holds a place.
+    pub(crate) fn limit_key(&self) -> Option<u64> {
+        self.guard.as_ref().map(|guard| guard.key())
     }
 
     /// Gives the connection the settings of its endpoint.

@@ -13,6 +13,7 @@ use super::{HttpUpstreamRequestPolicy, ProxyDigestUserDataHook, Tracer, ALPN};
 use crate::connectors::l4::Connect;
 use crate::protocols::l4::bind_to::BindTo;
 use crate::protocols::l4::ext::TcpKeepalive;
+use crate::protocols::l4::permit::ConnectPermit;
 use crate::protocols::tls::{CaType, HandshakeCompleteHook};
 
 /// The options of a connection to a peer, its timeouts among them.
@@ -85,6 +86,9 @@ pub struct PeerOptions {
     pub tcp_fast_open: bool,
     /// The tracer that is told when a connection is made and when it ends.
     pub tracer: Option<Tracer>,
+    /// The permit that is asked before a connection is made. One that is kept serves requests without being asked; a peer
+    /// without a permit may use it, too, unless its key is another one.
+    pub connect_permit: Option<Arc<dyn ConnectPermit>>,
     /// The maker of transport connections in place of the connector.
     pub custom_l4: Option<Arc<dyn Connect + Send + Sync>>,
     /// The hook that is called with a TCP socket before it is connected.
@@ -112,6 +116,7 @@ impl Clone for PeerOptions {
             extra_proxy_headers: self.extra_proxy_headers.clone(),
             curves: self.curves.clone(),
             tracer: self.tracer.clone(),
+            connect_permit: self.connect_permit.clone(),
             custom_l4: self.custom_l4.clone(),
             upstream_tcp_sock_tweak_hook: self.upstream_tcp_sock_tweak_hook.clone(),
             proxy_digest_user_data_hook: self.proxy_digest_user_data_hook.clone(),
@@ -171,6 +176,7 @@ impl PeerOptions {
             second_keyshare: true,
             tcp_fast_open: false,
             tracer: None,
+            connect_permit: None,
             custom_l4: None,
             upstream_tcp_sock_tweak_hook: None,
             proxy_digest_user_data_hook: None,
@@ -221,6 +227,7 @@ impl fmt::Debug for PeerOptions {
             .field("second_keyshare", &self.second_keyshare)
             .field("tcp_fast_open", &self.tcp_fast_open)
             .field("tracer", &self.tracer)
+            .field("connect_permit", &self.connect_permit)
             .field("custom_l4", &self.custom_l4)
             .finish_non_exhaustive()
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use pingora_error::{BError, Error, ErrorSource, ErrorType, RetryType};
 
+use crate::connectors::lacks_connect_permit;
 use crate::protocols::l4::connect_error::is_local_shortage;
 use crate::protocols::ALPN;
 use crate::upstreams::peer::Peer;
@@ -17,7 +18,7 @@ pub(super) struct Failure {
     source: ErrorSource,
     retry: RetryType,
     text: String,
-    /// True if this machine had nothing left for a connection, which may be over.
+    /// True if this machine had nothing left for a connection, or a limit of connections no place, which may be over.
     shortage: bool,
 }
 
@@ -30,7 +31,7 @@ impl Failure {
             source: e.esource().clone(),
             retry: e.retry,
             text: e.to_string(),
-            shortage: is_local_shortage(e),
+            shortage: is_local_shortage(e) || lacks_connect_permit(e),
         })
     }
 

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::ConnectionRef;
 use crate::limits::LIMITS;
 use crate::protocols::http::v2::client::{drive, GrowingWindow};
+use crate::protocols::tls::transport;
 use crate::protocols::{Digest, Stream};
 use crate::worker;
 
@@ -64,6 +65,7 @@ pub(super) async fn begin(
     settle: bool,
 ) -> Result<ConnectionRef> {
     let digest = Digest::of(&*stream);
+    let limit = transport(&*stream).and_then(|socket| socket.limit_key());
     let id = stream.id();
     let max_streams = settings.max_streams.max(1);
     let stream_window = settings
@@ -98,6 +100,7 @@ pub(super) async fn begin(
     let ping_timedout = Arc::new(AtomicBool::new(false));
     let timedout = ping_timedout.clone();
     let conn = ConnectionRef::new(send, is_closed, timedout, id, max_streams, digest);
+    conn.set_limit_key(limit);
     let window = growing.then(|| {
         // A stream gets no more than its own window.
         let most = connection_window.min(stream_window).max(first_window);

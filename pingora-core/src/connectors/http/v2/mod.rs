@@ -28,6 +28,7 @@ use pingora_pool::{ConnectionMeta, ConnectionPool};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use crate::connectors::permit::Closing;
 use crate::connectors::pool::{self, Idle, IdlePool};
 use crate::connectors::preference::H1Only;
 use crate::connectors::{ConnectorOptions, TransportConnector};
@@ -331,7 +332,8 @@ impl Connector {
 
     /// Keeps a connection for which this worker has no room, with a task that drops it when it is too old.
     fn put_overflow(&self, key: u64, conn: ConnectionRef, idle_timeout: Option<Duration>) {
-        if Handle::try_current().is_err() {
+        // Of those there none could be told to give way.
+        if Handle::try_current().is_err() || conn.limit_key().is_some() {
             return;
         }
         let meta = ConnectionMeta::new(key, conn.id());
@@ -438,6 +440,16 @@ impl Idle for ConnectionRef {
 
     fn adopt(self) -> Option<Self> {
         None
+    }
+
+    fn limit_key(&self) -> Option<u64> {
+        ConnectionRef::limit_key(self)
+    }
+
+    fn close(self) -> Closing {
+        self.mark_shutdown();
+        // Its task closes it when the last handle is gone.
+        Closing(Some(self.closed()))
     }
 }
 

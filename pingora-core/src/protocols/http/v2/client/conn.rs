@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
@@ -44,6 +44,8 @@ struct Inner {
     /// One more than the worker among whose connections in use this is, or zero.
     listed: AtomicUsize,
     ending: Ending,
+    /// The key of the limit of which the transport holds a place.
+    limit: OnceLock<u64>,
 }
 
 /// Streams of which nothing is missing but the end. The peer counts them among those that are open.
@@ -108,6 +110,7 @@ impl ConnectionRef {
             taken: Arc::default(),
             listed: AtomicUsize::new(0),
             ending: Ending::default(),
+            limit: OnceLock::new(),
         }))
     }
 
@@ -288,6 +291,18 @@ impl ConnectionRef {
     pub(crate) fn set_listed(&self, worker: Option<usize>) {
         let listed = worker.map_or(0, |worker| worker + 1);
         self.0.listed.store(listed, Ordering::Relaxed);
+    }
+
+    /// Notes the key of the limit of which the transport holds a place.
+    pub(crate) fn set_limit_key(&self, key: Option<u64>) {
+        if let Some(key) = key {
+            let _ = self.0.limit.set(key);
+        }
+    }
+
+    /// Returns the key of the limit of which the transport holds a place.
+    pub(crate) fn limit_key(&self) -> Option<u64> {
+        self.0.limit.get().copied()
     }
 
     pub(crate) fn is_same(&self, other: &ConnectionRef) -> bool {

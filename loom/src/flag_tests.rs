@@ -1,9 +1,9 @@
 //! The flag of a proxy that shuts down, which a connection loads before it reads a head and after: each one that waits is
 //! woken and finds it set, and one that has seen it never sees it gone.
 //!
-//! Flag and waiters are the real ones. The order in which a connection uses them, which is that of `handle_new_request`
-//! (`pingora-proxy/src/flow/shutdown.rs`), is written down here once more: that function needs sessions, and these a
-//! runtime.
+//! Flag and waiters are the real ones. The order in which they are used, which is that of `http_cleanup` and of
+//! `handle_new_request` (`pingora-proxy/src/flow/shutdown.rs`), is written down here once more: those need sessions, and
+//! these a runtime.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -55,7 +55,8 @@ fn stopped_after(requests: usize) {
             let (flag, registry) = (flag.clone(), registry.clone());
             thread::spawn(move || connection(&flag, &registry, requests))
         };
-        flag.set(&registry, Stage::Draining);
+        flag.set();
+        registry.advance(Stage::Draining);
         // A wake-up that is lost is a thread that never ends, which loom tells.
         let (served, end) = serving.join().unwrap();
         assert!(served == requests || end == End::Before);
@@ -86,7 +87,8 @@ fn all_are_woken() {
             let (flag, registry) = (flag.clone(), registry.clone());
             thread::spawn(move || connection(&flag, &registry, requests))
         });
-        flag.set(&registry, Stage::Draining);
+        flag.set();
+        registry.advance(Stage::Draining);
         for serving in serving {
             serving.join().unwrap();
         }

@@ -85,6 +85,19 @@ mod connectors {
 
     mod pool;
 
+    /// No connection of these models is limited, so that none gives way.
+    mod permit {
+        use std::sync::Weak;
+
+        pub(crate) struct Closing(pub(crate) Option<()>);
+
+        pub(crate) trait IdleConnections: Send + Sync {
+            fn close_oldest(&self, limit: u64) -> Option<Closing>;
+        }
+
+        pub(crate) fn register(_: Weak<dyn IdleConnections>) {}
+    }
+
     mod http {
         mod v2 {
             mod pending_connects;

@@ -158,7 +158,8 @@ where
     }
 
     async fn http_cleanup(&self) {
-        self.set_shutdown_flag();
+        self.shutdown_flag.set();
+        self.notify_waiters();
         self.close_idle();
     }
 

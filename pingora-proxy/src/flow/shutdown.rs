@@ -100,14 +100,13 @@ where
         }
     }
 
-    /// Sets the flag, and wakes the connections that wait for a request. Under `strict`, their reads then have the
+    /// Wakes the connections that wait for a request, once the flag is set. Under `strict`, their reads then have the
     /// shutdown read timeout, and under `finish` they go on waiting until [`HttpProxy::close_idle`].
-    pub(crate) fn set_shutdown_flag(&self) {
-        let stage = match self.drain.policy {
+    pub(crate) fn notify_waiters(&self) {
+        self.registry.advance(match self.drain.policy {
             ShutdownPolicy::Strict => Stage::Expiring,
             ShutdownPolicy::Finish => Stage::Draining,
-        };
-        self.shutdown_flag.set(&self.registry, stage);
+        });
     }
 
     /// Wakes those that are still idle to close, after the time for which they are to be kept.

@@ -1,9 +1,5 @@
 //! The flag of a proxy that shuts down, which each request loads before its head is read and after.
 
-use std::sync::Arc;
-
-use pingora_core::exchange::{Registry, Stage};
-
 // The model in `loom/` is made of this very file.
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicBool, Ordering};
@@ -23,9 +19,8 @@ impl ShutdownFlag {
         self.0.load(Ordering::Acquire)
     }
 
-    /// Sets the flag, and then wakes the connections that wait: whoever is woken finds it set.
-    pub(crate) fn set(&self, waiting: &Arc<Registry>, stage: Stage) {
+    /// Sets it. Connections that wait are woken after that, so that whoever is woken finds it set.
+    pub(crate) fn set(&self) {
         self.0.store(true, Ordering::Release);
-        waiting.advance(stage);
     }
 }

@@ -194,7 +194,7 @@ impl Peer {
 
 const OURS: &str = "---\nversion: 1\nupstream_keepalive_pool_size: 1024\n";
 
-/// What is stored is fresh for as long as in nginx's cache.
+/// The file of `reverse-proxy` with a cache, where answers are fresh for as long as in that of nginx.
 fn cached(at: &Place<'_>) -> String {
     let Place {
         listen,

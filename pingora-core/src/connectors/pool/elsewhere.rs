@@ -4,6 +4,11 @@
 //! reached.
 
 use std::ops::DerefMut;
+
+// The models in `loom/` are made of this very file.
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicUsize, Ordering};
+#[cfg(not(loom))]
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::time::Instant;

@@ -46,6 +46,10 @@ impl Idle for Conn {
     fn adopt(self) -> Option<Self> {
         Some(self)
     }
+
+    fn limit_key(&self) -> Option<u64> {
+        None
+    }
 }
 
 impl Drop for Conn {

@@ -6,9 +6,15 @@ cd "$(dirname "$0")"
 root=$(cd ../../.. && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
 
-if ! command -v chromium >/dev/null || ! command -v npm >/dev/null; then
+missing=()
+command -v chromium >/dev/null || missing+=(chromium fonts-dejavu-core)
+# Where both came from elsewhere, Debian's would conflict with them.
+command -v node >/dev/null || missing+=(nodejs)
+command -v npm >/dev/null || missing+=(npm)
+command -v openssl >/dev/null || missing+=(openssl)
+if ((${#missing[@]})); then
     apt-get update -q
-    DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends chromium fonts-dejavu-core npm openssl
+    DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
 fi
 modules=$target/dashboard
 if [[ ! -d $modules/node_modules/playwright-core ]] || ! cmp -s package.json "$modules/package.json"; then

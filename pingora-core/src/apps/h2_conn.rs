@@ -114,6 +114,8 @@ struct Driver<A> {
     timer: Timer,
     idle: Idle,
     untaken: Untaken,
+    /// The number of streams that were given to the application, from 0 again after the last number.
+    begun: u32,
     pings: Pings,
     /// The end of the connection, once it has begun.
     end: Option<End>,
@@ -217,6 +219,7 @@ where
                 since: None,
             },
             untaken: Untaken::default(),
+            begun: 0,
             pings,
             end: None,
             shared,
@@ -237,6 +240,7 @@ where
                     self.state.set_leaving();
                 }
                 session.set_conn_state(self.state.clone());
+                self.begun = self.begun.wrapping_add(1);
                 let shared = self.shared.clone();
                 // The one task that a request costs: a stream is served beside the others.
                 tokio::spawn(async move {
@@ -311,8 +315,7 @@ where
 
     /// Returns whether an application has a stream.
     fn is_serving(&self) -> bool {
-        // Each has a share; the other one is the connection's own.
-        Arc::strong_count(&self.shared) > 1
+        self.begun != self.state.ended()
     }
 
     /// Returns what time brings. `Ready`: the connection is to be polled again.

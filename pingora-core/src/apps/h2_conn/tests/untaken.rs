@@ -10,10 +10,14 @@ use super::*;
 
 const SIZE: usize = 5;
 
-/// Queues a body whatever the windows say, and ends; a second stream stays for so long.
+/// Queues a body whatever the windows say after a while, and ends, or has another task do so; a second stream stays for
+/// so long.
+#[derive(Clone)]
 struct Hasty {
     options: HttpServerOptions,
     write_timeout: Option<Duration>,
+    answers_after: Duration,
+    hands_on: bool,
     second_stays: Duration,
 }
 
@@ -28,15 +32,23 @@ impl HttpServerApp for Hasty {
             tokio::time::sleep(self.second_stays).await;
             return None;
         }
-        session.set_write_timeout(self.write_timeout);
-        let Session::H2(stream) = &mut session else {
-            return None;
+        let hasty = Hasty::clone(self);
+        let answering = async move {
+            session.set_write_timeout(hasty.write_timeout);
+            tokio::time::sleep(hasty.answers_after).await;
+            let Session::H2(stream) = &mut session else {
+                return;
+            };
+            let head = ResponseHeader::build(200, None).unwrap();
+            stream.write_response_header(Box::new(head), false).unwrap();
+            let body = Bytes::from_static(&[b'x'; SIZE]);
+            let _ = poll!(pin!(stream.write_body(body, false)));
+            stream.finish().unwrap();
         };
-        let head = ResponseHeader::build(200, None).unwrap();
-        stream.write_response_header(Box::new(head), false).unwrap();
-        let body = Bytes::from_static(&[b'x'; SIZE]);
-        assert!(poll!(pin!(stream.write_body(body, false))).is_pending());
-        stream.finish().unwrap();
+        match self.hands_on {
+            true => drop(tokio::spawn(answering)),
+            false => answering.await,
+        }
         None
     }
 
@@ -51,8 +63,21 @@ const CLOSED: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x06\x04\0\0\0\0\0\0
 const FIRST: &[u8] = b"\0\0\x06\x01\x05\0\0\0\x01\x82\x84\x86\x41\x01a";
 /// GET /index.html on the second one.
 const SECOND: &[u8] = b"\0\0\x06\x01\x05\0\0\0\x03\x82\x85\x86\x41\x01a";
-/// WINDOW_UPDATE of one byte for the first stream.
-const ONE: &[u8] = b"\0\0\x04\x08\0\0\0\0\x01\0\0\0\x01";
+/// SETTINGS that leave them as they are.
+const OPEN: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+/// WINDOW_UPDATE of so many bytes for the first stream, each time so many seconds are over.
+#[derive(Clone, Copy)]
+struct Opens {
+    seconds: u64,
+    bytes: u8,
+}
+
+impl Opens {
+    fn update(self) -> [u8; 13] {
+        [0, 0, 4, 8, 0, 0, 0, 0, 1, 0, 0, 0, self.bytes]
+    }
+}
 
 /// What a client got.
 #[derive(Debug, Default)]
@@ -63,14 +88,15 @@ struct Got {
     seconds: u64,
 }
 
-/// Reads until the connection ends and answers PINGs; opens the window by a byte each time so many seconds are over.
-async fn client(mut stream: DuplexStream, says: &[&[u8]], opens: Option<u64>) -> Got {
+/// Reads until the connection ends and answers PINGs.
+async fn client(mut stream: DuplexStream, says: &[&[u8]], opens: Option<Opens>) -> Got {
     let started = Instant::now();
     let mut got = Got::default();
     stream.write_all(&says.concat()).await.unwrap();
     let mut head = [0; 9];
     let mut have = 0;
-    let mut next = opens.map(|seconds| started + Duration::from_secs(seconds));
+    let period = opens.map(|opens| Duration::from_secs(opens.seconds));
+    let mut next = period.map(|period| started + period);
     loop {
         let opening = async {
             match next {
@@ -84,8 +110,10 @@ async fn client(mut stream: DuplexStream, says: &[&[u8]], opens: Option<u64>) ->
                 read => have += read,
             },
             () = opening => {
-                let _ = stream.write_all(ONE).await;
-                next = next.zip(opens).map(|(next, seconds)| next + Duration::from_secs(seconds));
+                if let Some(opens) = opens {
+                    let _ = stream.write_all(&opens.update()).await;
+                }
+                next = next.zip(period).map(|(next, period)| next + period);
             }
         }
         if have < head.len() {
@@ -112,7 +140,7 @@ async fn client(mut stream: DuplexStream, says: &[&[u8]], opens: Option<u64>) ->
     got
 }
 
-async fn serve_one(app: Hasty, says: &[&[u8]], opens: Option<u64>) -> Got {
+async fn serve_one(app: Hasty, says: &[&[u8]], opens: Option<Opens>) -> Got {
     let (_stops, shutdown) = tokio::sync::watch::channel(false);
     let (stream, peer) = tokio::io::duplex(4096);
     let app = Arc::new(app);
@@ -127,6 +155,8 @@ fn hasty() -> Hasty {
             ..Default::default()
         },
         write_timeout: None,
+        answers_after: Duration::ZERO,
+        hands_on: false,
         second_stays: Duration::ZERO,
     }
 }
@@ -151,9 +181,41 @@ async fn a_client_that_opens_no_window_is_sent_away() {
 
 #[tokio::test(start_paused = true)]
 async fn one_that_opens_it_now_and_then_gets_all() {
-    let got = serve_one(hasty(), &[CLOSED, FIRST], Some(50)).await;
+    let opens = Opens {
+        seconds: 50,
+        bytes: 1,
+    };
+    let got = serve_one(hasty(), &[CLOSED, FIRST], Some(opens)).await;
     assert!(got.data == SIZE && got.ended, "{got:?}");
     // It is let go for being idle.
+    assert_eq!(got.goodbyes, [0, 0], "{got:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn its_time_begins_when_the_application_has_ended() {
+    let app = Hasty {
+        write_timeout: Some(Duration::from_secs(10)),
+        answers_after: Duration::from_secs(15),
+        ..hasty()
+    };
+    let opens = Opens {
+        seconds: 20,
+        bytes: SIZE as u8,
+    };
+    let got = serve_one(app, &[CLOSED, FIRST], Some(opens)).await;
+    assert!(got.data == SIZE && got.ended, "{got:?}");
+    assert_eq!(got.goodbyes, [0, 0], "{got:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_application_may_hand_its_stream_to_another_task() {
+    let app = Hasty {
+        answers_after: Duration::from_secs(1000),
+        hands_on: true,
+        ..hasty()
+    };
+    let got = serve_one(app, &[OPEN, FIRST], None).await;
+    assert!(got.data == SIZE && got.ended, "{got:?}");
     assert_eq!(got.goodbyes, [0, 0], "{got:?}");
 }
 

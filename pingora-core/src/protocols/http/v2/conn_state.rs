@@ -41,6 +41,8 @@ pub(crate) struct ConnState {
     field_block: AtomicU32,
     /// The number of frames by which the client may have opened windows.
     opened: AtomicU32,
+    /// The number of streams whose application has ended.
+    ended: AtomicU32,
     /// The time for which the client may take nothing of a response, in milliseconds; 0 stands for the default.
     write_timeout: AtomicU64,
     leaving: AtomicBool,
@@ -211,17 +213,26 @@ impl ConnState {
     }
 
     /// How often the client may have let more of its responses come, by opening windows or by reading from a socket that was
-    /// full: a number that changes with each time.
+    /// full, or an application has left one to the connection: a number that changes with each time.
     pub(crate) fn progress(&self) -> u32 {
-        let opened = self.opened.load(Relaxed);
-        opened.wrapping_add(self.unblocked.load(Relaxed))
+        let by_client = self
+            .opened
+            .load(Relaxed)
+            .wrapping_add(self.unblocked.load(Relaxed));
+        by_client.wrapping_add(self.ended())
     }
 
-    /// Notes the time that the client had to take a response whose application has ended.
-    pub(super) fn set_write_timeout(&self, timeout: Option<Duration>) {
-        let timeout = timeout.map_or(0, |timeout| timeout.as_millis().max(1));
+    /// Notes that the application of a stream has ended, and the time that the client has for the rest of the response.
+    pub(super) fn note_end(&self, write_timeout: Option<Duration>) {
+        let timeout = write_timeout.map_or(0, |timeout| timeout.as_millis().max(1));
         let timeout = u64::try_from(timeout).unwrap_or(u64::MAX);
         self.write_timeout.store(timeout, Relaxed);
+        self.ended.fetch_add(1, Relaxed);
+    }
+
+    /// The number of streams whose application has ended, from 0 again after the last number.
+    pub(crate) fn ended(&self) -> u32 {
+        self.ended.load(Relaxed)
     }
 
     /// The time for which the client may take nothing of what it has not taken yet: that of the last response.

@@ -55,6 +55,13 @@ impl Out {
         self.state = Some(state);
     }
 
+    /// Has the connection count nothing from now on; nothing may be held.
+    pub(crate) fn forget_state(&mut self) {
+        debug_assert_eq!(self.len, 0);
+        self.clear();
+        self.state = None;
+    }
+
     /// The connection, where it counts.
     pub(crate) fn state(&self) -> Option<&ConnState> {
         self.state.as_deref()

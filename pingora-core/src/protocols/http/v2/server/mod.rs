@@ -422,7 +422,7 @@ impl HttpSession {
 impl Drop for HttpSession {
     fn drop(&mut self) {
         if let Some(state) = self.inner.out.state() {
-            state.set_write_timeout(self.write_timeout);
+            state.note_end(self.write_timeout);
         }
         if self.inner.writing != Writing::Broken {
             self.shutdown();

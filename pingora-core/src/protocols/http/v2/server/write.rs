@@ -176,6 +176,8 @@ impl HttpSession {
         let mut send = self.inner.send.take()?;
         // It fails when the stream has ended, which its new owner sees with the next write.
         let _ = self.inner.out.send_all(&mut send);
+        // The connection takes the stream for served: when its new owner is done with it, nobody tells.
+        self.inner.out.forget_state();
         self.inner.writing = Writing::Done;
         Some(send)
     }

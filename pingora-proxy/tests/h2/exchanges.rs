@@ -240,10 +240,13 @@ fn an_origin_that_fails_after_its_head_resets_the_stream() {
         let proxy = h2_proxy(&origin);
         let mut raw = Raw::new(&proxy);
         raw.request(1, "GET", &[], true);
+        let mut has_head = false;
         loop {
             let frame = raw.read();
+            has_head |= (frame.kind, frame.id) == (HEADERS, 1);
             if (frame.kind, frame.id) == (RST_STREAM, 1) {
                 assert_eq!(frame.code(), INTERNAL_ERROR);
+                assert!(has_head, "nothing but the reset came");
                 break;
             }
             assert!(

@@ -107,6 +107,14 @@ impl ServerHooks for Session {
     async fn close(mut self) {
         match self {
             Session::H1(s) => s.close().await,
+            Session::H2(mut s) => {
+                if s.is_within_response() {
+                    // With a reset `h2` forgets what it has not written. Its turn comes first, so that the client is told
+                    // what there was, and not only that there is no more.
+                    tokio::task::yield_now().await;
+                }
+                s.shutdown();
+            }
             Session::Custom(mut s)
                 if driver_of(s.as_ref()).is_some_and(Driver::has_whole_response) =>
             {

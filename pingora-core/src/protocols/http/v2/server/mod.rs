@@ -394,6 +394,11 @@ impl HttpSession {
         self.inner.writing == Writing::Done
     }
 
+    /// Returns whether the head of the response is out, and its end is not.
+    pub(crate) fn is_within_response(&self) -> bool {
+        matches!(self.inner.writing, Writing::Body(_))
+    }
+
     /// Takes from a failure by what reason the stream is to be reset.
     pub(crate) fn note_failure(&mut self, e: &Error) {
         self.inner.reset = match self.is_tunnel() {

@@ -294,14 +294,15 @@ impl<T: Idle> IdlePool<T> {
         len: &AtomicUsize,
     ) {
         let now = Instant::now();
-        // What is looked at is off the bucket meanwhile, so that it can be dropped without a lock.
-        let mut taken = lock().take_all();
-        taken.retain(|entry| {
-            entry.expires.is_none_or(|at| at > now) && !self.has_ended(&mut entry.conn)
-        });
+        // All are there while they are looked at: another worker may be looking for one that it can have.
         let mut bucket = lock();
-        bucket.put_back(taken);
+        let ended = bucket.take_ended(|entry| {
+            entry.expires.is_some_and(|at| at <= now) || self.has_ended(&mut entry.conn)
+        });
         len.store(bucket.len(), Ordering::Relaxed);
+        drop(bucket);
+        // Not before: a connection that is dropped may call back into its user.
+        drop(ended);
     }
 }
 

@@ -67,16 +67,22 @@ impl<T> Bucket<T> {
         Some(entry)
     }
 
-    /// Returns the place and the end of the oldest entry that is `wanted`: of those of each key the first, and of these the
-    /// one whose time is over soonest.
+    /// Returns the place and the end of the oldest entry that is `wanted`, of one key or of all: of those of each key the
+    /// first, and of these the one whose time is over soonest.
     pub(super) fn oldest(
         &self,
-        wanted: impl Fn(u64, &T) -> bool,
+        of: Option<u64>,
+        wanted: impl Fn(&T) -> bool,
     ) -> Option<((u64, usize), Option<Instant>)> {
-        let firsts = self.keys.iter().filter_map(|(key, entries)| {
-            let at = entries.iter().position(|entry| wanted(*key, &entry.conn))?;
-            Some(((*key, at), entries[at].expires))
-        });
+        let first = |key: u64, entries: &Vec<Entry<T>>| {
+            let at = entries.iter().position(|entry| wanted(&entry.conn))?;
+            Some(((key, at), entries[at].expires))
+        };
+        if let Some(key) = of {
+            return first(key, self.keys.get(&key)?);
+        }
+        let firsts = self.keys.iter();
+        let firsts = firsts.filter_map(|(key, entries)| first(*key, entries));
         firsts.min_by_key(|(_, expires)| (expires.is_none(), *expires))
     }
 
@@ -93,30 +99,26 @@ impl<T> Bucket<T> {
         self.len += 1;
     }
 
-    /// All entries, which can come back by [`put_back`](Bucket::put_back).
-    pub(super) fn take_all(&mut self) -> Bucket<T> {
-        Bucket {
-            keys: std::mem::take(&mut self.keys),
-            len: std::mem::take(&mut self.len),
-            swept: false,
-        }
-    }
-
-    /// Keeps the entries of which `wanted` says so, and forgets keys without any.
-    pub(super) fn retain(&mut self, mut wanted: impl FnMut(&mut Entry<T>) -> bool) {
+    /// Takes the entries of which `ended` says so, and forgets keys without any.
+    pub(super) fn take_ended(
+        &mut self,
+        mut ended: impl FnMut(&mut Entry<T>) -> bool,
+    ) -> Vec<Entry<T>> {
+        let mut taken = Vec::new();
         self.keys.retain(|_, entries| {
-            entries.retain_mut(&mut wanted);
+            if let Some(first) = entries.iter_mut().position(&mut ended) {
+                let mut rest = entries.split_off(first).into_iter();
+                taken.extend(rest.next());
+                for mut entry in rest {
+                    match ended(&mut entry) {
+                        true => taken.push(entry),
+                        false => entries.push(entry),
+                    }
+                }
+            }
             !entries.is_empty()
         });
-        self.len = self.keys.values().map(Vec::len).sum();
-    }
-
-    /// Returns what [`take_all`](Bucket::take_all) took, below what came since.
-    pub(super) fn put_back(&mut self, taken: Bucket<T>) {
-        let later = std::mem::replace(&mut self.keys, taken.keys);
-        self.len += taken.len;
-        for (key, entries) in later {
-            self.keys.entry(key).or_default().extend(entries);
-        }
+        self.len -= taken.len();
+        taken
     }
 }

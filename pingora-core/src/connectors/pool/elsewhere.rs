@@ -22,27 +22,27 @@ impl<T: Idle> IdlePool<T> {
     /// with this worker.
     pub(crate) fn take_elsewhere(&self, key: u64) -> Option<T> {
         loop {
-            let entry = self.take_oldest(|of, conn| of == key && conn.can_move())?;
+            let entry = self.take_oldest(Some(key), T::can_move)?;
             if let Some(conn) = self.usable(entry).and_then(T::adopt) {
                 return Some(conn);
             }
         }
     }
 
-    /// Takes the oldest one that is `wanted`, of all workers and the shared bucket.
-    fn take_oldest(&self, wanted: impl Fn(u64, &T) -> bool) -> Option<Entry<T>> {
+    /// Takes the oldest one that is `wanted`, of one key or of all, from all workers and the shared bucket.
+    fn take_oldest(&self, of: Option<u64>, wanted: impl Fn(&T) -> bool) -> Option<Entry<T>> {
         // One that was found may be gone when it is taken.
         loop {
             let own = self.buckets.iter().filter_map(|own| {
-                let age = age(&own.len, || own.bucket.lock(), &wanted)?;
+                let age = age(&own.len, || own.bucket.lock(), of, &wanted)?;
                 Some((age, Some(own)))
             });
-            let shared = age(&self.shared_len, || self.shared.lock(), &wanted);
+            let shared = age(&self.shared_len, || self.shared.lock(), of, &wanted);
             let all = own.chain(shared.map(|age| (age, None)));
             let (_, oldest) = all.min_by_key(|(age, _)| *age)?;
             let taken = match oldest {
-                Some(own) => take(&own.len, own.bucket.lock(), &wanted),
-                None => take(&self.shared_len, self.shared.lock(), &wanted),
+                Some(own) => take(&own.len, own.bucket.lock(), of, &wanted),
+                None => take(&self.shared_len, self.shared.lock(), of, &wanted),
             };
             if taken.is_some() {
                 return taken;
@@ -56,21 +56,23 @@ impl<T: Idle> IdlePool<T> {
 fn age<T, G: DerefMut<Target = Bucket<T>>>(
     len: &AtomicUsize,
     lock: impl FnOnce() -> G,
-    wanted: impl Fn(u64, &T) -> bool,
+    of: Option<u64>,
+    wanted: impl Fn(&T) -> bool,
 ) -> Option<(bool, Option<Instant>)> {
     if len.load(Ordering::Relaxed) == 0 {
         return None;
     }
-    let (_, expires) = lock().oldest(wanted)?;
+    let (_, expires) = lock().oldest(of, wanted)?;
     Some((expires.is_none(), expires))
 }
 
 fn take<T, G: DerefMut<Target = Bucket<T>>>(
     len: &AtomicUsize,
     mut bucket: G,
-    wanted: impl Fn(u64, &T) -> bool,
+    of: Option<u64>,
+    wanted: impl Fn(&T) -> bool,
 ) -> Option<Entry<T>> {
-    let (place, _) = bucket.oldest(wanted)?;
+    let (place, _) = bucket.oldest(of, wanted)?;
     let entry = bucket.remove(place)?;
     len.store(bucket.len(), Ordering::Relaxed);
     Some(entry)
@@ -78,7 +80,7 @@ fn take<T, G: DerefMut<Target = Bucket<T>>>(
 
 impl<T: Idle> IdleConnections for IdlePool<T> {
     fn close_oldest(&self, limit: u64) -> Option<Closing> {
-        let entry = self.take_oldest(|_, conn| conn.limit_key() == Some(limit))?;
+        let entry = self.take_oldest(None, |conn| conn.limit_key() == Some(limit))?;
         Some(entry.conn.close())
     }
 }

@@ -409,3 +409,39 @@ async fn a_task_without_budget_is_told_the_truth() {
         Poll::Ready(Ended::UnexpectedData)
     );
 }
+
+#[test]
+fn a_sweep_takes_those_that_have_ended_and_leaves_the_others_in_their_order() {
+    let pool = pool(10);
+    for number in 0..6 {
+        let conn = fake(number);
+        let ended = [1, 2, 4].contains(&number);
+        conn.state
+            .store(if ended { CLOSED } else { QUIET }, Ordering::Relaxed);
+        pool.put(1, conn, None);
+    }
+    assert!(pool.sweep(worker::current(), false));
+    let left = std::iter::from_fn(|| name(pool.take(1)));
+    assert_eq!(left.collect::<Vec<_>>(), [5, 3, 0]);
+}
+
+#[test]
+fn only_those_of_a_key_are_looked_at_where_it_is_known() {
+    let mut bucket = Bucket::default();
+    for key in 0..100 {
+        let entry = Entry {
+            conn: key,
+            since: None,
+            expires: None,
+        };
+        bucket.push(key, entry);
+    }
+    let looked = std::cell::Cell::new(0);
+    let wanted = |_: &u64| {
+        looked.set(looked.get() + 1);
+        true
+    };
+    assert_eq!(bucket.oldest(Some(7), wanted), Some(((7, 0), None)));
+    assert_eq!(bucket.oldest(Some(100), wanted), None);
+    assert_eq!(looked.get(), 1);
+}

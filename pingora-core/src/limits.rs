@@ -147,7 +147,7 @@ limits! {
     h2_client_last_words: Time Duration = Duration::from_secs(5),
     /// Idle connections to upstreams that are kept, unless configured.
     upstream_pool: Count usize = 128,
-    /// The time in which an idle connection that gives way to another one has to close.
+    /// The time in which a connection to an upstream that nobody has any more, or that gives way to another one, has to close.
     give_way: Time Duration = Duration::from_secs(1),
     /// The time for the rest of a response that nobody reads: about as long as a new connection takes.
     upstream_drain: Time Duration = Duration::from_millis(100),

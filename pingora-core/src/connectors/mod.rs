@@ -19,7 +19,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use pingora_error::{
-    Context as _, Error,
+    BError, Context as _, Error,
     ErrorType::{ConnectTimedout, SocketError},
     Result,
 };
@@ -80,6 +80,14 @@ impl TransportConnector {
     /// # Cancel safety
     /// Dropping the future closes what was opened.
     pub async fn new_stream<P: Peer + Send + Sync + 'static>(&self, peer: &P) -> Result<Stream> {
+        in_time(peer, self.make_stream(peer)).await
+    }
+
+    /// [`new_stream`](Self::new_stream), for callers that keep the time that connecting may take in total.
+    pub(in crate::connectors) async fn make_stream<P: Peer + Send + Sync + 'static>(
+        &self,
+        peer: &P,
+    ) -> Result<Stream> {
         loop {
             match self.dial(peer).await {
                 // Each time one that was idle is gone, and another dial may have taken its place.
@@ -89,36 +97,22 @@ impl TransportConnector {
         }
     }
 
-    /// Makes a new connection as [`new_stream`](Self::new_stream) does, for which no other one gives way.
+    /// Makes a new connection as [`make_stream`](Self::make_stream) does, for which no other one gives way.
     pub(in crate::connectors) async fn dial<P: Peer + Send + Sync + 'static>(
         &self,
         peer: &P,
     ) -> Result<Stream> {
         let bind_to = transport::bind_to(peer, &self.bind_to_v4, &self.bind_to_v6);
         let alpn = self.h1_only.alpn_for(peer);
-        let connecting = async {
-            match &self.offload {
-                None => connect(peer, bind_to, alpn, &self.tls).await,
-                Some(offload) => {
-                    let (theirs, ctx) = (peer.clone(), self.tls.clone());
-                    let connecting = async move { connect(&theirs, bind_to, alpn, &ctx).await };
-                    let stream = offload.run(peer.reuse_hash(), connecting).await?;
-                    adopt_here(stream)
-                }
+        match &self.offload {
+            None => connect(peer, bind_to, alpn, &self.tls).await,
+            Some(offload) => {
+                let (theirs, ctx) = (peer.clone(), self.tls.clone());
+                let connecting = async move { connect(&theirs, bind_to, alpn, &ctx).await };
+                let stream = offload.run(peer.reuse_hash(), connecting).await?;
+                adopt_here(stream)
             }
-        };
-        let Some(limit) = peer.total_connection_timeout() else {
-            return connecting.await;
-        };
-        tokio::time::timeout(limit, connecting)
-            .await
-            .unwrap_or_else(|_| {
-                let e = Error::explain(
-                    ConnectTimedout,
-                    format!("not connected within {limit:?} in total, peer: {peer}"),
-                );
-                Err(e.into_up())
-            })
+        }
     }
 
     /// An idle connection to `peer`, if one is kept that is still open and quiet.
@@ -176,6 +170,24 @@ impl TransportConnector {
     pub fn unexpected_data_connection_counter(&self) -> Arc<AtomicU64> {
         self.pool.unexpected_data().clone()
     }
+}
+
+/// Connects within the time that the peer has for all of it.
+pub(in crate::connectors) async fn in_time<P: Peer, T>(
+    peer: &P,
+    connecting: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let Some(limit) = peer.total_connection_timeout() else {
+        return connecting.await;
+    };
+    let connected = tokio::time::timeout(limit, connecting).await;
+    connected.unwrap_or_else(|_| Err(not_in_time(peer, limit)))
+}
+
+/// A peer could not be connected to in the time that it has for that.
+pub(in crate::connectors) fn not_in_time<P: Peer>(peer: &P, limit: Duration) -> BError {
+    let why = format!("not connected within {limit:?} in total, peer: {peer}");
+    Error::explain(ConnectTimedout, why).into_up()
 }
 
 async fn connect<P: Peer + Send + Sync>(

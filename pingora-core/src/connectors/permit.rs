@@ -75,7 +75,10 @@ pub(super) async fn make_way<P: Peer>(peer: &P) -> bool {
     };
     // Closing calls back into whoever counts, and so happens without the lock.
     let pools: Vec<_> = POOLS.lock().iter().filter_map(Weak::upgrade).collect();
-    let Some(Closing(ended)) = pools.iter().find_map(|pool| pool.close_oldest(limit)) else {
+    let closing = pools.iter().find_map(|pool| pool.close_oldest(limit));
+    // None of them is to outlive its connector by this wait.
+    drop(pools);
+    let Some(Closing(ended)) = closing else {
         return false;
     };
     if let Some(mut ended) = ended {

@@ -51,9 +51,11 @@ where
         let size = std::mem::take(&mut options.keepalive_pool_size);
         let on_reuse = options.keepalive_pool_callback.take();
         let transport = Arc::new(TransportConnector::new(Some(options)));
+        let h1 = v1::Connector::over(transport.clone(), IdlePool::new(size, on_reuse.clone()));
+        let idle = IdlePool::new(size, on_reuse);
         Connector {
-            h1: v1::Connector::over(transport.clone(), IdlePool::new(size, on_reuse.clone())),
-            h2: v2::Connector::over(transport.clone(), IdlePool::new(size, on_reuse), size),
+            h2: v2::Connector::over(transport.clone(), Some(h1.clone()), idle, size),
+            h1,
             transport,
             custom,
         }

@@ -9,7 +9,7 @@ use pingora_error::Result;
 
 use crate::connectors::pool::{Ended, Idle, IdlePool};
 use crate::connectors::{
-    lacks_connect_permit, leads_elsewhere, ConnectorOptions, TransportConnector,
+    in_time, lacks_connect_permit, leads_elsewhere, ConnectorOptions, TransportConnector,
 };
 use crate::limits::LIMITS;
 use crate::protocols::http::v1::client::HttpSession;
@@ -20,6 +20,7 @@ use crate::upstreams::peer::Peer;
 ///
 /// The pool keeps the session and not the bare connection, so that nothing needs to be made anew for the
 /// next exchange on it.
+#[derive(Clone)]
 pub struct Connector {
     transport: Arc<TransportConnector>,
     pool: Arc<IdlePool<HttpSession>>,
@@ -67,19 +68,24 @@ impl Connector {
         peer: &P,
         key: u64,
     ) -> Result<(HttpSession, bool)> {
-        let stream = match self.transport.dial(peer).await {
-            Err(e) if lacks_connect_permit(&e) => {
-                let idle = self.pool.take_elsewhere(key);
-                if let Some(session) = idle.and_then(|session| prepared(session, peer)) {
-                    return Ok((session, true));
-                }
-                self.transport.new_stream(peer).await?
-            }
-            made => made?,
+        let connecting = async {
+            let stream = match self.transport.dial(peer).await {
+                Err(e) if lacks_connect_permit(&e) => match self.session_elsewhere(peer, key) {
+                    Some(session) => return Ok((session, true)),
+                    None => self.transport.make_stream(peer).await?,
+                },
+                made => made?,
+            };
+            let mut session = HttpSession::new_with_options(stream, peer);
+            session.set_key(key);
+            Ok((session, false))
         };
-        let mut session = HttpSession::new_with_options(stream, peer);
-        session.set_key(key);
-        Ok((session, false))
+        in_time(peer, connecting).await
+    }
+
+    /// A session on a connection that another worker keeps idle, for a peer to which a limit allows no new one.
+    pub(super) fn session_elsewhere<P: Peer>(&self, peer: &P, key: u64) -> Option<HttpSession> {
+        prepared(self.pool.take_elsewhere(key)?, peer)
     }
 
     /// A session on an idle connection to `peer`, if one is kept that is still open and quiet.

@@ -5,13 +5,14 @@ use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pingora_error::ErrorSource;
+use pingora_error::ErrorType::ConnectTimedout;
 use pingora_http::RequestHeader;
 use tokio::runtime::{Builder, Runtime};
 
 use super::*;
 use crate::connectors::http::{v1, v2};
 use crate::connectors::l4::is_local_shortage;
-use crate::connectors::lacks_connect_permit;
+use crate::connectors::{lacks_connect_permit, TransportConnector};
 use crate::protocols::http::client::HttpSession;
 use crate::protocols::http::v1::client::HttpSession as Http1Session;
 use crate::protocols::{UniqueIDType, ALPN};
@@ -217,8 +218,76 @@ fn an_idle_connection_of_http2_gives_way() {
     assert!(lacks_connect_permit(&session(&other).err().unwrap()));
     let (keeping, of) = (h2.clone(), peer.clone());
     one.run(async move { keeping.release_http_session(held, &of, None) });
-    assert!(session(&other).is_ok());
+    let made = session(&other).unwrap();
     assert_eq!(most.open(), 1);
+    drop(made);
+}
+
+/// Keeps a connection that never closes.
+struct Stubborn {
+    limit: u64,
+    _open: watch::Sender<bool>,
+    closing: watch::Receiver<bool>,
+}
+
+impl Stubborn {
+    fn start(most: &Most) -> Arc<Self> {
+        let (open, closing) = watch::channel(false);
+        let pool = Arc::new(Stubborn {
+            limit: most.key,
+            _open: open,
+            closing,
+        });
+        let weak: Weak<Self> = Arc::downgrade(&pool);
+        register(weak);
+        pool
+    }
+}
+
+impl IdleConnections for Stubborn {
+    fn close_oldest(&self, limit: u64) -> Option<Closing> {
+        (limit == self.limit).then(|| Closing(Some(self.closing.clone())))
+    }
+}
+
+#[test]
+fn what_does_not_give_way_keeps_no_pool_alive_and_takes_no_longer_than_connecting_may() {
+    let (listener, most, worker) = (listener(), Most::new(1), Worker::start());
+    let mut peer = most.peer(&listener, 0);
+    let _stubborn = Stubborn::start(&most);
+    let beside = Arc::new(v1::Connector::new(None));
+    worker.kept(&beside, &peer);
+    assert_eq!(most.open(), 1);
+
+    // Of another limit, so that it is the stubborn one that is asked.
+    let none = Most {
+        max: 0,
+        ..most.clone()
+    };
+    peer.options.connect_permit = Some(Arc::new(none));
+    peer.options.total_connection_timeout = Some(LIMITS.give_way / 10);
+    let paused = { Builder::new_current_thread() }
+        .enable_all()
+        .start_paused(true)
+        .build();
+    paused.unwrap().block_on(async {
+        let connector = TransportConnector::new(None);
+        let mut connecting = std::pin::pin!(connector.new_stream(&peer));
+        assert!(futures::poll!(connecting.as_mut()).is_pending());
+        drop(beside);
+        eventually(|| most.open() == 0);
+        let e = connecting.await.err().unwrap();
+        assert_eq!(e.etype(), &ConnectTimedout);
+    });
+}
+
+/// Waits for what happens on other threads.
+fn eventually(holds: impl Fn() -> bool) {
+    let since = std::time::Instant::now();
+    while !holds() {
+        assert!(since.elapsed().as_secs() < 60);
+        std::thread::yield_now();
+    }
 }
 
 #[test]
@@ -240,5 +309,6 @@ fn threads_never_open_more_and_none_that_is_idle_is_in_the_way() {
         }
     });
     drop(h1);
-    assert_eq!(most.open(), 0);
+    // Who makes way in another test looks into all pools.
+    eventually(|| most.open() == 0);
 }

@@ -48,7 +48,8 @@ pub trait ConnectPermit: fmt::Debug + Send + Sync {
 }
 
 /// Returns whether no connection was made because a [`ConnectPermit`] gave no place: nothing was sent, and nothing is
-/// known of the peer. A proxy does not count such a try against its retries.
+/// known of the peer. A proxy counts such a try among its retries, unless the application says otherwise by
+/// `Session::spare_try`.
 pub fn lacks_connect_permit(e: &Error) -> bool {
     e.root_cause().is::<NoPermit>()
 }

@@ -17,7 +17,6 @@ mod handshake;
 mod in_use;
 mod pending_connects;
 
-use std::future::Future;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -28,10 +27,13 @@ use pingora_pool::{ConnectionMeta, ConnectionPool};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use crate::connectors::http::v1;
 use crate::connectors::permit::Closing;
 use crate::connectors::pool::{self, Idle, IdlePool};
 use crate::connectors::preference::H1Only;
-use crate::connectors::{ConnectorOptions, TransportConnector};
+use crate::connectors::{
+    in_time, lacks_connect_permit, not_in_time, ConnectorOptions, TransportConnector,
+};
 use crate::limits::LIMITS;
 use crate::protocols::http::client::HttpSession;
 use crate::protocols::http::custom::client::Session;
@@ -51,6 +53,8 @@ use pending_connects::{Ended, PendingConnects};
 /// Hands out HTTP/2 sessions: streams on kept connections, and on new ones.
 pub struct Connector {
     transport: Arc<TransportConnector>,
+    /// Sessions of HTTP/1.1, where there are such.
+    h1: Option<v1::Connector>,
     /// Idle connections, each with the worker that made it.
     idle: Arc<IdlePool<ConnectionRef>>,
     /// Made when it is first wanted, which it rarely is.
@@ -69,17 +73,19 @@ impl Connector {
         let size = std::mem::take(&mut options.keepalive_pool_size);
         let on_reuse = options.keepalive_pool_callback.take();
         let transport = Arc::new(TransportConnector::new(Some(options)));
-        Connector::over(transport, IdlePool::new(size, on_reuse), size)
+        Connector::over(transport, None, IdlePool::new(size, on_reuse), size)
     }
 
-    /// A connector that makes connections by `transport`.
+    /// A connector that makes connections by `transport`, and knows who keeps those that turn out to be of HTTP/1.1.
     pub(super) fn over(
         transport: Arc<TransportConnector>,
+        h1: Option<v1::Connector>,
         idle: Arc<IdlePool<ConnectionRef>>,
         size: usize,
     ) -> Self {
         Connector {
             transport,
+            h1,
             idle,
             overflow: OnceLock::new(),
             size,
@@ -128,8 +134,36 @@ impl Connector {
         &self,
         peer: &P,
     ) -> Result<HttpSession<C>> {
-        let stream = self.transport.new_stream(peer).await?;
-        let least = peer.get_alpn().map_or(1, ALPN::get_min_http_version);
+        let stream = self.transport.make_stream(peer).await?;
+        self.session_on(stream, peer).await
+    }
+
+    /// [`Connector::dial`], unless a limit allows no new connection and another worker keeps an idle one of HTTP/1.1; and
+    /// whether the session is on that.
+    async fn dial_or_take<P: Peer + Send + Sync + 'static, C: Session>(
+        &self,
+        peer: &P,
+    ) -> Result<(HttpSession<C>, bool)> {
+        let stream = match (self.transport.dial(peer).await, &self.h1) {
+            (Err(e), Some(h1)) if lacks_connect_permit(&e) && least_version(peer) < 2 => {
+                if let Some(session) = h1.session_elsewhere(peer, peer.reuse_hash()) {
+                    return Ok((HttpSession::H1(session), true));
+                }
+                self.transport.make_stream(peer).await?
+            }
+            (Err(e), _) if lacks_connect_permit(&e) => self.transport.make_stream(peer).await?,
+            (dialed, _) => dialed?,
+        };
+        Ok((self.session_on(stream, peer).await?, false))
+    }
+
+    /// A session on a new connection, of the version that was selected on it.
+    async fn session_on<P: Peer, C: Session>(
+        &self,
+        stream: Stream,
+        peer: &P,
+    ) -> Result<HttpSession<C>> {
+        let least = least_version(peer);
         match stream.selected_alpn_proto() {
             Some(ALPN::H2) => {}
             None if !peer.tls() && least == 2 => {}
@@ -166,7 +200,7 @@ impl Connector {
             }
         }
         let dialing = async {
-            let stream = self.transport.new_stream(peer).await?;
+            let stream = self.transport.make_stream(peer).await?;
             if peer.tls() && stream.selected_alpn_proto() != Some(ALPN::H2) {
                 return Err(not_selected(peer, stream.selected_alpn_proto()));
             }
@@ -198,7 +232,7 @@ impl Connector {
     }
 
     /// A session on a connection that is being made already, or on one of its own; and whether the connection
-    /// was made for another request.
+    /// was made for another request. Where a limit allows no new one, it may be one of HTTP/1.1 of another worker.
     pub(super) async fn soon<P: Peer + Send + Sync + 'static, C: Session>(
         &self,
         peer: &P,
@@ -214,17 +248,17 @@ impl Connector {
         let streams = peer.get_peer_options().map_or(1, |o| o.max_h2_streams);
         // A connection of HTTP/1.1 is nothing to wait for.
         if streams <= 1 || self.selected_h1.alpn_for(peer).is_some() {
-            return Ok((self.dial(peer).await?, false));
+            return self.dial_or_take(peer).await;
         }
         let (key, manner) = (peer.reuse_hash(), Manner::of(peer));
         if let Some(session) = self.joined(peer, key, &manner).await? {
             return Ok((HttpSession::H2(session), true));
         }
         let dialed = self.pending.begin(key, streams - 1);
-        let made = self.dial(peer).await;
+        let made = self.dial_or_take(peer).await;
         let failure = |e: &BError| Failure::of(e, manner);
         dialed.end(made.as_ref().map(drop).map_err(failure));
-        made.map(|session| (session, false))
+        made
     }
 
     /// A session on a connection that is being made for another request; `None` when this one is to make one.
@@ -352,6 +386,11 @@ impl Connector {
     }
 }
 
+/// The least version of HTTP that the peer may be spoken to in.
+fn least_version<P: Peer>(peer: &P) -> u8 {
+    peer.get_alpn().map_or(1, ALPN::get_min_http_version)
+}
+
 /// Begins HTTP/2 on a new transport. The callers keep the time that connecting to the peer may take; where it has none,
 /// its SETTINGS are not awaited for ever.
 async fn begin<P: Peer>(stream: Stream, peer: &P, settle: bool) -> Result<ConnectionRef> {
@@ -373,23 +412,6 @@ async fn begin<P: Peer>(stream: Stream, peer: &P, settle: bool) -> Result<Connec
     begun
         .err_context(|| format!("HTTP/2 with peer: {peer}"))
         .map_err(Error::into_up)
-}
-
-/// Connects within the time that the peer has for all of it.
-async fn in_time<P: Peer, T>(peer: &P, connecting: impl Future<Output = Result<T>>) -> Result<T> {
-    let Some(limit) = peer.total_connection_timeout() else {
-        return connecting.await;
-    };
-    match tokio::time::timeout(limit, connecting).await {
-        Ok(done) => done,
-        Err(_) => Err(not_in_time(peer, limit)),
-    }
-}
-
-/// A peer could not be connected to in the time that it has for that.
-fn not_in_time<P: Peer>(peer: &P, limit: Duration) -> BError {
-    let why = format!("not connected within {limit:?} in total, peer: {peer}");
-    Error::explain(ConnectTimedout, why).into_up()
 }
 
 /// A peer that is to be spoken to in HTTP/2 only has selected another protocol.

@@ -206,3 +206,25 @@ async fn the_version_follows_what_the_peer_takes() {
         assert_eq!(found, version, "{alpn}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_nobody_has_closes_though_its_peer_takes_nothing() {
+    let (stream, _peer) = tokio::io::duplex(64);
+    let conn = handshake::begin(Box::new(stream), H2HandshakeSettings::new(), false);
+    let conn = conn.await.unwrap();
+    let mut closed = conn.closed();
+    let mut session = conn.try_stream().unwrap().unwrap();
+    let mut request = pingora_http::RequestHeader::build("POST", b"/", None).unwrap();
+    request.insert_header("Host", "a").unwrap();
+    session
+        .write_request_header(Box::new(request), false)
+        .unwrap();
+    // Fills what there is between them.
+    let body = bytes::Bytes::from_static(&[0; 1024]);
+    let written = session.write_request_body(body, false);
+    let _ = tokio::time::timeout(Duration::from_secs(1), written).await;
+    let since = Instant::now();
+    drop((session, conn));
+    closed.wait_for(|closed| *closed).await.unwrap();
+    assert_eq!(since.elapsed().as_secs(), LIMITS.give_way.as_secs());
+}

@@ -1,12 +1,16 @@
 //! Peers that may use connections that were made for others.
 
+use std::any::Any;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use pingora_error::ErrorType::InvalidCert;
 use pingora_http::RequestHeader;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::runtime::{Builder, Runtime};
 
 use super::clients::says;
 use super::*;
-use crate::connectors::http;
+use crate::connectors::{http, ConnectPermit};
 use crate::protocols::http::client::HttpSession;
 use crate::protocols::ALPN;
 use crate::upstreams::peer::{BasicPeer, Peer};
@@ -137,4 +141,46 @@ async fn so_are_http_sessions_while_they_are_in_use_and_later() {
         let (_, reused) = connector.get_http_session(&a).await.unwrap();
         assert!(reused, "it is idle");
     }
+}
+
+/// At most one connection, ever.
+#[derive(Debug, Default)]
+struct One(AtomicBool);
+
+impl ConnectPermit for One {
+    fn acquire(&self) -> Option<Box<dyn Any + Send + Sync>> {
+        let taken = self.0.swap(true, Ordering::SeqCst);
+        (!taken).then(|| Box::new(()) as _)
+    }
+
+    fn key(&self) -> u64 {
+        u64::MAX
+    }
+}
+
+fn worker() -> Runtime {
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(1).enable_all().build().unwrap()
+}
+
+#[test]
+fn where_no_new_one_may_be_so_is_one_of_http1_that_another_worker_has() {
+    let (origin, workers) = (worker(), [worker(), worker()]);
+    let authority = Authority::new();
+    let server = origin.block_on(answering(&authority, ALPN::H1));
+    let connector = Arc::new(http::Connector::new(Some(options(&authority))));
+    let mut peer = peer(&server);
+    peer.options.alpn = ALPN::H2H1;
+    peer.options.connect_permit = Some(Arc::new(One::default()));
+    let reused = [0, 1, 0, 1].map(|at: usize| {
+        let (connector, peer) = (connector.clone(), peer.clone());
+        let asking = workers[at].spawn(async move {
+            let (mut session, reused) = connector.get_http_session(&peer).await.unwrap();
+            exchange(&mut session).await;
+            connector.release_http_session(session, &peer, None).await;
+            reused
+        });
+        workers[at].block_on(asking).unwrap()
+    });
+    assert_eq!(reused, [false, true, true, true]);
 }

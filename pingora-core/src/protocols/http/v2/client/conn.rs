@@ -23,11 +23,13 @@ use crate::protocols::{Digest, UniqueIDType};
 pub struct ConnectionRef(Arc<Inner>);
 
 struct Inner {
+    /// Dropped before `send`, by which the task that drives the connection is woken: it sees by this that no handle is
+    /// left.
+    ping_timedout: Arc<AtomicBool>,
     send: SendRequest<Bytes>,
     closed: watch::Receiver<bool>,
     /// It was closed before this was made.
     was_closed: bool,
-    ping_timedout: Arc<AtomicBool>,
     id: UniqueIDType,
     max_streams: usize,
     digest: Digest,

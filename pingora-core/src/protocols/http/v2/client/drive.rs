@@ -12,6 +12,7 @@ use h2::{Ping, PingPong};
 use log::{debug, warn};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
+use tokio::time::{sleep, Sleep};
 
 use crate::limits::LIMITS;
 use crate::protocols::UniqueIDType;
@@ -30,6 +31,8 @@ pub async fn drive_connection<S>(
     S: AsyncRead + AsyncWrite + Send + Unpin,
 {
     let pings = ping_interval.and_then(|interval| Some((interval, c.ping_pong()?)));
+    // Whether anybody has a handle is the caller's affair: who does may have let go of the flag.
+    let _held = ping_timeout_occurred.clone();
     drive(c, id, closed, pings, ping_timeout_occurred, None).await;
 }
 
@@ -69,21 +72,35 @@ impl GrowingWindow {
 }
 
 /// Moves the frames until the connection ends, and has its window grow.
-async fn run<S>(c: &mut Connection<S>, mut window: Option<GrowingWindow>) -> Result<(), h2::Error>
+///
+/// What is missing of a connection that nobody has any more is GOAWAY, for which `h2` waits until the peer takes it: that
+/// has its time.
+async fn run<S>(
+    c: &mut Connection<S>,
+    mut window: Option<GrowingWindow>,
+    is_left: impl Fn() -> bool,
+) -> Result<(), h2::Error>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin,
 {
+    let mut goodbye: Option<Pin<Box<Sleep>>> = None;
     std::future::poll_fn(|cx| {
-        let ended = Pin::new(&mut *c).poll(cx);
-        if let (Poll::Pending, Some(window)) = (&ended, &mut window) {
+        if let Poll::Ready(ended) = Pin::new(&mut *c).poll(cx) {
+            return Poll::Ready(ended);
+        }
+        if let Some(window) = &mut window {
             window.grow(c);
         }
-        ended
+        if !is_left() {
+            return Poll::Pending;
+        }
+        let goodbye = goodbye.get_or_insert_with(|| Box::pin(sleep(LIMITS.give_way)));
+        goodbye.as_mut().poll(cx).map(Ok)
     })
     .await
 }
 
-/// [`drive_connection`], with what it sends PING by.
+/// [`drive_connection`], with what it sends PING by. Whoever has a handle of the connection shares `ping_timeout_occurred`.
 pub(crate) async fn drive<S>(
     mut c: Connection<S>,
     id: UniqueIDType,
@@ -94,7 +111,8 @@ pub(crate) async fn drive<S>(
 ) where
     S: AsyncRead + AsyncWrite + Send + Unpin,
 {
-    let moved = run(&mut c, window);
+    let is_left = || Arc::strong_count(&ping_timeout_occurred) == 1;
+    let moved = run(&mut c, window, is_left);
     let ended = match pings.filter(|(interval, _)| !interval.is_zero()) {
         None => moved.await,
         Some((interval, pings)) => {
@@ -119,7 +137,7 @@ pub(crate) async fn drive<S>(
 /// Returns when a PING was not answered.
 async fn unanswered(mut pings: PingPong, interval: Duration) {
     loop {
-        tokio::time::sleep(interval).await;
+        sleep(interval).await;
         match tokio::time::timeout(LIMITS.h2_upstream_ping, pings.ping(Ping::opaque())).await {
             Ok(Ok(_)) => {}
             // The connection failed otherwise, which is for its own future to say.

@@ -1,5 +1,6 @@
 //! Every application that serves HTTP serves connections.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -46,6 +47,10 @@ where
         loop {
             let reused = self.process_new_http(session, shutdown).await?;
             session = reused.into_session();
+            // Here, and not in the application, whose state an idle connection need not hold.
+            if let Session::H1(h1) = &mut session {
+                poll_fn(|cx| h1.poll_next(cx)).await;
+            }
         }
     }
 

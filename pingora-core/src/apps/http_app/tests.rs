@@ -1,3 +1,4 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -6,9 +7,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::watch;
 
 use super::{HttpServer, ServeHttp};
-use crate::apps::ServerApp;
+use crate::apps::{HttpServerApp, ReusedHttpStream, ServerApp};
 use crate::modules::http::compression::ResponseCompressionBuilder;
 use crate::protocols::http::ServerSession;
+use crate::shutdown::watch::ShutdownWatch;
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
 struct Echo;
 
@@ -89,10 +93,7 @@ async fn modules_stand_between_the_application_and_the_client() {
 async fn an_idle_connection_ends_with_the_server() {
     let server = Arc::new(HttpServer::new_app(Echo));
     let mut client = serve(&server);
-    client
-        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        .await
-        .unwrap();
+    client.write_all(GET).await.unwrap();
     until(&mut client, "\r\n\r\n/").await;
     server.cleanup().await;
     let mut rest = Vec::new();
@@ -128,11 +129,51 @@ async fn a_panic_before_the_answer_is_a_500() {
     let plain = serve(&Arc::new(Broken));
     let with_modules = serve(&Arc::new(HttpServer::new_app(Broken)));
     for mut client in [plain, with_modules] {
-        let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-        client.write_all(request).await.unwrap();
+        client.write_all(GET).await.unwrap();
         let mut got = String::new();
         client.read_to_string(&mut got).await.unwrap();
         assert!(got.starts_with("HTTP/1.1 500 "), "{got}");
         assert!(got.contains("\r\nConnection: close\r\n"), "{got}");
     }
+}
+
+/// An [`HttpServer`] that counts how often it was given the connection.
+struct Counting {
+    server: Arc<HttpServer<Echo>>,
+    given: AtomicUsize,
+}
+
+#[async_trait]
+impl HttpServerApp for Counting {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        self.given.fetch_add(1, Ordering::Relaxed);
+        self.server.process_new_http(session, shutdown).await
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_waits_for_its_next_request_is_with_no_application() {
+    let app = Arc::new(Counting {
+        server: Arc::new(HttpServer::new_app(Echo)),
+        given: AtomicUsize::new(0),
+    });
+    let given = || app.given.load(Ordering::Relaxed);
+    let mut client = serve(&app);
+    client.write_all(GET).await.unwrap();
+    until(&mut client, "\r\n\r\n/").await;
+    // This thread is the only one: the connection has gone as far as it goes.
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(given(), 1);
+    client.write_all(&GET[..1]).await.unwrap();
+    client.write_all(&GET[1..]).await.unwrap();
+    until(&mut client, "\r\n\r\n/").await;
+    assert_eq!(given(), 2);
+    app.server.http_cleanup().await;
+    assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
 }

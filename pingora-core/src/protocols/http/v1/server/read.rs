@@ -98,12 +98,44 @@ impl HttpSession {
         }
     }
 
+    /// Waits until something comes of the next request, or nothing will, which [`HttpSession::poll_read_request`] then
+    /// finds as well.
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let conn = &mut self.inner.conn;
+        // Who waits in no registry ends its wait in a way of its own.
+        if self.inner.place.is_none() || conn.eof || !conn.buf.is_empty() {
+            return Poll::Ready(());
+        }
+        match conn.poll_read(cx) {
+            // The head has its own time, which empty lines before it do not begin.
+            Poll::Ready(Ok(1..)) if conn.scanner.begun(&conn.buf) => conn.stop_read_deadline(),
+            Poll::Ready(Ok(1..)) => {}
+            Poll::Ready(Ok(0) | Err(_)) => conn.eof = true,
+            Poll::Pending if self.wait_is_over(cx, false) => {}
+            Poll::Pending => return Poll::Pending,
+        }
+        Poll::Ready(())
+    }
+
     /// The read has to wait: for how long, and what else ends it.
     fn wait_for_request(
         &mut self,
         cx: &mut Context<'_>,
         begun: bool,
     ) -> Poll<Result<Option<usize>>> {
+        if !self.wait_is_over(cx, begun) {
+            return Poll::Pending;
+        }
+        self.inner.conn.reading = Reading::Broken;
+        Poll::Ready(if begun {
+            Error::e_explain(ReadTimedout, "the request head did not come in time")
+        } else {
+            Ok(None)
+        })
+    }
+
+    /// Returns whether what is missing of a request is not awaited any longer.
+    fn wait_is_over(&mut self, cx: &mut Context<'_>, begun: bool) -> bool {
         let inner = &mut *self.inner;
         if inner.conn.read_deadline_is_unset() {
             match inner.keepalive {
@@ -119,21 +151,12 @@ impl HttpSession {
             if stage >= Stage::Expiring {
                 // A request that lies in the receive queue has reached us: its readiness is on the way.
                 if stage == Stage::Closing && !begun && !inner.conn.has_more() {
-                    inner.conn.reading = Reading::Broken;
-                    return Poll::Ready(Ok(None));
+                    return true;
                 }
                 inner.conn.read_sooner(inner.shutdown_read_timeout);
             }
         }
-        if !inner.conn.read_overdue(cx) {
-            return Poll::Pending;
-        }
-        inner.conn.reading = Reading::Broken;
-        Poll::Ready(if begun {
-            Error::e_explain(ReadTimedout, "the request head did not come in time")
-        } else {
-            Ok(None)
-        })
+        inner.conn.read_overdue(cx)
     }
 
     /// Checks that the request says which host it is for, as HTTP/1.1 demands.

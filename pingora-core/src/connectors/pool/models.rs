@@ -201,8 +201,8 @@ fn a_sweep_hides_nothing_from_another_worker() {
         let pool = Pool::new();
         let other = worker(1, &pool, |pool| pool.take_elsewhere(10));
         pool.pool.sweep(0, false);
-        assert!(other.join().unwrap().is_some());
-        assert!(!pool.own[0].is_closed());
+        let found = other.join().unwrap();
+        assert!(found.is_some() && !pool.own[0].is_closed());
     });
 }
 

@@ -317,7 +317,7 @@ def connect(process, port):
     return fail("the proxy does not listen; what it said stands above")
 
 
-def run(proxy, origin, workers, connections, config):
+def run(proxy, origin, workers, connections, config, connect=connect, get=get):
     """The parts with no request, with REQUESTS and with three times as many; and the code."""
     seconds = []
     with traced(proxy, origin, workers, config) as (process, port, trace):

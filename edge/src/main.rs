@@ -223,8 +223,11 @@ fn command(args: &Args) -> Result<bool, String> {
         Some(Command::Upgrade { wait, args }) => {
             let given = Given::of(flags)?;
             // What is wrong with it is told here, and not in the log of the new process.
-            load(given.source(), None).map_err(|e: LoadError| e.to_string())?;
-            lifecycle::upgrade(given.source().identity(), args, *wait)?;
+            let loaded = load(given.source(), None).map_err(|e: LoadError| e.to_string())?;
+            let conf = ServerConf::from_yaml(&loaded.running.plan.server);
+            let user = conf.ok().and_then(|conf| conf.user);
+            let file = given.source().identity();
+            lifecycle::upgrade(file, args, *wait, user.as_deref())?;
         }
     }
     Ok(true)

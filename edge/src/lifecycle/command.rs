@@ -1,38 +1,36 @@
 //! `reverse-proxy upgrade`: the exchange of a running process by this binary.
 
 use std::ffi::OsString;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::geteuid;
 
-use super::control_of;
+use super::{control_name, folders, peer};
 use crate::program::say;
 
 /// Has the process that runs `file` exchanged by one of this binary, with these arguments or those that it has. Returns when
-/// the new one serves; with `wait`, when the old one has ended.
+/// the new one serves; with `wait`, when the old one has ended. `user` is the one that the file has a daemon run as.
 ///
 /// # Errors
 ///
 /// One line that says why not; the old process serves on then.
-pub fn upgrade(file: &Path, args: &[OsString], wait: bool) -> Result<(), String> {
+pub fn upgrade(
+    file: &Path,
+    args: &[OsString],
+    wait: bool,
+    user: Option<&str>,
+) -> Result<(), String> {
     let binary = std::env::current_exe().map_err(|e| format!("upgrade: {e}"))?;
-    let path = control_of(file);
-    let shown = path.display();
-    let mut stream = UnixStream::connect(&path).map_err(|e| match e.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-            format!(
-                "no process that runs {} is there to upgrade ({shown}: {e})",
-                file.display()
-            )
-        }
-        _ => format!("cannot ask for an upgrade at {shown}: {e}"),
+    let (own, daemon) = (geteuid().as_raw(), user.and_then(peer::user));
+    let trusts = |peer, others_write| peer::trusts(own, daemon, peer, others_write);
+    let found = peer::find(&folders(), &control_name(file), trusts).map_err(|why| {
+        let file = file.display();
+        format!("no process that runs {file} is there to upgrade ({why})")
     })?;
-    let old = old(&stream).map_err(|e| format!("{shown}: {e}"))?;
+    let (mut stream, old) = (found.stream, found.pid);
     let mut question = b"upgrade\0".to_vec();
     for word in std::iter::once(binary.as_os_str()).chain(args.iter().map(OsString::as_os_str)) {
         question.extend_from_slice(word.as_bytes());
@@ -60,14 +58,4 @@ pub fn upgrade(file: &Path, args: &[OsString], wait: bool) -> Result<(), String>
         say(format_args!("process {old} has ended"));
     }
     Ok(())
-}
-
-/// Returns the id of the process at the other end, of this user unless this is root's.
-fn old(stream: &UnixStream) -> Result<i32, String> {
-    let peer = getsockopt(stream, sockopt::PeerCredentials).map_err(|e| e.to_string())?;
-    let own = geteuid();
-    if !own.is_root() && peer.uid() != own.as_raw() && peer.uid() != 0 {
-        return Err("a process of another user is there".to_owned());
-    }
-    Ok(peer.pid())
 }

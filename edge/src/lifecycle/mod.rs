@@ -16,6 +16,7 @@ mod control;
 pub(crate) mod early;
 mod notify;
 mod parent;
+mod peer;
 mod successor;
 
 use std::os::fd::IntoRawFd;
@@ -93,20 +94,22 @@ const FOLDER: &str = "/tmp";
 /// The one that it has as a service, as others name it.
 const SERVICE_FOLDER: &str = "/run/reverse-proxy";
 
-/// Returns where this process is asked.
-fn control_path(file: &Path) -> PathBuf {
-    // A service often has no other place to write to that others see.
-    let folder = std::env::var_os("RUNTIME_DIRECTORY").unwrap_or_else(|| FOLDER.into());
-    Path::new(&folder).join(control_name(file))
+/// Returns the folder that the service manager gives to this process. A service often has no other place to write to that
+/// others see.
+fn own_folder() -> Option<PathBuf> {
+    std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from)
 }
 
-/// Returns where the process that runs a file is asked, if there is one.
-fn control_of(file: &Path) -> PathBuf {
-    let name = control_name(file);
-    let service = Path::new(SERVICE_FOLDER).join(&name);
-    let others = [control_path(file), service];
-    let there = others.into_iter().find(|path| path.exists());
-    there.unwrap_or_else(|| Path::new(FOLDER).join(name))
+/// Returns where this process is asked.
+fn control_path(file: &Path) -> PathBuf {
+    let folder = own_folder().unwrap_or_else(|| FOLDER.into());
+    folder.join(control_name(file))
+}
+
+/// Returns the folders in which a process may be asked. The one that everybody may write to is the last.
+fn folders() -> Vec<PathBuf> {
+    let service = [SERVICE_FOLDER, FOLDER].map(PathBuf::from);
+    own_folder().into_iter().chain(service).collect()
 }
 
 #[async_trait]

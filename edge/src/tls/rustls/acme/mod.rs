@@ -29,13 +29,13 @@ mod window;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering as Memory};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering as Memory};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use rustls::sign::CertifiedKey;
 use rustls::ServerConfig;
-use tokio::sync::watch;
+use tokio::sync::{watch, Semaphore};
 
 use super::identity::Identity;
 use crate::calendar::unix_seconds;
@@ -62,11 +62,20 @@ pub(crate) struct Automatic {
     tokens: Mutex<HashMap<String, String>>,
     /// The answers of TLS-ALPN-01, by the hosts.
     handshakes: Mutex<HashMap<String, Arc<ServerConfig>>>,
-    reads: AtomicUsize,
+    reads: Reads,
     /// The names that are had on demand.
     on_demand: Demands,
     /// The certificates that the storage did not take, by their hosts.
     unsaved: Mutex<HashMap<String, Unsaved>>,
+}
+
+/// The reads of challenges that may still begin.
+struct Reads(Arc<Semaphore>);
+
+impl Default for Reads {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(READS)))
+    }
 }
 
 /// A certificate, and the folder that it is from.
@@ -308,13 +317,12 @@ impl Automatic {
         &self,
         read: impl FnOnce() -> Option<T> + Send + 'static,
     ) -> Option<T> {
-        let under_way = self.reads.fetch_add(1, Memory::Relaxed);
-        let found = if under_way < READS {
-            tokio::task::spawn_blocking(read).await.ok().flatten()
-        } else {
-            None
+        let one = self.reads.0.clone().try_acquire_owned().ok()?;
+        let read = move || {
+            // Given back when the read has ended, which a handshake that is given up does not wait for.
+            let _one = one;
+            read()
         };
-        self.reads.fetch_sub(1, Memory::Relaxed);
-        found
+        tokio::task::spawn_blocking(read).await.ok().flatten()
     }
 }

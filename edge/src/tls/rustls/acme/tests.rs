@@ -1,10 +1,13 @@
 //! Settings and certificates for tests.
 
 use std::path::Path;
+use std::sync::{mpsc, Arc, Mutex};
 use std::time::Duration;
 
+use futures::poll;
 use rcgen::{date_time_ymd, CertificateParams, KeyPair};
 
+use super::{Automatic, READS};
 use crate::config::model::Challenge;
 use crate::config::section::Scalar;
 use crate::config::values::HostPattern;
@@ -43,4 +46,27 @@ pub(super) fn pem(name: &str, until: i32) -> String {
     params.not_after = date_time_ymd(until, 1, 1);
     let certificate = params.self_signed(&key).unwrap();
     format!("{}{}", key.serialize_pem(), certificate.pem())
+}
+
+/// A handshake has a time limit, and may end while the disk is slow.
+#[tokio::test]
+async fn reads_that_nobody_waits_for_any_more_end() {
+    let automatic = Automatic::default();
+    let (slow, disk) = mpsc::channel::<()>();
+    let disk = Arc::new(Mutex::new(disk));
+    for _ in 0..READS {
+        let disk = disk.clone();
+        let read = automatic.read_aside(move || disk.lock().unwrap().recv().ok());
+        let mut read = std::pin::pin!(read);
+        assert!(poll!(read.as_mut()).is_pending());
+    }
+    assert_eq!(automatic.read_aside(|| Some(())).await, None, "too many");
+    drop(slow);
+    let again = async {
+        while automatic.read_aside(|| Some(())).await.is_none() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let patience = Duration::from_secs(60);
+    tokio::time::timeout(patience, again).await.unwrap();
 }

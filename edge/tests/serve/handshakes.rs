@@ -397,3 +397,36 @@ fn a_certificate_is_known_after_others_have_decided() {
     let name = "x-client: O=Test Organization,CN=client.test\r\n";
     assert!(told.contains(name), "{told}");
 }
+
+/// Without a list of now nobody knows who is revoked since.
+#[test]
+fn no_client_is_let_in_by_a_revocation_list_that_is_out_of_date() {
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let server = issue(&authority, "a.test");
+    let of = |serial| {
+        let leaf = Leaf {
+            names: &["client.test"],
+            serial,
+            ..Leaf::default()
+        };
+        clients.issue(&format!("client-{serial}"), &leaf)
+    };
+    let [good, bad] = [7, 8].map(|serial| client(&authority, Some(&of(serial))));
+    let ca = clients.file();
+    let start = |crl: &str| {
+        start(&format!(
+            "sites:\n  - hosts: a.test\n    tls: {{{}}}\n    tls_options: {{client_auth: {{ca: '{ca}', crl: '{crl}', mode: request}}}}\n    routes: {{respond: {{body: '{{tls_client.san}}'}}}}\n",
+            shown(&server)
+        ))
+    };
+    let edge = start(&clients.revoke("new.pem", &[8], 2098));
+    let mut session = connect(&edge, &good, "a.test").unwrap();
+    assert_eq!(session.ask("GET", "a.test", "/", "").body, "client.test");
+    assert!(connect(&edge, &bad, "a.test").is_err());
+    let mut edge = start(&clients.revoke("old.pem", &[8], 2023));
+    edge.wait_for_log("old.pem has expired on 2024-01-01");
+    assert!(connect(&edge, &good, "a.test").is_err());
+    assert!(connect(&edge, &bad, "a.test").is_err());
+    // It may do without one.
+    assert!(connect(&edge, &client(&authority, None), "a.test").is_ok());
+}

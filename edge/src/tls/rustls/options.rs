@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::crypto::aws_lc_rs::{cipher_suite as suites, kx_group as groups, Ticketer};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup};
@@ -19,6 +20,7 @@ use rustls::{
 };
 
 use super::provider;
+use crate::calendar::{unix_seconds, Utc};
 use crate::config::model::{AlpnProtocol, Cipher, ClientAuthMode, KeyExchange, TlsVersion};
 use crate::config::section::Scalar;
 use crate::plan::{ClientAuth, TlsOptions};
@@ -212,13 +214,31 @@ fn verifier(
     let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
     if let Some(crl) = &auth.crl {
         let lists = read::<CertificateRevocationListDer<'_>>(crl)?;
-        lists.iter().for_each(|list| list.as_ref().hash(hasher));
-        builder = builder.with_crls(lists);
+        for list in &lists {
+            list.as_ref().hash(hasher);
+            warn_of_expiry(list, crl);
+        }
+        // Without a list of now nobody knows who is revoked.
+        builder = builder.with_crls(lists).enforce_revocation_expiration();
     }
     if auth.mode == ClientAuthMode::Request {
         builder = builder.allow_unauthenticated();
     }
     builder.build().map_err(|e| e.to_string())
+}
+
+/// Says that a revocation list is out of date, if it is. A malformed one is refused elsewhere.
+fn warn_of_expiry(list: &[u8], file: &Path) {
+    let parsed = x509_parser::parse_x509_crl(list).ok();
+    let Some(next) = parsed.and_then(|(_, parsed)| parsed.next_update()) else {
+        return;
+    };
+    if next.timestamp() < unix_seconds(SystemTime::now()) {
+        let (file, date) = (file.display(), Utc::at(next.timestamp()).date());
+        log::warn!(
+            "a revocation list in {file} has expired on {date}: certificates of its issuer are refused"
+        );
+    }
 }
 
 /// Reads everything of one kind in a PEM file.

@@ -66,9 +66,18 @@ impl Accounts {
         }
     }
 
-    /// Forgets an account that the authority does not know any more.
-    pub(super) async fn forget(&self, storage: &Storage) {
-        if self.0.lock().await.take().is_some() {
+    /// Forgets the account `id`, which the authority does not know any more. One that was made since then stays: tries that
+    /// were under way with the old one fail one after the other.
+    pub(super) async fn forget(&self, id: &str, storage: &Storage) {
+        let mut all = self.0.lock().await;
+        if all.as_ref().is_some_and(|known| known.account.id() == id) {
+            *all = None;
+        }
+        // Another process may be about to write another one.
+        let Ok(_held) = held(storage).await else {
+            return;
+        };
+        if storage.account_id().as_deref() == Some(id) {
             storage.forget_account();
         }
     }
@@ -130,5 +139,58 @@ async fn held(storage: &Storage) -> Result<Locked, Failure> {
             return Ok(held);
         }
         tokio::time::sleep(PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use base64::Engine;
+    use rcgen::KeyPair;
+    use tempfile::TempDir;
+
+    use super::super::tests::{acme, pem};
+    use super::*;
+
+    /// Puts an account into the storage, with the addresses of its authority, so that nobody is asked for them.
+    fn put(storage: &Storage, id: &str) {
+        let key = KeyPair::generate().unwrap().serialize_der();
+        let at = "https://127.0.0.1:9/";
+        let json = serde_json::json!({
+            "id": id,
+            "key_pkcs8": URL_SAFE_NO_PAD.encode(key),
+            "urls": {"newNonce": at, "newAccount": at, "newOrder": at},
+        });
+        storage.write_account(json.to_string().as_bytes()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn tries_with_an_account_that_is_unknown_forget_no_newer_one() {
+        let dir = TempDir::new().unwrap();
+        let ca = dir.path().join("ca.pem");
+        std::fs::write(&ca, pem("ca.test", 2090)).unwrap();
+        let acme = Acme {
+            ca: Some(ca),
+            ..acme(dir.path())
+        };
+        let (accounts, storage) = (Accounts::default(), Storage::of(&acme));
+        storage.prepare().unwrap();
+        put(&storage, "old");
+        // Two tries take it, and both fail.
+        let old = accounts.of(&acme, &storage).await.unwrap();
+        accounts.forget(old.id(), &storage).await;
+        assert_eq!(storage.account().unwrap(), None);
+        put(&storage, "new");
+        let new = accounts.of(&acme, &storage).await.unwrap();
+        accounts.forget(old.id(), &storage).await;
+        assert_eq!(storage.account_id().as_deref(), Some("new"));
+        std::fs::remove_file(storage.folder().join("account.json")).unwrap();
+        let known = accounts.of(&acme, &storage).await.unwrap();
+        assert_eq!((old.id(), new.id(), known.id()), ("old", "new", "new"));
+        // Another process has put a newer one there.
+        put(&storage, "newer");
+        accounts.forget("new", &storage).await;
+        let known = accounts.of(&acme, &storage).await.unwrap();
+        assert_eq!(known.id(), "newer");
     }
 }

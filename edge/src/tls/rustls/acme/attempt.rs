@@ -62,12 +62,7 @@ impl Attempt {
         };
         match tokio::time::timeout(PATIENCE, tried).await {
             Ok(Ok(outcome)) => outcome,
-            Ok(Err(failure)) => {
-                if failure.no_account {
-                    self.accounts.forget(&self.storage).await;
-                }
-                Outcome::Failed(failure)
-            }
+            Ok(Err(failure)) => Outcome::Failed(failure),
             Err(_) => Outcome::Failed(Failure::here("the authority took too long")),
         }
     }
@@ -98,7 +93,15 @@ impl Attempt {
             challenge: challenges[self.course.failures as usize % challenges.len()],
             replaces: self.automatic.known(host, storage),
         };
-        let pem = wanted.order(&account).await?;
+        let pem = match wanted.order(&account).await {
+            Ok(pem) => pem,
+            Err(failure) => {
+                if failure.no_account {
+                    self.accounts.forget(account.id(), storage).await;
+                }
+                return Err(failure);
+            }
+        };
         let refused =
             |why| Failure::refused(format!("the authority sent no good certificate: {why}"));
         let identity = identity(pem.as_bytes()).map_err(refused)?;

@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{Flock, FlockArg};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde::Deserialize;
 
 use super::schedule::Course;
 use crate::plan::acme::Acme;
@@ -174,6 +175,17 @@ impl Storage {
     /// Reads the account, if there is one.
     pub(super) fn account(&self) -> Result<Option<Vec<u8>>, String> {
         read(&self.0.join("account.json"))
+    }
+
+    /// Returns the id of that account.
+    pub(super) fn account_id(&self) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Named {
+            id: String,
+        }
+        let json = self.account().ok().flatten()?;
+        let named = serde_json::from_slice::<Named>(&json);
+        named.ok().map(|named| named.id)
     }
 
     pub(super) fn write_account(&self, json: &[u8]) -> Result<(), String> {

@@ -143,7 +143,7 @@ impl Attempt {
             Ok(_) => {}
             Err(e) => log::warn!("the certificate for {host} cannot be used: {e}"),
         }
-        let course = storage.course(host)?;
+        let course = storage.course(host, now())?;
         let waits = course.next > now() && course != self.course;
         (waits && course.next > self.course.next).then_some(Outcome::Wait(course))
     }

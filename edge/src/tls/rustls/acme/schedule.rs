@@ -69,6 +69,11 @@ impl Course {
         self.error = Some(error);
     }
 
+    /// Tells whether its wait is longer than any: the clock was ahead when it was noted.
+    pub(super) fn is_of_a_later_clock(&self, now: i64) -> bool {
+        self.next > now.saturating_add(LONGEST)
+    }
+
     /// Takes note of a certificate, which is to be renewed at `next`.
     pub(super) fn succeeded(&mut self, next: i64) {
         *self = Self {

@@ -32,6 +32,8 @@ const AT_A_TIME: usize = 8;
 const BUSY: i64 = 2;
 /// The seconds after which what the storage did not take is written again.
 const SAVE_AGAIN: i64 = 10;
+/// The seconds by which a clock goes back when all waits begin anew: more than a clock that is kept is corrected by.
+const SET_BACK: i64 = 3600;
 
 /// The service that has certificates, and renews them.
 pub(crate) struct Ordering(pub(crate) Arc<Live>);
@@ -75,6 +77,8 @@ struct Work {
     limits: Limits,
     /// The time at which what the storage did not take is written again.
     next_save: i64,
+    /// The time of the last look.
+    last_look: i64,
 }
 
 /// A try under way.
@@ -142,6 +146,7 @@ impl Work {
             return;
         };
         let time = now();
+        self.follow_clock(&current, time);
         self.save(&current, time);
         let hosts = self.under_way.values().filter(|one| !one.on_demand);
         let mut under_way = hosts.count();
@@ -157,6 +162,20 @@ impl Work {
             }
         }
         self.look_on_demand(&current, time);
+    }
+
+    /// Forgets all waits if the clock was set back: they would last until it is as far as it was.
+    fn follow_clock(&mut self, current: &Now, time: i64) {
+        let before = std::mem::replace(&mut self.last_look, time);
+        if time.saturating_add(SET_BACK) > before {
+            return;
+        }
+        log::warn!("the clock was set back: tries for certificates that wait begin anew");
+        lock(&current.automatic.courses).clear();
+        current.automatic.on_demand.forgive_all();
+        self.limits.forgive();
+        self.next_save = 0;
+        current.begin(true);
     }
 
     /// Writes again what the storage did not take.
@@ -256,7 +275,7 @@ impl Now {
             if lock(&self.automatic.courses).contains_key(host) {
                 continue;
             }
-            let kept = stored.then(|| self.storage.course(host)).flatten();
+            let kept = stored.then(|| self.storage.course(host, now())).flatten();
             let known = self.automatic.known(host, &self.storage);
             let course = kept.unwrap_or_else(|| Course {
                 next: known.map_or(0, |known| self.renewal(known.validity())),

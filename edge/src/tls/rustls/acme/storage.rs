@@ -200,10 +200,12 @@ impl Storage {
         }
     }
 
-    /// Reads the tries for a host. What cannot be read counts as none.
-    pub(super) fn course(&self, host: &str) -> Option<Course> {
+    /// Reads the tries for a host that have failed. What cannot be read counts as none, and so does a wait from a time at which
+    /// the clock was ahead: it would last until that time, over restarts and in all processes.
+    pub(super) fn course(&self, host: &str, now: i64) -> Option<Course> {
         let json = read(&self.course_file(host)).ok().flatten()?;
-        serde_json::from_slice(&json).ok()
+        let course: Course = serde_json::from_slice(&json).ok()?;
+        Some(course).filter(|course| !course.is_of_a_later_clock(now))
     }
 
     /// Keeps the tries for a host. Without the file they begin anew after a restart: so it is no error.
@@ -381,9 +383,10 @@ mod tests {
             0,
         );
         storage.write_course("a.test", &course);
-        assert_eq!(storage.course("a.test"), Some(course.clone()));
+        assert_eq!(storage.course("a.test", 10), Some(course.clone()));
+        assert_eq!(storage.course("a.test", 10 - 86_400), None);
         course.succeeded(99);
         storage.write_course("a.test", &course);
-        assert_eq!(storage.course("a.test"), None);
+        assert_eq!(storage.course("a.test", 10), None);
     }
 }

@@ -202,3 +202,59 @@ async fn tries_that_fail_count_when_a_certificate_is_over() {
     assert_eq!(scene.course("y.a.test").unwrap().failures, 1);
     assert!(scene.automatic.demanded("y.a.test").is_some());
 }
+
+/// Of a failure that was noted while the clock was ahead, by ten years.
+fn of_later() -> Course {
+    Course {
+        next: now() + 10 * 365 * 86_400,
+        failures: 1,
+        error: Some("no".to_owned()),
+        ..Course::default()
+    }
+}
+
+#[tokio::test]
+async fn a_wait_from_a_clock_that_was_ahead_is_over_after_a_start() {
+    let hosts = |acme: &mut Acme| acme.hosts = vec!["c.test".to_owned()];
+    let mut scene = Scene::new(hosts);
+    let storage = &scene.work.now.as_ref().unwrap().storage;
+    storage.prepare().unwrap();
+    storage.write_course("c.test", &of_later());
+    assert!(storage.course("c.test", of_later().next).is_some());
+    scene.work = Work::default();
+    lock(&scene.automatic.courses).clear();
+    scene.reload(hosts);
+    let course = scene.course("c.test").unwrap();
+    assert!(course.next <= now() + 86_400, "{course:?}");
+    // Nor does another process adopt it.
+    let (work, current) = (&scene.work, scene.work.now.clone().unwrap());
+    let attempt = Attempt {
+        automatic: scene.automatic.clone(),
+        accounts: work.accounts.clone(),
+        acme: current.acme.clone(),
+        storage: current.storage.clone(),
+        host: "c.test".to_owned(),
+        course,
+        limits: None,
+    };
+    let outcome = attempt.run().await;
+    assert!(matches!(outcome, Outcome::Failed(_)), "it is tried");
+}
+
+#[tokio::test]
+async fn waits_begin_anew_when_the_clock_is_set_back() {
+    let hosts = |acme: &mut Acme| acme.hosts = vec!["c.test".to_owned()];
+    let mut scene = Scene::new(hosts);
+    lock(&scene.automatic.courses).insert("c.test".to_owned(), of_later());
+    let demand = &scene.automatic.on_demand;
+    demand.remember("x.a.test", of_later(), now());
+    assert!(scene.automatic.demand("x.a.test").is_none());
+    scene.work.last_look = now() - 1;
+    scene.work.look();
+    assert_eq!(scene.course("c.test"), Some(of_later()), "it goes on");
+    scene.work.last_look = of_later().next;
+    scene.work.look();
+    assert_eq!(scene.course("c.test").unwrap().next, 0);
+    assert!(scene.work.is_busy("c.test"));
+    assert!(scene.automatic.demand("x.a.test").is_some());
+}

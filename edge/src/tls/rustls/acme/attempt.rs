@@ -10,6 +10,7 @@ use super::schedule::{renewal, Course};
 use super::storage::{identity, Storage};
 use super::unsaved::Unsaved;
 use super::{now, Automatic};
+use crate::calendar::Utc;
 use crate::plan::acme::Acme;
 use crate::tls::backend::identity::Identity;
 
@@ -102,12 +103,9 @@ impl Attempt {
                 return Err(failure);
             }
         };
-        let refused =
-            |why| Failure::refused(format!("the authority sent no good certificate: {why}"));
-        let identity = identity(pem.as_bytes()).map_err(refused)?;
-        if !identity.is_for(host) {
-            return Err(refused("it is for another host".to_owned()));
-        }
+        let identity = good(&pem, host, now()).map_err(|why| {
+            Failure::refused(format!("the authority sent no good certificate: {why}"))
+        })?;
         // It serves all the same.
         let written = storage.write_certificate(host, &pem).err();
         let unsaved = written.map(|error| Unsaved {
@@ -149,10 +147,41 @@ impl Attempt {
     }
 }
 
+/// Returns the certificate that an authority has issued for a host at the time `now`, if it can be used.
+fn good(pem: &str, host: &str, now: i64) -> Result<Identity, String> {
+    let identity = identity(pem.as_bytes())?;
+    if !identity.is_for(host) {
+        return Err("it is for another host".to_owned());
+    }
+    let (_, end) = identity.validity();
+    if end < now {
+        // Each handshake would order the next one.
+        let (end, now) = (Utc::at(end).date(), Utc::at(now).date());
+        return Err(format!("it has expired on {end}, and it is {now} here"));
+    }
+    Ok(identity)
+}
+
 /// Does work on the disk, which may be slow, on a thread of its own.
 pub(super) async fn aside<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Failure> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|e| Failure::here(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::pem;
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_is_over_when_it_comes_is_not_taken() {
+        let of = |until| good(&pem("a.test", until), "a.test", now()).err();
+        assert_eq!(of(2090), None);
+        let why = of(2001).unwrap();
+        assert!(why.starts_with("it has expired on 2001-01-01, "), "{why}");
+        let other = good(&pem("b.test", 2090), "a.test", now()).err();
+        assert_eq!(other.as_deref(), Some("it is for another host"));
+    }
 }

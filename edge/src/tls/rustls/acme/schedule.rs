@@ -59,6 +59,9 @@ pub(super) struct Course {
     /// The time at which to ask the authority when it wants a renewal.
     #[serde(skip)]
     pub(super) look: i64,
+    /// The time before which the certificate that was issued last is not renewed, whatever the authority wants.
+    #[serde(skip)]
+    pub(super) earliest: i64,
 }
 
 impl Course {
@@ -80,6 +83,13 @@ impl Course {
             next,
             ..Self::default()
         };
+    }
+
+    /// Takes note that the certificate was issued at `now`. One that is due when it comes would be ordered again at once, and
+    /// without end.
+    pub(super) fn issued(&mut self, now: i64, not_after: i64) {
+        self.earliest = earliest(now, not_after);
+        self.next = self.next.max(self.earliest);
     }
 }
 
@@ -108,6 +118,12 @@ pub(super) fn renewal(
     let before = before.unwrap_or(life / 3).min(life / 2);
     let at = not_after - before - share(life / 50, random);
     at.max(not_before + life / 2)
+}
+
+/// Returns the earliest time at which a certificate that was issued at `now` is renewed: after an hour, or half of what is left of
+/// a short life.
+fn earliest(now: i64, not_after: i64) -> i64 {
+    now + (not_after.saturating_sub(now) / 2).clamp(MINUTE, HOUR)
 }
 
 /// Returns the time of a renewal in the window that an authority suggests; `random` is the same for one certificate. It is
@@ -179,6 +195,15 @@ mod tests {
         assert_eq!(suggested((-5, -3), life, 0), HOUR);
         assert_eq!(suggested((i64::MAX, i64::MIN), life, 7), 81 * DAY);
         assert_eq!(suggested((80 * DAY, 99 * DAY), life, u32::MAX), 81 * DAY);
+    }
+
+    #[test]
+    fn a_certificate_that_is_due_when_it_comes_is_not_renewed_at_once() {
+        assert_eq!(earliest(DAY, 90 * DAY), DAY + HOUR);
+        assert_eq!(earliest(DAY, DAY + HOUR), DAY + HOUR / 2);
+        for over in [DAY, 0, i64::MIN] {
+            assert_eq!(earliest(DAY, over), DAY + MINUTE);
+        }
     }
 
     #[test]

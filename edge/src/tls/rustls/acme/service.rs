@@ -299,6 +299,7 @@ impl Now {
         if self.acme.renew_before.is_some() {
             at = at.min(self.renewal(known.validity()));
         }
+        at = at.max(course.earliest);
         if at.abs_diff(course.next) > 3600 {
             let day = Utc::at(at).date();
             log::info!("the authority wants the certificate for {host} to be renewed on {day}");
@@ -387,11 +388,15 @@ impl Now {
                 issued,
                 unsaved,
             } => {
-                let (_, end) = identity.validity();
-                course.succeeded(self.renewal(identity.validity()));
+                let validity = identity.validity();
+                course.succeeded(self.renewal(validity));
+                if issued {
+                    course.issued(now(), validity.1);
+                }
                 self.automatic.keep(host, identity, &self.storage, most);
                 write(course);
-                let (end, from) = (Utc::at(end).date(), if issued { "issued" } else { "found" });
+                let end = Utc::at(validity.1).date();
+                let from = if issued { "issued" } else { "found" };
                 log::info!("a certificate for {host} was {from}, valid until {end}");
                 if issued {
                     ISSUED.fetch_add(1, Memory::Relaxed);

@@ -258,3 +258,25 @@ async fn waits_begin_anew_when_the_clock_is_set_back() {
     assert!(scene.work.is_busy("c.test"));
     assert!(scene.automatic.demand("x.a.test").is_some());
 }
+
+#[tokio::test]
+async fn a_certificate_that_is_due_when_it_comes_is_not_ordered_again_at_once() {
+    let scene = Scene::new(|_| {});
+    for until in [2001, 2030] {
+        let outcome = Outcome::Have {
+            identity: had("c.test", until),
+            issued: true,
+            unsaved: None,
+        };
+        let mut course = Course::default();
+        let current = scene.work.now.clone().unwrap();
+        current.note("c.test", &mut course, outcome, None);
+        assert!(course.next > now(), "{until}: {course:?}");
+        let window = Outcome::Window {
+            window: Some((0, 1)),
+            again: Duration::ZERO,
+        };
+        current.note("c.test", &mut course, window, None);
+        assert!(course.next > now(), "{until}: {course:?}");
+    }
+}

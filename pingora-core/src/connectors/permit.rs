@@ -42,6 +42,13 @@ pub(super) fn acquire<P: Peer>(peer: &P) -> Result<Option<ConnectGuard>> {
     }
 }
 
+/// Tells the limit of `peer` that a request waits for the connection of another one.
+pub(super) fn joins<P: Peer>(peer: &P) {
+    if let Some(permit) = permit(peer) {
+        permit.joins();
+    }
+}
+
 fn permit<P: Peer>(peer: &P) -> Option<&Arc<dyn ConnectPermit>> {
     peer.get_peer_options()?.connect_permit.as_ref()
 }

@@ -45,6 +45,10 @@ pub trait ConnectPermit: fmt::Debug + Send + Sync {
     /// Tells this limit from others of the process. Connections that hold a place of the same limit give way to each other
     /// while they are idle, whatever peers they lead to.
     fn key(&self) -> u64;
+
+    /// Tells that a request waits for an HTTP/2 connection which is being made for another one: it needs no place, and
+    /// nothing but the peer keeps it from its connection. It asks for a place of its own if that fails for a lack of places.
+    fn joins(&self) {}
 }
 
 /// Returns whether no connection was made because a [`ConnectPermit`] gave no place: nothing was sent, and nothing is

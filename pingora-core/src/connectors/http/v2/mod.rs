@@ -28,7 +28,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::connectors::http::v1;
-use crate::connectors::permit::Closing;
+use crate::connectors::permit::{self, Closing};
 use crate::connectors::pool::{self, Idle, IdlePool};
 use crate::connectors::preference::H1Only;
 use crate::connectors::{
@@ -279,6 +279,7 @@ impl Connector {
         });
         let since = Instant::now();
         while let Some(mut place) = self.pending.join(key) {
+            permit::joins(peer);
             let ended = match limit {
                 None => place.ended().await,
                 Some(limit) => {

@@ -1,5 +1,6 @@
 //! Requests that wait for a connection which another one makes.
 
+use std::any::Any;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -12,6 +13,7 @@ use tokio::sync::Semaphore;
 
 use super::*;
 use crate::connectors::l4::Connect;
+use crate::connectors::ConnectPermit;
 use crate::protocols::l4::socket::SocketAddr;
 use crate::protocols::l4::stream::Stream as L4Stream;
 
@@ -78,6 +80,41 @@ async fn a_failure_is_shared_by_those_who_waited() {
     let late: Made = connector.soon(&peer).await;
     assert!(late.is_err());
     assert_eq!(gate.connects(), 2);
+}
+
+/// Counts the connections that were asked for, and the requests that wait for the one of another.
+#[derive(Debug, Default)]
+struct Told {
+    acquired: AtomicUsize,
+    joined: AtomicUsize,
+}
+
+impl ConnectPermit for Told {
+    fn acquire(&self) -> Option<Box<dyn Any + Send + Sync>> {
+        self.acquired.fetch_add(1, Ordering::Relaxed);
+        Some(Box::new(()))
+    }
+
+    fn key(&self) -> u64 {
+        1
+    }
+
+    fn joins(&self) {
+        self.joined.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test]
+async fn a_limit_is_told_of_those_who_wait_for_the_connection_of_another() {
+    let gate = Gate::new(None);
+    let told = Arc::new(Told::default());
+    let mut peer = gate.peer(10);
+    peer.options.connect_permit = Some(told.clone());
+    let connector = Connector::new(None);
+    let mut all = Box::pin(join_all((0..5).map(|_| connector.soon::<_, ()>(&peer))));
+    assert!(poll!(&mut all).is_pending());
+    let count = |of: &AtomicUsize| of.load(Ordering::Relaxed);
+    assert_eq!((count(&told.acquired), count(&told.joined)), (1, 4));
 }
 
 #[tokio::test]

@@ -144,9 +144,9 @@ impl ProxyHttp for Edge {
             copied.restart();
         }
         let turn = ctx.turn.is_some();
-        let mut peer = match self.pick(ctx, turn)? {
-            Pick::Peer(peer) => peer,
-            Pick::Full => Box::pin(self.wait_for_room(session, ctx)).await?,
+        let mut peer = match self.pick(ctx, turn) {
+            Ok(Pick::Peer(peer)) if !turn => peer,
+            picked => Box::pin(self.go_in_turn(session, ctx, picked)).await?,
         };
         let cluster = &ctx.running.clusters[ctx.cluster];
         if let Some(greeting) = cluster.greeting() {

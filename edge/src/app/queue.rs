@@ -1,9 +1,12 @@
 //! Requests that find all servers with as many requests or connections as they may have.
 
+use std::any::Any;
 use std::future::pending;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+use pingora_core::connectors::ConnectPermit;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::ErrorType::HTTPStatus;
 use pingora_core::{Error, Result};
@@ -18,8 +21,33 @@ use crate::observe::Limit;
 /// after all stays in front of those that came later.
 #[derive(Debug)]
 pub(super) struct Turn {
-    ticket: Ticket,
+    ticket: Arc<Ticket>,
     began: Instant,
+}
+
+/// The permit of a request that has its turn. Once nothing but the server keeps it from its connection, the next one is
+/// called: a server that is dead is not waited for by all.
+#[derive(Debug)]
+struct InTurn {
+    permit: Arc<dyn ConnectPermit>,
+    ticket: Arc<Ticket>,
+}
+
+impl ConnectPermit for InTurn {
+    fn acquire(&self) -> Option<Box<dyn Any + Send + Sync>> {
+        let place = self.permit.acquire()?;
+        self.ticket.leave();
+        Some(place)
+    }
+
+    fn key(&self) -> u64 {
+        self.permit.key()
+    }
+
+    fn joins(&self) {
+        self.permit.joins();
+        self.ticket.leave();
+    }
 }
 
 impl Ctx {
@@ -27,6 +55,8 @@ impl Ctx {
     #[inline]
     pub(super) fn end_turn(&mut self) {
         if let Some(turn) = self.turn.take() {
+            // The peer may have the ticket for longer.
+            turn.ticket.leave();
             self.counting.waited(turn.began.elapsed());
         }
     }
@@ -51,6 +81,7 @@ impl Ctx {
         };
         self.counting.waits();
         let began = Instant::now();
+        let ticket = Arc::new(ticket);
         Ok(Box::new(Turn { ticket, began }))
     }
 }
@@ -75,30 +106,50 @@ impl Edge {
             })
     }
 
-    /// Has a request wait until a server has room for it.
+    /// Has a request that has found no room, or has its turn, go to the server that was picked for it, or wait for one.
     ///
     /// # Errors
     ///
     /// Status 503 when too many wait, or when it has waited for too long; the client's when it goes away; those of the
     /// choice of a server.
-    pub(super) async fn wait_for_room(
+    pub(super) async fn go_in_turn(
         &self,
         session: &mut Session,
         ctx: &mut Ctx,
+        picked: Result<Pick>,
     ) -> Result<Box<HttpPeer>> {
+        let mut picked = match picked {
+            Ok(Pick::Peer(peer)) => Ok(peer),
+            Ok(Pick::Full) => self.wait_for_room(session, ctx).await,
+            Err(e) => Err(e),
+        };
+        let permit = picked.as_mut().ok();
+        let permit = permit.and_then(|peer| peer.options.connect_permit.as_mut());
+        match (permit, &ctx.turn) {
+            // There may be no connection after all.
+            (Some(permit), Some(turn)) => {
+                *permit = Arc::new(InTurn {
+                    permit: permit.clone(),
+                    ticket: turn.ticket.clone(),
+                });
+            }
+            _ => ctx.end_turn(),
+        }
+        picked
+    }
+
+    async fn wait_for_room(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
         let cluster = ctx.running.clusters[ctx.cluster].clone();
         let again = ctx.turn.is_some();
         let turn = ctx.take_turn(&cluster)?;
         if again {
+            turn.ticket.come_back();
             // Others may go where it cannot.
             turn.ticket
                 .pass(ctx.tried.has_failed() || self.has_room(ctx));
         }
         let picked = self.wait_for_turn(session, ctx, &cluster, &turn).await;
         ctx.turn = Some(turn);
-        if !picked.as_ref().is_ok_and(|peer| is_limited(peer)) {
-            ctx.end_turn();
-        }
         picked
     }
 
@@ -119,13 +170,7 @@ impl Edge {
                 () = ticket.called() => {
                     ctx.tried.look_again();
                     match self.pick(ctx, true)? {
-                        Pick::Peer(peer) => {
-                            // It stays in front until it is connected.
-                            if is_limited(&peer) && self.has_room(ctx) {
-                                ticket.pass(true);
-                            }
-                            return Ok(peer);
-                        }
+                        Pick::Peer(peer) => return Ok(peer),
                         Pick::Full => ticket.pass(self.has_room(ctx)),
                     }
                 }
@@ -173,11 +218,6 @@ impl Edge {
     fn has_room(&self, ctx: &Ctx) -> bool {
         (self.live).with_cluster(&ctx.running, ctx.cluster, |local, _| local.has_room())
     }
-}
-
-/// Tells whether there may be no connection to a server.
-fn is_limited(peer: &HttpPeer) -> bool {
-    peer.options.connect_permit.is_some()
 }
 
 /// Waits until the client goes away. One that closes its direction alone is taken for gone, too: nothing is written meanwhile

@@ -13,6 +13,10 @@
 //! The second case is that of a request which the servers with room have failed; the third that of one from before a reload,
 //! which knows other servers. A request that comes while others wait stands behind them.
 //!
+//! A request that has a place for its connection, or waits for the connection of another request, is not in the queue: the
+//! others do not wait for the server that it tries. One that gets no connection after all [comes back](Ticket::come_back) to
+//! where it was.
+//!
 //! No call is lost. Whoever makes room does that first and looks then whether anybody waits; whoever waits is in the queue
 //! first and looks for room then.
 
@@ -51,6 +55,7 @@ struct Waiter {
 pub(crate) struct Ticket {
     queue: Arc<Queue>,
     number: u64,
+    generation: u64,
 }
 
 impl Line {
@@ -116,6 +121,7 @@ impl Queue {
         Some(Ticket {
             queue: self.clone(),
             number,
+            generation,
         })
     }
 
@@ -153,11 +159,8 @@ impl Ticket {
         let Some(index) = line.find(self.number) else {
             return;
         };
-        let own = line.waiters[index].generation;
-        let behind = index + 1..line.waiters.len();
-        let next = behind
-            .into_iter()
-            .find(|index| room || line.waiters[*index].generation != own);
+        let mut behind = index + 1..line.waiters.len();
+        let next = behind.find(|index| room || line.waiters[*index].generation != self.generation);
         let waker = next.and_then(|index| line.call(index));
         drop(line);
         wake(waker);
@@ -167,10 +170,31 @@ impl Ticket {
     pub(crate) fn call_first(&self) {
         self.queue.call();
     }
-}
 
-impl Drop for Ticket {
-    fn drop(&mut self) {
+    /// Waits again, in front of those that came later, if it has left.
+    pub(crate) fn come_back(&self) {
+        let mut line = self.queue.line();
+        let index = line.waiters.partition_point(|one| one.number < self.number);
+        if line
+            .waiters
+            .get(index)
+            .is_some_and(|one| one.number == self.number)
+        {
+            return;
+        }
+        // It looks once more: it was not called for the room that was made meanwhile.
+        let waiter = Waiter {
+            number: self.number,
+            generation: self.generation,
+            called: true,
+            waker: None,
+        };
+        line.waiters.insert(index, waiter);
+        self.queue.waiting.fetch_add(1, SeqCst);
+    }
+
+    /// Leaves the queue, for the one that is next.
+    pub(crate) fn leave(&self) {
         let mut line = self.queue.line();
         let Some(index) = line.find(self.number) else {
             return;
@@ -181,6 +205,12 @@ impl Drop for Ticket {
         let waker = line.call(index);
         drop(line);
         wake(waker);
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 

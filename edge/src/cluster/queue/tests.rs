@@ -53,6 +53,31 @@ fn one_that_leaves_while_it_is_called_passes_that_on() {
 }
 
 #[test]
+fn one_that_comes_back_has_the_place_that_it_left() {
+    let queue = Arc::new(Queue::default());
+    let (one, two, three) = (wait(&queue, 1), wait(&queue, 1), wait(&queue, 1));
+    while is_called(&one) {}
+    two.leave();
+    two.leave();
+    assert!(is_called(&three) && queue.waiting() == 2);
+    // It does not stand in the way of the others, wherever it was.
+    queue.call();
+    assert!(is_called(&one));
+    one.leave();
+    assert!(is_called(&three));
+    queue.call();
+    assert!(is_called(&three));
+    two.come_back();
+    two.come_back();
+    assert_eq!(queue.waiting(), 2);
+    assert!(is_called(&two) && !is_called(&two));
+    queue.call();
+    assert!(is_called(&two) && !is_called(&three));
+    drop(two);
+    assert!(is_called(&three) && queue.waiting() == 1);
+}
+
+#[test]
 fn requests_from_before_a_reload_are_passed_over() {
     let queue = Arc::new(Queue::default());
     let (old, older, new) = (wait(&queue, 1), wait(&queue, 1), wait(&queue, 2));

@@ -187,6 +187,21 @@ fn clients_of_both_workers(scene: &Scene) -> Vec<Client> {
     clients
 }
 
+/// A server that accepts connections and says nothing; returns the number of those.
+fn silent() -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, accepted) = (listener.local_addr().unwrap(), Arc::default());
+    let count: Arc<AtomicUsize> = Arc::clone(&accepted);
+    std::thread::spawn(move || {
+        let mut all = Vec::new();
+        for stream in listener.incoming() {
+            all.push(stream.unwrap());
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    (address, accepted)
+}
+
 const QUEUE: &str = ", queue: {size: 100, timeout: 1h}";
 
 #[test]
@@ -267,6 +282,36 @@ fn a_request_goes_past_a_server_without_room() {
     open.send(()).unwrap();
     assert!(first.rest().starts_with("HTTP/1.1 200"));
     assert_eq!((held.open.most(), other.open.most()), (1, 1));
+}
+
+#[test]
+fn a_server_that_is_being_connected_to_is_waited_for_by_one_request_alone() {
+    let ((dead, accepted), (server, open)) = (silent(), gate(1));
+    let scene = Scene::of(&format!(
+        "{{to: [{{address: '{dead}', max_connections: 1, tls: true, protocol: h1}}, {{address: '{}', max_connections: 1, backup: true}}], timeouts: {{connect: 1h}}{QUEUE}}}",
+        server.address
+    ));
+    scene.post("/api/endpoints/drain", dead);
+    let mut first = scene.send("/1");
+    server.wait_for(1);
+    let _tries = scene.send("/2");
+    scene.wait_for_queue(1);
+    let mut next = scene.send("/3");
+    scene.wait_for_queue(2);
+    scene.post("/api/endpoints/undrain", dead);
+    eventually("one tries it", || accepted.load(Ordering::SeqCst) == 1);
+    open.send(()).unwrap();
+    assert!(first.rest().starts_with("HTTP/1.1 200"));
+    server.wait_for(2);
+    open.send(()).unwrap();
+    assert!(next.rest().starts_with("HTTP/1.1 200"));
+    scene.wait_for_queue(0);
+    // One that comes now does not wait for it either.
+    let mut last = scene.send("/4");
+    server.wait_for(3);
+    open.send(()).unwrap();
+    assert!(last.rest().starts_with("HTTP/1.1 200"));
+    assert_eq!(accepted.load(Ordering::SeqCst), 1);
 }
 
 #[test]

@@ -87,6 +87,19 @@ impl Scene {
         });
     }
 
+    /// Asks the admin interface for something that is done to a server.
+    pub fn post(&self, path: &str, server: SocketAddr) {
+        let body = format!("{{\"endpoint\": \"{server}\"}}");
+        let mut client = self.edge.connect_to(self.admin);
+        client.send(&format!(
+            "POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            self.admin,
+            body.len()
+        ));
+        let answer = client.rest();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+
     pub fn send(&self, path: &str) -> Client {
         let mut client = self.edge.connect();
         client.send(&format!(
@@ -202,23 +215,12 @@ fn a_server_that_comes_back_and_a_higher_limit_wake_those_who_wait() {
         )
     };
     let scene = Scene::of(&proxy(1));
-    let post = |path: &str| {
-        let body = format!("{{\"endpoint\": \"{}\"}}", two.script.address);
-        let mut client = scene.edge.connect_to(scene.admin);
-        client.send(&format!(
-            "POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-            scene.admin,
-            body.len()
-        ));
-        let answer = client.rest();
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    };
-    post("/api/endpoints/drain");
+    scene.post("/api/endpoints/drain", two.script.address);
     let mut clients = vec![scene.send("/1")];
     one.wait_for(1);
     clients.push(scene.send("/2"));
     scene.wait_for_queue(1);
-    post("/api/endpoints/undrain");
+    scene.post("/api/endpoints/undrain", two.script.address);
     two.wait_for(1);
     clients.push(scene.send("/3"));
     scene.wait_for_queue(1);

@@ -204,7 +204,12 @@ impl Endpoint {
 
     pub(super) fn has_room(&self) -> bool {
         let connections = self.connections.get();
-        self.places.has_room(&self.counts) && connections.is_none_or(|all| all.has_room())
+        self.has_place() && connections.is_none_or(|all| all.has_room())
+    }
+
+    /// Tells whether it may have one more request, if there is a connection for it.
+    pub(super) fn has_place(&self) -> bool {
+        self.places.has_room(&self.counts)
     }
 
     /// Judges a server that is not free. Of one that is left alone, one request after each pause learns that it may try.

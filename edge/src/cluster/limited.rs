@@ -6,7 +6,7 @@ use std::time::Duration;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::Result;
 
-use super::endpoint::{Verdict, OPEN};
+use super::endpoint::{Endpoint, Verdict, EJECTED, OPEN};
 use super::local::union;
 use super::queue::Queue;
 use super::{Cluster, Hands, HashBy, Local, Slots, Tried};
@@ -68,7 +68,9 @@ impl Local {
                 return Ok(self.give_limited(kept, tried, hands));
             }
         }
-        let (mut spare, mut full, mut left) = (None, false, false);
+        // A server that is left alone is for a request that no other could ever take.
+        let (mut spare, mut left_alone) = (None, None);
+        let (mut full, mut full_alone, mut left) = (false, false, false);
         for level in 0..self.beside.len() {
             let mut passed = union(&tried.failed, &self.beside[level], self.servers.len());
             while let Some(index) = self.next(&passed, by, hands) {
@@ -77,12 +79,14 @@ impl Local {
                 if !endpoint.may_be_tried() {
                     continue;
                 }
-                let open = endpoint.flags() & OPEN != 0;
-                if open && !endpoint.tried_in().is_zero() {
+                let flags = endpoint.flags();
+                if flags & OPEN != 0 && !endpoint.tried_in().is_zero() {
                     continue;
                 }
+                let alone = flags & (EJECTED | OPEN) != 0;
                 if tried.full.has(index) || !self.has_taken(index, hands) {
-                    full = true;
+                    full |= !alone;
+                    full_alone |= alone;
                     continue;
                 }
                 // Only with a place: the one try after a pause is not to be lost.
@@ -93,6 +97,7 @@ impl Local {
                 };
                 match verdict {
                     Verdict::Take => return Ok(self.give_limited(index, tried, hands)),
+                    Verdict::Spare if alone => left_alone = left_alone.or(Some(index)),
                     Verdict::Spare => spare = spare.or(Some(index)),
                     Verdict::Never => {}
                 }
@@ -104,12 +109,13 @@ impl Local {
         if left && !called {
             cluster.queue.call();
         }
-        match spare {
+        let waits = spare.is_none() && full;
+        match spare.or(left_alone).filter(|_| !waits) {
             Some(index) if self.has_taken(index, hands) => {
                 Ok(self.give_limited(index, tried, hands))
             }
             Some(_) => Ok(Pick::Full),
-            None if full => Ok(Pick::Full),
+            None if full || full_alone => Ok(Pick::Full),
             None => Err(self.nobody(&tried.failed)),
         }
     }
@@ -144,17 +150,30 @@ impl Local {
         self.note_full(tried);
     }
 
-    /// Tells whether a server that takes requests has room for one more.
+    /// Tells whether a server that takes requests has room for one more. One that is left alone takes them after its pause, or
+    /// when all are.
     pub(crate) fn has_room(&self) -> bool {
-        let mut all = self.servers.iter().map(|server| &server.endpoint);
-        all.any(|endpoint| endpoint.may_serve() && endpoint.has_room())
+        let all = self.servers.iter().map(|server| &*server.endpoint);
+        let mut all = all.filter(|endpoint| endpoint.may_be_tried());
+        let is_alone = |endpoint: &Endpoint| endpoint.flags() & (EJECTED | OPEN) != 0;
+        let all_alone = all.clone().all(is_alone);
+        let takes = |endpoint: &Endpoint| {
+            !is_alone(endpoint)
+                || endpoint.tried_in().is_zero()
+                || all_alone && endpoint.may_serve()
+        };
+        all.any(|endpoint| takes(endpoint) && endpoint.has_room())
     }
 
-    /// Returns the time until a server whose circuit breaker is open may be tried.
+    /// Returns the time until a server that is left alone, or whose circuit breaker is open, may be tried. One that has no
+    /// place tells by itself when it has.
     pub(crate) fn next_trial(&self) -> Option<Duration> {
         let all = self.servers.iter().map(|server| &server.endpoint);
-        let open = all.filter(|endpoint| endpoint.flags() & OPEN != 0 && endpoint.may_be_tried());
-        let soonest = open.map(|endpoint| endpoint.tried_in()).min();
+        let alone = all.filter(|endpoint| {
+            let flags = endpoint.flags();
+            flags & (EJECTED | OPEN) != 0 && endpoint.may_be_tried() && endpoint.has_place()
+        });
+        let soonest = alone.map(|endpoint| endpoint.tried_in()).min();
         // One that somebody else tries has a new pause in a moment.
         soonest.map(|pause| pause.max(Duration::from_millis(10)))
     }

@@ -83,6 +83,37 @@ fn a_client_whose_server_is_full_goes_to_another() {
 }
 
 #[test]
+fn a_server_that_is_left_alone_does_not_stand_in_for_one_without_room() {
+    let mut scene = Scene::of(
+        "{to: [{address: '127.0.0.1:1', max_requests: 1}, {address: '127.0.0.1:2', max_requests: 1}], queue: 5}",
+        1,
+    );
+    let mut bad = scene.pick(0).unwrap();
+    assert!(scene.fail(&mut bad));
+    let bad_port = bad.port;
+    scene.end(bad);
+    let mut good = scene.pick(0).unwrap();
+    assert_ne!(good.port, bad_port);
+    assert!(full(scene.pick(0)));
+    let (room, trial) = scene.with(0, |_, local, _| (local.has_room(), local.next_trial()));
+    assert_eq!((room, trial), (false, Some(Duration::from_secs(10))));
+    // After its pause one request tries it.
+    clock::told::pass(Duration::from_secs(10));
+    assert!(scene.with(0, |_, local, _| local.has_room()));
+    let trial = scene.pick(0).unwrap();
+    assert_eq!(trial.port, bad_port);
+    // It has no place now, and says by itself when it has.
+    assert_eq!(scene.with(0, |_, local, _| local.next_trial()), None);
+    scene.end(trial);
+    assert!(full(scene.pick(0)));
+    // When all are left alone, they are tried all the same.
+    scene.fail(&mut good);
+    assert!(scene.with(0, |_, local, _| local.has_room()));
+    assert_eq!(scene.pick(0).unwrap().port, bad_port);
+    assert!(full(scene.pick(0)));
+}
+
+#[test]
 fn servers_that_take_none_are_not_waited_for() {
     let mut scene = Scene::of(
         "{to: [{address: '127.0.0.1:1', max_requests: 1}], queue: 5}",

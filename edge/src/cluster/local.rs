@@ -78,6 +78,8 @@ pub(crate) struct Tried {
     pub(super) held: bool,
     /// The tries that were begun.
     count: u32,
+    /// True if it has added to the retries that may follow.
+    saved: bool,
     /// When the last try began, in microseconds, where that counts; else 0.
     began: u64,
 }
@@ -264,10 +266,12 @@ impl Local {
             *tried = Tried {
                 version: self.version,
                 count: tried.count,
+                saved: tried.saved,
                 ..Tried::default()
             };
         }
-        if let (0, false, Some(retries)) = (tried.count, called, &cluster.retries) {
+        if let (false, Some(retries)) = (tried.saved, &cluster.retries) {
+            tried.saved = true;
             self.budget = SAVED.min(self.budget + retries.budget.hundredths());
         }
         if self.limited {

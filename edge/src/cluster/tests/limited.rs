@@ -114,6 +114,29 @@ fn a_server_that_is_left_alone_does_not_stand_in_for_one_without_room() {
 }
 
 #[test]
+fn a_request_adds_to_the_budget_of_retries_once() {
+    let mut scene = Scene::of(
+        "{to: [{address: '127.0.0.1:1', max_requests: 9}, {address: '127.0.0.1:2', max_requests: 9}], retries: {budget: 50%}}",
+        1,
+    );
+    let may_retry = |scene: &mut Scene, tried: &Tried| {
+        scene.with(0, |cluster, local, _| local.may_retry(cluster, tried))
+    };
+    let fresh = Tried::default();
+    while may_retry(&mut scene, &fresh) {}
+    let mut given = scene.pick(0).unwrap();
+    scene.with(0, |_, local, hands| {
+        local.got_no_connection(&mut given.tried, hands.slots);
+    });
+    let given = scene.pick_again(given).unwrap();
+    assert!(!may_retry(&mut scene, &given.tried));
+    scene.end(given);
+    let second = scene.pick(0).unwrap();
+    assert!(may_retry(&mut scene, &second.tried));
+    assert!(!may_retry(&mut scene, &second.tried));
+}
+
+#[test]
 fn servers_that_take_none_are_not_waited_for() {
     let mut scene = Scene::of(
         "{to: [{address: '127.0.0.1:1', max_requests: 1}], queue: 5}",

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 use edge::allocator::{small_pages, Allocator};
 use edge::flags::{has_settings, Flags, FromFlags};
-use edge::live::{load, FromFile, LoadError, Loaded, Source};
+use edge::live::{check, load, FromFile, LoadError, Loaded, Source};
 use edge::origin::DemoOrigin;
 use edge::serve::{self, Serving};
 use edge::{lifecycle, logging, program, strict, tools, top};
@@ -223,7 +223,7 @@ fn command(args: &Args) -> Result<bool, String> {
         Some(Command::Upgrade { wait, args }) => {
             let given = Given::of(flags)?;
             // What is wrong with it is told here, and not in the log of the new process.
-            let loaded = load(given.source(), None).map_err(|e: LoadError| e.to_string())?;
+            let loaded = check(given.source()).map_err(|e: LoadError| e.to_string())?;
             let conf = ServerConf::from_yaml(&loaded.running.plan.server);
             let user = conf.ok().and_then(|conf| conf.user);
             let file = given.source().identity();
@@ -239,7 +239,12 @@ fn run(args: &Args) -> Result<(), String> {
     }
     lifecycle::hold_signals();
     let given = Given::of(&args.flags)?;
-    let loaded = load(given.source(), None).map_err(|e: LoadError| e.to_string())?;
+    let loaded = if args.flags.test {
+        check(given.source())
+    } else {
+        load(given.source(), None)
+    };
+    let loaded = loaded.map_err(|e: LoadError| e.to_string())?;
     let mut process = args.flags.process();
     process.upgrade |= lifecycle::is_upgrade();
     process.conf(&loaded.running.plan.server)?;

@@ -115,8 +115,12 @@ pub fn check_process(conf: &ServerConf, said: impl Fn(&str) -> bool) -> Result<(
     Ok(())
 }
 
-/// True if a file can be written, or made; without doing so.
-fn check_writable(file: &Path) -> Result<(), String> {
+/// Looks whether a file can be written, or made; without doing so.
+///
+/// # Errors
+///
+/// Why it cannot.
+pub(crate) fn check_writable(file: &Path) -> Result<(), String> {
     if file.is_dir() {
         return Err("it is a directory".to_owned());
     }

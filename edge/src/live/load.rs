@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use super::counted::Limits;
@@ -11,7 +12,7 @@ use crate::config::section::Scalar;
 use crate::config::{Config, ConfigErrors, Watched};
 use crate::observe::log::AccessLog;
 use crate::observe::PlanSeries;
-use crate::plan::{Admin, Plan};
+use crate::plan::{self, Admin, Plan};
 use crate::tls::{self, Certificates};
 use crate::tools;
 
@@ -62,6 +63,27 @@ impl From<ConfigErrors> for LoadError {
 ///
 /// Everything that is wrong in the files and with certificates.
 pub fn load(source: &dyn Source, before: Option<&Running>) -> Result<Loaded, LoadError> {
+    made(source, before, |plan| {
+        let before = before.and_then(|before| before.log.as_ref());
+        AccessLog::open(plan, before).map(Some)
+    })
+}
+
+/// Looks whether a configuration could be run. It makes no file: one of the user that looks could not be written by that of
+/// the service. What it returns has no access log.
+///
+/// # Errors
+///
+/// Those of [`load`].
+pub fn check(source: &dyn Source) -> Result<Loaded, LoadError> {
+    made(source, None, |plan| AccessLog::check(plan).map(|()| None))
+}
+
+fn made(
+    source: &dyn Source,
+    before: Option<&Running>,
+    open_log: impl FnOnce(&plan::observe::AccessLog) -> io::Result<Option<AccessLog>>,
+) -> Result<Loaded, LoadError> {
     let (config, plan) = source.compile()?;
     let watched = watched(&config, &plan);
     source.check_files(&config, &watched)?;
@@ -89,7 +111,10 @@ pub fn load(source: &dyn Source, before: Option<&Running>) -> Result<Loaded, Loa
         problems.extend(shown);
         Vec::new()
     });
-    let log = access_log(&plan, before, &mut problems);
+    let log = plan.observe.log.as_ref().and_then(|log| {
+        let tell = |e| problems.push(format!("`access_log`: {}: {e}", log.to.show()));
+        open_log(log).map_err(tell).ok().flatten()
+    });
     if !problems.is_empty() {
         let problems: Vec<_> = problems
             .into_iter()
@@ -118,18 +143,6 @@ pub fn load(source: &dyn Source, before: Option<&Running>) -> Result<Loaded, Loa
         watched,
         summary,
     })
-}
-
-fn access_log(
-    plan: &Plan,
-    before: Option<&Running>,
-    problems: &mut Vec<String>,
-) -> Option<AccessLog> {
-    let plan = plan.observe.log.as_ref()?;
-    let before = before.and_then(|before| before.log.as_ref());
-    let opened = AccessLog::open(plan, before);
-    let tell = |e| problems.push(format!("`access_log`: {}: {e}", plan.to.show()));
-    opened.map_err(tell).ok()
 }
 
 fn shown(config: &Config, plan: &Plan) -> Arc<str> {

@@ -32,7 +32,7 @@ use crate::observe::PlanSeries;
 use crate::plan::Plan;
 use crate::tls::{CertificateState, Certificates};
 pub use history::{History, Outcome, Reload};
-pub use load::{load, LoadError, Loaded};
+pub use load::{check, load, LoadError, Loaded};
 pub use reload::{Busy, Reloader, Reloading};
 pub use reopen::Reopening;
 pub use source::{FromFile, Source};

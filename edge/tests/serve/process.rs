@@ -62,6 +62,40 @@ fn what_cannot_be_used_is_refused() {
     }
 }
 
+/// What a check of another user makes could not be written by the service.
+#[test]
+fn a_check_makes_no_access_log() {
+    let dir = TempDir::new().unwrap();
+    let logs = dir.path().join("logs");
+    std::fs::create_dir(&logs).unwrap();
+    let config = dir.path().join("edge.yaml");
+    let check = |log: &str, args: &[&str]| {
+        let log = logs.join(log).display().to_string();
+        let text = format!(
+            "listen: 127.0.0.1:80\nsites: {{routes: {{respond: 204}}}}\naccess_log: {{to: '{log}'}}\n"
+        );
+        std::fs::write(&config, text).unwrap();
+        let mut command = Command::new(BINARY);
+        command.env("RUNTIME_DIRECTORY", dir.path());
+        let said = command.args(args).arg("-c").arg(&config).output().unwrap();
+        (said.status.code(), String::from_utf8(said.stderr).unwrap())
+    };
+    assert_eq!(check("log", &["-t"]), (Some(0), String::new()));
+    let (_, why) = check("log", &["upgrade"]);
+    assert!(why.contains("is there to upgrade"), "{why}");
+    assert_eq!(std::fs::read_dir(&logs).unwrap().count(), 0);
+    let (code, why) = check("none/log", &["-t"]);
+    assert_eq!(code, Some(1));
+    assert!(
+        why.contains("`access_log`: ") && why.contains("no directory"),
+        "{why}"
+    );
+    // One that is there stays as it is.
+    std::fs::write(logs.join("log"), "a line\n").unwrap();
+    assert_eq!(check("log", &["-t"]), (Some(0), String::new()));
+    assert_eq!(std::fs::read(logs.join("log")).unwrap(), b"a line\n");
+}
+
 #[test]
 fn other_settings_take_a_restart() {
     let address = free();

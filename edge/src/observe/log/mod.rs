@@ -55,6 +55,15 @@ impl AccessLog {
         })
     }
 
+    /// Looks whether the log of a plan could be opened, without making its file.
+    ///
+    /// # Errors
+    ///
+    /// When it could not.
+    pub(crate) fn check(plan: &plan::AccessLog) -> io::Result<()> {
+        Sink::check(&plan.to)
+    }
+
     /// Tells whether lines have a fact.
     #[inline]
     pub(crate) fn tells(&self, fact: Fact) -> bool {

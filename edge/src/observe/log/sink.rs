@@ -14,6 +14,7 @@ use std::time::Duration;
 use super::ring::Ring;
 use crate::config::values::LogTarget;
 use crate::logging::tail::{Tail, Written};
+use crate::program::check_writable;
 
 /// The longest time that a line waits before it is written.
 const DELAY: Duration = Duration::from_millis(200);
@@ -91,6 +92,23 @@ impl Sink {
                 writer: OnceLock::new(),
             }),
         })
+    }
+
+    /// Looks whether it could be opened, and makes no file.
+    ///
+    /// # Errors
+    ///
+    /// When it could not.
+    pub(crate) fn check(target: &LogTarget) -> io::Result<()> {
+        let LogTarget::File(path) = target else {
+            return Ok(());
+        };
+        match OpenOptions::new().append(true).open(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                check_writable(path).map_err(io::Error::other)
+            }
+            opened => opened.map(drop),
+        }
     }
 
     /// Returns the place.

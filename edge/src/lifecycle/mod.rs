@@ -7,7 +7,8 @@
 //!                              | SIGQUIT to itself: hands its listening sockets over
 //!                              | the new process serves and says "ready"; both have accepted until then
 //!                              v
-//!                            the old process finishes its requests and ends; on any failure it serves on
+//!                            the old process finishes its requests and ends; on any failure it serves on,
+//!                              and says "given up" to whatever the new one has left running
 //! ```
 
 mod activation;
@@ -24,6 +25,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use nix::sys::signal::{kill, Signal};
+use nix::unistd::Pid;
 use pingora_core::server::{Server, ShutdownWatch};
 use pingora_core::services::background::BackgroundService;
 use tokio::time::MissedTickBehavior;
@@ -116,6 +119,13 @@ fn folders() -> Vec<PathBuf> {
 impl BackgroundService for Lifecycle {
     /// Begins when the process serves.
     async fn start(&self, mut shutdown: ShutdownWatch) {
+        if parent::has_given_up() {
+            log::error!("the old process has waited for too long and serves on: this one ends");
+            if let Err(e) = kill(Pid::this(), Signal::SIGTERM) {
+                log::error!("it cannot end: {e}");
+            }
+            return;
+        }
         let control = Control::bind(&self.control);
         if !*shutdown.borrow() {
             // Not before: a process that is ready may be asked for the next upgrade.

@@ -1,7 +1,7 @@
 //! The new process of an upgrade, as the old one sees it.
 
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{oneshot, Mutex};
 use tokio::time::{sleep, timeout};
 
-use super::parent::VARIABLE;
+use super::parent::{GIVEN_UP, VARIABLE};
 
 /// The time that the new process has to read its configuration, and to serve.
 const START: Duration = Duration::from_secs(60);
@@ -92,12 +92,13 @@ impl Successor {
         };
         // One that a killed process has left must not be taken for the new one's.
         let _ = std::fs::remove_file(&self.sockets);
-        let (mut child, lines) = spawn(binary, &args)
+        let (mut child, lines, mut words) = spawn(binary, &args)
             .map_err(|e| format!("cannot start {}: {e}", binary.to_string_lossy()))?;
         match self.hand_over(lines).await {
             Ok(pid) => Ok(pid),
             Err(why) => {
-                // It may have ended by itself.
+                // A daemon is not the process that was started. Either may have ended by itself.
+                let _ = words.write_all(GIVEN_UP);
                 let _ = child.kill();
                 let ended = tokio::task::spawn_blocking(move || child.wait()).await;
                 match ended {
@@ -173,7 +174,7 @@ async fn expect(lines: &mut Told, wanted: &str) -> Served {
     }
 }
 
-fn spawn(binary: &OsStr, args: &[OsString]) -> io::Result<(Child, Told)> {
+fn spawn(binary: &OsStr, args: &[OsString]) -> io::Result<(Child, Told, StdStream)> {
     let (own, its) = StdStream::pair()?;
     own.set_nonblocking(true)?;
     let mut command = Command::new(binary);
@@ -188,6 +189,29 @@ fn spawn(binary: &OsStr, args: &[OsString]) -> io::Result<(Child, Told)> {
     let child = command.spawn()?;
     // With it goes this process's copy of the other end: that ends with the new process.
     drop(command);
+    let words = own.try_clone()?;
     let lines = BufReader::new(UnixStream::from_std(own)?).lines();
-    Ok((child, lines))
+    Ok((child, lines, words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_new_process_leaves_behind_is_told_that_it_is_given_up() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let heard = dir.path().join("heard");
+        // As a daemon, the one that hears it is not the one that was started.
+        let script = "exec 3<&0; cat <&3 >\"$0\" & echo failed to start >&3";
+        let args = ["-c".into(), script.into(), heard.clone().into()];
+        let successor = Successor::new(dir.path().join("sockets"));
+        let why = successor.start(OsStr::new("sh"), args.into()).await;
+        assert!(why.unwrap_err().contains("to start"));
+        let since = std::time::Instant::now();
+        while std::fs::read(&heard).unwrap_or_default() != GIVEN_UP {
+            assert!(since.elapsed() < Duration::from_secs(60));
+            sleep(LOOK).await;
+        }
+    }
 }

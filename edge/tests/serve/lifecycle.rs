@@ -1,10 +1,11 @@
 //! The exchange of the binary, and what a service manager gives and is told.
 
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -233,6 +234,39 @@ fn an_upgrade_that_fails_leaves_the_old_process_serving() {
     assert!(output.status.success(), "{output:?}");
     let _other = Other::of(&output);
     serves();
+}
+
+/// Such as a daemon, which the old process cannot end: it is not the process that was started.
+#[test]
+fn one_that_serves_too_late_ends() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let address = free();
+    let edge = Edge::start_whole(address, &text(address, dir.path()));
+    let (mut old, its) = UnixStream::pair().unwrap();
+    let mut new = Command::new(BINARY);
+    new.env("REVERSE_PROXY_UPGRADE", "1")
+        .env("RUNTIME_DIRECTORY", dir.path())
+        .arg("-c")
+        .arg(edge.file())
+        .stdin(Stdio::from(OwnedFd::from(its)))
+        .stdout(Stdio::null());
+    let mut new = Ended(new.spawn().unwrap());
+    eventually("it waits for the sockets", || {
+        dir.path().join("fds").exists()
+    });
+    old.write_all(b"given up\n").unwrap();
+    edge.hand_over();
+    eventually("it ends", || new.0.try_wait().unwrap().is_some());
+}
+
+/// A process that its drop ends.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[test]

@@ -76,6 +76,19 @@ fn an_error_shows_its_line_and_a_caret() {
 }
 
 #[test]
+fn words_of_other_proxies_in_values_from_elsewhere_stand_for_themselves() {
+    let text = r#"
+listen: 127.0.0.1:80
+sites:
+  - routes:
+      - {request_headers: {set: {x-a: "${file:secret}", x-b: "b ${env:TOKEN}"}}, proxy: 10.0.0.1:80}
+"#;
+    let mut world = Memory::of(&[("edge.yaml", text), ("secret", "a$arg_hunter2\n")]);
+    world.env.insert("TOKEN".into(), "$host".into());
+    world.plan().map_err(|e| e.to_string()).unwrap();
+}
+
+#[test]
 fn adapt_names_secrets_as_the_file_does() {
     let text = r#"
 listen: "127.0.0.1:${env:PORT}"

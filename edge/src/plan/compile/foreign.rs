@@ -29,23 +29,21 @@ const FAMILIES: [(&str, &str); 3] = [
 ];
 
 impl Compiler<'_> {
-    /// Refuses variables as nginx writes them, and its groups where an address has them.
+    /// Refuses variables as nginx writes them, and its groups where an address has them. A value from the environment, from
+    /// a file or of a secret is taken as it is: a message would tell a part of it.
     pub(super) fn check_foreign(&mut self, template: &At<Template>, with_groups: bool) {
+        if template.value.is_hidden() {
+            return;
+        }
         let texts = template.value.parts().iter().filter_map(|part| match part {
             Part::Text(text) => Some(&**text),
             Part::Variable(_) => None,
         });
         let found = texts.flat_map(|text| text.split('$').skip(1));
         for (written, meant) in found.filter_map(|after| foreign(after, with_groups)) {
-            // What a value from elsewhere holds is not told.
-            let written = if template.value.is_hidden() {
-                "a word with `$`".to_owned()
-            } else {
-                format!("`${written}`")
-            };
             let example = Template::ALLOWED;
             let message = format!(
-                "{written} would stand for itself; did you mean {{{meant}}}? Expected {example}"
+                "`${written}` would stand for itself; did you mean {{{meant}}}? Expected {example}"
             );
             self.errors.at(template.place, message);
         }

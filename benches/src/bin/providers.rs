@@ -218,8 +218,8 @@ impl Ends {
             spent: Duration::ZERO,
         };
         while connection.server.is_handshaking() || connection.client.is_handshaking() {
-            connection.to_server()?;
-            connection.to_client()?;
+            connection.flush_client()?;
+            connection.flush_server()?;
         }
         Ok(connection)
     }
@@ -235,7 +235,7 @@ struct Connection {
 }
 
 impl Connection {
-    fn to_server(&mut self) -> Result<(), Failure> {
+    fn flush_client(&mut self) -> Result<(), Failure> {
         self.wire.clear();
         while self.client.wants_write() {
             self.client.write_tls(&mut self.wire)?;
@@ -250,7 +250,7 @@ impl Connection {
         Ok(())
     }
 
-    fn to_client(&mut self) -> Result<(), Failure> {
+    fn flush_server(&mut self) -> Result<(), Failure> {
         self.wire.clear();
         let begun = now()?;
         while self.server.wants_write() {
@@ -270,7 +270,7 @@ impl Connection {
         let begun = now()?;
         std::io::Write::write_all(&mut self.server.writer(), &record)?;
         self.spent += now()? - begun;
-        self.to_client()?;
+        self.flush_server()?;
         let mut into = [0; RECORD];
         Ok(std::io::Read::read_exact(
             &mut self.client.reader(),
@@ -280,7 +280,7 @@ impl Connection {
 
     fn receive(&mut self) -> Result<(), Failure> {
         std::io::Write::write_all(&mut self.client.writer(), &[7; RECORD])?;
-        self.to_server()?;
+        self.flush_client()?;
         let mut into = [0; RECORD];
         let begun = now()?;
         std::io::Read::read_exact(&mut self.server.reader(), &mut into)?;

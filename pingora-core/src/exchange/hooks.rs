@@ -36,6 +36,9 @@ pub trait ServerHooks: Sized {
     /// Returns whether an earlier request was served on this connection, or its connection tells it of a shutdown.
     fn is_reused(&self) -> bool;
 
+    /// Returns whether a byte of a request that was not read yet was received.
+    fn has_begun(&self) -> bool;
+
     /// Returns whether a byte of the next request is there; reads at most once.
     fn poll_has_request(&mut self, cx: &mut Context<'_>) -> bool;
 

@@ -74,7 +74,8 @@ where
             return true;
         }
         match (self.drain.policy, self.registry.stage()) {
-            (ShutdownPolicy::Strict, _) => false,
+            // One of which a part came while it waited is in the middle of a head.
+            (ShutdownPolicy::Strict, _) => session.has_begun(),
             (ShutdownPolicy::Finish, Stage::Running | Stage::Draining | Stage::Expiring) => true,
             (ShutdownPolicy::Finish, Stage::Closing) => {
                 let there = |cx: &mut std::task::Context<'_>| session.poll_has_request(cx).into();

@@ -54,6 +54,10 @@ impl ServerHooks for Session {
         }
     }
 
+    fn has_begun(&self) -> bool {
+        h1!(self, s => s.has_begun(), else true)
+    }
+
     fn poll_has_request(&mut self, cx: &mut Context<'_>) -> bool {
         h1!(self, s => s.poll_has_request(cx), else true)
     }

@@ -351,6 +351,11 @@ impl HttpSession {
         drained
     }
 
+    /// Returns whether a byte of the next request was received.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.inner.conn.scanner.begun(&self.inner.conn.buf)
+    }
+
     /// Returns whether a byte of the next request is there, be it in the kernel. Does not wait.
     pub(crate) fn poll_has_request(&mut self, cx: &mut Context<'_>) -> bool {
         let conn = &mut self.inner.conn;

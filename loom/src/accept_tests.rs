@@ -127,7 +127,7 @@ fn a_holder_that_is_gone() {
     });
 }
 
-/// Of two threads that try while nobody holds anything, one gets it.
+/// One of two threads that try while nobody holds anything gets it.
 #[test]
 fn somebody_gets_it() {
     loom::model(|| {

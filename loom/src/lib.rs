@@ -3,7 +3,7 @@
 //! They are made of the files that the crates are built of. What those take from other crates stands in [`stand_ins`];
 //! models that need the private parts of their file stand beside it, as `models.rs`.
 //!
-//! What is not modelled, and why:
+//! Not modelled, and why:
 //!
 //! - *The hand-over of listening sockets to a new process.* The two share no memory: what they share is the kernel's queue
 //!   of each socket, from which a connection is taken once whoever accepts. A model of that would be one of the kernel. That
@@ -26,7 +26,7 @@ pub use stand_ins::{mutex, runtime, sync, time, Mutex, Yield};
 #[allow(dead_code)]
 mod shutdown;
 
-/// Of `pingora_core`.
+/// The way of `pingora_core` to its registry.
 pub mod exchange {
     pub use crate::shutdown::{Registry, Stage};
 }

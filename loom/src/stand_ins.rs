@@ -1,7 +1,7 @@
-//! What the files under test take from other crates, made of loom's pieces where threads share it. Those crates have
+//! The pieces of other crates that the files under test take, made of loom's where threads share them. Those crates have
 //! tests of their own.
 
-/// Of `parking_lot`.
+/// The lock of `parking_lot`.
 #[derive(Debug, Default)]
 pub struct Mutex<T>(loom::sync::Mutex<T>);
 
@@ -15,7 +15,7 @@ impl<T> Mutex<T> {
     }
 }
 
-/// Of `spin`.
+/// The lock of `spin`.
 pub mod mutex {
     use std::marker::PhantomData;
 
@@ -32,10 +32,10 @@ pub mod mutex {
     }
 }
 
-/// Of `spin`.
+/// The way of `spin` to wait.
 pub struct Yield;
 
-/// Of `tokio`: there always is a runtime, and no time passes.
+/// The runtime of `tokio`: there always is a runtime, and no time passes.
 pub mod runtime {
     pub struct Handle;
 
@@ -46,14 +46,14 @@ pub mod runtime {
     }
 }
 
-/// Of `tokio`.
+/// The time of `tokio`.
 pub mod time {
     pub use std::time::Instant;
 
     pub async fn sleep(_: std::time::Duration) {}
 }
 
-/// Of `tokio`.
+/// The channels of `tokio`.
 pub mod sync {
     pub mod watch;
 }

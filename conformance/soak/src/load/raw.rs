@@ -85,7 +85,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
     ///
     /// # Errors
     ///
-    /// What came in its place.
+    /// The bytes that came in its place.
     pub async fn end(&mut self) -> Result<(), String> {
         while self.read.is_empty() {
             match self.more().await {

@@ -535,7 +535,7 @@ proptest! {
     }
 }
 
-/// Of two responses, the second is to a further try of the request.
+/// The second of two responses is to a further try of the request.
 #[test]
 fn another_try_begins_anew() {
     for first in [

@@ -114,7 +114,7 @@ async fn a_head_after_an_idle_time_has_its_own() {
     assert_eq!(read.0.unwrap(), Some(GET.len()));
 }
 
-/// Of a body it is the silence that counts.
+/// The silence is what counts in a body.
 #[tokio::test(start_paused = true)]
 async fn a_body_that_stops() {
     let (mut client, mut session) =

@@ -125,15 +125,21 @@ def shared(parts, key):
     for (thread, _, _), count in parts[-1].writes.items():
         by_thread[thread] += count
     workers = {thread for thread, _ in by_thread.most_common(2)}
-    parts = [between_workers(part, workers) for part in parts[1:]]
-    of_line = [counts.shared_writes(part, key=lambda line, at: line) for part in parts]
-    lines = {line for line, three in of_line[1].items() if three - of_line[0][line] >= LEAST * counts.REQUESTS}
+    idle, one, three = parts = [between_workers(part, workers) for part in parts]
+    # What a part without requests has for each of its seconds is no matter of requests.
+    seconds = (three.seconds - one.seconds) / idle.seconds
     found = collections.Counter()
-    for sign, part in zip((-1, 1), parts):
-        for (line, what), count in counts.shared_writes(part, key=lambda line, at: (line, key(at))).items():
-            if line in lines:
-                found[what] += sign * count
-    return {what: count / counts.REQUESTS for what, count in found.items() if count > 0}
+    for factor, part in zip((-seconds, -1, 1), parts):
+        for what, count in counts.shared_writes(part, key=lambda line, at: (line, *key(at))).items():
+            found[what] += factor * count
+    of_line = collections.Counter()
+    for (line, *_), count in found.items():
+        of_line[line] += count
+    return {
+        tuple(what): count / counts.REQUESTS
+        for (line, *what), count in found.items()
+        if of_line[line] >= LEAST * counts.REQUESTS and count > 0
+    }
 
 
 def main():

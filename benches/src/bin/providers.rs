@@ -189,19 +189,14 @@ impl Ends {
                 }
                 (args.handshakes, spent)
             }
-            Work::Seal(_) => {
+            Work::Seal(_) | Work::Open(_) => {
                 let mut connection = self.connect()?;
                 connection.spent = Duration::ZERO;
                 for _ in 0..args.records {
-                    connection.send()?;
-                }
-                (args.records, connection.spent)
-            }
-            Work::Open(_) => {
-                let mut connection = self.connect()?;
-                connection.spent = Duration::ZERO;
-                for _ in 0..args.records {
-                    connection.receive()?;
+                    match work {
+                        Work::Seal(_) => connection.send()?,
+                        _ => connection.receive()?,
+                    }
                 }
                 (args.records, connection.spent)
             }

@@ -1,4 +1,4 @@
-//! What TLS costs a server with each of rustls's two providers of cryptography: aws-lc-rs and ring.
+//! The cost of TLS for a server with each of rustls's two providers of cryptography: aws-lc-rs and ring.
 //!
 //! Client and server are in memory, and only the server's calls are timed, by the processor time of the thread. Rounds
 //! of both providers alternate, so that what else runs meets both.

@@ -62,7 +62,7 @@ fn what_cannot_be_used_is_refused() {
     }
 }
 
-/// What a check of another user makes could not be written by the service.
+/// The service could not write to what a check of another user makes.
 #[test]
 fn a_check_makes_no_access_log() {
     let dir = TempDir::new().unwrap();

@@ -500,32 +500,34 @@ async fn the_cache_may_fail() {
     }
 }
 
+/// The phases that come before anything of the answer has been sent.
+const BEFORE_THE_ANSWER: [&str; 16] = [
+    "new_ctx",
+    "early_request_filter",
+    "allow_spawning_subrequest",
+    "module: request_header_filter",
+    "request_filter",
+    "request_cache_filter",
+    "is_purge",
+    "proxy_upstream_filter",
+    "upstream_peer",
+    "connected_to_upstream",
+    "upstream_request_filter",
+    "module: request_body_filter",
+    "request_body_filter",
+    "upstream_response_filter",
+    "response_filter",
+    "module: response_header_filter",
+];
+
 /// A phase that panics costs its request and its connection. The client learns of it, as long as nothing else was said.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_may_panic() {
-    let before_the_answer = [
-        "new_ctx",
-        "early_request_filter",
-        "allow_spawning_subrequest",
-        "module: request_header_filter",
-        "request_filter",
-        "request_cache_filter",
-        "is_purge",
-        "proxy_upstream_filter",
-        "upstream_peer",
-        "connected_to_upstream",
-        "upstream_request_filter",
-        "module: request_body_filter",
-        "request_body_filter",
-        "upstream_response_filter",
-        "response_filter",
-        "module: response_header_filter",
-    ];
     let failed = ["error_while_proxy", "fail_to_proxy"];
     let after_its_head = ["response_body_filter", "response_trailer_filter"];
     let after_it = ["logging", "persist_connection_context"];
     let table = [
-        (&before_the_answer[..], Turn::None, Some(500)),
+        (&BEFORE_THE_ANSWER[..], Turn::None, Some(500)),
         (&failed, Turn::RequestHeadFails, Some(500)),
         (&after_its_head, Turn::None, None),
         (&after_it, Turn::None, Some(200)),

@@ -44,7 +44,7 @@ struct Args {
     /// What is measured, of: get, body, post, connect, idle, hit, hit-body, tls-get, tls-body, handshake, h2 [default: all].
     #[arg(long, value_delimiter = ',')]
     scenario: Vec<String>,
-    /// Who is measured, of: floor, ours, memcache, nginx, haproxy, upstream, upstream-local [default: all that there are].
+    /// Peers to measure, of: floor, ours, memcache, nginx, haproxy, upstream, upstream-local [default: all that there are].
     #[arg(long, value_delimiter = ',')]
     peers: Vec<String>,
     /// Numbers of workers [default: 1, and twice as many while that is at most half of the cores].

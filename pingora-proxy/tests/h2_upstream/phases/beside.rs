@@ -4,7 +4,7 @@
 use super::super::common::*;
 use super::super::pairs::{streamed, AnyClient, AnyOrigin, Speaks};
 use super::recorder::Recorder;
-use super::{post, send, start};
+use super::{post, send, start, BEFORE_THE_ANSWER};
 use bytes::Bytes;
 use futures::channel::mpsc;
 use futures::{stream, SinkExt, StreamExt};
@@ -96,28 +96,7 @@ type Case = (
 );
 
 const PHASES: [Case; 4] = [
-    (
-        &[
-            "new_ctx",
-            "early_request_filter",
-            "allow_spawning_subrequest",
-            "module: request_header_filter",
-            "request_filter",
-            "request_cache_filter",
-            "is_purge",
-            "proxy_upstream_filter",
-            "upstream_peer",
-            "connected_to_upstream",
-            "upstream_request_filter",
-            "module: request_body_filter",
-            "request_body_filter",
-            "upstream_response_filter",
-            "response_filter",
-            "module: response_header_filter",
-        ],
-        "/",
-        &[Some(500)],
-    ),
+    (&BEFORE_THE_ANSWER, "/", &[Some(500)]),
     (
         &["error_while_proxy", "fail_to_proxy"],
         "/broken",

@@ -180,7 +180,7 @@ impl Recorder {
     }
 }
 
-/// How many tries there were, and what counts the request.
+/// The number of tries, and what counts the request.
 pub struct Tries(usize, #[allow(dead_code)] Arc<()>);
 
 #[async_trait]

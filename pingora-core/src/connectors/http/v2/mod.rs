@@ -144,17 +144,19 @@ impl Connector {
         &self,
         peer: &P,
     ) -> Result<(HttpSession<C>, bool)> {
-        let stream = match (self.transport.dial(peer).await, &self.h1) {
-            (Err(e), Some(h1)) if lacks_connect_permit(&e) && least_version(peer) < 2 => {
-                if let Some(session) = h1.session_elsewhere(peer, peer.reuse_hash()) {
-                    return Ok((HttpSession::H1(session), true));
-                }
-                self.transport.make_stream(peer).await?
-            }
-            (Err(e), _) if lacks_connect_permit(&e) => self.transport.make_stream(peer).await?,
-            (dialed, _) => dialed?,
+        let stream = match self.transport.dial(peer).await {
+            Err(e) if lacks_connect_permit(&e) => match self.h1_elsewhere(peer) {
+                Some(session) => return Ok((HttpSession::H1(session), true)),
+                None => self.transport.make_stream(peer).await?,
+            },
+            dialed => dialed?,
         };
         Ok((self.session_on(stream, peer).await?, false))
+    }
+
+    fn h1_elsewhere<P: Peer>(&self, peer: &P) -> Option<Http1Session> {
+        let h1 = self.h1.as_ref().filter(|_| least_version(peer) < 2)?;
+        h1.session_elsewhere(peer, peer.reuse_hash())
     }
 
     /// A session on a new connection, of the version that was selected on it.

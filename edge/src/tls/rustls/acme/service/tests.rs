@@ -203,7 +203,7 @@ async fn tries_that_fail_count_when_a_certificate_is_over() {
     assert!(scene.automatic.demanded("y.a.test").is_some());
 }
 
-/// Of a failure that was noted while the clock was ahead, by ten years.
+/// The course of a failure that was noted while the clock was ahead, by ten years.
 fn of_later() -> Course {
     Course {
         next: now() + 10 * 365 * 86_400,

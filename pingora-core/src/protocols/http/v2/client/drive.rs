@@ -73,8 +73,7 @@ impl GrowingWindow {
 
 /// Moves the frames until the connection ends, and has its window grow.
 ///
-/// What is missing of a connection that nobody has any more is GOAWAY, for which `h2` waits until the peer takes it: that
-/// has its time.
+/// A connection that nobody has any more lacks its GOAWAY, for which `h2` waits until the peer takes it: that has its time.
 async fn run<S>(
     c: &mut Connection<S>,
     mut window: Option<GrowingWindow>,

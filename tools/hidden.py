@@ -3,14 +3,14 @@
 
 A hidden item is public all the same, and nobody who reads the documentation knows of it. So what the crates share and
 users do not need stands in the two internal modules, which are hidden as a whole; nothing in them is hidden once more.
-Beside them only what is listed here is hidden: what 0.9.1 hides, and the methods of public traits that the crates need and
-users should leave alone.
+Beside them only what is listed here is hidden: what 0.9.1 hides and users do not write against, and the methods of public
+traits that the crates need and users should leave alone.
 """
 import re
 import sys
 from pathlib import Path
 
-CORE, PROXY = "pingora-core/src/", "pingora-proxy/src/"
+CORE = "pingora-core/src/"
 
 # (file, item)
 INTERNAL = {
@@ -18,18 +18,10 @@ INTERNAL = {
     ("pingora-http/src/lib.rs", "internal"),
 }
 UPSTREAM = {
-    (CORE + "apps/mod.rs", "force_custom"),
-    (CORE + "apps/mod.rs", "process_custom_session"),
-    (CORE + "connectors/http/custom.rs", "Connector"),
-    (CORE + "protocols/http/custom/client.rs", "Session"),
-    (CORE + "protocols/http/custom/server.rs", "Session"),
     (CORE + "protocols/http/v2/client/read.rs", "poll_read_response_body"),
     (CORE + "protocols/http/v2/client/read.rs", "poll_read_response_header"),
     (CORE + "protocols/http/v2/server/read.rs", "poll_read_body_bytes"),
     (CORE + "protocols/http/v2/server/write.rs", "take_response_body_writer"),
-    (PROXY + "proxy_trait.rs", "custom_forwarding"),
-    (PROXY + "proxy_trait.rs", "downstream_custom_message_proxy_filter"),
-    (PROXY + "proxy_trait.rs", "upstream_custom_message_proxy_filter"),
 }
 # Of these no more than a handful: a method that is no part of a public trait can stand in an internal module.
 OURS = {

@@ -417,7 +417,6 @@ pub trait ProxyHttp {
     /// side that speaks HTTP are dropped.
     ///
     /// The default sends none.
-    #[doc(hidden)]
     fn custom_forwarding<'life0, 'life1, 'life2, 'async_trait>(
         &'life0 self,
         _session: &'life1 mut Session,
@@ -462,7 +461,6 @@ pub trait ProxyHttp {
     /// `final_hop` the other side does not speak it.
     ///
     /// The default passes it on.
-    #[doc(hidden)]
     async fn downstream_custom_message_proxy_filter(
         &self,
         _session: &mut Session,
@@ -480,7 +478,6 @@ pub trait ProxyHttp {
     /// `final_hop` the other side does not speak it.
     ///
     /// The default passes it on.
-    #[doc(hidden)]
     async fn upstream_custom_message_proxy_filter(
         &self,
         _session: &mut Session,

@@ -49,7 +49,6 @@ pub struct HttpServerOptions {
     /// Let requests with the method CONNECT through; they are refused otherwise.
     pub allow_connect_method_proxying: bool,
     /// Hand every connection to [`HttpServerApp::process_custom_session`].
-    #[doc(hidden)]
     pub force_custom: bool,
     /// The number of requests that may follow the first one on a connection; `None` for no limit. A client of HTTP/2 is
     /// told by GOAWAY after the last one, and what it had sent before it could know is served.
@@ -118,7 +117,6 @@ pub trait HttpServerApp {
     }
 
     /// Serves a connection that speaks a protocol of the user's own. Unless overridden it closes it.
-    #[doc(hidden)]
     async fn process_custom_session(
         self: Arc<Self>,
         _stream: Stream,

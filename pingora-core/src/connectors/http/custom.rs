@@ -19,7 +19,6 @@ pub enum Connection<S: Session> {
 }
 
 /// Makes sessions of a protocol of the user's own.
-#[doc(hidden)]
 #[async_trait]
 pub trait Connector: Send + Sync + Unpin + 'static {
     /// The sessions it makes.

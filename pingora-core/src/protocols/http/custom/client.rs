@@ -14,7 +14,6 @@ use crate::protocols::l4::socket::SocketAddr;
 use crate::protocols::{Digest, UniqueIDType};
 
 /// One exchange with an origin over a custom protocol.
-#[doc(hidden)]
 #[async_trait]
 pub trait Session: Send + Sync + Unpin + 'static {
     /// Sends the request header; `end` says that no body follows.

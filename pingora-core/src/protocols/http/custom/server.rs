@@ -20,7 +20,6 @@ use crate::protocols::Digest;
 use crate::utils::ready::ready;
 
 /// One exchange with a client over a custom protocol.
-#[doc(hidden)]
 #[async_trait]
 pub trait Session: Send + Sync + Unpin + 'static {
     /// The request header.

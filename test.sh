@@ -33,12 +33,13 @@ fi
 # The same cases of properties each time. For others: PROPTEST_RNG_SEED=$RANDOM ./test.sh
 export PROPTEST_RNG_SEED=${PROPTEST_RNG_SEED:-1}
 
-# Each set of features is a build, so there are as few as there can be. The backends of TLS exclude each other: none, then
-# each one by itself. One of them is built with the features that only add to the others.
-cargo test --workspace --exclude edge --exclude examples --exclude benches --locked "$@"
-extra=pingora-proxy/connection_filter,pingora-proxy/upstream_modules
-for features in "pingora-core/rustls,pingora-proxy/rustls,$extra" pingora-core/openssl,pingora-proxy/openssl; do
-    cargo test -p pingora-core -p pingora-proxy --features "$features" --locked --tests "$@"
-done
-cargo test -p edge -p examples -p benches --locked "$@"
+# Each set of features is a build, so there are as few as there can be, and all that a set does not change is tested with one
+# of them. The backends of TLS exclude each other: one with everything, then none, then the other.
+features=pingora-core/rustls,pingora-proxy/rustls,pingora-proxy/connection_filter,pingora-proxy/upstream_modules
+cargo test -p pingora-http -p pingora-core -p pingora-proxy --features "$features" --locked "$@"
+crates=(-p pingora-core -p pingora-proxy --locked --lib)
+cargo test "${crates[@]}" --test e2e "$@"
+cargo test "${crates[@]}" --features pingora-core/openssl,pingora-proxy/openssl --test tls --test websocket "$@"
 cargo test -p edge -p examples --no-default-features --features examples/openssl --locked --lib --test flags --test programs "$@"
+# What is left in the build folder is what users run.
+cargo test -p edge -p examples -p benches --locked "$@"

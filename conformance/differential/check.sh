@@ -2,16 +2,16 @@
 # What the proxy makes of the bytes of docs/parsing.md is as that says, and of mutated ones nothing goes wrong for ten
 # seconds. The seed is that of the commit.
 #
-#     conformance/differential/check.sh [SECONDS [SEED]]
+#     [REVERSE_PROXY=PROXY] conformance/differential/check.sh [SECONDS [SEED]]
 #     conformance/differential/check.sh --doc       makes the table anew, with nginx and HAProxy
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export PATH="$PATH:/usr/sbin"
 target=${CARGO_TARGET_DIR:-$PWD/target}
 
-cargo build --locked -p edge --bin reverse-proxy
+[[ -n ${REVERSE_PROXY-} ]] || cargo build --locked -p edge --bin reverse-proxy
 cargo build --locked --manifest-path conformance/differential/Cargo.toml --target-dir "$target/differential"
-proxy=$target/debug/reverse-proxy
+proxy=${REVERSE_PROXY-$target/debug/reverse-proxy}
 differential=$target/differential/debug/differential
 
 if [[ ${1-} == --doc ]]; then

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the npm package http-cache-tests against the example `cache` and nginx; fails when the example fails a required
-# case. The package comes from the registry into the build folder; nothing of it is kept here.
+# case. The package comes from the registry into the build folder; nothing of it is kept here. CACHING_PROXY may name the binary of the example.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export PATH="$PATH:/usr/sbin"
@@ -21,6 +21,6 @@ if [[ ! -d $packages/node_modules/http-cache-tests ]]; then
     mkdir -p "$packages"
     npm install --prefix "$packages" --no-save --no-audit --no-fund --ignore-scripts http-cache-tests@0.4.5
 fi
-cargo build --locked -p examples --bin cache
+[[ -n ${CACHING_PROXY-} ]] || cargo build --locked -p examples --bin cache
 node --no-warnings conformance/http-cache-tests/run.mjs "$packages/node_modules/http-cache-tests" \
-    "$target/debug/cache" --nginx "$(command -v nginx)" "$@"
+    "${CACHING_PROXY-$target/debug/cache}" --nginx "$(command -v nginx)" "$@"

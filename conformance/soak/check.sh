@@ -1,16 +1,19 @@
 #!/usr/bin/env bash
 # Mixed load with faults for two minutes; unless one is given, the seed is that of the commit. Two hours before a release:
 #
-#     conformance/soak/check.sh [TIME [SEED [PROXY [OPTION...]]]]
+#     [REVERSE_PROXY=PROXY] conformance/soak/check.sh [TIME [SEED [PROXY [OPTION...]]]]
 #     conformance/soak/check.sh 2h "$RANDOM" target/release/reverse-proxy
 #
 # What follows goes to the program: `--upgrades 200 --accept mutex` exchanges the binary so often, and makes no other fault.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 target=${CARGO_TARGET_DIR:-$PWD/target}
-proxy=${3-$target/debug/reverse-proxy}
+proxy=${3-${REVERSE_PROXY-}}
 
-[[ -n ${3-} ]] || cargo build --locked -p edge --bin reverse-proxy
+if [[ -z $proxy ]]; then
+    cargo build --locked -p edge --bin reverse-proxy
+    proxy=$target/debug/reverse-proxy
+fi
 # One folder for both, so that what they share is built once.
 soak=(--locked --manifest-path conformance/soak/Cargo.toml --target-dir "$target/differential")
 cargo test "${soak[@]}"

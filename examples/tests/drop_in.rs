@@ -112,21 +112,24 @@ fn it_caches_and_tells_so_in_its_metrics() {
 
 #[test]
 fn its_unit_tests_script_a_connection() {
-    cargo("test");
+    cargo(&["test"]);
 }
 
 fn build() -> PathBuf {
-    cargo("build").join("debug/drop-in")
+    cargo(&["build", "--all-targets"]).join("debug/drop-in")
 }
 
-/// Runs a command of cargo on the project, in the folder that this test was built into: what both need is built once.
-fn cargo(command: &str) -> PathBuf {
+/// Runs a command of cargo on the project, in the folder that this test was built into and as that was: what both need is
+/// built once.
+fn cargo(command: &[&str]) -> PathBuf {
     let built = Path::new(env!("CARGO_BIN_EXE_gateway"));
     let target = built.ancestors().nth(2).unwrap();
     let status = Command::new(env!("CARGO"))
-        .args([command, "--locked", "--manifest-path"])
+        .args(command)
+        .args(["--locked", "--manifest-path"])
         .arg(Path::new(PROJECT).join("Cargo.toml"))
         .env("CARGO_TARGET_DIR", target)
+        .env("CARGO_PROFILE_DEV_DEBUG", "0")
         .status()
         .unwrap();
     assert!(

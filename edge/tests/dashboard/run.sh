@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Drives the dashboard in a headless Chromium, and installs what that takes.
-# With `--screenshots DIR`, takes the pictures of the guide after a minute of load.
+# REVERSE_PROXY may name the binary. With `--screenshots DIR`, takes the pictures of the guide after a minute of load.
 set -euo pipefail
 cd "$(dirname "$0")"
 root=$(cd ../../.. && pwd)
@@ -22,6 +22,6 @@ if [[ ! -d $modules/node_modules/playwright-core ]] || ! cmp -s package.json "$m
     cp package.json "$modules"
     npm install --prefix "$modules" --no-package-lock --no-audit --no-fund --silent
 fi
-cargo build -p edge --locked --manifest-path "$root/Cargo.toml"
-export DASHBOARD_MODULES=$modules REVERSE_PROXY=$target/debug/reverse-proxy
+[[ -n ${REVERSE_PROXY-} ]] || cargo build -p edge --locked --manifest-path "$root/Cargo.toml"
+export DASHBOARD_MODULES=$modules REVERSE_PROXY=${REVERSE_PROXY-$target/debug/reverse-proxy}
 exec timeout 900 node dashboard.mjs "$@"

@@ -7,7 +7,7 @@ use crate::caching::Policy;
 use http::HeaderName;
 
 use super::condition::Condition;
-use super::request::Request;
+use super::request::{decoded, Request};
 use super::search::Scratch;
 use super::{path, Plan, Site};
 use crate::config::values::Network;
@@ -78,7 +78,11 @@ impl QueryKey {
                 let mut separator = b'?';
                 for name in names {
                     let pairs = query.split('&');
-                    let same = |pair: &&str| pair.split('=').next() == Some(name);
+                    // As servers read them: `%71=a` is a value of `q`, and often the one that counts.
+                    let same = |pair: &&str| {
+                        let own = pair.split('=').next().unwrap_or("");
+                        *decoded(own.as_bytes()) == *name.as_bytes()
+                    };
                     for pair in pairs.filter(same) {
                         out.push(separator);
                         out.extend_from_slice(pair.as_bytes());
@@ -190,4 +194,32 @@ fn parts_of(address: &str) -> Result<(String, &str), String> {
     let host = super::host::normalise(host).filter(|host| !host.is_empty());
     let host = host.ok_or("it has no host; expected HOST/PATH")?;
     Ok((host.into_owned(), target))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(names: &[&str], query: &str) -> String {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut out = Vec::new();
+        QueryKey::Only(names).write(Some(query), &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_parameter_counts_however_its_name_is_encoded() {
+        for (query, expected) in [
+            ("q=shoes&x=1", "?q=shoes"),
+            ("q=shoes&%71=evil", "?q=shoes&%71=evil"),
+            ("%71", "?%71"),
+            ("%2571=evil&Q=1&qq=2", ""),
+        ] {
+            assert_eq!(key(&["q"], query), expected, "{query}");
+        }
+        assert_eq!(
+            key(&["b", "a a"], "a+a=1&b=2&a%20a=3"),
+            "?b=2&a+a=1&a%20a=3"
+        );
+    }
 }

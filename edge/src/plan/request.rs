@@ -162,7 +162,7 @@ fn split_at(bytes: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
 }
 
 /// Decodes a part of a query: `%XX` and `+`. What is no encoding stands for itself.
-fn decoded(part: &[u8]) -> Cow<'_, [u8]> {
+pub(super) fn decoded(part: &[u8]) -> Cow<'_, [u8]> {
     if !part.iter().any(|b| matches!(b, b'%' | b'+')) {
         return Cow::Borrowed(part);
     }

@@ -2,8 +2,20 @@
 
 #![allow(clippy::unwrap_used)]
 
-use edge::plan::path::{normalise, BadPath};
+use edge::plan::path::{normal_query, normalise, BadPath};
 use proptest::prelude::*;
+
+#[test]
+fn queries_of_other_bytes_are_other_queries() {
+    for (query, normal) in [
+        (&b"q=%e9&r={}\"+"[..], "q=%e9&r={}\"+"),
+        (b"q=\xe9", "q=%E9"),
+        (b"q=\xe8", "q=%E8"),
+        ("q=\u{e9}".as_bytes(), "q=%C3%A9"),
+    ] {
+        assert_eq!(normal_query(query), normal);
+    }
+}
 
 #[test]
 fn known_ways_around_rules_are_closed() {

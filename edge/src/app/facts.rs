@@ -23,8 +23,7 @@ pub(super) struct Facts<'s> {
     pub(super) host_field: Option<&'s HeaderValue>,
     pub(super) path: path::NormalPath<'s>,
     pub(super) raw_path: &'s [u8],
-    pub(super) raw_query: Option<&'s [u8]>,
-    query: Option<Cow<'s, str>>,
+    pub(super) query: Option<Cow<'s, str>>,
     /// The certificate that the client has shown to the site, once that is known.
     pub(super) tls_client: Option<&'s ClientCertificate>,
 }
@@ -78,8 +77,7 @@ impl<'s> Facts<'s> {
             host_field,
             path: path::normalise(raw_path).ok()?,
             raw_path,
-            raw_query,
-            query: raw_query.map(String::from_utf8_lossy),
+            query: raw_query.map(path::normal_query),
             tls_client: None,
         })
     }
@@ -99,18 +97,24 @@ impl<'s> Facts<'s> {
         }
     }
 
+    /// Returns path and query in the forms that routes and rules have seen.
+    pub(super) fn target(&self) -> Vec<u8> {
+        let mut target = self.path.as_str().as_bytes().to_vec();
+        if let Some(query) = &self.query {
+            target.push(b'?');
+            target.extend_from_slice(query.as_bytes());
+        }
+        target
+    }
+
     /// Returns path and query for upstream where nothing rewrites them, unless they are what was received.
     pub(super) fn normal_target(&self) -> Option<Vec<u8>> {
         let path = self.path.as_str().as_bytes();
-        if path == self.raw_path && self.head.raw_path().starts_with(b"/") {
+        let is_received = path == self.raw_path && !matches!(self.query, Some(Cow::Owned(_)));
+        if is_received && self.head.raw_path().starts_with(b"/") {
             return None;
         }
-        let mut target = path.to_vec();
-        if let Some(query) = self.raw_query {
-            target.push(b'?');
-            target.extend_from_slice(query);
-        }
-        Some(target)
+        Some(self.target())
     }
 }
 

@@ -48,14 +48,9 @@ pub(super) fn question(auth: &ForwardAuth, facts: &Facts<'_>) -> Result<RequestH
         let all = HeaderValue::from_maybe_shared(Bytes::from(cookies.join(&b"; "[..])));
         head.insert_header(COOKIE, all.or_err(InternalError, "a bad cookie")?)?;
     }
-    // What the routes and rules have seen, so that the service decides about the same.
-    let mut target = facts.path.as_str().as_bytes().to_vec();
-    if let Some(query) = facts.raw_query {
-        target.push(b'?');
-        target.extend_from_slice(query);
-    }
     head.insert_header(METHOD, value(facts.head.method.as_str().to_owned())?)?;
-    let target = HeaderValue::from_maybe_shared(Bytes::from(target));
+    // What the routes and rules have seen, so that the service decides about the same.
+    let target = HeaderValue::from_maybe_shared(Bytes::from(facts.target()));
     head.insert_header(URI, target.or_err(InternalError, "a bad target")?)?;
     let scheme = if facts.client.secure { "https" } else { "http" };
     head.insert_header(client::PROTO, HeaderValue::from_static(scheme))?;

@@ -151,14 +151,14 @@ impl Plan {
         let (host, target) = parts_of(address)?;
         let site = self.site(&host).ok_or("no site has this host")?;
         let (path, query) = match target.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
+            Some((path, query)) => (path, Some(path::normal_query(query.as_bytes()))),
             None => (target, None),
         };
         let path = path::normalise(path.as_bytes()).map_err(|e| e.to_string())?;
         let mut urls = Vec::new();
         for rule in self.sites[site].cache_rules() {
             let mut url = Vec::new();
-            rule.url(&host, path.as_str(), query, &mut url);
+            rule.url(&host, path.as_str(), query.as_deref(), &mut url);
             if !urls.contains(&url) {
                 urls.push(url);
             }

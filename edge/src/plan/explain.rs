@@ -107,12 +107,13 @@ pub fn explain(plan: &Plan, question: &Question) -> Explanation {
         }
     };
     answer.path = path.as_str().to_owned();
+    let query = query.map(|query| path::normal_query(query.as_bytes()));
     let request = Request {
         method: &question.method,
         secure,
         host: &host,
         path: &path,
-        query,
+        query: query.as_deref(),
         headers: &question.headers,
         client: question.client,
         tls_client: None,

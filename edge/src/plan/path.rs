@@ -109,6 +109,28 @@ pub fn normalise(path: &[u8]) -> Result<NormalPath<'_>, BadPath> {
     }
 }
 
+/// Brings a query into the form that is compared, and that goes upstream: bytes of 0x80 and above are encoded, since queries
+/// in which they differ are not the same.
+pub fn normal_query(query: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(query) {
+        Ok(text) if text.is_ascii() => Cow::Borrowed(text),
+        _ => encoded_query(query),
+    }
+}
+
+#[cold]
+fn encoded_query(query: &[u8]) -> Cow<'static, str> {
+    let mut out = String::with_capacity(query.len() + 16);
+    for b in query {
+        if b.is_ascii() {
+            out.push(char::from(*b));
+        } else {
+            encode(*b, &mut out);
+        }
+    }
+    Cow::Owned(out)
+}
+
 fn unchanged(path: &str) -> NormalPath<'_> {
     NormalPath {
         path: path.into(),

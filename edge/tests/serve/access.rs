@@ -1,7 +1,10 @@
 //! Who a client is, and who is refused.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::Command;
 
+use super::scripted::{answer, Scripted};
 use super::tools::*;
 
 /// Asks by curl from an address of this machine, and returns the status and the body in a line.
@@ -218,4 +221,36 @@ fn http_is_sent_to_https_before_anything_else() {
     }
     // Anybody may say so, and only the proxy is believed.
     assert!(from("127.0.0.1", &edge, "/x", &secure).starts_with("301"));
+}
+
+#[test]
+fn queries_of_other_bytes_have_answers_of_their_own() {
+    let origin =
+        Scripted::start(|asked, _| answer("Cache-Control: max-age=60\r\n", asked.target()));
+    let to = origin.address;
+    let edge = Edge::start(&format!(
+        "  - routes:
+      - {{path: /strip/*, strip_prefix: /strip, proxy: '{to}'}}
+      - {{path: /only, proxy: {{to: '{to}', cache: {{key: {{query: [q]}}}}}}}}
+      - {{proxy: {{to: '{to}', cache: true}}}}\n"
+    ));
+    let ask = |target: &[u8]| {
+        let mut stream = TcpStream::connect(edge.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let end = b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        stream.write_all(&[b"GET ", target, end].concat()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        body.to_owned()
+    };
+    for path in ["/", "/only", "/strip/"] {
+        for (byte, seen) in [(0xe9, "%E9"), (0xe8, "%E8"), (0xe9, "%E9")] {
+            let target = [path.as_bytes(), b"?q=", &[byte]].concat();
+            let path = path.trim_start_matches("/strip");
+            assert_eq!(ask(&target), format!("{path}?q={seen}"));
+        }
+    }
+    // Two of each of the first two, and all of the last.
+    assert_eq!(origin.count(), 7);
 }

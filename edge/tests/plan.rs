@@ -42,7 +42,10 @@ fn answer(plan: &Plan, method: &str, url: &str, headers: &[(&str, &str)], random
         Action::Proxy(cluster) => {
             let to = &plan.clusters[*cluster].endpoints[0].address;
             let target = plan.target(found.route, &request, &mut Scratch::default());
-            format!("{to}{}", target.unwrap())
+            match target {
+                Ok(target) => format!("{to}{target}"),
+                Err(_) => "400".into(),
+            }
         }
         Action::Redirect { .. } => {
             let location = plan.location(found.route, &request, &mut Scratch::default());
@@ -110,6 +113,39 @@ sites:
     let headers = [("x-a", "bc"), ("cookie", "t=1; s=2")];
     assert_eq!(answer(&plan, "GET", "a.test/in?q=%61b", &headers, 0), "207");
     assert_eq!(answer(&plan, "GET", "a.test/in?q=d", &headers, 0), "206");
+}
+
+#[test]
+fn what_fills_a_rewrite_stays_where_it_is_put() {
+    let file = r#"
+listen: 127.0.0.1:80
+sites:
+  - routes:
+      - {path: /get, rewrite: '/files/{query.name}', proxy: 10.0.0.1:90}
+      - {path: /raw, rewrite: '/files/{query}', proxy: 10.0.0.1:90}
+      - {path: /field, rewrite: '/files/{header.x-a}?of={header.x-a}&a=1', proxy: 10.0.0.1:90}
+      - {path: '/u/*', rewrite: {regex: '/u/(.*)/(.*)', to: '/v/{1}/{2}?a={2}&{query}'}, proxy: 10.0.0.1:90}
+      - {path: /admin/*, access: {deny: 0.0.0.0/0}, proxy: 10.0.0.1:90}
+"#;
+    let (_, plan) = Memory::of(&[("edge.yaml", file)]).plan().unwrap();
+    for (url, expected) in [
+        ("a/get?name=b.c", "/files/b.c?name=b.c"),
+        ("a/get?name=b/c", "/files/b%2Fc?name=b/c"),
+        ("a/get?name=../admin/x", "400"),
+        ("a/get?name=..", "400"),
+        ("a/get?name=%2e%2E", "400"),
+        ("a/get?name=.", "400"),
+        ("a/get?name=..%2fadmin", "400"),
+        ("a/get?name=%252e%252e", "/files/%252e%252e?name=%252e%252e"),
+        ("a/raw?b/c", "/files/b%2Fc?b/c"),
+        ("a/raw?../admin", "400"),
+        ("a/raw?%2e%2e", "400"),
+        ("a/field", "/files/b%20&c?of=b%20%26c&a=1"),
+        ("a/u/b/c/d&e+f?g&h", "/v/b/c/d&e+f?a=d%26e%2Bf&g&h"),
+    ] {
+        let found = answer(&plan, "GET", url, &[("x-a", "b &c")], 0);
+        assert_eq!(found.replace("10.0.0.1:90", ""), expected, "{url}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use http::HeaderName;
 
-use super::path::{encode, is_literal, normalise, BadPath};
+use super::path::{encode, has_dots, is_literal, normalise, BadPath};
 use super::request::{is_uri_byte, Request};
 use super::search::{Scratch, Search};
 use crate::config::secrets::STARS;
@@ -62,6 +62,18 @@ impl Rewrite {
         )
     }
 
+    /// Tells whether its own text has a segment `.` or `..`.
+    pub(super) fn has_dots(&self) -> bool {
+        let Self::Template { path, .. } = self else {
+            return false;
+        };
+        let text = |part: &Part| match part {
+            Part::Text(text) => text.clone(),
+            Part::Variable(_) => "x".to_owned(),
+        };
+        has_dots(&path.parts().iter().map(text).collect::<String>())
+    }
+
     /// Tells whether it has the id of the request in it.
     pub(super) fn has_id(&self) -> bool {
         match self {
@@ -91,11 +103,14 @@ impl Rewrite {
                     Some(Some(groups)) => groups,
                     Some(None) => return Ok(request.target(old)),
                 };
-                let made = fill(path, request, &groups, |b| is_literal(b) || b == b'/');
-                // What a variable brought in may be a dot segment.
+                let made = fill(path, request, &groups, in_path);
+                if has_dots(&made) {
+                    // It would lead out of what the template says, and past the rules of other routes.
+                    return Err(BadPath::FilledDots);
+                }
                 let mut target = normalise(made.as_bytes())?.as_str().to_owned();
                 let query = match query {
-                    Some(query) => Some(Cow::Owned(fill(query, request, &groups, is_uri_byte))),
+                    Some(query) => Some(Cow::Owned(fill(query, request, &groups, in_query))),
                     None => request.query.map(Cow::Borrowed),
                 };
                 if let Some(query) = query.filter(|query| !query.is_empty()) {
@@ -123,12 +138,25 @@ impl Rewrite {
     }
 }
 
+/// Tells whether a byte of a variable stands for itself in a path. Only what comes from the path has segments: any other
+/// value is a part of one.
+fn in_path(variable: &Variable, b: u8) -> bool {
+    is_literal(b) || (b == b'/' && matches!(variable, Variable::Path | Variable::Group(_)))
+}
+
+/// Tells whether a byte of a variable stands for itself in a query. Only what was a query has parameters: any other value is a
+/// part of one.
+fn in_query(variable: &Variable, b: u8) -> bool {
+    let separates = b"&+#".contains(&b);
+    is_uri_byte(b) && (!separates || matches!(variable, Variable::Query | Variable::Uri))
+}
+
 /// Fills in a template. What is not `allowed` of a variable's bytes is encoded; encodings of paths and queries stay.
 fn fill(
     template: &Template,
     request: &Request,
     groups: &[&str],
-    allowed: impl Fn(u8) -> bool,
+    allowed: impl Fn(&Variable, u8) -> bool,
 ) -> String {
     let mut out = String::new();
     for part in template.parts() {
@@ -148,7 +176,7 @@ fn fill(
             Variable::Group(_) | Variable::Path | Variable::Uri | Variable::Query
         );
         for b in value.iter() {
-            if (encoded && *b == b'%') || (*b != b'%' && allowed(*b)) {
+            if (encoded && *b == b'%') || (*b != b'%' && allowed(variable, *b)) {
                 out.push(char::from(*b));
             } else {
                 encode(*b, &mut out);

@@ -72,6 +72,8 @@ pub enum BadPath {
     AboveRoot,
     /// A `.` or `..` stands beside `;` or an encoded separator, where servers disagree on what it means.
     HiddenDots,
+    /// What a request filled into the path of a rewrite makes a segment `.` or `..`.
+    FilledDots,
 }
 
 impl fmt::Display for BadPath {
@@ -85,6 +87,7 @@ impl fmt::Display for BadPath {
             Self::HiddenDots => {
                 f.write_str("a `.` or `..` stands beside `;` or an encoded separator")
             }
+            Self::FilledDots => f.write_str("the rewritten path has a segment `.` or `..`"),
         }
     }
 }
@@ -233,6 +236,20 @@ fn hides_dots(segment: &str) -> bool {
         .flat_map(|s| s.split("%2F"))
         .flat_map(|s| s.split("%5C"));
     parts.any(|part| part == "." || part == "..")
+}
+
+/// Tells whether a segment is `.` or `..`, in any encoding.
+pub(super) fn has_dots(path: &str) -> bool {
+    path.split('/').any(|segment| {
+        let (mut rest, mut dots) = (segment, 0);
+        while let Some(after) = ["%2e", "%2E", "."]
+            .iter()
+            .find_map(|d| rest.strip_prefix(d))
+        {
+            (rest, dots) = (after, dots + 1);
+        }
+        rest.is_empty() && matches!(dots, 1 | 2)
+    })
 }
 
 fn without_parameters(path: &str) -> String {

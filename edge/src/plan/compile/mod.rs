@@ -388,7 +388,12 @@ impl Compiler<'_> {
             self.errors
                 .at(*place, "the path of a rewrite begins with `/` or `{path}`");
         }
-        Some(Rewrite::template(regex, to))
+        let made = Rewrite::template(regex, to);
+        if made.has_dots() {
+            let message = "the path of a rewrite has no segment `.` or `..`";
+            self.errors.at(*place, message);
+        }
+        Some(made)
     }
 
     /// Refuses groups that there are not, and variables of answers.

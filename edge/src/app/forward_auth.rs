@@ -15,6 +15,7 @@ use super::gate::Fields;
 use super::headers::Head;
 use crate::live::{Live, Running};
 use crate::plan::client;
+use crate::plan::field_name::{begins_like, is_like};
 use crate::plan::forward_auth::ForwardAuth;
 use crate::plan::gate::{Refusal, Rule};
 
@@ -70,12 +71,7 @@ pub(super) fn question(auth: &ForwardAuth, facts: &Facts<'_>) -> Result<RequestH
 
 /// Tells whether a field is told of the client here, whatever the client says.
 fn is_told_here(name: &HeaderName) -> bool {
-    let text = name.as_str();
-    let dashed = text.as_bytes().get(..11).is_some_and(|start| {
-        let dash = |b: &u8| if *b == b'_' { b'-' } else { *b };
-        start.iter().map(dash).eq(*b"x-forwarded")
-    });
-    dashed || *name == FORWARDED || text == "x-real-ip"
+    begins_like(name, "x-forwarded") || *name == FORWARDED || is_like(name, "x-real-ip")
 }
 
 /// Asks the service, and returns the fields for the server.

@@ -9,6 +9,7 @@ use pingora_http::RequestHeader;
 use super::facts::Facts;
 use crate::config::model::{ForwardedFields, ForwardedMode};
 use crate::plan::client;
+use crate::plan::field_name::{begins_like, is_like};
 use crate::plan::Plan;
 use crate::text;
 
@@ -125,12 +126,12 @@ impl Told {
     }
 }
 
-/// Tells whether origins take a field for what a proxy says of the client. All of the family are, X-Forwarded-Port too.
+/// Tells whether origins take a field for what a proxy says of the client. All of the family are, X-Forwarded-Port too, and
+/// X_Forwarded_For.
 fn claims(name: &HeaderName) -> bool {
-    let text = name.as_str();
-    match text.as_bytes().first() {
-        Some(b'x') => text.starts_with(PREFIX) || text == REAL_IP,
-        Some(b'f') => *name == FORWARDED,
+    match name.as_str().as_bytes() {
+        [b'x', b'-' | b'_', ..] => begins_like(name, PREFIX) || is_like(name, REAL_IP),
+        [b'f', ..] => *name == FORWARDED,
         _ => false,
     }
 }
@@ -155,6 +156,9 @@ mod tests {
                 ("X-Forwarded-For", "10.0.0.2"),
                 ("X-Forwarded-Port", "1"),
                 ("X-Real-IP", "192.0.2.66"),
+                ("X_Real_IP", "192.0.2.66"),
+                ("X_Forwarded_For", "192.0.2.66"),
+                ("x-forwarded_HOST", "evil.test"),
                 ("Forwarded", "for=192.0.2.66"),
             ] {
                 head.append_header(name, value).unwrap();

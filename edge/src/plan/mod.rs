@@ -24,6 +24,7 @@ mod condition;
 pub mod cors;
 mod edit;
 mod explain;
+pub(crate) mod field_name;
 pub mod forward_auth;
 pub mod gate;
 pub mod host;

@@ -49,6 +49,7 @@ fn a_service_decides_and_tells_the_server_who_asks() {
     assert!(!away.head.contains("Server: it"), "{}", away.head);
     let forged = "Remote-User: root\r\nremote_user: root\r\nREMOTE-groups: root\r\nRemote_Groups: root\r\n\
                   Connection: remote-user, keep-alive\r\nX-Forwarded-Uri: /free\r\nx_forwarded_method: HEAD\r\n\
+                  X_Real_IP: 192.0.2.66\r\n\
                   If-None-Match: \"e\"\r\nRange: bytes=0-\r\n";
     let passed = ask("/app//y%2e/../z?q=1", &format!("Cookie: in\r\n{forged}"));
     assert_eq!((passed.status, &*passed.body), (200, "o"));
@@ -77,7 +78,13 @@ fn a_service_decides_and_tells_the_server_who_asks() {
         assert_eq!(asked.field(name), Some(value), "{}", asked.head);
     }
     let head = asked.head.to_lowercase();
-    for gone in ["root", "if-none-match", "range", "x_forwarded"] {
+    for gone in [
+        "root",
+        "if-none-match",
+        "range",
+        "x_forwarded",
+        "192.0.2.66",
+    ] {
         assert!(!head.contains(gone), "{gone} in {head}");
     }
     // A client is nobody where the service names nobody.

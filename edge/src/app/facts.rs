@@ -60,7 +60,7 @@ fn is_secure(session: &Session) -> bool {
 }
 
 impl<'s> Facts<'s> {
-    /// Finds them; `None` for a request without a host or a path that can be served, which is a 400.
+    /// Finds them; `None` for a request without a client, a host or a path that can be told, which is a 400.
     pub(super) fn of(plan: &Plan, session: &'s Session) -> Option<Self> {
         let head = session.req_header();
         let (raw_path, raw_query) = split(target_of(head)?);
@@ -72,7 +72,7 @@ impl<'s> Facts<'s> {
                 peer(session),
                 is_secure(session),
                 &head.headers,
-            ),
+            )?,
             host: host_of(head, host_field)?,
             host_field,
             path: path::normalise(raw_path).ok()?,

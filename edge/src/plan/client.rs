@@ -2,7 +2,8 @@
 //!
 //! The list of addresses is read from its end. The peer is the last proxy; as long as an address is a trusted proxy's, the
 //! one before it is believed. The first that is not trusted is the client's: what stands before it is that client's own
-//! word. An entry that is no address ends the search too.
+//! word. An entry that is no address ends the search too. Where it comes to a value of Forwarded that is malformed, nothing
+//! tells whose word is whose: the request is refused.
 
 use std::net::IpAddr;
 
@@ -53,13 +54,14 @@ impl Trusted {
     }
 }
 
-/// Finds the client of a request that came from `peer`.
+/// Finds the client of a request that came from `peer`; `None` when a trusted proxy names it in a field that cannot be read,
+/// which is a 400.
 pub fn client<'a>(
     trusted: Option<&Trusted>,
     peer: Option<IpAddr>,
     secure: bool,
     headers: &'a HeaderMap,
-) -> Client<'a> {
+) -> Option<Client<'a>> {
     let ip = peer.map(|ip| ip.to_canonical());
     let direct = Client {
         ip,
@@ -68,14 +70,14 @@ pub fn client<'a>(
         proxied: false,
     };
     let Some(trusted) = trusted.filter(|trusted| trusted.has_peer(ip)) else {
-        return direct;
+        return Some(direct);
     };
     let direct = Client {
         proxied: true,
         ..direct
     };
     match trusted.fields {
-        ForwardedFields::XForwarded => by_x_forwarded(trusted, direct, headers),
+        ForwardedFields::XForwarded => Some(by_x_forwarded(trusted, direct, headers)),
         ForwardedFields::Forwarded => by_forwarded(trusted, direct, headers),
     }
 }
@@ -108,8 +110,8 @@ fn by_forwarded<'a>(
     trusted: &Trusted,
     mut client: Client<'a>,
     headers: &'a HeaderMap,
-) -> Client<'a> {
-    let mut elements: Vec<Element> = Vec::new();
+) -> Option<Client<'a>> {
+    let (mut elements, mut malformed): (Vec<Element>, _) = (Vec::new(), false);
     for value in headers.get_all(http::header::FORWARDED) {
         let read = value
             .to_str()
@@ -118,6 +120,7 @@ fn by_forwarded<'a>(
         if read.is_none() {
             // Nothing tells what stands before it from what stands in it.
             elements.clear();
+            malformed = true;
         }
     }
     for element in elements.iter().rev() {
@@ -125,14 +128,15 @@ fn by_forwarded<'a>(
         let named = element.host.filter(|text| host::normalise(text).is_some());
         client.host = named.or(client.host);
         let Some(ip) = element.client.and_then(|text| address(text.as_bytes())) else {
-            break;
+            return Some(client);
         };
         client.ip = Some(ip);
         if !trusted.has(ip) {
-            break;
+            return Some(client);
         }
     }
-    client
+    // A client can have a proxy's own word be a part of what it said itself: `for="x, for=192.0.2.1`.
+    (!malformed).then_some(client)
 }
 
 fn scheme(text: &str) -> Option<bool> {

@@ -30,6 +30,9 @@ fn found(fields: ForwardedFields, peer: &str, claims: &[(&str, &str)]) -> String
     }
     let trusted = trusted(fields);
     let client = client(Some(&trusted), Some(peer.parse().unwrap()), false, &headers);
+    let Some(client) = client else {
+        return "none".into();
+    };
     format!(
         "{} {} {}",
         client.ip.unwrap(),
@@ -153,18 +156,16 @@ fn forwarded_counts_from_its_end_and_from_trusted_proxies_only() {
             "for=192.0.2.1, for=_hidden, for=10.0.0.2",
             "10.0.0.2 http -",
         ),
-        (
-            "10.0.0.1",
-            "for=\"192.0.2.1, for=10.0.0.2",
-            "10.0.0.1 http -",
-        ),
+        // A client's quote takes in what the proxy says.
+        ("10.0.0.1", "for=\"x, for=192.0.2.1", "none"),
+        ("192.0.2.9", "for=\"x, for=192.0.2.1", "192.0.2.9 http -"),
         (
             "10.0.0.1",
             "for=\"a, for=127.0.0.1\", for=192.0.2.1",
             "192.0.2.1 http -",
         ),
-        ("10.0.0.1", "for=192.0.2.1;for=192.0.2.2", "10.0.0.1 http -"),
-        ("10.0.0.1", "for", "10.0.0.1 http -"),
+        ("10.0.0.1", "for=192.0.2.1;for=192.0.2.2", "none"),
+        ("10.0.0.1", "for", "none"),
         ("10.0.0.1", "proto=https", "10.0.0.1 https -"),
     ];
     for (peer, value, expected) in table {
@@ -175,6 +176,21 @@ fn forwarded_counts_from_its_end_and_from_trusted_proxies_only() {
 }
 
 #[test]
+fn a_malformed_value_counts_where_the_client_would_stand_alone() {
+    let found = |lines: &[&str]| {
+        let claims: Vec<_> = lines.iter().map(|line| ("forwarded", *line)).collect();
+        found(ForwardedFields::Forwarded, "10.0.0.1", &claims)
+    };
+    assert_eq!(found(&["for=\"x", "for=192.0.2.1"]), "192.0.2.1 http -");
+    assert_eq!(
+        found(&["for=\"x", "for=192.0.2.1, for=10.0.0.2"]),
+        "192.0.2.1 http -"
+    );
+    assert_eq!(found(&["for=\"x", "for=10.0.0.2"]), "none");
+    assert_eq!(found(&["for=192.0.2.1", "for=\"x"]), "none");
+}
+
+#[test]
 fn those_without_an_address_are_proxies_where_that_is_said() {
     let mut headers = HeaderMap::new();
     let claim = HeaderValue::from_static("192.0.2.1, 10.0.0.2");
@@ -182,7 +198,7 @@ fn those_without_an_address_are_proxies_where_that_is_said() {
     let mut trusted = trusted(ForwardedFields::XForwarded);
     for unix in [false, true] {
         trusted.unix = unix;
-        let found = client(Some(&trusted), None, false, &headers);
+        let found = client(Some(&trusted), None, false, &headers).unwrap();
         assert_eq!(found.ip, unix.then(|| "192.0.2.1".parse().unwrap()));
         assert_eq!(found.proxied, unix);
     }

@@ -94,6 +94,8 @@ mod tests {
             ("10.9.0.0/16", false),
             ("::/0", false),
             ("2001:db8::/32", true),
+            ("::ffff:192.0.2.0/120", false),
+            ("::ffff:192.0.2.7", true),
         ]);
         for (ip, expected) in [
             ("10.0.0.1", Some(true)),
@@ -102,6 +104,10 @@ mod tests {
             ("10.9.0.1", Some(false)),
             ("11.0.0.1", None),
             ("::ffff:10.1.2.3", Some(true)),
+            ("192.0.2.1", Some(false)),
+            ("::ffff:192.0.2.1", Some(false)),
+            ("192.0.2.7", Some(true)),
+            ("192.0.3.1", None),
             ("2001:db8::1", Some(true)),
             ("2001:db9::1", Some(false)),
         ] {
@@ -110,5 +116,10 @@ mod tests {
         let every = networks(&[("0.0.0.0/0", true)]);
         assert_eq!(every.find("255.255.255.255".parse().unwrap()), Some(true));
         assert_eq!(every.find("::1".parse().unwrap()), None);
+        let every = networks(&[("::ffff:0.0.0.0/96", true)]);
+        assert_eq!(every.find("192.0.2.1".parse().unwrap()), Some(true));
+        for bad in ["::ffff:0.0.0.0/95", "::ffff:192.0.2.0/64", "::ffff:0:0/129"] {
+            assert!(Network::parse(bad).is_err(), "{bad}");
+        }
     }
 }

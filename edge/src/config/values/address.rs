@@ -127,6 +127,15 @@ impl Network {
         self.bits
     }
 
+    /// Returns it as the addresses in it are compared: one of IPv4 within IPv6 is one of IPv4. No such network has less than 96
+    /// bits, which its first address needs.
+    fn to_canonical(self) -> Self {
+        match (self.base.to_canonical(), self.bits.checked_sub(96)) {
+            (base @ IpAddr::V4(_), Some(bits)) if self.base.is_ipv6() => Self { base, bits },
+            _ => self,
+        }
+    }
+
     /// Tells whether an address belongs to it. An IPv4 address within IPv6 counts as what it is.
     pub fn contains(&self, address: IpAddr) -> bool {
         masked(address.to_canonical(), self.bits) == Some(self.base)
@@ -172,7 +181,7 @@ impl Scalar for Network {
             Some(base) if base != address => Err(format!(
                 "bits after the first {bits} are set; `{base}/{bits}`?"
             )),
-            Some(base) => Ok(Self { base, bits }),
+            Some(base) => Ok(Self { base, bits }.to_canonical()),
         }
     }
 

@@ -116,6 +116,37 @@ sites:
 }
 
 #[test]
+fn no_byte_hides_a_value_from_a_pattern() {
+    let file = r#"
+listen: 127.0.0.1:80
+sites:
+  - routes:
+      - {path: /regex, query: {q: '~.*<script.*'}, respond: 403}
+      - {path: /regex, header: {x-a: '~.*b.c.*'}, respond: 403}
+      - {path: /glob, query: {q: '*<script*'}, respond: 403}
+      - {path: /word, query: {q: '~[a-z]+'}, respond: 403}
+      - {respond: 200}
+"#;
+    let (_, plan) = Memory::of(&[("edge.yaml", file)]).plan().unwrap();
+    let pieces = ["", "%0A", "%0d%0a", "%FF", "%FF%FE%00", "%C3", "%C3%A9"];
+    for around in pieces {
+        for path in ["/regex", "/glob"] {
+            let url = format!("a{path}?q={around}%3Cscript{around}");
+            assert_eq!(answer(&plan, "GET", &url, &[], 0), "403", "{url}");
+        }
+    }
+    assert_eq!(answer(&plan, "GET", "a/word?q=ab", &[], 0), "403");
+    for other in ["ab%0A", "%FFab", "a%FFb"] {
+        let url = format!("a/word?q={other}");
+        assert_eq!(answer(&plan, "GET", &url, &[], 0), "200", "{url}");
+    }
+    // A character of several bytes is one.
+    for value in ["b\u{e9}c", "\u{e9}b-c"] {
+        assert_eq!(answer(&plan, "GET", "a/regex", &[("x-a", value)], 0), "403");
+    }
+}
+
+#[test]
 fn what_fills_a_rewrite_stays_where_it_is_put() {
     let file = r#"
 listen: 127.0.0.1:80

@@ -60,7 +60,10 @@ impl Pattern {
             Test::Present => true,
             Test::Exact(text) => text.as_bytes() == value,
             Test::Glob(glob) => values::glob_matches(glob.as_bytes(), value),
-            Test::Regex(search) => search.matches(value, scratch),
+            // A byte that is no UTF-8 is a character too: nothing hides behind one.
+            Test::Regex(search) => {
+                search.matches(String::from_utf8_lossy(value).as_bytes(), scratch)
+            }
         }
     }
 }

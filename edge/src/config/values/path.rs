@@ -3,6 +3,7 @@
 use std::fmt;
 
 use regex_automata::meta;
+use regex_automata::util::syntax;
 
 use crate::config::section::Scalar;
 use crate::plan::path::normalise;
@@ -135,7 +136,8 @@ fn out_of_two<'a>(parts: &mut std::iter::Peekable<std::str::Split<'a, char>>) ->
     true
 }
 
-/// A regular expression that a whole text must match. Its size, and so the time of a search, is bounded.
+/// A regular expression that a whole text must match, in which `.` is any character. Its size, and so the time of a search,
+/// is bounded.
 #[derive(Clone, Debug)]
 pub struct Regex {
     text: String,
@@ -155,8 +157,11 @@ impl Regex {
         let config = meta::Config::new()
             .nfa_size_limit(Some(REGEX_SIZE))
             .hybrid_cache_capacity(256 << 10);
+        // What is to be found in a value is not hidden by a line feed in it.
+        let syntax = syntax::Config::new().dot_matches_new_line(true);
         let build = |text: &str| {
-            let built = meta::Builder::new().configure(config.clone()).build(text);
+            let mut builder = meta::Builder::new();
+            let built = builder.configure(config.clone()).syntax(syntax).build(text);
             built.map_err(|e| why(&e))
         };
         // By itself first, so that no unpaired parenthesis finds its other half in what is put around it.

@@ -1,5 +1,7 @@
 //! The way of a request through a plan.
 
+use std::time::Instant;
+
 use http::StatusCode;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
@@ -16,6 +18,7 @@ use super::observed::Observed;
 use crate::cluster::HashBy;
 use crate::config::model::Balance;
 use crate::live::{Live, Running};
+use crate::plan::gate::Rule;
 use crate::plan::pages::PageValues;
 use crate::plan::{Action, Found, Values};
 
@@ -133,7 +136,47 @@ pub(super) fn decide(
     go_on(live, running, session, &facts, found, (passed, observed))
 }
 
-/// Goes on with a request whose password was checked.
+/// Finds the facts of a request again, once its site is known.
+///
+/// # Errors
+///
+/// The answer in place of them.
+fn facts_again<'s>(
+    running: &'s Running,
+    session: &'s Session,
+    site: usize,
+) -> Result<Facts<'s>, Answer> {
+    let facts = Facts::of(&running.plan, session);
+    let mut facts = facts.ok_or_else(|| Answer::refusal(StatusCode::BAD_REQUEST))?;
+    facts.tls_client = client_auth::client(running, site, session).map_err(Answer::refusal)?;
+    Ok(facts)
+}
+
+/// Asks the rules that come after the password about a request whose password is right, and returns the answer to one that
+/// they refuse.
+pub(super) fn enter(
+    live: &Live,
+    running: &Running,
+    session: &Session,
+    (site, index): (usize, usize),
+    counting: &Counting,
+    passed: &mut Option<Box<Passed>>,
+) -> Option<Answer> {
+    let gate = running.plan.sites[site].routes[index].gate.as_ref()?;
+    if gate.concurrent.is_empty() {
+        return None;
+    }
+    let facts = match facts_again(running, session, site) {
+        Ok(facts) => facts,
+        Err(answer) => return Some(answer),
+    };
+    let (request, passed) = (facts.request(""), passed.get_or_insert_default());
+    let answer = gate::enter(live, running, gate, &request, Instant::now(), passed)?;
+    gate::count(Rule::ConcurrentRequests, counting);
+    Some(answer)
+}
+
+/// Goes on with a request about which others have decided.
 pub(super) fn resume(
     live: &Live,
     running: &Running,
@@ -142,13 +185,10 @@ pub(super) fn resume(
     passed: &mut Option<Box<Passed>>,
     observed: &mut Observed,
 ) -> Decision {
-    let Some(mut facts) = Facts::of(&running.plan, session) else {
-        return Decision::Answer(Answer::refusal(StatusCode::BAD_REQUEST));
+    let facts = match facts_again(running, session, site) {
+        Ok(facts) => facts,
+        Err(answer) => return Decision::Answer(answer),
     };
-    match client_auth::client(running, site, session) {
-        Ok(client) => facts.tls_client = client,
-        Err(status) => return Decision::Answer(Answer::refusal(status)),
-    }
     let route = &running.plan.sites[site].routes[index];
     let found = Found { site, index, route };
     go_on(live, running, session, &facts, found, (passed, observed))

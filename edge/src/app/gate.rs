@@ -219,9 +219,25 @@ pub(super) fn judge(
                     pair,
                     client: request.client,
                 });
+                // It takes no place from others before its password is known to be right.
+                return None;
             }
         }
     }
+    enter(live, running, gate, request, at, passed)
+}
+
+/// Has a request that comes at a moment enter the limits of requests at a time, and returns the answer to one for which
+/// there is no place.
+pub(super) fn enter(
+    live: &Live,
+    running: &Running,
+    gate: &Gate,
+    request: &Request<'_>,
+    at: Instant,
+    passed: &mut Passed,
+) -> Option<Answer> {
+    let now = limits::nanos(at);
     for index in &gate.concurrent {
         let limit = &running.plan.concurrent[*index];
         let shared = &running.limits.concurrent[*index];

@@ -13,7 +13,7 @@ use pingora_proxy::Session;
 use super::answer::Answer;
 use super::context::Ctx;
 use super::counting::Counting;
-use super::decide::{decide, resume, Ask, Decision};
+use super::decide::{decide, enter, resume, Ask, Decision};
 use super::gate::Fields;
 use super::{forward_auth, gate, pages, Edge};
 use crate::observe::Limit;
@@ -32,6 +32,10 @@ impl Edge {
         let mut refused = None;
         if let Some(asks) = password {
             refused = asks.answer(&ctx.running, &ctx.counting).await;
+            if refused.is_none() {
+                let (passed, counting) = (&mut ctx.passed, &ctx.counting);
+                refused = enter(&self.live, &ctx.running, session, at, counting, passed);
+            }
         }
         if let (None, Some(question)) = (&refused, question) {
             match self.question(ctx, &question, at).await {

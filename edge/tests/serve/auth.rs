@@ -99,6 +99,33 @@ fn a_request_whose_password_is_new_goes_on_with_its_body() {
 }
 
 #[test]
+fn a_request_takes_no_place_before_its_password_is_known_to_be_right() {
+    let server = Held::start();
+    let hash = bcrypt::hash("pass", 4).unwrap();
+    let edge = Edge::start(&format!(
+        "  - basic_auth: {{users: {{ali: '{hash}', bob: '{hash}'}}}}
+    concurrent_requests: 1
+    routes: [{{path: /held, proxy: '{}'}}, {{respond: 200}}]\n",
+        server.address
+    ));
+    // Its password is new too.
+    let mut holder = edge.connect();
+    holder.send("GET /held HTTP/1.1\r\nHost: a\r\nAuthorization: Basic YWxpOnBhc3M=\r\n\r\n");
+    let held = server.wait();
+    assert_eq!(curl(&edge, "/", &["-u", "ali:new"]).0, 401);
+    for _ in 0..2 {
+        let (status, answer) = curl(&edge, "/", &["-u", "bob:pass"]);
+        assert_eq!(status, 503, "{answer}");
+        assert!(answer.contains("retry-after: 1\r\n"), "{answer}");
+    }
+    drop(held);
+    assert!(holder.line().starts_with("HTTP/1.1 200 "));
+    eventually("its place is free", || {
+        curl(&edge, "/", &["-u", "bob:pass"]).0 == 200
+    });
+}
+
+#[test]
 fn pages_of_named_origins_may_read_answers() {
     let edge = Edge::start(
         "  - routes:

@@ -140,15 +140,14 @@ pub(super) fn decide(
 ///
 /// # Errors
 ///
-/// The answer in place of them.
+/// The status of the answer in place of them.
 fn facts_again<'s>(
     running: &'s Running,
     session: &'s Session,
     site: usize,
-) -> Result<Facts<'s>, Answer> {
-    let facts = Facts::of(&running.plan, session);
-    let mut facts = facts.ok_or_else(|| Answer::refusal(StatusCode::BAD_REQUEST))?;
-    facts.tls_client = client_auth::client(running, site, session).map_err(Answer::refusal)?;
+) -> Result<Facts<'s>, StatusCode> {
+    let mut facts = Facts::of(&running.plan, session).ok_or(StatusCode::BAD_REQUEST)?;
+    facts.tls_client = client_auth::client(running, site, session)?;
     Ok(facts)
 }
 
@@ -168,7 +167,7 @@ pub(super) fn enter(
     }
     let facts = match facts_again(running, session, site) {
         Ok(facts) => facts,
-        Err(answer) => return Some(answer),
+        Err(status) => return Some(Answer::refusal(status)),
     };
     let (request, passed) = (facts.request(""), passed.get_or_insert_default());
     let answer = gate::enter(live, running, gate, &request, Instant::now(), passed)?;
@@ -187,7 +186,7 @@ pub(super) fn resume(
 ) -> Decision {
     let facts = match facts_again(running, session, site) {
         Ok(facts) => facts,
-        Err(answer) => return Decision::Answer(answer),
+        Err(status) => return Decision::Answer(Answer::refusal(status)),
     };
     let route = &running.plan.sites[site].routes[index];
     let found = Found { site, index, route };

@@ -35,11 +35,12 @@ export PROPTEST_RNG_SEED=${PROPTEST_RNG_SEED:-1}
 
 # Each set of features is a build, so there are as few as there can be, and all that a set does not change is tested with one
 # of them. The backends of TLS exclude each other: one with everything, then none, then the other.
-features=pingora-core/rustls,pingora-proxy/rustls,pingora-proxy/connection_filter,pingora-proxy/upstream_modules
+features=pingora-core/rustls,pingora-core/sentry
+features+=,pingora-proxy/rustls,pingora-proxy/connection_filter,pingora-proxy/upstream_modules
 cargo test -p pingora-http -p pingora-core -p pingora-proxy --features "$features" --locked "$@"
-crates=(-p pingora-core -p pingora-proxy --locked --lib)
+crates=(-p pingora-core -p pingora-proxy --locked)
 cargo test "${crates[@]}" --test e2e "$@"
-cargo test "${crates[@]}" --features pingora-core/openssl,pingora-proxy/openssl --test tls --test websocket "$@"
-cargo test -p edge -p examples --no-default-features --features examples/openssl --locked --lib --test flags --test programs "$@"
+cargo test "${crates[@]}" --features pingora-core/openssl,pingora-proxy/openssl --lib --test tls --test websocket "$@"
+cargo test -p edge -p examples --no-default-features --features examples/openssl --locked --test flags --test programs "$@"
 # What is left in the build folder is what users run.
 cargo test -p edge -p examples -p benches --locked "$@"

@@ -10,9 +10,9 @@ export PATH="$PATH:/usr/sbin"
 target=${CARGO_TARGET_DIR:-$PWD/target}
 
 [[ -n ${REVERSE_PROXY-} ]] || cargo build --locked -p edge --bin reverse-proxy
-cargo build --locked --manifest-path conformance/differential/Cargo.toml --target-dir "$target/differential"
+cargo build --locked --manifest-path conformance/differential/Cargo.toml --target-dir "$target"
 proxy=${REVERSE_PROXY-$target/debug/reverse-proxy}
-differential=$target/differential/debug/differential
+differential=$target/debug/differential
 
 if [[ ${1-} == --doc ]]; then
     missing=()

@@ -14,9 +14,9 @@ if [[ -z $proxy ]]; then
     cargo build --locked -p edge --bin reverse-proxy
     proxy=$target/debug/reverse-proxy
 fi
-# One folder for both, so that what they share is built once.
-soak=(--locked --manifest-path conformance/soak/Cargo.toml --target-dir "$target/differential")
+# The folder of the proxy, so that what they share is built once.
+soak=(--locked --manifest-path conformance/soak/Cargo.toml --target-dir "$target")
 cargo test "${soak[@]}"
 cargo build "${soak[@]}"
 seed=${2-$((16#$(git rev-parse HEAD 2>/dev/null | cut -c1-12 || true)))}
-"$target/differential/debug/soak" --proxy "$proxy" --for "${1-2m}" --seed "${seed:-1}" "${@:4}"
+"$target/debug/soak" --proxy "$proxy" --for "${1-2m}" --seed "${seed:-1}" "${@:4}"

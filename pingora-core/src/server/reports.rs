@@ -4,7 +4,11 @@ use sentry::{ClientInitGuard, ClientOptions};
 
 /// Starts the client, which lives as long as the guard; `None` in a build with debug assertions.
 pub(super) fn begin(options: ClientOptions) -> Option<ClientInitGuard> {
-    if cfg!(debug_assertions) {
+    begin_unless(cfg!(debug_assertions), options)
+}
+
+fn begin_unless(debug_assertions: bool, options: ClientOptions) -> Option<ClientInitGuard> {
+    if debug_assertions {
         log::info!("no reports to Sentry: this build has debug assertions");
         return None;
     }
@@ -34,22 +38,19 @@ mod tests {
 
     #[test]
     fn a_panic_is_reported_by_a_release_build() {
-        let kept = Arc::new(Kept::default());
-        let options = ClientOptions {
-            dsn: "http://key@127.0.0.1:9/1".parse().ok(),
-            transport: Some(Arc::new(kept.clone())),
-            ..ClientOptions::default()
-        };
-        let reports = begin(options);
-        assert_eq!(reports.is_some(), !cfg!(debug_assertions));
-        let panicked = std::panic::catch_unwind(|| panic!("broken"));
-        assert!(panicked.is_err());
-        drop(reports);
-        let expected: &[&str] = if cfg!(debug_assertions) {
-            &[]
-        } else {
-            &["broken"]
-        };
-        assert_eq!(*kept.0.lock(), expected);
+        for (debug_assertions, expected) in [(true, &[][..]), (false, &["broken"])] {
+            let kept = Arc::new(Kept::default());
+            let options = ClientOptions {
+                dsn: "http://key@127.0.0.1:9/1".parse().ok(),
+                transport: Some(Arc::new(kept.clone())),
+                ..ClientOptions::default()
+            };
+            let reports = begin_unless(debug_assertions, options);
+            assert_eq!(reports.is_some(), !debug_assertions);
+            let panicked = std::panic::catch_unwind(|| panic!("broken"));
+            assert!(panicked.is_err());
+            drop(reports);
+            assert_eq!(*kept.0.lock(), expected);
+        }
     }
 }

@@ -391,7 +391,7 @@ impl ProxyHttp for Edge {
 
     fn request_body_filter<'life0, 'life1, 'life2, 'life3, 'async_trait>(
         &'life0 self,
-        _: &'life1 mut Session,
+        session: &'life1 mut Session,
         body: &'life2 mut Option<Bytes>,
         _: bool,
         ctx: &'life3 mut Ctx,
@@ -403,6 +403,10 @@ impl ProxyHttp for Edge {
         'life3: 'async_trait,
         Self: Sync + 'async_trait,
     {
+        // What passes a tunnel is no body, and has no end of its own.
+        if session.was_upgraded() {
+            return ready(|| Ok(()));
+        }
         if let Some(copied) = &mut ctx.copied {
             let (site, route) = ctx.at;
             if let Some(mirror) = &ctx.running.plan.sites[site].routes[route].mirror {

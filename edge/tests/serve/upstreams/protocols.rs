@@ -168,7 +168,11 @@ fn a_websocket_becomes_a_tunnel() {
     let switching =
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
     let origin = Script::start(move |_, _| Act::Echo(switching.into()));
-    let edge = Edge::start(&format!("  - routes: {{proxy: '{}'}}\n", origin.address));
+    // A limit of bodies is none of what passes it.
+    let edge = Edge::start(&format!(
+        "  - max_body_size: 5B\n    routes: {{proxy: '{}'}}\n",
+        origin.address
+    ));
     let mut stream = TcpStream::connect(edge.address).unwrap();
     let ask = "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";

@@ -31,8 +31,10 @@ const REMAINING: HeaderName = HeaderName::from_static("ratelimit");
 pub(super) struct Passed {
     /// Its places in limits of requests at a time: the limit's index and the key.
     places: Vec<(usize, u64)>,
-    /// The bytes that are left of its body.
-    body: Option<u64>,
+    /// The bytes that its body may have.
+    max_body: Option<u64>,
+    /// Those that have passed in this try.
+    body: u64,
     /// Fields of its answer.
     pub(super) fields: Fields,
     /// True if the fields for other origins are set here, and nowhere else.
@@ -77,12 +79,13 @@ impl Passed {
 
     /// Counts a part of the body; `false` when it is too long.
     pub(super) fn takes(&mut self, bytes: usize) -> bool {
-        let Some(left) = &mut self.body else {
-            return true;
-        };
-        let rest = left.checked_sub(bytes as u64);
-        *left = rest.unwrap_or(0);
-        rest.is_some()
+        self.body = self.body.saturating_add(bytes as u64);
+        self.max_body.is_none_or(|max| self.body <= max)
+    }
+
+    /// Counts the body anew, which passes again in another try.
+    pub(super) fn restart_body(&mut self) {
+        self.body = 0;
     }
 }
 
@@ -174,7 +177,7 @@ pub(super) fn judge(
         return None;
     }
     let passed = passed.insert(Box::default());
-    passed.body = gate.max_body;
+    passed.max_body = gate.max_body;
     let now = limits::nanos(at);
     for (number, index) in gate.rates.iter().enumerate() {
         let limit = &running.plan.rates[*index];

@@ -143,6 +143,9 @@ impl ProxyHttp for Edge {
         if let Some(copied) = &mut ctx.copied {
             copied.restart();
         }
+        if let Some(passed) = &mut ctx.passed {
+            passed.restart_body();
+        }
         let turn = ctx.turn.is_some();
         let mut peer = match self.pick(ctx, turn) {
             Ok(Pick::Peer(peer)) if !turn => peer,

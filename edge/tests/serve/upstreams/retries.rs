@@ -62,6 +62,20 @@ fn only_what_may_be_sent_twice_is_tried_again_with_its_body() {
 }
 
 #[test]
+fn a_body_counts_once_against_its_limit_in_all_tries() {
+    let origin = after(2, || Act::Close);
+    let edge = Edge::start(&format!(
+        "  - max_body_size: 8B
+    routes: {{proxy: {{to: '{}', passive_health: 0, retries: {{on: reset}}}}}}\n",
+        origin.address
+    ));
+    let body = "Content-Length: 7\r\n\r\nhello";
+    let answer = edge.connect().ask("PUT", "a", "/", body);
+    assert_eq!((answer.status, &*answer.body), (200, "got hello\r\n"));
+    assert_eq!(origin.count(), 3);
+}
+
+#[test]
 fn connections_that_break_off_and_answers_that_are_late_are_told_apart() {
     let origin = after(1, || Act::Close);
     let edge = edge_with(&origin, "{on: reset}");

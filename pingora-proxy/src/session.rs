@@ -15,6 +15,7 @@ use pingora_core::protocols::http::{HttpTask, ServerSession};
 use pingora_core::protocols::Stream;
 use pingora_error::{Error, Result};
 use pingora_http::ResponseHeader;
+use tokio::time::Instant;
 
 use crate::error_status::awaits_response;
 use crate::flow::Due;
@@ -123,6 +124,13 @@ impl Session {
     /// response is out. So does an upgraded connection that lasts longer.
     pub fn set_upstream_time_limit(&mut self, limit: Option<Duration>) {
         self.upstream_time_limit = limit;
+    }
+
+    /// Returns true once the time of [`set_upstream_time_limit`](Self::set_upstream_time_limit) is over. The request fails
+    /// then whatever its last upstream does, which may have had little of that time.
+    pub fn is_upstream_time_over(&self) -> bool {
+        let due = self.upstream_due.as_ref();
+        due.is_some_and(|due| due.at <= Instant::now())
     }
 
     /// Has the try that fails not count among the `max_retries` of the request: nobody was asked. For

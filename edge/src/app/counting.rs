@@ -26,6 +26,8 @@ pub(super) struct Counting {
     /// From there to the head of its response.
     answered: Option<Duration>,
     tries: u32,
+    /// True if it has waited for a server.
+    queued: bool,
     cache: Option<CacheUse>,
     took: Duration,
     ended: bool,
@@ -44,6 +46,7 @@ impl Counting {
             chosen: Some(started),
             answered: None,
             tries: 0,
+            queued: false,
             cache: None,
             took: Duration::ZERO,
             ended: false,
@@ -64,7 +67,8 @@ impl Counting {
     }
 
     /// Counts the time for which it has waited for a server.
-    pub(super) fn waited(&self, time: Duration) {
+    pub(super) fn waited(&mut self, time: Duration) {
+        self.queued = true;
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.route.with(|m| {
             m.queued.add(1);
@@ -186,6 +190,11 @@ impl Counting {
     /// Returns the number of servers that were asked.
     pub(super) fn tries_so_far(&self) -> u32 {
         self.tries
+    }
+
+    /// Tells whether its server is the first one that was asked, and was asked at once.
+    pub(super) fn is_at_first_server(&self) -> bool {
+        self.tries == 1 && !self.queued
     }
 
     #[inline]

@@ -190,6 +190,9 @@ impl ProxyHttp for Edge {
             return self.got_no_connection(session, ctx, e);
         }
         ctx.end_turn();
+        if ctx.is_out_of_time(session) {
+            return e;
+        }
         ctx.counting.failed(&e);
         self.connect_failed(ctx, e)
     }
@@ -202,7 +205,7 @@ impl ProxyHttp for Edge {
         ctx: &mut Ctx,
         reused: bool,
     ) -> Box<Error> {
-        if !ctx.turned_down {
+        if !ctx.turned_down && !ctx.is_out_of_time(session) {
             ctx.counting.failed(&e);
         }
         self.exchange_failed(session, peer, ctx, e, reused)

@@ -55,7 +55,7 @@ impl Edge {
     /// go to the client there is no other try.
     pub(super) fn exchange_failed(
         &self,
-        session: &Session,
+        session: &mut Session,
         peer: &HttpPeer,
         ctx: &mut Ctx,
         e: Box<Error>,
@@ -80,7 +80,8 @@ impl Edge {
         // its client chose to ask for there.
         let method = &session.req_header().method;
         let handshake = method == Method::CONNECT && e.etype == InvalidHTTPHeader;
-        let spared = stale || (untouched || other_version) && !misfit || handshake;
+        let excused = handshake || ctx.is_out_of_time(session);
+        let spared = stale || (untouched || other_version) && !misfit || excused;
         let unanswered = session.response_written().is_none();
         if e.esource() == &ErrorSource::Upstream && unanswered && !spared {
             let late = matches!(e.etype, ReadTimedout | WriteTimedout);
@@ -152,5 +153,12 @@ impl Edge {
 impl Ctx {
     pub(super) fn retries(&self) -> Option<&Retries> {
         self.running.clusters[self.cluster].retries()
+    }
+
+    /// Tells whether the time of the request is over, for which its server is not to blame: only one that had the whole
+    /// request for all of that time is. Else a client could have servers left alone by sending slowly.
+    pub(super) fn is_out_of_time(&self, session: &mut Session) -> bool {
+        let whole = session.is_body_empty() || session.buffered_request_body().is_some();
+        session.is_upstream_time_over() && !(whole && self.counting.is_at_first_server())
     }
 }

@@ -14,7 +14,6 @@ use pingora_http::RequestHeader;
 
 use http::header::{HeaderValue, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::{Method, Version};
-use tokio::time::Instant;
 
 use super::custom_sides::end_sides;
 use super::due::{self, Due};
@@ -62,10 +61,7 @@ where
                 // What the client has seen cannot be taken back.
                 let answered = session.response_written().is_some();
                 // Of a body that is longer than what is kept, the beginning is gone.
-                let late = session
-                    .upstream_due
-                    .as_ref()
-                    .is_some_and(|due| due.at <= Instant::now());
+                let late = session.is_upstream_time_over();
                 if !e.retry() || left == 0 || answered || session.retry_buffer_truncated() || late {
                     return Err(e);
                 }

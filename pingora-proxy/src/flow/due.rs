@@ -19,7 +19,7 @@ pub(super) async fn in_time<T>(due: Due, work: impl Future<Output = Result<T>>) 
 /// When the time of a request with all its tries is over.
 #[derive(Clone, Copy)]
 pub(crate) struct Due {
-    pub(super) at: Instant,
+    pub(crate) at: Instant,
     limit: Duration,
 }
 

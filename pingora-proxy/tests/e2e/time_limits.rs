@@ -4,7 +4,8 @@ use super::common::*;
 use async_trait::async_trait;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_core::Result;
+use pingora_core::{Error, Result};
+use pingora_http::RequestHeader;
 use pingora_proxy::{ProxyHttp, Session};
 use std::time::Duration;
 
@@ -146,6 +147,28 @@ impl ProxyHttp for Limited {
 
     async fn upstream_peer(&self, _: &mut Session, _: &mut ()) -> Result<Box<HttpPeer>> {
         Ok(Box::new(self.0.clone()))
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        _: &mut RequestHeader,
+        _: &mut (),
+    ) -> Result<()> {
+        assert!(session.req_header().uri.path() == "/silent" || !session.is_upstream_time_over());
+        Ok(())
+    }
+
+    fn error_while_proxy(
+        &self,
+        _: &HttpPeer,
+        session: &mut Session,
+        e: Box<Error>,
+        _: &mut (),
+        _: bool,
+    ) -> Box<Error> {
+        assert!(session.is_upstream_time_over());
+        e
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
 use super::origins::*;
+use super::queue::Scene;
 use crate::tools::*;
 
 /// A server whose health has a status, and whose other answers are its name.
@@ -221,4 +222,42 @@ sites:
     edge.limit_files(before);
     eventually("both get requests", || bodies(&edge, "/") == ["a", "b"]);
     assert_eq!(states(&mut asking), up(0));
+}
+
+#[test]
+fn the_end_of_a_request_s_time_is_the_fault_of_a_server_that_had_all_of_it() {
+    let origin = Script::start(|_, _| Act::Wait);
+    let scene = Scene::of(&format!(
+        "{{to: '{}', passive_health: {{max_fails: 1, eject_for: 1h}}, timeouts: {{request: 200ms}}}}",
+        origin.address
+    ));
+    let mut asking = scene.edge.connect_to(scene.admin);
+    let mut slow = scene.edge.connect();
+    slow.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf");
+    assert!(slow.rest().starts_with("HTTP/1.1 504"));
+    assert_eq!(states(&mut asking), [("up".to_owned(), 0)]);
+    assert_eq!(scene.edge.get("a", "/").status, 504);
+    assert_eq!(states(&mut asking), [("ejected".to_owned(), 1)]);
+}
+
+#[test]
+fn a_server_is_not_blamed_for_the_time_that_a_request_has_waited_for_it() {
+    let switching = "HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let origin = Script::start(move |_, _| Act::Echo(switching.into()));
+    let scene = Scene::of(&format!(
+        "{{to: [{{address: '{}', max_requests: 1}}], queue: {{size: 5, timeout: 1h}},
+           passive_health: {{max_fails: 1, eject_for: 1h}}, timeouts: {{request: 50ms}}}}",
+        origin.address
+    ));
+    let mut tunnel = scene.edge.connect();
+    tunnel.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
+    assert!(tunnel.line().starts_with("HTTP/1.1 101"));
+    let mut waits = scene.send("/");
+    scene.wait_for_queue(1);
+    // Its time is over before it has a server.
+    std::thread::sleep(std::time::Duration::from_millis(60));
+    drop(tunnel);
+    assert!(waits.rest().starts_with("HTTP/1.1 504"));
+    let mut asking = scene.edge.connect_to(scene.admin);
+    assert_eq!(states(&mut asking), [("up".to_owned(), 0)]);
 }

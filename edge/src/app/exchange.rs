@@ -7,9 +7,10 @@ use pingora_core::connectors::http::Connector;
 use pingora_core::connectors::l4::is_local_shortage;
 use pingora_core::connectors::lacks_connect_permit;
 use pingora_core::protocols::http::client::HttpSession;
+use pingora_core::protocols::http::v2::client::was_not_processed;
 use pingora_core::upstreams::peer::{HttpPeer, Peer};
 use pingora_core::ErrorType::{HTTPStatus, InvalidHTTPHeader, ReadTimedout};
-use pingora_core::{Error, Result};
+use pingora_core::{Error, Result, RetryType};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::counting::failure;
@@ -60,12 +61,12 @@ impl<'a> Exchange<'a> {
         made
     }
 
-    /// Sends a request, and returns the answer with its body, of which it reads `most` bytes. A server that fails is
-    /// followed by another one, as the request changes nothing.
+    /// Sends a request, and returns the answer with its body, unless that is longer than `most` bytes. A server that fails
+    /// is followed by another one, as the request changes nothing.
     ///
     /// # Errors
     ///
-    /// Errors of the upstream: no server answers within `limit`, or the body is longer.
+    /// Errors of the upstream: no server answers within `limit`.
     pub(super) async fn ask(
         mut self,
         connector: &Connector,
@@ -73,7 +74,7 @@ impl<'a> Exchange<'a> {
         body: Option<&Bytes>,
         most: usize,
         limit: Duration,
-    ) -> Result<(ResponseHeader, Bytes)> {
+    ) -> Result<(ResponseHeader, Option<Bytes>)> {
         let own = self.running.clusters[self.cluster].time_limit();
         let limit = own.map_or(limit, |own| limit.min(own));
         let asked = tokio::time::timeout(limit, self.tries(connector, head, body, most)).await;
@@ -94,7 +95,7 @@ impl<'a> Exchange<'a> {
         head: &RequestHeader,
         body: Option<&Bytes>,
         most: usize,
-    ) -> Result<(ResponseHeader, Bytes)> {
+    ) -> Result<(ResponseHeader, Option<Bytes>)> {
         let mut stale = 0;
         loop {
             let peer = self.pick()?;
@@ -104,8 +105,9 @@ impl<'a> Exchange<'a> {
                 Ok(answer) => return Ok(answer),
                 Err(e) => e.into_up(),
             };
-            // The end of an idle connection says nothing of its server.
-            if reused && stale < TRIES {
+            // The end of an idle connection says nothing of its server, which has not seen the request.
+            let idle = reused && matches!(e.retry, RetryType::ReusedOnly);
+            if (idle || was_not_processed(&e)) && stale < TRIES {
                 stale += 1;
                 continue;
             }
@@ -142,7 +144,7 @@ impl<'a> Exchange<'a> {
         body: Option<&Bytes>,
         most: usize,
         reused: &mut bool,
-    ) -> Result<(ResponseHeader, Bytes)> {
+    ) -> Result<(ResponseHeader, Option<Bytes>)> {
         let began = Instant::now();
         let (mut session, kept) = connector.get_http_session(peer).await?;
         *reused = kept;
@@ -210,15 +212,14 @@ async fn answer(session: &mut HttpSession) -> Result<ResponseHeader> {
     }
 }
 
-/// Reads a body of `most` bytes.
-async fn read(session: &mut HttpSession, most: usize) -> Result<Bytes> {
+/// Reads a body, unless it is longer than `most` bytes.
+async fn read(session: &mut HttpSession, most: usize) -> Result<Option<Bytes>> {
     let mut body = BytesMut::new();
     while let Some(part) = session.read_response_body().await? {
         if body.len() + part.len() > most {
-            let why = format!("a body of more than {most} bytes");
-            return Error::e_explain(pingora_core::ErrorType::ReadError, why);
+            return Ok(None);
         }
         body.extend_from_slice(&part);
     }
-    Ok(body.freeze())
+    Ok(Some(body.freeze()))
 }

@@ -99,6 +99,10 @@ pub(super) async fn ask(
             return Err(refused(status));
         }
     };
+    let Some(body) = body else {
+        log::error!("forward_auth: an answer with a body of more than {BODY} bytes");
+        return Err(refused(StatusCode::BAD_GATEWAY));
+    };
     if head.status.is_success() {
         let fields = auth.upstream.iter().flat_map(|name| {
             let values = head.headers.get_all(name).iter();

@@ -25,7 +25,7 @@ use crate::observe::{Handle, MirrorUse, RouteCounts};
 use crate::plan::mirror::Mirror;
 use crate::plan::observe::is_in;
 
-/// Bytes of the answer to a copy that are read, so that its connection can be kept.
+/// Bytes of the answer to a copy that are read, so that its connection can be kept; it is closed after more.
 const ANSWER: usize = 256 << 10;
 
 /// Fields of the connection of the request.

@@ -11,6 +11,7 @@ fn service() -> Scripted {
             "in" => answer("Remote-User: ali\r\nRemote-Groups: a\r\nX-Other: no\r\n", ""),
             "nobody" => answer("", ""),
             "broken" => "HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n".to_owned(),
+            "long" => answer("", &"x".repeat((1 << 20) + 1)),
             "same" => "HTTP/1.1 304 Same\r\n\r\n".to_owned(),
             "closes" => {
                 "HTTP/1.1 200 OK\r\nContent-Length: 10\r\nConnection: close\r\n\r\ncut".to_owned()
@@ -118,6 +119,8 @@ fn nobody_passes_when_the_service_fails() {
         ("/a", "Cookie: broken\r\n", 502),
         ("/a", "Cookie: same\r\n", 502),
         ("/a", "Cookie: closes\r\n", 502),
+        ("/a", "Cookie: in\r\n", 200),
+        ("/a", "Cookie: long\r\n", 502),
         ("/down", "Cookie: in\r\n", 502),
         ("/slow", "Cookie: in\r\n", 504),
         ("/page", "Cookie: in\r\n", 502),
@@ -127,6 +130,8 @@ fn nobody_passes_when_the_service_fails() {
         assert_eq!(got.body == "passed", status == 200, "{path} {fields}");
         assert!(path != "/page" || got.body == "page", "{}", got.body);
     }
+    // On kept connections too, it is asked once.
+    assert_eq!(service.count(), 6);
 }
 
 #[test]

@@ -171,3 +171,24 @@ fn a_request_that_is_tried_again_is_copied_once_and_whole() {
     assert_eq!(shadow.count(), 1);
     shadow.last(|asked| assert_eq!(asked.body, b"hello\r\n"));
 }
+
+#[test]
+fn a_copy_whose_answer_is_long_is_sent_once_and_has_not_failed() {
+    let origin = Scripted::start(|_, _| answer("", "well"));
+    let shadow = Scripted::start(|asked, _| match asked.method() {
+        "POST" => answer("", &"x".repeat(300 << 10)),
+        _ => answer("", "shadow"),
+    });
+    let (edge, admin) = start(&format!(
+        "      - {{mirror: '{}', proxy: '{}'}}\n",
+        shadow.address, origin.address
+    ));
+    let mut client = edge.connect();
+    // The connection to the shadow is kept after the first.
+    for (sent, method) in [(1, "GET"), (2, "POST")] {
+        let answer = client.ask(method, "a", "/", "Content-Length: 0\r\n");
+        assert_eq!(answer.body, "well");
+        eventually("it is counted", || counts(&edge, admin) == [sent, 0, 0]);
+    }
+    assert_eq!(shadow.count(), 2);
+}

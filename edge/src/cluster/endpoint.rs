@@ -342,6 +342,16 @@ impl Endpoint {
         }
     }
 
+    /// Has it begin as it was in another cluster: drained, or down where it is checked.
+    pub(super) fn hold(&self, rules: &Rules, flags: u32, why: String) {
+        if flags & DRAINED != 0 {
+            self.set(DRAINED);
+        }
+        if flags & DOWN != 0 && rules.checked {
+            self.went_down(why);
+        }
+    }
+
     /// Takes it for down, as checks say.
     pub(super) fn went_down(&self, why: String) {
         self.say(why);

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::endpoint::Rules;
+use super::held::Held;
 use super::names::{Spot, WatchedName};
 use super::peers::Peers;
 use super::sticky::Sticky;
@@ -16,8 +17,9 @@ use crate::names::Resolver;
 use crate::plan::{self, Plan};
 
 /// Returns the clusters of a plan, by their indices. One about which nothing has changed is the same as before. One that
-/// has changed takes over the servers of the one that had most of its own, with what is known of them. Those with names
-/// share what looks them up, with those before if it asks as theirs does.
+/// has changed takes over the servers of the one that had most of its own, with what is known of them. A server that none
+/// takes over begins drained or down where it was so in any cluster before. Those with names share what looks them up, with
+/// those before if it asks as theirs does.
 ///
 /// # Errors
 ///
@@ -47,12 +49,13 @@ pub(crate) fn clusters(
         .iter()
         .filter(|cluster| !keys.contains(&*cluster.key));
     let mut changed = Changed::of(changed);
+    let held = Held::of(before.iter().map(|cluster| &**cluster));
     drop(keys);
     let mut clusters = Vec::new();
     for (plan, made) in plan.clusters.iter().zip(made) {
         let cluster = made.and_then(|(key, peers)| match known.get(&*key) {
             Some(same) => Ok(Arc::clone(same)),
-            None => Cluster::new(plan, key, (peers, &resolver), changed.take(plan)),
+            None => Cluster::new(plan, key, (peers, &resolver), changed.take(plan), &held),
         });
         match cluster {
             Ok(cluster) => clusters.push(cluster),
@@ -156,6 +159,7 @@ impl Cluster {
         key: String,
         (peers, resolver): (Peers, &Arc<Resolver>),
         before: Option<&Self>,
+        held: &Held,
     ) -> Result<Arc<Self>, String> {
         let served = plan.endpoints.iter().filter(|endpoint| endpoint.weight > 0);
         let targets = served.map(|endpoint| Target::new(endpoint, &peers, before));
@@ -165,6 +169,7 @@ impl Cluster {
         members
             .iter()
             .for_each(|member| member.endpoint.adapt(&rules));
+        let held = held.among(&targets);
         let cluster = Self {
             id: unique(),
             key,
@@ -185,6 +190,7 @@ impl Cluster {
             queue: before.map_or_else(Arc::default, |before| before.queue.clone()),
             version: AtomicU64::new(unique()),
             members: Mutex::new(members.into()),
+            held: Mutex::new(held),
         };
         cluster.place(&cluster.known_spots());
         Ok(Arc::new(cluster))

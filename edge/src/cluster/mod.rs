@@ -25,6 +25,7 @@ mod counts;
 mod credentials;
 mod endpoint;
 mod greeting;
+mod held;
 mod limited;
 mod local;
 mod make;
@@ -52,6 +53,7 @@ use crate::plan;
 pub(crate) use credentials::count as authorities;
 use endpoint::{Endpoint, Rules, DRAINED};
 pub(crate) use greeting::Greeting;
+use held::Held;
 pub(crate) use limited::Pick;
 pub(crate) use local::{Hands, HashBy, Local, Tried};
 pub(crate) use make::{clusters, files};
@@ -90,6 +92,8 @@ pub(crate) struct Cluster {
     /// Tells workers that the members are others than those that they know. It is unique over all clusters.
     version: AtomicU64,
     members: Mutex<Arc<[Member]>>,
+    /// The servers that other clusters held back when this one was made, until they have their places.
+    held: Mutex<Held>,
 }
 
 /// A server as the file has it.
@@ -201,6 +205,11 @@ impl Cluster {
                     None => {
                         let joins = !members.is_empty();
                         let endpoint = Endpoint::new(&self.rules, joins, &self.queue);
+                        let server = &target.endpoint.address;
+                        let held = self.held(|held| held.take(server, &address));
+                        if let Some((flags, why)) = held {
+                            endpoint.hold(&self.rules, flags, why);
+                        }
                         endpoint.limit(target.endpoint.max_requests);
                         if let Some(max) = target.endpoint.max_connections {
                             endpoint.connections(&address).begin_with(max);
@@ -229,6 +238,10 @@ impl Cluster {
         self.version.store(unique(), Ordering::Release);
         drop(members);
         self.queue.call();
+    }
+
+    fn held<T>(&self, f: impl FnOnce(&mut Held) -> T) -> T {
+        f(&mut self.held.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Returns the members, and the number of their list.

@@ -234,6 +234,9 @@ impl Cluster {
     /// Has a server, by its address in the file or one of those of its name, get no more requests, or get them again.
     /// Requests that it has go on. Returns the number of addresses that this is about.
     pub(crate) fn drain(&self, server: &str, drained: bool) -> usize {
+        if !drained {
+            self.held(|held| held.forget(server));
+        }
         let (members, _) = self.members();
         let mut count = 0;
         for member in members.iter() {

@@ -41,7 +41,11 @@ struct Given {
 }
 
 fn compile(proxy: &str) -> Plan {
-    let text = format!("listen: 127.0.0.1:80\nsites: {{routes: {{proxy: {proxy}}}}}\n");
+    compile_routes(&format!("{{proxy: {proxy}}}"))
+}
+
+fn compile_routes(routes: &str) -> Plan {
+    let text = format!("listen: 127.0.0.1:80\nsites: {{routes: {routes}}}\n");
     let config = config::load(Path::new("edge.yaml"), &OneFile(text)).unwrap();
     Plan::compile(&config).unwrap()
 }

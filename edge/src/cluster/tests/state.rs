@@ -1,7 +1,7 @@
 //! What is known of servers, and what follows from it.
 
 use super::*;
-use EndpointStatus::{CircuitOpen, Drained, Ejected, SlowStart, Up};
+use EndpointStatus::{CircuitOpen, Down, Drained, Ejected, SlowStart, Up};
 
 const TWO: &str = "{to: ['127.0.0.1:1', '127.0.0.1:2']";
 
@@ -64,6 +64,38 @@ fn what_is_known_of_servers_stays_over_a_change_of_the_cluster() {
     let states = scene.states();
     let own = states.iter().find(|state| state.server == server);
     assert_eq!(own.unwrap().open, 0);
+}
+
+#[test]
+fn a_server_stays_drained_or_down_where_a_cluster_is_split() {
+    let checked = two(", health: {path: /}");
+    let scene = Scene::of(&checked, 1);
+    scene.cluster.drain("127.0.0.1:1", true);
+    let (members, _) = scene.cluster.members();
+    members[1].endpoint.went_down("told".into());
+    let plan = compile_routes(&format!(
+        "[{{path: /a, proxy: {checked}}},
+          {{path: /b, proxy: {}}},
+          {{path: /c, proxy: {{to: ['127.0.0.1:2', '127.0.0.1:1', '127.0.0.1:3']}}}}]",
+        two(", health: {path: /}, timeouts: {read: 1s}")
+    ));
+    let made = clusters(&plan, &[scene.cluster.clone()]).unwrap();
+    let states = |n: usize| made[n].state(&plan.clusters[n]).endpoints;
+    let statuses = |n: usize| {
+        states(n)
+            .iter()
+            .map(|state| state.status)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(statuses(0), [Drained, Down]);
+    assert_eq!(statuses(1), [Drained, Down]);
+    assert_eq!(states(1)[1].why, "told");
+    // Nobody would find it up again where it is not checked.
+    assert_eq!(statuses(2), [Up, Drained, Up]);
+    // Each has a state of its own from then on.
+    assert_eq!(made[1].drain("127.0.0.1:1", false), 1);
+    assert_eq!(statuses(0), [Drained, Down]);
+    assert_eq!(statuses(1), [Up, Down]);
 }
 
 #[test]

@@ -31,10 +31,11 @@ impl Cluster {
         self.queue_rule.as_ref()
     }
 
-    /// Sets the limits of its servers, and tells those who wait for them.
-    pub(crate) fn limit(&self) {
+    /// Has its settings hold for its servers, which are those of the cluster before until then, and tells those who wait.
+    pub(crate) fn take_effect(&self) {
         let (members, _) = self.members();
         for member in members.iter() {
+            member.endpoint.adapt(&self.rules);
             let target = &self.targets[member.target].endpoint;
             member.endpoint.limit(target.max_requests);
             let connections = match target.max_connections {

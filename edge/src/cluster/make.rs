@@ -166,9 +166,6 @@ impl Cluster {
         let targets: Vec<_> = targets.collect::<Result<_, _>>()?;
         let rules = Rules::of(plan);
         let members = before.map_or_else(Vec::new, |before| before.given_to(&targets));
-        members
-            .iter()
-            .for_each(|member| member.endpoint.adapt(&rules));
         let held = held.among(&targets);
         let cluster = Self {
             id: unique(),

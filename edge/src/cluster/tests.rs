@@ -75,7 +75,7 @@ impl Scene {
         self.plan = compile(proxy);
         let before = [self.cluster.clone()];
         self.cluster = clusters(&self.plan, &before).unwrap().remove(0);
-        self.cluster.limit();
+        self.cluster.take_effect();
         for worker in &mut self.workers {
             if let Some(local) = worker.local.take() {
                 local.leave(&mut worker.slots);

@@ -193,8 +193,11 @@ impl Live {
         running.start_log();
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let generation = running.generation;
-        // Only now: one that is not taken limits nobody.
-        running.clusters.iter().for_each(|cluster| cluster.limit());
+        // Only now: one that is not taken changes no server.
+        running
+            .clusters
+            .iter()
+            .for_each(|cluster| cluster.take_effect());
         *current = Arc::new(running);
         // While it is locked: who sees the number finds the generation of it, or a newer one.
         self.generation.store(generation, Ordering::Release);

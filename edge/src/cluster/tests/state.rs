@@ -193,6 +193,18 @@ fn a_server_is_left_alone_after_so_many_failures_and_comes_back_by_an_answer() {
 }
 
 #[test]
+fn a_generation_that_is_not_taken_changes_no_server() {
+    let health = ", passive_health: {eject_for: 1h, statuses: 503}";
+    let mut scene = Scene::of(&two(health), 1);
+    break_first(&mut scene);
+    let plan = compile(&two(", passive_health: 0"));
+    let made = clusters(&plan, &[scene.cluster.clone()]).unwrap();
+    assert_eq!(scene.statuses(), [Ejected, Up]);
+    made[0].take_effect();
+    assert_eq!(scene.statuses(), [Up, Up]);
+}
+
+#[test]
 fn a_server_that_is_left_alone_gets_one_try_after_the_pause() {
     let health = ", passive_health: {eject_for: 100ms, statuses: 503}";
     let mut scene = Scene::of(&two(health), 2);

@@ -18,19 +18,19 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// Makes those of a plan. One that is as before keeps its counts.
+    /// Makes those of a plan. One that is as before keeps its counts; those of routes that differ by nothing but their
+    /// actions do so in their order.
     pub(super) fn of(plan: &Plan, before: Option<&Self>) -> Self {
+        let mut known = before.map_or_else(Vec::new, |before| before.rates.clone());
         let rates = plan.rates.iter().map(|limit| {
-            let known = before.and_then(|before| before.rates.iter().find(|l| l.key == limit.key));
-            known.cloned().unwrap_or_else(|| {
+            take(&mut known, |known| known.key == limit.key).unwrap_or_else(|| {
                 let quota = Quota::new(limit.count, limit.period, limit.burst);
                 Arc::new(Limiter::new(unique(), limit.key.clone(), quota))
             })
         });
+        let mut known = before.map_or_else(Vec::new, |before| before.concurrent.clone());
         let concurrent = plan.concurrent.iter().map(|limit| {
-            let known =
-                before.and_then(|before| before.concurrent.iter().find(|l| l.key == limit.key));
-            known.cloned().unwrap_or_else(|| {
+            take(&mut known, |known| known.key == limit.key).unwrap_or_else(|| {
                 Arc::new(Concurrent::new(unique(), limit.key.clone(), limit.max))
             })
         });
@@ -44,6 +44,12 @@ impl Limits {
             concurrent: concurrent.collect(),
         }
     }
+}
+
+/// Takes the first one that fits, so that no two limits have one count.
+fn take<L>(known: &mut Vec<Arc<L>>, fits: impl Fn(&L) -> bool) -> Option<Arc<L>> {
+    let index = known.iter().position(|known| fits(known))?;
+    Some(known.remove(index))
 }
 
 /// A worker's own of the limits, each with the id of the limit.
@@ -93,4 +99,33 @@ fn local<L>(all: &mut [(u64, L)], id: u64, index: usize) -> Option<&mut L> {
         _ => all.iter().position(|(known, _)| *known == id)?,
     };
     Some(&mut all[index].1)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{self, OneFile};
+
+    #[test]
+    fn limits_of_routes_that_are_alike_keep_counts_of_their_own() {
+        let text = "listen: 127.0.0.1:80
+sites:
+  - routes:
+      - {weight: 9, rate_limit: 5/s, concurrent_requests: 5, respond: {body: a}}
+      - {weight: 1, rate_limit: 5/s, concurrent_requests: 5, respond: {body: b}}\n";
+        let file = OneFile(text.to_owned());
+        let plan = Plan::compile(&config::load(Path::new("edge.yaml"), &file).unwrap()).unwrap();
+        let first = Limits::of(&plan, None);
+        let second = Limits::of(&plan, Some(&first));
+        let rates = |limits: &Limits| limits.rates.iter().map(|l| l.id).collect::<Vec<_>>();
+        let concurrent =
+            |limits: &Limits| limits.concurrent.iter().map(|l| l.id).collect::<Vec<_>>();
+        assert_ne!(first.rates[0].id, first.rates[1].id);
+        assert_eq!(rates(&first), rates(&second));
+        assert_eq!(concurrent(&first), concurrent(&second));
+    }
 }

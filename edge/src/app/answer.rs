@@ -7,7 +7,7 @@ use pingora_core::Result;
 use pingora_proxy::Session;
 
 use super::compress::prepare;
-use super::gate::Fields;
+use super::gate::{put, Fields};
 use super::headers::apply;
 use crate::plan::compress::CompressRule;
 use crate::plan::gate::{Refusal, Rule};
@@ -213,17 +213,10 @@ impl Answer {
         for (name, _) in &self.told {
             head.remove_header(name);
         }
-        let is_told = !self.told.is_empty();
         for (name, value) in self.told {
             head.append_header(name, value)?;
         }
-        for (name, value) in self.fields {
-            if is_told && name != header::VARY {
-                head.insert_header(name, value)?;
-            } else {
-                head.append_header(name, value)?;
-            }
-        }
+        put(self.fields, &mut head)?;
         if let Some((edits, values)) = self.edits {
             apply(&edits, &values, &mut head)?;
         }

@@ -60,14 +60,7 @@ impl Passed {
                 head.remove_header(&name);
             }
         }
-        for (name, value) in self.fields.drain(..) {
-            if name == header::VARY {
-                head.append_header(name, value)?;
-            } else {
-                head.insert_header(name, value)?;
-            }
-        }
-        Ok(())
+        put(std::mem::take(&mut self.fields), head)
     }
 
     /// Leaves its places.
@@ -87,6 +80,22 @@ impl Passed {
     pub(super) fn restart_body(&mut self) {
         self.body = 0;
     }
+}
+
+/// Puts fields into a head in place of those of the same names, but for Vary, to which all that have a part in an answer add.
+///
+/// # Errors
+///
+/// `InvalidHTTPHeader` when there is no room for more.
+pub(super) fn put(fields: Fields, head: &mut ResponseHeader) -> Result<()> {
+    let names = fields.iter().map(|(name, _)| name);
+    for name in names.filter(|name| **name != header::VARY) {
+        head.remove_header(name);
+    }
+    for (name, value) in fields {
+        head.append_header(name, value)?;
+    }
+    Ok(())
 }
 
 /// Takes the fields of an answer.

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
+use super::scripted::{answer, Scripted};
 use super::tools::*;
 
 #[test]
@@ -54,6 +55,30 @@ fn a_rate_holds_over_all_workers_and_over_a_reload() {
         assert_eq!(edge.get("a", "/").status, 200);
     }
     assert_eq!(edge.get("a", "/").status, 429);
+}
+
+#[test]
+fn answers_tell_of_each_limit_whoever_gives_them() {
+    let origin = Scripted::start(|_, _| answer("RateLimit-Policy: its own\r\n", "o"));
+    let edge = Edge::start(&format!(
+        "  - rate_limit: {{rate: 12/h, headers: true}}
+    routes:
+      - {{path: /here, rate_limit: {{rate: 9/h, headers: true}}, respond: 200}}
+      - {{rate_limit: {{rate: 9/h, headers: true}}, proxy: '{}'}}\n",
+        origin.address
+    ));
+    for path in ["/here", "/there"] {
+        let head = edge.get("a", path).head.to_lowercase();
+        let lines = head.lines();
+        let policies = lines.filter_map(|line| line.strip_prefix("ratelimit-policy: "));
+        let policies: Vec<_> = policies.collect();
+        assert_eq!(
+            policies,
+            ["\"1\";q=12;w=3600", "\"2\";q=9;w=3600"],
+            "{path}"
+        );
+        assert_eq!(head.matches("\nratelimit: ").count(), 2, "{path}");
+    }
 }
 
 /// A server that answers when it is told to.

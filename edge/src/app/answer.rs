@@ -52,6 +52,14 @@ impl Answer {
         }
     }
 
+    /// Makes an answer of a status and fields alone.
+    pub(super) fn bare(status: StatusCode) -> Self {
+        Self {
+            body: Bytes::new(),
+            ..Self::refusal(status)
+        }
+    }
+
     /// Makes the answer of a rule that refuses a request.
     pub(super) fn of_refusal(refusal: Refusal) -> Self {
         let plain = Self {

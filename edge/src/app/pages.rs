@@ -10,6 +10,7 @@ use pingora_proxy::{error_status, FailToProxy, Session};
 use super::answer::Answer;
 use super::client_auth;
 use super::facts::Facts;
+use super::gate::{self, Fields};
 use super::observed::Observed;
 use super::queue::RETRY_AFTER;
 use super::Ctx;
@@ -142,15 +143,14 @@ impl Ctx {
         self.instead.as_ref().is_some_and(|instead| instead.cut)
     }
 
-    /// Answers a request that failed for good: by its page, or with the status alone.
-    pub(super) async fn fail(&self, session: &mut Session, e: &Error) -> FailToProxy {
+    /// Answers a request that failed for good: by its page, or with the status alone. What its site and its rules tell the
+    /// client with every answer, they tell with this one.
+    pub(super) async fn fail(&mut self, session: &mut Session, e: &Error) -> FailToProxy {
         let status = error_status(e);
         if let Some(code) = status.filter(|_| session.awaits_response()) {
             session.set_keepalive(None);
-            let sent = match self.failure(session, code) {
-                Some(answer) => answer.send(session, self.compression()).await,
-                None => session.respond_error(code).await,
-            };
+            let answer = self.failure(session, code).with(self.told_always());
+            let sent = answer.send(session, self.compression()).await;
             if let Err(e) = sent {
                 log::debug!("cannot answer with {code}: {e}");
             }
@@ -161,9 +161,17 @@ impl Ctx {
         }
     }
 
-    fn failure(&self, session: &ServerSession, code: u16) -> Option<Answer> {
+    /// Takes the fields of its site and its rules.
+    fn told_always(&mut self) -> Fields {
+        let mut fields = gate::fields(&mut self.passed);
+        let site = self.running.plan.sites.get(self.at.0);
+        fields.extend(site.and_then(|site| gate::hsts(&site.hsts, self.secure)));
+        fields
+    }
+
+    fn failure(&self, session: &ServerSession, code: u16) -> Answer {
         let head = session.req_header();
-        let status = StatusCode::from_u16(code).ok()?;
+        let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let pages = self
             .pages()
             .filter(|_| takes_pages(&head.method, &head.headers));
@@ -174,12 +182,12 @@ impl Ctx {
                 Answer::refusal(status).page(page, body.into())
             }
             None if self.found_no_room => Answer::refusal(status),
-            None => return None,
+            None => Answer::bare(status),
         };
-        Some(if self.found_no_room {
+        if self.found_no_room {
             answer.retry_after(RETRY_AFTER)
         } else {
             answer
-        })
+        }
     }
 }

@@ -199,3 +199,41 @@ sites:
         );
     }
 }
+
+#[test]
+fn an_answer_to_a_request_that_failed_tells_what_every_answer_does() {
+    let (held, address) = (Held::start(), free());
+    let edge = Edge::start_whole(
+        address,
+        &format!(
+            "listen: {address}
+trusted_proxies: 127.0.0.1
+sites:
+  - hsts: 1d
+    max_body_size: 5B
+    cors: {{origins: '*'}}
+    routes:
+      - {{path: /down, proxy: '{0}'}}
+      - {{path: /page, errors: {{body: page}}, proxy: '{0}'}}
+      - {{proxy: '{1}'}}\n",
+            free(),
+            held.address
+        ),
+    );
+    let chunks = "Transfer-Encoding: chunked\r\n\r\n6\r\n123456\r\n0\r\n";
+    for (path, more, status, body) in [
+        ("/down", "", 502, ""),
+        ("/page", "", 502, "page"),
+        ("/x", chunks, 413, ""),
+    ] {
+        let fields = format!("X-Forwarded-Proto: https\r\nOrigin: https://a.test\r\n{more}");
+        let got = edge.connect().ask("PUT", "a", path, &fields);
+        assert_eq!((got.status, &*got.body), (status, body), "{path}");
+        for (name, value) in [
+            ("strict-transport-security", "max-age=86400"),
+            ("access-control-allow-origin", "*"),
+        ] {
+            assert_eq!(got.field(name), Some(value), "{path}: {}", got.head);
+        }
+    }
+}

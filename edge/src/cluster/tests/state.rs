@@ -79,7 +79,7 @@ fn a_server_stays_drained_or_down_where_a_cluster_is_split() {
           {{path: /c, proxy: {{to: ['127.0.0.1:2', '127.0.0.1:1', '127.0.0.1:3']}}}}]",
         two(", health: {path: /}, timeouts: {read: 1s}")
     ));
-    let made = clusters(&plan, &[scene.cluster.clone()]).unwrap();
+    let made = clusters(&plan, std::slice::from_ref(&scene.cluster)).unwrap();
     let states = |n: usize| made[n].state(&plan.clusters[n]).endpoints;
     let statuses = |n: usize| {
         states(n)
@@ -198,7 +198,7 @@ fn a_generation_that_is_not_taken_changes_no_server() {
     let mut scene = Scene::of(&two(health), 1);
     break_first(&mut scene);
     let plan = compile(&two(", passive_health: 0"));
-    let made = clusters(&plan, &[scene.cluster.clone()]).unwrap();
+    let made = clusters(&plan, std::slice::from_ref(&scene.cluster)).unwrap();
     assert_eq!(scene.statuses(), [Ejected, Up]);
     made[0].take_effect();
     assert_eq!(scene.statuses(), [Up, Up]);

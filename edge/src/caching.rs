@@ -95,7 +95,8 @@ const NEVER_STORED: [HeaderName; 4] = [
 impl Policy {
     /// Returns whether a request may be answered from the cache, and fill it.
     ///
-    /// A GET with content is not: the content could select the response, and is not in the key.
+    /// A GET with content is not: the content could select the response, and is not in the key. Over HTTP/2 no field need
+    /// tell of it: the session has to be asked too (`is_body_empty`).
     pub fn uses_cache(&self, request: &RequestHeader) -> bool {
         let headers = &request.headers;
         let has_content = headers.contains_key(header::TRANSFER_ENCODING)

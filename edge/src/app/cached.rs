@@ -37,6 +37,14 @@ impl Cached {
     pub(super) fn may_be_stored(&self) -> bool {
         self.part == Part::Whole
     }
+
+    /// Takes no part in a request with a body, which could select the response and is in no key. Over HTTP/2 no field need
+    /// tell of one.
+    pub(super) fn see_body(&mut self, session: &mut Session) {
+        if self.part == Part::Whole && !session.is_body_empty() {
+            self.part = Part::Request;
+        }
+    }
 }
 
 /// The part that the cache takes in a request.

@@ -101,8 +101,11 @@ impl Ctx {
         &mut self,
         live: &Live,
         session: &mut Session,
-        proxied: Proxied,
+        mut proxied: Proxied,
     ) -> Result<Option<usize>> {
+        if let Some(cached) = &mut proxied.cached {
+            cached.see_body(session);
+        }
         self.cluster = proxied.cluster;
         self.at = proxied.at;
         self.hash_by = proxied.hash_by;

@@ -20,7 +20,7 @@ fn counted(fields: &'static str) -> Scripted {
     Scripted::start(move |_, n| answer(fields, &format!("body {n}")))
 }
 
-const FRESH: &str = "Cache-Control: max-age=60\r\n";
+pub const FRESH: &str = "Cache-Control: max-age=60\r\n";
 /// Stale from the start, and good for much later.
 const STALE: &str =
     "Cache-Control: max-age=10, stale-while-revalidate=1000, stale-if-error=1000\r\nAge: 50\r\n";

@@ -6,22 +6,22 @@ use std::net::{SocketAddr, TcpStream};
 use super::lifecycle::{upgrade, Other};
 use super::tools::*;
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
+pub const DATA: u8 = 0;
+pub const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
+pub const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const ACK: u8 = 1;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub const END_STREAM: u8 = 1;
+pub const END_HEADERS: u8 = 4;
 /// The last stream of the first GOAWAY (RFC 9113 section 6.8).
 const ANY: u32 = 0x7fff_ffff;
 
 /// A client of which the test says every frame.
-struct Frames<S>(S);
+pub struct Frames<S>(S);
 
-struct Frame {
+pub struct Frame {
     kind: u8,
     flags: u8,
     id: u32,
@@ -37,7 +37,7 @@ impl Frame {
 }
 
 impl Frames<TcpStream> {
-    fn connect(address: SocketAddr) -> Self {
+    pub fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Self::begin(stream)
@@ -54,7 +54,7 @@ impl<S: Read + Write> Frames<S> {
         frames
     }
 
-    fn send(&mut self, kind: u8, flags: u8, id: u32, payload: &[u8]) {
+    pub fn send(&mut self, kind: u8, flags: u8, id: u32, payload: &[u8]) {
         let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
         frame.extend([kind, flags]);
         frame.extend(id.to_be_bytes());
@@ -65,11 +65,21 @@ impl<S: Read + Write> Frames<S> {
 
     /// Sends a GET for a path of the host `a`.
     fn request(&mut self, id: u32, path: &str) {
+        self.begin_request(id, path, "", END_STREAM);
+    }
+
+    /// Sends the head of a GET, with a value of Cache-Control if there is one.
+    pub fn begin_request(&mut self, id: u32, path: &str, control: &str, flags: u8) {
         // GET and http of the static table, then :path and :authority as literals (RFC 7541 appendix A).
         let mut block = vec![0x82, 0x86, 0x04, path.len() as u8];
         block.extend(path.as_bytes());
         block.extend([0x01, 1, b'a']);
-        self.send(HEADERS, END_HEADERS | END_STREAM, id, &block);
+        if !control.is_empty() {
+            // Index 24, in two bytes.
+            block.extend([0x0f, 9, control.len() as u8]);
+            block.extend(control.as_bytes());
+        }
+        self.send(HEADERS, END_HEADERS | flags, id, &block);
     }
 
     /// Returns the next frame; none at the end of the connection.
@@ -89,7 +99,7 @@ impl<S: Read + Write> Frames<S> {
 
     /// Reads up to a frame of this kind for this stream.
     #[track_caller]
-    fn until(&mut self, kind: u8, id: u32) -> Frame {
+    pub fn until(&mut self, kind: u8, id: u32) -> Frame {
         loop {
             let frame = self.next().expect("a frame");
             if (frame.kind, frame.id) == (kind, id) {
@@ -102,7 +112,7 @@ impl<S: Read + Write> Frames<S> {
 
     /// Reads up to the end of a stream.
     #[track_caller]
-    fn whole(&mut self, id: u32) {
+    pub fn whole(&mut self, id: u32) {
         loop {
             let frame = self.next().expect("a frame");
             assert_ne!(frame.kind, RST_STREAM, "stream {} is reset", frame.id);

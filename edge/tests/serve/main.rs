@@ -13,6 +13,7 @@ mod actions;
 mod admin;
 mod auth;
 mod cache;
+mod cache_shared;
 #[path = "../../../pingora-core/tests/tls_certs/mod.rs"]
 #[cfg(feature = "rustls")]
 mod certs;

@@ -94,6 +94,12 @@ fn serve(stream: TcpStream, asked: &Mutex<Vec<Asked>>, script: &Script) {
         if stream.read_exact(&mut request.body).is_err() {
             return;
         }
+        if request.field("transfer-encoding") == Some("chunked") {
+            match chunked(&mut stream) {
+                Some(body) => request.body = body,
+                None => return,
+            }
+        }
         let number = {
             let mut asked = asked.lock().unwrap();
             asked.push(request.clone());
@@ -109,5 +115,22 @@ fn serve(stream: TcpStream, asked: &Mutex<Vec<Asked>>, script: &Script) {
         if answer[..end].contains("Connection: close") {
             return;
         }
+    }
+}
+
+/// Reads a chunked body; `None` at the end of the stream.
+fn chunked(stream: &mut impl BufRead) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).ok()?;
+        let size = usize::from_str_radix(line.trim_end(), 16).ok()?;
+        // With the line end behind it.
+        let mut chunk = vec![0; size + 2];
+        stream.read_exact(&mut chunk).ok()?;
+        if size == 0 {
+            return Some(body);
+        }
+        body.extend_from_slice(&chunk[..size]);
     }
 }

@@ -141,7 +141,9 @@ impl ProxyHttp for CachingProxy {
     }
 
     fn request_cache_filter(&self, session: &mut Session, _: &mut Confirmed) -> Result<()> {
-        if is_purge(session) || self.policy.uses_cache(session.req_header()) {
+        // Over HTTP/2 no field need tell of a body.
+        let keyed = self.policy.uses_cache(session.req_header()) && session.is_body_empty();
+        if keyed || is_purge(session) {
             session.cache.enable(
                 self.storage,
                 Some(self.eviction),

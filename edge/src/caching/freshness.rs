@@ -252,7 +252,7 @@ pub(super) fn until(now: SystemTime, lifetime: Duration, age: Duration) -> Syste
 
 /// Returns the present age of a stored response (RFC 9111 section 4.2.3).
 pub fn current_age(meta: &CacheMeta, now: SystemTime) -> Duration {
-    let stored = meta.updated();
+    let stored = meta.epoch();
     let resident = now.duration_since(stored).unwrap_or_default();
     initial_age(meta.response_header(), stored).saturating_add(resident)
 }

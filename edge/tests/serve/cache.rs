@@ -9,7 +9,7 @@ use super::scripted::{answer, status, Scripted};
 use super::tools::*;
 
 /// Runs a proxy of one route with these keys at its `cache`, and more at the route.
-fn cached(origin: &Scripted, cache: &str, route: &str) -> Edge {
+pub fn cached(origin: &Scripted, cache: &str, route: &str) -> Edge {
     let to = origin.address;
     Edge::start(&format!(
         "  - routes:\n      - proxy: {{to: '{to}', cache: {cache}}}\n{route}"

@@ -1,8 +1,8 @@
 //! What one client asks for, and what others are answered then.
 
-use super::cache::FRESH;
+use super::cache::{cached, FRESH};
 use super::goaway::{Frames, DATA, END_STREAM};
-use super::scripted::{answer, Scripted};
+use super::scripted::{answer, status, Scripted};
 use super::tools::*;
 
 /// Runs a proxy that speaks HTTP/2 without TLS too, of one route with this `cache`.
@@ -36,4 +36,40 @@ fn an_answer_to_a_body_is_not_that_of_the_url() {
     frames.send(DATA, END_STREAM, 3, b"more");
     frames.whole(3);
     origin.last(|asked| assert_eq!(asked.body, b"more"));
+}
+
+#[test]
+fn a_validated_variant_leaves_the_others() {
+    let origin =
+        Scripted::start(|asked, n| {
+            let language = asked.field("accept-language").unwrap().to_owned();
+            match n {
+            0 => answer(
+                "Cache-Control: max-age=10\r\nAge: 50\r\nETag: \"e\"\r\nVary: accept-language\r\n",
+                &language,
+            ),
+            2 => status(304, "Cache-Control: max-age=60\r\nAge: 30\r\nETag: \"e\"\r\n", ""),
+            _ => answer("Cache-Control: max-age=60\r\nVary: accept-language\r\n", &language),
+        }
+        });
+    let edge = cached(&origin, "true", "");
+    let mut client = edge.connect();
+    let mut get = |language: &str| {
+        let field = format!("Accept-Language: {language}\r\n");
+        let answer = client.ask("GET", "a", "/", &field);
+        assert_eq!(answer.body, language);
+        answer
+    };
+    for language in ["de", "en", "de"] {
+        get(language);
+    }
+    assert_eq!(origin.count(), 3);
+    for language in ["en", "de", "en"] {
+        let said = get(language).field("cache-status").unwrap().to_owned();
+        assert!(said.starts_with("edge; hit; ttl="), "{language}: {said}");
+    }
+    // What was validated is as old as the 304 says.
+    let age: u32 = get("de").field("age").unwrap().parse().unwrap();
+    assert!((30..60).contains(&age), "{age}");
+    assert_eq!(origin.count(), 3);
 }

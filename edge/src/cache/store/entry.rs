@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use pingora_cache::key::{CacheHashKey, CompactCacheKey, HashBinary};
@@ -180,6 +181,11 @@ impl Meta {
         })
     }
 
+    /// Returns the time at which the entry was made: later for one that takes its place.
+    pub(super) fn created(&self) -> SystemTime {
+        self.rest.created()
+    }
+
     pub(super) fn copy(&self) -> Result<CacheMeta> {
         Ok(self.with(self.header()?))
     }
@@ -200,11 +206,12 @@ pub(super) fn copy(meta: &CacheMeta) -> CacheMeta {
     with(meta, meta.response_header_copy())
 }
 
-/// Copies a meta but for its header. It is as old as its last validation.
+/// Copies a meta but for its header. It keeps its creation, which other variants must not be from before, and its age, which
+/// counts from the last validation.
 fn with(meta: &CacheMeta, header: ResponseHeader) -> CacheMeta {
     let mut copy = CacheMeta::new(
         meta.fresh_until(),
-        meta.updated(),
+        meta.created(),
         meta.stale_while_revalidate_sec(),
         meta.stale_if_error_sec(),
         header,
@@ -212,7 +219,8 @@ fn with(meta: &CacheMeta, header: ResponseHeader) -> CacheMeta {
     if let Some(variance) = meta.variance() {
         copy.set_variance_key(variance);
     }
-    if let Some(epoch) = meta.epoch_override() {
+    let epoch = meta.epoch();
+    if epoch != meta.created() {
         copy.set_epoch_override(epoch);
     }
     if !meta.extensions().is_empty() {

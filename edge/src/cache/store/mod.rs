@@ -285,8 +285,11 @@ impl Storage for Store {
     ) -> Result<bool> {
         let name = Name::of(key);
         let url = name.url_hash();
-        self.shard(url)
-            .replace(url, |entry| (*entry.name == name).then(|| Meta::of(meta)))
+        self.shard(url).replace(url, |entry| {
+            // What has taken its place meanwhile was not confirmed: it has another body.
+            let same = *entry.name == name && entry.meta.created() == meta.created();
+            same.then(|| Meta::of(meta))
+        })
     }
 
     fn support_streaming_partial_write(&self) -> bool {

@@ -60,6 +60,18 @@ fn body(store: &'static Store, key: &CacheKey) -> Option<String> {
     look(store, key).map(|(_, mut hit)| read(&mut hit))
 }
 
+/// What a 304 makes of what was found.
+fn renewed(found: &CacheMeta) -> CacheMeta {
+    let header = meta("\"n\"").response_header_copy();
+    let until = SystemTime::now() + Duration::from_secs(60);
+    CacheMeta::new(until, found.created(), 5, 6, header)
+}
+
+fn update(store: &'static Store, key: &CacheKey, found: &CacheMeta) -> bool {
+    let trace = Span::inactive().handle();
+    now(store.update_meta(key, &renewed(found), &trace)).unwrap()
+}
+
 #[test]
 fn what_is_stored_is_found_under_its_key_and_variant_alone() {
     let store = store(1 << 20);
@@ -224,7 +236,7 @@ fn a_header_is_brought_up_to_date_and_expired() {
     let trace = Span::inactive().handle();
     assert!(!now(store.update_meta(&key, &meta("\"n\""), &trace)).unwrap());
     fill(store, &key, "body");
-    assert!(now(store.update_meta(&key, &meta("\"n\""), &trace)).unwrap());
+    assert!(update(store, &key, &look(store, &key).unwrap().0));
     let (found, mut hit) = look(store, &key).unwrap();
     assert_eq!(found.headers()[ETAG], "\"n\"");
     assert_eq!(read(&mut hit), "body");
@@ -238,6 +250,40 @@ fn a_header_is_brought_up_to_date_and_expired() {
     assert_eq!(purged, PurgeOutcome::Purged(None));
     let again = now(store.purge(target, PurgeType::Invalidation, &trace)).unwrap();
     assert_eq!(again, PurgeOutcome::NotFound);
+}
+
+/// Two variants are one when the response says so, which does not ask for the lock of the first one.
+#[test]
+fn a_body_keeps_the_header_that_it_came_with() {
+    let store = store(1 << 20);
+    let key = key("a/x", "");
+    fill(store, &key, "one");
+    let (asked, _) = look(store, &key).unwrap();
+    fill(store, &key, "other");
+    assert!(!update(store, &key, &asked));
+    let (found, mut hit) = look(store, &key).unwrap();
+    assert_eq!(
+        (&found.headers()[ETAG], &*read(&mut hit)),
+        (&"\"t\"".parse().unwrap(), "other")
+    );
+}
+
+#[test]
+fn a_validation_makes_a_response_young_and_not_new() {
+    let store = store(1 << 20);
+    let key = key("a/x", "");
+    fill(store, &key, "body");
+    let made = look(store, &key).unwrap().0.created();
+    let mut confirmed = renewed(&look(store, &key).unwrap().0);
+    let later = made + Duration::from_secs(9);
+    confirmed.set_epoch_override(later);
+    let trace = Span::inactive().handle();
+    assert!(now(store.update_meta(&key, &confirmed, &trace)).unwrap());
+    // Twice, as a worker keeps what it finds again.
+    for _ in 0..3 {
+        let (found, _) = look(store, &key).unwrap();
+        assert_eq!((found.created(), found.epoch()), (made, later));
+    }
 }
 
 #[test]
@@ -304,10 +350,9 @@ fn what_a_worker_keeps_is_no_longer_found_once_it_is_changed() {
     assert_eq!(body(store, &variant), None);
     assert_eq!(body(self::store(1 << 20), &one), None);
     again(Some("third"));
-    let trace = Span::inactive().handle();
-    assert!(now(store.update_meta(&one, &meta("\"new\""), &trace)).unwrap());
+    assert!(update(store, &one, &look(store, &one).unwrap().0));
     let (found, _) = look(store, &one).unwrap();
-    assert_eq!(found.headers()[ETAG], "\"new\"");
+    assert_eq!(found.headers()[ETAG], "\"n\"");
     let writer = begin(store, &one);
     let (_, hit) = look(store, &one).unwrap();
     assert!(!hit.should_count_access(), "the fill is what is found");

@@ -14,7 +14,7 @@ use pingora_proxy::Session;
 
 use super::answer::Answer;
 use super::Ctx;
-use crate::cache::{self, Asked, Key, KeyParts};
+use crate::cache::{self, Asked, Key, KeyExtra, KeyParts};
 use crate::cluster::HashBy;
 use crate::live::{Lease, Live, Running};
 use crate::observe::CacheUse;
@@ -75,6 +75,7 @@ pub(super) fn begin(
     running: &Running,
     request: &Request<'_>,
     head: &RequestHeader,
+    extra: KeyExtra<'_>,
 ) -> Begun {
     let authority = match head.uri.authority() {
         Some(authority) => authority.as_str(),
@@ -91,6 +92,7 @@ pub(super) fn begin(
             path: request.path.as_str(),
             query: request.query,
             secure: request.secure,
+            extra,
             headers: request.headers,
         },
     );

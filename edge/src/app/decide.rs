@@ -12,9 +12,10 @@ use super::client_auth;
 use super::counting::Counting;
 use super::facts::{peer, Facts};
 use super::forward_auth;
-use super::forwarded::Told;
+use super::forwarded::{self, Told};
 use super::gate::{self, Asks, Passed};
 use super::observed::Observed;
+use crate::cache::KeyExtra;
 use crate::cluster::HashBy;
 use crate::config::model::Balance;
 use crate::live::{Live, Running};
@@ -238,10 +239,17 @@ fn act(
     };
     let cached = match &route.cache {
         None => None,
-        Some(rule) => match cached::begin(rule, live, running, &request, session.req_header()) {
-            Begun::Cached(cached) => Some(cached),
-            Begun::Answer(answer) => return Decision::Answer(*answer),
-        },
+        Some(rule) => {
+            let extra = KeyExtra {
+                host: forwarded::host(&running.plan, facts),
+                target: target.as_deref().and_then(|target| route.keyed(target)),
+            };
+            let head = session.req_header();
+            match cached::begin(rule, live, running, &request, head, extra) {
+                Begun::Cached(cached) => Some(cached),
+                Begun::Answer(answer) => return Decision::Answer(*answer),
+            }
+        }
     };
     let balanced = &running.plan.clusters[*cluster];
     let hash_by = match balanced.balance {

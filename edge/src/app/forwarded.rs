@@ -40,11 +40,21 @@ enum ToldHost {
     Other(String),
 }
 
+/// Returns the host to tell that the client of a trusted proxy asked for, if it says one.
+pub(super) fn host<'a>(plan: &Plan, facts: &Facts<'a>) -> Option<&'a str> {
+    let host = facts.client.host;
+    host.filter(|_| plan.forwarded != ForwardedMode::Off)
+}
+
 impl Told {
     /// Finds what to tell.
     pub(super) fn of(plan: &Plan, peer: Option<IpAddr>, facts: &Facts<'_>) -> Self {
         let client = &facts.client;
-        let host = match (client.host, facts.host_field, facts.head.uri.authority()) {
+        let host = match (
+            host(plan, facts),
+            facts.host_field,
+            facts.head.uri.authority(),
+        ) {
             _ if plan.forwarded == ForwardedMode::Off => ToldHost::None,
             (Some(host), ..) => ToldHost::Other(host.to_owned()),
             (None, Some(_), _) => ToldHost::Field,

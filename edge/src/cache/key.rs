@@ -1,8 +1,8 @@
 //! The key of a request in the cache.
 //!
 //! ```text
-//! host path [? query] NUL  route  [scheme, host as it was sent]  headers  cookies
-//! -------- URL -------     ------------------- rest --------------------------
+//! host path [? query] NUL  route  scheme  [host as it was sent]  [what its server is told]  headers  cookies
+//! -------- URL -------     --------------------------------- rest --------------------------------------
 //! ```
 //!
 //! The URL is what a purge names. The rest holds all else that may choose the response: a key that left the port of Host
@@ -38,7 +38,17 @@ pub(crate) struct Parts<'a> {
     pub(crate) path: &'a str,
     pub(crate) query: Option<&'a str>,
     pub(crate) secure: bool,
+    pub(crate) extra: Extra<'a>,
     pub(crate) headers: &'a HeaderMap,
+}
+
+/// What a server is told that neither the URL nor a field of the request has to say.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Extra<'a> {
+    /// The host that the client of a trusted proxy asked for.
+    pub(crate) host: Option<&'a str>,
+    /// What a rewrite has made of more than the URL.
+    pub(crate) target: Option<&'a [u8]>,
 }
 
 /// Returns the hash of a URL.
@@ -63,8 +73,11 @@ impl Key {
 
     /// Makes the key of a request.
     pub(crate) fn of(rule: &CacheRule, parts: &Parts<'_>) -> Self {
+        let host = parts.extra.host.filter(|host| *host != parts.authority);
+        let extra = [host.map(str::as_bytes), parts.extra.target];
         let length = parts.host.len() + parts.path.len() + parts.query.map_or(0, str::len);
-        let mut bytes = Vec::with_capacity(length + 32);
+        let more: usize = extra.iter().flatten().map(|text| text.len()).sum();
+        let mut bytes = Vec::with_capacity(length + more + 32);
         rule.url(parts.host, parts.path, parts.query, &mut bytes);
         let url = bytes.len();
         bytes.push(END_OF_URL);
@@ -72,6 +85,13 @@ impl Key {
         bytes.push(if parts.secure { b's' } else { b'h' });
         if parts.authority != parts.host {
             bytes.extend_from_slice(parts.authority.as_bytes());
+        }
+        // No host and no target has such bytes.
+        for (sign, text) in (1..).zip(extra) {
+            if let Some(text) = text {
+                bytes.push(sign);
+                bytes.extend_from_slice(text);
+            }
         }
         for name in &rule.headers {
             // A value has no such byte, and one that is absent differs from an empty one.

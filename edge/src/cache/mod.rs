@@ -16,7 +16,7 @@ use pingora_cache::{CacheOptionOverrides, HttpCache};
 use crate::plan::cache::{CacheRule, CacheSize};
 use crate::plan::Plan;
 pub use key::Key;
-pub(crate) use key::Parts as KeyParts;
+pub(crate) use key::{Extra as KeyExtra, Parts as KeyParts};
 pub(crate) use store::Asked;
 pub use store::{Figures, Store};
 

@@ -84,6 +84,19 @@ impl Rewrite {
         }
     }
 
+    /// Returns what the key of a cache needs of a target that it has made; nothing where that follows from the URL, of whose
+    /// query the key knows what counts.
+    pub(super) fn keyed<'t>(&self, target: &'t [u8]) -> Option<&'t [u8]> {
+        let Self::Template { path, query, .. } = self else {
+            return None;
+        };
+        if query.as_ref().is_some_and(has_more_than_url) {
+            return Some(target);
+        }
+        let end = target.iter().position(|b| *b == b'?');
+        has_more_than_url(path).then(|| &target[..end.unwrap_or(target.len())])
+    }
+
     pub(super) fn target<'a>(
         &self,
         request: &Request<'a>,
@@ -149,6 +162,18 @@ fn in_path(variable: &Variable, b: u8) -> bool {
 fn in_query(variable: &Variable, b: u8) -> bool {
     let separates = b"&+#".contains(&b);
     is_uri_byte(b) && (!separates || matches!(variable, Variable::Query | Variable::Uri))
+}
+
+/// Tells whether a template has anything in it that is not of the URL. One parameter of the query is: the key may be without
+/// it.
+fn has_more_than_url(template: &Template) -> bool {
+    use Variable::{Group, Host, Path, Query, Scheme, Uri};
+    template.parts().iter().any(|part| match part {
+        Part::Text(_) => false,
+        Part::Variable(variable) => {
+            !matches!(variable, Group(_) | Host | Path | Query | Scheme | Uri)
+        }
+    })
 }
 
 /// Fills in a template. What is not `allowed` of a variable's bytes is encoded; encodings of paths and queries stay.

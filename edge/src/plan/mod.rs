@@ -402,6 +402,11 @@ impl Route {
     pub fn rewrites(&self) -> bool {
         self.rewrite.is_some()
     }
+
+    /// Returns what the key of a cache needs of a target that the rewrite has made, if that has more in it than the URL.
+    pub(crate) fn keyed<'t>(&self, target: &'t [u8]) -> Option<&'t [u8]> {
+        self.rewrite.as_ref()?.keyed(target)
+    }
 }
 
 impl Rule {

@@ -39,6 +39,74 @@ fn an_answer_to_a_body_is_not_that_of_the_url() {
 }
 
 #[test]
+fn a_rewrite_chooses_the_response_by_what_it_is_made_of() {
+    let origin = Scripted::start(|asked, n| answer(FRESH, &format!("{} {n}", asked.target())));
+    let edge = cached(
+        &origin,
+        "{key: {ignore_query: true}}",
+        "        rewrite: '/{cookie.lang}{path}'\n",
+    );
+    let mut client = edge.connect();
+    let mut get = |path: &str, lang: &str| {
+        let cookie = format!("Cookie: lang={lang}\r\n");
+        client.ask("GET", "a", path, &cookie).body
+    };
+    assert_eq!(get("/x?1", "de"), "/de/x?1 0");
+    assert_eq!(get("/x?1", "en"), "/en/x?1 1");
+    // Its query is as little of the key as before.
+    assert_eq!(get("/x?2", "de"), "/de/x?1 0");
+    assert_eq!(get("/x?2", "en"), "/en/x?1 1");
+    let edge = cached(
+        &origin,
+        "{key: {ignore_query: true}}",
+        "        rewrite: '/index?of={path}&{query}&by={header.x-by}'\n",
+    );
+    let mut client = edge.connect();
+    let mut get = |path: &str, by: &str| {
+        let by = format!("X-By: {by}\r\n");
+        client.ask("GET", "a", path, &by).body
+    };
+    let one = get("/x", "1");
+    assert_eq!(one, "/index?of=/x&&by=1 2");
+    assert_eq!(get("/x", "2"), "/index?of=/x&&by=2 3");
+    assert_eq!(get("/x", "1"), one);
+    // What is made of the URL alone adds nothing.
+    let edge = cached(
+        &origin,
+        "{key: {ignore_query: true}}",
+        "        rewrite: '/index?of={path}&{query}'\n",
+    );
+    let mut client = edge.connect();
+    let one = client.ask("GET", "a", "/x?1", "").body;
+    assert_eq!(client.ask("GET", "a", "/x?2", "").body, one);
+}
+
+#[test]
+fn the_host_that_a_trusted_proxy_names_is_in_the_key() {
+    let origin = Scripted::start(|asked, _| {
+        answer(FRESH, asked.field("x-forwarded-host").unwrap_or_default())
+    });
+    let (address, to) = (free(), origin.address);
+    let edge = Edge::start_whole(
+        address,
+        &format!(
+            "listen: '{address}'\ntrusted_proxies: 127.0.0.1\nsites:\n  - routes: [{{proxy: {{to: '{to}', cache: true}}}}]\n"
+        ),
+    );
+    let mut client = edge.connect();
+    for _ in 0..2 {
+        for host in ["b", "c"] {
+            let field = format!("X-Forwarded-Host: {host}\r\n");
+            assert_eq!(client.ask("GET", "a", "/", &field).body, host);
+        }
+        assert_eq!(client.ask("GET", "a", "/", "").body, "a");
+    }
+    // The same as Host is no other.
+    client.ask("GET", "a", "/", "X-Forwarded-Host: a\r\n");
+    assert_eq!(origin.count(), 3);
+}
+
+#[test]
 fn a_validated_variant_leaves_the_others() {
     let origin =
         Scripted::start(|asked, n| {

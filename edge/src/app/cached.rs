@@ -7,7 +7,7 @@ use crate::caching;
 use bytes::Bytes;
 use http::header::{AGE, CONTENT_LOCATION, HOST, LOCATION};
 use http::{HeaderValue, Method, StatusCode};
-use pingora_cache::{CachePhase, ForcedFreshness, NoCacheReason, RespCacheable};
+use pingora_cache::{CacheMeta, CachePhase, ForcedFreshness, NoCacheReason, RespCacheable};
 use pingora_core::{Error, ErrorSource, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
@@ -186,7 +186,7 @@ pub(super) fn key(ctx: &Ctx) -> Option<pingora_cache::CacheKey> {
 pub(super) fn demand(
     session: &Session,
     ctx: &Ctx,
-    meta: &pingora_cache::CacheMeta,
+    meta: &CacheMeta,
     fresh: bool,
 ) -> Option<ForcedFreshness> {
     let rule = ctx.cache_rule()?;
@@ -294,6 +294,9 @@ pub(super) fn judge(
     let head = updated.as_ref().unwrap_or(head);
     let now = SystemTime::now();
     let mut judged = rule.policy.response(session.req_header(), head, now);
+    if matches!(judged, RespCacheable::Uncacheable(_)) && is_passing(head, stored, now) {
+        judged = RespCacheable::Uncacheable(PASSING);
+    }
     if let RespCacheable::Cacheable(meta) = &mut judged {
         // So that a hit has no date to read: the age that it came with is in this field.
         let age = caching::initial_age(head, now).as_secs();
@@ -307,6 +310,16 @@ pub(super) fn judge(
         }
     }
     Ok(judged)
+}
+
+/// The reason not to store what one request was answered, of which [`cache`] makes no rule for others.
+const PASSING: NoCacheReason = NoCacheReason::Custom("an answer to this request alone");
+
+/// Tells whether a response says nothing about the next one: an error, or the answer to a client that would not have the
+/// fresh one that is stored. One client could turn the cache off for others.
+fn is_passing(head: &ResponseHeader, stored: Option<&CacheMeta>, now: SystemTime) -> bool {
+    let failed = head.status.is_client_error() || head.status.is_server_error();
+    failed || stored.is_some_and(|meta| meta.is_fresh(now))
 }
 
 /// Counts the part that the cache had in a request.

@@ -107,6 +107,30 @@ fn the_host_that_a_trusted_proxy_names_is_in_the_key() {
 }
 
 #[test]
+fn an_error_for_one_client_leaves_the_cache_on_for_others() {
+    let origin = Scripted::start(|asked, n| match asked.field("accept") {
+        Some("none") => status(406, "", "not acceptable"),
+        _ if n % 2 == 1 => status(500, "", "down"),
+        _ => answer(
+            "Cache-Control: max-age=60\r\nVary: accept\r\n",
+            &format!("body {n}"),
+        ),
+    });
+    let edge = cached(&origin, "true", "");
+    let mut client = edge.connect();
+    let first = client.ask("GET", "a", "/", "");
+    assert_eq!(first.body, "body 0");
+    let reloaded = client.ask("GET", "a", "/", "Cache-Control: no-cache\r\n");
+    assert_eq!(reloaded.status, 500);
+    assert_eq!(client.ask("GET", "a", "/", "").body, "body 0");
+    let other = client.ask("GET", "a", "/", "Accept: none\r\n");
+    assert_eq!(other.status, 406);
+    let hit = client.ask("GET", "a", "/", "");
+    assert_eq!(hit.body, "body 0");
+    assert_eq!(origin.count(), 3);
+}
+
+#[test]
 fn a_validated_variant_leaves_the_others() {
     let origin =
         Scripted::start(|asked, n| {

@@ -33,7 +33,7 @@ use http::header::SET_COOKIE;
 use http::{HeaderMap, StatusCode};
 use pingora_cache::key::HashBinary;
 use pingora_cache::storage::HitHandler;
-use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, RespCacheable};
+use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, NoCacheReason, RespCacheable};
 use pingora_core::connectors::http::Connector;
 use pingora_core::connectors::lacks_connect_permit;
 use pingora_core::protocols::http::RefusedRequest;
@@ -309,6 +309,10 @@ impl ProxyHttp for Edge {
     {
         if ctx.is_cached() && cached::wants_stored_only(session, ctx) {
             let answer = Answer::refusal(StatusCode::GATEWAY_TIMEOUT);
+            if session.cache.enabled() {
+                // Others are not to wait until the client has taken the answer.
+                session.cache.disable(NoCacheReason::DeclinedToUpstream);
+            }
             return Box::pin(async move { answer.send(session, None).await.map(|()| false) });
         }
         ready(|| Ok(true))

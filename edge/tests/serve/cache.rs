@@ -16,7 +16,7 @@ pub fn cached(origin: &Scripted, cache: &str, route: &str) -> Edge {
     ))
 }
 
-fn counted(fields: &'static str) -> Scripted {
+pub fn counted(fields: &'static str) -> Scripted {
     Scripted::start(move |_, n| answer(fields, &format!("body {n}")))
 }
 

@@ -1,7 +1,7 @@
 //! What one client asks for, and what others are answered then.
 
-use super::cache::{cached, FRESH};
-use super::goaway::{Frames, DATA, END_STREAM};
+use super::cache::{cached, counted, FRESH};
+use super::goaway::{Frames, DATA, END_STREAM, HEADERS, SETTINGS};
 use super::scripted::{answer, status, Scripted};
 use super::tools::*;
 
@@ -128,6 +128,21 @@ fn an_error_for_one_client_leaves_the_cache_on_for_others() {
     let hit = client.ask("GET", "a", "/", "");
     assert_eq!(hit.body, "body 0");
     assert_eq!(origin.count(), 3);
+}
+
+#[test]
+fn nobody_waits_for_a_client_that_takes_no_answer() {
+    let origin = counted(FRESH);
+    // Whoever waits goes to a server after a second, and stores nothing.
+    let edge = cached_for_http2(&origin, "{lock: 1s}");
+    let mut frames = Frames::connect(edge.address);
+    let no_window = [0, 4, 0, 0, 0, 0];
+    frames.send(SETTINGS, 0, 0, &no_window);
+    frames.begin_request(1, "/", "only-if-cached", END_STREAM);
+    frames.until(HEADERS, 1);
+    let answer = edge.get("a", "/");
+    assert_eq!(answer.field("cache-status"), Some("edge; fwd=miss; stored"));
+    assert_eq!(answer.body, "body 0");
 }
 
 #[test]

@@ -15,7 +15,11 @@ pub(super) struct Directives {
     with_expires: bool,
     bare_private: bool,
     bare_no_cache: bool,
+    /// Lifetimes that are given twice, and are not the same.
+    doubtful: [bool; LIFETIMES.len()],
 }
+
+const LIFETIMES: [&str; 2] = ["s-maxage", "max-age"];
 
 impl Directives {
     /// Those of a message that has none.
@@ -25,6 +29,7 @@ impl Directives {
             with_expires: false,
             bare_private: false,
             bare_no_cache: false,
+            doubtful: [false; LIFETIMES.len()],
         }
     }
 
@@ -40,11 +45,17 @@ impl Directives {
     }
 
     fn of(headers: &HeaderMap, with_expires: bool) -> Self {
-        let bare = |name| {
+        let all = || {
             headers
                 .get_all(header::CACHE_CONTROL)
                 .iter()
-                .any(|line| items(line).any(|item| item.eq_ignore_ascii_case(name)))
+                .flat_map(items)
+        };
+        let bare = |name: &str| all().any(|item| item.eq_ignore_ascii_case(name.as_bytes()));
+        let doubtful = |name| {
+            let mut values = all().filter_map(|item| value_of(item, name));
+            let first = values.next();
+            values.any(|value| Some(value) != first)
         };
         Directives {
             control: CacheControl::from_headers_named("cache-control", headers),
@@ -52,6 +63,7 @@ impl Directives {
             // The published parser keeps the last of `private, private="x"`.
             bare_private: bare("private"),
             bare_no_cache: bare("no-cache"),
+            doubtful: LIFETIMES.map(doubtful),
         }
     }
 
@@ -145,14 +157,15 @@ impl Directives {
         control.stale_if_error().ok().flatten()
     }
 
-    /// The explicit lifetime (RFC 9111 section 4.2.1); one that cannot be read is over.
+    /// The explicit lifetime (RFC 9111 section 4.2.1); one that cannot be read, or is given in two ways, is over.
     pub(super) fn lifetime(&self, response: &ResponseHeader, now: SystemTime) -> Option<Duration> {
         if self.no_cache() {
             return Some(Duration::ZERO);
         }
-        let explicit = self.seconds("s-maxage").or_else(|| self.seconds("max-age"));
-        if let Some(seconds) = explicit {
-            return Some(seconds.unwrap_or_default());
+        for (name, doubtful) in LIFETIMES.iter().zip(self.doubtful) {
+            if let Some(seconds) = self.seconds(name) {
+                return Some(seconds.ok().filter(|_| !doubtful).unwrap_or_default());
+            }
         }
         if !self.with_expires || !response.headers.contains_key(header::EXPIRES) {
             return None;
@@ -172,9 +185,16 @@ impl Directives {
 }
 
 /// Items of a list as far as its commas go, those within quotes too: good for what has no value.
-fn items(line: &HeaderValue) -> impl Iterator<Item = &str> {
-    let text = line.to_str().unwrap_or_default();
-    text.split([',', ';']).map(str::trim)
+fn items(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    let items = line.as_bytes().split(|b| matches!(b, b',' | b';'));
+    items.map(<[u8]>::trim_ascii)
+}
+
+/// The value of an item, if it has this name.
+fn value_of<'i>(item: &'i [u8], name: &str) -> Option<&'i [u8]> {
+    let (start, rest) = item.split_at_checked(name.len())?;
+    let value = rest.strip_prefix(b"=")?;
+    start.eq_ignore_ascii_case(name.as_bytes()).then_some(value)
 }
 
 /// The directives of Surrogate-Control that are for everyone or for `name`: `None` when none of them is about caching.

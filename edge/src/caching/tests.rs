@@ -79,6 +79,21 @@ fn freshness_is_what_the_response_says() {
             Some(9),
         ),
         (&["Cache-Control: x=\"max-age=60\", max-age=1"], Some(1)),
+        (&["Cache-Control: max-age=60, max-age=60"], Some(60)),
+        // Which one counts is anybody's guess.
+        (&["Cache-Control: max-age=1, Max-Age=60"], Some(-1)),
+        (
+            &["Cache-Control: max-age=60", "Cache-Control: max-age=1"],
+            Some(-1),
+        ),
+        (
+            &["Cache-Control: s-maxage=9, max-age=1, max-age=2"],
+            Some(9),
+        ),
+        (&["Cache-Control: x=\"é\", no-cache, max-age=60"], Some(-1)),
+        (&["Cache-Control: x=\"é\", private, max-age=60"], None),
+        (&["Cache-Control: x=\"é\", no-store, max-age=60"], None),
+        (&["Cache-Control: x=\"é\", max-age=60"], Some(60)),
         (
             &["Cache-Control: max-age=99999999999"],
             Some(i64::from(i32::MAX)),

@@ -99,12 +99,18 @@ async fn revalidate<SV>(
     inner: &SV,
     session: &mut Session,
     ctx: &mut SV::CTX,
-    header: &ResponseHeader,
+    not_modified: &ResponseHeader,
 ) where
     SV: ProxyHttp + Sync,
     SV::CTX: Send + Sync,
 {
-    let mut merged = session.cache.revalidate_merge_header(header);
+    let mut merged = session.cache.revalidate_merge_header(not_modified);
+    // Merging leaves the age of the response that was stored. A 304 without one is of this moment.
+    merged.remove_header(&header::AGE);
+    for age in not_modified.headers.get_all(header::AGE) {
+        // It is refused only by a header without room for one more field.
+        let _ = merged.append_header(header::AGE, age);
+    }
     // It is kept for longer than the 304, of which it has fields now.
     merged.detach();
     let variance = session
@@ -128,9 +134,9 @@ async fn revalidate<SV>(
             }
         }
         Ok(Uncacheable(reason)) => {
-            session
-                .cache
-                .revalidate_uncacheable(merged, allowed(reason));
+            let reason = allowed(reason);
+            session.cache.response_became_uncacheable(reason);
+            session.cache.revalidate_uncacheable(merged, reason);
         }
         Err(e) => {
             say(inner, session, ctx, "response_cache_filter", &e);

@@ -18,7 +18,7 @@ fn chunked(fields: &str, chunks: &[&str], trailers: &str) -> String {
     response + "0\r\n" + trailers + "\r\n"
 }
 
-fn predictor() -> &'static Predictor<1> {
+pub(crate) fn predictor() -> &'static Predictor<1> {
     Box::leak(Box::new(Predictor::new(16, None)))
 }
 

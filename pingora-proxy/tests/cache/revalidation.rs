@@ -1,6 +1,7 @@
 //! What a 304 does to what is stored, and to the one that asked.
 
 use crate::common::*;
+use crate::fills::predictor;
 use crate::fixture::*;
 use crate::plain::{plain, Fails};
 use pingora_cache::{CachePhase, NoCacheReason, RespCacheable};
@@ -166,4 +167,42 @@ fn what_an_application_forbids_at_a_304_is_asked_of_the_merged_header() {
     let proxy = Proxy::start(app);
     assert_eq!(get(&mut proxy.connect(), "/a", "").text(), "old");
     assert_eq!(log.last(1).phase, CachePhase::Revalidated);
+}
+
+#[test]
+fn what_a_304_confirmed_is_as_old_as_the_304() {
+    for (fields, ages) in [("Age: 30\r\n", 30..=50), ("", 0..=20)] {
+        let origin = Counting::answering(move |_, _| {
+            not_modified(&format!("Cache-Control: max-age=60\r\n{fields}"))
+        });
+        let app = Caching::to(&origin.origin);
+        let old = format!("{STALE}\r\nAge: 1000");
+        store(app.storage, &key("/a"), &meta(-5, &old), "old");
+        let proxy = Proxy::start(app);
+        let mut client = proxy.connect();
+        for _ in 0..2 {
+            let response = get(&mut client, "/a", "");
+            let age: u32 = response.field("age").unwrap().parse().unwrap();
+            assert!(ages.contains(&age), "{age} of {fields:?}");
+        }
+        assert_eq!(origin.count(), 1);
+    }
+}
+
+#[test]
+fn a_304_that_forbids_storing_is_remembered_as_any_other_response() {
+    let origin = Counting::answering(|_, n| match n {
+        0 => not_modified("Cache-Control: no-store\r\n"),
+        _ => ok("Cache-Control: no-store\r\n", "new"),
+    });
+    let mut app = Caching::to(&origin.origin);
+    app.predictor = Some(predictor());
+    store(app.storage, &key("/a"), &meta(-5, STALE), "old");
+    let proxy = Proxy::start(app);
+    let mut client = proxy.connect();
+    assert_eq!(get(&mut client, "/a", "").text(), "old");
+    assert_eq!(get(&mut client, "/a", "").text(), "new");
+    // The next one goes past the cache, and asks for no validation.
+    let asked = origin.requests()[1].to_lowercase();
+    assert!(!asked.contains("if-none-match"), "{asked}");
 }

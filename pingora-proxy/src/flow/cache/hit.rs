@@ -149,10 +149,7 @@ fn hit_header(meta: &CacheMeta, version: Version) -> Box<ResponseHeader> {
 /// Seconds since the origin made or validated the response (RFC 9111 section 4.2.3).
 fn age(meta: &CacheMeta) -> u64 {
     let here = meta.age().as_secs();
-    // What it had when it came. A 304 has made it young since.
-    if meta.updated() > meta.created() {
-        return here;
-    }
+    // What it had when it came, or the 304 that has confirmed it since.
     if !meta.response_header().may_have(Names::AGE) {
         return here;
     }

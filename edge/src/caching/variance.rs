@@ -44,7 +44,9 @@ fn normalized(request: &RequestHeader, name: &HeaderName) -> Vec<u8> {
     if lines.is_empty() {
         return Vec::new();
     }
-    let joined = lines.join(&b',');
+    // A request in the background has the lines of Cookie as one (RFC 9113 section 8.2.3).
+    let separator: &[u8] = if *name == header::COOKIE { b"; " } else { b"," };
+    let joined = lines.join(separator);
     let mut members: Vec<Vec<u8>> = joined
         .split(|byte| *byte == b',')
         .map(|member| member.trim_ascii().to_vec())

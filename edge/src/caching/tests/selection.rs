@@ -22,6 +22,18 @@ fn a_variant_is_what_the_selecting_fields_say() {
         ("A, B", &["A: 1"], &["B: 1"], false),
         ("A", &["A: 1, 2"], &["A: 1", "A: 2"], true),
         ("A", &["A: 1,2"], &["A: 1 , 2"], true),
+        (
+            "Cookie",
+            &["Cookie: a=1; b=2"],
+            &["Cookie: a=1", "Cookie: b=2"],
+            true,
+        ),
+        (
+            "Cookie",
+            &["Cookie: a=1; b=2"],
+            &["Cookie: a=1, b=2"],
+            false,
+        ),
         ("A", &["A: 1,2"], &["A: 2,1"], false),
         ("A", &["A: x"], &["A: X"], false),
         (

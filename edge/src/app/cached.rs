@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::header::{AGE, CONTENT_LOCATION, HOST, LOCATION};
 use http::{HeaderValue, Method, StatusCode};
 use pingora_cache::{CacheMeta, CachePhase, ForcedFreshness, NoCacheReason, RespCacheable};
+use pingora_core::ErrorType::HTTPStatus;
 use pingora_core::{Error, ErrorSource, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
@@ -192,6 +193,15 @@ pub(super) fn demand(
     let rule = ctx.cache_rule()?;
     let request = session.req_header();
     rule.policy.demand(request, meta, fresh, SystemTime::now())
+}
+
+/// Returns the status of a server's response that what is stored may take the place of, where no phase has seen it. What
+/// ended an exchange says which server it was.
+pub(super) fn hidden_status(e: &Error) -> Option<StatusCode> {
+    match e.etype {
+        HTTPStatus(status) if e.context.is_none() => StatusCode::from_u16(status).ok(),
+        _ => None,
+    }
 }
 
 /// Tells whether a stale response answers: while another is fetched, for which a copy of the request is prepared, or in

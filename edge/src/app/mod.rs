@@ -70,6 +70,18 @@ impl Edge {
             connector: Arc::default(),
         }
     }
+
+    /// Counts the head of a server's response, and tells whether it is turned down in favour of another try.
+    #[inline]
+    fn answered(&self, session: &Session, ctx: &mut Ctx, status: StatusCode) -> bool {
+        self.live
+            .with_cluster(&ctx.running, ctx.cluster, |local, hands| {
+                let cluster = &ctx.running.clusters[ctx.cluster];
+                local.answered(cluster, &ctx.tried, status, hands.slots);
+            });
+        ctx.counting.answered(status.as_u16());
+        self.turns_down(session, ctx, status.as_u16())
+    }
 }
 
 /// Makes a future of what is done, which takes no memory when that is well.
@@ -227,16 +239,8 @@ impl ProxyHttp for Edge {
         // Informational responses come before the one that counts.
         let last =
             !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS;
-        if last {
-            self.live
-                .with_cluster(&ctx.running, ctx.cluster, |local, hands| {
-                    let cluster = &ctx.running.clusters[ctx.cluster];
-                    local.answered(cluster, &ctx.tried, head.status, hands.slots);
-                });
-            ctx.counting.answered(head.status.as_u16());
-            if self.turns_down(session, ctx, head.status.as_u16()) {
-                return ready(|| Ok(()));
-            }
+        if last && (ctx.turned_down || self.answered(session, ctx, head.status)) {
+            return ready(|| Ok(()));
         }
         if ctx.is_cached() {
             cached::answered(session, head, ctx);
@@ -293,6 +297,11 @@ impl ProxyHttp for Edge {
         ctx: &mut Ctx,
         error: Option<&Error>,
     ) -> bool {
+        // No filter sees the head of a 5xx that what is stored hides.
+        let hidden = error.and_then(cached::hidden_status);
+        if hidden.is_some_and(|status| self.answered(session, ctx, status)) {
+            return false;
+        }
         cached::serves_stale(session, ctx, error)
     }
 

@@ -180,3 +180,42 @@ fn a_validated_variant_leaves_the_others() {
     assert!((30..60).contains(&age), "{age}");
     assert_eq!(origin.count(), 3);
 }
+
+#[test]
+fn an_error_that_a_stale_response_hides_is_counted_and_tried_again() {
+    let stale = |body| {
+        let fields = "Cache-Control: max-age=10, stale-if-error=1000\r\nAge: 50\r\n";
+        answer(fields, body)
+    };
+    let origin = Scripted::start(move |_, n| match n {
+        0 => stale("old"),
+        2 => stale("new"),
+        _ => status(503, "", "down"),
+    });
+    let (address, admin, to) = (free(), free(), origin.address);
+    let proxy = format!(
+        "{{to: '{to}', cache: true, passive_health: 0, retries: {{attempts: 2, on: 5xx}}}}"
+    );
+    let edge = Edge::start_whole(
+        address,
+        &format!(
+            "listen: '{address}'\nadmin: '{admin}'\nsites:\n  - routes: [{{proxy: {proxy}}}]\n"
+        ),
+    );
+    let mut client = edge.connect();
+    // Another try comes first; with none left what is stored answers.
+    for (body, count) in [("old", 1), ("new", 3), ("new", 5)] {
+        assert_eq!(client.ask("GET", "a", "/", "").body, body);
+        assert_eq!(origin.count(), count);
+    }
+    let mut asking = edge.connect_to(admin);
+    eventually("each of them is counted once", || {
+        let metrics = asking.ask("GET", "localhost", "/metrics", "").body;
+        let mut lines = metrics.lines();
+        lines.any(|line| {
+            line.starts_with("edge_upstream_responses_total{")
+                && line.contains("status=\"5xx\"")
+                && line.ends_with(" 3")
+        })
+    });
+}

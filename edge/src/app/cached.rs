@@ -20,7 +20,7 @@ use crate::cluster::HashBy;
 use crate::live::{Lease, Live, Running};
 use crate::observe::CacheUse;
 use crate::plan::cache::CacheRule;
-use crate::plan::{path, Request};
+use crate::plan::{path, Request, Site};
 
 /// A request of a route that has a cache.
 #[derive(Clone)]
@@ -53,7 +53,7 @@ impl Cached {
 enum Part {
     /// It may answer, and store what answers.
     Whole,
-    /// None: the method is no GET or HEAD. One that changes something makes what is stored invalid.
+    /// None: the method is no GET or HEAD.
     Method,
     /// None: the request says so, or has what is in no key.
     Request,
@@ -233,48 +233,62 @@ pub(super) fn wants_stored_only(session: &Session, ctx: &Ctx) -> bool {
     rule.is_some_and(|rule| rule.policy.only_if_cached(session.req_header()))
 }
 
-/// Looks at what a server answers: a 304 to what was asked for the cache, and the success of a change.
-pub(super) fn answered(session: &Session, head: &ResponseHeader, ctx: &mut Ctx) {
-    let Some(cached) = &mut ctx.cached else {
-        return;
-    };
-    if cached.part == Part::Whole {
+/// Looks at what a server answers: a 304 to what was asked for the cache.
+pub(super) fn answered(head: &ResponseHeader, ctx: &mut Ctx) {
+    if let Some(cached) = ctx.cached.as_mut().filter(|cached| cached.may_be_stored()) {
         let confirmed = head.status == StatusCode::NOT_MODIFIED;
         cached.confirmed = confirmed.then(|| Box::new(head.clone()));
-    } else if cached.part == Part::Method {
-        let safe = [Method::OPTIONS, Method::TRACE];
-        let succeeded = head.status.is_success() || head.status.is_redirection();
-        if succeeded && !safe.contains(&session.req_header().method) {
-            invalidate(cached.key.url(), head);
-        }
     }
 }
 
-/// Removes what a change has made invalid: its own target, and what Location and Content-Location name of the same host
-/// (RFC 9111 section 4.4).
-fn invalidate(url: &[u8], head: &ResponseHeader) {
-    cache::purge_url(url);
-    let url = String::from_utf8_lossy(url);
-    let (host, target) = url.split_at(url.find('/').unwrap_or(url.len()));
-    let schemes = ["http", "https"];
-    for name in [LOCATION, CONTENT_LOCATION] {
-        let reference = head.headers.get(name).and_then(|value| value.to_str().ok());
-        let other =
-            reference.and_then(|reference| caching::at_origin(reference, &schemes, host, target));
-        let Some(other) = other else { continue };
-        let (path, query) = match other.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
-            None => (&*other, None),
-        };
-        let Ok(path) = path::normalise(path.as_bytes()) else {
-            continue;
-        };
-        let mut other = [host.as_bytes(), path.as_str().as_bytes()].concat();
-        if let Some(query) = query {
-            other.push(b'?');
-            other.extend_from_slice(query.as_bytes());
+/// A request that may change what a site with a cache has stored for its address, on whichever route.
+pub(super) struct Change {
+    host: String,
+    path: String,
+    query: Option<String>,
+}
+
+impl Change {
+    /// Returns the change that a request may make; none where nothing is stored, or by a safe method.
+    #[inline]
+    pub(super) fn of(site: &Site, request: &Request<'_>) -> Option<Box<Self>> {
+        const SAFE: [Method; 4] = [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE];
+        if !site.caches || SAFE.contains(request.method) {
+            return None;
         }
-        cache::purge_url(&other);
+        Some(Box::new(Self {
+            host: request.host.to_owned(),
+            path: request.path.as_str().to_owned(),
+            query: request.query.map(str::to_owned),
+        }))
+    }
+
+    /// Removes what it has made invalid if it succeeded: its own target, and what Location and Content-Location name of the
+    /// same host (RFC 9111 section 4.4).
+    pub(super) fn settle(&self, site: &Site, head: &ResponseHeader) {
+        if !head.status.is_success() && !head.status.is_redirection() {
+            return;
+        }
+        let purge = |path: &str, query: Option<&str>| {
+            for url in site.cached_urls(&self.host, path, query) {
+                cache::purge_url(&url);
+            }
+        };
+        purge(&self.path, self.query.as_deref());
+        for name in [LOCATION, CONTENT_LOCATION] {
+            let reference = head.headers.get(name).and_then(|value| value.to_str().ok());
+            let other = reference.and_then(|reference| {
+                caching::at_origin(reference, &["http", "https"], &self.host, &self.path)
+            });
+            let Some(other) = other else { continue };
+            let (path, query) = match other.split_once('?') {
+                Some((path, query)) => (path, Some(path::normal_query(query.as_bytes()))),
+                None => (&*other, None),
+            };
+            if let Ok(path) = path::normalise(path.as_bytes()) {
+                purge(path.as_str(), query.as_deref());
+            }
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::answer::Answer;
-use super::cached::Cached;
+use super::cached::{Cached, Change};
 use super::counting::Counting;
 use super::decide::Proxied;
 use super::gate::Passed;
@@ -46,6 +46,8 @@ pub struct Ctx {
     pub(super) counting: Counting,
     /// The part of the cache, where the route has one.
     pub(super) cached: Option<Box<Cached>>,
+    /// The change that it may make to what is stored.
+    pub(super) change: Option<Box<Change>>,
     /// The codings that the client accepts, where its request does not say so any more.
     pub(super) accepted: Option<Option<HeaderValue>>,
     pub(super) observed: Observed,
@@ -141,6 +143,7 @@ impl Ctx {
             self.accepted = Some(compress::ask_plainly(head)?);
         }
         self.cached = proxied.cached;
+        self.change = proxied.change;
         let max = route.gate.as_ref().and_then(|gate| gate.buffer);
         if self.cached.is_some() || max.is_some() {
             self.counting.waits();

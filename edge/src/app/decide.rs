@@ -7,7 +7,7 @@ use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::answer::Answer;
-use super::cached::{self, Begun, Cached};
+use super::cached::{self, Begun, Cached, Change};
 use super::client_auth;
 use super::counting::Counting;
 use super::facts::{peer, Facts};
@@ -61,6 +61,8 @@ pub(super) struct Proxied {
     pub(super) secure: bool,
     /// The part of the cache.
     pub(super) cached: Option<Box<Cached>>,
+    /// The change that it may make to what is stored.
+    pub(super) change: Option<Box<Change>>,
     /// The values of variables of pages of errors.
     pub(super) page_values: PageValues,
     /// The values of changes to the request.
@@ -269,6 +271,7 @@ fn act(
         told: Told::of(&running.plan, peer(session), facts),
         secure: request.secure,
         cached,
+        change: Change::of(&running.plan.sites[found.site], &request),
         page_values: pages.map_or_else(Vec::new, |pages| pages.values(&request)),
         request: route.request_headers.values(&request),
         response: route.response_headers.values(&request),

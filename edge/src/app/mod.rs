@@ -112,6 +112,7 @@ impl ProxyHttp for Edge {
             found_no_room: false,
             counting: Counting::begin(),
             cached: None,
+            change: None,
             accepted: None,
             observed: Observed::default(),
             page_values: Vec::new(),
@@ -242,8 +243,11 @@ impl ProxyHttp for Edge {
         if last && (ctx.turned_down || self.answered(session, ctx, head.status)) {
             return ready(|| Ok(()));
         }
+        if let Some(change) = ctx.change.as_ref().filter(|_| last) {
+            change.settle(&ctx.running.plan.sites[ctx.at.0], head);
+        }
         if ctx.is_cached() {
-            cached::answered(session, head, ctx);
+            cached::answered(head, ctx);
             return ready(|| Ok(()));
         }
         done(ctx.edit(head))

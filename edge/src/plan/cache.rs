@@ -114,10 +114,21 @@ impl CacheRule {
 }
 
 impl Site {
-    fn cache_rules(&self) -> impl Iterator<Item = &CacheRule> {
-        self.routes
+    /// Returns the URLs under which responses for an address may be stored: one for each way in which routes see queries.
+    pub(crate) fn cached_urls(&self, host: &str, path: &str, query: Option<&str>) -> Vec<Vec<u8>> {
+        let mut urls = Vec::new();
+        for rule in self
+            .routes
             .iter()
             .filter_map(|route| route.cache.as_deref())
+        {
+            let mut url = Vec::new();
+            rule.url(host, path, query, &mut url);
+            if !urls.contains(&url) {
+                urls.push(url);
+            }
+        }
+        urls
     }
 }
 
@@ -136,13 +147,11 @@ impl Plan {
 
     /// Tells whether any route uses the cache.
     pub fn caches(&self) -> bool {
-        self.sites
-            .iter()
-            .any(|site| site.cache_rules().next().is_some())
+        self.sites.iter().any(|site| site.caches)
     }
 
-    /// Returns the URLs under which responses for an address may be stored: one for each way in which routes of its
-    /// site see queries. `address` is `http://HOST/PATH?QUERY` or `HOST/PATH?QUERY`.
+    /// Returns the URLs under which responses for an address may be stored. `address` is `http://HOST/PATH?QUERY` or
+    /// `HOST/PATH?QUERY`.
     ///
     /// # Errors
     ///
@@ -155,15 +164,7 @@ impl Plan {
             None => (target, None),
         };
         let path = path::normalise(path.as_bytes()).map_err(|e| e.to_string())?;
-        let mut urls = Vec::new();
-        for rule in self.sites[site].cache_rules() {
-            let mut url = Vec::new();
-            rule.url(&host, path.as_str(), query.as_deref(), &mut url);
-            if !urls.contains(&url) {
-                urls.push(url);
-            }
-        }
-        Ok(urls)
+        Ok(self.sites[site].cached_urls(&host, path.as_str(), query.as_deref()))
     }
 
     /// Returns the beginning of the URLs of responses whose addresses begin so. `prefix` is `HOST/PATH`, where the path

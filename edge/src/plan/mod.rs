@@ -125,6 +125,8 @@ pub struct Site {
     errors: Option<Box<pages::Pages>>,
     /// The routes, in the order of the file.
     pub routes: Vec<Route>,
+    /// True if any of them has a cache.
+    pub caches: bool,
     rules: Vec<Rule>,
     /// In the order in which they are asked.
     entries: Vec<Entry>,

@@ -182,6 +182,35 @@ fn a_validated_variant_leaves_the_others() {
 }
 
 #[test]
+fn a_change_by_another_route_makes_what_is_stored_invalid() {
+    let origin = Scripted::start(|asked, n| match asked.method() {
+        "POST" => status(201, "Location: /made?1\r\n", ""),
+        "DELETE" => status(500, "", ""),
+        _ => answer(FRESH, &format!("body {n}")),
+    });
+    let to = origin.address;
+    let edge = Edge::start(&format!(
+        "  - routes:
+      - method: [GET, HEAD]
+        proxy: {{to: '{to}', cache: {{key: {{ignore_query: true}}}}}}
+      - proxy: '{to}'\n"
+    ));
+    let mut client = edge.connect();
+    let mut all =
+        || ["/list?1", "/made?2", "/other"].map(|path| client.ask("GET", "a", path, "").body);
+    let before = all();
+    let empty = "Content-Length: 0\r\n";
+    let mut changing = edge.connect();
+    assert_eq!(changing.ask("DELETE", "a", "/list", empty).status, 500);
+    assert_eq!(changing.ask("OPTIONS", "a", "/list", empty).status, 200);
+    assert_eq!(all(), before);
+    assert_eq!(changing.ask("POST", "a", "/list?3", empty).status, 201);
+    let after = all();
+    assert!(before[0] != after[0] && before[1] != after[1], "{after:?}");
+    assert_eq!(before[2], after[2]);
+}
+
+#[test]
 fn an_error_that_a_stale_response_hides_is_counted_and_tried_again() {
     let stale = |body| {
         let fields = "Cache-Control: max-age=10, stale-if-error=1000\r\nAge: 50\r\n";

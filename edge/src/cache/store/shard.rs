@@ -25,7 +25,7 @@ pub(super) struct Shard {
 }
 
 /// The purges that are remembered. With more of them since a response was asked for, it is not stored.
-const PURGES: usize = 64;
+const PURGES: usize = 1024;
 
 /// What was purged.
 enum Purge {
@@ -123,9 +123,14 @@ impl Shard {
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Slots> {
-        let slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+        let slots = self.lock();
         self.version.fetch_add(1, Ordering::Release);
         slots
+    }
+
+    /// Takes the lock for what changes nothing that is found.
+    fn lock(&self) -> RwLockWriteGuard<'_, Slots> {
+        self.slots.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the number of changes so far.
@@ -264,8 +269,13 @@ impl Shard {
 
     /// Removes the entries of a URL whose names fit. Fills of such a name are not stored.
     pub(super) fn remove(&self, url: u64, fits: impl Fn(&Name) -> bool) -> Vec<Arc<Entry>> {
-        let mut slots = self.write();
+        let mut slots = self.lock();
         self.note(&mut slots, Purge::Url(url));
+        // As it is for most that is changed by POST.
+        if !slots.entries.contains_key(&url) && !slots.fills.contains_key(&url) {
+            return Vec::new();
+        }
+        self.version.fetch_add(1, Ordering::Release);
         for fill in slots.fills.get(&url).into_iter().flatten() {
             if fits(&fill.name) {
                 fill.purge();

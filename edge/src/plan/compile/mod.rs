@@ -187,6 +187,7 @@ impl Compiler<'_> {
             tls_options: self.tls_options(site),
             errors: self.pages(&site.errors, errors),
             routes: Vec::new(),
+            caches: false,
             rules: Vec::new(),
             entries: Vec::new(),
             tree: Tree::new(),
@@ -195,6 +196,7 @@ impl Compiler<'_> {
         made.routes = numbered
             .map(|(index, route)| self.route(index, route, made.errors.as_deref()))
             .collect();
+        made.caches = made.routes.iter().any(|route| route.cache.is_some());
         self.gates(site, &mut made);
         self.rules(site, &mut made);
         made

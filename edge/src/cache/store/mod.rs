@@ -186,6 +186,21 @@ impl Store {
         self.forget(replaced.as_slice());
     }
 
+    /// Puts another meta in place of that of an entry, as [`Shard::replace`] does, and counts what it takes more or less.
+    fn replace(
+        &self,
+        url: u64,
+        meta: impl Fn(&Entry) -> Option<Result<(Meta, usize)>>,
+    ) -> Result<bool> {
+        let Some((before, after)) = self.shard(url).replace(url, meta)? else {
+            return Ok(false);
+        };
+        self.bytes.fetch_add(after, Ordering::Relaxed);
+        self.release(before);
+        self.make_room();
+        Ok(true)
+    }
+
     fn unique(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
@@ -263,11 +278,11 @@ impl Storage for Store {
         let key = target.key();
         let url = entry::url_of(&key.primary);
         let now = SystemTime::now();
-        let expired = self.shard(url).replace(url, |entry| {
+        let expired = self.replace(url, |entry| {
             entry.name.is(key).then(|| {
                 let mut meta = entry.meta.copy()?;
                 meta.expire_at(now);
-                Meta::of(&meta)
+                Ok((Meta::of(&meta)?, entry.size))
             })
         })?;
         Ok(if expired {
@@ -285,10 +300,10 @@ impl Storage for Store {
     ) -> Result<bool> {
         let name = Name::of(key);
         let url = name.url_hash();
-        self.shard(url).replace(url, |entry| {
+        self.replace(url, |entry| {
             // What has taken its place meanwhile was not confirmed: it has another body.
             let same = *entry.name == name && entry.meta.created() == meta.created();
-            same.then(|| Meta::of(meta))
+            same.then(|| Ok((Meta::of(meta)?, name.size(meta) + entry.body.size())))
         })
     }
 

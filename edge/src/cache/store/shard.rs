@@ -243,28 +243,31 @@ impl Shard {
         replaced
     }
 
-    /// Puts another meta in place of that of the first entry of a URL for which `meta` gives one.
+    /// Puts another meta in place of that of the first entry of a URL for which `meta` gives one, with the size of the entry
+    /// then. Returns the size before and after.
     pub(super) fn replace(
         &self,
         url: u64,
-        meta: impl Fn(&Entry) -> Option<Result<Meta>>,
-    ) -> Result<bool> {
+        meta: impl Fn(&Entry) -> Option<Result<(Meta, usize)>>,
+    ) -> Result<Option<(usize, usize)>> {
         let mut slots = self.write();
         let entries = slots.entries.get_mut(&url);
         for entry in entries.into_iter().flatten() {
-            if let Some(meta) = meta(entry) {
+            if let Some(replaced) = meta(entry) {
+                let (meta, size) = replaced?;
+                let before = entry.size;
                 *entry = Arc::new(Entry {
                     id: entry.id,
                     name: entry.name.clone(),
-                    meta: meta?,
+                    meta,
                     body: entry.body.clone(),
-                    size: entry.size,
+                    size,
                     used: AtomicBool::new(true),
                 });
-                return Ok(true);
+                return Ok(Some((before, size)));
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Removes the entries of a URL whose names fit. Fills of such a name are not stored.

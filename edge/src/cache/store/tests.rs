@@ -269,6 +269,30 @@ fn a_body_keeps_the_header_that_it_came_with() {
 }
 
 #[test]
+fn a_header_that_grows_is_counted() {
+    let store = store(1 << 20);
+    let key = key("a/x", "");
+    fill(store, &key, "body");
+    let before = store.figures().bytes;
+    let mut longer = renewed(&look(store, &key).unwrap().0);
+    let value = "x".repeat(10_000);
+    longer
+        .response_header_mut()
+        .insert_header("x-long", value)
+        .unwrap();
+    let trace = Span::inactive().handle();
+    assert!(now(store.update_meta(&key, &longer, &trace)).unwrap());
+    let grown = store.figures().bytes;
+    assert!(grown > before + 10_000, "{before} {grown}");
+    assert!(update(store, &key, &look(store, &key).unwrap().0));
+    assert_eq!(store.figures().bytes, before);
+    // It makes room as anything else does.
+    store.set_limit(before);
+    now(store.update_meta(&key, &longer, &trace)).unwrap();
+    assert_eq!((store.figures().bytes, store.figures().entries), (0, 0));
+}
+
+#[test]
 fn a_validation_makes_a_response_young_and_not_new() {
     let store = store(1 << 20);
     let key = key("a/x", "");

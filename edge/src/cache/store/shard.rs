@@ -1,6 +1,6 @@
 //! A part of the storage, under one lock.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -26,6 +26,10 @@ pub(super) struct Shard {
 
 /// The purges that are remembered. With more of them since a response was asked for, it is not stored.
 const PURGES: usize = 1024;
+
+/// The entries of one URL, which lie in a row: a client that varies Host, or a field that Vary names, makes as many as it
+/// likes, and each is looked at under the lock.
+const MOST_OF_URL: usize = 256;
 
 /// What was purged.
 enum Purge {
@@ -221,7 +225,8 @@ impl Shard {
         }
     }
 
-    /// Puts an entry in, and returns the one of the same name.
+    /// Puts an entry in, and returns the one whose place it takes: that of the same name, or the oldest of a URL that has as
+    /// many as it may.
     pub(super) fn insert(&self, entry: Arc<Entry>) -> Option<Arc<Entry>> {
         let url = entry.name.url_hash();
         let mut slots = self.write();
@@ -230,9 +235,9 @@ impl Shard {
             .entries
             .entry(url)
             .or_insert_with(|| Vec::with_capacity(1));
-        let same = entries.iter_mut().find(|other| other.name == entry.name);
-        let replaced = match same {
-            Some(same) => Some(std::mem::replace(same, entry)),
+        let same = entries.iter().position(|other| other.name == entry.name);
+        let replaced = match same.or_else(|| superfluous(entries)) {
+            Some(at) => Some(std::mem::replace(&mut entries[at], entry)),
             None => {
                 entries.push(entry);
                 slots.len += 1;
@@ -351,6 +356,14 @@ pub(super) enum Turn {
     Evicted(Arc<Entry>),
 }
 
+/// Returns the place of the oldest entry of a URL that has as many as it may, one that was not used if there is one.
+fn superfluous(entries: &[Arc<Entry>]) -> Option<usize> {
+    let rank = |(_, entry): &(usize, &Arc<Entry>)| (entry.used.load(Ordering::Relaxed), entry.id);
+    let full = entries.len() >= MOST_OF_URL;
+    let oldest = full.then(|| entries.iter().enumerate().min_by_key(rank));
+    oldest.flatten().map(|(at, _)| at)
+}
+
 fn take(entries: &mut Vec<Arc<Entry>>, fits: impl Fn(&Name) -> bool, out: &mut Vec<Arc<Entry>>) {
     entries.retain(|entry| {
         let fits = fits(&entry.name);
@@ -365,11 +378,9 @@ impl Slots {
     /// Keeps what is gone from filling the queue.
     fn tidy(&mut self) {
         if self.queue.len() > 64 + 2 * self.len {
-            let entries = &self.entries;
-            self.queue.retain(|(url, id)| {
-                let mut same = entries.get(url).into_iter().flatten();
-                same.any(|entry| entry.id == *id)
-            });
+            let live: HashSet<u64, Hashed> =
+                (self.entries.values().flatten().map(|entry| entry.id)).collect();
+            self.queue.retain(|(_, id)| live.contains(id));
         }
     }
 }

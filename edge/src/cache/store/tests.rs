@@ -293,6 +293,31 @@ fn a_header_that_grows_is_counted() {
 }
 
 #[test]
+fn one_url_has_so_many_responses_and_no_more() {
+    let store = store(1 << 24);
+    let one = |n: usize| key("a/x", &n.to_string());
+    fill(store, &one(0), "first");
+    for n in 1..1000 {
+        fill(store, &one(n), "");
+        // What is asked for stays.
+        look(store, &one(0)).unwrap();
+    }
+    let figures = store.figures();
+    assert_eq!(figures.entries, 256);
+    assert_eq!(body(store, &one(0)).as_deref(), Some("first"));
+    assert!(look(store, &one(999)).is_some());
+    assert!(look(store, &one(500)).is_none());
+    assert_eq!(store.purge_prefix(b"a/"), 256);
+    assert_eq!((store.figures().bytes, store.figures().entries), (0, 0));
+    // What makes room is still found in the queue, in which the rest is forgotten.
+    for n in 0..1000 {
+        fill(store, &one(n), "");
+    }
+    store.set_limit(0);
+    assert_eq!((store.figures().bytes, store.figures().entries), (0, 0));
+}
+
+#[test]
 fn a_validation_makes_a_response_young_and_not_new() {
     let store = store(1 << 20);
     let key = key("a/x", "");

@@ -16,6 +16,7 @@ use pingora_http::ResponseHeader;
 use super::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use crate::exchange::ServerHooks;
 use crate::limits::LIMITS;
+use crate::listeners::accepting::Settings;
 use crate::modules::http::{HttpModules, ModuleBuilder};
 use crate::protocols::http::server::{RefusedRequest, Session};
 use crate::protocols::http::HttpTask;
@@ -180,7 +181,7 @@ where
 
     async fn http_cleanup(&self) {
         self.registry.advance(Stage::Draining);
-        close_idle(&self.registry, None);
+        close_idle(&self.registry, Settings::current().keep_idle);
     }
 }
 
@@ -194,7 +195,7 @@ async fn read_request(
     match read.and_then(|is_there| served(session, is_there)) {
         Ok(true) => {
             let last = shutting_down(shutdown, !session.is_reused());
-            let keepalive = (!last).then_some(LIMITS.client_idle_seconds);
+            let keepalive = (!last).then(|| session.idle_seconds());
             session.set_keepalive(keepalive);
             true
         }

@@ -195,6 +195,7 @@ impl ListenerConfig {
             tls,
             handshake_timeout: self.handshake_timeout,
             shutdown_timeout: settings.shutdown_timeout,
+            keep_idle: settings.keep_idle,
             closing: Registry::new(pool.len()),
             l4_buffer: self.l4_buffer,
             http: self.http.clone().map(Arc::new),

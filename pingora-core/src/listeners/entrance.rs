@@ -26,7 +26,7 @@ use crate::protocols::l4::stream::L4BufferSettings;
 use crate::protocols::l4::stream::Stream as L4Stream;
 use crate::protocols::{Stream, UniqueID};
 use crate::shutdown::first_bytes::{self, TimeLimit, TooLate};
-use crate::shutdown::{Registry, Stage};
+use crate::shutdown::{close_idle, Registry};
 
 /// The way from an endpoint to the application.
 pub(crate) struct Entrance {
@@ -40,15 +40,18 @@ pub(crate) struct Entrance {
     pub(super) handshake_timeout: Duration,
     /// For what clients have begun when the entrance closes.
     pub(super) shutdown_timeout: Duration,
+    /// For those of which nothing has come by then.
+    pub(super) keep_idle: Option<Duration>,
     pub(super) closing: Arc<Registry>,
     pub(super) l4_buffer: L4BufferSettings,
     pub(super) http: Option<Arc<ConnectionSettings>>,
 }
 
 impl Entrance {
-    /// Sends away those that have not begun to say something, and has the others hurry.
+    /// Sends away those that have not begun to say something, once idle connections are, and has the others hurry from then
+    /// on.
     pub(crate) fn close(&self) {
-        self.closing.advance(Stage::Closing);
+        close_idle(&self.closing, self.keep_idle);
     }
 
     /// Makes an accepted connection a stream of the calling task's reactor, with TLS where the endpoint has

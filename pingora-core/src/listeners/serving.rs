@@ -143,7 +143,7 @@ where
         }
     }
 
-    /// Sends away the connections that have not begun to say something, and has the others hurry.
+    /// Sends away the connections that have not begun to say something, once idle ones are, and has the others hurry.
     pub(crate) fn close_entrances(&self) {
         let there = self.entrances.iter().filter_map(Weak::upgrade);
         there.for_each(|entrance| entrance.close());

@@ -206,7 +206,6 @@ impl<A: ServerApp + Send + Sync + 'static> Service<A> {
         ready.take();
         serving.until(shutdown).await;
         app.cleanup().await;
-        // Not before: as long as the application keeps idle connections, those that have said nothing are kept.
         serving.close_entrances();
         Ok(())
     }

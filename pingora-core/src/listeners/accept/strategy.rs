@@ -84,6 +84,8 @@ pub(crate) struct Settings {
     pub(crate) worker_connections: Option<usize>,
     /// The time that a handshake that has begun may take at a shutdown.
     pub(crate) shutdown_timeout: Duration,
+    /// The time for which those that have said nothing are kept at a shutdown, as idle connections are.
+    pub(crate) keep_idle: Option<Duration>,
 }
 
 impl Default for Settings {
@@ -93,6 +95,7 @@ impl Default for Settings {
             mutex_delay: Duration::from_millis(500),
             worker_connections: None,
             shutdown_timeout: LIMITS.client_shutdown_read,
+            keep_idle: None,
         }
     }
 }

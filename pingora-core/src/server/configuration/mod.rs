@@ -339,6 +339,7 @@ impl ServerConf {
             mutex_delay: Duration::from_millis(self.accept_mutex_delay_ms),
             worker_connections: self.worker_connections,
             shutdown_timeout: Duration::from_secs(self.shutdown_read_timeout_seconds),
+            keep_idle: self.shutdown_drain_seconds.map(Duration::from_secs),
         }
     }
 

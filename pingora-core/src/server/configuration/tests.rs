@@ -351,13 +351,14 @@ fn what_runtimes_are_told() {
 fn what_endpoints_are_told() {
     let told = accepted(
         "{accept_strategy: mutex, accept_mutex_delay_ms: 7, worker_connections: 9, \
-         shutdown_read_timeout_seconds: 3}",
+         shutdown_read_timeout_seconds: 3, shutdown_drain_seconds: 2}",
     )
     .accepting();
     assert_eq!(told.strategy, AcceptStrategy::Mutex);
     assert_eq!(told.mutex_delay, Duration::from_millis(7));
     assert_eq!(told.worker_connections, Some(9));
     assert_eq!(told.shutdown_timeout, Duration::from_secs(3));
+    assert_eq!(told.keep_idle, Some(Duration::from_secs(2)));
 }
 
 #[test]

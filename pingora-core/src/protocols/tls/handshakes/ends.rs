@@ -24,6 +24,16 @@ async fn endpoint(
     hook: Option<PreTlsCallback>,
     limits: [Duration; 2],
 ) -> Endpoint {
+    draining(pair, hook, limits, None).await
+}
+
+/// One that keeps idle clients for so long.
+async fn draining(
+    pair: Option<&Pair>,
+    hook: Option<PreTlsCallback>,
+    limits: [Duration; 2],
+    keep_idle: Option<Duration>,
+) -> Endpoint {
     let mut config = ListenerConfig::tcp("127.0.0.1:0").tls_handshake_timeout(limits[0]);
     if let Some(pair) = pair {
         config = config.tls(TlsSettings::intermediate(&pair.cert, &pair.key).unwrap());
@@ -35,6 +45,7 @@ async fn endpoint(
     }
     let settings = accepting::Settings {
         shutdown_timeout: limits[1],
+        keep_idle,
         ..accepting::Settings::current()
     };
     let endpoints = settings.scope(listeners.listen(None, 1)).await;
@@ -64,6 +75,32 @@ async fn a_silent_client_ends_with_the_endpoint() {
     let (mut client, served) = silent(&endpoint).await;
     assert!(served.await.is_none());
     assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+}
+
+/// Its first message is on its way when the endpoint closes, as far as anybody knows.
+#[tokio::test]
+async fn a_silent_client_is_kept_for_as_long_as_idle_ones() {
+    let authority = Authority::new();
+    let pair = authority.ordinary();
+    let endpoint = draining(Some(&pair), None, [NEVER, NEVER], Some(NEVER)).await;
+    let (client, served) = silent(&endpoint).await;
+    let mut served = pin!(served);
+    assert!(futures::poll!(&mut served).is_pending());
+    endpoint.entrance.close();
+    assert!(futures::poll!(&mut served).is_pending(), "it was sent away");
+    let relay = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let peer = HttpPeer::new(relay.local_addr().unwrap(), true, "name.example".into());
+    let through = async {
+        let (mut near, mut far) = (relay.accept().await.unwrap().0, client);
+        tokio::io::copy_bidirectional(&mut near, &mut far).await
+    };
+    let connector = trusting(&authority);
+    tokio::select! {
+        (served, connected) = async { tokio::join!(served, connector.new_stream(&peer)) } => {
+            assert!(served.is_some() && connected.is_ok());
+        }
+        _ = through => panic!("the connection ended"),
+    }
 }
 
 /// The endpoint closes when so many bytes of the client's first message have arrived.

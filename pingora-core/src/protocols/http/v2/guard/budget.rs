@@ -8,7 +8,7 @@
 //! | what | units |
 //! |---|---|
 //! | RST_STREAM | -2: a request that was begun for nothing |
-//! | SETTINGS, PING | -2: each is answered |
+//! | SETTINGS, PING | -2: each is answered; a PING for each write of anything but answers to them is free |
 //! | PRIORITY, unknown types | -1 |
 //! | a request | +1: half of them may be given up |
 //! | a KiB of responses | +1: a client may measure its line while it loads |
@@ -23,12 +23,23 @@ const FULL: u32 = 300;
 const UNIT_MILLIS: u128 = 100;
 /// For how many bytes written one unit is given.
 const UNIT_BYTES: usize = 1024;
+/// The cost of a frame that has to be answered.
+const ANSWERED: u32 = 2;
+/// The bytes of an answer to SETTINGS, and to PING.
+const SETTINGS_ACK: usize = 9;
+const PING_ACK: usize = 17;
+/// The PINGs that may be free at once.
+const FREE_PINGS: u32 = 100;
 
 /// The budget of one client.
 #[derive(Debug)]
 pub(super) struct Budget {
     units: u32,
     written: usize,
+    /// The bytes of answers that are to be written.
+    answers: usize,
+    /// Clients measure their line with each piece of a response that they receive, small ones too.
+    free_pings: u32,
     refilled: Instant,
 }
 
@@ -37,6 +48,8 @@ impl Budget {
         Budget {
             units: FULL,
             written: 0,
+            answers: 0,
+            free_pings: 0,
             refilled: Instant::now(),
         }
     }
@@ -47,11 +60,40 @@ impl Budget {
 
     /// Gives for bytes that were sent.
     pub(super) fn sent(&mut self, bytes: usize) {
+        let answers = self.answers.min(bytes);
+        self.answers -= answers;
+        if bytes > answers {
+            self.free_pings = FREE_PINGS.min(self.free_pings + 1);
+        }
         self.written += bytes;
         if self.written >= UNIT_BYTES {
             let units = u32::try_from(self.written / UNIT_BYTES).unwrap_or(FULL);
             self.written %= UNIT_BYTES;
             self.give(units);
+        }
+    }
+
+    /// Takes for SETTINGS that have to be answered.
+    ///
+    /// # Errors
+    /// As [`take`](Budget::take).
+    pub(super) fn settings(&mut self) -> Result<(), Reason> {
+        self.answers += SETTINGS_ACK;
+        self.take(ANSWERED)
+    }
+
+    /// Takes for a PING that has to be answered.
+    ///
+    /// # Errors
+    /// As [`take`](Budget::take).
+    pub(super) fn ping(&mut self) -> Result<(), Reason> {
+        self.answers += PING_ACK;
+        match self.free_pings.checked_sub(1) {
+            Some(left) => {
+                self.free_pings = left;
+                Ok(())
+            }
+            None => self.take(ANSWERED),
         }
     }
 

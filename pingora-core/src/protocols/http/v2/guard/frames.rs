@@ -214,7 +214,8 @@ impl Frames {
                 self.streams.end(id);
                 self.budget.take(2)
             }
-            SETTINGS | PING if flags & ACK == 0 => self.budget.take(2),
+            SETTINGS if flags & ACK == 0 => self.budget.settings(),
+            PING if flags & ACK == 0 => self.budget.ping(),
             PRIORITY => self.budget.take(1),
             kind if kind > CONTINUATION => self.budget.take(1),
             _ => Ok(()),

@@ -210,6 +210,24 @@ fn trailers_with_a_pseudo_field_lose_the_end_of_their_stream() {
     }
 }
 
+/// As clients of gRPC do that measure their line.
+#[test]
+fn a_ping_for_each_small_piece_of_a_response_is_free_and_one_for_its_answer_is_not() {
+    const ANSWER: usize = 17;
+    let mut frames = begun();
+    let ping = |frames: &mut Frames, written: usize| {
+        frames.sent(written);
+        let taken = frames.received(&mut frame(PING, 0, 0, &[0; 8]));
+        frames.sent(ANSWER);
+        taken
+    };
+    for n in 0..5000 {
+        assert_eq!(ping(&mut frames, 30), Ok(()), "{n}");
+    }
+    let flood = (0..1000).find(|_| ping(&mut frames, 0).is_err());
+    assert!(flood.is_some_and(|n| n < 300), "{flood:?}");
+}
+
 #[test]
 fn a_window_of_cancelled_requests_is_let_pass_and_a_flood_of_them_is_not() {
     let mut frames = begun();

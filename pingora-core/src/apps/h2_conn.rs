@@ -106,7 +106,6 @@ struct Driver<A> {
     /// The task that the state wakes.
     waker: Option<Waker>,
     field_block: FieldBlock,
-    malformed: u32,
     /// The number of requests that may still come before the client is told to come anew; `None` for no limit.
     requests_left: Option<u32>,
     /// The number that came after it was told.
@@ -207,7 +206,6 @@ where
             state,
             waker: None,
             field_block: FieldBlock::default(),
-            malformed: 0,
             // The first one is no reuse.
             requests_left: options
                 .and_then(|o| o.keepalive_request_limit)
@@ -250,13 +248,18 @@ where
                 });
                 self.count_request();
             }
-            H2Accept::Rejected => {
-                self.malformed += 1;
-                if self.malformed > LIMITS.h2_client_malformed {
-                    self.end_now(Reason::ENHANCE_YOUR_CALM);
-                }
-            }
+            H2Accept::Rejected => self.state.note_malformed(),
         }
+    }
+
+    /// Ends the connection of a client that has sent too much that is malformed; returns whether that is now.
+    fn is_malformed(&mut self) -> bool {
+        let ending = matches!(self.end, Some(End { last: true, .. }));
+        let begins = !ending && self.state.malformed() > LIMITS.h2_client_malformed;
+        if begins {
+            self.end_now(Reason::ENHANCE_YOUR_CALM);
+        }
+        begins
     }
 
     /// Has a connection that served as many requests as it may end.
@@ -398,6 +401,7 @@ where
             match HttpSession::poll_from_h2_conn(&mut this.conn, &this.digest, cx, tell) {
                 Poll::Ready(Ok(Some(accepted))) => {
                     this.accepted(accepted);
+                    this.is_malformed();
                     continue;
                 }
                 Poll::Ready(Ok(None)) => return Poll::Ready(()),
@@ -407,7 +411,7 @@ where
                 }
                 Poll::Pending => this.state.settle(),
             }
-            if this.poll_goodbye(cx) || this.is_asked_to_end() {
+            if this.is_malformed() || this.poll_goodbye(cx) || this.is_asked_to_end() {
                 continue;
             }
             match this.poll_time(cx) {

@@ -92,6 +92,11 @@ fn resets_that_the_server_is_made_to_send() {
         let data = frame(DATA, END_STREAM, stream(n), b"x");
         [opened(n, &[("content-length", "5")]), data].concat()
     };
+    let trailers = |n| {
+        let trailers = block(&[("connection", "close")]);
+        let trailers = frame(HEADERS, END_HEADERS | END_STREAM, stream(n), &trailers);
+        [opened(n, &[]), trailers].concat()
+    };
     let depends_on_itself = |n| {
         let mut on_itself = stream(n).to_be_bytes().to_vec();
         on_itself.push(16);
@@ -101,9 +106,10 @@ fn resets_that_the_server_is_made_to_send() {
     let uppercase = |n| opened(n, &[("Upper", "x")]);
     let padded = |n| opened(n, &[("padded", " x")]);
     type Attack<'a> = (&'a str, &'a dyn Fn(u32) -> Vec<u8>);
-    let attacks: [Attack<'_>; 5] = [
+    let attacks: [Attack<'_>; 6] = [
         ("window overflow", &overflow),
         ("content-length mismatch", &mismatch),
+        ("malformed trailers", &trailers),
         ("priority on itself", &depends_on_itself),
         ("malformed for the library", &uppercase),
         ("malformed at the border", &padded),

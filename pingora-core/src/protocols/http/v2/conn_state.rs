@@ -43,6 +43,8 @@ pub(crate) struct ConnState {
     opened: AtomicU32,
     /// The number of streams whose application has ended.
     ended: AtomicU32,
+    /// The number of requests that turned out to be malformed.
+    malformed: AtomicU32,
     /// The time for which the client may take nothing of a response, in milliseconds; 0 stands for the default.
     write_timeout: AtomicU64,
     leaving: AtomicBool,
@@ -228,6 +230,16 @@ impl ConnState {
         let timeout = u64::try_from(timeout).unwrap_or(u64::MAX);
         self.write_timeout.store(timeout, Relaxed);
         self.ended.fetch_add(1, Relaxed);
+    }
+
+    /// Counts a request that is malformed, as its head shows or what follows it.
+    pub(crate) fn note_malformed(&self) {
+        self.malformed.fetch_add(1, Relaxed);
+    }
+
+    /// The number of requests that were malformed.
+    pub(crate) fn malformed(&self) -> u32 {
+        self.malformed.load(Relaxed)
     }
 
     /// The number of streams whose application has ended, from 0 again after the last number.

@@ -155,6 +155,9 @@ impl HttpSession {
 
     /// The request is malformed: its stream ends here.
     fn refuse(&mut self, reason: Reason) -> Poll<Option<Result<Bytes, h2::Error>>> {
+        if let Some(state) = self.inner.out.state() {
+            state.note_malformed();
+        }
         self.shutdown_with_reason(reason);
         Poll::Ready(Some(Err(reason.into())))
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!              put                    own bucket full                 full
-//! connection ------> the worker's own ---------------> the shared -------> closed
+//! connection ------> the worker's own ---------------> the shared -------> in place of the worker's oldest, which is closed
 //!                        | ^                              |
 //!     take, newest first | | put again                    | take, when the own bucket has none:
 //!                        v |                              v registered anew with this worker
@@ -192,8 +192,8 @@ impl<T: Idle> IdlePool<T> {
         }
     }
 
-    /// Keeps `conn` under `key`, for at most `idle_timeout`, or drops it when there is no room. What the worker
-    /// has no room for and cannot move to another one is given back.
+    /// Keeps `conn` under `key`, for at most `idle_timeout`; the worker's oldest one gives way to it when there is no room. What
+    /// the worker has no room for and cannot move to another one is given back.
     pub(crate) fn put(
         self: &Arc<Self>,
         key: u64,
@@ -210,6 +210,7 @@ impl<T: Idle> IdlePool<T> {
             since: self.on_reuse.as_ref().and(now),
             // A time too far away to be told is never.
             expires: now.zip(idle_timeout).and_then(|(n, t)| n.checked_add(t)),
+            number: 0,
         };
 
         let index = worker::current();
@@ -234,7 +235,9 @@ impl<T: Idle> IdlePool<T> {
         if !entry.conn.can_move() {
             return Some(entry.conn);
         }
-        self.put_shared(key, entry);
+        if let Some(entry) = self.put_shared(key, entry) {
+            Self::put_for_oldest(own, key, entry);
+        }
         None
     }
 
@@ -243,7 +246,8 @@ impl<T: Idle> IdlePool<T> {
         (self.limit / self.workers.load(Ordering::Relaxed).max(1)).max(1)
     }
 
-    fn put_shared(&self, key: u64, entry: Entry<T>) {
+    /// Keeps a connection in the shared bucket, or returns it when there is no room.
+    fn put_shared(&self, key: u64, entry: Entry<T>) -> Option<Entry<T>> {
         let own: usize = self
             .buckets
             .iter()
@@ -253,11 +257,25 @@ impl<T: Idle> IdlePool<T> {
         if own + bucket.len() < self.limit {
             bucket.push(key, entry);
             self.shared_len.store(bucket.len(), Ordering::Relaxed);
-            return;
+            return None;
         }
-        // The entry is dropped without the lock.
+        Some(entry)
+    }
+
+    /// Keeps a connection in place of the worker's oldest one, which may lead where nobody goes any more.
+    fn put_for_oldest(own: &Own<T>, key: u64, entry: Entry<T>) {
+        let mut bucket = own.bucket.lock();
+        let oldest = bucket.oldest(None, |_| true);
+        let dropped = match oldest.and_then(|(place, _)| bucket.remove(place)) {
+            Some(oldest) => {
+                bucket.push(key, entry);
+                oldest
+            }
+            None => entry,
+        };
+        // Without the lock: a connection that is dropped may call back into its user.
         drop(bucket);
-        drop(entry);
+        drop(dropped);
     }
 
     /// Starts the task that looks after the bucket `index`, if there is a runtime to run it.

@@ -12,6 +12,8 @@ pub(super) struct Entry<T> {
     pub(super) since: Option<Instant>,
     /// When it is too old.
     pub(super) expires: Option<Instant>,
+    /// Its number among those that were put into its bucket.
+    pub(super) number: u64,
 }
 
 /// Keys are hashes already.
@@ -41,6 +43,8 @@ type Keys<T> = HashMap<u64, Vec<Entry<T>>, BuildHasherDefault<KeyHasher>>;
 pub(super) struct Bucket<T> {
     keys: Keys<T>,
     len: usize,
+    /// The number of those that were put here so far.
+    pushed: u64,
     /// True if a task looks after it.
     pub(super) swept: bool,
 }
@@ -50,6 +54,7 @@ impl<T> Default for Bucket<T> {
         Bucket {
             keys: Keys::default(),
             len: 0,
+            pushed: 0,
             swept: false,
         }
     }
@@ -68,22 +73,28 @@ impl<T> Bucket<T> {
     }
 
     /// Returns the place and the end of the oldest entry that is `wanted`, of one key or of all: of those of each key the
-    /// first, and of these the one whose time is over soonest.
+    /// first, and of these the one whose time is over soonest, or which came first.
     pub(super) fn oldest(
         &self,
         of: Option<u64>,
         wanted: impl Fn(&T) -> bool,
     ) -> Option<((u64, usize), Option<Instant>)> {
-        let first = |key: u64, entries: &Vec<Entry<T>>| {
+        let first = |key: u64, entries: &[Entry<T>]| {
             let at = entries.iter().position(|entry| wanted(&entry.conn))?;
-            Some(((key, at), entries[at].expires))
+            let Entry {
+                expires, number, ..
+            } = entries[at];
+            Some(((key, at), (expires.is_none(), expires, number)))
         };
-        if let Some(key) = of {
-            return first(key, self.keys.get(&key)?);
-        }
-        let firsts = self.keys.iter();
-        let firsts = firsts.filter_map(|(key, entries)| first(*key, entries));
-        firsts.min_by_key(|(_, expires)| (expires.is_none(), *expires))
+        let (place, (_, expires, _)) = match of {
+            Some(key) => first(key, self.keys.get(&key)?)?,
+            None => {
+                let firsts = self.keys.iter();
+                let firsts = firsts.filter_map(|(key, entries)| first(*key, entries));
+                firsts.min_by_key(|(_, age)| *age)?
+            }
+        };
+        Some((place, expires))
     }
 
     /// Takes the entry at a place that [`oldest`](Bucket::oldest) has told.
@@ -94,7 +105,9 @@ impl<T> Bucket<T> {
         Some(entry)
     }
 
-    pub(super) fn push(&mut self, key: u64, entry: Entry<T>) {
+    pub(super) fn push(&mut self, key: u64, mut entry: Entry<T>) {
+        self.pushed += 1;
+        entry.number = self.pushed;
         self.keys.entry(key).or_default().push(entry);
         self.len += 1;
     }

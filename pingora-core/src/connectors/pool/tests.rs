@@ -135,13 +135,16 @@ fn surplus_goes_to_others() {
         pool.put(1, fake(name), None);
     }
     assert_eq!(pool.shared_len.load(Ordering::Relaxed), 1, "four in all");
+    assert_eq!(pool.put(2, fake(4), None).map(|_| ()), None);
+    assert_eq!(name(pool.take(2)), Some(4), "in place of the oldest");
+    pool.put(1, fake(5), None);
     let taken = elsewhere(|| [pool.take(1), pool.take(1)]);
     let [Some(first), None] = taken else {
         panic!("one connection was shared");
     };
     assert!(first.adopted);
     assert_eq!(first.name, 2);
-    for expected in [Some(1), Some(0), None] {
+    for expected in [Some(5), Some(3), None] {
         let taken = pool.take(1);
         assert!(taken.as_ref().is_none_or(|fake| !fake.adopted));
         assert_eq!(name(taken), expected);
@@ -433,6 +436,7 @@ fn only_those_of_a_key_are_looked_at_where_it_is_known() {
             conn: key,
             since: None,
             expires: None,
+            number: 0,
         };
         bucket.push(key, entry);
     }
@@ -444,4 +448,9 @@ fn only_those_of_a_key_are_looked_at_where_it_is_known() {
     assert_eq!(bucket.oldest(Some(7), wanted), Some(((7, 0), None)));
     assert_eq!(bucket.oldest(Some(100), wanted), None);
     assert_eq!(looked.get(), 1);
+    assert_eq!(
+        bucket.oldest(None, |_| true),
+        Some(((0, 0), None)),
+        "it came first"
+    );
 }

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 
+use http::header::CONTENT_LENGTH;
 use pingora_error::ErrorType::{H2Error, ReadTimedout};
 
 use super::*;
@@ -57,13 +58,25 @@ impl Http2Session {
         };
         self.conn.mark_answered();
         let ends = body.is_end_stream();
-        if self.inner.asked == Asked::Connect && parts.status.is_success() {
+        let mut header = Box::new(ResponseHeader::from(parts));
+        let promised = framing::content_length(&*header);
+        let tunnel = self.inner.asked == Asked::Connect && header.status.is_success();
+        if promised.is_err() && !tunnel {
+            self.inner.receiving = Receiving::Ended;
+            return Err(Reason::PROTOCOL_ERROR.into());
+        }
+        self.inner.promised = promised.ok().flatten();
+        if let Some(length) = self.inner.promised {
+            if framing::length_is_repeated(&*header) {
+                // A number is always a valid value.
+                let _ = header.insert_header(CONTENT_LENGTH, length);
+            }
+        }
+        if tunnel {
             self.inner.asked = Asked::Tunnel;
-        } else if parts.status == 204 || parts.status == 304 {
+        } else if header.status == 204 || header.status == 304 {
             self.inner.asked = Asked::Head;
         }
-        let header = Box::new(ResponseHeader::from(parts));
-        self.inner.promised = framing::content_length(&*header).ok().flatten();
         self.inner.receiving = if ends {
             Receiving::Ended
         } else {

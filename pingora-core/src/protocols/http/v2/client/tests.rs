@@ -341,6 +341,32 @@ async fn a_body_keeps_to_the_length_that_was_promised() {
 }
 
 #[tokio::test]
+async fn a_length_is_told_once_or_refused() {
+    for (lengths, told) in [(["5", "5"], true), (["5", "6"], false)] {
+        let (conn, origin) = connect(H2HandshakeSettings::new()).await;
+        let mut streams = serve(origin);
+        let mut session = conn.spawn_stream().await.unwrap().unwrap();
+        session.write_request_header(post(&[]), true).unwrap();
+        let (_request, mut respond) = streams.recv().await.unwrap();
+        let mut response = ok();
+        for length in lengths {
+            let length = HeaderValue::from_static(length);
+            response.headers_mut().append("content-length", length);
+        }
+        let mut body = respond.send_response(response, false).unwrap();
+        body.send_data("hello".into(), true).unwrap();
+        let read = session.read_response_header().await;
+        assert_eq!(read.is_ok(), told, "{lengths:?}");
+        if told {
+            let head = session.response_header().unwrap();
+            assert_eq!(head.headers.get_all("content-length").iter().count(), 1);
+        } else {
+            assert!(session.read_response_body().await.is_err());
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_a_failure_means_is_said() {
     use pingora_error::RetryType::{Decided, ReusedOnly};
     let cases = [

@@ -50,7 +50,7 @@ use pingora_error::Result;
 use pingora_http::internal::{FieldRules, MessageHead, Names};
 use pingora_http::{RequestHeader, ResponseHeader};
 
-pub(crate) use host::{origin_form, reconcile_host};
+pub(crate) use host::{name_host, origin_form, reconcile_host};
 pub(crate) use http2::{check_for_h2, from_h2, say_empty};
 pub(crate) use max_forwards::{count_hop, is_last_hop};
 pub(crate) use trailers::strip_trailers;
@@ -217,6 +217,11 @@ fn keeps_upgrade(req: &RequestHeader, policy: H1UpgradePolicy, received: Version
             H1UpgradePolicy::Preserve => true,
             H1UpgradePolicy::WebSocketOnly => is_websocket_handshake(req),
         }
+}
+
+/// Returns whether an upstream will be asked to leave HTTP/1.1, as its policy says.
+pub(crate) fn leaves_http(received: &RequestHeader, policy: H1UpgradePolicy) -> bool {
+    received.method == Method::CONNECT || keeps_upgrade(received, policy, received.version)
 }
 
 /// RFC 6455 section 4.1: a GET for `websocket` alone, with a key and a version. One with a body is

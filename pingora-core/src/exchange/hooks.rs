@@ -45,6 +45,9 @@ pub trait ServerHooks: Sized {
     /// Returns whether the request is an extended CONNECT of HTTP/2 (RFC 8441).
     fn is_extended_connect(&self) -> bool;
 
+    /// Returns whether the client has cut its request short, or can send no more of it.
+    fn is_request_broken(&self) -> bool;
+
     /// The fields after the request body, once it is read. They stay, as another try may need them.
     fn request_trailers(&self) -> Option<&HeaderMap>;
 

@@ -274,8 +274,8 @@ impl<'a, P: Pipeline, U: Upstream> Duplex<'a, P, U> {
 
     /// Fails when nothing has passed a tunnel for as long as it may.
     pub(super) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event>> {
-        if self.idle.is_none() {
-            let limit = self.pipeline.tunnel_idle_timeout();
+        let limit = self.pipeline.tunnel_idle_timeout(!self.state.asks());
+        if self.idle.as_ref().map(|idle| idle.limit()) != limit {
             self.idle = limit.map(|limit| Box::new(Idle::new(limit)));
         }
         let Some(idle) = &mut self.idle else {

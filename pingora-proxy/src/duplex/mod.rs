@@ -64,8 +64,8 @@ pub(crate) trait Pipeline: Send {
     /// Returns whether the request is a CONNECT, which a success makes a tunnel.
     fn asks_for_tunnel(&self) -> bool;
 
-    /// The time for which nothing may pass a tunnel.
-    fn tunnel_idle_timeout(&self) -> Option<Duration>;
+    /// The time for which nothing may pass a tunnel, of which the client's direction may have ended.
+    fn tunnel_idle_timeout(&self, client_ended: bool) -> Option<Duration>;
 
     /// The beginning of the request body that is there when an exchange begins, and whether it is all of it: nothing
     /// for a request without a body, or what an earlier try has read.

@@ -1,5 +1,7 @@
 //! Exchanges without sockets.
 
+use std::time::Duration;
+
 use pingora_error::ErrorSource;
 
 use super::script::{fuzz, play, End, Mode, Op, Report, Setup};
@@ -137,6 +139,22 @@ fn a_tunnel_carries_both_directions_to_their_ends() {
     };
     let report = played(goes_on, &[Answer(0), Leave]);
     assert_eq!(report.end, End::Failed(ErrorSource::Downstream));
+}
+
+#[test]
+fn a_tunnel_whose_client_has_said_all_ends_when_its_origin_is_silent() {
+    let setup = Setup {
+        switches: true,
+        half_closed: Some(Duration::from_millis(25)),
+        ..Setup::default()
+    };
+    let mut ops = vec![Answer(0), Send(10), OriginTakes(ALL)];
+    ops.extend([Time; 10]);
+    ops.extend([SendEnd, Time, Time, Answer(20), Take(ALL)]);
+    ops.extend([Time; 4]);
+    let report = played(setup, &ops);
+    assert_eq!(report.end, End::Failed(ErrorSource::Downstream));
+    assert_eq!((report.request, report.response), (10, 20));
 }
 
 #[test]

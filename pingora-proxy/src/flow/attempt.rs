@@ -60,9 +60,11 @@ where
                 }
                 // What the client has seen cannot be taken back.
                 let answered = session.response_written().is_some();
-                // Of a body that is longer than what is kept, the beginning is gone.
+                // Of a body that is longer than what is kept, the beginning is gone; of one that the client has cut short,
+                // the end.
+                let whole = !session.retry_buffer_truncated() && !session.is_request_broken();
                 let late = session.is_upstream_time_over();
-                if !e.retry() || left == 0 || answered || session.retry_buffer_truncated() || late {
+                if !e.retry() || left == 0 || answered || !whole || late {
                     return Err(e);
                 }
                 let context = ProxyWarnLogContext::UpstreamRetry;
@@ -304,6 +306,10 @@ fn prepare(session: &Session, peer: &HttpPeer, version: Version) -> Result<Box<R
     request_policy::apply(&mut request, policy, received.version).map_err(downstream)?;
     request_policy::count_hop(&mut request).map_err(downstream)?;
     request.set_version(version);
+    if session.is_custom() {
+        request_policy::name_host(&mut request)?;
+        return Ok(request);
+    }
     if received.version == Version::HTTP_2 {
         request_policy::from_h2(&mut request).map_err(downstream)?;
     }
@@ -322,7 +328,14 @@ fn prepare(session: &Session, peer: &HttpPeer, version: Version) -> Result<Box<R
 /// place would help nobody. Other upgrades are offers that may be passed over (RFC 9110 section 7.8).
 fn leave_h2(session: &Session, peer: &mut HttpPeer) -> Result<bool> {
     match peer.options.alpn {
-        ALPN::H2H1 => peer.options.alpn = ALPN::H1,
+        ALPN::H2H1 => {
+            let policy = peer.options.http_upstream_request_policy.h1_upgrade;
+            if session.as_http1().is_none()
+                || request_policy::leaves_http(session.req_header(), policy)
+            {
+                peer.options.alpn = ALPN::H1;
+            }
+        }
         ALPN::H2
             if session.is_extended_connect()
                 || request_policy::is_websocket_handshake(session.req_header()) =>
@@ -348,16 +361,22 @@ fn no_tunnel(peer: &HttpPeer) -> BError {
 /// Makes the application's copy of the request fit the upstream's version.
 fn complete(session: &mut Session, request: &mut RequestHeader) -> Result<()> {
     let as_received = request.is_same_as(session.req_header());
-    // Nobody has touched it since its target was looked at, and its Host is fine.
-    if !as_received || !request.index().has_valid_host() {
+    if session.is_custom() {
+        request_policy::name_host(request)?;
+    } else if as_received && !request.index().has_valid_host() {
         request_policy::reconcile_host(request).map_err(downstream)?;
+    } else if !as_received {
+        // What does not fit together now is of the application.
+        request_policy::reconcile_host(request).map_err(|e| e.into_in())?;
     }
     if request.version == Version::HTTP_2 {
         return request_policy::check_for_h2(request).map_err(downstream);
     }
     // Trailers that an earlier try has read have no place but after chunks.
     let empty = session.is_body_empty() && session.request_trailers().is_none();
-    if session.is_upgrade_req() || (empty && session.as_http1().is_some()) {
+    let is_http1 = session.as_http1().is_some();
+    let tunnel = session.is_upgrade_req() && (!is_http1 || request.method == Method::CONNECT);
+    if tunnel || (empty && is_http1) {
         return Ok(());
     }
     let framed = request.headers.contains_key(CONTENT_LENGTH)

@@ -70,7 +70,7 @@ where
         false
     }
 
-    fn tunnel_idle_timeout(&self) -> Option<Duration> {
+    fn tunnel_idle_timeout(&self, _client_ended: bool) -> Option<Duration> {
         None
     }
 

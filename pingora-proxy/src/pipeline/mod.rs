@@ -17,6 +17,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
 use pingora_core::connectors::http::custom;
 use pingora_core::exchange::ServerHooks;
+use pingora_core::limits::LIMITS;
 use pingora_core::protocols::http::HttpTask;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, Result};
@@ -116,8 +117,15 @@ where
     }
 
     #[inline]
-    fn tunnel_idle_timeout(&self) -> Option<Duration> {
-        self.proxy.server_options.as_ref()?.tunnel_idle_timeout
+    fn tunnel_idle_timeout(&self, client_ended: bool) -> Option<Duration> {
+        let options = self.proxy.server_options.as_ref();
+        let told = options.and_then(|options| options.tunnel_idle_timeout);
+        let limited = self.attempt.peer.options.read_timeout.is_some();
+        match (client_ended, told) {
+            // A client that has gone looks like one that still reads.
+            (true, None) if !limited => Some(LIMITS.client_half_closed),
+            _ => told,
+        }
     }
 
     #[inline(always)]

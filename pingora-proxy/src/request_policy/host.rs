@@ -3,7 +3,7 @@
 //! A target can name its authority (`GET http://a/ HTTP/1.1`, `:authority` in HTTP/2) and Host can
 //! name another. The copy of the request is brought to one form before the application sees it, a
 //! target in origin-form and the authority in Host; so what the application then sets in either
-//! place is what it wants, and is checked once more.
+//! place is what it wants, Host first, and is checked once more.
 
 use http::header;
 use http::{Method, Uri};
@@ -31,7 +31,7 @@ pub(crate) fn origin_form(req: &mut RequestHeader) -> Result<()> {
     if is_origin_form(req) {
         Ok(())
     } else {
-        into_origin_form(req)
+        into_origin_form(req, false)
     }
 }
 
@@ -43,7 +43,8 @@ pub(super) fn is_origin_form(req: &RequestHeader) -> bool {
         && req.method != Method::CONNECT
 }
 
-fn into_origin_form(req: &mut RequestHeader) -> Result<()> {
+/// With `keeps_host`, a Host that is there stays.
+fn into_origin_form(req: &mut RequestHeader, keeps_host: bool) -> Result<()> {
     if req.method == Method::CONNECT {
         return connect_host(req);
     }
@@ -58,7 +59,9 @@ fn into_origin_form(req: &mut RequestHeader) -> Result<()> {
         }
         let authority = authority.as_str().as_bytes().to_vec();
         let path = req.uri.path_and_query().cloned();
-        set_host(req, &authority)?;
+        if !keeps_host || !req.headers.contains_key(header::HOST) {
+            set_host(req, &authority)?;
+        }
         // An empty path of a parsed URI reads as "/".
         req.set_uri(path.map_or_else(|| Uri::from_static("/"), Uri::from));
         return Ok(());
@@ -85,25 +88,39 @@ fn into_origin_form(req: &mut RequestHeader) -> Result<()> {
         path if path.starts_with(b"/") => path.to_vec(),
         query => [b"/", query].concat(),
     };
-    set_host(req, &authority)?;
+    if !keeps_host || !req.headers.contains_key(header::HOST) {
+        set_host(req, &authority)?;
+    }
     req.set_raw_path(&path)
 }
 
 /// Makes sure that the request says in one way which site it is for. Called on the copy after
 /// `upstream_request_filter`.
 ///
-/// An authority that the application put into the target goes to Host, as in [`origin_form`].
+/// An authority that the application put into the target goes to Host, as in [`origin_form`], if there is none: it may
+/// mean no more by it than the path.
 /// A request without Host, as HTTP/1.0 allows, gets an empty one (RFC 9112 section 3.2).
 ///
 /// # Errors
 ///
 /// As [`origin_form`], and when there are several Host fields or a malformed one.
 pub(crate) fn reconcile_host(req: &mut RequestHeader) -> Result<()> {
-    origin_form(req)?;
+    if !is_origin_form(req) {
+        into_origin_form(req, true)?;
+    }
     if check_host(req)? {
         return Ok(());
     }
     req.insert_header("Host", "")
+}
+
+/// Gives a request of a custom protocol, whose target and Host are its own matter, a Host where it has none.
+pub(crate) fn name_host(req: &mut RequestHeader) -> Result<()> {
+    if req.headers.contains_key(header::HOST) {
+        return Ok(());
+    }
+    let authority = req.uri.authority().map(|authority| authority.to_string());
+    req.insert_header("Host", authority.unwrap_or_default())
 }
 
 /// Returns whether there is a Host; an error unless it is the only one and well-formed.

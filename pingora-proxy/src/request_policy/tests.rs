@@ -461,6 +461,7 @@ fn reconciled(method: Method, target: &[u8], hosts: &[&str]) -> Option<(String, 
     for host in hosts {
         req.append_header("Host", *host).unwrap();
     }
+    origin_form(&mut req).ok()?;
     site(req)
 }
 
@@ -567,7 +568,52 @@ fn an_authority_in_the_parsed_target_goes_to_host() {
     };
     let expected = |target: &str| Some((target.to_string(), vec!["y.test".to_string()]));
     assert_eq!(from_parts("https://y.test/a?b", None), expected("/a?b"));
-    assert_eq!(from_parts("https://y.test", Some("x.test")), expected("/"));
+    let kept = Some(("/".to_string(), vec!["x.test".to_string()]));
+    assert_eq!(
+        from_parts("https://y.test", Some("x.test")),
+        kept,
+        "Host counts first"
+    );
+}
+
+#[test]
+fn an_upgrade_that_is_passed_over_needs_no_http1() {
+    let asks = |protocol: &str, policy| {
+        let mut req = RequestHeader::build("GET", b"/", None).unwrap();
+        let handshake = [
+            ("Connection", "Upgrade"),
+            ("Upgrade", protocol),
+            ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            ("Sec-WebSocket-Version", "13"),
+        ];
+        for (name, value) in handshake {
+            req.insert_header(name, value).unwrap();
+        }
+        leaves_http(&req, policy)
+    };
+    assert!(asks("websocket", WebSocketOnly) && asks("websocket", Preserve));
+    assert!(asks("h2c", Preserve));
+    assert!(!asks("h2c", WebSocketOnly) && !asks("websocket", Deny));
+}
+
+#[test]
+fn the_host_of_a_custom_protocol_is_its_own_matter() {
+    let named = |target: &str, host: Option<&str>| {
+        let mut req = RequestHeader::build("GET", b"/", None).unwrap();
+        req.set_uri(target.parse::<Uri>().unwrap());
+        if let Some(host) = host {
+            req.insert_header("Host", host).unwrap();
+        }
+        name_host(&mut req).unwrap();
+        (
+            req.uri.to_string(),
+            req.headers["host"].to_str().unwrap().to_owned(),
+        )
+    };
+    let row = |uri: &str, host: &str| (uri.to_owned(), host.to_owned());
+    assert_eq!(named("proto://svc/x", Some("a")), row("proto://svc/x", "a"));
+    assert_eq!(named("proto://svc/x", None), row("proto://svc/x", "svc"));
+    assert_eq!(named("/x", None), row("/x", ""));
 }
 
 #[test]

@@ -289,6 +289,27 @@ fn a_retry_has_the_trailers_of_the_request() {
 }
 
 #[test]
+fn half_a_request_is_not_tried_again_as_a_whole_one() {
+    let first = Origin::scripted(|mut wire, _| {
+        wire.read_head();
+        wire.read_to_end();
+    });
+    let second = Origin::scripted(|mut wire, _| {
+        wire.read_to_end();
+    });
+    let proxy = Proxy::start(Twice {
+        upstreams: [first.path(), second.path()],
+        by_status: false,
+    });
+    let mut client = proxy.connect();
+    client.send("PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+    eventually("the request is under way", || first.accepted() == 1);
+    drop(client);
+    drop(proxy);
+    assert_eq!(second.accepted(), 0);
+}
+
+#[test]
 fn a_response_that_nobody_wants_leaves_its_connection_if_it_is_short() {
     let chunked = "Transfer-Encoding: chunked\r\n\r\n4\r\nbusy\r\n0\r\n\r\n".to_string();
     let length = |n: usize| format!("Content-Length: {n}\r\n\r\n{}", "x".repeat(n));

@@ -92,6 +92,24 @@ fn heads_and_bodies_reach_the_other_side_as_the_filters_left_them() {
     assert_eq!(response.text(), "xxyyzz");
 }
 
+/// An offer that the policy passes over says nothing of the body.
+#[test]
+fn the_body_of_a_request_that_offers_an_upgrade_keeps_a_length() {
+    let origin = Origin::scripted(|mut wire, _| {
+        let request = wire.read_message();
+        assert_eq!(request.field("Upgrade"), None);
+        assert_eq!(request.text(), "aabbcc");
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nxyz");
+    });
+    let proxy = Proxy::start(Doubling(forward_to(origin.path()).peer));
+    let mut client = proxy.connect();
+    client.send(
+        "POST / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
+         HTTP2-Settings: AAMAAABkAAQAAP__\r\nContent-Length: 3\r\n\r\nabc",
+    );
+    assert_eq!(client.read_response().text(), "xxyyzz");
+}
+
 /// Decompresses what origins send, and notes how much they sent.
 struct Decompressing(HttpPeer, Arc<AtomicUsize>);
 

@@ -128,8 +128,8 @@ impl Pipeline for Filters {
         false
     }
 
-    fn tunnel_idle_timeout(&self) -> Option<Duration> {
-        None
+    fn tunnel_idle_timeout(&self, client_ended: bool) -> Option<Duration> {
+        self.setup.half_closed.filter(|_| client_ended)
     }
 
     fn kept_request(&mut self) -> Option<(Option<Bytes>, bool)> {

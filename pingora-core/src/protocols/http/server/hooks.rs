@@ -76,6 +76,15 @@ impl ServerHooks for Session {
         }
     }
 
+    fn is_request_broken(&self) -> bool {
+        match self {
+            Session::H1(s) => s.is_request_broken(),
+            Session::H2(s) => s.is_request_broken(),
+            Session::Subrequest(s) => s.is_request_broken(),
+            Session::Custom(_) => false,
+        }
+    }
+
     fn request_trailers(&self) -> Option<&HeaderMap> {
         match self {
             Session::H1(s) => s.request_trailers(),

@@ -291,6 +291,11 @@ impl HttpSession {
         self.inner.body_sent
     }
 
+    /// Returns whether the client has cut its request short, or can send no more of it.
+    pub(crate) fn is_request_broken(&self) -> bool {
+        self.inner.reading == Reading::Broken
+    }
+
     /// Returns whether the request asks to leave HTTP: by Upgrade, or by CONNECT.
     pub fn is_upgrade_req(&self) -> bool {
         match self.inner.reading {

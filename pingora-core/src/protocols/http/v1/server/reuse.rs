@@ -163,7 +163,9 @@ impl HttpSession {
         if self.more_may_come() {
             self.inner.conn.close(LIMITS.client_linger).await
         } else {
-            self.inner.conn.stream.shutdown().await
+            // The farewell of TLS waits for a client that takes nothing.
+            let farewell = self.inner.conn.stream.shutdown();
+            let _ = tokio::time::timeout(LIMITS.client_linger, farewell).await;
         }
         self.mark_broken();
     }

@@ -262,6 +262,14 @@ async fn informational_responses() {
         .must_get("HTTP/1.1 103 Early Hints\r\nDate: now\r\nLink: x\r\n\r\n")
         .await;
     assert!(session.response_written().is_none());
+    // It has no body that could have a length.
+    for framed in [("Content-Length", "0"), ("Transfer-Encoding", "chunked")] {
+        let hints = response(103, &[framed, ("Link", "x")]);
+        session.write_response_header(hints).await.unwrap();
+        client
+            .must_get("HTTP/1.1 103 Early Hints\r\nDate: now\r\nLink: x\r\n\r\n")
+            .await;
+    }
     answer(&mut session, "x").await;
     client
         .must_get("HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 1\r\n\r\nx")

@@ -221,7 +221,15 @@ impl HttpSession {
             && matches!(self.inner.conn.writing, Writing::Head);
         if wanted {
             self.exchange_mut().options.continued |= header.status == StatusCode::CONTINUE;
-            put_head(header, &mut self.inner.conn.out);
+            // RFC 9110 8.6, RFC 9112 6.1: it has no body to frame.
+            if header.may_have(Names::CONTENT_LENGTH) || header.may_have(Names::TRANSFER_ENCODING) {
+                let mut header = header.clone();
+                header.remove_any(Names::CONTENT_LENGTH);
+                header.remove_any(Names::TRANSFER_ENCODING);
+                put_head(&header, &mut self.inner.conn.out);
+            } else {
+                put_head(header, &mut self.inner.conn.out);
+            }
         }
     }
 

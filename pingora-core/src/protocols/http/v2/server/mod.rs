@@ -254,6 +254,11 @@ impl HttpSession {
             )
     }
 
+    /// Returns whether the client has cut its request short, or can send no more of it.
+    pub(crate) fn is_request_broken(&self) -> bool {
+        self.inner.reading.state == ReadState::Broken
+    }
+
     fn awaits_tunnel(&self) -> bool {
         matches!(self.inner.tunnel, Tunnel::Connect | Tunnel::Extended)
     }

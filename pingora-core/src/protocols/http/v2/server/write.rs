@@ -66,6 +66,8 @@ impl HttpSession {
             return Ok(());
         }
         header.remove_any(Names::HOP_BY_HOP);
+        // RFC 9110 section 8.6.
+        header.remove_any(Names::CONTENT_LENGTH);
         self.inner.informed += size(&header);
         if self.inner.informed > LIMITS.informational_bytes {
             // No window holds them back, and a client does without.

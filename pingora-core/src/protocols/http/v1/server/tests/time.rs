@@ -248,7 +248,7 @@ async fn a_close_ends() {
     assert!(about(took, LIMITS.client_linger), "{took:?}");
     drop(client);
 
-    let stuck = Stuck;
+    let stuck = Stuck(None);
     let mut session = HttpSession::new(Box::new(stuck));
     let ((), took) = timed(session.shutdown()).await;
     assert!(about(took, LIMITS.client_linger), "{took:?}");
@@ -348,9 +348,21 @@ async fn a_request_that_is_there_when_the_shutdown_begins() {
     assert_eq!(session.read_request().await.unwrap(), None);
 }
 
-/// Neither reads, nor writes, nor closes.
+#[tokio::test(start_paused = true)]
+async fn a_farewell_that_is_not_taken_ends_in_time() {
+    let (mut client, server) = tokio::io::duplex(1000);
+    let mut session = HttpSession::new(Box::new(Stuck(Some(server))));
+    let request = "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    client.write_all(request.as_bytes()).await.unwrap();
+    session.read_request().await.unwrap();
+    answer(&mut session, "x").await;
+    let (_, took) = timed(session.shutdown()).await;
+    assert_eq!(took, LIMITS.client_linger);
+}
+
+/// Never closes, and without a transport neither reads nor writes.
 #[derive(Debug)]
-struct Stuck;
+struct Stuck(Option<DuplexStream>);
 
 mod stuck {
     use super::Stuck;
@@ -364,25 +376,34 @@ mod stuck {
 
     impl AsyncRead for Stuck {
         fn poll_read(
-            self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-            _: &mut ReadBuf<'_>,
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
         ) -> Poll<io::Result<()>> {
-            Poll::Pending
+            match &mut self.0 {
+                Some(io) => Pin::new(io).poll_read(cx, buf),
+                None => Poll::Pending,
+            }
         }
     }
 
     impl AsyncWrite for Stuck {
         fn poll_write(
-            self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-            _: &[u8],
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &[u8],
         ) -> Poll<io::Result<usize>> {
-            Poll::Pending
+            match &mut self.0 {
+                Some(io) => Pin::new(io).poll_write(cx, buf),
+                None => Poll::Pending,
+            }
         }
 
-        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Pending
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            match &mut self.0 {
+                Some(io) => Pin::new(io).poll_flush(cx),
+                None => Poll::Pending,
+            }
         }
 
         fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

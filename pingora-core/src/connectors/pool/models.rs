@@ -80,11 +80,16 @@ impl Pool {
         Pool { pool, own }
     }
 
-    /// Those of the workers are where they were, and the count of the shared ones is right.
+    /// Those of the workers are where they were, and the counts are right.
     fn check(&self) {
-        for (worker, fate) in (0..).zip(&self.own) {
-            assert!(!fate.is_closed());
+        assert!(self.own.iter().all(|fate| !fate.is_closed()));
+        self.check_counts();
+    }
+
+    fn check_counts(&self) {
+        for worker in 0..self.own.len() {
             let own = self.pool.buckets.get(worker).unwrap();
+            assert_eq!(own.bucket.lock().len(), 1);
             assert_eq!(own.bucket.lock().len(), own.len.load(Ordering::Relaxed));
         }
         let shared = self.pool.shared.lock().len();
@@ -160,21 +165,23 @@ fn one_that_comes_while_another_goes_is_found() {
         let other = worker(1, &pool, |pool| pool.take(KEY));
         let fate = put(&pool.pool, KEY);
         assert!(other.join().unwrap().is_some());
-        let had_no_place = fate.is_closed();
-        assert_eq!(had_no_place, pool.pool.take(KEY).is_none());
-        pool.check();
+        // Where there was no place, the worker's oldest one has given its own.
+        pool.check_counts();
+        assert!(!fate.is_closed() && !pool.own[1].is_closed());
+        assert!(pool.pool.take(KEY).is_some());
     });
 }
 
 #[test]
-fn of_two_that_come_to_the_last_place_one_is_kept() {
+fn of_two_that_come_to_the_last_place_one_takes_that_of_an_older_one() {
     loom::model(|| {
         let pool = Pool::new();
         let other = worker(1, &pool, |pool| put(pool, KEY));
         let here = put(&pool.pool, KEY);
         let there = other.join().unwrap();
-        assert_ne!(here.is_closed(), there.is_closed());
-        pool.check();
+        assert!(!here.is_closed() && !there.is_closed());
+        assert_ne!(pool.own[0].is_closed(), pool.own[1].is_closed());
+        pool.check_counts();
         assert!(pool.pool.take(KEY).is_some());
     });
 }

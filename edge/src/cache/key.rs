@@ -42,12 +42,12 @@ pub(crate) struct Parts<'a> {
     pub(crate) headers: &'a HeaderMap,
 }
 
-/// What a server is told that neither the URL nor a field of the request has to say.
+/// The words to a server that neither the URL nor a field of the request has to say.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Extra<'a> {
     /// The host that the client of a trusted proxy asked for.
     pub(crate) host: Option<&'a str>,
-    /// What a rewrite has made of more than the URL.
+    /// The target that a rewrite has made of more than the URL.
     pub(crate) target: Option<&'a [u8]>,
 }
 

@@ -6,7 +6,7 @@ use super::endpoint::{DOWN, DRAINED};
 use super::{Cluster, Target};
 use crate::config::values::{Address, ServerAddress};
 
-/// What tells a server from others: as the file has it, and one of its addresses.
+/// The name that tells a server from others: as the file has it, and one of its addresses.
 type Place = (ServerAddress, Address);
 
 /// The flags of servers that were drained or down, and why they were down.

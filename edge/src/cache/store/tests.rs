@@ -60,7 +60,7 @@ fn body(store: &'static Store, key: &CacheKey) -> Option<String> {
     look(store, key).map(|(_, mut hit)| read(&mut hit))
 }
 
-/// What a 304 makes of what was found.
+/// Makes of what was found what a 304 does.
 fn renewed(found: &CacheMeta) -> CacheMeta {
     let header = meta("\"n\"").response_header_copy();
     let until = SystemTime::now() + Duration::from_secs(60);

@@ -128,7 +128,7 @@ sites:
     routes:
       - path: /main/*
         {told}
-        mirror: {{to: {mirror}, share: 10%}}
+        mirror: {{to: {{to: {mirror}, timeouts: {{idle: 5s}}}}, share: 10%}}
         proxy: {{{proxy}}}
       - path: [/two/*, /soak.Echo/*]
         {told}

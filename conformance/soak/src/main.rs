@@ -94,8 +94,8 @@ fn main() -> ExitCode {
 
 /// Origins that a request may go to.
 const ORIGINS: usize = 3;
-/// The time for which a process is looked at before it is asked for anything.
-const QUIET: Duration = Duration::from_secs(1);
+/// The time in which a process makes the connections that it keeps, those of its checks, before it is asked for anything.
+const QUIET: Duration = Duration::from_secs(3);
 /// The time for the last requests of clients.
 const LAST: Duration = Duration::from_secs(100);
 

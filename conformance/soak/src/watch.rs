@@ -79,6 +79,31 @@ pub fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
+/// Names the descriptors of a process, with the state and the ends of those that are TCP sockets.
+fn named(pid: i32) -> String {
+    let sockets = fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap_or_default();
+    let name = |link: &str| {
+        let inode = link.strip_prefix("socket:[")?.strip_suffix(']')?;
+        let mut all = sockets.lines().map(|line| line.split_whitespace());
+        // Ends and state are the second to the fourth column, in hexadecimal digits.
+        let mut socket = all.find(|columns| columns.clone().nth(9) == Some(inode))?;
+        let (local, remote, state) = (socket.nth(1)?, socket.next()?, socket.next()?);
+        Some(format!("tcp {local}-{remote} {state}"))
+    };
+    let mut names = Vec::new();
+    for descriptor in fs::read_dir(format!("/proc/{pid}/fd"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let link = fs::read_link(descriptor.path()).unwrap_or_default();
+        let link = link.to_string_lossy();
+        names.push(name(&link).unwrap_or_else(|| link.into_owned()));
+    }
+    names.sort_unstable();
+    names.join(", ")
+}
+
 /// The figures of `/metrics` that must be 0 when nobody asks for anything.
 const OPEN: [&str; 5] = [
     "edge_requests_open",
@@ -136,8 +161,10 @@ async fn left(proxy: &Proxy, before: &Sample) -> Result<String, String> {
     if now.descriptors > before.descriptors + MORE_DESCRIPTORS {
         let _ = write!(
             left,
-            "descriptors {}, at the start {}; ",
-            now.descriptors, before.descriptors
+            "descriptors {}, at the start {}: {}; ",
+            now.descriptors,
+            before.descriptors,
+            named(proxy.pid())
         );
     }
     if now.threads > before.threads + MORE_DESCRIPTORS {

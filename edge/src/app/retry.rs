@@ -97,6 +97,11 @@ impl Edge {
             let others = self.failed(ctx, &e);
             e.set_retry(repeatable && others && asked && self.may_retry(ctx));
         } else if repeatable {
+            if stale {
+                // It had no chance of an answer: when a server has restarted, a request may meet several of its old
+                // connections.
+                ctx.tried.spare();
+            }
             e.retry.decide_reuse(reused);
         } else {
             e.set_retry(false);

@@ -120,6 +120,11 @@ impl Tried {
         !self.failed.is_empty()
     }
 
+    /// Has the last try not count among those that the request may have.
+    pub(crate) fn spare(&mut self) {
+        self.count = self.count.saturating_sub(1);
+    }
+
     /// Tells whether a server has the request.
     #[inline]
     pub(crate) fn is_open(&self) -> bool {
@@ -483,7 +488,7 @@ impl Local {
     pub(super) fn note_full(&self, tried: &mut Tried) {
         if let Some(index) = tried.last.filter(|_| tried.version == self.version) {
             tried.full.insert(index);
-            tried.count = tried.count.saturating_sub(1);
+            tried.spare();
         }
     }
 

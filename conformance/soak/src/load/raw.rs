@@ -70,7 +70,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
         } else if let Some(len) = number(fields, CONTENT_LENGTH.as_str()) {
             self.exactly(len as usize, &mut body.bytes).await
         } else {
-            self.to_the_end(&mut body.bytes).await
+            self.until_end(&mut body.bytes).await
         };
         let cut = |why: String| End::Cut(format!("{why} after {} bytes", body.bytes.len()));
         match read {
@@ -164,7 +164,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
         }
     }
 
-    async fn to_the_end(&mut self, to: &mut Vec<u8>) -> io::Result<bool> {
+    async fn until_end(&mut self, to: &mut Vec<u8>) -> io::Result<bool> {
         while self.more().await? {}
         to.append(&mut self.read);
         Ok(true)

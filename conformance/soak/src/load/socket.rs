@@ -53,14 +53,10 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let request = format!("ws://{HOST}/ws/echo").into_client_request();
-    let request = request.and_then(|mut request| {
-        let id = HeaderValue::from_str(id).map_err(tungstenite::http::Error::from)?;
-        request.headers_mut().insert("x-id", id);
-        Ok(request)
-    });
-    let Ok(request) = request else {
+    let (Ok(mut request), Ok(value)) = (request, HeaderValue::from_str(id)) else {
         return End::Wrong("no request could be made".to_owned());
     };
+    request.headers_mut().insert("x-id", value);
     let opened = tokio::time::timeout(PATIENCE, client_async(request, stream)).await;
     let mut socket = match opened {
         Err(_) => return End::Late,

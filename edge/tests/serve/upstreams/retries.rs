@@ -1,6 +1,8 @@
 //! Requests that are tried again.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Barrier;
 
 use super::origins::*;
 use crate::tools::*;
@@ -43,6 +45,39 @@ fn a_request_is_tried_again_for_the_statuses_that_are_told() {
     let edge = edge_with(&origin, "{attempts: 2, on: 502}");
     assert_eq!(edge.get("a", "/x").status, 503);
     assert_eq!(origin.count(), 3);
+}
+
+#[test]
+fn ends_of_idle_connections_count_as_no_tries() {
+    const CLIENTS: usize = 8;
+    thread_local! {
+        static SEEN: Cell<usize> = const { Cell::new(0) };
+    }
+    let (connections, all) = (AtomicUsize::new(0), Barrier::new(CLIENTS));
+    // Each connection serves one request, and ends with the next one. Of those after the first eight, every other one serves none.
+    let origin = Script::start(move |_, _| {
+        if SEEN.replace(1) > 0 {
+            return Act::Close;
+        }
+        let before = connections.fetch_add(1, Ordering::SeqCst);
+        if before < CLIENTS {
+            all.wait();
+        } else if before % 2 == 0 {
+            return Act::Close;
+        }
+        Act::Answer(200, String::new())
+    });
+    let edge = edge_with(&origin, "{attempts: 2, on: reset, budget: 100%}");
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| edge.connect()).collect();
+    std::thread::scope(|threads| {
+        for client in &mut clients {
+            threads.spawn(|| assert_eq!(client.ask("GET", "a", "/", "").status, 200));
+        }
+    });
+    // One of the two workers has four of the connections at least.
+    for client in &mut clients {
+        assert_eq!(client.ask("GET", "a", "/", "").status, 200);
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Servers to which so many connections may be open, over all workers and clusters.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{mpsc, Arc, Mutex};
@@ -115,7 +115,10 @@ impl Counted {
                 open.accepted(&stream, max);
                 let (work, heads) = (work.clone(), heads.clone());
                 std::thread::spawn(move || {
+                    let same = stream.try_clone().unwrap();
                     work(stream, heads);
+                    // The list keeps it open otherwise.
+                    let _ = same.shutdown(Shutdown::Both);
                 });
             }
         });

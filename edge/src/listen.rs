@@ -92,8 +92,16 @@ pub(crate) fn bind(address: &Address) -> String {
     }
 }
 
-fn tcp_options(listener: &Listener) -> TcpSocketOptions {
+/// Returns the options by which an address of IPv6 is for IPv6 alone, whatever the system's default is: all addresses of
+/// IPv4 may be listened on beside all those of IPv6.
+pub(crate) fn family(address: &Address) -> TcpSocketOptions {
     let mut options = TcpSocketOptions::default();
+    options.ipv6_only = address.is_ipv6().then_some(true);
+    options
+}
+
+fn tcp_options(listener: &Listener) -> TcpSocketOptions {
+    let mut options = family(&listener.address);
     options.tcp_fastopen = listener.fast_open.map(|queue| queue as usize);
     let probes = |probes: Probes| TcpKeepalive {
         idle: probes.idle,

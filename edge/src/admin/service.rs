@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use super::Admin;
 use crate::config::values::Address;
+use crate::listen::family;
 use crate::live::Live;
 
 /// The time between two looks whether the last connection of the sites has ended.
@@ -44,7 +45,7 @@ impl AdminService {
                 let own = Permissions::from_mode(0o600);
                 ListenerConfig::uds(path.to_string_lossy()).permissions(own)
             }
-            other => ListenerConfig::tcp(other.to_string()),
+            other => ListenerConfig::tcp(other.to_string()).tcp_socket_options(family(other)),
         });
         Self {
             inner,

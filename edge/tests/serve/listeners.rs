@@ -1,7 +1,7 @@
 //! The addresses that are listened on: their change by a reload, and their options.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -35,6 +35,22 @@ fn answer(mut stream: impl Read + Write) -> std::io::Result<String> {
         true => Ok(body.to_owned()),
         false => Err(std::io::Error::other(answer)),
     }
+}
+
+#[test]
+fn all_addresses_of_ipv6_stand_beside_one_of_ipv4_at_the_same_port() {
+    // A system without IPv6 has nothing to test.
+    if TcpListener::bind("[::1]:0").is_err() {
+        return;
+    }
+    let address = free();
+    let port = address.port();
+    let edge = Edge::start_whole(
+        address,
+        &listening(&format!("['{address}', '[::]:{port}']")),
+    );
+    assert_eq!(ask(edge.address).unwrap(), "127.0.0.1");
+    assert_eq!(ask(([0, 0, 0, 0, 0, 0, 0, 1], port).into()).unwrap(), "::1");
 }
 
 #[test]
@@ -107,7 +123,7 @@ fn requests_at_a_removed_address_are_finished() {
 fn an_address_that_is_taken_refuses_the_whole_file() {
     let (stays, new) = (free(), free());
     // At an IP address that nobody else has: it is free again later.
-    let taken = std::net::TcpListener::bind(free()).unwrap();
+    let taken = TcpListener::bind(free()).unwrap();
     let at = taken.local_addr().unwrap();
     let mut edge = Edge::start_whole(stays, &listening(&format!("'{stays}'")));
     edge.write_whole(&format!(

@@ -26,6 +26,25 @@ impl Address {
             Self::Unix(_) => None,
         }
     }
+
+    /// Tells whether one who listens here listens at `other` too: at the same port of all addresses of its family.
+    pub(crate) fn includes(&self, other: &Self) -> bool {
+        let (Self::Ip(all), Self::Ip(one)) = (self, other) else {
+            return false;
+        };
+        let alike = all.is_ipv4() == one.is_ipv4() && all.port() == one.port();
+        alike && self.is_unspecified() && !other.is_unspecified()
+    }
+
+    /// Tells whether it stands for all addresses of its family.
+    pub(crate) fn is_unspecified(&self) -> bool {
+        matches!(self, Self::Ip(address) if address.ip().is_unspecified())
+    }
+
+    /// Tells whether it is of IPv6.
+    pub(crate) fn is_ipv6(&self) -> bool {
+        matches!(self, Self::Ip(address) if address.is_ipv6())
+    }
 }
 
 impl fmt::Display for Address {

@@ -20,6 +20,14 @@ impl Compiler<'_> {
             let message = format!("`{value}` is listened on already, by {other}");
             self.errors.at(*place, message);
         }
+        for other in root.listen.iter().map(|listen| &listen.address) {
+            if other.value.includes(value) {
+                self.errors.at(*place, self.is_part(value, other));
+            } else if value.includes(&other.value) {
+                self.errors
+                    .at(other.place, self.is_part(&other.value, &admin.address));
+            }
+        }
         if let Some(At { place, value }) = &admin.token {
             self.admin_token(value, *place);
         }

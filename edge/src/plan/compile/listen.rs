@@ -35,6 +35,7 @@ impl Compiler<'_> {
                 );
             }
         }
+        self.part_of_others(root);
         if root.listen.is_empty() {
             self.errors.at(root.place, "`listen` names no address");
         }
@@ -52,6 +53,30 @@ impl Compiler<'_> {
             self.errors.at(first.place, message);
         }
         made
+    }
+
+    /// Reports addresses that could not be bound beside another one.
+    fn part_of_others(&mut self, root: &model::Root) {
+        let shares = |listen: &model::Listen| listen.accept == Accept::Reuseport;
+        let wide = |listen: &&model::Listen| listen.address.value.is_unspecified();
+        let wide: Vec<_> = root.listen.iter().filter(wide).collect();
+        for listen in &root.listen {
+            let At { place, value } = &listen.address;
+            let mut wide = wide.iter().filter(|all| all.address.value.includes(value));
+            if let Some(all) = wide.find(|all| !shares(all) || !shares(listen)) {
+                let message = self.is_part(value, &all.address);
+                self.errors.at(*place, message);
+            }
+        }
+    }
+
+    /// Returns why an address cannot be bound beside another one.
+    pub(super) fn is_part(&self, value: &Address, all: &At<Address>) -> String {
+        let first = self.sources.name(all.place);
+        format!(
+            "`{value}` is a part of `{}`, which is listened on by {first}",
+            all.value
+        )
     }
 
     fn listener(&mut self, listen: &model::Listen, certificates: bool) -> Listener {

@@ -129,7 +129,7 @@ impl<'a> Exchange<'a> {
                 let why = "every server has as many requests as it may";
                 return Err(Error::explain(HTTPStatus(503), why).into_up());
             };
-            if let Some(series) = local.series(tried) {
+            if let Some(series) = local.series(tried, hands.slots) {
                 *server = series.begin(|m| m.open.add(1));
             }
             Ok(peer)

@@ -35,7 +35,10 @@ pub(super) fn question(auth: &ForwardAuth, facts: &Facts<'_>) -> Result<RequestH
     head.insert_header(HOST, value(auth.host.clone())?)?;
     let mut cookies: Vec<&[u8]> = Vec::new();
     for (name, value) in &facts.head.headers {
-        if !auth.tells(name) || is_told_here(name) {
+        if !auth.tells(name)
+            || is_told_here(name)
+            || (tells_what_is_asked(name) && !auth.names(name))
+        {
             continue;
         }
         if *name == COOKIE {
@@ -72,6 +75,21 @@ pub(super) fn question(auth: &ForwardAuth, facts: &Facts<'_>) -> Result<RequestH
 /// Tells whether a field is told of the client here, whatever the client says.
 fn is_told_here(name: &HeaderName) -> bool {
     begins_like(name, "x-forwarded") || *name == FORWARDED || is_like(name, "x-real-ip")
+}
+
+/// Tells whether a field is one by which other proxies say who asks for what, and a service may believe it.
+fn tells_what_is_asked(name: &HeaderName) -> bool {
+    const FAMILIES: [&str; 2] = ["x-original-", "x-auth-request-"];
+    const NAMES: [&str; 6] = [
+        "cf-connecting-ip",
+        "client-ip",
+        "true-client-ip",
+        "x-client-ip",
+        "x-cluster-client-ip",
+        "x-rewrite-url",
+    ];
+    FAMILIES.iter().any(|start| begins_like(name, start))
+        || NAMES.iter().any(|other| is_like(name, other))
 }
 
 /// Asks the service, and returns the fields for the server.

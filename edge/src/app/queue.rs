@@ -99,7 +99,7 @@ impl Edge {
                 let cluster = &running.clusters[ctx.cluster];
                 let pick = local.pick(cluster, tried, ctx.hash_by, called, hands)?;
                 if let Pick::Peer(peer) = &pick {
-                    ctx.counting.tries(local.series(tried));
+                    ctx.counting.tries(local.series(tried, hands.slots));
                     ctx.observed.asks(running, peer);
                 }
                 Ok(pick)
@@ -148,9 +148,11 @@ impl Edge {
             turn.ticket
                 .pass(ctx.tried.has_failed() || self.has_room(ctx));
         }
-        let picked = self.wait_for_turn(session, ctx, &cluster, &turn).await;
+        let (ticket, began) = (turn.ticket.clone(), turn.began);
+        // It has its turn, and is counted, also when it is given up while it waits.
         ctx.turn = Some(turn);
-        picked
+        self.wait_for_turn(session, ctx, &cluster, &ticket, began)
+            .await
     }
 
     async fn wait_for_turn(
@@ -158,7 +160,8 @@ impl Edge {
         session: &mut Session,
         ctx: &mut Ctx,
         cluster: &Cluster,
-        Turn { ticket, began }: &Turn,
+        ticket: &Ticket,
+        began: Instant,
     ) -> Result<Box<HttpPeer>> {
         let limit = cluster
             .queue_rule()
@@ -177,7 +180,7 @@ impl Edge {
                 // In its turn.
                 () = trial => ticket.call_first(),
                 e = gone(session) => return Err(e),
-                () = sleep_until(*began + limit) => {
+                () = sleep_until(began + limit) => {
                     return Err(refuse(ctx, "it has waited for too long until a server has room"));
                 }
             }

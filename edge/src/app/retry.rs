@@ -120,9 +120,11 @@ impl Edge {
         }
         // It was counted as an answer already.
         let (running, tried) = (&*ctx.running, &mut ctx.tried);
-        let others = self.live.with_cluster(running, ctx.cluster, |local, _| {
-            local.pass_over(&running.clusters[ctx.cluster], tried)
-        });
+        let others = self
+            .live
+            .with_cluster(running, ctx.cluster, |local, hands| {
+                local.pass_over(&running.clusters[ctx.cluster], tried, hands.slots)
+            });
         ctx.turned_down = others && self.may_retry(ctx);
         ctx.turned_down
     }
@@ -130,10 +132,11 @@ impl Edge {
     /// Returns the cookie that keeps the client at its server, unless it has it.
     pub(super) fn cookie(&self, ctx: &Ctx) -> Option<String> {
         let running = &*ctx.running;
-        self.live.with_cluster(running, ctx.cluster, |local, _| {
-            let cluster = &running.clusters[ctx.cluster];
-            local.cookie(cluster, &ctx.tried, ctx.hash_by, ctx.secure)
-        })
+        self.live
+            .with_cluster(running, ctx.cluster, |local, hands| {
+                let cluster = &running.clusters[ctx.cluster];
+                local.cookie(cluster, &ctx.tried, ctx.hash_by, ctx.secure, hands.slots)
+            })
     }
 
     /// Notes that the server which has the request failed it, and says whether another one is left.

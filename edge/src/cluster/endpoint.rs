@@ -82,6 +82,8 @@ pub(crate) struct Endpoint {
     flags: AtomicU32,
     /// When it is tried again, while it is ejected or its breaker is open.
     until: AtomicU64,
+    /// How often it has been left alone.
+    turns: AtomicU32,
     /// When it came up.
     up_since: AtomicU64,
     /// The failures of this window, and its beginning.
@@ -271,10 +273,19 @@ impl Endpoint {
         }
     }
 
-    /// Notes a failure; returns the time for which it is left alone if that begins now.
-    pub(super) fn failed(&self, rules: &Rules, why: &str) -> Option<Duration> {
+    /// Returns the number of times that it has been left alone, by which a try is known to have begun since the last one.
+    #[inline]
+    pub(super) fn turn(&self) -> u32 {
+        self.turns.load(Relaxed)
+    }
+
+    /// Notes a failure of a try that began in this turn; returns the time for which it is left alone if that begins now.
+    pub(super) fn failed(&self, rules: &Rules, turn: u32, why: &str) -> Option<Duration> {
         let (now, flags) = (now(), self.flags());
         if flags & (EJECTED | OPEN) != 0 {
+            if turn != self.turn() {
+                return None;
+            }
             // A try has failed: the pause begins anew.
             let pause = if flags & OPEN != 0 {
                 rules.open_for
@@ -303,6 +314,7 @@ impl Endpoint {
     /// Leaves it alone for a while; returns for how long, unless it was already.
     pub(super) fn leave_alone(&self, flag: u32, pause: u64, why: String) -> Option<Duration> {
         self.until.store(now().saturating_add(pause), Relaxed);
+        self.turns.fetch_add(1, Relaxed);
         if self.flags.fetch_or(flag, Relaxed) & flag != 0 {
             return None;
         }
@@ -311,10 +323,11 @@ impl Endpoint {
         Some(Duration::from_millis(pause))
     }
 
-    /// Notes an answer that is no failure; returns true if that brings it back.
+    /// Notes an answer that is no failure, to a try that began in this turn; returns true if that brings it back. An answer to
+    /// a request from before it was left alone says nothing about it now.
     #[inline]
-    pub(super) fn answered(&self, rules: &Rules) -> bool {
-        self.flags() & (EJECTED | OPEN) != 0 && self.brought_back(rules)
+    pub(super) fn answered(&self, rules: &Rules, turn: u32) -> bool {
+        self.flags() & (EJECTED | OPEN) != 0 && turn == self.turn() && self.brought_back(rules)
     }
 
     #[cold]

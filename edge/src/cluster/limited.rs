@@ -142,13 +142,15 @@ impl Local {
     /// Notes that there was no connection for a request to the server which was picked last: others may take it, and else it
     /// waits. It was no try, and nobody is called for the place that it leaves, for which there is no connection either.
     pub(crate) fn got_no_connection(&self, tried: &mut Tried, slots: &Slots) {
-        if let (true, Some(counts), Some(server)) =
-            (tried.held, self.counts(tried, slots), self.last(tried))
-        {
+        if let (true, Some(counts), Some(server)) = (
+            tried.held,
+            self.counts(tried, slots),
+            self.last(tried, slots),
+        ) {
             server.endpoint.put_back_place(counts);
             tried.held = false;
         }
-        self.note_full(tried);
+        self.note_full(tried, slots);
     }
 
     /// Tells whether a server that takes requests has room for one more. One that is left alone takes them after its pause, or

@@ -40,6 +40,9 @@ pub(crate) struct Local {
     limited: bool,
 }
 
+/// The time of an answer that a failure counts as, in microseconds: no answer is not a quick one.
+const FAILED: u64 = 1_000_000;
+
 /// A retry in the budget.
 const RETRY: u32 = 10_000;
 /// The retries that are saved at most, and that there are at the start.
@@ -76,6 +79,8 @@ pub(crate) struct Tried {
     pub(super) full: Set,
     /// True if it holds a place of that server.
     pub(super) held: bool,
+    /// How often that server had been left alone when it got the request.
+    turn: u32,
     /// The tries that were begun.
     count: u32,
     /// True if it has added to the retries that may follow.
@@ -123,6 +128,14 @@ impl Tried {
     /// Has the last try not count among those that the request may have.
     pub(crate) fn spare(&mut self) {
         self.count = self.count.saturating_sub(1);
+    }
+
+    /// Returns the server that has the request.
+    fn endpoint<'a>(&'a self, slots: &'a Slots) -> Option<&'a Arc<Endpoint>> {
+        match self.home.as_deref() {
+            Some(home) if !slots.has(Some(home)) => Some(home.endpoint()),
+            _ => slots.get(self.slot?).map(|slot| &slot.endpoint),
+        }
     }
 
     /// Tells whether a server has the request.
@@ -308,6 +321,7 @@ impl Local {
         let server = &self.servers[index];
         tried.home = hands.slots.begin(server.slot);
         (tried.last, tried.slot) = (Some(index), Some(server.slot));
+        tried.turn = server.endpoint.turn();
         tried.count = tried.count.saturating_add(1);
         if self.timed {
             tried.began = clock::micros();
@@ -334,8 +348,9 @@ impl Local {
         tried: &Tried,
         by: HashBy,
         tls: bool,
+        slots: &Slots,
     ) -> Option<String> {
-        let (sticky, server) = (cluster.sticky.as_ref()?, self.last(tried)?);
+        let (sticky, server) = (cluster.sticky.as_ref()?, self.last(tried, slots)?);
         let same = by.sticky == Some(server.kept_by);
         (!same).then(|| sticky.field(server.kept_by, tls))
     }
@@ -408,8 +423,9 @@ impl Local {
 
     /// Returns the series of the server which was picked last.
     #[inline]
-    pub(crate) fn series(&self, tried: &Tried) -> Option<&Series<EndpointCounts>> {
-        self.last(tried).map(|server| server.endpoint.series())
+    pub(crate) fn series(&self, tried: &Tried, slots: &Slots) -> Option<&Series<EndpointCounts>> {
+        self.last(tried, slots)
+            .map(|server| server.endpoint.series())
     }
 
     /// Notes the status of an answer of the server which was picked last.
@@ -421,11 +437,11 @@ impl Local {
         status: StatusCode,
         slots: &Slots,
     ) {
-        let Some(server) = self.last(tried) else {
+        let Some(server) = self.last(tried, slots) else {
             return;
         };
         if self.timed {
-            self.note_time(tried, slots);
+            self.note_time(tried, slots, 1);
         }
         let code = status.as_u16();
         let bad = cluster.rules.statuses.iter().any(|range| range.has(code));
@@ -435,8 +451,8 @@ impl Local {
             }
         }
         if bad {
-            self.fail(server, cluster, &format!("it answered {code}"));
-        } else if server.endpoint.answered(&cluster.rules) {
+            self.fail(server, cluster, tried, &format!("it answered {code}"));
+        } else if server.endpoint.answered(&cluster.rules, tried.turn) {
             log::info!("server {} is back", server.peer._address);
         }
     }
@@ -451,24 +467,24 @@ impl Local {
         e: &Error,
     ) -> bool {
         if is_local_shortage(e) || lacks_connect_permit(e) {
-            return self.pass_over(cluster, tried);
+            return self.pass_over(cluster, tried, slots);
         }
         if let Some(counts) = self.counts(tried, slots) {
             counts.fail();
         }
         if self.timed {
-            self.note_time(tried, slots);
+            self.note_time(tried, slots, FAILED);
         }
-        if let Some(server) = self.last(tried) {
-            self.fail(server, cluster, e.etype.as_str());
+        if let Some(server) = self.last(tried, slots) {
+            self.fail(server, cluster, tried, e.etype.as_str());
         }
-        self.pass_over(cluster, tried)
+        self.pass_over(cluster, tried, slots)
     }
 
     /// Has no further try of a request go to the server which was picked last, and says whether one is left that may take
     /// it. Where tries are told, they go round.
-    pub(crate) fn pass_over(&self, cluster: &Cluster, tried: &mut Tried) -> bool {
-        if let Some(index) = tried.last.filter(|_| tried.version == self.version) {
+    pub(crate) fn pass_over(&self, cluster: &Cluster, tried: &mut Tried, slots: &Slots) -> bool {
+        if let Some(index) = self.renew(tried, slots) {
             tried.failed.insert(index);
         }
         let is_left = |failed: &Set| {
@@ -485,8 +501,8 @@ impl Local {
     }
 
     /// Notes that the server which was picked last has no room for the request, which it was not sent.
-    pub(super) fn note_full(&self, tried: &mut Tried) {
-        if let Some(index) = tried.last.filter(|_| tried.version == self.version) {
+    pub(super) fn note_full(&self, tried: &mut Tried, slots: &Slots) {
+        if let Some(index) = self.renew(tried, slots) {
             tried.full.insert(index);
             tried.spare();
         }
@@ -505,8 +521,8 @@ impl Local {
         true
     }
 
-    fn fail(&self, server: &Server, cluster: &Cluster, why: &str) {
-        if let Some(pause) = server.endpoint.failed(&cluster.rules, why) {
+    fn fail(&self, server: &Server, cluster: &Cluster, tried: &Tried, why: &str) {
+        if let Some(pause) = server.endpoint.failed(&cluster.rules, tried.turn, why) {
             let address = &server.peer._address;
             log::warn!("server {address} has failed: it is left alone for {pause:?}: {why}");
         }
@@ -517,22 +533,46 @@ impl Local {
         let slot = if slots.has(tried.home.as_deref()) {
             tried.slot
         } else {
-            self.last(tried).map(|server| server.slot)
+            self.last(tried, slots).map(|server| server.slot)
         };
         slots.get(slot?).map(|slot| &*slot.counts)
     }
 
-    /// Notes the time that the last try took.
-    fn note_time(&self, tried: &Tried, slots: &Slots) {
+    /// Notes the time that the last try took, or `least` if that is longer.
+    fn note_time(&self, tried: &Tried, slots: &Slots, least: u64) {
         if let Some(counts) = self.counts(tried, slots) {
             let now = clock::micros();
-            counts.note(now.saturating_sub(tried.began).max(1), now);
+            counts.note(now.saturating_sub(tried.began).max(least), now);
         }
     }
 
-    pub(super) fn last(&self, tried: &Tried) -> Option<&Server> {
-        let index = tried.last.filter(|_| tried.version == self.version);
+    /// Returns the server which was picked last.
+    #[inline]
+    pub(super) fn last(&self, tried: &Tried, slots: &Slots) -> Option<&Server> {
+        let index = if tried.version == self.version {
+            tried.last
+        } else {
+            self.index_now(tried, slots)
+        };
         self.servers.get(index?)
+    }
+
+    /// Returns where the server that has a request stands now, as the list has changed since.
+    #[cold]
+    fn index_now(&self, tried: &Tried, slots: &Slots) -> Option<usize> {
+        let endpoint = tried.endpoint(slots)?;
+        let is_it = |server: &Server| Arc::ptr_eq(&server.endpoint, endpoint);
+        self.servers.iter().position(is_it)
+    }
+
+    /// Has a request know the list as it is now. Returns the index of the server which was picked last.
+    fn renew(&self, tried: &mut Tried, slots: &Slots) -> Option<usize> {
+        if tried.version != self.version {
+            tried.last = self.index_now(tried, slots);
+            tried.version = self.version;
+            (tried.failed, tried.full) = Default::default();
+        }
+        tried.last
     }
 }
 

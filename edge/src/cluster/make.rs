@@ -186,6 +186,7 @@ impl Cluster {
             queue_rule: plan.queue.clone(),
             queue: before.map_or_else(Arc::default, |before| before.queue.clone()),
             version: AtomicU64::new(unique()),
+            inherited: !members.is_empty(),
             members: Mutex::new(members.into()),
             held: Mutex::new(held),
         };

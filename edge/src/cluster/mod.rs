@@ -91,6 +91,8 @@ pub(crate) struct Cluster {
     queue: Arc<Queue>,
     /// Tells workers that the members are others than those that they know. It is unique over all clusters.
     version: AtomicU64,
+    /// True if it began with members of the one before: what comes to it is new.
+    inherited: bool,
     members: Mutex<Arc<[Member]>>,
     /// The servers that other clusters held back when this one was made, until they have their places.
     held: Mutex<Held>,
@@ -165,6 +167,11 @@ impl Cluster {
         self.peers.greeting.as_ref()
     }
 
+    /// Ends what looks its names up, once nobody does.
+    pub(crate) fn forget_names(&self) {
+        self.resolver.rest();
+    }
+
     /// Tells whether there is anything to do for it beside requests.
     pub(crate) fn is_watched(&self) -> bool {
         self.has_names() || self.breaker.is_some() || self.health.is_some()
@@ -201,9 +208,12 @@ impl Cluster {
                 let known = before.iter().find(|member| member.address == address);
                 let endpoint = match known {
                     Some(member) => member.endpoint.clone(),
-                    // Those of a cluster that has just begun have nobody to be slower than.
+                    // Those of a cluster that has just begun have nobody to be slower than, with names that are found only
+                    // now, one after the other.
                     None => {
-                        let joins = !members.is_empty();
+                        let named = target.named.as_ref().filter(|_| before.is_empty());
+                        let begins = named.is_some_and(|named| !named.has_failed());
+                        let joins = !members.is_empty() && (self.inherited || !begins);
                         let endpoint = Endpoint::new(&self.rules, joins, &self.queue);
                         let server = &target.endpoint.address;
                         let held = self.held(|held| held.take(server, &address));

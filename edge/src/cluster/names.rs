@@ -85,6 +85,11 @@ impl WatchedName {
         self.locked(|lookups| lookups.clone())
     }
 
+    /// Tells whether it could not be found at some time.
+    pub(super) fn has_failed(&self) -> bool {
+        self.locked(|lookups| lookups.failed > 0)
+    }
+
     fn locked<T>(&self, f: impl FnOnce(&mut Lookups) -> T) -> T {
         let mut lookups = self.lookups.lock().unwrap_or_else(PoisonError::into_inner);
         f(&mut lookups)

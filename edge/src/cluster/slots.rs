@@ -46,6 +46,10 @@ pub(super) struct Home {
 }
 
 impl Home {
+    pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
     /// Counts the request off, on a thread other than that of its worker.
     pub(super) fn end(&self, held: bool) {
         self.counts.end_elsewhere();
@@ -73,6 +77,11 @@ impl Slots {
             free: Vec::new(),
             known: HashMap::new(),
         }
+    }
+
+    /// Tells whether requests may end on other threads than those that they began on.
+    pub(crate) fn is_moving(&self) -> bool {
+        self.moving
     }
 
     /// Returns the slot of a server, for a cluster that [leaves](Self::leave) it later.

@@ -60,11 +60,13 @@ pub(super) struct LocalLimits {
 }
 
 impl LocalLimits {
-    /// Takes the limits of another generation, and keeps what is of the same ones.
-    pub(super) fn refresh(&mut self, limits: &Limits) {
+    /// Takes the limits of another generation, and keeps what is of the same ones. Where requests are `moving` between
+    /// threads there is nothing of those at a time: what one takes here could never be given back there.
+    pub(super) fn refresh(&mut self, limits: &Limits, moving: bool) {
         let ids = limits.rates.iter().map(|limit| limit.id);
         self.rates = kept(std::mem::take(&mut self.rates), ids);
-        let ids = limits.concurrent.iter().map(|limit| limit.id);
+        let own = limits.concurrent.iter().filter(|_| !moving);
+        let ids = own.map(|limit| limit.id);
         self.concurrent = kept(std::mem::take(&mut self.concurrent), ids);
     }
 
@@ -110,15 +112,32 @@ mod tests {
     use super::*;
     use crate::config::{self, OneFile};
 
-    #[test]
-    fn limits_of_routes_that_are_alike_keep_counts_of_their_own() {
+    fn plan() -> Plan {
         let text = "listen: 127.0.0.1:80
 sites:
   - routes:
       - {weight: 9, rate_limit: 5/s, concurrent_requests: 5, respond: {body: a}}
       - {weight: 1, rate_limit: 5/s, concurrent_requests: 5, respond: {body: b}}\n";
         let file = OneFile(text.to_owned());
-        let plan = Plan::compile(&config::load(Path::new("edge.yaml"), &file).unwrap()).unwrap();
+        Plan::compile(&config::load(Path::new("edge.yaml"), &file).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_worker_remembers_no_requests_that_may_end_on_another_thread() {
+        let limits = Limits::of(&plan(), None);
+        let mut local = LocalLimits::default();
+        for (moving, kept) in [(false, true), (true, false)] {
+            local.refresh(&limits, moving);
+            for (index, limit) in limits.concurrent.iter().enumerate() {
+                assert_eq!(local.concurrent(limit, index).is_some(), kept);
+            }
+            assert!(local.rate(&limits.rates[0], 0).is_some());
+        }
+    }
+
+    #[test]
+    fn limits_of_routes_that_are_alike_keep_counts_of_their_own() {
+        let plan = plan();
         let first = Limits::of(&plan, None);
         let second = Limits::of(&plan, Some(&first));
         let rates = |limits: &Limits| limits.rates.iter().map(|l| l.id).collect::<Vec<_>>();

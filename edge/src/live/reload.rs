@@ -244,6 +244,16 @@ impl BackgroundService for Reloading {
         mut shutdown: ShutdownWatch,
         ready: ServiceReadyNotifier,
     ) {
+        self.run(&mut shutdown, ready).await;
+        // The process ends when no task is left.
+        for cluster in &self.0.live.current().clusters {
+            cluster.forget_names();
+        }
+    }
+}
+
+impl Reloading {
+    async fn run(&self, shutdown: &mut ShutdownWatch, ready: ServiceReadyNotifier) {
         let mut followed = Followed::default();
         let hangup = signal(SignalKind::hangup());
         let mut hangup = hangup

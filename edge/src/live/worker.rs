@@ -95,7 +95,7 @@ impl Live {
             Some(old) => (old.random, old.slots, old.scratch, old.clusters, old.limits),
             None => Default::default(),
         };
-        limits.refresh(&running.limits);
+        limits.refresh(&running.limits, slots.is_moving());
         let mut hands = Hands {
             random: &mut random,
             slots: &mut slots,

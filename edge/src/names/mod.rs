@@ -74,6 +74,11 @@ impl Resolver {
         }
     }
 
+    /// Ends its connections to name servers, whose tasks live for as long as it does else. Who asks again has new ones.
+    pub(crate) fn rest(&self) {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// Tells whether it is one of this plan.
     pub(crate) fn is_of(&self, plan: &plan::Resolver) -> bool {
         self.plan == *plan

@@ -52,6 +52,11 @@ impl ForwardAuth {
         told && !OF_MESSAGE.contains(name) && !text.starts_with("if-") && !self.sets(name)
     }
 
+    /// Tells whether the file names a field that the service is told.
+    pub fn names(&self, name: &HeaderName) -> bool {
+        self.request.contains(name)
+    }
+
     /// Tells whether a field is one that the service alone may set: for programs that take `_` and `-` for the same, too.
     pub fn sets(&self, name: &HeaderName) -> bool {
         self.upstream.iter().any(|set| is_like(name, set.as_str()))

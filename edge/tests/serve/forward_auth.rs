@@ -50,7 +50,8 @@ fn a_service_decides_and_tells_the_server_who_asks() {
     assert!(!away.head.contains("Server: it"), "{}", away.head);
     let forged = "Remote-User: root\r\nremote_user: root\r\nREMOTE-groups: root\r\nRemote_Groups: root\r\n\
                   Connection: remote-user, keep-alive\r\nX-Forwarded-Uri: /free\r\nx_forwarded_method: HEAD\r\n\
-                  X_Real_IP: 192.0.2.66\r\n\
+                  X_Real_IP: 192.0.2.66\r\nTrue-Client-IP: 192.0.2.66\r\n\
+                  X-Original-URL: http://a.test/free\r\nX_Original_Method: HEAD\r\nX-Rewrite-Url: /free\r\n\
                   If-None-Match: \"e\"\r\nRange: bytes=0-\r\n";
     let passed = ask("/app//y%2e/../z?q=1", &format!("Cookie: in\r\n{forged}"));
     assert_eq!((passed.status, &*passed.body), (200, "o"));
@@ -84,6 +85,8 @@ fn a_service_decides_and_tells_the_server_who_asks() {
         "if-none-match",
         "range",
         "x_forwarded",
+        "/free",
+        "x_original",
         "192.0.2.66",
     ] {
         assert!(!head.contains(gone), "{gone} in {head}");

@@ -91,7 +91,7 @@ fn a_name_moves_to_another_address_when_its_time_is_over_and_no_request_is_lost(
     let dns = Dns::start(&[]);
     dns.set_hosts(&format!("{} app.test\n", first.ip()));
     eventually("it has the name", || dns.log().contains("hosts - 1"));
-    let scene = Scene::of(&dns, &format!("'app.test:{}'", first.port()));
+    let mut scene = Scene::of(&dns, &format!("'app.test:{}'", first.port()));
     scene.wait_for("one");
     let (end, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
@@ -120,6 +120,9 @@ fn a_name_moves_to_another_address_when_its_time_is_over_and_no_request_is_lost(
     assert!(answered.load(Ordering::Relaxed) > 0);
     let lookups = "edge_upstream_name_lookups_total{";
     assert!(scene.metric(lookups).unwrap() >= 3.0);
+    // Long before `grace_period_seconds`: nothing is left of its questions.
+    scene.edge.terminate();
+    scene.edge.wait_for_end();
 }
 
 #[test]

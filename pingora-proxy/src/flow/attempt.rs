@@ -90,7 +90,13 @@ where
         more: bool,
     ) -> impl Future<Output = Result<()>> + Send + 'a {
         async move {
-            let mut peer = self.inner.upstream_peer(session, ctx).await?;
+            let mut peer = match session.upstream_due.as_deref().copied() {
+                None => self.inner.upstream_peer(session, ctx).await?,
+                Some(due) => {
+                    let chosen = self.inner.upstream_peer(session, ctx);
+                    Box::pin(due::in_time(due, chosen)).await?
+                }
+            };
             let extended = !request_policy::is_plain(session.req_header())
                 && check_before_connecting(session, &mut peer)?;
             let (mut upstream, reused) = match self.connector.kept_http_session(&*peer) {

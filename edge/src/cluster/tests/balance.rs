@@ -69,6 +69,24 @@ fn a_server_that_answers_late_gets_few_requests_and_is_tried_again() {
 }
 
 #[test]
+fn a_server_whose_requests_fail_at_once_is_no_quick_one() {
+    let proxy = "{to: ['127.0.0.1:1', '127.0.0.1:2'], balance: peak_ewma, passive_health: 0}";
+    let mut scene = Scene::of(proxy, 1);
+    let mut counts = [0; 2];
+    for _ in 0..100 {
+        let mut given = scene.pick(0).unwrap();
+        counts[usize::from(given.port) - 1] += 1;
+        if given.port == 1 {
+            scene.fail(&mut given);
+        } else {
+            scene.answer_after(20 * TOOK, &given);
+        }
+        scene.end(given);
+    }
+    assert!(counts[0] < 5, "{counts:?}");
+}
+
+#[test]
 fn what_was_slow_long_ago_is_expected_to_be_quicker() {
     let counts = counts::Counts::of(1);
     counts.note(1_000_000, 1);
@@ -88,8 +106,8 @@ fn a_cookie_keeps_a_client_at_its_server() {
     let mut scene = Scene::of(&proxy, 2);
     let given = scene.pick(0).unwrap();
     let cookie = |scene: &mut Scene, given: &Given, by: HashBy| {
-        scene.with(given.worker, |cluster, local, _| {
-            local.cookie(cluster, &given.tried, by, false)
+        scene.with(given.worker, |cluster, local, hands| {
+            local.cookie(cluster, &given.tried, by, false, hands.slots)
         })
     };
     let field = cookie(&mut scene, &given, HashBy::default()).unwrap();

@@ -69,8 +69,9 @@ fn a_client_whose_server_is_full_goes_to_another() {
         1,
     );
     let given = scene.pick(0).unwrap();
-    let field = scene.with(0, |cluster, local, _| {
-        local.cookie(cluster, &given.tried, HashBy::default(), false)
+    let field = scene.with(0, |cluster, local, hands| {
+        let by = HashBy::default();
+        local.cookie(cluster, &given.tried, by, false, hands.slots)
     });
     let field = field.unwrap();
     let value = field["c=".len()..].split(';').next().unwrap().to_owned();

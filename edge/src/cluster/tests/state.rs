@@ -285,6 +285,88 @@ fn a_server_that_joins_begins_slowly_and_those_of_a_start_do_not() {
     let mut scene = Scene::of(&two(", slow_start: 1h"), 1);
     scene.reload("{to: ['127.0.0.1:1', '127.0.0.1:3'], slow_start: 1h}");
     assert_eq!(scene.statuses(), [Up, SlowStart]);
+    // Names are found one after the other.
+    let names = "['127.0.0.1:1', 'a.test:2', 'b.test:3']";
+    let mut scene = Scene::of(&format!("{{to: {names}, slow_start: 1h}}"), 1);
+    let spots = [vec![], vec![at(2)], vec![]];
+    scene.cluster.place(&spots);
+    let spots = [vec![], vec![at(2)], vec![at(3)]];
+    scene.cluster.place(&spots);
+    assert_eq!(scene.statuses(), [Up; 3]);
+    let spots = [vec![], vec![at(2), at(4)], vec![at(3)]];
+    scene.cluster.place(&spots);
+    assert_eq!(scene.statuses(), [Up, Up, SlowStart, Up]);
+    scene.reload("{to: ['127.0.0.1:1', 'c.test:5'], slow_start: 1h}");
+    scene.cluster.place(&[vec![], vec![at(5)]]);
+    assert_eq!(scene.statuses(), [Up, SlowStart]);
+}
+
+/// An address of a name.
+fn at(port: u16) -> Spot {
+    Spot {
+        address: ([127, 0, 0, 1], port).into(),
+        share: 1,
+        rank: 0,
+        weight: None,
+    }
+}
+
+#[test]
+fn a_server_is_blamed_and_pardoned_though_the_addresses_of_a_name_change_meanwhile() {
+    let rules = "passive_health: {max_fails: 1, eject_for: 1s}";
+    let mut scene = Scene::of(&format!("{{to: ['127.0.0.1:1', 'a.test:2'], {rules}}}"), 1);
+    let other = |scene: &Scene, port| scene.cluster.place(&[vec![], vec![at(port)]]);
+    other(&scene, 2);
+    let mut given = scene.pick(0).unwrap();
+    while given.port != 1 {
+        scene.end(given);
+        given = scene.pick(0).unwrap();
+    }
+    other(&scene, 3);
+    assert!(scene.fail(&mut given));
+    assert_eq!(scene.statuses(), [Ejected, Up]);
+    let given = scene.pick_again(given).unwrap();
+    assert_eq!(given.port, 3);
+    scene.end(given);
+    clock::told::pass(Duration::from_secs(1));
+    let mut given = scene.pick(0).unwrap();
+    while given.port != 1 {
+        scene.end(given);
+        given = scene.pick(0).unwrap();
+    }
+    other(&scene, 4);
+    scene.answer(&given, 200);
+    assert_eq!(scene.statuses(), [Up, Up]);
+    // One that is gone is nobody's.
+    scene.end(given);
+    let mut given = scene.pick(0).unwrap();
+    while given.port != 4 {
+        scene.end(given);
+        given = scene.pick(0).unwrap();
+    }
+    other(&scene, 5);
+    assert!(scene.fail(&mut given));
+    assert_eq!(scene.statuses(), [Up, Up]);
+}
+
+#[test]
+fn what_began_before_a_server_was_left_alone_says_nothing_about_it_then() {
+    let mut scene = Scene::of("{to: '127.0.0.1:1', passive_health: {eject_for: 10s}}", 1);
+    let (members, _) = scene.cluster.members();
+    let server = &members[0].endpoint;
+    let (early, mut late) = (scene.pick(0).unwrap(), scene.pick(0).unwrap());
+    server.leave_alone(endpoint::OPEN, 10_000, String::new());
+    scene.answer(&early, 200);
+    assert_eq!(scene.statuses(), [CircuitOpen]);
+    clock::told::pass(Duration::from_secs(9));
+    scene.fail(&mut late);
+    clock::told::pass(Duration::from_secs(1));
+    // The pause is over all the same.
+    let one = scene.pick(0).unwrap();
+    scene.answer(&early, 200);
+    assert_eq!(scene.statuses(), [CircuitOpen]);
+    scene.answer(&one, 200);
+    assert_eq!(scene.statuses(), [Up]);
 }
 
 #[tokio::test(start_paused = true)]

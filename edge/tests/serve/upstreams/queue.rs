@@ -167,6 +167,22 @@ fn a_request_without_a_queue_is_refused_and_one_that_waits_for_too_long() {
 }
 
 #[test]
+fn the_time_of_a_request_is_over_in_the_queue_too() {
+    for limit in ["timeouts: {request: 100ms}", "retries: {timeout: 100ms}"] {
+        let gate = Gate::start();
+        let more = format!(", queue: {{size: 5, timeout: 1h}}, {limit}");
+        let scene = Scene::of(&limited(gate.script.address, &more));
+        // Its own time is not limited.
+        let mut socket = scene.edge.connect();
+        socket.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
+        gate.wait_for(1);
+        assert_eq!(scene.edge.get("a", "/").status, 504);
+        scene.wait_for_queue(0);
+        assert_eq!(scene.metric("edge_queued_requests_total"), 1.0);
+    }
+}
+
+#[test]
 fn a_client_that_goes_away_leaves_the_queue() {
     let gate = Gate::start();
     let scene = Scene::of(&limited(

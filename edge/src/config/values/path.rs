@@ -61,6 +61,8 @@ impl Scalar for PathPattern {
         if !text.contains('*') {
             return normal_path(text).map(Self::Exact);
         }
+        // A `*` stands for itself in a path too, so that the rest of a glob is judged as that of one.
+        normal_path(text)?;
         let glob = match text.strip_suffix("/*") {
             Some(most) => format!("{}(?:/.*)?", glob_regex(most)),
             None => glob_regex(text),
@@ -253,5 +255,35 @@ impl Scalar for PathPrefix {
 
     fn show(&self) -> String {
         self.0.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_glob_that_no_request_can_fit_is_refused() {
+        for good in [
+            "/*.php", "/a/**", "/*/b/*", "/.*", "/a%2F*x", "/**/x", "/a*/",
+        ] {
+            assert!(PathPattern::parse(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "/m\u{fc}nchen/*.pdf",
+            "/a%2fb/**",
+            "/x//y*",
+            "/p;v=1/*.txt",
+            "/a/../*x",
+            "/%2e*",
+            "/x y/*z",
+        ] {
+            assert!(PathPattern::parse(bad).is_err(), "{bad}");
+        }
+        let why = PathPattern::parse("/m\u{fc}nchen/*.pdf").unwrap_err();
+        assert_eq!(
+            why,
+            "requests are compared in the form `/m%C3%BCnchen/*.pdf`"
+        );
     }
 }

@@ -3,13 +3,15 @@
 use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{sync_channel, Receiver};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 use std::time::Duration;
+
+use nix::fcntl::{fcntl, FcntlArg, OFlag};
 
 use super::ring::Ring;
 use crate::config::values::LogTarget;
@@ -103,7 +105,7 @@ impl Sink {
         let LogTarget::File(path) = target else {
             return Ok(());
         };
-        match OpenOptions::new().append(true).open(path) {
+        match open(path, OpenOptions::new().append(true)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 check_writable(path).map_err(io::Error::other)
             }
@@ -301,7 +303,15 @@ impl Shared {
 }
 
 fn append_to(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).open(path)
+    open(path, OpenOptions::new().append(true).create(true))
+}
+
+/// Opens a file without waiting, as the open of a pipe waits for a reader. Writes wait for theirs.
+fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let file = options.custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
+    let flags = OFlag::from_bits_retain(fcntl(&file, FcntlArg::F_GETFL)?);
+    fcntl(&file, FcntlArg::F_SETFL(flags - OFlag::O_NONBLOCK))?;
+    Ok(file)
 }
 
 #[cfg(test)]
@@ -346,6 +356,27 @@ mod tests {
         std::fs::rename(dir.path().join("log"), dir.path().join("old")).unwrap();
         sink.shared.reopen();
         assert_eq!(read(&dir, "log"), "");
+    }
+
+    #[test]
+    fn a_pipe_without_a_reader_is_no_place_and_nobody_waits_for_one() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = dir.path().join("pipe");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let target = LogTarget::File(path.clone());
+        assert!(Sink::check(&target).is_err() && Sink::open(&target).is_err());
+        let mut reader = OpenOptions::new();
+        reader.read(true).custom_flags(OFlag::O_NONBLOCK.bits());
+        let mut reader = reader.open(path).unwrap();
+        Sink::check(&target).unwrap();
+        let sink = Sink::open(&target).unwrap();
+        sink.shared.write_all(b"a line\n").unwrap();
+        let mut got = [0; 7];
+        io::Read::read_exact(&mut reader, &mut got).unwrap();
+        assert_eq!(&got, b"a line\n");
+        let file = lock(&sink.shared.file);
+        let flags = fcntl(file.as_ref().unwrap(), FcntlArg::F_GETFL).unwrap();
+        assert!(!OFlag::from_bits_retain(flags).contains(OFlag::O_NONBLOCK));
     }
 
     #[test]

@@ -167,3 +167,51 @@ fn files_are_found_from_the_file_that_names_them() {
     let shown = "conf/sites/a.yaml:1:37: cannot read the file `sites/c.pem`: not found";
     assert!(said.starts_with(shown), "{said}");
 }
+
+#[test]
+fn adapt_tells_names_apart_that_differ_in_the_case_of_letters() {
+    let text = "
+listen: 127.0.0.1:80
+sites:
+  - routes:
+      - {query: {b: \"${env:PORT}\", B: \"2\"}, respond: 200}
+";
+    let adapted = Memory::of(&[("edge.yaml", text)]).load().unwrap().adapt();
+    assert!(
+        adapted.contains("B: \"2\"") || adapted.contains("B: 2\n"),
+        "{adapted}"
+    );
+    assert!(adapted.contains("b: \"${env:PORT}\""), "{adapted}");
+}
+
+#[test]
+fn an_include_that_leads_back_by_another_name_is_told_once() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let inc = dir.path().join("inc");
+    std::fs::create_dir(&inc).unwrap();
+    let path = inc.join("e.yaml");
+    std::fs::write(
+        &path,
+        "include: ../inc/e.yaml\nlisten: 127.0.0.1:80\nsites: {routes: {respond: 200}}\n",
+    )
+    .unwrap();
+    let said = edge::config::load(&path, &edge::config::Disk).unwrap_err();
+    assert_eq!(said.problems.len(), 1, "{said}");
+    assert!(said.to_string().contains("which is read already"), "{said}");
+}
+
+#[test]
+fn the_folder_of_an_include_is_no_pattern() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let inc = dir.path().join("[x]*");
+    std::fs::create_dir_all(inc.join("conf.d")).unwrap();
+    let path = inc.join("e.yaml");
+    std::fs::write(&path, "include: conf.d/*.yaml\nlisten: 127.0.0.1:80\n").unwrap();
+    std::fs::write(
+        inc.join("conf.d/a.yaml"),
+        "sites: {routes: {respond: 200}}\n",
+    )
+    .unwrap();
+    let config = edge::config::load(&path, &edge::config::Disk).unwrap();
+    assert_eq!(config.model.sites.len(), 1);
+}

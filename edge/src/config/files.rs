@@ -29,6 +29,11 @@ pub trait World {
     /// A pattern that is none, or a folder that cannot be read.
     fn glob(&self, pattern: &str) -> Result<Vec<PathBuf>, String>;
 
+    /// Returns the same name for each name of a file.
+    fn identity(&self, path: &Path) -> PathBuf {
+        path.to_owned()
+    }
+
     /// Returns a variable of the environment.
     fn env(&self, name: &str) -> Option<String>;
 }
@@ -63,6 +68,10 @@ impl World for Disk {
         let mut found: Vec<_> = found.collect::<Result<_, _>>().map_err(|e| e.to_string())?;
         found.sort();
         Ok(found)
+    }
+
+    fn identity(&self, path: &Path) -> PathBuf {
+        path.canonicalize().unwrap_or_else(|_| path.to_owned())
     }
 
     fn env(&self, name: &str) -> Option<String> {
@@ -118,6 +127,7 @@ pub(crate) fn load(
             values: Vec::new(),
             globs: Vec::new(),
         },
+        identities: Vec::new(),
         entries: Vec::new(),
         place: None,
         broken: false,
@@ -141,6 +151,8 @@ struct Loader<'a> {
     world: &'a dyn World,
     errors: &'a mut Errors,
     loaded: Loaded,
+    /// The files that are read, by whatever name.
+    identities: Vec<PathBuf>,
     /// The keys of all roots: lists of several files are joined.
     entries: Vec<(String, Place, Node)>,
     place: Option<Place>,
@@ -151,6 +163,7 @@ struct Loader<'a> {
 impl Loader<'_> {
     fn file(&mut self, path: &Path, text: String) {
         let file = self.loaded.sources.add(path.to_owned(), text.clone());
+        self.identities.push(self.world.identity(path));
         let start = Place {
             file,
             line: 1,
@@ -230,7 +243,9 @@ impl Loader<'_> {
     }
 
     fn include_pattern(&mut self, pattern: &str, place: Place, from: &Path) {
-        let whole = beside(from, pattern);
+        // The folder is no pattern, whatever characters its name has.
+        let folder = from.parent().map_or("".into(), Path::to_string_lossy);
+        let whole = Path::new(&glob::Pattern::escape(&folder)).join(pattern);
         let found = match self.world.glob(&whole.to_string_lossy()) {
             Ok(found) => found,
             Err(why) => {
@@ -247,7 +262,7 @@ impl Loader<'_> {
         }
         self.loaded.globs.push(whole.to_string_lossy().into_owned());
         for path in found {
-            if self.loaded.sources.paths().any(|known| known == path) {
+            if self.identities.contains(&self.world.identity(&path)) {
                 let name = path.display();
                 self.errors.at(
                     place,

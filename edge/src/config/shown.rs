@@ -71,7 +71,10 @@ fn clear(data: Data, node: Option<&Node>, reader: For) -> Data {
         }
         (Data::Map(pairs), Some(Kind::Map(nodes))) => {
             let of = |key: &str| {
-                let found = nodes.iter().find(|(k, ..)| k.eq_ignore_ascii_case(key));
+                // Names of cookies, parameters and users differ by the case of letters, those of headers do not.
+                let exact = nodes.iter().find(|(k, ..)| k == key);
+                let found =
+                    exact.or_else(|| nodes.iter().find(|(k, ..)| k.eq_ignore_ascii_case(key)));
                 found.map(|(_, _, node)| node)
             };
             let pairs = pairs.into_iter().map(|(key, value)| {

@@ -178,5 +178,12 @@ fn cluster_key(proxy: &model::Proxy) -> String {
     if let crate::data::Data::Map(pairs) = &mut key {
         pairs.retain(|(key, _)| key != "cache");
     }
-    key.to_yaml()
+    let mut key = key.to_yaml();
+    // The print has no query, in which a token may stand.
+    let path = proxy
+        .health
+        .as_ref()
+        .and_then(|health| health.path.as_ref());
+    key.extend(path.map(|path| path.value.show()));
+    key
 }

@@ -317,3 +317,47 @@ sites:
         assert!(said.contains(shown), "{shown} in {said}");
     }
 }
+
+#[test]
+fn cookies_are_one_field_in_however_many_they_come() {
+    let file = r#"
+listen: 127.0.0.1:80
+sites:
+  - routes:
+      - {path: /to, redirect: "/{header.cookie}"}
+      - {header: {cookie: "~.*b=2.*c=3.*"}, respond: 201}
+      - respond: 202
+"#;
+    let (_, plan) = Memory::of(&[("edge.yaml", file)]).plan().unwrap();
+    let crumbs = [("cookie", "a=1"), ("cookie", "b=2"), ("cookie", "c=3")];
+    for cookies in [&crumbs[..], &[("cookie", "a=1; b=2; c=3")]] {
+        assert_eq!(answer(&plan, "GET", "h/", cookies, 0), "201");
+        let to = answer(&plan, "GET", "h/to", cookies, 0);
+        assert_eq!(to, "/a=1;%20b=2;%20c=3");
+    }
+    assert_eq!(answer(&plan, "GET", "h/", &crumbs[1..2], 0), "202");
+}
+
+#[test]
+fn an_address_is_of_bytes_that_one_may_have() {
+    let file = "listen: 127.0.0.1:80\nsites: {routes: {redirect: \"/m\u{fc}nchen?q=\u{fc}\"}}\n";
+    let (_, plan) = Memory::of(&[("edge.yaml", file)]).plan().unwrap();
+    assert_eq!(answer(&plan, "GET", "h/", &[], 0), "/m%C3%BCnchen?q=%C3%BC");
+}
+
+#[test]
+fn checks_that_differ_in_their_query_are_of_two_clusters() {
+    let keys = |one: &str, other: &str| {
+        let route = |path: &str, token: &str| {
+            format!("{{path: {path}, proxy: {{to: 127.0.0.1:1, health: '/h?token={token}'}}}}")
+        };
+        let (one, other) = (route("/a", one), route("/b", other));
+        let file = format!("listen: 127.0.0.1:80\nsites: {{routes: [{one}, {other}]}}\n");
+        let (_, plan) = Memory::of(&[("edge.yaml", &file)]).plan().unwrap();
+        let keys = plan.clusters.iter().map(|cluster| cluster.key.clone());
+        keys.collect::<Vec<_>>()
+    };
+    assert_eq!(keys("1", "2").len(), 2);
+    assert_eq!(keys("1", "1").len(), 1);
+    assert_ne!(keys("1", "1"), keys("2", "2"));
+}

@@ -24,6 +24,8 @@ pub(super) struct Answer {
     retry_after: Option<u64>,
     /// It says no more than its status, so that a page of errors can stand in for its body.
     plain: bool,
+    /// It is what a route says to good requests.
+    of_route: bool,
     /// The rule that it is of.
     rule: Option<Rule>,
     /// Fields of another service's answer, in place of those of the same names.
@@ -45,6 +47,7 @@ impl Answer {
             body: format!("{} {reason}\n", status.as_str()).into(),
             retry_after: None,
             plain: true,
+            of_route: false,
             rule: None,
             told: Vec::new(),
             fields: Vec::new(),
@@ -151,8 +154,8 @@ impl Answer {
     /// Makes the answer of a route's action, which sends the client to `location` if there is one.
     pub(super) fn of(route: &Route, request: &Request<'_>, location: Option<String>) -> Self {
         let mut answer = Self::of_action(&route.action, request);
+        answer.of_route = true;
         answer.location = location.and_then(|to| HeaderValue::try_from(to).ok());
-        answer.plain = false;
         let edits = &route.response_headers;
         if !edits.0.is_empty() {
             answer.edits = Some((edits.clone(), edits.values(request)));
@@ -162,16 +165,21 @@ impl Answer {
 
     fn of_action(action: &Action, request: &Request<'_>) -> Self {
         match action {
-            Action::Redirect { status, .. } => Self::refusal(status.0),
+            Action::Redirect { status, .. } => Self {
+                plain: false,
+                ..Self::refusal(status.0)
+            },
             Action::Respond {
                 status,
                 body,
                 content_type,
+                escape,
             } => Self {
                 content_type: HeaderValue::try_from(content_type).ok(),
                 body: body
                     .as_ref()
-                    .map_or_else(Bytes::new, |body| request.fill(body).into()),
+                    .map_or_else(Bytes::new, |body| escape.fill(body, request).into()),
+                plain: body.is_none(),
                 ..Self::refusal(status.0)
             },
             // It is asked for what answers here.
@@ -190,7 +198,7 @@ impl Answer {
         session: &mut Session,
         compress: Option<&CompressRule>,
     ) -> Result<()> {
-        if self.plain && self.status == StatusCode::BAD_REQUEST {
+        if self.plain && !self.of_route && self.status == StatusCode::BAD_REQUEST {
             // What follows may be no request either.
             session.set_keepalive(None);
         }

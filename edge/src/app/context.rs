@@ -10,7 +10,7 @@ use super::cached::{Cached, Change};
 use super::counting::Counting;
 use super::decide::Proxied;
 use super::gate::Passed;
-use super::headers::{apply, keep, puts};
+use super::headers::{apply, clear_alike, keep, puts};
 use super::mirror::Copied;
 use super::observed::Observed;
 use super::pages::Instead;
@@ -119,6 +119,8 @@ impl Ctx {
         if let Some(target) = proxied.target {
             head.set_raw_path(&target)?;
         }
+        // Of what the client says, and of nothing that is said here.
+        clear_alike(&route.request_headers, head);
         proxied.told.apply(head)?;
         self.observed.tell(live, &self.running, head)?;
         if let Some(auth) = route.gate.as_ref().and_then(|gate| gate.forward.as_ref()) {

@@ -225,9 +225,12 @@ fn act(
     observed: &mut Observed,
 ) -> Decision {
     let route = found.route;
-    let id = observed.identify(live, running, facts, route.needs_id);
+    let id = observed.identify(live, running, Some(facts), route.needs_id);
     let request = facts.request(id);
     let Action::Proxy(cluster) = &route.action else {
+        if request.host.is_empty() && route.action.leads_to_host() {
+            return Decision::Answer(Answer::refusal(StatusCode::BAD_REQUEST));
+        }
         let location = live.with(|worker| worker.location(running, route, &request));
         return Decision::Answer(Answer::of(route, &request, location));
     };

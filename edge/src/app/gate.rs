@@ -213,7 +213,8 @@ pub(super) fn judge(
     }
     if let Some(cors) = &gate.cors {
         if Cors::is_preflight(request) {
-            return Some(preflight(cors, request));
+            let fields = std::mem::take(&mut passed.fields);
+            return Some(preflight(cors, request).with(fields));
         }
         passed.cors = true;
         passed.fields.extend(cors.fields(request));
@@ -295,6 +296,10 @@ pub(super) fn count(rule: Rule, counting: &Counting) {
 
 /// Makes the answer that sends a client to HTTPS.
 pub(super) fn to_https(redirect: &HttpsRedirect, request: &Request<'_>) -> Answer {
+    if request.host.is_empty() {
+        // HTTP/1.0, which needs no Host. A URL of https does (RFC 9110 section 4.2.2).
+        return Answer::refusal(StatusCode::BAD_REQUEST);
+    }
     let (status, to) = redirect.answer(request);
     match HeaderValue::try_from(to) {
         Ok(to) => Answer::redirect(status, to),

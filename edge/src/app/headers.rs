@@ -7,6 +7,7 @@ use pingora_core::ErrorType::InvalidHTTPHeader;
 use pingora_core::{OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 
+use crate::plan::field_name::is_like;
 use crate::plan::{Change, HeaderEdit, HeaderEdits, Values};
 
 /// Makes changes with these values.
@@ -26,6 +27,23 @@ pub(super) fn apply(edits: &HeaderEdits, values: &Values, head: &mut impl Head) 
         }
     }
     Ok(())
+}
+
+/// Takes away what programs take for a field that is changed, under another name, `x_a` for `x-a`.
+pub(super) fn clear_alike(edits: &HeaderEdits, head: &mut RequestHeader) {
+    for edit in &edits.0 {
+        if let HeaderEdit::Remove(name) | HeaderEdit::Set(name, _) = edit {
+            remove_alike(name, head);
+        }
+    }
+}
+
+/// Takes away the fields that programs take for one of this name, but for that itself.
+pub(super) fn remove_alike(name: &HeaderName, head: &mut RequestHeader) {
+    let is_alike = |other: &&HeaderName| *other != name && is_like(other, name.as_str());
+    while let Some(alike) = head.headers.keys().find(is_alike).cloned() {
+        head.remove_header(&alike);
+    }
 }
 
 /// Keeps a client from having fields taken away on their way to the server by naming them in Connection.

@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{
-    CONNECTION, EXPECT, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, COOKIE, EXPECT, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderName, Method};
 use pingora_core::connectors::http::Connector;
@@ -22,6 +22,7 @@ use super::exchange::Exchange;
 use super::Ctx;
 use crate::live::{Lease, Live};
 use crate::observe::{Handle, MirrorUse, RouteCounts};
+use crate::plan::cookie_of_many;
 use crate::plan::mirror::Mirror;
 use crate::plan::observe::is_in;
 
@@ -210,6 +211,10 @@ fn head(head: &RequestHeader, size: u64) -> Result<RequestHeader> {
     }
     if size > 0 {
         copy.insert_header(http::header::CONTENT_LENGTH, size)?;
+    }
+    // In HTTP/1.1 it is one line.
+    if let Some(cookies) = cookie_of_many(&copy.headers, &COOKIE) {
+        copy.insert_header(COOKIE, cookies)?;
     }
     copy.set_version(http::Version::HTTP_11);
     if !copy.headers.contains_key(http::header::HOST) {

@@ -450,14 +450,17 @@ impl ProxyHttp for Edge {
 
     fn response_body_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         _: bool,
         ctx: &mut Ctx,
     ) -> Result<Option<Duration>> {
         match &mut ctx.instead {
             None => Ok(None),
-            Some(instead) => instead.replace(body).map(|()| None),
+            Some(instead) => {
+                let replaced = instead.replace(body, session.cache.enabled());
+                replaced.map(|()| None)
+            }
         }
     }
 

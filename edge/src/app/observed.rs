@@ -11,7 +11,7 @@ use pingora_proxy::Session;
 
 use super::counting::Counting;
 use super::facts::{peer, Facts};
-use super::headers::Head;
+use super::headers::{remove_alike, Head};
 use crate::cluster::Random;
 use crate::config::model::Trust;
 use crate::live::{Live, Running};
@@ -90,17 +90,18 @@ impl Observed {
         &self.id
     }
 
-    /// Finds or makes the id of a request, if anybody needs one.
+    /// Finds or makes the id of a request, if anybody needs one. One without facts is bad, and brings none.
     pub(super) fn identify(
         &mut self,
         live: &Live,
         running: &Running,
-        facts: &Facts<'_>,
+        facts: Option<&Facts<'_>>,
         needed: bool,
     ) -> &str {
         let told = running.plan.observe.request_id.as_ref();
-        let kept = told.filter(|told| told.trust == Trust::Proxies && facts.client.proxied);
-        let kept = kept.and_then(|told| valid_id(&facts.head.headers, &told.header));
+        let facts = facts.filter(|facts| facts.client.proxied);
+        let kept = told.filter(|told| told.trust == Trust::Proxies).zip(facts);
+        let kept = kept.and_then(|(told, facts)| valid_id(&facts.head.headers, &told.header));
         if let Some(kept) = kept {
             self.id = kept.to_owned();
         } else if needed || told.is_some() || running.log_tells_id() {
@@ -142,6 +143,7 @@ impl Observed {
         }
         if let Some(told) = &plan.request_id {
             head.remove(&told.header);
+            remove_alike(&told.header, head);
             head.add(&told.header, self.id.as_bytes())?;
         }
         Ok(())

@@ -21,14 +21,18 @@ use crate::plan::pages::{takes_pages, Pages};
 const DRAINED: usize = 1 << 20;
 
 /// Fields of a server's answer that tell of its body.
-const OF_BODY: [HeaderName; 9] = [
+const OF_BODY: [HeaderName; 13] = [
     header::ACCEPT_RANGES,
+    HeaderName::from_static("content-digest"),
     header::CONTENT_DISPOSITION,
     header::CONTENT_ENCODING,
     header::CONTENT_LANGUAGE,
+    HeaderName::from_static("content-md5"),
     header::CONTENT_RANGE,
+    HeaderName::from_static("digest"),
     header::ETAG,
     header::LAST_MODIFIED,
+    HeaderName::from_static("repr-digest"),
     header::TRAILER,
     header::TRANSFER_ENCODING,
 ];
@@ -45,16 +49,16 @@ pub(super) struct Instead {
 }
 
 impl Instead {
-    /// Puts the page in the place of a piece of the body.
+    /// Puts the page in the place of a piece of the body, which is read to its end if a cache stores it.
     ///
     /// # Errors
     ///
     /// The body is too long to be read away.
-    pub(super) fn replace(&mut self, piece: &mut Option<Bytes>) -> Result<()> {
+    pub(super) fn replace(&mut self, piece: &mut Option<Bytes>, is_stored: bool) -> Result<()> {
         let bytes = piece.as_ref().map_or(0, Bytes::len);
         self.drained = self.drained.saturating_add(bytes);
         *piece = self.body.take();
-        if piece.is_none() && self.drained > DRAINED {
+        if piece.is_none() && self.drained > DRAINED && !is_stored {
             self.cut = true;
             let why = "a server's body behind an error page is too long to be read away";
             return Err(Error::explain(pingora_core::ErrorType::ReadError, why).into_up());
@@ -87,16 +91,23 @@ pub(super) fn told(
     let Some(page) = pages.find(status.as_u16()) else {
         return answer;
     };
-    let facts = Facts::of(&running.plan, session).filter(|_| pages.has_variables());
-    let values = facts.map_or_else(Vec::new, |mut facts| {
-        if let Some(Ok(client)) = site.map(|site| client_auth::client(running, site, session)) {
-            facts.tls_client = client;
+    let values = if pages.has_variables() {
+        let mut facts = Facts::of(&running.plan, session);
+        if let (Some(facts), Some(site)) = (&mut facts, site) {
+            if let Ok(client) = client_auth::client(running, site, session) {
+                facts.tls_client = client;
+            }
         }
         if observed.id().is_empty() {
-            observed.identify(live, running, &facts, true);
+            observed.identify(live, running, facts.as_ref(), true);
         }
-        pages.values(&facts.request(observed.id()))
-    });
+        match facts {
+            Some(facts) => pages.values(&facts.request(observed.id())),
+            None => pages.values_of_bad(observed.id()),
+        }
+    } else {
+        Vec::new()
+    };
     answer.page(page, pages.body(page, status, &values).into())
 }
 
@@ -112,7 +123,11 @@ impl Ctx {
     /// # Errors
     ///
     /// Too many fields.
-    pub(super) fn intercept(&mut self, session: &Session, head: &mut ResponseHeader) -> Result<()> {
+    pub(super) fn intercept(
+        &mut self,
+        session: &mut Session,
+        head: &mut ResponseHeader,
+    ) -> Result<()> {
         let Some(pages) = self.pages() else {
             return Ok(());
         };
@@ -124,12 +139,19 @@ impl Ctx {
             return Ok(());
         }
         let body = pages.body(page, head.status, &self.page_values);
+        let is_head = request.method == Method::HEAD;
+        let length = head.headers.get(header::CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+        if length.is_some_and(|length| length > DRAINED) && !is_head && !session.cache.enabled() {
+            // The connection ends with the page, and the client is told (RFC 9112 section 9.6).
+            session.set_keepalive(None);
+        }
         for name in &OF_BODY {
             head.remove_header(name);
         }
         head.insert_header(header::CONTENT_LENGTH, body.len())?;
         head.insert_header(header::CONTENT_TYPE, page.content_type.clone())?;
-        let body = (request.method != Method::HEAD).then(|| body.into());
+        let body = (!is_head).then(|| body.into());
         self.instead = Some(Instead {
             body,
             drained: 0,

@@ -132,7 +132,7 @@ impl Condition {
             }),
             Self::Header(name, pattern) => request
                 .header(name)
-                .any(|value| pattern.matches(value, scratch)),
+                .any(|value| pattern.matches(&value, scratch)),
             Self::Cookie(name, pattern) => request
                 .cookie(name)
                 .any(|value| pattern.matches(value, scratch)),

@@ -21,6 +21,7 @@ use http::{header, StatusCode};
 use super::cors::Cors;
 use super::forward_auth::ForwardAuth;
 use super::networks::Networks;
+use super::pages::Escape;
 use super::request::Request;
 use crate::config::values::{RequestTarget, Template};
 
@@ -130,6 +131,7 @@ pub(super) struct Maintenance {
     pub(super) retry_after: u64,
     pub(super) body: Option<Template>,
     pub(super) content_type: String,
+    pub(super) escape: Escape,
 }
 
 /// The addresses that may ask.
@@ -257,7 +259,10 @@ impl Maintenance {
         let body = self.body.as_ref();
         Refusal {
             retry_after: Some(self.retry_after),
-            body: body.map(|body| (request.fill(body), self.content_type.clone())),
+            body: body.map(|body| {
+                let body = self.escape.fill(body, request);
+                (body, self.content_type.clone())
+            }),
             ..Refusal::of(Rule::Maintenance, StatusCode::SERVICE_UNAVAILABLE)
         }
     }

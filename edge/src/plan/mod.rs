@@ -52,7 +52,7 @@ use crate::config::model::{
     Balance, CircuitBreaker, ForwardedMode, Health, PassiveHealth, Protocol, ProxyVersion, Queue,
     Retries, Timeouts, UpstreamTls,
 };
-use crate::config::values::{HostPattern, ServerAddress, Status, Template};
+use crate::config::values::{HostPattern, ServerAddress, Status, Template, Variable};
 pub use admin::Admin;
 use condition::Condition;
 use edit::Rewrite;
@@ -60,6 +60,7 @@ pub(crate) use edit::Values;
 pub use edit::{Change, HeaderEdit, HeaderEdits};
 pub use explain::{explain, Explanation, Outcome, Question, Taken, Tried};
 pub use listener::{Balancers, ClientTimeouts, Listener, Probes};
+pub(crate) use request::cookie_of_many;
 pub use request::Request;
 pub use resolver::Resolver;
 pub use search::Scratch;
@@ -186,7 +187,19 @@ pub enum Action {
         body: Option<Template>,
         /// The type of the body.
         content_type: String,
+        /// The way in which what variables bring into it is written.
+        escape: pages::Escape,
     },
+}
+
+impl Action {
+    /// Tells whether it sends clients to the host that they ask for.
+    pub(crate) fn leads_to_host(&self) -> bool {
+        match self {
+            Self::Redirect { to, .. } => to.variables().any(|variable| *variable == Variable::Host),
+            Self::Proxy(_) | Self::Respond { .. } => false,
+        }
+    }
 }
 
 /// Servers that take the same requests. Routes with equal servers and settings share one.

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use super::request::Request;
 use super::Plan;
 use crate::config::section::Scalar;
-use crate::config::values::{Part, StatusRange, Variable};
+use crate::config::values::{Part, StatusRange, Template, Variable};
 
 /// A body of answers with some statuses.
 #[derive(Debug)]
@@ -23,8 +23,10 @@ pub struct Page {
 
 /// The way in which what variables bring in is written, so that it stays text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Escape {
+pub enum Escape {
+    /// As references.
     Html,
+    /// As `\u…`.
     Json,
     /// As it is.
     None,
@@ -70,6 +72,17 @@ impl Pages {
         let values = self.variables.iter();
         values
             .map(|name| request.value(name).into_owned())
+            .collect()
+    }
+
+    /// Returns the values of variables for a request of which nothing is known but its id.
+    pub fn values_of_bad(&self, id: &str) -> PageValues {
+        let values = self.variables.iter();
+        values
+            .map(|name| match name {
+                Variable::RequestId => id.into(),
+                _ => Vec::new(),
+            })
             .collect()
     }
 
@@ -122,14 +135,17 @@ impl Plan {
     }
 }
 
-/// Tells whether a request can make sense of a page: calls of gRPC read the status of trailers, and a tunnel has no body.
+/// Tells whether a request can make sense of a page: calls of gRPC read the status of trailers, and a tunnel, that of a
+/// WebSocket among them, has no body.
 pub fn takes_pages(method: &Method, headers: &HeaderMap) -> bool {
     let content_type = headers.get(http::header::CONTENT_TYPE);
     let grpc = content_type.is_some_and(|value| {
         let start = value.as_bytes().get(..16);
         start.is_some_and(|start| start.eq_ignore_ascii_case(b"application/grpc"))
     });
-    !grpc && *method != Method::CONNECT
+    let mut upgrades = headers.get_all(http::header::UPGRADE).iter();
+    let socket = upgrades.any(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    !grpc && !socket && *method != Method::CONNECT
 }
 
 impl Escape {
@@ -143,6 +159,18 @@ impl Escape {
             media if media.ends_with("json") => Self::Json,
             _ => Self::None,
         }
+    }
+
+    /// Fills in a template that is a body.
+    pub(crate) fn fill(self, template: &Template, request: &Request<'_>) -> Vec<u8> {
+        let mut out = Vec::new();
+        for part in template.parts() {
+            match part {
+                Part::Text(text) => out.extend_from_slice(text.as_bytes()),
+                Part::Variable(variable) => self.write(&request.value(variable), &mut out),
+            }
+        }
+        out
     }
 
     fn write(self, value: &[u8], out: &mut Vec<u8>) {
@@ -204,5 +232,10 @@ mod tests {
         assert!(!takes(Method::POST, "application/grpc+proto"));
         assert!(!takes(Method::POST, "application/gRPC-web"));
         assert!(!takes(Method::CONNECT, "text/plain"));
+        for (upgrade, takes) in [("WebSocket", false), ("h2c", true)] {
+            let upgrade = HeaderValue::from_static(upgrade);
+            let headers = HeaderMap::from_iter([(http::header::UPGRADE, upgrade)]);
+            assert_eq!(takes_pages(&Method::GET, &headers), takes);
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use http::{header, HeaderMap, HeaderName, Method};
 
-use super::path::{encode, NormalPath};
+use super::path::{encode, normal_query, NormalPath};
 use super::tls::ClientCertificate;
 use crate::config::values::{Part, Template, Variable};
 use crate::text;
@@ -35,11 +35,12 @@ pub struct Request<'a> {
 
 impl<'a> Request<'a> {
     /// Returns the values of a header.
-    pub(super) fn header(&self, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
-        self.headers
-            .get_all(name)
-            .iter()
-            .map(|value| value.as_bytes())
+    pub(super) fn header(&self, name: &HeaderName) -> impl Iterator<Item = Cow<'a, [u8]>> {
+        let crumbs = cookie_of_many(self.headers, name).map(Cow::Owned);
+        let whole = crumbs.is_some();
+        let lines = self.headers.get_all(name).iter();
+        let lines = lines.map(|value| Cow::Borrowed(value.as_bytes()));
+        crumbs.into_iter().chain(lines.filter(move |_| !whole))
     }
 
     /// Returns the values of a cookie.
@@ -93,7 +94,7 @@ impl<'a> Request<'a> {
         for part in template.parts() {
             let value = match part {
                 Part::Text(text) => {
-                    out.push_str(text);
+                    out.push_str(&normal_query(text.as_bytes()));
                     continue;
                 }
                 Part::Variable(Variable::Group(group)) => {
@@ -147,13 +148,28 @@ impl<'a> Request<'a> {
             Variable::TlsFingerprint => self.tls_client.map_or(Cow::Borrowed(b""), |client| {
                 client.fingerprint.as_bytes().into()
             }),
-            Variable::Header(name) => first(self.header(name).next()),
+            Variable::Header(name) => self.header(name).next().unwrap_or_default(),
             Variable::Cookie(name) => first(self.cookie(name).next()),
             Variable::Param(name) => self.param(name).next().unwrap_or_default(),
             // Of a rewrite and of pages of errors, which fill them in themselves.
             Variable::Group(_) | Variable::Status | Variable::Reason => Cow::Borrowed(b""),
         }
     }
+}
+
+/// Returns the value of Cookie if it is in several lines, as HTTP/2 may have it (RFC 9113 section 8.2.3).
+pub(crate) fn cookie_of_many(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
+    if *name != header::COOKIE {
+        return None;
+    }
+    let mut lines = headers.get_all(name).iter().map(|line| line.as_bytes());
+    let (first, second) = (lines.next()?, lines.next()?);
+    let mut whole = [first, second].join(&b"; "[..]);
+    for line in lines {
+        whole.extend_from_slice(b"; ");
+        whole.extend_from_slice(line);
+    }
+    Some(whole)
 }
 
 fn split_at(bytes: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {

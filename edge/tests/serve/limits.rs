@@ -273,3 +273,31 @@ fn a_buffered_request_goes_upstream_when_it_is_whole() {
     server.write_all(ANSWER).unwrap();
     read_until(&mut whole, "ok");
 }
+
+#[test]
+fn a_preflight_request_is_told_its_rate() {
+    let edge = Edge::start(
+        "  - cors: {origins: '*'}
+    rate_limit: {rate: 10/s, headers: true}
+    routes: {respond: 200}\n",
+    );
+    let fields = "Origin: https://a.test\r\nAccess-Control-Request-Method: GET\r\n";
+    let got = edge.connect().ask("OPTIONS", "a", "/", fields);
+    assert_eq!(got.status, 204);
+    assert!(got.field("ratelimit").is_some(), "{}", got.head);
+}
+
+#[test]
+fn nobody_is_sent_to_a_host_that_is_not_told() {
+    for site in [
+        "  - {https_redirect: true, routes: {respond: 200}}\n",
+        "  - {routes: {redirect: 'https://{host}{uri}'}}\n",
+    ] {
+        let edge = Edge::start(site);
+        assert_eq!(status_of(&edge, b"GET /x HTTP/1.0\r\n\r\n"), "400");
+        assert_eq!(
+            status_of(&edge, b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n")[..2],
+            *"30"
+        );
+    }
+}

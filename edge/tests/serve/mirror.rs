@@ -130,6 +130,7 @@ sites:
         let output = Command::new("curl")
             .args(["-s", "--noproxy", "*", "--http2-prior-knowledge"])
             .args(["-T", "-", "-H", "Host: a.test", "-H", fields])
+            .args(["-H", "Cookie: a=1", "-H", "Cookie: b=2"])
             .arg(format!("http://{address}/x?y"))
             .stdin(std::fs::File::open(&file).unwrap())
             .output()
@@ -140,6 +141,7 @@ sites:
             let head = asked.head.to_lowercase();
             assert!(head.starts_with("put /x?y http/1.1\r\n"), "{head}");
             assert!(head.contains("\r\nhost: a.test\r\n"), "{head}");
+            assert!(head.contains("\r\ncookie: a=1; b=2\r\n"), "{head}");
             assert_eq!(asked.body, b"hello");
         });
     }

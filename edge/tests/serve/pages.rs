@@ -24,6 +24,9 @@ sites:
       - {{path: /down, proxy: '{}'}}
       - {{path: /said, respond: {{status: 404, body: said}}}}
       - {{path: /closed, maintenance: {{body: closed}}, respond: 200}}
+      - {{path: /bare, respond: 404}}
+      - {{path: /html, respond: {{body: '<p>{{query.q}}</p>', content_type: text/html}}}}
+      - {{path: /json, maintenance: {{body: '\"{{query.q}}\"', content_type: application/json}}, respond: 200}}
 ",
             free(),
             free()
@@ -50,6 +53,15 @@ sites:
     assert_eq!((down.status, &*down.body), (502, "root 502 a.test"));
     assert_eq!(client.ask("GET", "a.test", "/said", "").body, "said");
     assert_eq!(client.ask("GET", "a.test", "/closed", "").body, "closed");
+    let bare = client.ask("GET", "a.test", "/bare", "");
+    assert_eq!(
+        (bare.status, &*bare.body),
+        (404, "<p>Not Found: /bare </p>")
+    );
+    let html = client.ask("GET", "a.test", "/html?q=%3Cscript%3E", "");
+    assert_eq!((html.status, &*html.body), (200, "<p>&lt;script&gt;</p>"));
+    let json = client.ask("GET", "a.test", "/json?q=%22", "");
+    assert_eq!((json.status, &*json.body), (503, "\"\\u0022\""));
     let other = client.ask("GET", "b.test", "/", "");
     assert_eq!((other.status, &*other.body), (421, "root 421 b.test"));
     let grpc = client.ask("POST", "b.test", "/", "Content-Type: application/grpc\r\n");
@@ -60,7 +72,7 @@ sites:
 fn answers_of_servers_get_a_page_where_that_is_told() {
     let origin = Scripted::start(|asked, _| {
         match asked.target() {
-        "/chunks" => "HTTP/1.1 500 No\r\nETag: \"e\"\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n3\r\ndef\r\n0\r\nx-t: t\r\n\r\n".to_owned(),
+        "/chunks" => "HTTP/1.1 500 No\r\nETag: \"e\"\r\nContent-Encoding: gzip\r\nDigest: a=b\r\nContent-Digest: a=:b:\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n3\r\ndef\r\n0\r\nx-t: t\r\n\r\n".to_owned(),
         "/empty" => "HTTP/1.1 500 No\r\nContent-Length: 0\r\nSet-Cookie: a=b\r\n\r\n".to_owned(),
         "/head" => "HTTP/1.1 500 No\r\nContent-Length: 7\r\n\r\n".to_owned(),
         "/missing" => "HTTP/1.1 404 No\r\nContent-Length: 2\r\n\r\nno".to_owned(),
@@ -99,7 +111,13 @@ sites:
         assert_eq!((got.status, &*got.body), (status, body), "{path}");
         assert_eq!(got.field("x-set"), Some("1"), "{path}");
         if path == "/chunks" {
-            let gone = ["etag", "content-encoding", "transfer-encoding"];
+            let gone = [
+                "etag",
+                "content-encoding",
+                "transfer-encoding",
+                "digest",
+                "content-digest",
+            ];
             assert!(
                 gone.iter().all(|name| got.field(name).is_none()),
                 "{}",
@@ -121,6 +139,7 @@ sites:
     // All of the page arrives, also before the rest of a body that is too long to be read away.
     let long = edge.get("a", "/long");
     assert_eq!((long.status, &*long.body), (500, "page /long"));
+    assert_eq!(long.field("connection"), Some("close"));
     for path in ["/empty", "/long", "/chunks", "/long"] {
         let url = format!("http://{address}{path}");
         let output = Command::new("nghttp").args(["-v", &url]).output().unwrap();
@@ -236,4 +255,36 @@ sites:
             assert_eq!(got.field(name), Some(value), "{path}: {}", got.head);
         }
     }
+}
+
+#[test]
+fn a_long_body_behind_a_page_is_stored_whole_and_ends_no_connection() {
+    let body = "x".repeat(3 << 20);
+    let origin = Scripted::start(move |_, _| {
+        let length = body.len();
+        format!("HTTP/1.1 404 No\r\nContent-Length: {length}\r\n\r\n{body}")
+    });
+    let edge = Edge::start(&format!(
+        "  - errors: {{status: 404, intercept: true, body: page}}
+    routes: {{proxy: {{to: '{}', cache: {{ttl_by_status: {{404: 60s}}}}}}}}\n",
+        origin.address
+    ));
+    let mut client = edge.connect();
+    for _ in 0..3 {
+        let got = client.ask("GET", "a", "/", "");
+        assert_eq!((got.status, &*got.body), (404, "page"));
+        assert_eq!(got.field("connection"), None);
+    }
+    assert_eq!(origin.count(), 1);
+}
+
+#[test]
+fn a_request_without_a_good_path_has_an_id_in_its_page() {
+    let address = free();
+    let text = format!(
+        "listen: {address}\nerrors: {{body: 'id {{request_id}}'}}\nsites: {{routes: {{respond: 200}}}}\n"
+    );
+    let edge = Edge::start_whole(address, &text);
+    let got = edge.get("a", "/../x");
+    assert_eq!((got.status, got.body.len()), (400, "id ".len() + 32));
 }

@@ -13,6 +13,7 @@ use pingora_http::RequestHeader;
 use super::escape;
 use crate::calendar::Utc;
 use crate::config::values::{Fact, LogPart, LogVariable};
+use crate::plan::cookie_of_many;
 use crate::plan::observe::AccessLog;
 use crate::text;
 
@@ -115,8 +116,13 @@ impl Start<'_> {
     fn write(&self, variable: &LogVariable, to: &mut Vec<u8>) -> bool {
         let fact = match variable {
             LogVariable::Header(name) => {
-                let value = self.head.headers.get(name);
-                to.extend_from_slice(value.map_or(b"", |value| value.as_bytes()));
+                match cookie_of_many(&self.head.headers, name) {
+                    Some(whole) => to.extend_from_slice(&whole),
+                    None => {
+                        let value = self.head.headers.get(name);
+                        to.extend_from_slice(value.map_or(b"", |value| value.as_bytes()));
+                    }
+                }
                 return true;
             }
             LogVariable::Plain(fact) => fact,

@@ -11,6 +11,7 @@ use crate::config::At;
 use crate::plan::client::Trusted;
 use crate::plan::gate::{Access, Gate, HttpsRedirect, Maintenance};
 use crate::plan::networks::Networks;
+use crate::plan::pages::Escape;
 use crate::plan::Site;
 
 /// The shortest time that lists of HTTPS hosts take.
@@ -72,6 +73,7 @@ impl Compiler<'_> {
             retry_after: maintenance.retry_after.as_secs().max(1),
             body: maintenance.body.as_ref().map(|body| body.value.clone()),
             content_type: maintenance.content_type.clone(),
+            escape: Escape::of(&maintenance.content_type),
         })
     }
 

@@ -33,7 +33,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use super::condition::Condition;
 use super::edit::{HeaderEdit, HeaderEdits, Rewrite};
 use super::limits::{ConcurrentRequests, RateLimit};
-use super::pages::Pages;
+use super::pages::{Escape, Pages};
 use super::realm::Realm;
 use super::search::{PathGroups, Search, Searches};
 use super::tree::{Kind, Tree};
@@ -534,6 +534,7 @@ impl Compiler<'_> {
             status: respond.status,
             body: respond.body.as_ref().map(|body| body.value.clone()),
             content_type: respond.content_type.clone(),
+            escape: Escape::of(&respond.content_type),
         }
     }
 }

@@ -47,6 +47,13 @@ fn a_hit_asks_nobody() {
     assert_eq!(same.status, 304);
     let part = client.ask("GET", "a.test", "/x?y", "Range: bytes=1-2\r\n");
     assert_eq!((part.status, &*part.body), (206, "od"));
+    let parts = client.ask("GET", "a.test", "/x?y", "Range: bytes=0-1,4-5\r\n");
+    assert_eq!(parts.status, 206);
+    let parts: Vec<_> = parts.body.split("\r\n\r\n").collect();
+    assert!(
+        parts.len() == 3 && parts[1].starts_with("bo\r\n--") && parts[2].starts_with(" 0\r\n--"),
+        "{parts:?}"
+    );
     // The path is the same in its normal form.
     assert_eq!(
         client.ask("GET", "A.test", "/z/../%78?y", "").body,

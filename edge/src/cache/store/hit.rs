@@ -29,6 +29,8 @@ pub(super) struct Whole {
     next: (usize, usize),
     /// Bytes that are still to be read.
     left: usize,
+    /// True if other parts may be sought after the one at hand.
+    in_parts: bool,
 }
 
 /// The place that a body is read from.
@@ -56,6 +58,7 @@ impl Whole {
             size,
             next: (0, 0),
             left: length,
+            in_parts: false,
         }
     }
 
@@ -66,7 +69,9 @@ impl Whole {
         let (index, skip) = self.next;
         let mut chunk = match &mut self.body {
             Source::Entry(entry) => entry.body.chunks.get(index)?.clone(),
-            Source::Copy(chunk) => chunk.take()?,
+            // A clone would be the first, which takes memory.
+            Source::Copy(chunk) if !self.in_parts => chunk.take()?,
+            Source::Copy(chunk) => chunk.clone()?,
         };
         self.next = (index + 1, 0);
         let length = (chunk.len() - skip).min(self.left);
@@ -139,6 +144,11 @@ impl HandleHit for Whole {
         self.next = place;
         self.left = end - start;
         Ok(())
+    }
+
+    fn seek_multipart(&mut self, start: usize, end: Option<usize>) -> Result<()> {
+        self.in_parts = true;
+        self.seek(start, end)
     }
 
     fn get_eviction_weight(&self) -> usize {

@@ -230,6 +230,22 @@ fn parts_of_a_body_are_read() {
 }
 
 #[test]
+fn parts_of_a_small_body_are_read_one_after_the_other() {
+    let store = store(1 << 20);
+    let key = key("a/x", "");
+    fill(store, &key, "0123456789");
+    // The first is read from the storage, the others from what the worker keeps of it.
+    for _ in 0..3 {
+        let (_, mut hit) = look(store, &key).unwrap();
+        assert!(hit.can_seek_multipart());
+        for (start, end) in [(0, 2), (4, 6), (0, 10), (9, 10)] {
+            hit.seek_multipart(start, Some(end)).unwrap();
+            assert_eq!(read(&mut hit), "0123456789"[start..end], "{start} {end}");
+        }
+    }
+}
+
+#[test]
 fn a_header_is_brought_up_to_date_and_expired() {
     let store = store(1 << 20);
     let key = key("a/x", "");

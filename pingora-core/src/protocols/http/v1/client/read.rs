@@ -258,6 +258,24 @@ fn tidy(response: &mut ResponseHeader, framing: Framing, lenient: bool) {
         {
             response.remove_any(Names::CONTENT_LENGTH);
         }
+        Framing::Empty => tidy_empty(response),
         _ => {}
+    }
+}
+
+/// There is no body to misread, but who comes next may keep the length: a cache, or HTTP/2, which has the message malformed.
+fn tidy_empty(response: &mut ResponseHeader) {
+    use http::header::CONTENT_LENGTH;
+    if !response.may_have(Names::CONTENT_LENGTH) {
+        return;
+    }
+    match framing::content_length(&*response) {
+        Ok(Some(n)) if !response.may_have(Names::TRANSFER_ENCODING) => {
+            if framing::length_is_repeated(&*response) {
+                // A number is always a valid value.
+                let _ = response.insert_header(CONTENT_LENGTH, n);
+            }
+        }
+        _ => response.remove_any(Names::CONTENT_LENGTH),
     }
 }

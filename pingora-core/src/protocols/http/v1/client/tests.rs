@@ -268,6 +268,32 @@ async fn responses_without_a_body() {
     }
 }
 
+/// The length is of no use for the framing, but a cache or a client of HTTP/2 takes it for that of the content.
+#[tokio::test(start_paused = true)]
+async fn the_length_of_a_response_without_a_body_is_one() {
+    for (fields, length) in [
+        ("Content-Length: 5\r\n", Some("5")),
+        ("Content-Length: 5\r\nContent-Length: 5\r\n", Some("5")),
+        ("Content-Length: 5, 5\r\n", Some("5")),
+        ("Content-Length: 5\r\nContent-Length: 7\r\n", None),
+        ("Content-Length: 5\r\nContent-Length: abc\r\n", None),
+        ("Content-Length: abc\r\n", None),
+        ("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", None),
+    ] {
+        for (method, status) in [("HEAD", "200 OK"), ("GET", "304 Not Modified")] {
+            let (mut origin, mut session) = asking(method).await;
+            let head = format!("HTTP/1.1 {status}\r\n{fields}\r\n");
+            origin.answers(head).await;
+            session.read_response().await.unwrap();
+            let response = session.resp_header().unwrap();
+            let lengths = response.headers.get_all("content-length").iter();
+            let lengths: Vec<_> = lengths.map(|value| value.to_str().unwrap()).collect();
+            assert_eq!(lengths, Vec::from_iter(length), "{method} {fields}");
+            assert!(session.is_reusable(), "{method} {fields}");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn bodies_of_responses() {
     let rows = [

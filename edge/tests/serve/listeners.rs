@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::tools::*;
+use super::upstreams::origins::{Act, Script};
 
 const SITES: &str = "sites:\n  - routes: {respond: {body: '{client_ip}'}}\n";
 
@@ -253,6 +254,39 @@ fn http2_without_tls_is_spoken_where_it_is_on() {
     edge.write_whole(&listening(&format!("'{}'", edge.address)));
     edge.hang_up();
     eventually("it is off", || !both(&edge).ends_with(" 2"));
+}
+
+#[test]
+fn a_body_of_http2_has_the_time_of_its_address() {
+    let origin = Script::start(|_, body| Act::Answer(200, body.to_owned()));
+    let address = free();
+    let text = format!(
+        "listen: {{address: '{address}', h2c: true, timeouts: {{read: 1s}}}}
+sites:
+  - routes: {{proxy: '{}'}}\n",
+        origin.address
+    );
+    let _edge = Edge::start_whole(address, &text);
+    let mut client = TcpStream::connect(address).unwrap();
+    // SETTINGS, the head of a POST, and a piece of its body, of which no more comes.
+    let begins = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\
+        \0\0\x06\x01\x04\0\0\0\x01\x83\x86\x84\x41\x01a\
+        \0\0\x03\0\0\0\0\0\x01abc";
+    client.write_all(begins).unwrap();
+    let begun = std::time::Instant::now();
+    let told = loop {
+        let mut head = [0; 9];
+        client.read_exact(&mut head).unwrap();
+        let mut payload = vec![0; usize::from(u16::from_be_bytes([head[1], head[2]]))];
+        client.read_exact(&mut payload).unwrap();
+        if head[3] == 1 {
+            break payload;
+        }
+    };
+    // `:status: 408`.
+    assert!(told.starts_with(b"\x48\x83\x68\x0f\x7f"), "{told:?}");
+    // Not within the 60 s of addresses that say nothing.
+    assert!(begun.elapsed().as_secs() < 30);
 }
 
 #[test]

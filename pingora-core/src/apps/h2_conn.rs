@@ -56,12 +56,12 @@ where
     let limit = app
         .server_options()
         .and_then(|o| o.h2_connection_send_buffer);
-    let state = Arc::new(ConnState::new(
-        limit.unwrap_or(LIMITS.h2_client_send_buffer_bytes),
-    ));
     let socket = transport(&*stream).map(UniqueID::id);
     let of_endpoint = transport(&*stream).and_then(L4Stream::http);
     let idle = of_endpoint.and_then(|settings| settings.idle);
+    let state = ConnState::new(limit.unwrap_or(LIMITS.h2_client_send_buffer_bytes));
+    let read = of_endpoint.and_then(|settings| settings.read);
+    let state = Arc::new(state.with_read_timeout(read));
     let seen = AtomicBool::new(false);
     let begun = || seen.load(Ordering::Relaxed) || socket.is_some_and(has_unread);
     let mut handshake = pin!(server::begin(stream, app.h2_options(), Some(state.clone())));

@@ -14,7 +14,8 @@ pub struct ConnectionSettings {
     /// application says otherwise.
     pub idle: Option<Duration>,
     /// The time that a request head of HTTP/1.x may take from its first byte, and a request body between two pieces: 60 s
-    /// unless the application says otherwise.
+    /// unless the application says otherwise. A client that waits for a 100 or is being answered already may be silent
+    /// for longer, as may the two sides of a tunnel.
     pub read: Option<Duration>,
 }
 

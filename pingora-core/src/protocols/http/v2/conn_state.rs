@@ -25,6 +25,8 @@ use crate::limits::LIMITS;
 #[derive(Debug, Default)]
 pub(crate) struct ConnState {
     limit: usize,
+    /// The endpoint's own time for a request body between two pieces.
+    read_timeout: Option<Duration>,
     /// Bytes that streams have taken from their origins and have not handed to `h2`.
     queued: AtomicUsize,
     /// Bytes handed to `h2` and not written yet; of streams that were reset also those that never will be, until the
@@ -74,6 +76,19 @@ impl ConnState {
             limit: limit.max(1),
             ..ConnState::default()
         }
+    }
+
+    /// Sets the endpoint's own time for a request body between two pieces.
+    pub(crate) fn with_read_timeout(self, read_timeout: Option<Duration>) -> Self {
+        ConnState {
+            read_timeout,
+            ..self
+        }
+    }
+
+    /// See [`ConnState::with_read_timeout`].
+    pub(super) fn read_timeout(&self) -> Option<Duration> {
+        self.read_timeout
     }
 
     /// Counts bytes that a stream has taken from its origin.

@@ -62,6 +62,8 @@ struct Exchange {
     /// The origin's word on whether the connection persists after this response.
     keepalive: Option<bool>,
     allow_invalid_length: bool,
+    /// The origin has said by a 100 that it waits for the body.
+    continued: bool,
     /// The message that ended the response is given out.
     told_end: bool,
     /// The piece that `read_body_ref` lent last.

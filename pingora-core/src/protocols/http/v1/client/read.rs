@@ -10,6 +10,7 @@ use pingora_error::{Error, Result, RetryType};
 use pingora_http::internal::{MessageHead, Names};
 use pingora_http::ResponseHeader;
 
+use super::super::common;
 use super::super::conn::{refused_head, Piece};
 use super::super::proto::framing::{self, Answered, Framing};
 use super::super::proto::head::{self, Found};
@@ -91,10 +92,23 @@ impl HttpSession {
     fn head_timeout(&self) -> (Option<Duration>, bool) {
         match self.response_header_timeout {
             None => (self.read_timeout, false),
-            // It may be waiting for the rest of the request.
-            Some(_) if matches!(self.inner.conn.writing, Writing::Body(_)) => (None, true),
+            // It may be waiting for the rest of the request, which does not come before its 100 if the client waits for that.
+            Some(_)
+                if matches!(self.inner.conn.writing, Writing::Body(_)) && !self.owes_continue() =>
+            {
+                (None, true)
+            }
             limit => (limit, true),
         }
+    }
+
+    /// Returns whether the origin was asked for a 100, and nothing has been sent without it.
+    fn owes_continue(&self) -> bool {
+        let exchange = self.exchange();
+        let asked = exchange.request.as_deref();
+        exchange.body_sent == 0
+            && !exchange.continued
+            && asked.is_some_and(common::is_expect_continue_req)
     }
 
     fn refuse(&mut self, refusal: Refusal) -> Box<Error> {
@@ -122,6 +136,7 @@ impl HttpSession {
         if response.status == StatusCode::SWITCHING_PROTOCOLS || tunnel {
             self.upgrade(tunnel)?;
         } else if response.status.is_informational() {
+            self.exchange_mut().continued |= response.status == StatusCode::CONTINUE;
             self.inner.conn.reading = Reading::Head;
         } else {
             self.inner.conn.reading = Reading::body(framing, true);

@@ -67,6 +67,8 @@ struct Timeouts {
     read: Option<Duration>,
     write: Option<Duration>,
     drain: Option<Duration>,
+    /// The endpoint's own for a head, and for a body between two pieces.
+    endpoint_read: Option<Duration>,
     /// The endpoint's own for a connection without a request, in seconds.
     idle: Option<u64>,
 }
@@ -146,6 +148,13 @@ impl Inner {
 
     fn timeouts(&self) -> Timeouts {
         self.timeouts.as_deref().copied().unwrap_or_default()
+    }
+
+    /// Returns how long a head may take, and a body be silent that the client is to send.
+    fn client_read(&self) -> Duration {
+        let timeouts = self.timeouts();
+        let told = timeouts.read.or(timeouts.endpoint_read);
+        told.unwrap_or(LIMITS.client_read)
     }
 
     fn timeouts_mut(&mut self) -> &mut Timeouts {
@@ -346,7 +355,8 @@ impl HttpSession {
         self.inner.timeouts_mut().read = timeout;
     }
 
-    /// See [`HttpSession::set_read_timeout`]; `None` stands for 60 s.
+    /// See [`HttpSession::set_read_timeout`]; `None` stands for that of the endpoint
+    /// ([`ConnectionSettings::read`]), else 60 s.
     pub fn get_read_timeout(&self) -> Option<Duration> {
         self.inner.timeouts().read
     }
@@ -509,7 +519,7 @@ impl HttpSession {
     pub(crate) fn set_connection_settings(&mut self, settings: &ConnectionSettings) {
         if settings.read.is_some() || settings.idle.is_some() {
             let timeouts = self.inner.timeouts_mut();
-            (timeouts.read, timeouts.idle) = (settings.read, settings.idle_seconds());
+            (timeouts.endpoint_read, timeouts.idle) = (settings.read, settings.idle_seconds());
         }
     }
 

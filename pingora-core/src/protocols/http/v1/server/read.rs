@@ -141,9 +141,10 @@ impl HttpSession {
             match inner.keepalive {
                 Keepalive::For(idle) if inner.reused && !begun => inner.conn.read_by(idle),
                 Keepalive::Endless if inner.reused && !begun => {}
-                _ => inner
-                    .conn
-                    .read_by(inner.timeouts().read.unwrap_or(LIMITS.client_read)),
+                _ => {
+                    let within = inner.client_read();
+                    inner.conn.read_by(within);
+                }
             }
         }
         if let Some(place) = &mut inner.place {
@@ -210,10 +211,15 @@ impl HttpSession {
     /// [`HttpSession::read_body_bytes`] as a poll.
     pub(crate) fn poll_read_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
         self.make_raw_after_upgrade();
-        let timeout = match self.was_upgraded() && !self.inner.conn.writing.is_over() {
-            // The two sides of an upgraded connection may be silent as long as they like, until one of them ends.
-            true => self.inner.timeouts().read,
-            false => Some(self.inner.timeouts().read.unwrap_or(LIMITS.client_read)),
+        let timeout = if self.may_be_silent() {
+            let told = self.inner.timeouts().read;
+            if told.is_none() {
+                // Once it may not any more, it has its time from then on.
+                self.inner.conn.stop_read_deadline();
+            }
+            told
+        } else {
+            Some(self.inner.client_read())
         };
         match ready!(self.inner.conn.poll_body(cx, timeout))? {
             Piece::Data(data) => {
@@ -231,6 +237,15 @@ impl HttpSession {
                 Poll::Ready(Ok(None))
             }
         }
+    }
+
+    /// Returns whether nobody may blame the client for sending nothing: it waits for a 100, or is being answered already.
+    /// The two sides of an upgraded connection may be silent as long as they like, until one of them ends.
+    fn may_be_silent(&self) -> bool {
+        let writing = &self.inner.conn.writing;
+        let answered = self.exchange().response.is_some();
+        let within = answered && !writing.is_over() && !self.has_whole_response();
+        within || (!answered && self.awaits_continue())
     }
 
     /// Reads the body, or, when there is none left or none is expected, waits for the client to leave.

@@ -64,6 +64,8 @@ struct Inner {
     request: Option<Box<RequestHeader>>,
     response: Option<Box<ResponseHeader>>,
     asked: Asked,
+    /// The origin was asked for a 100, and has not sent it.
+    owes_continue: bool,
     /// The length that the head of the request promised, less what was sent of it.
     owed: Option<u64>,
     body_sent: usize,
@@ -125,6 +127,7 @@ impl Http2Session {
                 request: None,
                 response: None,
                 asked: Asked::Other,
+                owes_continue: false,
                 owed: None,
                 body_sent: 0,
                 body_received: 0,

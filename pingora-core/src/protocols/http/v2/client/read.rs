@@ -217,6 +217,9 @@ impl Http2Session {
                     if parts.status == http::StatusCode::SWITCHING_PROTOCOLS {
                         return Poll::Ready(Err(Reason::PROTOCOL_ERROR.into()));
                     }
+                    if parts.status == http::StatusCode::CONTINUE {
+                        self.inner.owes_continue = false;
+                    }
                     let header = Box::new(ResponseHeader::from(parts));
                     return Poll::Ready(Ok(HttpTask::Header(header, false)));
                 }
@@ -317,8 +320,12 @@ impl Http2Session {
     /// Returns how long to wait for what comes next.
     fn timeout(&self) -> Option<Duration> {
         match (&self.inner.receiving, self.response_header_timeout) {
-            // It may be waiting for the rest of the request.
-            (Receiving::Head(_), Some(_)) if matches!(self.inner.sending, Sending::Open(_)) => None,
+            // It may be waiting for the rest of the request, which does not come before its 100 if the client waits for that.
+            (Receiving::Head(_), Some(_))
+                if matches!(self.inner.sending, Sending::Open(_)) && !self.inner.owes_continue =>
+            {
+                None
+            }
             (Receiving::Head(_), Some(limit)) => Some(limit),
             _ => self.read_timeout,
         }

@@ -6,6 +6,7 @@ use pingora_error::RetryType;
 
 use super::super::out::Sent;
 use super::*;
+use crate::protocols::http::v1::common::is_expect_continue_req;
 
 impl Http2Session {
     /// Writes the head of the request; `end` says that no body follows. Host becomes `:authority`, and fields
@@ -35,6 +36,7 @@ impl Http2Session {
         };
         let length = req.headers.get(CONTENT_LENGTH);
         self.inner.owed = length.and_then(|n| n.to_str().ok()?.parse().ok());
+        self.inner.owes_continue = is_expect_continue_req(&req);
         self.inner.sending = Sending::Queued(req);
         Ok(())
     }
@@ -52,6 +54,7 @@ impl Http2Session {
             *owed -= data.len() as u64;
         }
         self.inner.body_sent += data.len();
+        self.inner.owes_continue &= data.is_empty();
         self.inner.out.push(data);
         Ok(())
     }

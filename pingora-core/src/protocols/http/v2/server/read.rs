@@ -10,11 +10,13 @@ use http::HeaderMap;
 use pingora_error::ErrorType::{H2Error, ReadTimedout};
 use pingora_error::{BError, Error, Result};
 
+use super::super::conn_state::ConnState;
 use super::super::out::reset_by_peer;
 use super::super::stream_error;
 use super::{HttpSession, ReadState};
 use crate::limits::LIMITS;
 use crate::protocols::http::drain::drain;
+use crate::protocols::http::v1::common::is_expect_continue_req;
 use crate::protocols::http::v1::due_in;
 
 impl HttpSession {
@@ -47,15 +49,16 @@ impl HttpSession {
             }
             Poll::Pending => {
                 let timeout = match self.inner.read_timeout {
-                    // The two sides of a tunnel may be silent as long as they like, and so may a client that is
-                    // being answered already, as in a call of gRPC. Whether it is still there is asked by PING.
-                    // Once the other side has ended, it has to come to its end.
-                    None if !self.has_whole_response()
-                        && (self.is_tunnel() || self.response_written().is_some()) =>
-                    {
+                    None if self.may_be_silent() => {
+                        // Once it may not any more, it has its time from then on.
+                        self.inner.read_due = None;
                         return Poll::Pending;
                     }
-                    timeout => timeout.unwrap_or(LIMITS.client_read),
+                    Some(told) => told,
+                    None => {
+                        let of_endpoint = self.inner.out.state().and_then(ConnState::read_timeout);
+                        of_endpoint.unwrap_or(LIMITS.client_read)
+                    }
                 };
                 let due = *self.inner.read_due.get_or_insert_with(|| due_in(timeout));
                 if !self.inner.timer.is_over(cx, due) {
@@ -68,6 +71,22 @@ impl HttpSession {
                 ))
             }
         }
+    }
+
+    /// Returns whether nobody may blame the client for sending nothing. The two sides of a tunnel may be silent as long as
+    /// they like, and so may a client that is being answered already, as in a call of gRPC, or that waits for a 100.
+    /// Whether it is still there is asked by PING. Once the other side has ended, it has to come to its end.
+    fn may_be_silent(&self) -> bool {
+        if self.has_whole_response() {
+            return false;
+        }
+        self.is_tunnel() || self.response_written().is_some() || self.awaits_continue()
+    }
+
+    fn awaits_continue(&self) -> bool {
+        self.inner.body_read == 0
+            && self.inner.informed == 0
+            && is_expect_continue_req(&self.inner.request)
     }
 
     /// [`HttpSession::read_body_bytes`] as a poll, without the timeout, and with the error as it came.

@@ -139,6 +139,91 @@ async fn a_body_that_stops() {
     assert!(!session.will_keepalive());
 }
 
+const LONG: Duration = Duration::from_secs(1000);
+
+/// Nothing ends a read, for a long time.
+async fn must_wait(session: &mut HttpSession) {
+    let read = tokio::time::timeout(LONG, session.read_body_bytes()).await;
+    assert!(read.is_err(), "{read:?}");
+}
+
+/// The next read ends by its time limit, which begins with it.
+async fn must_end_after(session: &mut HttpSession, limit: Duration) {
+    let (read, took) = timed(session.read_body_bytes()).await;
+    assert_eq!(etype(read), Some(ErrorType::ReadTimedout));
+    assert!(about(took, limit), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_of_an_endpoint_is_for_heads_and_bodies_and_not_for_tunnels() {
+    let limit = Duration::from_secs(3);
+    let settings = ConnectionSettings {
+        read: Some(limit),
+        ..ConnectionSettings::default()
+    };
+    let (_client, mut session) = connect(100);
+    session.set_connection_settings(&settings);
+    let (read, took) = timed(session.read_request()).await;
+    assert_eq!(read.unwrap(), None);
+    assert!(about(took, limit), "{took:?}");
+
+    let post = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n";
+    for own in [None, Some(Duration::from_secs(7))] {
+        let (_client, mut session) = asked(post).await;
+        session.set_connection_settings(&settings);
+        session.set_read_timeout(own);
+        must_end_after(&mut session, own.unwrap_or(limit)).await;
+    }
+
+    let upgrade = "GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+    let (_client, mut session) = asked(upgrade).await;
+    session.set_connection_settings(&settings);
+    let switch = response(101, &[]);
+    session.write_response_header(switch).await.unwrap();
+    must_wait(&mut session).await;
+}
+
+/// RFC 9110 section 10.1.1: it is to wait for a 100, and need not send its body after a final answer.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_waits_for_a_100_may_do_so() {
+    let post = "POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n";
+    let (_client, mut session) = asked(post).await;
+    must_wait(&mut session).await;
+    let go_on = response(100, &[]);
+    session.write_response_header(go_on).await.unwrap();
+    must_end_after(&mut session, LIMITS.client_read).await;
+
+    let (_client, mut session) = asked(post).await;
+    must_wait(&mut session).await;
+    let head = response(200, &[("Content-Length", "2")]);
+    session.write_response_header(head).await.unwrap();
+    session.write_body(b"x").await.unwrap();
+    must_wait(&mut session).await;
+    session.write_body(b"y").await.unwrap();
+    must_end_after(&mut session, LIMITS.client_read).await;
+}
+
+/// As in HTTP/2.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_being_answered_may_be_silent() {
+    let post = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n";
+    for own in [None, Some(Duration::from_secs(7))] {
+        let (_client, mut session) = asked(post).await;
+        assert_eq!(session.read_body_bytes().await.unwrap().unwrap(), "abc");
+        session.set_read_timeout(own);
+        let head = response(200, &[("Content-Length", "2")]);
+        session.write_response_header(head).await.unwrap();
+        match own {
+            Some(own) => must_end_after(&mut session, own).await,
+            None => {
+                must_wait(&mut session).await;
+                session.write_body(b"xy").await.unwrap();
+                must_end_after(&mut session, LIMITS.client_read).await;
+            }
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_deadline_survives_a_dropped_read() {
     let (_client, mut session) =

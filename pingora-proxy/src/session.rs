@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,7 +16,6 @@ use pingora_core::protocols::http::{HttpTask, ServerSession};
 use pingora_core::protocols::Stream;
 use pingora_error::{Error, Result};
 use pingora_http::ResponseHeader;
-use tokio::time::Instant;
 
 use crate::error_status::awaits_response;
 use crate::flow::Due;
@@ -56,7 +56,7 @@ pub struct Session {
     pub(crate) upstream: UpstreamCounts,
     pub(crate) upstream_time_limit: Option<Duration>,
     /// When that is over, once the first try has begun.
-    pub(crate) upstream_due: Option<Box<Due>>,
+    pub(crate) upstream_due: Option<Arc<Due>>,
     /// True if it is decided already that the error of this try is followed by another one.
     pub(crate) retry_decided: bool,
     /// True if the try that fails is not counted among those that the request may have.
@@ -121,7 +121,7 @@ impl Session {
     /// `None` for no limit. Heeded if it is set before the request goes upstream.
     ///
     /// A request that takes longer fails: with a 504, or by the end of its connection or stream where the head of a
-    /// response is out. So does an upgraded connection that lasts longer.
+    /// response is out. An upgraded connection may last longer: the limit is for the way to it.
     pub fn set_upstream_time_limit(&mut self, limit: Option<Duration>) {
         self.upstream_time_limit = limit;
     }
@@ -130,7 +130,7 @@ impl Session {
     /// then whatever its last upstream does, which may have had little of that time.
     pub fn is_upstream_time_over(&self) -> bool {
         let due = self.upstream_due.as_ref();
-        due.is_some_and(|due| due.at <= Instant::now())
+        due.is_some_and(|due| due.is_over())
     }
 
     /// Has the try that fails not count among the `max_retries` of the request: nobody was asked. For

@@ -155,8 +155,7 @@ impl Ctx {
             self.copied = Copied::begin(mirror, live, session);
         }
         let limit = self.running.clusters[self.cluster].time_limit();
-        // What an upgrade leads to has no end of its own.
-        if limit.is_some() && !session.is_upgrade_req() {
+        if limit.is_some() {
             session.set_upstream_time_limit(limit);
         }
         Ok(max)

@@ -77,7 +77,11 @@ pub(super) struct Copied {
 impl Copied {
     /// Decides whether a request is copied.
     pub(super) fn begin(mirror: &Mirror, live: &Live, session: &Session) -> Option<Box<Self>> {
-        let tunnel = session.is_upgrade_req() || session.req_header().method == Method::CONNECT;
+        let head = session.req_header();
+        // Other upgrades are not passed on: `curl --http2` offers one with each request.
+        let websocket = head.headers.get(UPGRADE);
+        let websocket = websocket.is_some_and(|u| u.as_bytes().eq_ignore_ascii_case(b"websocket"));
+        let tunnel = head.method == Method::CONNECT || (websocket && session.is_upgrade_req());
         let number = live.with(|worker| worker.random.next());
         (!tunnel && is_in(Some(mirror.share), number)).then(Box::default)
     }

@@ -1,6 +1,7 @@
 //! Routes, and what they do with a request.
 
 use super::tools::*;
+use super::upstreams::origins::{Act, Script};
 
 #[test]
 fn a_request_goes_where_its_host_and_path_say() {
@@ -203,4 +204,33 @@ fn a_target_without_a_path_is_refused() {
     // None of the others came here.
     let head = origin.last();
     assert!(head.starts_with("GET /x?y HTTP/1.1\r\n"), "{head}");
+}
+
+#[test]
+fn no_upgrade_lifts_the_time_of_a_request_and_none_of_both_holds_for_a_websocket() {
+    let origin = Script::start(|head, _| {
+        if head.to_lowercase().contains("sec-websocket-key") {
+            let answer = "HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+            return Act::Echo(answer.into());
+        }
+        Act::Wait
+    });
+    let address = free();
+    let text = format!(
+        "listen: {{address: '{address}', timeouts: {{read: 1s}}}}
+sites:
+  - routes: {{proxy: {{to: '{}', timeouts: {{request: 1s}}}}}}\n",
+        origin.address
+    );
+    let edge = Edge::start_whole(address, &text);
+    let mut socket = edge.connect();
+    socket.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
+    assert!(socket.line().starts_with("HTTP/1.1 101"));
+    while socket.line() != "\r\n" {}
+    let offer = "Connection: Upgrade\r\nUpgrade: h2c\r\n";
+    assert_eq!(edge.connect().ask("GET", "a", "/", offer).status, 504);
+    // The limits began before that of this request, and would be over by now.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    socket.send("hello\r\n");
+    assert_eq!(socket.line(), "hello\r\n");
 }

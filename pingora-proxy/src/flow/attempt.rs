@@ -1,6 +1,7 @@
 //! Going upstream: one try after the other until one succeeds, or none may follow.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use log::{debug, warn};
 use pingora_core::connectors::http::custom;
@@ -49,7 +50,7 @@ where
             // A request that nobody answers would help no one: 0 allows no retry, but the first try.
             let mut left = self.max_retries.max(1);
             let due = session.upstream_time_limit.and_then(Due::within);
-            session.upstream_due = due.map(Box::new);
+            session.upstream_due = due.map(Arc::new);
             loop {
                 left -= 1;
                 let Err(e) = self.attempt(session, ctx, left > 0).await else {
@@ -90,11 +91,11 @@ where
         more: bool,
     ) -> impl Future<Output = Result<()>> + Send + 'a {
         async move {
-            let mut peer = match session.upstream_due.as_deref().copied() {
+            let mut peer = match session.upstream_due.clone() {
                 None => self.inner.upstream_peer(session, ctx).await?,
                 Some(due) => {
                     let chosen = self.inner.upstream_peer(session, ctx);
-                    Box::pin(due::in_time(due, chosen)).await?
+                    Box::pin(due::in_time(&due, chosen)).await?
                 }
             };
             let extended = !request_policy::is_plain(session.req_header())
@@ -124,11 +125,11 @@ where
             }
             let mut done = match &mut upstream {
                 HttpSession::H1(h1) => {
-                    let done = match session.upstream_due.as_deref().copied() {
+                    let done = match session.upstream_due.clone() {
                         None => self.exchange(session, ctx, h1, &attempt).await,
                         Some(due) => {
                             let exchange = self.exchange(session, ctx, h1, &attempt);
-                            Box::pin(due::in_time(due, exchange)).await
+                            Box::pin(due::in_time(&due, exchange)).await
                         }
                     };
                     session.note_sent(h1);
@@ -137,11 +138,11 @@ where
                 // Boxed: a request to HTTP/1.1 shall not be larger for it.
                 HttpSession::H2(h2) => {
                     let mut h2 = H2Upstream::new(h2, extended);
-                    let due = session.upstream_due.as_deref().copied();
+                    let due = session.upstream_due.clone();
                     let exchange = self.exchange(session, ctx, &mut h2, &attempt);
                     let done = match due {
                         None => Box::pin(exchange).await,
-                        Some(due) => Box::pin(due::in_time(due, exchange)).await,
+                        Some(due) => Box::pin(due::in_time(&due, exchange)).await,
                     };
                     session.note_sent(&h2);
                     done
@@ -211,7 +212,7 @@ where
         peer: &HttpPeer,
         extended: bool,
     ) -> Result<(HttpSession<C::Session>, bool)> {
-        match session.upstream_due.as_deref().copied() {
+        match session.upstream_due.as_deref() {
             None => self.connect(peer, extended).await,
             Some(due) => Box::pin(due::in_time(due, self.connect(peer, extended))).await,
         }

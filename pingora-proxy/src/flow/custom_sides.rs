@@ -39,11 +39,11 @@ where
             write: options.write_timeout,
         };
         let mut upstream = CustomUpstream::new(upstream, limits);
-        let due = session.upstream_due.as_deref().copied();
+        let due = session.upstream_due.clone();
         let exchange = self.exchange(session, ctx, &mut upstream, attempt);
         let mut done = match due {
             None => exchange.await,
-            Some(due) => in_time(due, exchange).await,
+            Some(due) => in_time(&due, exchange).await,
         };
         session.note_sent(&upstream);
         if !end_sides(session, &mut done).await {

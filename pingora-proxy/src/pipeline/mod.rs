@@ -118,6 +118,10 @@ where
 
     #[inline]
     fn tunnel_idle_timeout(&self, client_ended: bool) -> Option<Duration> {
+        // A tunnel has this time in place of that of a request.
+        if let Some(due) = &self.session.upstream_due {
+            due.lift();
+        }
         let options = self.proxy.server_options.as_ref();
         let told = options.and_then(|options| options.tunnel_idle_timeout);
         let limited = self.attempt.peer.options.read_timeout.is_some();

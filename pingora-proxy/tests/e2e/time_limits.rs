@@ -198,3 +198,28 @@ fn a_request_as_a_whole_has_a_limit() {
         assert!(!cut.ends_with("0\r\n\r\n"), "{cut}");
     });
 }
+
+#[test]
+fn the_limit_of_a_request_is_not_that_of_the_tunnel_it_becomes() {
+    with_each(|setup| {
+        let origin = Origin::scripted(|mut wire, _| {
+            wire.read_message();
+            wire.send(
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+            );
+            assert_eq!(wire.read_exact(4), b"ping");
+            wire.send("pong");
+        });
+        let proxy = Proxy::start_with(setup, Limited(forward_to(origin.path()).peer));
+        let mut client = proxy.connect();
+        client.send(
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        );
+        let head = client.read_head();
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        std::thread::sleep(AMPLE + SHORT);
+        client.send("ping");
+        assert_eq!(client.read_exact(4), b"pong");
+    });
+}

@@ -3,6 +3,7 @@
 use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::Authority;
 use http::{Method, Version};
+use pingora_core::protocols::http::authority::agrees;
 use pingora_error::Result;
 use pingora_http::authority::is_http_family_scheme;
 use pingora_http::internal::{MessageHead, Names};
@@ -35,12 +36,9 @@ pub(crate) fn from_h2(req: &mut RequestHeader) -> Result<()> {
     if req.headers.contains_key(header::TRANSFER_ENCODING) {
         return Err(refusal("Transfer-Encoding in HTTP/2"));
     }
-    if let Some(authority) = req.uri.authority() {
-        let authority = authority.as_str().as_bytes();
-        let mut hosts = req.headers.get_all(header::HOST).iter();
-        if hosts.any(|host| !host.as_bytes().eq_ignore_ascii_case(authority)) {
-            return Err(refusal(":authority and Host differ"));
-        }
+    let mut hosts = req.headers.get_all(header::HOST).iter();
+    if hosts.any(|host| !agrees(&req.uri, host.as_bytes())) {
+        return Err(refusal(":authority and Host differ"));
     }
     if req.method != Method::CONNECT {
         let path = req.raw_path();
@@ -176,6 +174,7 @@ mod tests {
     fn what_two_parties_could_read_differently_is_refused() {
         let refused = [
             request("GET", "http://a.test/", &[("host", "b.test")]),
+            request("GET", "https://a.test/", &[("host", "a.test:80")]),
             request(
                 "GET",
                 "http://a.test/",
@@ -203,6 +202,8 @@ mod tests {
         }
         let fine = [
             request("GET", "http://a.test/", &[("host", "A.test")]),
+            request("GET", "http://a.test/", &[("host", "a.test:80")]),
+            request("GET", "https://a.test:443/", &[("host", "a.test")]),
             request("OPTIONS", "*", &[]),
             request("GET", "/path", &[("host", "a.test")]),
         ];

@@ -3,7 +3,7 @@
 //! Parties that choose different ones of several authorities can be played against each other
 //! (request smuggling, cache poisoning), so a request that leaves a choice is refused.
 
-use http::{header, Method, Version};
+use http::{header, Method, Uri, Version};
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::internal::{is_valid_host, split_port};
 use pingora_http::RequestHeader;
@@ -52,6 +52,11 @@ fn check(req: &RequestHeader) -> Result<(), &'static str> {
     }
 }
 
+/// Returns whether Host says the same as the authority of a parsed target, if that has one.
+pub fn agrees(target: &Uri, host: &[u8]) -> bool {
+    parsed_authority(target).is_none_or(|target| target.is_same_as(host))
+}
+
 /// The authority that the request line or the pseudo fields name.
 struct Target<'a> {
     authority: &'a [u8],
@@ -60,13 +65,7 @@ struct Target<'a> {
 
 fn target_authority(req: &RequestHeader) -> Result<Option<Target<'_>>, &'static str> {
     if req.version > Version::HTTP_11 {
-        return Ok(req.uri.authority().map(|authority| Target {
-            authority: authority.as_str().as_bytes(),
-            default_port: req
-                .uri
-                .scheme_str()
-                .and_then(|scheme| default_port(scheme.as_bytes())),
-        }));
+        return Ok(parsed_authority(&req.uri));
     }
     let raw = req.raw_path();
     if req.method == Method::CONNECT {
@@ -85,6 +84,14 @@ fn target_authority(req: &RequestHeader) -> Result<Option<Target<'_>>, &'static 
             default_port: default_port(scheme),
         })),
     }
+}
+
+fn parsed_authority(uri: &Uri) -> Option<Target<'_>> {
+    let scheme = uri.scheme_str();
+    uri.authority().map(|authority| Target {
+        authority: authority.as_str().as_bytes(),
+        default_port: scheme.and_then(|scheme| default_port(scheme.as_bytes())),
+    })
 }
 
 impl Target<'_> {

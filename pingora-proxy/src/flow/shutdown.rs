@@ -10,9 +10,12 @@
 //! | subrequest | finishes | the same |
 //! | a custom session | served: what carries it is the application's to end | the same |
 
+use bytes::Bytes;
+use http::header::{HeaderValue, ALLOW};
 use http::Method;
 use pingora_core::connectors::http::custom;
 use pingora_core::exchange::{close_idle, ServerHooks, Stage};
+use pingora_core::protocols::http::error_resp::gen_error_response;
 use pingora_core::protocols::http::{RefusedRequest, ServerSession};
 use pingora_core::server::configuration::ShutdownPolicy;
 use pingora_error::ErrorType::HTTPStatus;
@@ -63,7 +66,19 @@ where
     /// Tells the client why its request is not served, as far as the application does not object, and closes the
     /// connection.
     async fn refuse(&self, mut session: ServerSession, e: BError) -> Option<Box<ServerSession>> {
-        let tell = |refused: &mut RefusedRequest<'_>| self.inner.request_refused(refused);
+        let tell = |refused: &mut RefusedRequest<'_>| {
+            if refused.status() == Some(405) {
+                // RFC 9110 section 15.5.6. No method at all is allowed there.
+                let mut head = gen_error_response(405);
+                if head
+                    .insert_header(ALLOW, HeaderValue::from_static(""))
+                    .is_ok()
+                {
+                    refused.set_response(head, Bytes::new());
+                }
+            }
+            self.inner.request_refused(refused);
+        };
         session.refuse(&e, tell).await;
         close(session).await
     }

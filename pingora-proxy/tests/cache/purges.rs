@@ -51,7 +51,9 @@ fn what_has_no_key_cannot_be_purged() {
     let mut app = Caching::to(&origin.origin);
     app.key = Box::new(|_| Err(Error::new(pingora_core::ErrorType::InternalError)));
     let proxy = Proxy::start(app);
-    assert_eq!(ask(&mut proxy.connect(), "PURGE", "/a", "").status(), 405);
+    let answer = ask(&mut proxy.connect(), "PURGE", "/a", "");
+    assert_eq!(answer.status(), 405);
+    assert_eq!(answer.field("allow"), Some("GET, HEAD"));
 }
 
 /// Tells in the answer what became of a purge.

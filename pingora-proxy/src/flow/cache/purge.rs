@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use http::header::{HeaderValue, ALLOW};
 use log::{error, warn};
 use pingora_cache::storage::PurgeAction;
 use pingora_core::connectors::http::custom;
@@ -32,7 +33,12 @@ where
             PurgeStatus::NoCache => 405,
             PurgeStatus::Error(_) => 500,
         };
-        let mut response = Cow::Owned(gen_error_response(code));
+        let mut response = gen_error_response(code);
+        if code == 405 {
+            // RFC 9110 section 15.5.6.
+            response.insert_header(ALLOW, HeaderValue::from_static("GET, HEAD"))?;
+        }
+        let mut response = Cow::Owned(response);
         let filtered = self
             .inner
             .purge_response_filter(session, ctx, status, &mut response);

@@ -118,8 +118,9 @@ pub trait HttpModule {
         Ok(None)
     }
 
-    /// Is called when the response is over without a last chunk or trailers; bytes that it
-    /// returns are the end of the body.
+    /// Is called when the response is over, after its last chunk too; bytes that it returns are the
+    /// end of the body. So a module returns what it has kept, and nothing if it has ended the body
+    /// in [`response_body_filter`](Self::response_body_filter) already.
     ///
     /// # Errors
     ///

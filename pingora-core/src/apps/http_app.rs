@@ -21,7 +21,7 @@ use crate::modules::http::{HttpModules, ModuleBuilder};
 use crate::protocols::http::server::{RefusedRequest, Session};
 use crate::protocols::http::HttpTask;
 use crate::shutdown::watch::{shutting_down, ShutdownWatch};
-use crate::shutdown::{close_idle, Registry, Stage};
+use crate::shutdown::{close_idle, drain, Registry, Stage};
 
 /// A function from request to response.
 #[async_trait]
@@ -180,8 +180,9 @@ where
     }
 
     async fn http_cleanup(&self) {
-        self.registry.advance(Stage::Draining);
-        close_idle(&self.registry, Settings::current().keep_idle);
+        let keep = Settings::current().keep_idle;
+        drain(&self.registry, Stage::Draining, keep);
+        close_idle(&self.registry);
     }
 }
 

@@ -29,7 +29,7 @@ mod upstream;
 
 pub use crate::server::transfer_fd::wire;
 pub use crate::shutdown::watch::shutting_down;
-pub use crate::shutdown::{close_idle, Registry, Stage};
+pub use crate::shutdown::{close_idle, drain, Registry, Stage};
 pub use crate::worker::{current as current_worker, Workers};
 pub use hooks::{ClientHooks, ConnectorHooks, ServerHooks};
 #[cfg(fuzzing)]

@@ -26,7 +26,7 @@ use crate::protocols::l4::stream::L4BufferSettings;
 use crate::protocols::l4::stream::Stream as L4Stream;
 use crate::protocols::{Stream, UniqueID};
 use crate::shutdown::first_bytes::{self, TimeLimit, TooLate};
-use crate::shutdown::{close_idle, Registry};
+use crate::shutdown::{close_idle, drain, Registry, Stage};
 
 /// The way from an endpoint to the application.
 pub(crate) struct Entrance {
@@ -51,7 +51,8 @@ impl Entrance {
     /// Sends away those that have not begun to say something, once idle connections are, and has the others hurry from then
     /// on.
     pub(crate) fn close(&self) {
-        close_idle(&self.closing, self.keep_idle);
+        drain(&self.closing, Stage::Draining, self.keep_idle);
+        close_idle(&self.closing);
     }
 
     /// Makes an accepted connection a stream of the calling task's reactor, with TLS where the endpoint has

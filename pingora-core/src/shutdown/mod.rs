@@ -26,14 +26,21 @@ pub(crate) fn set_upgrading() {
     UPGRADING.store(true, Ordering::Release);
 }
 
-/// Has idle connections close, after `keep`. Unless that is set, they close at once in a stop, and after 5 s in an upgrade, of
-/// which clients know nothing. Nobody waits for that time: a server whose last connection is gone has nothing left to do.
-pub fn close_idle(registry: &Arc<Registry>, keep: Option<Duration>) {
-    let keep = match (keep, upgrading()) {
+/// Enters the first stage of a shutdown, in which idle connections are kept for `keep`. Unless that is set, they close at once in
+/// a stop, and after 5 s in an upgrade, of which clients know nothing.
+pub fn drain(registry: &Registry, stage: Stage, keep: Option<Duration>) {
+    registry.keep_idle(match (keep, upgrading()) {
         (Some(keep), _) => keep,
         (None, true) => LIMITS.upgrade_keep_idle,
         (None, false) => Duration::ZERO,
-    };
+    });
+    registry.advance(stage);
+}
+
+/// Has idle connections close when those that were idle as the shutdown began were kept for their time. One that becomes idle
+/// later has all of that time, too. Nobody waits for it: a server whose last connection is gone has nothing left to do.
+pub fn close_idle(registry: &Arc<Registry>) {
+    let keep = registry.kept_idle();
     if keep.is_zero() {
         return registry.advance(Stage::Closing);
     }

@@ -10,16 +10,17 @@
 
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 // The model in `loom/` is made of this very file.
 #[cfg(loom)]
 use loom::sync::{
-    atomic::{AtomicU8, Ordering},
+    atomic::{AtomicU64, AtomicU8, Ordering},
     Mutex, MutexGuard,
 };
 #[cfg(not(loom))]
 use std::sync::{
-    atomic::{AtomicU8, Ordering},
+    atomic::{AtomicU64, AtomicU8, Ordering},
     Mutex, MutexGuard,
 };
 
@@ -40,6 +41,8 @@ pub enum Stage {
 #[derive(Debug)]
 pub struct Registry {
     stage: AtomicU8,
+    /// The time for which idle connections are kept once the shutdown has begun, in milliseconds.
+    keep: AtomicU64,
     lists: Box<[List]>,
 }
 
@@ -59,6 +62,7 @@ impl Registry {
     pub fn new(lists: usize) -> Arc<Self> {
         Arc::new(Registry {
             stage: AtomicU8::new(Stage::Running as u8),
+            keep: AtomicU64::new(0),
             lists: (0..lists.max(1)).map(|_| List::default()).collect(),
         })
     }
@@ -86,6 +90,17 @@ impl Registry {
             let wakers: Vec<Waker> = slots(list).wakers.iter().flatten().cloned().collect();
             wakers.into_iter().for_each(Waker::wake);
         }
+    }
+
+    /// Sets the time for which idle connections are kept once the shutdown has begun, which it has not yet.
+    pub fn keep_idle(&self, keep: Duration) {
+        let keep = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
+        self.keep.store(keep, Ordering::Relaxed);
+    }
+
+    /// The time for which idle connections are kept once the shutdown has begun; zero without one.
+    pub fn kept_idle(&self) -> Duration {
+        Duration::from_millis(self.keep.load(Ordering::Relaxed))
     }
 
     /// Registers a connection of the given worker; it leaves when the registration is dropped.
@@ -132,6 +147,11 @@ impl Registration {
     /// The stage of the registry.
     pub fn stage(&self) -> Stage {
         self.registry.stage()
+    }
+
+    /// The time for which a connection is kept that becomes idle in the shutdown, of which its client was not told.
+    pub fn kept_idle(&self) -> Duration {
+        self.registry.kept_idle()
     }
 
     /// To be called when a read has to wait: says which stage it is, and from now on `waker` is woken

@@ -2,19 +2,21 @@
 //!
 //! | the connection is | with the flag set, under `finish` | under `strict` |
 //! |---|---|---|
-//! | about to read | a byte of a request is there: served, the last one; none: closed | dropped |
-//! | waiting, nothing read | closed at once, or kept while idle connections are kept | closed after the shutdown read timeout |
+//! | about to read | a byte of a request is there: served, the last one; none: closed, or kept as the next row has it | dropped |
+//! | waiting, nothing read | closed at once, or after the time for which idle connections are kept: since the shutdown began, or since it waits | closed after the shutdown read timeout |
 //! | in the middle of a head | may finish it within the shutdown read timeout | dropped when it is complete, or after that timeout |
 //! | at the end of a head | answered with `Connection: close` | dropped |
 //! | HTTP/2 | GOAWAY in two steps; streams finish, and the connection closes | the same |
 //! | subrequest | finishes | the same |
 //! | a custom session | served: what carries it is the application's to end | the same |
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::{HeaderValue, ALLOW};
 use http::Method;
 use pingora_core::connectors::http::custom;
-use pingora_core::exchange::{close_idle, ServerHooks, Stage};
+use pingora_core::exchange::{close_idle, drain, ServerHooks, Stage};
 use pingora_core::protocols::http::error_resp::gen_error_response;
 use pingora_core::protocols::http::{RefusedRequest, ServerSession};
 use pingora_core::server::configuration::ShutdownPolicy;
@@ -92,6 +94,10 @@ where
             // One of which a part came while it waited is in the middle of a head.
             (ShutdownPolicy::Strict, _) => session.has_begun(),
             (ShutdownPolicy::Finish, Stage::Running | Stage::Draining | Stage::Expiring) => true,
+            // Its client was not told, and has some time.
+            (ShutdownPolicy::Finish, Stage::Closing) if !self.registry.kept_idle().is_zero() => {
+                true
+            }
             (ShutdownPolicy::Finish, Stage::Closing) => {
                 let there = |cx: &mut std::task::Context<'_>| session.poll_has_request(cx).into();
                 std::future::poll_fn(there).await
@@ -119,16 +125,17 @@ where
     /// Wakes the connections that wait for a request, once the flag is set. Under `strict`, their reads then have the
     /// shutdown read timeout, and under `finish` they go on waiting until [`HttpProxy::close_idle`].
     pub(crate) fn notify_waiters(&self) {
-        self.registry.advance(match self.drain.policy {
-            ShutdownPolicy::Strict => Stage::Expiring,
-            ShutdownPolicy::Finish => Stage::Draining,
-        });
+        let (stage, keep) = match self.drain.policy {
+            ShutdownPolicy::Strict => (Stage::Expiring, Some(Duration::ZERO)),
+            ShutdownPolicy::Finish => (Stage::Draining, self.drain.keep_idle),
+        };
+        drain(&self.registry, stage, keep);
     }
 
     /// Wakes those that are still idle to close, after the time for which they are to be kept.
     pub(crate) fn close_idle(&self) {
         if self.drain.policy == ShutdownPolicy::Finish {
-            close_idle(&self.registry, self.drain.keep_idle);
+            close_idle(&self.registry);
         }
     }
 }

@@ -51,6 +51,8 @@ pub(crate) struct Inner {
     /// The registration by which the connection waits for a shutdown.
     place: Option<Registration>,
     shutdown_read_timeout: Duration,
+    /// True if it waits for a request since after a shutdown began, and is kept for its own time.
+    kept: bool,
     lenient_line_ends: bool,
     exchange: Option<Box<Exchange>>,
     timeouts: Option<Box<Timeouts>>,
@@ -190,6 +192,7 @@ impl HttpSession {
                 digest: OnceCell::new(),
                 place: None,
                 shutdown_read_timeout: LIMITS.client_shutdown_read,
+                kept: false,
                 lenient_line_ends: false,
                 exchange: None,
                 timeouts: None,

@@ -137,6 +137,8 @@ impl HttpSession {
     /// Returns whether what is missing of a request is not awaited any longer.
     fn wait_is_over(&mut self, cx: &mut Context<'_>, begun: bool) -> bool {
         let inner = &mut *self.inner;
+        let place = inner.place.as_mut();
+        let stage = place.map_or(Stage::Running, |place| place.park(cx.waker()));
         if inner.conn.read_deadline_is_unset() {
             match inner.keepalive {
                 Keepalive::For(idle) if inner.reused && !begun => inner.conn.read_by(idle),
@@ -146,16 +148,21 @@ impl HttpSession {
                     inner.conn.read_by(within);
                 }
             }
-        }
-        if let Some(place) = &mut inner.place {
-            let stage = place.park(cx.waker());
-            if stage >= Stage::Expiring {
-                // A request that lies in the receive queue has reached us: its readiness is on the way.
-                if stage == Stage::Closing && !begun && !inner.conn.has_more() {
-                    return true;
-                }
-                inner.conn.read_sooner(inner.shutdown_read_timeout);
+            let keep = match &inner.place {
+                Some(place) if stage != Stage::Running && !begun => place.kept_idle(),
+                _ => Duration::ZERO,
+            };
+            inner.kept = !keep.is_zero();
+            if inner.kept {
+                inner.conn.read_sooner(keep);
             }
+        }
+        if stage >= Stage::Expiring && (begun || !inner.kept) {
+            // A request that lies in the receive queue has reached us: its readiness is on the way.
+            if stage == Stage::Closing && !begun && !inner.conn.has_more() {
+                return true;
+            }
+            inner.conn.read_sooner(inner.shutdown_read_timeout);
         }
         inner.conn.read_overdue(cx)
     }

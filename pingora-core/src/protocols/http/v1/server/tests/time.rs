@@ -375,6 +375,39 @@ async fn shutdown_of_an_idle_connection() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_that_becomes_idle_in_a_shutdown_has_its_time() {
+    // Before idle ones close, and after.
+    for begins in [4, 7] {
+        let registry = Registry::new(1);
+        registry.keep_idle(Duration::from_secs(5));
+        registry.advance(Stage::Draining);
+        let (mut client, mut session) = connect(1000);
+        session.wait_in(&registry, Duration::from_secs(1));
+        let (read, ()) = tokio::join!(
+            async {
+                tokio::time::sleep(Duration::from_secs(begins)).await;
+                let request = timed(session.read_request()).await;
+                (request, session)
+            },
+            async {
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                registry.advance(Stage::Closing);
+                tokio::time::sleep(Duration::from_millis(3900)).await;
+                client.sends(GET).await;
+            }
+        );
+        let ((request, _), _session) = read;
+        assert_eq!(request.unwrap(), Some(GET.len()));
+
+        let (_client, mut session) = connect(1000);
+        session.wait_in(&registry, Duration::from_secs(1));
+        let (read, took) = timed(session.read_request()).await;
+        assert_eq!(read.unwrap(), None);
+        assert!(about(took, Duration::from_secs(5)), "{took:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_shutdown_that_lets_reads_end_by_themselves() {
     for sent in ["", "GET "] {
         let registry = Registry::new(1);

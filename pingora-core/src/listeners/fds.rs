@@ -5,6 +5,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use nix::fcntl::{fcntl, FcntlArg, OFlag};
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
 use parking_lot::Mutex;
 
 use super::accept::{steer, Steer};
@@ -15,6 +17,8 @@ pub type ListenFds = Arc<Mutex<Fds>>;
 /// Begins the name under which a file travels that belongs to the sockets of the bind string that follows. No
 /// bind string has a NUL in it.
 const TRAVELLER: &str = "\0with:";
+/// Begins the name of a further duplicate of a socket, which says that somebody keeps it who is no old process.
+const KEPT: &str = "\0kept:";
 
 /// The listening sockets of a process, each under the bind string that its listener was added
 /// with, such as `0.0.0.0:8080` or the path of a Unix socket.
@@ -33,6 +37,11 @@ pub struct Fds {
     owned: HashSet<String>,
     /// Bind strings whose sockets are somebody else's, and are never closed by who claims them.
     lent: HashSet<String>,
+    /// Bind strings whose sockets came from somebody who keeps them, such as a service manager: connections that wait
+    /// there are for the next process.
+    kept: HashSet<String>,
+    /// The old process, which gave the sockets to this one.
+    giver: Option<Pid>,
     upgrade: bool,
     /// Held by who hands the sockets to a new process, and by who opens and closes some while services run.
     gate: Arc<tokio::sync::Mutex<()>>,
@@ -47,10 +56,12 @@ impl Fds {
     /// Enters a socket; one that was there under the same bind string is forgotten.
     ///
     /// The descriptor stays the caller's, who keeps it open while it is in the table and closes it: a listener
-    /// with this bind string listens on a duplicate of it. To give a descriptor away, [`Fds::deserialize`] it.
+    /// with this bind string listens on a duplicate of it. To give a descriptor away, [`Fds::deserialize`] it. Connections
+    /// that wait there when that listener ends stay, for whoever accepts them next.
     pub fn add(&mut self, bind: String, fd: RawFd) {
         self.owned.remove(&bind);
         self.lent.insert(bind.clone());
+        self.kept.insert(bind.clone());
         self.by_bind.insert(bind, vec![fd]);
     }
 
@@ -73,13 +84,30 @@ impl Fds {
     /// times share an address.
     ///
     /// The descriptors are the table's from then on: they belong to nobody else, and who claims a bind string
-    /// closes them.
+    /// closes them. The sockets behind them are taken for those of somebody who keeps descriptors of his own, as a service
+    /// manager does: connections that wait when the listener ends are left to the next process.
     pub fn deserialize(&mut self, binds: Vec<String>, fds: Vec<RawFd>) {
+        self.kept.extend(binds.iter().cloned());
+        self.enter(binds, fds);
+    }
+
+    /// As [`Fds::deserialize`], for the sockets of an old process, which is about to end.
+    pub(crate) fn enter_inherited(&mut self, binds: Vec<String>, fds: Vec<RawFd>, giver: Pid) {
+        self.kept.retain(|bind| !binds.contains(bind));
+        self.giver = Some(giver);
+        self.enter(binds, fds);
+    }
+
+    fn enter(&mut self, binds: Vec<String>, fds: Vec<RawFd>) {
         let mut by_bind: BTreeMap<String, Vec<RawFd>> = BTreeMap::new();
         for (name, fd) in binds.into_iter().zip(fds) {
-            match name.strip_prefix(TRAVELLER) {
-                Some(bind) => drop(self.travellers.insert(bind.to_owned(), fd)),
-                None => by_bind.entry(name).or_default().push(fd),
+            if let Some(bind) = name.strip_prefix(TRAVELLER) {
+                self.travellers.insert(bind.to_owned(), fd);
+            } else if let Some(bind) = name.strip_prefix(KEPT) {
+                self.kept.insert(bind.to_owned());
+                close(bind, fd);
+            } else {
+                by_bind.entry(name).or_default().push(fd);
             }
         }
         self.lent.retain(|bind| !by_bind.contains_key(bind));
@@ -91,20 +119,27 @@ impl Fds {
         self.by_bind.iter().filter_map(first)
     }
 
-    /// Returns what a process of the original implementation knows nothing of: further sockets, and the files.
+    /// Returns what a process of the original implementation knows nothing of: further sockets, the files, and which
+    /// sockets are kept.
     pub(crate) fn others(&self) -> impl Iterator<Item = (String, RawFd)> + '_ {
         let sockets = self.by_bind.iter().flat_map(|(bind, fds)| {
             let further = fds.iter().skip(1);
             further.map(move |fd| (bind.clone(), *fd))
         });
         let files = self.travellers.iter();
-        sockets.chain(files.map(|(bind, fd)| (format!("{TRAVELLER}{bind}"), *fd)))
+        let files = files.map(|(bind, fd)| (format!("{TRAVELLER}{bind}"), *fd));
+        let kept = self.firsts().filter(|(bind, _)| self.is_kept(bind));
+        let kept = kept.map(|(bind, fd)| (format!("{KEPT}{bind}"), fd));
+        sockets.chain(files).chain(kept)
     }
 
     /// Takes over all that another table has.
     pub(crate) fn adopt(&mut self, other: Fds) {
         self.lent.retain(|bind| !other.by_bind.contains_key(bind));
         self.lent.extend(other.lent);
+        self.kept.retain(|bind| !other.by_bind.contains_key(bind));
+        self.kept.extend(other.kept);
+        self.giver = other.giver.or(self.giver);
         self.by_bind.extend(other.by_bind);
         self.travellers.extend(other.travellers);
     }
@@ -117,17 +152,12 @@ impl Fds {
     pub fn close_unclaimed(&mut self, keep: &HashSet<String>) -> Vec<String> {
         let mut closed = Vec::new();
         let kept = |bind: &String| keep.contains(bind) || self.owned.contains(bind);
-        let close = |bind: &str, fd: RawFd| {
-            if let Err(e) = nix::unistd::close(fd) {
-                log::warn!("cannot close what was inherited for {bind}: {e}");
-            }
-        };
         self.by_bind.retain(|bind, fds| {
             let kept = kept(bind);
             if !kept {
                 if !self.lent.remove(bind) {
                     fds.iter().for_each(|fd| {
-                        give_up(fd);
+                        mark(fd, true);
                         close(bind, *fd);
                     });
                 }
@@ -155,9 +185,37 @@ impl Fds {
         self.travellers.len()
     }
 
+    /// Takes the mark off a socket by which an earlier new process has given it up.
+    pub(crate) fn clear_given_up(&self) {
+        for fd in self.by_bind.values().flatten().filter(|fd| **fd >= 0) {
+            mark(fd, false);
+        }
+    }
+
+    /// Returns whether who gave the sockets of a bind string to this process keeps them, and is no old process.
+    pub(crate) fn is_kept(&self, bind: &str) -> bool {
+        self.kept.contains(bind)
+    }
+
+    /// Returns whether the process that gave the sockets to this one runs, as far as can be told: it may serve on.
+    pub(crate) fn is_giver_there(&self) -> bool {
+        let Some(giver) = self.giver else {
+            return false;
+        };
+        giver != Pid::this() && kill(giver, None) != Err(nix::Error::ESRCH)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn set_giver(&mut self, giver: Pid) {
+        self.giver = Some(giver);
+    }
+
     /// Notes what the new process has. Where that is one of several sockets that share an address, it gets all new
     /// connections.
-    pub(crate) fn set_handed_on(&mut self, taken: HashSet<RawFd>) {
+    pub(crate) fn set_handed_on(&mut self, mut taken: HashSet<RawFd>) {
+        // A listener that has failed meanwhile has closed its sockets.
+        let there: HashSet<RawFd> = self.by_bind.values().flatten().copied().collect();
+        taken.retain(|fd| there.contains(fd) || self.travellers.values().any(|file| file == fd));
         for (bind, fds) in &self.by_bind {
             match fds[..] {
                 [first, next, ..] if taken.contains(&first) && !taken.contains(&next) => {
@@ -185,13 +243,6 @@ impl Fds {
             return Ok(Vec::new());
         }
         let claimed = if self.lent.contains(bind) {
-            let duplicate = |fd: &RawFd| {
-                if *fd < 0 {
-                    Err(nix::Error::EBADF.into())
-                } else {
-                    socket(fd).try_clone_to_owned()
-                }
-            };
             let own = fds.iter().map(duplicate).collect::<Result<Vec<_>, _>>()?;
             *fds = own.iter().map(AsRawFd::as_raw_fd).collect();
             self.lent.remove(bind);
@@ -221,6 +272,7 @@ impl Fds {
     /// one that is handed on.
     pub(crate) fn add_owned(&mut self, bind: &str, fd: RawFd) {
         if self.owned.insert(bind.to_owned()) {
+            self.kept.remove(bind);
             self.by_bind.insert(bind.to_owned(), vec![fd]);
         }
     }
@@ -254,6 +306,7 @@ impl Fds {
             self.travellers.remove(bind);
             self.owned.remove(bind);
             self.lent.remove(bind);
+            self.kept.remove(bind);
         }
     }
 
@@ -280,13 +333,31 @@ fn socket(fd: &RawFd) -> BorrowedFd<'_> {
     unsafe { BorrowedFd::borrow_raw(*fd) }
 }
 
-/// Tells the process that handed a socket over that nobody wants it, by a flag of what both of their descriptors stand
-/// for. It means nothing to a socket: what is written to one goes to its end anyway.
-fn give_up(fd: &RawFd) {
-    let flags = fcntl(socket(fd), FcntlArg::F_GETFL).map(OFlag::from_bits_retain);
-    let marked = flags.and_then(|flags| fcntl(socket(fd), FcntlArg::F_SETFL(flags | GIVEN_UP)));
-    if let Err(e) = marked {
-        log::debug!("the old process does not learn that a socket is not wanted: {e}");
+fn close(bind: &str, fd: RawFd) {
+    if let Err(e) = nix::unistd::close(fd) {
+        log::warn!("cannot close what was inherited for {bind}: {e}");
+    }
+}
+
+/// A descriptor of one's own for a socket or a file of the table.
+pub(crate) fn duplicate(fd: &RawFd) -> std::io::Result<OwnedFd> {
+    if *fd < 0 {
+        return Err(nix::Error::EBADF.into());
+    }
+    socket(fd).try_clone_to_owned()
+}
+
+/// Tells the process that handed a socket over whether it was given up, by a flag of what both of their descriptors stand
+/// for. It means nothing to a socket: what is written to one goes to its end anyway. All processes that have the socket
+/// see it, and so will those that get it later: before a socket is handed on it is taken off.
+fn mark(fd: &RawFd, given_up: bool) {
+    let set = |flags: i32| {
+        let mut flags = OFlag::from_bits_retain(flags);
+        flags.set(GIVEN_UP, given_up);
+        fcntl(socket(fd), FcntlArg::F_SETFL(flags))
+    };
+    if let Err(e) = fcntl(socket(fd), FcntlArg::F_GETFL).and_then(set) {
+        log::debug!("whether a socket is wanted cannot be told to the other process: {e}");
     }
 }
 

@@ -88,7 +88,10 @@ pub(super) struct Listening {
     pub(super) socket: Arc<Socket>,
     /// Those that share its address (`SO_REUSEPORT`), in the order in which they listened.
     more: Vec<Arc<Socket>>,
-    inherited: bool,
+    /// The number of the first sockets that came from elsewhere.
+    inherited: usize,
+    /// True if who gave them keeps them, and is no old process.
+    kept: bool,
     manner: Manner,
     /// The file for a lock between the processes that have these sockets.
     traveller: OnceLock<OwnedFd>,
@@ -109,13 +112,24 @@ impl Listening {
         std::iter::once(&self.socket).chain(&self.more)
     }
 
-    /// Those that no new process has.
+    /// Those in whose queues nothing may be left: no new process has them, nor does somebody who keeps them.
     pub(super) fn own(&self) -> impl Iterator<Item = &Arc<Socket>> {
+        let kept = if self.kept { self.inherited } else { 0 };
         let handed_on = |socket: &Socket| match &self.fds {
             Some(fds) => fds.lock().was_handed_on(socket.as_raw_fd()),
             None => false,
         };
-        self.sockets().filter(move |socket| !handed_on(socket))
+        let own = self.sockets().skip(kept);
+        own.filter(move |socket| !handed_on(socket))
+    }
+
+    /// Returns whether another process may go on accepting at one of the sockets: the old one, to which an upgrade that fails
+    /// leaves them. Nothing else tells that of a Unix socket, where nobody is in the middle of a handshake either.
+    pub(super) fn is_shared(&self, socket: &Socket) -> bool {
+        let is_it = |one: &Arc<Socket>| one.as_raw_fd() == socket.as_raw_fd();
+        let inherited = self.sockets().take(self.inherited).any(is_it);
+        let is_giver_there = |fds: &ListenFds| fds.lock().is_giver_there();
+        inherited && (self.unix || self.fds.as_ref().is_some_and(is_giver_there))
     }
 
     /// Returns whether another process can come to have these sockets.
@@ -188,7 +202,7 @@ impl Listening {
                     }
                     self.more.push(Arc::new(socket));
                 }
-                Err(e) if self.inherited => {
+                Err(e) if self.inherited > 0 => {
                     log::warn!("{bind}: no further sockets for its workers: {e}");
                     break;
                 }
@@ -242,9 +256,10 @@ pub(super) async fn listen(
         Some(fds) if !manner.at_once && fds.lock().is_upgrade() => RETRIES,
         _ => 0,
     };
-    let mut inherited = false;
+    let (mut inherited, mut kept) = (0, false);
     let mut sockets = loop {
         if let Some(fds) = fds {
+            kept = fds.lock().is_kept(bind);
             let sockets = inherited::claim(fds, bind, unix)?;
             if !sockets.is_empty() {
                 for socket in &sockets {
@@ -254,7 +269,7 @@ pub(super) async fn listen(
                     }
                 }
                 log::info!("listening on {bind}, taken over");
-                inherited = true;
+                inherited = sockets.len();
                 break sockets;
             }
         }
@@ -284,6 +299,7 @@ pub(super) async fn listen(
         socket: Arc::new(sockets.remove(0)),
         more: sockets.into_iter().map(Arc::new).collect(),
         inherited,
+        kept,
         manner,
         traveller: OnceLock::new(),
         fds: fds.cloned(),

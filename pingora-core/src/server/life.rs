@@ -15,7 +15,7 @@ use super::signals::{self, Heard, Next, ShutdownSignal, ShutdownSignalWatch};
 use super::transfer_fd::{Patience, Trust};
 use super::{daemon, exit};
 use crate::limits::LIMITS;
-use crate::listeners::fds::ListenFds;
+use crate::listeners::fds::{Fds, ListenFds};
 use crate::services::failure::{Failure, Failures};
 use crate::shutdown::set_upgrading;
 
@@ -208,7 +208,7 @@ impl Life<'_> {
         let path = self.conf.upgrade_sock.clone();
         let patience = Patience::new(self.conf.upgrade_sock_connect_accept_max_retries);
         let trust = Trust::new(self.conf.user.as_deref());
-        let send = move || fds.lock().hand_on(path.as_str(), &patience, &trust);
+        let send = move || Fds::hand_on(&fds, path.as_str(), &patience, &trust);
         let path = &self.conf.upgrade_sock;
         let failed = |why: &dyn Display| {
             Err(format!(
@@ -233,6 +233,7 @@ impl Life<'_> {
             Ok(Err(nix::Error::ENOENT)) => failed(&"none waits there"),
             Ok(Err(nix::Error::ECONNREFUSED)) => failed(&"none waits there, or it refuses them"),
             Ok(Err(nix::Error::EPERM)) => failed(&"another user's process is there"),
+            Ok(Err(nix::Error::EINVAL)) => failed(&"no name of a socket can be passed on"),
             Ok(Err(nix::Error::ETIMEDOUT)) => failed(&"the one that waits does not read them"),
             Ok(Err(e)) => failed(&e),
             Err(e) => failed(&e),

@@ -164,11 +164,12 @@ impl<F: Connect> Acceptor<F> {
         Batch { accepted, ended }
     }
 
-    /// Accepts what waits at the sockets that no new process has, and lets nothing new come to wait.
+    /// Accepts what waits at the sockets that nobody else is to have, and lets nothing new come to wait where no other process
+    /// can miss it.
     pub(super) async fn accept_rest(&self) {
         let unix = self.listening.unix;
         let mut left: Vec<&Socket> = self.listening.own().map(|socket| &**socket).collect();
-        for socket in &left {
+        for socket in left.iter().filter(|one| !self.listening.is_shared(one)) {
             if let Err(e) = refuse_new(socket, unix) {
                 log::debug!("{}: {e}", self.listening.bind);
             }

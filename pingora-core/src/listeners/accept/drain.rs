@@ -5,7 +5,8 @@ use std::os::fd::AsFd;
 
 use socket2::Socket;
 
-/// Lets no new connection begin at a socket; those that wait to be accepted stay.
+/// Lets no new connection begin at a socket; those that wait to be accepted stay. It is so for every process that has the
+/// socket, and for as long as there is one: a process may be killed before it could take it back.
 pub(super) fn refuse_new(socket: &Socket, unix: bool) -> io::Result<()> {
     if unix {
         socket.shutdown(std::net::Shutdown::Read)

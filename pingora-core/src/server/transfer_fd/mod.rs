@@ -5,11 +5,14 @@ mod tests;
 mod upgrade_socket;
 pub mod wire;
 
+use std::collections::HashMap;
 use std::fmt::Display;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use nix::NixPath;
 
-use crate::listeners::fds::Fds;
+use crate::listeners::fds::{duplicate, Fds, ListenFds};
+use wire::Message;
 
 pub(crate) use upgrade_socket::{Patience, Trust};
 pub(crate) use wire::Sent;
@@ -40,7 +43,7 @@ impl Fds {
     ///
     /// # Errors
     /// `ENOENT` or `ECONNREFUSED` when no process waits there, or when it refuses them, `EPERM` when it is another
-    /// user's, `ETIMEDOUT` when it does not read them, or what the system says.
+    /// user's, `ETIMEDOUT` when it does not read them, `EINVAL` when none of them can be passed on, or what the system says.
     pub fn send_to_sock<P>(&self, path: &P) -> Result<usize, nix::Error>
     where
         P: ?Sized + NixPath + Display,
@@ -51,8 +54,10 @@ impl Fds {
 
     /// As [`Fds::send_to_sock`], for a process that is about to end: notes what the new process has, and where that
     /// is one of several sockets that share an address, it gets all new connections.
+    ///
+    /// The table is not locked while the new process is waited for.
     pub(crate) fn hand_on<P>(
-        &mut self,
+        fds: &ListenFds,
         path: &P,
         patience: &Patience,
         trust: &Trust,
@@ -60,8 +65,9 @@ impl Fds {
     where
         P: ?Sized + NixPath + Display,
     {
-        let taken = self.send(path, patience, trust)?.taken;
-        self.set_handed_on(taken);
+        let parcel = fds.lock().parcel()?;
+        let taken = parcel.send(path, patience, trust)?.taken;
+        fds.lock().set_handed_on(taken);
         Ok(())
     }
 
@@ -74,9 +80,9 @@ impl Fds {
     where
         P: ?Sized + NixPath + Display,
     {
-        let (binds, fds) =
-            upgrade_socket::receive(&upgrade_socket::to_path(path)?, patience, trust)?;
-        self.deserialize(binds, fds);
+        let path = upgrade_socket::to_path(path)?;
+        let (binds, fds, giver) = upgrade_socket::receive(&path, patience, trust)?;
+        self.enter_inherited(binds, fds, giver);
         Ok(())
     }
 
@@ -89,11 +95,16 @@ impl Fds {
     where
         P: ?Sized + NixPath + Display,
     {
-        let (binds, fds) = self.firsts().unzip();
-        let (more_binds, more_fds) = self.others().unzip();
-        let mut messages = wire::messages(binds, fds);
-        messages.extend(wire::messages(more_binds, more_fds));
-        upgrade_socket::send(&upgrade_socket::to_path(path)?, patience, trust, &messages)
+        self.parcel()?.send(path, patience, trust)
+    }
+
+    fn parcel(&self) -> Result<Parcel, nix::Error> {
+        self.clear_given_up();
+        let mut parcel = Parcel::default();
+        parcel.pack(self.firsts())?;
+        parcel.bytes = parcel.messages.iter().map(|(names, _)| names.len()).sum();
+        parcel.pack(self.others())?;
+        Ok(parcel)
     }
 
     /// Waits at `path` as the original implementation does: it reads one message.
@@ -102,6 +113,49 @@ impl Fds {
         let listener = std::os::unix::net::UnixListener::bind(path).unwrap();
         let (stream, _) = listener.accept().unwrap();
         let (binds, fds) = wire::receive_one(&stream).unwrap().unwrap();
-        self.deserialize(binds, fds);
+        self.enter_inherited(binds, fds, nix::unistd::Pid::this());
+    }
+}
+
+/// Sockets on their way to a new process: duplicates, which stay open whatever becomes of those in the table.
+#[derive(Default)]
+struct Parcel {
+    messages: Vec<Message>,
+    /// Bytes of the bind strings, without those of what the original implementation knows nothing of.
+    bytes: usize,
+    /// The duplicates, and what each of them is one of, by number.
+    sockets: HashMap<RawFd, (OwnedFd, RawFd)>,
+}
+
+impl Parcel {
+    fn pack(&mut self, named: impl Iterator<Item = (String, RawFd)>) -> Result<(), nix::Error> {
+        let (mut binds, mut fds) = (Vec::new(), Vec::new());
+        for (bind, of) in named {
+            let own = duplicate(&of).map_err(upgrade_socket::errno)?;
+            binds.push(bind);
+            fds.push(own.as_raw_fd());
+            self.sockets.insert(own.as_raw_fd(), (own, of));
+        }
+        self.messages.extend(wire::messages(binds, fds));
+        Ok(())
+    }
+
+    /// # Errors
+    /// As [`Fds::send_to_sock`].
+    fn send<P>(&self, path: &P, patience: &Patience, trust: &Trust) -> Result<Sent, nix::Error>
+    where
+        P: ?Sized + NixPath + Display,
+    {
+        if self.messages.is_empty() && !self.sockets.is_empty() {
+            return Err(nix::Error::EINVAL);
+        }
+        let path = upgrade_socket::to_path(path)?;
+        let sent = upgrade_socket::send(&path, patience, trust, &self.messages)?;
+        let in_table = |fd: &RawFd| self.sockets.get(fd).map(|(_, of)| *of);
+        Ok(Sent {
+            // These were the first.
+            bytes: sent.bytes.min(self.bytes),
+            taken: sent.taken.iter().filter_map(in_table).collect(),
+        })
     }
 }

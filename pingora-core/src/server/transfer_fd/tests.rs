@@ -399,6 +399,7 @@ fn what_the_original_knows_nothing_of_comes_in_further_messages() {
     }
     fds.add_traveller("b", raw[2], raw[4]);
     fds.add_traveller("a", raw[4], raw[4]);
+    let shared = ListenFds::new(fds.into());
     for original in [false, true] {
         let dir = Dir::new(&format!("further-{original}"));
         let path = dir.path("sock");
@@ -415,10 +416,10 @@ fn what_the_original_knows_nothing_of_comes_in_further_messages() {
                 }
                 received
             });
-            fds.hand_on(path.as_str(), &patience(), &Trust::default())
-                .unwrap();
+            Fds::hand_on(&shared, path.as_str(), &patience(), &Trust::default()).unwrap();
             receiving.join().unwrap()
         });
+        let mut fds = shared.lock();
         assert_eq!(received.serialize().0, ["a", "b"]);
         let of = |bind: &str| received.sockets(bind).iter().map(|fd| inode(*fd)).collect();
         let (a, b): (Vec<_>, Vec<_>) = (of("a"), of("b"));
@@ -443,28 +444,76 @@ fn what_the_original_knows_nothing_of_comes_in_further_messages() {
     }
 }
 
-/// It is the old process then that has to serve what waits there.
+/// A table that is handed on to another one, which waits for it.
+fn hand_on(fds: &ListenFds, path: &str) -> Fds {
+    std::thread::scope(|threads| {
+        let receiving = threads.spawn(|| {
+            let mut received = Fds::new();
+            let trust = Trust::default();
+            let done = received.receive(path, &patience(), &trust);
+            done.map(|()| received)
+        });
+        Fds::hand_on(fds, path, &patience(), &Trust::default()).unwrap();
+        receiving.join().unwrap().unwrap()
+    })
+}
+
+/// It is the old process then that has to serve what waits there. The next new process may take it all the same.
 #[test]
 fn a_socket_that_is_given_up_was_not_handed_on() {
     let dir = Dir::new("given-up");
     let path = dir.path("sock");
     let sockets = listeners(2);
-    let mut fds = table(&sockets);
-    let mut received = std::thread::scope(|threads| {
-        let receiving = threads.spawn(|| {
-            let mut received = Fds::new();
-            let trust = Trust::default();
-            let done = received.receive(path.as_str(), &patience(), &trust);
-            done.map(|()| received)
-        });
-        fds.hand_on(path.as_str(), &patience(), &Trust::default())
-            .unwrap();
-        receiving.join().unwrap().unwrap()
-    });
-    let of = |fds: &Fds| [0, 1].map(|i: usize| fds.was_handed_on(sockets[i].as_raw_fd()));
+    let fds = ListenFds::new(table(&sockets).into());
+    let of =
+        |fds: &ListenFds| [0, 1].map(|i: usize| fds.lock().was_handed_on(sockets[i].as_raw_fd()));
+    let mut received = hand_on(&fds, &path);
     assert_eq!(of(&fds), [true, true]);
     let keep = HashSet::from(["127.0.0.1:80".to_owned()]);
     assert_eq!(received.close_unclaimed(&keep), ["127.0.0.2:80"]);
     assert_eq!(of(&fds), [true, false]);
     drop(received.claim("127.0.0.1:80"));
+    let next = hand_on(&fds, &path);
+    assert_eq!(of(&fds), [true, true]);
+    drop(owned(&next));
+}
+
+/// Who closes a socket, or asks for the table, need not wait until the new process has come and read.
+#[test]
+fn the_table_is_free_while_sockets_are_on_their_way() {
+    let dir = Dir::new("free");
+    let path = dir.path("sock");
+    let mut sockets = listeners(2);
+    let sent = inode(sockets[1].as_raw_fd());
+    let fds = ListenFds::new(table(&sockets).into());
+    let listener = UnixListener::bind(&path).unwrap();
+    let received = std::thread::scope(|threads| {
+        let handing =
+            threads.spawn(|| Fds::hand_on(&fds, path.as_str(), &patience(), &Trust::default()));
+        let (stream, _) = listener.accept().unwrap();
+        let mut table = fds.try_lock().expect("nobody has locked it");
+        let gone = sockets.remove(0);
+        table.remove("127.0.0.1:80", gone.as_raw_fd());
+        drop((table, gone));
+        let received = wire::receive(&stream).unwrap();
+        drop(stream);
+        handing.join().unwrap().unwrap();
+        received
+    });
+    assert_eq!(received.0[..2], ["127.0.0.1:80", "127.0.0.2:80"]);
+    assert_eq!(inode(received.1[1]), sent);
+    let mut new = Fds::new();
+    new.enter_inherited(received.0, received.1, nix::unistd::Pid::this());
+    drop(owned(&new));
+    assert!(fds.lock().was_handed_on(sockets[0].as_raw_fd()));
+}
+
+#[test]
+fn a_table_of_which_nothing_can_be_passed_on_is_not_handed_over() {
+    let dir = Dir::new("spaces");
+    let sockets = listeners(1);
+    let mut fds = Fds::new();
+    fds.add("/run/a b.sock".into(), sockets[0].as_raw_fd());
+    let sent = fds.send(dir.path("sock").as_str(), &patience(), &Trust::default());
+    assert_eq!(sent, Err(Errno::EINVAL));
 }

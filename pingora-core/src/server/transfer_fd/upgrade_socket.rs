@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::stat::{fchmodat, lstat, FchmodatFlags, Mode, SFlag};
+use nix::unistd::Pid;
 use nix::NixPath;
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -81,12 +82,11 @@ impl Trust {
     }
 }
 
+/// Names, descriptors in the same order, and the process that sent them; 0 where the system does not tell.
+pub(super) type Received = (Vec<String>, Vec<RawFd>, Pid);
+
 /// Waits at `path` for the old process and receives its sockets.
-pub(super) fn receive(
-    path: &Path,
-    patience: &Patience,
-    trust: &Trust,
-) -> nix::Result<(Vec<String>, Vec<RawFd>)> {
+pub(super) fn receive(path: &Path, patience: &Patience, trust: &Trust) -> nix::Result<Received> {
     remove_old_socket(path)?;
     let listener = UnixListener::bind(path).map_err(errno)?;
     let received = receive_on(&listener, path, patience, trust);
@@ -101,7 +101,7 @@ fn receive_on(
     path: &Path,
     patience: &Patience,
     trust: &Trust,
-) -> nix::Result<(Vec<String>, Vec<RawFd>)> {
+) -> nix::Result<Received> {
     let all = Mode::from_bits_truncate(0o666);
     let here = nix::fcntl::AT_FDCWD;
     if let Err(e) = fchmodat(here, path, all, FchmodatFlags::NoFollowSymlink) {
@@ -136,10 +136,11 @@ fn receive_on(
     }
 }
 
-fn receive_from(stream: &UnixStream, trust: &Trust) -> nix::Result<(Vec<String>, Vec<RawFd>)> {
-    check_peer(stream, trust)?;
+fn receive_from(stream: &UnixStream, trust: &Trust) -> nix::Result<Received> {
+    let giver = check_peer(stream, trust)?;
     stream.set_nonblocking(false).map_err(errno)?;
-    wire::receive(stream)
+    let (binds, fds) = wire::receive(stream)?;
+    Ok((binds, fds, giver))
 }
 
 /// Connects to the process that waits at `path`, and hands it the sockets.
@@ -187,24 +188,24 @@ fn connect(path: &Path, trust: &Trust) -> nix::Result<UnixStream> {
     Ok(UnixStream::from(std::os::fd::OwnedFd::from(socket)))
 }
 
-fn check_peer(stream: &UnixStream, trust: &Trust) -> nix::Result<()> {
-    let uid = peer_uid(stream)?;
+fn check_peer(stream: &UnixStream, trust: &Trust) -> nix::Result<Pid> {
+    let (uid, pid) = peer(stream)?;
     if trust.covers(uid) {
-        return Ok(());
+        return Ok(pid);
     }
     log::error!("a process of user {uid} is at the upgrade socket: refused");
     Err(Errno::EPERM)
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn peer_uid(stream: &impl AsFd) -> nix::Result<u32> {
+fn peer(stream: &impl AsFd) -> nix::Result<(u32, Pid)> {
     let peer = nix::sys::socket::getsockopt(stream, nix::sys::socket::sockopt::PeerCredentials)?;
-    Ok(peer.uid())
+    Ok((peer.uid(), Pid::from_raw(peer.pid())))
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn peer_uid(stream: &impl AsFd) -> nix::Result<u32> {
-    nix::unistd::getpeereid(stream).map(|(uid, _)| uid.as_raw())
+fn peer(stream: &impl AsFd) -> nix::Result<(u32, Pid)> {
+    nix::unistd::getpeereid(stream).map(|(uid, _)| (uid.as_raw(), Pid::from_raw(0)))
 }
 
 /// Removes the socket that an earlier process left at `path`.

@@ -1,5 +1,9 @@
 //! Nothing is lost when sockets close, or go to another process.
 
+use std::net::TcpListener;
+use std::os::fd::{AsRawFd, IntoRawFd};
+use std::os::unix::net::UnixListener;
+
 use super::*;
 
 /// Connects and exchanges a byte, over and over, on several threads.
@@ -146,9 +150,7 @@ fn hand_on(old: &ListenFds, receive: impl FnOnce(&str) -> Fds + Send) -> ListenF
     };
     let received = std::thread::scope(|threads| {
         let receiving = threads.spawn(|| receive(&path));
-        let mut fds = old.lock();
-        fds.hand_on(path.as_str(), &patience, &Trust::default())
-            .unwrap();
+        Fds::hand_on(old, path.as_str(), &patience, &Trust::default()).unwrap();
         receiving.join().unwrap()
     });
     Arc::new(Mutex::new(received))
@@ -317,9 +319,7 @@ fn what_was_not_taken_is_drained() {
                 retries: 3000,
                 pause: Duration::from_millis(10),
             };
-            let mut fds = fds.lock();
-            fds.hand_on(path.as_str(), &patience, &Trust::default())
-                .unwrap();
+            Fds::hand_on(&fds, path.as_str(), &patience, &Trust::default()).unwrap();
             receiving.join().unwrap()
         });
         assert_eq!(endpoint.listening.own().count(), 3);
@@ -347,4 +347,82 @@ fn what_was_not_taken_is_drained() {
         assert_eq!(served.count(), 200 - others);
         assert!(others < 200);
     }));
+}
+
+/// As a process that was started with its sockets, or is to be the next one, sees the end of an endpoint.
+fn end_of(fds: &ListenFds, bind: &str, strategy: AcceptStrategy) {
+    let rt = runtime_of(2);
+    rt.block_on(settings(strategy).scope(async {
+        let mut listeners = Listeners::new();
+        if bind.starts_with('/') {
+            listeners.add_uds(bind, None);
+        } else {
+            listeners.add_tcp(bind);
+        }
+        let endpoint = listeners.listen(Some(fds), 2).await.unwrap().remove(0);
+        close(endpoint, |_| std::future::ready(())).await;
+    }));
+}
+
+/// Such as a service manager, or whoever has lent them: the next process is to serve what waits there.
+#[test]
+fn sockets_that_somebody_keeps_are_left_as_they_were() {
+    let dir = Dir::new("kept");
+    for strategy in [AcceptStrategy::Shared, AcceptStrategy::Mutex] {
+        for lent in [false, true] {
+            let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+            let path = dir.path(&format!("{strategy}-{lent}"));
+            let unix = UnixListener::bind(&path).unwrap();
+            let address = tcp.local_addr().unwrap();
+            let binds = vec![address.to_string(), path.clone()];
+            let fds = ListenFds::default();
+            if lent {
+                let mut fds = fds.lock();
+                fds.add(binds[0].clone(), tcp.as_raw_fd());
+                fds.add(binds[1].clone(), unix.as_raw_fd());
+            } else {
+                let tcp = tcp.try_clone().unwrap().into_raw_fd();
+                let unix = unix.try_clone().unwrap().into_raw_fd();
+                fds.lock().deserialize(binds.clone(), vec![tcp, unix]);
+            }
+            // After an upgrade as before one.
+            let fds = if lent { fds } else { hand_on(&fds, receive) };
+            assert!(binds.iter().all(|bind| fds.lock().is_kept(bind)));
+            end_of(&fds, &binds[0], strategy);
+            end_of(&fds, &binds[1], strategy);
+            let client = TcpStream::connect_timeout(&address, Duration::from_secs(60)).unwrap();
+            tcp.set_nonblocking(false).unwrap();
+            unix.set_nonblocking(false).unwrap();
+            assert_eq!(tcp.accept().unwrap().1, client.local_addr().unwrap());
+            let _client = UnixStream::connect(&path).unwrap();
+            unix.accept().unwrap();
+        }
+    }
+}
+
+/// An upgrade that fails leaves the sockets to the old process, however the new one ends.
+#[test]
+fn a_new_process_that_ends_leaves_the_sockets_to_the_old_one() {
+    let dir = Dir::new("left");
+    for strategy in AcceptStrategy::ALL {
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let path = dir.path(&strategy.to_string());
+        let unix = UnixListener::bind(&path).unwrap();
+        let address = tcp.local_addr().unwrap();
+        let binds = [address.to_string(), path.clone()];
+        let old = ListenFds::default();
+        old.lock().add_owned(&binds[0], tcp.as_raw_fd());
+        old.lock().add_owned(&binds[1], unix.as_raw_fd());
+        let new = hand_on(&old, receive);
+        // Of another process, which runs.
+        new.lock().set_giver(nix::unistd::Pid::parent());
+        end_of(&new, &binds[0], strategy);
+        end_of(&new, &binds[1], strategy);
+        let client = TcpStream::connect_timeout(&address, Duration::from_secs(60)).unwrap();
+        tcp.set_nonblocking(false).unwrap();
+        unix.set_nonblocking(false).unwrap();
+        while tcp.accept().unwrap().1 != client.local_addr().unwrap() {}
+        let _client = UnixStream::connect(&path).unwrap();
+        unix.accept().unwrap();
+    }
 }

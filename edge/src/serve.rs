@@ -84,6 +84,7 @@ pub fn run(process: &Process, loaded: Loaded, serving: Serving) -> Result<(), St
     let mut reloader = Reloader::new(live.clone(), addresses, source.clone(), loaded.watched);
     reloader.notify(lifecycle.notifier());
     let reloader = Arc::new(reloader);
+    let mut admin_service = None;
     if let Some(admin) = &live.current().plan.admin {
         if !process.upgrade {
             let free = check_free(&admin.address);
@@ -97,6 +98,7 @@ pub fn run(process: &Process, loaded: Loaded, serving: Serving) -> Result<(), St
         let service = AdminService::new(interface, &admin.address, lifecycle.taken_over());
         let admin = server.add_service(service);
         admin.add_dependency(&log);
+        admin_service = Some(admin);
     }
     let reloading = server.add_service(background_service("configuration", Reloading(reloader)));
     reloading.add_dependency(&log);
@@ -110,6 +112,10 @@ pub fn run(process: &Process, loaded: Loaded, serving: Serving) -> Result<(), St
     proxy.add_dependency(&reloading);
     let lifecycle = server.add_service(background_service("lifecycle", lifecycle));
     lifecycle.add_dependency(&proxy);
+    // One that cannot listen ends the process: until it does, the old one of an upgrade serves on.
+    if let Some(admin) = &admin_service {
+        lifecycle.add_dependency(admin);
+    }
     server.run(RunArgs::default());
     live.end_log();
     Ok(())

@@ -236,6 +236,75 @@ fn an_upgrade_that_fails_leaves_the_old_process_serving() {
     serves();
 }
 
+/// The admin interface is none of the addresses of the sites, but the process ends without it.
+#[test]
+fn a_new_process_serves_when_its_admin_interface_does() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let address = free();
+    let edge = Edge::start_whole(address, &text(address, dir.path()));
+    assert_eq!(edge.get("a", "/").body, "served");
+    let bad = dir.path().join("bad.yaml");
+    let more = format!(
+        "admin: 'unix:/no/such/folder/sock'\n{}",
+        text(address, dir.path())
+    );
+    std::fs::write(&bad, more).unwrap();
+    let output = upgrade_once_asked(&edge, &["--", "-c", &bad.display().to_string()]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let why = said(&output.stderr);
+    assert!(why.contains("ended before it served"), "{why}");
+    (0..20).for_each(|_| assert_eq!(edge.get("a", "/").body, "served"));
+}
+
+/// The process that failed gave up an address, and the next one did not.
+#[test]
+fn an_upgrade_that_failed_is_of_no_consequence_to_the_next_one() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let (address, other) = (free(), free());
+    let listen = |addresses: &str| {
+        let text = text(address, dir.path());
+        text.replace(
+            &format!("listen: {address}"),
+            &format!("listen: [{addresses}]"),
+        )
+    };
+    let good = listen(&format!("'{address}', '{other}'"));
+    let mut edge = Edge::start_whole(address, &good);
+    let bad = dir.path().join("bad.yaml");
+    let half = listen(&format!("'{address}', 'unix:/no/such/folder/sock'"));
+    std::fs::write(&bad, half).unwrap();
+    let output = upgrade_once_asked(&edge, &["--", "-c", &bad.display().to_string()]);
+    assert!(
+        said(&output.stderr).contains("ended before it served"),
+        "{output:?}"
+    );
+    let serves = |at| {
+        let mut client = Client::of(connect_to(at));
+        assert_eq!(
+            client.ask("GET", "a", "/", "Connection: close\r\n").body,
+            "served"
+        );
+    };
+    [address, other].into_iter().for_each(serves);
+    let output = upgrade(&edge, &[]);
+    assert!(output.status.success(), "{output:?}");
+    let _new = Other::of(&output);
+    edge.wait_for_end();
+    [address, other].into_iter().for_each(serves);
+}
+
+/// Asks for an upgrade when the process can be asked.
+fn upgrade_once_asked(edge: &Edge, more: &[&str]) -> Output {
+    let mut output = None;
+    eventually("it can be asked", || {
+        let asked = upgrade(edge, more);
+        let there = !said(&asked.stderr).contains("is there to upgrade");
+        output = there.then_some(asked);
+        there
+    });
+    output.unwrap()
+}
+
 /// Such as a daemon, which the old process cannot end: it is not the process that was started.
 #[test]
 fn one_that_serves_too_late_ends() {
@@ -378,4 +447,30 @@ fn sockets_of_a_service_manager_are_listened_on() {
     eventually("the other one is closed", || {
         TcpStream::connect(unknown).is_err()
     });
+}
+
+/// The service manager keeps them, and connections wait there while the process restarts.
+#[test]
+fn sockets_of_a_service_manager_outlive_the_process() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let kept = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = kept.local_addr().unwrap();
+    for _ in 0..2 {
+        let listener = kept.try_clone().unwrap();
+        let mut command = Command::new("sh");
+        let script = "exec 3<&0 0</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" \"$@\"";
+        command
+            .args(["-c", script, BINARY])
+            .stdin(Stdio::from(OwnedFd::from(listener)));
+        // It waits for the process.
+        let waits = TcpStream::connect(address).unwrap();
+        let mut edge = Edge::start_by(command, address, &text(address, dir.path()));
+        assert_eq!(Client::of(waits).ask("GET", "a", "/", "").body, "served");
+        assert_eq!(edge.get("a", "/").body, "served");
+        edge.terminate();
+        edge.wait_for_end();
+    }
+    let client = TcpStream::connect_timeout(&address, Duration::from_secs(60)).unwrap();
+    kept.set_nonblocking(false).unwrap();
+    while kept.accept().unwrap().1 != client.local_addr().unwrap() {}
 }

@@ -7,7 +7,7 @@
 
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
@@ -25,14 +25,15 @@ use crate::limits::LIMITS;
 /// The daemon's end of the socket pair, while the starting process waits.
 static PARENT: Mutex<Option<UnixStream>> = Mutex::new(None);
 /// The file that holds this process's id, and is locked for as long as it is open.
-static PID_FILE: Mutex<Option<(PathBuf, File)>> = Mutex::new(None);
+static PID_FILE: Mutex<Option<PidFile>> = Mutex::new(None);
 
 /// Goes to the background: returns in the daemon only.
 ///
 /// # Errors
 /// One line that says what is in the way, in the process that was started.
 pub(super) fn start(conf: &ServerConf, upgrade: bool) -> Result<(), String> {
-    let setup = Setup::check(conf, upgrade)?;
+    let setup = Setup::check(conf)?;
+    let pid_file = PidFile::of(conf, upgrade)?;
     let (parent, daemon) = UnixStream::pair().map_err(|e| format!("no socket pair: {e}"))?;
     let timer = other_threads();
     if timer {
@@ -54,13 +55,21 @@ pub(super) fn start(conf: &ServerConf, upgrade: bool) -> Result<(), String> {
         ForkResult::Child => {
             drop(parent);
             *PARENT.lock() = Some(daemon);
-            setup.apply()?;
+            setup.apply(pid_file)?;
             if !conf.daemon_wait_for_ready {
                 tell_ready();
             }
             Ok(())
         }
     }
+}
+
+/// Finds out whether a daemon can be made of this process, as far as that changes nothing.
+///
+/// # Errors
+/// As [`start`].
+pub(super) fn check(conf: &ServerConf) -> Result<(), String> {
+    Setup::check(conf).map(drop)
 }
 
 /// Returns how long the starting process waits for the daemon.
@@ -128,14 +137,13 @@ fn wait(mut daemon: UnixStream, timeout: Duration) -> Result<(), String> {
 struct Setup {
     output: File,
     errors: File,
-    pid_file: (PathBuf, File),
     directory: PathBuf,
     user: Option<User>,
     group: Option<Gid>,
 }
 
 impl Setup {
-    fn check(conf: &ServerConf, upgrade: bool) -> Result<Self, String> {
+    fn check(conf: &ServerConf) -> Result<Self, String> {
         let null = || {
             OpenOptions::new()
                 .read(true)
@@ -163,12 +171,9 @@ impl Setup {
             Some(name) => Some(users::group(name)?.gid),
             None => user.as_ref().map(|user| user.gid),
         };
-        let pid_file = open_pid_file(Path::new(&conf.pid_file), upgrade)
-            .map_err(|e| format!("cannot write the pid file {}: {e}", conf.pid_file))?;
         Ok(Setup {
             output: null()?,
             errors,
-            pid_file,
             directory,
             user,
             group,
@@ -176,7 +181,7 @@ impl Setup {
     }
 
     /// Makes the calling process a daemon.
-    fn apply(self) -> Result<(), String> {
+    fn apply(self, pid_file: PidFile) -> Result<(), String> {
         let failed = |what: &'static str| move |e: nix::Error| format!("cannot {what}: {e}");
         unistd::setsid().map_err(failed("leave the session"))?;
         // A process that leads no session can never get a terminal again.
@@ -188,7 +193,10 @@ impl Setup {
             ForkResult::Child => {}
         }
         umask(Mode::from_bits_truncate(0o027));
-        self.write_pid()?;
+        let path = pid_file.path.display();
+        let written = pid_file.write();
+        written.map_err(|e| format!("cannot write the pid file {path}: {e}"))?;
+        *PID_FILE.lock() = Some(pid_file);
         unistd::chdir(&self.directory).map_err(failed("enter the working directory"))?;
         if let Some(gid) = self.group {
             unistd::setgid(gid).map_err(failed("become the group"))?;
@@ -204,62 +212,108 @@ impl Setup {
         unistd::dup2_stderr(&self.errors).map_err(failed("redirect the errors"))?;
         Ok(())
     }
+}
 
-    fn write_pid(&self) -> Result<(), String> {
-        let (path, mut file) = (&self.pid_file.0, &self.pid_file.1);
-        let failed = |e| format!("cannot write the pid file {}: {e}", path.display());
-        file.set_len(0)
-            .and_then(|()| writeln!(file, "{}", std::process::id()))
-            .map_err(failed)?;
-        *PID_FILE.lock() = Some((path.clone(), file.try_clone().map_err(failed)?));
-        Ok(())
+/// The file that holds the id of a daemon.
+struct PidFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl PidFile {
+    fn of(conf: &ServerConf, upgrade: bool) -> Result<Self, String> {
+        let path = &conf.pid_file;
+        let opened = Self::open(Path::new(path), upgrade);
+        opened.map_err(|e| format!("cannot write the pid file {path}: {e}"))
+    }
+
+    /// Opens the pid file, for its absolute path: the daemon runs in another directory. It is locked for as long as the
+    /// daemon lives, so that a second process does not take the name of the first away from those who want to stop it. In
+    /// an upgrade the two live at the same time, and the new one has a new file under the same name.
+    ///
+    /// # Errors
+    /// When it cannot be written, is no ordinary file, is a link, or is that of a running process.
+    fn open(path: &Path, upgrade: bool) -> io::Result<Self> {
+        let path = std::path::absolute(path)?;
+        let open = || {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o644)
+                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+                .open(&path)?;
+            let meta = file.metadata()?;
+            if meta.is_file() && meta.nlink() == 1 {
+                Ok(file)
+            } else {
+                Err(io::Error::other("not an ordinary file"))
+            }
+        };
+        let mut file = open()?;
+        if is_locked(&file) {
+            if !upgrade {
+                let mut pid = String::new();
+                // What does not say a number says enough.
+                let _ = (&file).take(32).read_to_string(&mut pid);
+                let why = format!(
+                    "process {} runs, and it is the file of that one",
+                    pid.trim()
+                );
+                return Err(io::Error::other(why));
+            }
+            // Where that is not allowed, both write into the same file, and the new one last.
+            if std::fs::remove_file(&path).is_ok() {
+                file = open()?;
+                // Nobody else knows the new file.
+                is_locked(&file);
+            }
+        }
+        Ok(PidFile { path, file })
+    }
+
+    fn write(&self) -> io::Result<()> {
+        self.file.set_len(0)?;
+        (&self.file).rewind()?;
+        writeln!(&self.file, "{}", std::process::id())
+    }
+
+    /// Returns whether this process is the one that its path names.
+    fn names_this(&self) -> bool {
+        std::fs::read_to_string(&self.path)
+            .is_ok_and(|pid| pid.trim() == std::process::id().to_string())
+    }
+
+    /// Takes back what the new process of an upgrade has put its own file in the place of.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn restore(&mut self) -> io::Result<()> {
+        // The new process may be about to remove its own.
+        for _ in 0..RESTORE_TRIES {
+            if self.names_this() {
+                return Ok(());
+            }
+            if is_same(&self.path, &self.file) {
+                self.write()?;
+            } else {
+                let new = Self::open(&self.path, true)?;
+                new.write()?;
+                *self = new;
+            }
+        }
+        Err(io::Error::other("another process uses it"))
     }
 }
 
-/// Opens the pid file, for its absolute path: the daemon runs in another directory. It is locked for as long as the
-/// daemon lives, so that a second process does not take the name of the first away from those who want to stop it. In
-/// an upgrade the two live at the same time, and the new one has a new file under the same name.
-///
-/// # Errors
-/// When it cannot be written, is no ordinary file, is a link, or is that of a running process.
-fn open_pid_file(path: &Path, upgrade: bool) -> io::Result<(PathBuf, File)> {
-    let path = std::path::absolute(path)?;
-    let open = || {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o644)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-            .open(&path)?;
-        let meta = file.metadata()?;
-        if meta.is_file() && meta.nlink() == 1 {
-            Ok(file)
-        } else {
-            Err(io::Error::other("not an ordinary file"))
-        }
-    };
-    let mut file = open()?;
-    if is_locked(&file) {
-        if !upgrade {
-            let mut pid = String::new();
-            // What does not say a number says enough.
-            let _ = (&file).take(32).read_to_string(&mut pid);
-            let why = format!(
-                "process {} runs, and it is the file of that one",
-                pid.trim()
-            );
-            return Err(io::Error::other(why));
-        }
-        // Where that is not allowed, both write into the same file, and the new one last.
-        if std::fs::remove_file(&path).is_ok() {
-            file = open()?;
-            // Nobody else knows the new file.
-            is_locked(&file);
-        }
-    }
-    Ok((path, file))
+/// The number of tries to take the pid file back.
+const RESTORE_TRIES: usize = 3;
+
+/// Returns whether a path leads to an open file.
+fn is_same(path: &Path, file: &File) -> bool {
+    let there = std::fs::symlink_metadata(path).and_then(|there| Ok((there, file.metadata()?)));
+    there.is_ok_and(|(there, own)| (there.dev(), there.ino()) == (own.dev(), own.ino()))
 }
 
 /// Returns whether somebody else has locked a file; else this process has from now on, until the file is closed.
@@ -270,17 +324,26 @@ fn is_locked(file: &File) -> bool {
     locked != 0 && io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock
 }
 
+/// Has the pid file name this daemon again, after an upgrade that failed.
+pub(super) fn restore_pid_file() {
+    if let Some(pid_file) = &mut *PID_FILE.lock() {
+        if let Err(e) = pid_file.restore() {
+            // Expected where the daemon's user may not write in the directory.
+            let path = pid_file.path.display();
+            log::warn!("the pid file {path} does not name this process any more: {e}");
+        }
+    }
+}
+
 /// Removes the pid file of this daemon, unless a newer one has put its id there.
 pub(super) fn remove_pid_file() {
-    let Some((path, _locked)) = PID_FILE.lock().take() else {
+    let Some(pid_file) = PID_FILE.lock().take() else {
         return;
     };
-    let ours = std::fs::read_to_string(&path)
-        .is_ok_and(|pid| pid.trim() == std::process::id().to_string());
-    if ours {
-        if let Err(e) = std::fs::remove_file(&path) {
+    if pid_file.names_this() {
+        if let Err(e) = std::fs::remove_file(&pid_file.path) {
             // Expected where the daemon's user may not write in the directory.
-            log::debug!("the pid file {} stays: {e}", path.display());
+            log::debug!("the pid file {} stays: {e}", pid_file.path.display());
         }
     }
 }
@@ -337,12 +400,13 @@ mod tests {
             pid_file: format!("{}/pid", dir.display()),
             ..Default::default()
         };
-        assert!(Setup::check(&good(), false).is_ok());
-        let refused = |conf: ServerConf| Setup::check(&conf, false).err().unwrap();
-        let text = refused(ServerConf {
+        assert!(Setup::check(&good()).is_ok());
+        let refused = |conf: ServerConf| Setup::check(&conf).err().unwrap();
+        let conf = ServerConf {
             pid_file: "/nonexistent/pid".into(),
             ..good()
-        });
+        };
+        let text = PidFile::of(&conf, false).err().unwrap();
         assert!(
             text.starts_with("cannot write the pid file /nonexistent/pid:"),
             "{text}"
@@ -382,9 +446,9 @@ mod tests {
         std::fs::write(dir.join("victim"), "x").unwrap();
         std::os::unix::fs::symlink(dir.join("victim"), dir.join("soft")).unwrap();
         std::fs::hard_link(dir.join("victim"), dir.join("hard")).unwrap();
-        assert!(open_pid_file(&dir.join("soft"), false).is_err());
-        assert!(open_pid_file(&dir.join("hard"), false).is_err());
-        assert!(open_pid_file(&dir, false).is_err());
+        assert!(PidFile::open(&dir.join("soft"), false).is_err());
+        assert!(PidFile::open(&dir.join("hard"), false).is_err());
+        assert!(PidFile::open(&dir, false).is_err());
         std::fs::remove_dir_all(dir).unwrap();
     }
 
@@ -392,18 +456,51 @@ mod tests {
     fn a_pid_file_is_its_processs_until_that_ends() {
         let dir = tempdir("taken");
         let path = dir.join("pid");
-        let open = |upgrade| open_pid_file(&path, upgrade);
-        let (_, mut first) = open(false).unwrap();
-        writeln!(first, "12345").unwrap();
-        let e = open(false).unwrap_err().to_string();
+        let open = |upgrade| PidFile::open(&path, upgrade);
+        let first = open(false).unwrap();
+        writeln!(&first.file, "12345").unwrap();
+        let e = open(false).err().unwrap().to_string();
         assert!(e.contains("process 12345 runs"), "{e}");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "12345\n");
         // The new one of an upgrade keeps its name when the old one ends.
-        let (_, second) = open(true).unwrap();
+        let second = open(true).unwrap();
         drop(first);
         assert!(open(false).is_err());
         drop(second);
         assert!(open(false).is_ok());
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_pid_file_that_a_failed_upgrade_took_is_taken_back() {
+        let dir = tempdir("back");
+        let path = dir.join("pid");
+        let mut old = PidFile::open(&path, false).unwrap();
+        old.write().unwrap();
+        let take = || {
+            let new = PidFile::open(&path, true).unwrap();
+            writeln!(&new.file, "12345").unwrap();
+            new
+        };
+        let own = format!("{}\n", std::process::id());
+        for ended in [false, true] {
+            let new = Some(take());
+            // It removes its file when it ends by itself.
+            let new = new.filter(|_| !ended);
+            if ended {
+                std::fs::remove_file(&path).unwrap();
+            }
+            old.restore().unwrap();
+            drop(new);
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), own);
+            let e = PidFile::open(&path, false).err().unwrap().to_string();
+            assert!(e.contains("it is the file of that one"), "{e}");
+        }
+        // Both have the file where nobody may remove it.
+        std::fs::write(&path, "12345678901\n").unwrap();
+        old.restore().unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), own);
+        assert!(PidFile::open(&path, false).is_err());
         std::fs::remove_dir_all(dir).unwrap();
     }
 

@@ -127,6 +127,7 @@ impl Life<'_> {
                     if let Err(why) = self.hand_over().await {
                         if process_signals {
                             log::error!("{why}: the server goes on serving");
+                            daemon::restore_pid_file();
                             return None;
                         }
                         log::error!("{why}");

@@ -198,6 +198,11 @@ impl Server {
     fn prepare(&self) -> Result<(), Failure> {
         self.bootstrap.end_of_test();
         if self.bootstrap.begin() {
+            let upgrade = self.options.as_ref().is_some_and(|opt| opt.upgrade);
+            if upgrade && self.configuration.daemon {
+                // The old process ends soon after this one has its sockets.
+                daemon::check(&self.configuration)?;
+            }
             self.bootstrap.run()?;
         }
         Ok(())

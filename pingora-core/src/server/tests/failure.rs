@@ -100,6 +100,23 @@ impl BackgroundService for Failing {
     }
 }
 
+/// The old process would have handed its sockets over, and ended.
+#[test]
+fn a_daemon_that_cannot_be_takes_no_sockets_over() {
+    let conf = ServerConf {
+        daemon: true,
+        user: Some("no-such-user".to_owned()),
+        upgrade_sock: "/no/such/folder/sock".to_owned(),
+        ..no_steal(1)
+    };
+    let opt = Opt {
+        upgrade: true,
+        ..Opt::default()
+    };
+    let failure = run_to_failure(Server::new_with_opt_and_conf(opt, conf)).to_string();
+    assert!(failure.contains("no-such-user"), "{failure}");
+}
+
 #[test]
 fn an_upgrade_without_an_old_process_fails_as_a_service_too() {
     let nowhere = std::env::temp_dir().join(format!("no-old-one-{}", std::process::id()));

@@ -54,7 +54,7 @@ where
         let Ok(response) = response.await else {
             return excuse(session).await;
         };
-        let (head, body) = framed(response);
+        let (head, body) = framed(response, &session);
         let response = vec![
             HttpTask::Header(Box::new(head), false),
             HttpTask::Body(Some(body), true),
@@ -110,7 +110,7 @@ impl<SV: ServeHttp> HttpServer<SV> {
             .request_header_filter(session.req_header_mut())
             .await?;
         let response = self.app.response(session).await;
-        let (mut head, body) = framed(response);
+        let (mut head, body) = framed(response, session);
         let mut body = (!body.is_empty()).then_some(body);
         modules
             .response_header_filter(&mut head, body.is_none())
@@ -229,12 +229,16 @@ async fn excuse(mut session: Session) -> Option<ReusedHttpStream> {
     None
 }
 
-fn framed(response: Response<Vec<u8>>) -> (ResponseHeader, Bytes) {
+/// The head and the body of an answer, with the length of the body where it is known. The application need not give the body
+/// that a HEAD or a 304 leaves out, and then nothing tells how long it would be (RFC 9110 section 8.6).
+fn framed(response: Response<Vec<u8>>, session: &Session) -> (ResponseHeader, Bytes) {
     let (parts, body) = response.into_parts();
     let mut head = ResponseHeader::from(parts);
     let is_framed = head.headers.contains_key(http::header::CONTENT_LENGTH)
         || head.headers.contains_key(http::header::TRANSFER_ENCODING);
-    if !is_framed {
+    let left_out = head.status == http::StatusCode::NOT_MODIFIED
+        || (session.req_header().method == http::Method::HEAD && body.is_empty());
+    if !is_framed && !left_out {
         // A number is always a valid value.
         let _ = head.set_content_length(body.len());
     }

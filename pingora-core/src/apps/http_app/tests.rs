@@ -31,6 +31,33 @@ impl ServeHttp for Echo {
     }
 }
 
+/// Answers without a body, with the status that the path says.
+struct Bodiless;
+
+#[async_trait]
+impl ServeHttp for Bodiless {
+    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let status = session.req_header().uri.path()[1..].parse::<u16>().unwrap();
+        Response::builder().status(status).body(Vec::new()).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn no_length_is_told_of_a_body_that_was_left_out() {
+    let mut client = serve(&Arc::new(Bodiless));
+    for (method, status, told) in [
+        ("GET", 200, true),
+        ("GET", 304, false),
+        ("HEAD", 200, false),
+    ] {
+        let request = format!("{method} /{status} HTTP/1.1\r\nHost: a\r\n\r\n");
+        client.write_all(request.as_bytes()).await.unwrap();
+        let head = until(&mut client, "\r\n\r\n").await.to_ascii_lowercase();
+        let has = head.contains("content-length: 0\r\n");
+        assert_eq!(has, told, "{method}: {head}");
+    }
+}
+
 /// A connection to `app`, which is served until it ends.
 fn serve<A: ServerApp + Send + Sync + 'static>(app: &Arc<A>) -> DuplexStream {
     let (client, server) = tokio::io::duplex(4096);

@@ -42,6 +42,8 @@ pub struct SslStream<T> {
     ssl: RawSslStream<T>,
     digest: Option<Arc<SslDigest>>,
     timing: TimingDigest,
+    /// The beginning of the handshake, which may stop for a callback and go on.
+    begun: Option<Instant>,
 }
 
 impl<T> SslStream<T>
@@ -58,6 +60,7 @@ where
             ssl,
             digest: None,
             timing: TimingDigest::default(),
+            begun: None,
         })
     }
 
@@ -67,7 +70,7 @@ where
     /// Why it failed.
     pub async fn connect(&mut self) -> Result<(), ssl::Error> {
         ext::clear_error_stack();
-        let begun = Instant::now();
+        let begun = *self.begun.get_or_insert_with(Instant::now);
         Pin::new(&mut self.ssl).connect().await?;
         self.established(begun);
         Ok(())
@@ -79,7 +82,7 @@ where
     /// Why it failed.
     pub async fn accept(&mut self) -> Result<(), ssl::Error> {
         ext::clear_error_stack();
-        let begun = Instant::now();
+        let begun = *self.begun.get_or_insert_with(Instant::now);
         Pin::new(&mut self.ssl).accept().await?;
         self.established(begun);
         Ok(())

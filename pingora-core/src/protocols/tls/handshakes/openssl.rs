@@ -55,6 +55,7 @@ impl TlsAccept for Choosing {
     async fn certificate_callback(&self, ssl: &mut TlsRef) {
         assert_eq!(server_name(ssl), Some("name.example"));
         tokio::task::yield_now().await;
+        self.0.certificate_callback(ssl).await;
         ext::ssl_use_certificate(ssl, self.1.leaf()).unwrap();
         ext::ssl_use_private_key(ssl, self.1.key()).unwrap();
     }

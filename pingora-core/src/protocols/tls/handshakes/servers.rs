@@ -59,6 +59,26 @@ async fn callbacks_see_the_session() {
     assert_eq!(name.as_deref(), Some("name.example"));
 }
 
+/// A callback that fetches a certificate may take most of it.
+#[tokio::test]
+async fn the_time_of_a_handshake_is_all_of_it() {
+    const FETCH: Duration = Duration::from_millis(20);
+    struct Fetch;
+    #[async_trait]
+    impl TlsAccept for Fetch {
+        async fn certificate_callback(&self, _ssl: &mut TlsRef) {
+            tokio::time::sleep(FETCH).await;
+        }
+    }
+    let authority = Authority::new();
+    let settings = backend::with_callbacks(Box::new(Fetch), &authority.ordinary());
+    let server = Server::new(settings).await;
+    let (_client, accepted) = server.agree(&trusting(&authority), &peer(&server)).await;
+    let layers = accepted.get_timing_digest();
+    let took = layers[1].as_ref().unwrap().establishment_duration.unwrap();
+    assert!(took >= FETCH, "{took:?}");
+}
+
 #[tokio::test]
 async fn handshakes_on_other_threads() {
     let authority = Authority::new();

@@ -169,12 +169,24 @@ impl<T: Idle> IdlePool<T> {
         None
     }
 
+    /// Returns whether somebody wants to be told how long connections were idle.
+    pub(crate) fn tells_reuse(&self) -> bool {
+        self.on_reuse.is_some()
+    }
+
+    /// Tells that a connection that was idle for so long is used again.
+    pub(crate) fn tell_reuse(&self, idle: Duration) {
+        if let Some(on_reuse) = &self.on_reuse {
+            on_reuse(idle);
+        }
+    }
+
     fn usable(&self, mut entry: Entry<T>) -> Option<T> {
         if entry.expires.is_some_and(|at| at <= Instant::now()) || self.has_ended(&mut entry.conn) {
             return None;
         }
-        if let (Some(on_reuse), Some(since)) = (&self.on_reuse, entry.since) {
-            on_reuse(since.elapsed());
+        if let Some(since) = entry.since {
+            self.tell_reuse(since.elapsed());
         }
         Some(entry.conn)
     }

@@ -328,7 +328,13 @@ impl Connector {
     }
 
     fn idle_session<P: Peer>(&self, key: u64, peer: &P) -> Option<Http2Session> {
-        let surplus = || self.overflow.get()?.get(&key);
+        let surplus = || {
+            let conn = self.overflow.get()?.get(&key)?;
+            if let Some(since) = conn.take_idle_since().filter(|_| !conn.is_closed()) {
+                self.idle.tell_reuse(since.elapsed());
+            }
+            Some(conn)
+        };
         while let Some(conn) = self.idle.take(key).or_else(surplus) {
             if !leads_to(&conn, peer) {
                 log::warn!("an idle connection does not lead to {peer}, whose key it has");
@@ -375,6 +381,9 @@ impl Connector {
         }
         let meta = ConnectionMeta::new(key, conn.id());
         let closed = conn.closed();
+        if self.idle.tells_reuse() {
+            conn.note_idle();
+        }
         let pool = self.idle_pool().clone();
         let (evicted, used) = pool.put(&meta, conn);
         worker::spawn_housekeeping(async move {

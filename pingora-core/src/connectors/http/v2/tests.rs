@@ -136,6 +136,30 @@ async fn what_a_worker_has_no_room_for_goes_to_the_overflow() {
 }
 
 #[tokio::test]
+async fn the_callback_is_told_of_each_that_is_used_again() {
+    let origin = Origin::start();
+    let peer = origin.peer(1);
+    let told = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = told.clone();
+    let mut options = ConnectorOptions::new(1);
+    options.keepalive_pool_callback = Some(Arc::new(move |_| {
+        count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    }));
+    let connector = Connector::new(Some(options));
+    for round in 0..3 {
+        // The second one of the first two is too many for the pool.
+        let used = [
+            session(&connector, &peer).await,
+            session(&connector, &peer).await,
+        ];
+        assert_eq!(told.load(std::sync::atomic::Ordering::SeqCst), 2 * round);
+        for used in used {
+            connector.release_http_session(used, &peer, None);
+        }
+    }
+}
+
+#[tokio::test]
 async fn nothing_is_kept_that_must_not_be() {
     let origin = Origin::start();
     let peer = origin.peer(1);

@@ -48,6 +48,8 @@ struct Inner {
     ending: Ending,
     /// The key of the limit of which the transport holds a place.
     limit: OnceLock<u64>,
+    /// Since when it is idle, where somebody wants to know that and the pool does not.
+    idle_since: Mutex<Option<Instant>>,
 }
 
 /// Streams of which nothing is missing but the end. The peer counts them among those that are open.
@@ -113,6 +115,7 @@ impl ConnectionRef {
             listed: AtomicUsize::new(0),
             ending: Ending::default(),
             limit: OnceLock::new(),
+            idle_since: Mutex::default(),
         }))
     }
 
@@ -305,6 +308,16 @@ impl ConnectionRef {
     /// Returns the key of the limit of which the transport holds a place.
     pub(crate) fn limit_key(&self) -> Option<u64> {
         self.0.limit.get().copied()
+    }
+
+    /// Notes that it is idle from now on.
+    pub(crate) fn note_idle(&self) {
+        *self.0.idle_since.lock() = Some(Instant::now());
+    }
+
+    /// Returns since when it was idle, once, if that was noted.
+    pub(crate) fn take_idle_since(&self) -> Option<Instant> {
+        self.0.idle_since.lock().take()
     }
 
     pub(crate) fn is_same(&self, other: &ConnectionRef) -> bool {

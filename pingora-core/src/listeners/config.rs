@@ -120,6 +120,7 @@ impl ListenerConfig {
     ///
     /// One more is closed before TLS, and counts as [`clients_refused`](super::AcceptCounts::clients_refused). The client is
     /// that which the PROXY protocol tells where there is one. Clients of Unix sockets have no address, and no limit.
+    /// Connections that were accepted while the endpoint had no such limit do not count.
     pub fn max_connections_per_client(mut self, connections: usize) -> Self {
         self.max_connections_per_client = Some(connections);
         self
@@ -152,18 +153,17 @@ impl ListenerConfig {
         matches!(self.address, ServerAddress::Uds(..))
     }
 
-    /// Returns the limits of connections; the count of those that are open is that of `before`, if it has one.
+    /// Returns the limits of connections; the count of those that are open is that of `before`.
     pub(super) fn limits(
         &self,
         common: &Common,
         workers: usize,
         before: Option<&Limits>,
     ) -> Limits {
-        let counted = before.and_then(|limits| limits.endpoint.as_ref());
-        let open = || counted.map_or_else(|| Open::new(workers), |(_, open)| open.clone());
         Limits {
             service: common.max_connections,
-            endpoint: self.max_connections.map(|most| (most, open())),
+            endpoint: self.max_connections,
+            open: before.map_or_else(|| Open::new(workers), |limits| limits.open.clone()),
         }
     }
 

@@ -81,12 +81,14 @@ pub(super) struct Acceptor<F> {
 }
 
 /// The limits of an endpoint's connections.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(in crate::listeners) struct Limits {
     /// Connections of the service.
     pub(in crate::listeners) service: Option<usize>,
-    /// Those of the endpoint, and their count.
-    pub(in crate::listeners) endpoint: Option<(usize, Arc<Open>)>,
+    /// Those of the endpoint.
+    pub(in crate::listeners) endpoint: Option<usize>,
+    /// Their count, kept without a limit too: there may be one later.
+    pub(in crate::listeners) open: Arc<Open>,
 }
 
 /// Connections that were accepted in a row.
@@ -148,9 +150,8 @@ impl<F: Connect> Acceptor<F> {
                         self.tell_full(full);
                         continue;
                     }
-                    let open = self.limits.endpoint.as_ref().map(|(_, open)| open);
                     let served = self.connect.connect(connection);
-                    self.pool.hand_over(to, worker, open, served);
+                    self.pool.hand_over(to, worker, &self.limits.open, served);
                 }
                 Err(e) if concerns_one(&e) => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break Ended::Empty,
@@ -198,11 +199,12 @@ impl<F: Connect> Acceptor<F> {
 
     /// Returns the limit that is reached, if one is.
     fn full(&self) -> Option<usize> {
-        let Limits { service, endpoint } = &self.limits;
-        let of_endpoint = endpoint
-            .as_ref()
-            .filter(|(most, open)| open.sum() >= *most)
-            .map(|(most, _)| *most);
+        let Limits {
+            service,
+            endpoint,
+            open,
+        } = &self.limits;
+        let of_endpoint = endpoint.filter(|most| open.sum() >= *most);
         of_endpoint.or_else(|| service.filter(|most| self.pool.all_live() >= *most))
     }
 

@@ -112,13 +112,12 @@ impl WorkerPool {
         (0..self.len()).map(|slot| self.live(slot)).sum()
     }
 
-    /// Runs a connection that the acceptor of the worker `by` has accepted on a worker; counts it at its endpoint too,
-    /// where that has a limit.
+    /// Runs a connection that the acceptor of the worker `by` has accepted on a worker; counts it at its endpoint too.
     pub(super) fn hand_over(
         self: &Arc<Self>,
         to: To,
         by: usize,
-        open: Option<&Arc<Open>>,
+        open: &Arc<Open>,
         connection: impl Future<Output = ()> + Send + 'static,
     ) {
         let worker = match to {
@@ -129,10 +128,8 @@ impl WorkerPool {
         };
         let slot = &self.slots[worker];
         slot.live.fetch_add(1, Ordering::Relaxed);
-        if let Some(open) = open {
-            open.at(worker).fetch_add(1, Ordering::Relaxed);
-        }
-        let place = Place(self.clone(), worker, open.cloned());
+        open.at(worker).fetch_add(1, Ordering::Relaxed);
+        let place = Place(self.clone(), worker, open.clone());
         slot.handle.spawn(async move {
             let _place = place;
             connection.await
@@ -146,20 +143,18 @@ impl WorkerPool {
 }
 
 /// A connection's place at its worker and its endpoint; given up at its end, even by a panic.
-struct Place(Arc<WorkerPool>, usize, Option<Arc<Open>>);
+struct Place(Arc<WorkerPool>, usize, Arc<Open>);
 
 impl Drop for Place {
     fn drop(&mut self) {
         let Place(pool, worker, open) = self;
         // First: who sees that the worker has one less finds room at the endpoint.
-        if let Some(open) = open {
-            open.at(*worker).fetch_sub(1, Ordering::Relaxed);
-        }
+        open.at(*worker).fetch_sub(1, Ordering::Relaxed);
         pool.slots[*worker].live.fetch_sub(1, Ordering::Release);
     }
 }
 
-/// The open connections of an endpoint that has a limit, by worker.
+/// The open connections of an endpoint, by worker.
 pub(in crate::listeners) struct Open(Box<[OfWorker]>);
 
 /// On cache lines of its own, as a [`Slot`].

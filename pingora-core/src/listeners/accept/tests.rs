@@ -240,9 +240,10 @@ fn a_worker_that_is_nearly_full_sits_out() {
     let rt = runtime_of(1);
     let handles = vec![rt.handle().clone(), rt.handle().clone()];
     let pool = WorkerPool::new(crate::worker::Workers::new(handles));
+    let open = Open::new(2);
     let take = |slot, n| {
         for _ in 0..n {
-            pool.hand_over(To::Slot(slot), slot, None, std::future::pending());
+            pool.hand_over(To::Slot(slot), slot, &open, std::future::pending());
         }
     };
     take(0, 14);

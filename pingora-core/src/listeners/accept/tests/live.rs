@@ -278,19 +278,22 @@ fn another_limit_counts_what_is_there() {
     let live = Live::start(nothing(&app), AcceptStrategy::Shared, workers(2, false));
     let address = live.add(any_port()).unwrap();
     live.remove(address).unwrap();
+    let plain = || ListenerConfig::tcp(address.to_string());
     let config = |most| {
-        let config = ListenerConfig::tcp(address.to_string());
-        config
+        plain()
             .max_connections(most)
             .max_connections_per_client(most)
     };
-    live.add(config(2)).unwrap();
-    let (one, two) = (
-        TcpStream::connect(address).unwrap(),
-        TcpStream::connect(address).unwrap(),
-    );
+    // Those that came without a limit count too.
+    live.add(plain()).unwrap();
+    let one = TcpStream::connect(address).unwrap();
     exchange(&one, b"1");
+    live.add(plain().max_connections(1)).unwrap();
+    assert!(is_closed(TcpStream::connect(address).unwrap()));
+    live.add(config(2)).unwrap();
+    let two = TcpStream::connect(address).unwrap();
     exchange(&two, b"1");
+    assert!(is_closed(TcpStream::connect(address).unwrap()));
     live.add(config(3)).unwrap();
     let three = TcpStream::connect(address).unwrap();
     exchange(&three, b"1");

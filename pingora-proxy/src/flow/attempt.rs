@@ -91,12 +91,10 @@ where
         more: bool,
     ) -> impl Future<Output = Result<()>> + Send + 'a {
         async move {
-            let mut peer = match session.upstream_due.clone() {
-                None => self.inner.upstream_peer(session, ctx).await?,
-                Some(due) => {
-                    let chosen = self.inner.upstream_peer(session, ctx);
-                    Box::pin(due::in_time(&due, chosen)).await?
-                }
+            let timeless = session.upstream_due.is_none();
+            let mut peer = match timeless {
+                true => self.inner.upstream_peer(session, ctx).await?,
+                false => Box::pin(self.upstream_peer_in_time(session, ctx)).await?,
             };
             let extended = !request_policy::is_plain(session.req_header())
                 && check_before_connecting(session, &mut peer)?;
@@ -125,12 +123,9 @@ where
             }
             let mut done = match &mut upstream {
                 HttpSession::H1(h1) => {
-                    let done = match session.upstream_due.clone() {
-                        None => self.exchange(session, ctx, h1, &attempt).await,
-                        Some(due) => {
-                            let exchange = self.exchange(session, ctx, h1, &attempt);
-                            Box::pin(due::in_time(&due, exchange)).await
-                        }
+                    let done = match timeless {
+                        true => self.exchange(session, ctx, h1, &attempt).await,
+                        false => Box::pin(self.exchange_in_time(session, ctx, h1, &attempt)).await,
                     };
                     session.note_sent(h1);
                     done
@@ -138,12 +133,8 @@ where
                 // Boxed: a request to HTTP/1.1 shall not be larger for it.
                 HttpSession::H2(h2) => {
                     let mut h2 = H2Upstream::new(h2, extended);
-                    let due = session.upstream_due.clone();
-                    let exchange = self.exchange(session, ctx, &mut h2, &attempt);
-                    let done = match due {
-                        None => Box::pin(exchange).await,
-                        Some(due) => Box::pin(due::in_time(&due, exchange)).await,
-                    };
+                    let exchange = self.exchange_in_time(session, ctx, &mut h2, &attempt);
+                    let done = Box::pin(exchange).await;
                     session.note_sent(&h2);
                     done
                 }
@@ -205,6 +196,16 @@ where
         Err(e)
     }
 
+    /// The peer that the application chooses, within the time of the request.
+    async fn upstream_peer_in_time(
+        &self,
+        session: &mut Session,
+        ctx: &mut SV::CTX,
+    ) -> Result<Box<HttpPeer>> {
+        let due = session.upstream_due.clone();
+        due::in_time(due.as_deref(), self.inner.upstream_peer(session, ctx)).await
+    }
+
     /// [`connect`](Self::connect), within the time of the request.
     async fn connect_in_time(
         &self,
@@ -214,7 +215,7 @@ where
     ) -> Result<(HttpSession<C::Session>, bool)> {
         match session.upstream_due.as_deref() {
             None => self.connect(peer, extended).await,
-            Some(due) => Box::pin(due::in_time(due, self.connect(peer, extended))).await,
+            due => Box::pin(due::in_time(due, self.connect(peer, extended))).await,
         }
     }
 
@@ -229,6 +230,19 @@ where
         }
         let connected = Box::pin(self.connector.get_websocket_session(peer)).await?;
         connected.ok_or_else(|| no_tunnel(peer))
+    }
+
+    /// [`exchange`](Self::exchange), within the time of the request.
+    pub(super) async fn exchange_in_time<L: Upstream>(
+        &self,
+        session: &mut Session,
+        ctx: &mut SV::CTX,
+        upstream: &mut L,
+        attempt: &Try<'_>,
+    ) -> Result<Outcome> {
+        let due = session.upstream_due.clone();
+        let exchange = self.exchange(session, ctx, upstream, attempt);
+        due::in_time(due.as_deref(), exchange).await
     }
 
     /// Written as a block, which keeps its arguments once: a function keeps them a second time while it waits.

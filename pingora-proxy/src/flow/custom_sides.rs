@@ -11,7 +11,6 @@ use pingora_core::upstreams::peer::Peer;
 use pingora_error::{Error, Result};
 use pingora_http::RequestHeader;
 
-use super::due::in_time;
 use crate::duplex::{Duplex, Outcome};
 use crate::pipeline::cache_write;
 use crate::pipeline::{Hops, Phases, Try};
@@ -39,12 +38,8 @@ where
             write: options.write_timeout,
         };
         let mut upstream = CustomUpstream::new(upstream, limits);
-        let due = session.upstream_due.clone();
-        let exchange = self.exchange(session, ctx, &mut upstream, attempt);
-        let mut done = match due {
-            None => exchange.await,
-            Some(due) => in_time(&due, exchange).await,
-        };
+        let exchange = self.exchange_in_time(session, ctx, &mut upstream, attempt);
+        let mut done = exchange.await;
         session.note_sent(&upstream);
         if !end_sides(session, &mut done).await {
             upstream.forbid_reuse();

@@ -9,9 +9,15 @@ use pingora_error::ErrorType::ReadTimedout;
 use pingora_error::{Error, Result};
 use tokio::time::Instant;
 
-/// Gives up `work` when the time of the request with all its tries is over, unless it is lifted by then.
-pub(super) async fn in_time<T>(due: &Due, work: impl Future<Output = Result<T>>) -> Result<T> {
+/// Gives up `work` when the time of the request with all its tries is over, if it has one, unless it is lifted by then.
+pub(super) async fn in_time<T>(
+    due: Option<&Due>,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
     let mut work = pin!(work);
+    let Some(due) = due else {
+        return work.await;
+    };
     match tokio::time::timeout_at(due.at, work.as_mut()).await {
         Ok(done) => done,
         Err(_) if due.is_lifted() => work.await,

@@ -1,6 +1,6 @@
 //! Listening sockets by bind string, as they travel from an old process to a new one.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ pub type ListenFds = Arc<Mutex<Fds>>;
 /// Begins the name under which a file travels that belongs to the sockets of the bind string that follows. No
 /// bind string has a NUL in it.
 const TRAVELLER: &str = "\0with:";
-/// Begins the name of a further duplicate of a socket, which says that somebody keeps it who is no old process.
+/// Begins the name of a further duplicate of each socket that somebody keeps who is no old process.
 const KEPT: &str = "\0kept:";
 
 /// The listening sockets of a process, each under the bind string that its listener was added
@@ -35,11 +35,11 @@ pub struct Fds {
     handed_on: HashSet<RawFd>,
     /// Bind strings whose sockets a listener owns.
     owned: HashSet<String>,
-    /// Bind strings whose sockets are somebody else's, and are never closed by who claims them.
+    /// Bind strings whose sockets were lent within this process: who claims them gets duplicates.
     lent: HashSet<String>,
-    /// Bind strings whose sockets came from somebody who keeps them, such as a service manager: connections that wait
-    /// there are for the next process.
-    kept: HashSet<String>,
+    /// The number of the first sockets of a bind string that came from somebody who keeps them, such as a service manager:
+    /// connections that wait there are for the next process.
+    kept: HashMap<String, usize>,
     /// The old process, which gave the sockets to this one.
     giver: Option<Pid>,
     upgrade: bool,
@@ -61,7 +61,7 @@ impl Fds {
     pub fn add(&mut self, bind: String, fd: RawFd) {
         self.owned.remove(&bind);
         self.lent.insert(bind.clone());
-        self.kept.insert(bind.clone());
+        self.kept.insert(bind.clone(), 1);
         self.by_bind.insert(bind, vec![fd]);
     }
 
@@ -87,31 +87,36 @@ impl Fds {
     /// closes them. The sockets behind them are taken for those of somebody who keeps descriptors of his own, as a service
     /// manager does: connections that wait when the listener ends are left to the next process.
     pub fn deserialize(&mut self, binds: Vec<String>, fds: Vec<RawFd>) {
-        self.kept.extend(binds.iter().cloned());
-        self.enter(binds, fds);
+        for bind in self.enter(binds, fds) {
+            let sockets = self.by_bind.get(&bind).map_or(0, Vec::len);
+            self.kept.insert(bind, sockets);
+        }
     }
 
     /// As [`Fds::deserialize`], for the sockets of an old process, which is about to end.
     pub(crate) fn enter_inherited(&mut self, binds: Vec<String>, fds: Vec<RawFd>, giver: Pid) {
-        self.kept.retain(|bind| !binds.contains(bind));
+        self.kept.retain(|bind, _| !binds.contains(bind));
         self.giver = Some(giver);
         self.enter(binds, fds);
     }
 
-    fn enter(&mut self, binds: Vec<String>, fds: Vec<RawFd>) {
+    /// Returns the bind strings of the sockets.
+    fn enter(&mut self, binds: Vec<String>, fds: Vec<RawFd>) -> Vec<String> {
         let mut by_bind: BTreeMap<String, Vec<RawFd>> = BTreeMap::new();
         for (name, fd) in binds.into_iter().zip(fds) {
             if let Some(bind) = name.strip_prefix(TRAVELLER) {
                 self.travellers.insert(bind.to_owned(), fd);
             } else if let Some(bind) = name.strip_prefix(KEPT) {
-                self.kept.insert(bind.to_owned());
+                *self.kept.entry(bind.to_owned()).or_default() += 1;
                 close(bind, fd);
             } else {
                 by_bind.entry(name).or_default().push(fd);
             }
         }
         self.lent.retain(|bind| !by_bind.contains_key(bind));
+        let binds = by_bind.keys().cloned().collect();
         self.by_bind.extend(by_bind);
+        binds
     }
 
     pub(crate) fn firsts(&self) -> impl Iterator<Item = (String, RawFd)> + '_ {
@@ -128,8 +133,15 @@ impl Fds {
         });
         let files = self.travellers.iter();
         let files = files.map(|(bind, fd)| (format!("{TRAVELLER}{bind}"), *fd));
-        let kept = self.firsts().filter(|(bind, _)| self.is_kept(bind));
-        let kept = kept.map(|(bind, fd)| (format!("{KEPT}{bind}"), fd));
+        // What was lent ends with this process.
+        let kept = self
+            .by_bind
+            .iter()
+            .filter(|(bind, _)| !self.lent.contains(*bind));
+        let kept = kept.flat_map(|(bind, fds)| {
+            let kept = fds.iter().take(self.kept(bind));
+            kept.map(move |fd| (format!("{KEPT}{bind}"), *fd))
+        });
         sockets.chain(files).chain(kept)
     }
 
@@ -137,7 +149,8 @@ impl Fds {
     pub(crate) fn adopt(&mut self, other: Fds) {
         self.lent.retain(|bind| !other.by_bind.contains_key(bind));
         self.lent.extend(other.lent);
-        self.kept.retain(|bind| !other.by_bind.contains_key(bind));
+        self.kept
+            .retain(|bind, _| !other.by_bind.contains_key(bind));
         self.kept.extend(other.kept);
         self.giver = other.giver.or(self.giver);
         self.by_bind.extend(other.by_bind);
@@ -192,9 +205,9 @@ impl Fds {
         }
     }
 
-    /// Returns whether who gave the sockets of a bind string to this process keeps them, and is no old process.
-    pub(crate) fn is_kept(&self, bind: &str) -> bool {
-        self.kept.contains(bind)
+    /// The number of the first sockets of a bind string that somebody keeps who is no old process.
+    pub(crate) fn kept(&self, bind: &str) -> usize {
+        self.kept.get(bind).copied().unwrap_or(0)
     }
 
     /// Returns whether the process that gave the sockets to this one runs, as far as can be told: it may serve on.
@@ -245,7 +258,6 @@ impl Fds {
         let claimed = if self.lent.contains(bind) {
             let own = fds.iter().map(duplicate).collect::<Result<Vec<_>, _>>()?;
             *fds = own.iter().map(AsRawFd::as_raw_fd).collect();
-            self.lent.remove(bind);
             own
         } else {
             // SAFETY: inherited ones belong to the table, which gives each of them away once.
@@ -272,6 +284,7 @@ impl Fds {
     /// one that is handed on.
     pub(crate) fn add_owned(&mut self, bind: &str, fd: RawFd) {
         if self.owned.insert(bind.to_owned()) {
+            self.lent.remove(bind);
             self.kept.remove(bind);
             self.by_bind.insert(bind.to_owned(), vec![fd]);
         }

@@ -90,8 +90,8 @@ pub(super) struct Listening {
     more: Vec<Arc<Socket>>,
     /// The number of the first sockets that came from elsewhere.
     inherited: usize,
-    /// True if who gave them keeps them, and is no old process.
-    kept: bool,
+    /// The number of the first sockets that somebody keeps who is no old process.
+    kept: usize,
     manner: Manner,
     /// The file for a lock between the processes that have these sockets.
     traveller: OnceLock<OwnedFd>,
@@ -114,22 +114,21 @@ impl Listening {
 
     /// Those in whose queues nothing may be left: no new process has them, nor does somebody who keeps them.
     pub(super) fn own(&self) -> impl Iterator<Item = &Arc<Socket>> {
-        let kept = if self.kept { self.inherited } else { 0 };
         let handed_on = |socket: &Socket| match &self.fds {
             Some(fds) => fds.lock().was_handed_on(socket.as_raw_fd()),
             None => false,
         };
-        let own = self.sockets().skip(kept);
+        let own = self.sockets().skip(self.kept);
         own.filter(move |socket| !handed_on(socket))
     }
 
     /// Returns whether another process may go on accepting at one of the sockets: the old one, to which an upgrade that fails
-    /// leaves them. Nothing else tells that of a Unix socket, where nobody is in the middle of a handshake either.
+    /// leaves them.
     pub(super) fn is_shared(&self, socket: &Socket) -> bool {
         let is_it = |one: &Arc<Socket>| one.as_raw_fd() == socket.as_raw_fd();
         let inherited = self.sockets().take(self.inherited).any(is_it);
         let is_giver_there = |fds: &ListenFds| fds.lock().is_giver_there();
-        inherited && (self.unix || self.fds.as_ref().is_some_and(is_giver_there))
+        inherited && self.fds.as_ref().is_some_and(is_giver_there)
     }
 
     /// Returns whether another process can come to have these sockets.
@@ -256,10 +255,9 @@ pub(super) async fn listen(
         Some(fds) if !manner.at_once && fds.lock().is_upgrade() => RETRIES,
         _ => 0,
     };
-    let (mut inherited, mut kept) = (0, false);
+    let (mut inherited, mut kept) = (0, 0);
     let mut sockets = loop {
         if let Some(fds) = fds {
-            kept = fds.lock().is_kept(bind);
             let sockets = inherited::claim(fds, bind, unix)?;
             if !sockets.is_empty() {
                 for socket in &sockets {
@@ -270,6 +268,7 @@ pub(super) async fn listen(
                 }
                 log::info!("listening on {bind}, taken over");
                 inherited = sockets.len();
+                kept = fds.lock().kept(bind);
                 break sockets;
             }
         }

@@ -387,7 +387,7 @@ fn sockets_that_somebody_keeps_are_left_as_they_were() {
             }
             // After an upgrade as before one.
             let fds = if lent { fds } else { hand_on(&fds, receive) };
-            assert!(binds.iter().all(|bind| fds.lock().is_kept(bind)));
+            assert!(binds.iter().all(|bind| fds.lock().kept(bind) == 1));
             end_of(&fds, &binds[0], strategy);
             end_of(&fds, &binds[1], strategy);
             let client = TcpStream::connect_timeout(&address, Duration::from_secs(60)).unwrap();
@@ -398,6 +398,35 @@ fn sockets_that_somebody_keeps_are_left_as_they_were() {
             unix.accept().unwrap();
         }
     }
+}
+
+/// The sockets that a process opens beside a kept one are its own, and are those of the next one.
+#[test]
+fn further_sockets_are_nobody_elses() {
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let bind = tcp.local_addr().unwrap().to_string();
+    let lent = ListenFds::default();
+    lent.lock().add(bind.clone(), tcp.as_raw_fd());
+    assert_eq!(lent.lock().kept(&bind), 1);
+    // Whoever has lent it ends with its process.
+    assert_eq!(hand_on(&lent, receive).lock().kept(&bind), 0);
+
+    let mut fds = ListenFds::default();
+    let of_manager = tcp.into_raw_fd();
+    fds.lock().deserialize(vec![bind.clone()], vec![of_manager]);
+    let rt = runtime_of(2);
+    rt.block_on(settings(AcceptStrategy::Reuseport).scope(async {
+        for _ in 0..3 {
+            let mut listeners = Listeners::tcp(&bind);
+            let mut endpoints = listeners.listen(Some(&fds), 4).await.unwrap();
+            let endpoint = endpoints.remove(0);
+            assert_eq!(endpoint.listening.sockets().count(), 4);
+            assert_eq!(endpoint.listening.own().count(), 3);
+            let new = hand_on(&fds, receive);
+            drop(endpoint);
+            fds = new;
+        }
+    }));
 }
 
 /// An upgrade that fails leaves the sockets to the old process, however the new one ends.

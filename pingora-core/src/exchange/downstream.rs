@@ -12,8 +12,8 @@ use crate::protocols::http::{HttpTask, ServerSession};
 impl Downstream for ServerSession {
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
         match self {
-            ServerSession::H1(s) => s.poll_read_body(cx),
-            ServerSession::H2(s) => s.poll_read_body(cx),
+            ServerSession::H1(s) => s.poll_body_for_upstream(cx),
+            ServerSession::H2(s) => s.poll_body_for_upstream(cx),
             ServerSession::Subrequest(s) => s.poll_read_body(cx),
             ServerSession::Custom(s) => driver(s)?.poll_body(cx),
         }

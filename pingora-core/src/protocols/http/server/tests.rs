@@ -1,7 +1,7 @@
 //! What the setters of a session do to a request of HTTP/2, and that they reach one of HTTP/1.x, with which most of
 //! them are tested; on a clock that jumps.
 
-use std::future::Future;
+use std::future::{poll_fn, Future};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,12 +14,17 @@ use tokio::time::Instant;
 
 use super::super::v2::server::{handshake, H2Accept};
 use super::*;
+use crate::exchange::Downstream;
 use crate::protocols::Digest;
 
 const SHORT: Duration = Duration::from_secs(3);
 
 /// The client's end of a request of HTTP/2 whose body is open, and the session that serves it.
 async fn h2_asked() -> (ResponseFuture, SendStream<Bytes>, Session) {
+    h2_asked_for(Request::post("http://a.test/").body(()).unwrap()).await
+}
+
+async fn h2_asked_for(request: Request<()>) -> (ResponseFuture, SendStream<Bytes>, Session) {
     let (near, far) = duplex(1 << 20);
     let serve = async {
         let mut conn = handshake(Box::new(far), None).await.unwrap();
@@ -36,7 +41,6 @@ async fn h2_asked() -> (ResponseFuture, SendStream<Bytes>, Session) {
     let ask = async {
         let (client, connection) = h2::client::handshake(near).await.unwrap();
         tokio::spawn(async { drop(connection.await) });
-        let request = Request::post("http://a.test/").body(()).unwrap();
         let mut client = client.ready().await.unwrap();
         client.send_request(request, false).unwrap()
     };
@@ -76,6 +80,45 @@ async fn a_body_that_does_not_come() {
         assert_eq!(session.get_read_timeout(), timeout);
         let read = failed(session.read_request_body()).await;
         assert_eq!(read, (ReadTimedout, seconds));
+    }
+}
+
+/// RFC 9110 section 10.1.1: the client waits for its 100 as long as the origin takes to send it, whatever comes before. An
+/// application that reads the body itself, and sends none, is not kept for ever.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_waits_for_a_100() {
+    for h2 in [false, true] {
+        for for_upstream in [false, true] {
+            let expect = POST.replace("\r\n\r\n", "\r\nExpect: 100-continue\r\n\r\n");
+            let (_h1, _h2, mut session);
+            if h2 {
+                let request = Request::post("http://a.test/").header("Expect", "100-continue");
+                let (response, body, asked) = h2_asked_for(request.body(()).unwrap()).await;
+                (_h2, session) = ((response, body), asked);
+            } else {
+                (_h1, session) = h1_asked(&expect).await;
+            }
+            if for_upstream {
+                let hints = ResponseHeader::build(103, None).unwrap();
+                session
+                    .write_response_header(Box::new(hints))
+                    .await
+                    .unwrap();
+                let body = poll_fn(|cx| session.poll_body(cx));
+                let waited = tokio::time::timeout(Duration::from_secs(1000), body).await;
+                assert!(waited.is_err(), "{waited:?}");
+                let go_on = ResponseHeader::build(100, None).unwrap();
+                session
+                    .write_response_header(Box::new(go_on))
+                    .await
+                    .unwrap();
+                let read = failed(poll_fn(|cx| session.poll_body(cx))).await;
+                assert_eq!(read, (ReadTimedout, 60));
+            } else {
+                let read = failed(session.read_request_body()).await;
+                assert_eq!(read, (ReadTimedout, 60));
+            }
+        }
     }
 }
 
@@ -153,7 +196,7 @@ async fn informational_responses() {
             let written = session.write_response_header(Box::new(head)).await;
             written.unwrap();
         }
-        let first = std::future::poll_fn(|cx| response.poll_informational(cx));
+        let first = poll_fn(|cx| response.poll_informational(cx));
         let first = tokio::time::timeout(SHORT, first).await.ok().flatten();
         let status = first.map(|head| head.unwrap().status());
         let expected = (!ignored).then_some(StatusCode::EARLY_HINTS);

@@ -71,6 +71,10 @@ impl HttpSession {
             }
             let silent = inner.conn.buf.is_empty();
             let filled = if whole {
+                if timeout.is_none() {
+                    // An earlier wait for a 100 is none for what follows the request.
+                    inner.conn.stop_read_deadline();
+                }
                 inner.conn.poll_fill_more(cx, timeout)
             } else {
                 inner.conn.poll_fill(cx, timeout)

@@ -217,8 +217,28 @@ impl HttpSession {
 
     /// [`HttpSession::read_body_bytes`] as a poll.
     pub(crate) fn poll_read_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
+        let may_be_silent = self.is_being_answered();
+        self.poll_body(cx, may_be_silent)
+    }
+
+    /// [`HttpSession::poll_read_body`] of a request that has gone upstream: the client may wait for a 100 (RFC 9110 section
+    /// 10.1.1) for as long as the origin takes to send it, which has time limits of its own.
+    pub(crate) fn poll_body_for_upstream(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>>> {
+        let waits = self.exchange().response.is_none() && self.awaits_continue();
+        let may_be_silent = waits || self.is_being_answered();
+        self.poll_body(cx, may_be_silent)
+    }
+
+    fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        may_be_silent: bool,
+    ) -> Poll<Result<Option<Bytes>>> {
         self.make_raw_after_upgrade();
-        let timeout = if self.may_be_silent() {
+        let timeout = if may_be_silent {
             let told = self.inner.timeouts().read;
             if told.is_none() {
                 // Once it may not any more, it has its time from then on.
@@ -246,13 +266,11 @@ impl HttpSession {
         }
     }
 
-    /// Returns whether nobody may blame the client for sending nothing: it waits for a 100, or is being answered already.
-    /// The two sides of an upgraded connection may be silent as long as they like, until one of them ends.
-    fn may_be_silent(&self) -> bool {
-        let writing = &self.inner.conn.writing;
+    /// Returns whether nobody may blame the client for sending nothing: it gets a response. The two sides of an upgraded
+    /// connection may be silent as long as they like, until one of them ends.
+    fn is_being_answered(&self) -> bool {
         let answered = self.exchange().response.is_some();
-        let within = answered && !writing.is_over() && !self.has_whole_response();
-        within || (!answered && self.awaits_continue())
+        answered && !self.inner.conn.writing.is_over() && !self.has_whole_response()
     }
 
     /// Reads the body, or, when there is none left or none is expected, waits for the client to leave.

@@ -306,7 +306,11 @@ impl Http2Session {
                 self.inner.receiving = Receiving::Broken;
                 Poll::Ready(Err(e))
             }
-            (Poll::Pending, None) => Poll::Pending,
+            (Poll::Pending, None) => {
+                // An earlier wait is none for what has a limit later.
+                self.inner.read_deadline.restart();
+                Poll::Pending
+            }
             (Poll::Pending, Some(timeout)) => {
                 ready!(self.inner.read_deadline.poll(cx, timeout));
                 Poll::Ready(Error::e_explain(

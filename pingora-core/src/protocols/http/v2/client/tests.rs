@@ -286,6 +286,29 @@ async fn an_origin_has_its_time() {
     assert_eq!(began.elapsed().as_secs(), 8);
 }
 
+/// The wait for a 100 is over once the body is sent all the same: the head has its time after it.
+#[tokio::test(start_paused = true)]
+async fn the_time_of_a_head_begins_with_the_end_of_the_request() {
+    let (conn, origin) = connect(H2HandshakeSettings::new()).await;
+    let mut streams = serve(origin);
+    let mut session = conn.spawn_stream().await.unwrap().unwrap();
+    session.response_header_timeout = Some(Duration::from_secs(3));
+    let head = post(&[("Expect", "100-continue")]);
+    session.write_request_header(head, false).unwrap();
+    let _stream = streams.recv().await.unwrap();
+    for (seconds, last) in [(2, false), (100, true)] {
+        let time = Duration::from_secs(seconds);
+        let read = tokio::time::timeout(time, session.read_response_header()).await;
+        assert!(read.is_err(), "{read:?}");
+        let body = Bytes::from_static(b"x");
+        session.write_request_body(body, last).await.unwrap();
+    }
+    let began = tokio::time::Instant::now();
+    let e = session.read_response_header().await.unwrap_err();
+    assert_eq!(e.etype, ErrorType::ReadTimedout);
+    assert_eq!(began.elapsed().as_secs(), 3);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_ping_that_is_not_answered_ends_the_connection() {
     let mut settings = H2HandshakeSettings::new();

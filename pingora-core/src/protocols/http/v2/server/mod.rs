@@ -70,6 +70,8 @@ struct Inner {
     ignore_info_resp: bool,
     /// Bytes of informational responses that were handed over.
     informed: usize,
+    /// True once a 100 was handed over.
+    continued: bool,
     /// By what the client learns that its response will not be complete.
     reset: Reason,
     tasks: tasks::Outcome,
@@ -168,6 +170,7 @@ impl HttpSession {
             tunnel,
             ignore_info_resp: false,
             informed: 0,
+            continued: false,
             reset: Reason::INTERNAL_ERROR,
             tasks: tasks::Outcome::default(),
         });

@@ -38,6 +38,25 @@ impl HttpSession {
 
     /// [`HttpSession::read_body_bytes`] as a poll.
     pub(crate) fn poll_read_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
+        let may_be_silent = self.is_being_answered();
+        self.poll_body(cx, may_be_silent)
+    }
+
+    /// [`HttpSession::poll_read_body`] of a request that has gone upstream: the client may wait for a 100 (RFC 9110 section
+    /// 10.1.1) for as long as the origin takes to send it, which has time limits of its own.
+    pub(crate) fn poll_body_for_upstream(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>>> {
+        let may_be_silent = self.awaits_continue() || self.is_being_answered();
+        self.poll_body(cx, may_be_silent)
+    }
+
+    fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        may_be_silent: bool,
+    ) -> Poll<Result<Option<Bytes>>> {
         match self.poll_read_body_bytes(cx) {
             Poll::Ready(None) => Poll::Ready(Ok(None)),
             Poll::Ready(Some(Ok(data))) => {
@@ -49,7 +68,7 @@ impl HttpSession {
             }
             Poll::Pending => {
                 let timeout = match self.inner.read_timeout {
-                    None if self.may_be_silent() => {
+                    None if may_be_silent => {
                         // Once it may not any more, it has its time from then on.
                         self.inner.read_due = None;
                         return Poll::Pending;
@@ -73,19 +92,17 @@ impl HttpSession {
         }
     }
 
-    /// Returns whether nobody may blame the client for sending nothing. The two sides of a tunnel may be silent as long as
-    /// they like, and so may a client that is being answered already, as in a call of gRPC, or that waits for a 100.
-    /// Whether it is still there is asked by PING. Once the other side has ended, it has to come to its end.
-    fn may_be_silent(&self) -> bool {
-        if self.has_whole_response() {
-            return false;
-        }
-        self.is_tunnel() || self.response_written().is_some() || self.awaits_continue()
+    /// Returns whether nobody may blame the client for sending nothing: it gets a response, as in a call of gRPC, or has a
+    /// tunnel, whose two sides may be silent as long as they like. A PING asks whether it is still there. Once the other
+    /// side has ended, it has to come to its end.
+    fn is_being_answered(&self) -> bool {
+        (self.is_tunnel() || self.response_written().is_some()) && !self.has_whole_response()
     }
 
     fn awaits_continue(&self) -> bool {
         self.inner.body_read == 0
-            && self.inner.informed == 0
+            && !self.inner.continued
+            && self.response_written().is_none()
             && is_expect_continue_req(&self.inner.request)
     }
 

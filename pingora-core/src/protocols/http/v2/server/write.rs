@@ -73,6 +73,7 @@ impl HttpSession {
             // No window holds them back, and a client does without.
             return Ok(());
         }
+        self.inner.continued |= header.status == StatusCode::CONTINUE;
         self.inner
             .respond
             .send_informational(message(&header))

@@ -241,6 +241,28 @@ async fn timeouts() {
     assert!(!session.is_reusable());
 }
 
+/// The wait for a 100 is over once the body is sent all the same: the head has its time after it.
+#[tokio::test(start_paused = true)]
+async fn the_time_of_a_head_begins_with_the_end_of_the_request() {
+    let limit = Duration::from_secs(3);
+    let (_origin, mut session) = connect(1000);
+    session.response_header_timeout = Some(limit);
+    let fields = [("Expect", "100-continue"), ("Content-Length", "2")];
+    let head = request("POST", &fields);
+    session.write_request_header(head).await.unwrap();
+    for (time, piece) in [(2, "x"), (100, "y")] {
+        let time = Duration::from_secs(time);
+        let read = tokio::time::timeout(time, session.read_response()).await;
+        assert!(read.is_err(), "{read:?}");
+        session.write_body(piece.as_bytes()).await.unwrap();
+    }
+    session.finish_body().await.unwrap();
+    let begun = Instant::now();
+    let read = session.read_response().await;
+    assert_eq!(etype(read), Some(ErrorType::ReadTimedout));
+    assert!(begun.elapsed() >= limit && begun.elapsed() < 2 * limit);
+}
+
 /// A client whose request is answered must not wait for an origin that takes its time to close.
 #[tokio::test(start_paused = true)]
 async fn closing_waits_for_nobody() {

@@ -69,7 +69,8 @@ pub(super) fn start(conf: &ServerConf, upgrade: bool) -> Result<(), String> {
 /// # Errors
 /// As [`start`].
 pub(super) fn check(conf: &ServerConf) -> Result<(), String> {
-    Setup::check(conf).map(drop)
+    Setup::check(conf)?;
+    PidFile::check(conf)
 }
 
 /// Returns how long the starting process waits for the daemon.
@@ -222,9 +223,44 @@ struct PidFile {
 
 impl PidFile {
     fn of(conf: &ServerConf, upgrade: bool) -> Result<Self, String> {
-        let path = &conf.pid_file;
-        let opened = Self::open(Path::new(path), upgrade);
-        opened.map_err(|e| format!("cannot write the pid file {path}: {e}"))
+        let opened = Self::open(Path::new(&conf.pid_file), upgrade);
+        opened.map_err(|e| Self::refused(conf, &e))
+    }
+
+    fn refused(conf: &ServerConf, e: &io::Error) -> String {
+        format!("cannot write the pid file {}: {e}", conf.pid_file)
+    }
+
+    /// Finds out whether the pid file can be written, and leaves it as it is.
+    fn check(conf: &ServerConf) -> Result<(), String> {
+        let path = Path::new(&conf.pid_file);
+        let there = path.symlink_metadata().is_ok();
+        let checked = Self::open_file(path).and_then(|_| match there {
+            true => Ok(()),
+            false => std::fs::remove_file(path),
+        });
+        checked.map_err(|e| Self::refused(conf, &e))
+    }
+
+    /// Opens the file at a path, an empty one where there is none.
+    ///
+    /// # Errors
+    /// When it cannot be written, is no ordinary file, or is a link.
+    fn open_file(path: &Path) -> io::Result<File> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o644)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(path)?;
+        let meta = file.metadata()?;
+        if meta.is_file() && meta.nlink() == 1 {
+            Ok(file)
+        } else {
+            Err(io::Error::other("not an ordinary file"))
+        }
     }
 
     /// Opens the pid file, for its absolute path: the daemon runs in another directory. It is locked for as long as the
@@ -235,23 +271,7 @@ impl PidFile {
     /// When it cannot be written, is no ordinary file, is a link, or is that of a running process.
     fn open(path: &Path, upgrade: bool) -> io::Result<Self> {
         let path = std::path::absolute(path)?;
-        let open = || {
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o644)
-                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-                .open(&path)?;
-            let meta = file.metadata()?;
-            if meta.is_file() && meta.nlink() == 1 {
-                Ok(file)
-            } else {
-                Err(io::Error::other("not an ordinary file"))
-            }
-        };
-        let mut file = open()?;
+        let mut file = Self::open_file(&path)?;
         if is_locked(&file) {
             if !upgrade {
                 let mut pid = String::new();
@@ -265,7 +285,7 @@ impl PidFile {
             }
             // Where that is not allowed, both write into the same file, and the new one last.
             if std::fs::remove_file(&path).is_ok() {
-                file = open()?;
+                file = Self::open_file(&path)?;
                 // Nobody else knows the new file.
                 is_locked(&file);
             }

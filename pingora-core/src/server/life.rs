@@ -234,7 +234,9 @@ impl Life<'_> {
             Ok(Err(nix::Error::ENOENT)) => failed(&"none waits there"),
             Ok(Err(nix::Error::ECONNREFUSED)) => failed(&"none waits there, or it refuses them"),
             Ok(Err(nix::Error::EPERM)) => failed(&"another user's process is there"),
-            Ok(Err(nix::Error::EINVAL)) => failed(&"no name of a socket can be passed on"),
+            Ok(Err(nix::Error::EINVAL)) => {
+                failed(&"no name of a socket can be passed on, or the path is too long")
+            }
             Ok(Err(nix::Error::ETIMEDOUT)) => failed(&"the one that waits does not read them"),
             Ok(Err(e)) => failed(&e),
             Err(e) => failed(&e),

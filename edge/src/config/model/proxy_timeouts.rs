@@ -15,7 +15,8 @@ section! {
         connect: TimeLimit = CONNECT,
         /// For the handshake of TLS. If unset, `connect` is for both together.
         handshake: Option<TimeLimit> = None,
-        /// For the head of the response, from the last byte of the request on.
+        /// For the head of the response, from the last byte of the request on; for the `100 Continue` that a client waits for,
+        /// from its head on.
         response: TimeLimit = OTHERS,
         /// Between two reads.
         read: TimeLimit = OTHERS,

@@ -103,18 +103,27 @@ impl BackgroundService for Failing {
 /// The old process would have handed its sockets over, and ended.
 #[test]
 fn a_daemon_that_cannot_be_takes_no_sockets_over() {
-    let conf = ServerConf {
-        daemon: true,
+    let user = ServerConf {
         user: Some("no-such-user".to_owned()),
-        upgrade_sock: "/no/such/folder/sock".to_owned(),
         ..no_steal(1)
     };
-    let opt = Opt {
-        upgrade: true,
-        ..Opt::default()
+    let pid_file = ServerConf {
+        pid_file: "/no/such/folder/pid".to_owned(),
+        ..no_steal(1)
     };
-    let failure = run_to_failure(Server::new_with_opt_and_conf(opt, conf)).to_string();
-    assert!(failure.contains("no-such-user"), "{failure}");
+    for (conf, culprit) in [(user, "no-such-user"), (pid_file, "/no/such/folder/pid")] {
+        let conf = ServerConf {
+            daemon: true,
+            upgrade_sock: "/no/such/folder/sock".to_owned(),
+            ..conf
+        };
+        let opt = Opt {
+            upgrade: true,
+            ..Opt::default()
+        };
+        let failure = run_to_failure(Server::new_with_opt_and_conf(opt, conf)).to_string();
+        assert!(failure.contains(culprit), "{failure}");
+    }
 }
 
 #[test]

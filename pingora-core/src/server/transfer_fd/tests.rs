@@ -478,7 +478,7 @@ fn a_socket_that_is_given_up_was_not_handed_on() {
     drop(owned(&next));
 }
 
-/// Who closes a socket, or asks for the table, need not wait until the new process has come and read.
+/// A listener that closes its socket, or asks for the table, need not wait until the new process has come and read.
 #[test]
 fn the_table_is_free_while_sockets_are_on_their_way() {
     let dir = Dir::new("free");

@@ -8,12 +8,17 @@ use super::secrets::names_secret;
 use super::section::{Schemas, Value};
 use crate::data::Data;
 
+/// The types of what is any text at all.
+pub(crate) const ANY_TEXT: [&str; 3] = ["string", "number", "boolean"];
+
 /// A type that is written as one scalar.
 pub trait Scalar: Sized {
     /// The name of the type, with its article.
     const WHAT: &'static str;
     /// The allowed values, with an example.
     const ALLOWED: &'static str;
+    /// The types that YAML may take it for where it stands without quotes.
+    const TYPES: &'static [&'static str] = &["string"];
     /// True if it may be one that only its owner may see, as [`Scalar::is_secret`] tells.
     const SECRET: bool = false;
     /// True if it may be the name of such a value, as [`Scalar::names_secret`] tells.
@@ -46,10 +51,11 @@ pub trait Scalar: Sized {
 
     /// Returns its JSON schema.
     fn schema() -> Data {
-        Data::map([
-            ("type", Data::text("string")),
-            ("description", Data::text(Self::ALLOWED)),
-        ])
+        let of = match Self::TYPES {
+            [one] => Data::text(*one),
+            all => Data::List(all.iter().map(|one| Data::text(*one)).collect()),
+        };
+        Data::map([("type", of), ("description", Data::text(Self::ALLOWED))])
     }
 
     /// Returns it as it would be written in a file.
@@ -183,6 +189,7 @@ impl Scalar for u32 {
 impl Scalar for String {
     const WHAT: &'static str = "a text";
     const ALLOWED: &'static str = "a text";
+    const TYPES: &'static [&'static str] = &ANY_TEXT;
     const NAMES_SECRETS: bool = true;
 
     fn names_secret(&self) -> bool {

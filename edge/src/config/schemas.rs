@@ -77,6 +77,13 @@ impl Schemas {
         let mut all = Self::default();
         let root = T::schema(&mut all);
         let reference = root.at("$ref").cloned().unwrap_or(Data::Null);
+        // The root is met first. Files are included before its keys are looked at, so that this is none of them.
+        if let Some((_, Data::Map(root))) = all.sections.first_mut() {
+            let properties = root.iter_mut().find(|(key, _)| key == "properties");
+            if let Some((_, Data::Map(properties))) = properties {
+                properties.push(("include".to_owned(), include()));
+            }
+        }
         let schema = Data::map([
             (
                 "$schema",
@@ -121,6 +128,17 @@ impl SchemaFields<'_> {
             default,
         });
     }
+}
+
+/// Returns the schema of the key by which other files are read.
+fn include() -> Data {
+    let files = Data::map([("type", Data::text("string"))]);
+    let list = Data::map([("type", Data::text("array")), ("items", files.clone())]);
+    let doc = "Other files, or patterns of their names, such as `conf.d/*.yaml`; their keys are added to those here.";
+    Data::map([
+        ("description", Data::text(doc)),
+        ("anyOf", Data::List(vec![list, files])),
+    ])
 }
 
 fn join(docs: &[&str]) -> String {

@@ -3,6 +3,7 @@
 use super::node::{Kind, Node};
 use super::place::{shown, Errors, Place};
 pub use super::scalar::Scalar;
+pub(crate) use super::scalar::ANY_TEXT;
 pub use super::schemas::{Key, Schemas};
 use super::spelling::unknown;
 pub(crate) use super::spelling::{closest, did_you_mean, list};

@@ -8,6 +8,7 @@ pub struct Mode(pub u32);
 
 impl Scalar for Mode {
     const WHAT: &'static str = "a mode";
+    const TYPES: &'static [&'static str] = &["string", "integer"];
     const ALLOWED: &'static str = "permissions of a file in octal digits, such as `0660`";
 
     fn parse(text: &str) -> Result<Self, String> {

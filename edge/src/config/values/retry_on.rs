@@ -20,6 +20,7 @@ const WORDS: [&str; 3] = ["connect", "reset", "timeout"];
 
 impl Scalar for RetryOn {
     const WHAT: &'static str = "something that a request is tried again for";
+    const TYPES: &'static [&'static str] = &["string", "integer"];
     const ALLOWED: &'static str =
         "`connect`, `reset`, `timeout`, a status such as `503`, a class such as `5xx`, or a range such as `502-504`";
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::config::section::Scalar;
+use crate::config::section::{Scalar, ANY_TEXT};
 use crate::data::Data;
 
 /// A text that only its owner may see.
@@ -17,6 +17,7 @@ impl fmt::Debug for Secret {
 
 impl Scalar for Secret {
     const WHAT: &'static str = "a secret";
+    const TYPES: &'static [&'static str] = &ANY_TEXT;
     const ALLOWED: &'static str = "a text, best from `${file:/PATH}` or `${env:NAME}`";
     const SECRET: bool = true;
 

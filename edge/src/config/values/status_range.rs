@@ -31,6 +31,7 @@ impl StatusRange {
 
 impl Scalar for StatusRange {
     const WHAT: &'static str = "a status or a range of them";
+    const TYPES: &'static [&'static str] = &["string", "integer"];
     const ALLOWED: &'static str = "a status from 200 to 599, such as `503`, a class such as `5xx`, or a range such as `500-504`";
 
     fn parse(text: &str) -> Result<Self, String> {

@@ -3,7 +3,7 @@
 use http::HeaderName;
 
 use super::braces;
-use crate::config::section::{closest, list, Scalar};
+use crate::config::section::{closest, list, Scalar, ANY_TEXT};
 use crate::data::Data;
 
 /// A text with variables, such as `https://{host}{uri}`. `{{` stands for a brace.
@@ -186,6 +186,7 @@ impl Template {
 
 impl Scalar for Template {
     const WHAT: &'static str = "a text with variables";
+    const TYPES: &'static [&'static str] = &ANY_TEXT;
     const ALLOWED: &'static str = "a text such as `https://{host}{uri}`; `{{` is a brace";
 
     fn parse(text: &str) -> Result<Self, String> {

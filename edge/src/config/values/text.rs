@@ -2,7 +2,7 @@
 
 use super::path::Regex;
 use crate::config::secrets::STARS;
-use crate::config::section::Scalar;
+use crate::config::section::{Scalar, ANY_TEXT};
 use crate::data::Data;
 
 /// A pattern of a text.
@@ -29,6 +29,7 @@ pub enum TextTest {
 
 impl Scalar for TextPattern {
     const WHAT: &'static str = "a pattern";
+    const TYPES: &'static [&'static str] = &ANY_TEXT;
     const ALLOWED: &'static str = "a text, `*` for any, a text with `*` in it, or `~REGEX`";
 
     fn parse(text: &str) -> Result<Self, String> {

@@ -301,6 +301,10 @@ impl ProxyHttp for Edge {
         ctx: &mut Ctx,
         error: Option<&Error>,
     ) -> bool {
+        if error.is_some() {
+            // As for a failure: those behind it do not wait until the client has taken what is stored.
+            ctx.end_turn();
+        }
         // No filter sees the head of a 5xx that what is stored hides.
         let hidden = error.and_then(cached::hidden_status);
         if hidden.is_some_and(|status| self.answered(session, ctx, status)) {

@@ -168,6 +168,8 @@ impl Ctx {
     /// Answers a request that failed for good: by its page, or with the status alone. What its site and its rules tell the
     /// client with every answer, they tell with this one.
     pub(super) async fn fail(&mut self, session: &mut Session, e: &Error) -> FailToProxy {
+        // Those behind it do not wait until the client has taken the answer.
+        self.end_turn();
         let status = error_status(e);
         if let Some(code) = status.filter(|_| session.awaits_response()) {
             session.set_keepalive(None);

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{mpsc, Arc, Barrier, Mutex};
 
 use super::origins::*;
+use crate::goaway::{Frames, END_STREAM, HEADERS, SETTINGS};
 use crate::tools::*;
 
 /// A server that holds each request until it is told.
@@ -166,19 +167,65 @@ fn a_request_without_a_queue_is_refused_and_one_that_waits_for_too_long() {
     }
 }
 
+const WEBSOCKET: &str = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// Has a WebSocket take the only place of a server. The route is limited after that: a handshake has no more time than other
+/// requests.
+fn occupied(more: &str, limit: &str) -> (Scene, Client) {
+    let server = Script::start(|head, _| {
+        Act::Echo(if head.contains("Upgrade") {
+            "HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n".into()
+        } else {
+            "HTTP/1.1 200 X\r\nConnection: close\r\nContent-Length: 3\r\nCache-Control: max-age=10\r\nAge: 50\r\n\r\nold".into()
+        })
+    });
+    let (address, admin) = (free(), free());
+    let whole = |limit: &str| {
+        let more = format!(", queue: {{size: 5, timeout: 1h}}{more}{limit}");
+        let proxy = limited(server.address, &more);
+        format!("listen: {{address: '{address}', h2c: true}}\nadmin: '{admin}'\nerrors: {{body: page}}\nsites:\n  - routes: {{proxy: {proxy}}}\n")
+    };
+    let mut scene = Scene::whole(address, admin, &whole(""));
+    assert_eq!(scene.edge.get("a", "/").body, "old");
+    let mut socket = scene.edge.connect();
+    socket.send(WEBSOCKET);
+    while socket.line() != "\r\n" {}
+    scene.edge.write_whole(&whole(limit));
+    scene.edge.hang_up();
+    scene.edge.wait_for_log("the configuration is taken");
+    (scene, socket)
+}
+
 #[test]
 fn the_time_of_a_request_is_over_in_the_queue_too() {
-    for limit in ["timeouts: {request: 100ms}", "retries: {timeout: 100ms}"] {
-        let gate = Gate::start();
-        let more = format!(", queue: {{size: 5, timeout: 1h}}, {limit}");
-        let scene = Scene::of(&limited(gate.script.address, &more));
-        // Its own time is not limited.
-        let mut socket = scene.edge.connect();
-        socket.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
-        gate.wait_for(1);
+    for limit in [
+        ", timeouts: {request: 100ms}",
+        ", retries: {timeout: 100ms}",
+    ] {
+        let (scene, _socket) = occupied("", limit);
+        let before = scene.metric("edge_queued_requests_total");
         assert_eq!(scene.edge.get("a", "/").status, 504);
         scene.wait_for_queue(0);
-        assert_eq!(scene.metric("edge_queued_requests_total"), 1.0);
+        let queued = scene.metric("edge_queued_requests_total") - before;
+        assert_eq!(queued, 1.0);
+    }
+}
+
+#[test]
+fn nobody_waits_behind_one_whose_time_is_over_and_who_takes_no_answer() {
+    for (cache, status, body) in [
+        ("", 504, "page"),
+        (", cache: {stale_if_error: 1h}", 200, "old"),
+    ] {
+        let (scene, _socket) = occupied(cache, ", timeouts: {request: 100ms}");
+        let answer = scene.edge.get("a", "/");
+        assert_eq!((answer.status, &*answer.body), (status, body));
+        let mut frames = Frames::connect(scene.address);
+        let no_window = [0, 4, 0, 0, 0, 0];
+        frames.send(SETTINGS, 0, 0, &no_window);
+        frames.begin_request(1, "/", "", END_STREAM);
+        frames.until(HEADERS, 1);
+        assert_eq!(scene.metric("edge_upstream_queue_length"), 0.0);
     }
 }
 
@@ -212,7 +259,7 @@ fn a_websocket_is_counted_until_it_ends() {
         ", queue: {size: 5, timeout: 1h}",
     ));
     let mut socket = scene.edge.connect();
-    socket.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
+    socket.send(WEBSOCKET);
     gate.wait_for(1);
     let mut waits = scene.send("/2");
     scene.wait_for_queue(1);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
-use super::request::Request;
+use super::request::{is_field_byte, Request};
 use super::Plan;
 use crate::config::section::Scalar;
 use crate::config::values::{Part, StatusRange, Template, Variable};
@@ -28,7 +28,7 @@ pub enum Escape {
     Html,
     /// As `\u…`.
     Json,
-    /// As it is.
+    /// Without the bytes that may not stand in a field.
     None,
 }
 
@@ -163,6 +163,9 @@ impl Escape {
 
     /// Fills in a template that is a body.
     pub(crate) fn fill(self, template: &Template, request: &Request<'_>) -> Vec<u8> {
+        if self == Self::None {
+            return request.fill(template);
+        }
         let mut out = Vec::new();
         for part in template.parts() {
             match part {
@@ -175,7 +178,7 @@ impl Escape {
 
     fn write(self, value: &[u8], out: &mut Vec<u8>) {
         if self == Self::None {
-            out.extend_from_slice(value);
+            out.extend(value.iter().filter(|b| is_field_byte(**b)));
             return;
         }
         // What is no UTF-8 could be read as the beginning of what follows.
@@ -218,7 +221,7 @@ mod tests {
         assert_eq!(html, "&lt;a href=&#39;&quot;&#39;&gt;&amp; \u{fffd}");
         let json = write(Escape::of("application/problem+json"), b"a\"\\\n</\xc3\xa4");
         assert_eq!(json, "a\\u0022\\u005c\\u000a\\u003c/\u{e4}");
-        assert_eq!(write(Escape::of("text/plain"), b"<\"'"), "<\"'");
+        assert_eq!(write(Escape::of("text/plain"), b"<\"'\0\n\x1b"), "<\"'");
     }
 
     #[test]

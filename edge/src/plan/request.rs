@@ -203,7 +203,7 @@ pub(super) fn decoded(part: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(out)
 }
 
-fn is_field_byte(b: u8) -> bool {
+pub(super) fn is_field_byte(b: u8) -> bool {
     b == b'\t' || (b >= b' ' && b != 0x7f)
 }
 

@@ -26,6 +26,7 @@ sites:
       - {{path: /closed, maintenance: {{body: closed}}, respond: 200}}
       - {{path: /bare, respond: 404}}
       - {{path: /html, respond: {{body: '<p>{{query.q}}</p>', content_type: text/html}}}}
+      - {{path: /text, respond: {{body: '{{query.q}}'}}}}
       - {{path: /json, maintenance: {{body: '\"{{query.q}}\"', content_type: application/json}}, respond: 200}}
 ",
             free(),
@@ -60,6 +61,8 @@ sites:
     );
     let html = client.ask("GET", "a.test", "/html?q=%3Cscript%3E", "");
     assert_eq!((html.status, &*html.body), (200, "<p>&lt;script&gt;</p>"));
+    let text = client.ask("GET", "a.test", "/text?q=%0A%3C%00%1b%C3%A4%09", "");
+    assert_eq!(text.body, "<\u{e4}\t");
     let json = client.ask("GET", "a.test", "/json?q=%22", "");
     assert_eq!((json.status, &*json.body), (503, "\"\\u0022\""));
     let other = client.ask("GET", "b.test", "/", "");

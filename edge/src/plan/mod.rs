@@ -48,6 +48,8 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use http::header::HOST;
+
 use crate::config::model::{
     Balance, CircuitBreaker, ForwardedMode, Health, PassiveHealth, Protocol, ProxyVersion, Queue,
     Retries, Timeouts, UpstreamTls,
@@ -196,7 +198,11 @@ impl Action {
     /// Tells whether it sends clients to the host that they ask for.
     pub(crate) fn leads_to_host(&self) -> bool {
         match self {
-            Self::Redirect { to, .. } => to.variables().any(|variable| *variable == Variable::Host),
+            Self::Redirect { to, .. } => to.variables().any(|variable| match variable {
+                Variable::Host => true,
+                Variable::Header(name) => *name == HOST,
+                _ => false,
+            }),
             Self::Proxy(_) | Self::Respond { .. } => false,
         }
     }

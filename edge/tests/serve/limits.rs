@@ -292,6 +292,7 @@ fn nobody_is_sent_to_a_host_that_is_not_told() {
     for site in [
         "  - {https_redirect: true, routes: {respond: 200}}\n",
         "  - {routes: {redirect: 'https://{host}{uri}'}}\n",
+        "  - {routes: {redirect: 'https://{header.host}{uri}'}}\n",
     ] {
         let edge = Edge::start(site);
         assert_eq!(status_of(&edge, b"GET /x HTTP/1.0\r\n\r\n"), "400");

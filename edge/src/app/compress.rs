@@ -4,8 +4,8 @@
 //! one stored response serves all clients, each in the coding that it accepts.
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
-use http::HeaderValue;
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, IF_NONE_MATCH};
+use http::{HeaderValue, StatusCode};
 use pingora_core::modules::http::compression::ResponseCompression;
 use pingora_core::protocols::http::compression::Algorithm;
 use pingora_core::Result;
@@ -30,7 +30,8 @@ pub(super) fn ask_plainly(head: &mut RequestHeader) -> Result<Option<HeaderValue
     Ok(accepted.and_then(|accepted| HeaderValue::from_maybe_shared(Bytes::from(accepted)).ok()))
 }
 
-/// Turns compression on for a response that is worth it. `accepted` is what the client accepts, where its request does
+/// Turns compression on for a response that is worth it, and for a 304, which tells no type: the client's condition says
+/// whether what it has was compressed. `accepted` is what the client accepts, where its request does
 /// not say so any more.
 ///
 /// # Errors
@@ -45,7 +46,8 @@ pub(super) fn prepare(
     let content_type = head.headers.get(CONTENT_TYPE);
     let length = head.headers.get(CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
-    if !content_type.is_some_and(|content_type| rule.fits(content_type.as_bytes(), length)) {
+    let fits = content_type.is_some_and(|content_type| rule.fits(content_type.as_bytes(), length));
+    if !fits && head.status != StatusCode::NOT_MODIFIED {
         return Ok(());
     }
     let Session {
@@ -66,7 +68,10 @@ pub(super) fn prepare(
     };
     let fields = accepted.iter().map(HeaderValue::as_bytes);
     turn_on(module, rule, fields);
-    let mut asked = RequestHeader::build_no_case(request.method.clone(), b"/", Some(1))?;
+    let mut asked = RequestHeader::build_no_case(request.method.clone(), b"/", None)?;
+    for tags in request.headers.get_all(IF_NONE_MATCH) {
+        asked.append_header(IF_NONE_MATCH, tags.clone())?;
+    }
     if let Some(accepted) = accepted {
         asked.insert_header(ACCEPT_ENCODING, accepted.clone())?;
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HeaderMap, ACCEPT_ENCODING};
-use http::Method;
+use http::{Method, StatusCode};
 use log::warn;
 use pingora_error::{Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -75,6 +75,8 @@ struct Settings {
     /// Boxed, for hardly anybody changes them.
     limits: Option<Box<Decompression>>,
     answer: Answer,
+    /// True if the client has a body with a weak entity tag, as one that was transformed has.
+    asks_weakly: bool,
     accepted: Accepted,
     dictionary: Option<Box<DictionaryData>>,
     /// The hash of the dictionary that the client has.
@@ -114,6 +116,7 @@ impl ResponseCompressionCtx {
             preserve_etag: bits_of(preserve_etag),
             limits: None,
             answer: Answer::Body,
+            asks_weakly: false,
             accepted: Accepted::default(),
             dictionary: None,
             available: None,
@@ -242,6 +245,7 @@ impl ResponseCompressionCtx {
             };
             if settings.is_enabled() {
                 settings.accepted = Accepted::parse(&req.headers);
+                settings.asks_weakly = header::has_weak_tag(&req.headers);
                 settings.available = available_dictionary(&req.headers).map(Box::new);
             }
         }
@@ -486,8 +490,23 @@ impl Settings {
             }
     }
 
+    /// Returns whether this is a 304 for a body that was transformed when the client got it. The 304 has the fields by which
+    /// a cache knows which of its bodies it confirms (RFC 9110 section 15.4.5).
+    fn confirms_transformed(&self, resp: &ResponseHeader) -> bool {
+        resp.status == StatusCode::NOT_MODIFIED
+            && self.asks_weakly
+            && self.preserve_etag != ALL
+            && header::coding(&resp.headers).is_none()
+            && header::may_be_transformed(resp)
+    }
+
     fn start(&self, resp: &mut ResponseHeader, end: bool) -> Option<BoxedEncode> {
         if !self.is_enabled() {
+            return None;
+        }
+        if self.confirms_transformed(resp) {
+            header::weaken_etag(resp);
+            header::add_vary(resp, ACCEPT_ENCODING);
             return None;
         }
         let action = self.action(resp, end);

@@ -27,9 +27,18 @@ pub(super) fn is_transformable(resp: &ResponseHeader) -> bool {
                 | StatusCode::PARTIAL_CONTENT
                 | StatusCode::NOT_MODIFIED
         );
-    whole
-        && !resp.headers.contains_key(header::CONTENT_RANGE)
-        && !has_member(&resp.headers, header::CACHE_CONTROL, "no-transform")
+    whole && !resp.headers.contains_key(header::CONTENT_RANGE) && may_be_transformed(resp)
+}
+
+/// Returns whether the origin allows another form of its body (RFC 9111 section 5.2.2.6).
+pub(super) fn may_be_transformed(resp: &ResponseHeader) -> bool {
+    !has_member(&resp.headers, header::CACHE_CONTROL, "no-transform")
+}
+
+/// Returns whether a condition of the request has a weak entity tag (RFC 9110 section 13.1.2).
+pub(super) fn has_weak_tag(headers: &HeaderMap) -> bool {
+    let mut tags = headers.get_all(header::IF_NONE_MATCH).into_iter();
+    tags.any(|tags| tags.as_bytes().windows(3).any(|begin| begin == b"W/\""))
 }
 
 /// Returns whether the body is worth compressing: of a type that has redundancy, not too short, and
@@ -119,7 +128,8 @@ pub(super) fn adjust_to_new_body(resp: &mut ResponseHeader, preserve_etag: bool)
     }
 }
 
-fn weaken_etag(resp: &mut ResponseHeader) {
+/// Makes an entity tag one that names no bytes.
+pub(super) fn weaken_etag(resp: &mut ResponseHeader) {
     let Some(tag) = resp.headers.get(header::ETAG) else {
         return;
     };

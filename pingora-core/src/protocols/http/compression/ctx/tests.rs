@@ -289,6 +289,48 @@ fn vary_says_what_the_response_depends_on() {
     );
 }
 
+/// RFC 9110 section 15.4.5: it has the fields that the 200 had. RFC 9111 section 4.3.4: a cache that has a body with a weak tag
+/// takes no 304 with a strong one for it.
+#[test]
+fn a_304_names_the_body_that_the_client_has() {
+    let confirmed = |mut ctx: ResponseCompressionCtx, asked: &str, field| {
+        ctx.request_filter(&request(&[
+            ("accept-encoding", "gzip"),
+            ("if-none-match", asked),
+        ]));
+        let mut resp = response(&[("etag", r#""a""#)]);
+        resp.set_status(304).unwrap();
+        if let Some((name, value)) = field {
+            resp.insert_header(name, value).unwrap();
+        }
+        ctx.response_header_filter(&mut resp, true);
+        let varies = resp.headers.contains_key("vary");
+        let tag = resp.headers["etag"].to_str().unwrap().to_owned();
+        assert_eq!(varies, tag.starts_with('W'));
+        tag
+    };
+    let ctx = |preserve| ResponseCompressionCtx::new(5, false, preserve);
+    for (asked, tag) in [
+        (r#"W/"a""#, r#"W/"a""#),
+        (r#""b",W/"a""#, r#"W/"a""#),
+        (r#""a""#, r#""a""#),
+        ("*", r#""a""#),
+    ] {
+        assert_eq!(confirmed(ctx(false), asked, None), tag, "{asked}");
+        // Without compression, and where it leaves the tag, that is the origin's.
+        let off = ResponseCompressionCtx::new(0, false, false);
+        assert_eq!(confirmed(off, asked, None), r#""a""#, "{asked}");
+        assert_eq!(confirmed(ctx(true), asked, None), r#""a""#, "{asked}");
+    }
+    for field in [
+        ("cache-control", "no-transform"),
+        ("content-encoding", "gzip"),
+    ] {
+        let tag = confirmed(ctx(false), r#"W/"a""#, Some(field));
+        assert_eq!(tag, r#""a""#, "{field:?}");
+    }
+}
+
 #[test]
 fn etags_are_preserved_by_algorithm() {
     for (preserve, accept, expected) in [

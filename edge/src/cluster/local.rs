@@ -12,6 +12,7 @@ use pingora_core::ErrorType::{ConnectNoRoute, HTTPStatus};
 use pingora_core::{Error, Result};
 
 use super::balance::{hash, Balancer, Loads, Wish};
+use super::budget::Budget;
 use super::counts::Counts;
 use super::endpoint::{Endpoint, Verdict, SLOW};
 use super::limited::Pick;
@@ -32,8 +33,8 @@ pub(crate) struct Local {
     /// For each level of servers, in their order, those of all other ones. Servers are asked only when none of a level before
     /// can take a request.
     pub(super) beside: Vec<Set>,
-    /// The retries that may follow, in ten-thousandths.
-    budget: u32,
+    /// The retries that may follow.
+    budget: Budget,
     /// True if the time that answers take counts.
     timed: bool,
     /// True if a server may have so many requests or connections at a time only.
@@ -42,11 +43,6 @@ pub(crate) struct Local {
 
 /// The time of an answer that a failure counts as, in microseconds: no answer is not a quick one.
 const FAILED: u64 = 1_000_000;
-
-/// A retry in the budget.
-const RETRY: u32 = 10_000;
-/// The retries that are saved at most, and that there are at the start.
-const SAVED: u32 = 10 * RETRY;
 
 pub(super) struct Server {
     /// Made once: a request gets a copy of the box, which is quicker than a copy in a box.
@@ -234,7 +230,7 @@ impl Local {
             servers,
             balancer: Balancer::new(cluster.balance, weights, seeds, hands.random),
             beside: beside(&levels),
-            budget: SAVED,
+            budget: Budget::new(),
             timed: cluster.balance == Balance::PeakEwma,
             limited: cluster.limited,
         }
@@ -258,7 +254,7 @@ impl Local {
         if self.version != cluster.version.load(Ordering::Acquire) {
             // The slots of servers that stay are joined before they are left.
             let mut new = Self::of(cluster, hands);
-            new.budget = self.budget;
+            new.budget = self.budget.clone();
             std::mem::replace(self, new).leave(hands.slots);
         }
     }
@@ -290,7 +286,7 @@ impl Local {
         }
         if let (false, Some(retries)) = (tried.saved, &cluster.retries) {
             tried.saved = true;
-            self.budget = SAVED.min(self.budget + retries.budget.hundredths());
+            self.budget.add(retries.budget.hundredths());
         }
         if self.limited {
             return self.pick_limited(cluster, tried, by, called, hands);
@@ -514,11 +510,7 @@ impl Local {
             return true;
         };
         let most = retries.attempts.as_ref().map_or(3, |most| most.value.0);
-        if tried.count >= most || self.budget < RETRY {
-            return false;
-        }
-        self.budget -= RETRY;
-        true
+        tried.count < most && self.budget.take()
     }
 
     fn fail(&self, server: &Server, cluster: &Cluster, tried: &Tried, why: &str) {

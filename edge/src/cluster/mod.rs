@@ -9,6 +9,7 @@
 //! beside the requests that looks names up, checks servers and opens circuit breakers, and [`report`] what others may know.
 
 mod balance;
+mod budget;
 mod check;
 mod clock;
 mod connections;

@@ -5,15 +5,19 @@ use tempfile::TempDir;
 
 const PROXY: &str = env!("CARGO_BIN_EXE_reverse-proxy");
 
-/// Runs the proxy under a limit of the shell with these settings; what it says before it ends.
+/// Memory for some stacks of 512 MiB. About half a stack is left when there is none for one more: a thread that has begun, and
+/// lacks a few KiB, would abort the process. Arenas would take an unknown part of it.
+const MEMORY: &str = "export RUST_MIN_STACK=536870912 MALLOC_ARENA_MAX=1 && ulimit -v 7700000";
+
+/// Runs the proxy after a command of the shell with these settings; what it says before it ends.
 #[track_caller]
-fn refused(limit: &str, settings: &str) -> String {
+fn refused(limited: &str, settings: &str) -> String {
     let dir = TempDir::new().unwrap();
     let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     std::fs::write(at("conf.yaml"), settings).unwrap();
     let (listen, script) = (
         format!("unix:{}", at("s")),
-        format!("ulimit {limit} && exec \"$0\" \"$@\""),
+        format!("{limited} && exec \"$0\" \"$@\""),
     );
     let args = ["-c", &script, PROXY, "--listen", &listen];
     let more = ["--upstream", "127.0.0.1:1", "--conf", &at("conf.yaml")];
@@ -25,13 +29,13 @@ fn refused(limit: &str, settings: &str) -> String {
 
 #[test]
 fn more_threads_than_there_can_be_are_refused_in_words() {
-    let said = refused("-n 1000", "threads: 100000");
+    let said = refused("ulimit -n 1000", "threads: 100000");
     let expected = "threads: 100000: expected a whole number from 0 to 65535";
     assert!(said.contains(expected), "{said}");
     // No files for their reactors, and no memory for their stacks.
-    for (limit, work_stealing) in [("-n 60", false), ("-v 1000000", true)] {
+    for (limited, work_stealing) in [("ulimit -n 60", false), (MEMORY, true)] {
         let said = refused(
-            limit,
+            limited,
             &format!("threads: 2000\nwork_stealing: {work_stealing}\n"),
         );
         let expected = "threads: 2000: the system allows no more than ";

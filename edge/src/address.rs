@@ -1,5 +1,6 @@
 //! Addresses as they are written on the command line.
 
+use nix::sys::socket::{setsockopt, sockopt};
 use pingora_core::listeners::ListenerConfig;
 use pingora_core::services::listening::Service;
 use std::fmt;
@@ -101,6 +102,10 @@ fn check_free_port(addr: SocketAddr) -> io::Result<()> {
     }?;
     // As listeners do: connections of a process that has ended keep nobody from listening.
     socket.set_reuseaddr(true)?;
+    // All addresses of IPv6 are no one's of IPv4.
+    if addr.is_ipv6() && addr.ip().to_canonical().is_ipv6() {
+        setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
+    }
     socket.bind(addr)
 }
 
@@ -183,6 +188,21 @@ mod tests {
             error.starts_with(&format!("cannot listen on {addr}: ")),
             "{error}"
         );
+    }
+
+    #[test]
+    fn all_addresses_of_ipv6_are_free_beside_one_of_ipv4() {
+        // A system without IPv6 has nothing to test.
+        if TcpListener::bind("[::1]:0").is_err() {
+            return;
+        }
+        // No other test has this address.
+        let taken = TcpListener::bind("127.99.0.2:0").unwrap();
+        let addr = SocketAddr::new(
+            Ipv6Addr::UNSPECIFIED.into(),
+            taken.local_addr().unwrap().port(),
+        );
+        ListenAddress::Inet(addr).check_free().unwrap();
     }
 
     #[test]

@@ -74,7 +74,11 @@ impl Scalar for Address {
         if let Ok(address) = text.parse::<SocketAddr>() {
             return match address.port() {
                 0 => Err("the port is 0".into()),
-                _ => Ok(Self::Ip(address)),
+                // No socket of IPv6 alone can be bound to one of IPv4 within IPv6.
+                port => Ok(Self::Ip(match address.ip().to_canonical() {
+                    ip @ IpAddr::V4(_) => SocketAddr::new(ip, port),
+                    IpAddr::V6(_) => address,
+                })),
             };
         }
         let Some((name, port)) = text.rsplit_once(':') else {
@@ -206,5 +210,18 @@ impl Scalar for Network {
 
     fn show(&self) -> String {
         format!("{}/{}", self.base, self.bits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_of_ipv4_within_ipv6_is_one_of_ipv4() {
+        let show = |text: &str| Address::parse(text).map(|address| address.show());
+        assert_eq!(show("[::ffff:127.0.0.1]:80"), Ok("127.0.0.1:80".into()));
+        assert_eq!(show("[::ffff:0:0]:80"), Ok("0.0.0.0:80".into()));
+        assert_eq!(show("[fe80::1%2]:80"), Ok("[fe80::1%2]:80".into()));
     }
 }

@@ -190,16 +190,9 @@ impl Addresses {
 /// Tells which listener that is there keeps another one from its address: one on every address of the same port, or one on
 /// a single address.
 fn in_the_way(wanted: &Address, old: &[Listener]) -> String {
-    let Address::Ip(wanted) = wanted else {
-        return String::new();
-    };
-    let overlap = old.iter().find(|listener| match &listener.address {
-        Address::Ip(there) => {
-            there != wanted
-                && there.port() == wanted.port()
-                && (there.ip().is_unspecified() || wanted.ip().is_unspecified())
-        }
-        _ => false,
+    let overlap = old.iter().find(|listener| {
+        let there = &listener.address;
+        there.includes(wanted) || wanted.includes(there)
     });
     overlap.map_or_else(String::new, |there| {
         format!(

@@ -159,6 +159,23 @@ fn an_address_that_overlaps_is_told_by_what() {
 }
 
 #[test]
+fn an_address_of_the_other_family_is_in_nobodys_way() {
+    // A system without IPv6 has nothing to test.
+    if TcpListener::bind("[::1]:0").is_err() {
+        return;
+    }
+    let address = free();
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = other.local_addr().unwrap().port();
+    let both = format!("'{address}', '[::]:{port}'");
+    let mut edge = Edge::start_whole(address, &listening(&format!("[{both}]")));
+    edge.write_whole(&listening(&format!("[{both}, '0.0.0.0:{port}']")));
+    edge.hang_up();
+    let line = edge.wait_for_log("the configuration is not taken");
+    assert!(!line.contains("overlaps"), "{line}");
+}
+
+#[test]
 fn more_connections_than_allowed_are_closed() {
     let edge = with("max_connections: 2");
     // Until those that looked whether it listens are gone.

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{sync_channel, Receiver};
@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::fcntl::{fcntl, FcntlArg, OFlag};
 
 use super::ring::Ring;
@@ -308,7 +309,14 @@ fn append_to(path: &Path) -> io::Result<File> {
 
 /// Opens a file without waiting, as the open of a pipe waits for a reader. Writes wait for theirs.
 fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
-    let file = options.custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
+    let opened = options.custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
+    let file = opened.map_err(|e| {
+        let is_pipe = || path.metadata().is_ok_and(|of| of.file_type().is_fifo());
+        if e.raw_os_error() == Some(Errno::ENXIO as i32) && is_pipe() {
+            return io::Error::other("it is a pipe that nobody reads");
+        }
+        e
+    })?;
     let flags = OFlag::from_bits_retain(fcntl(&file, FcntlArg::F_GETFL)?);
     fcntl(&file, FcntlArg::F_SETFL(flags - OFlag::O_NONBLOCK))?;
     Ok(file)
@@ -364,7 +372,10 @@ mod tests {
         let path = dir.path().join("pipe");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let target = LogTarget::File(path.clone());
-        assert!(Sink::check(&target).is_err() && Sink::open(&target).is_err());
+        for refused in [Sink::check(&target), Sink::open(&target).map(drop)] {
+            let why = refused.unwrap_err().to_string();
+            assert_eq!(why, "it is a pipe that nobody reads");
+        }
         let mut reader = OpenOptions::new();
         reader.read(true).custom_flags(OFlag::O_NONBLOCK.bits());
         let mut reader = reader.open(path).unwrap();

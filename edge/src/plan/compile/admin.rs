@@ -19,14 +19,8 @@ impl Compiler<'_> {
             let other = self.sources.name(other.place);
             let message = format!("`{value}` is listened on already, by {other}");
             self.errors.at(*place, message);
-        }
-        for other in root.listen.iter().map(|listen| &listen.address) {
-            if other.value.includes(value) {
-                self.errors.at(*place, self.is_part(value, other));
-            } else if value.includes(&other.value) {
-                self.errors
-                    .at(other.place, self.is_part(&other.value, &admin.address));
-            }
+        } else {
+            self.admin_overlaps(root, &admin.address);
         }
         if let Some(At { place, value }) = &admin.token {
             self.admin_token(value, *place);
@@ -46,6 +40,19 @@ impl Compiler<'_> {
                 .map(|host| host.value.clone())
                 .collect(),
         })
+    }
+
+    /// Reports the one of two addresses that could not be bound beside the other.
+    fn admin_overlaps(&mut self, root: &model::Root, admin: &At<Address>) {
+        for other in root.listen.iter().map(|listen| &listen.address) {
+            if other.value.includes(&admin.value) {
+                self.errors
+                    .at(admin.place, self.is_part(&admin.value, other));
+            } else if admin.value.includes(&other.value) {
+                self.errors
+                    .at(other.place, self.is_part(&other.value, admin));
+            }
+        }
     }
 
     fn admin_address(&mut self, address: &Address, place: Place, has_token: bool) {

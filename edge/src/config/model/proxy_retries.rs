@@ -12,7 +12,7 @@ section! {
     /// is longer than the 64 KiB that are kept of it.
     pub struct Retries("retries", short: attempts) {
         /// The tries of a request, the first among them, up to 16. If unset, 3. One on a connection that its server had closed
-        /// while it was idle does not count.
+        /// while it was idle does not count here; `server.max_retries` bounds all of them.
         attempts: Option<At<Count>> = None,
         /// The failures that a try is followed by another for: `connect`, `reset`, `timeout`, and statuses. If unset, `connect` and
         /// `reset`.

@@ -1,7 +1,7 @@
 //! Another service that decides about a request.
 
 use bytes::Bytes;
-use http::header::{COOKIE, FORWARDED, HOST};
+use http::header::{FORWARDED, HOST};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use pingora_core::connectors::http::Connector;
 use pingora_core::{InternalError, OrErr, Result};
@@ -12,7 +12,7 @@ use super::answer::Answer;
 use super::exchange::Exchange;
 use super::facts::Facts;
 use super::gate::Fields;
-use super::headers::Head;
+use super::headers::{join_cookies, Head};
 use crate::live::{Live, Running};
 use crate::plan::client;
 use crate::plan::field_name::{begins_like, is_like};
@@ -33,7 +33,6 @@ pub(super) fn question(auth: &ForwardAuth, facts: &Facts<'_>) -> Result<RequestH
     let mut head = RequestHeader::build(Method::GET, auth.path.as_bytes(), None)?;
     let value = |text: String| HeaderValue::try_from(text).or_err(InternalError, "a bad value");
     head.insert_header(HOST, value(auth.host.clone())?)?;
-    let mut cookies: Vec<&[u8]> = Vec::new();
     for (name, value) in &facts.head.headers {
         if !auth.tells(name)
             || is_told_here(name)
@@ -41,17 +40,9 @@ pub(super) fn question(auth: &ForwardAuth, facts: &Facts<'_>) -> Result<RequestH
         {
             continue;
         }
-        if *name == COOKIE {
-            // HTTP/2 may split it (RFC 9113 section 8.2.3).
-            cookies.push(value.as_bytes());
-        } else {
-            head.append_header(name.clone(), value.clone())?;
-        }
+        head.append_header(name.clone(), value.clone())?;
     }
-    if !cookies.is_empty() {
-        let all = HeaderValue::from_maybe_shared(Bytes::from(cookies.join(&b"; "[..])));
-        head.insert_header(COOKIE, all.or_err(InternalError, "a bad cookie")?)?;
-    }
+    join_cookies(&mut head)?;
     head.insert_header(METHOD, value(facts.head.method.as_str().to_owned())?)?;
     // What the routes and rules have seen, so that the service decides about the same.
     let target = HeaderValue::from_maybe_shared(Bytes::from(facts.target()));

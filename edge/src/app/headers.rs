@@ -1,14 +1,14 @@
 //! Changes to the headers of requests and responses.
 
 use bytes::Bytes;
-use http::header::CONNECTION;
+use http::header::{CONNECTION, COOKIE};
 use http::{HeaderName, HeaderValue};
 use pingora_core::ErrorType::InvalidHTTPHeader;
 use pingora_core::{OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use crate::plan::field_name::is_like;
-use crate::plan::{Change, HeaderEdit, HeaderEdits, Values};
+use crate::plan::{cookie_of_many, Change, HeaderEdit, HeaderEdits, Values};
 
 /// Makes changes with these values.
 ///
@@ -77,6 +77,18 @@ pub(super) fn keep(ours: impl Fn(&HeaderName) -> bool, head: &mut RequestHeader)
         head.insert_header(CONNECTION, kept)?;
     }
     Ok(())
+}
+
+/// Makes one line of Cookie, as HTTP/1.1 has it (RFC 9113 section 8.2.3).
+///
+/// # Errors
+///
+/// Too many fields.
+pub(super) fn join_cookies(head: &mut RequestHeader) -> Result<()> {
+    match cookie_of_many(&head.headers, &COOKIE) {
+        Some(cookies) => head.insert_header(COOKIE, cookies),
+        None => Ok(()),
+    }
 }
 
 /// Tells whether changes put a field there.

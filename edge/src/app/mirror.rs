@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{
-    CONNECTION, COOKIE, EXPECT, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, EXPECT, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderName, Method};
 use pingora_core::connectors::http::Connector;
@@ -19,10 +19,11 @@ use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::exchange::Exchange;
+use super::headers::join_cookies;
 use super::Ctx;
 use crate::live::{Lease, Live};
 use crate::observe::{Handle, MirrorUse, RouteCounts};
-use crate::plan::cookie_of_many;
+use crate::plan::asks_for_websocket;
 use crate::plan::mirror::Mirror;
 use crate::plan::observe::is_in;
 
@@ -79,8 +80,7 @@ impl Copied {
     pub(super) fn begin(mirror: &Mirror, live: &Live, session: &Session) -> Option<Box<Self>> {
         let head = session.req_header();
         // Other upgrades are not passed on: `curl --http2` offers one with each request.
-        let websocket = head.headers.get(UPGRADE);
-        let websocket = websocket.is_some_and(|u| u.as_bytes().eq_ignore_ascii_case(b"websocket"));
+        let websocket = asks_for_websocket(&head.headers);
         let tunnel = head.method == Method::CONNECT || (websocket && session.is_upgrade_req());
         let number = live.with(|worker| worker.random.next());
         (!tunnel && is_in(Some(mirror.share), number)).then(Box::default)
@@ -216,10 +216,7 @@ fn head(head: &RequestHeader, size: u64) -> Result<RequestHeader> {
     if size > 0 {
         copy.insert_header(http::header::CONTENT_LENGTH, size)?;
     }
-    // In HTTP/1.1 it is one line.
-    if let Some(cookies) = cookie_of_many(&copy.headers, &COOKIE) {
-        copy.insert_header(COOKIE, cookies)?;
-    }
+    join_cookies(&mut copy)?;
     copy.set_version(http::Version::HTTP_11);
     if !copy.headers.contains_key(http::header::HOST) {
         if let Some(authority) = head.uri.authority() {

@@ -82,7 +82,7 @@ pub(crate) struct Endpoint {
     flags: AtomicU32,
     /// When it is tried again, while it is ejected or its breaker is open.
     until: AtomicU64,
-    /// How often it has been left alone.
+    /// The times that it was left alone.
     turns: AtomicU32,
     /// When it came up.
     up_since: AtomicU64,

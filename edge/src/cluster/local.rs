@@ -75,7 +75,7 @@ pub(crate) struct Tried {
     pub(super) full: Set,
     /// True if it holds a place of that server.
     pub(super) held: bool,
-    /// How often that server had been left alone when it got the request.
+    /// The times that the server had been left alone when it got the request.
     turn: u32,
     /// The tries that were begun.
     count: u32,

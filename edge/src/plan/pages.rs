@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
-use super::request::{is_field_byte, Request};
+use super::request::{asks_for_websocket, is_field_byte, Request};
 use super::Plan;
 use crate::config::section::Scalar;
 use crate::config::values::{Part, StatusRange, Template, Variable};
@@ -143,9 +143,7 @@ pub fn takes_pages(method: &Method, headers: &HeaderMap) -> bool {
         let start = value.as_bytes().get(..16);
         start.is_some_and(|start| start.eq_ignore_ascii_case(b"application/grpc"))
     });
-    let mut upgrades = headers.get_all(http::header::UPGRADE).iter();
-    let socket = upgrades.any(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
-    !grpc && !socket && *method != Method::CONNECT
+    !grpc && !asks_for_websocket(headers) && *method != Method::CONNECT
 }
 
 impl Escape {

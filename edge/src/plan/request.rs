@@ -172,6 +172,12 @@ pub(crate) fn cookie_of_many(headers: &HeaderMap, name: &HeaderName) -> Option<V
     Some(whole)
 }
 
+/// Tells whether a request of HTTP/1.1 offers an upgrade to a WebSocket.
+pub(crate) fn asks_for_websocket(headers: &HeaderMap) -> bool {
+    let mut upgrades = headers.get_all(header::UPGRADE).iter();
+    upgrades.any(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
 fn split_at(bytes: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
     let at = bytes.iter().position(|b| *b == separator)?;
     Some((&bytes[..at], &bytes[at + 1..]))

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HeaderMap, ACCEPT_ENCODING};
+use http::header::{HeaderMap, HeaderValue, ACCEPT_ENCODING};
 use http::{Method, StatusCode};
 use log::warn;
 use pingora_error::{Error, Result};
@@ -75,8 +75,8 @@ struct Settings {
     /// Boxed, for hardly anybody changes them.
     limits: Option<Box<Decompression>>,
     answer: Answer,
-    /// True if the client has a body with a weak entity tag, as one that was transformed has.
-    asks_weakly: bool,
+    /// The weak entity tags of bodies that the client has, as those that were transformed have.
+    weak_tags: Option<Box<HeaderValue>>,
     accepted: Accepted,
     dictionary: Option<Box<DictionaryData>>,
     /// The hash of the dictionary that the client has.
@@ -116,7 +116,7 @@ impl ResponseCompressionCtx {
             preserve_etag: bits_of(preserve_etag),
             limits: None,
             answer: Answer::Body,
-            asks_weakly: false,
+            weak_tags: None,
             accepted: Accepted::default(),
             dictionary: None,
             available: None,
@@ -245,7 +245,7 @@ impl ResponseCompressionCtx {
             };
             if settings.is_enabled() {
                 settings.accepted = Accepted::parse(&req.headers);
-                settings.asks_weakly = header::has_weak_tag(&req.headers);
+                settings.weak_tags = header::weak_tags(&req.headers).map(Box::new);
                 settings.available = available_dictionary(&req.headers).map(Box::new);
             }
         }
@@ -494,7 +494,7 @@ impl Settings {
     /// a cache knows which of its bodies it confirms (RFC 9110 section 15.4.5).
     fn confirms_transformed(&self, resp: &ResponseHeader) -> bool {
         resp.status == StatusCode::NOT_MODIFIED
-            && self.asks_weakly
+            && (self.weak_tags.as_deref()).is_some_and(|tags| header::is_weakly_in(resp, tags))
             && self.preserve_etag != ALL
             && header::coding(&resp.headers).is_none()
             && header::may_be_transformed(resp)

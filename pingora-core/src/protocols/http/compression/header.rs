@@ -35,10 +35,21 @@ pub(super) fn may_be_transformed(resp: &ResponseHeader) -> bool {
     !has_member(&resp.headers, header::CACHE_CONTROL, "no-transform")
 }
 
-/// Returns whether a condition of the request has a weak entity tag (RFC 9110 section 13.1.2).
-pub(super) fn has_weak_tag(headers: &HeaderMap) -> bool {
+/// Returns the condition of a request that has weak entity tags (RFC 9110 section 13.1.2).
+pub(super) fn weak_tags(headers: &HeaderMap) -> Option<HeaderValue> {
     let mut tags = headers.get_all(header::IF_NONE_MATCH).into_iter();
-    tags.any(|tags| tags.as_bytes().windows(3).any(|begin| begin == b"W/\""))
+    let weak = tags.find(|tags| tags.as_bytes().windows(3).any(|begin| begin == b"W/\""));
+    weak.cloned()
+}
+
+/// Returns whether the strong entity tag of a response is a weak one of these.
+pub(super) fn is_weakly_in(resp: &ResponseHeader, tags: &HeaderValue) -> bool {
+    let Some(tag) = resp.headers.get(header::ETAG) else {
+        return false;
+    };
+    let weak = [b"W/", tag.as_bytes()].concat();
+    let mut found = tags.as_bytes().windows(weak.len());
+    found.any(|one| one == weak)
 }
 
 /// Returns whether the body is worth compressing: of a type that has redundancy, not too short, and

@@ -313,6 +313,7 @@ fn a_304_names_the_body_that_the_client_has() {
     for (asked, tag) in [
         (r#"W/"a""#, r#"W/"a""#),
         (r#""b",W/"a""#, r#"W/"a""#),
+        (r#"W/"b", "a""#, r#""a""#),
         (r#""a""#, r#""a""#),
         ("*", r#""a""#),
     ] {

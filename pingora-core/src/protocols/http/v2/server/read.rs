@@ -99,7 +99,8 @@ impl HttpSession {
         (self.is_tunnel() || self.response_written().is_some()) && !self.has_whole_response()
     }
 
-    fn awaits_continue(&self) -> bool {
+    /// Returns whether the client waits for a 100 before it sends its body.
+    pub(super) fn awaits_continue(&self) -> bool {
         self.inner.body_read == 0
             && !self.inner.continued
             && self.response_written().is_none()

@@ -62,14 +62,17 @@ impl HttpSession {
     }
 
     fn write_informational(&mut self, mut header: Box<ResponseHeader>) -> Result<()> {
-        if self.inner.writing != Writing::Head || self.inner.ignore_info_resp {
+        // A client that waits for a 100 gets it all the same.
+        let awaited = header.status == StatusCode::CONTINUE && self.awaits_continue();
+        let wanted = awaited || !self.inner.ignore_info_resp;
+        if self.inner.writing != Writing::Head || !wanted {
             return Ok(());
         }
         header.remove_any(Names::HOP_BY_HOP);
         // RFC 9110 section 8.6.
         header.remove_any(Names::CONTENT_LENGTH);
         self.inner.informed += size(&header);
-        if self.inner.informed > LIMITS.informational_bytes {
+        if self.inner.informed > LIMITS.informational_bytes && !awaited {
             // No window holds them back, and a client does without.
             return Ok(());
         }

@@ -1,7 +1,7 @@
 //! Addresses as they are written on the command line.
 
 use nix::sys::socket::{setsockopt, sockopt};
-use pingora_core::listeners::ListenerConfig;
+use pingora_core::listeners::{ListenerConfig, TcpSocketOptions};
 use pingora_core::services::listening::Service;
 use std::fmt;
 use std::io;
@@ -29,7 +29,11 @@ impl ListenAddress {
     /// An endpoint here, to be made more of.
     pub fn listener(&self) -> ListenerConfig {
         match self {
-            ListenAddress::Inet(addr) => ListenerConfig::tcp(addr.to_string()),
+            ListenAddress::Inet(addr) => {
+                let mut options = TcpSocketOptions::default();
+                options.ipv6_only = is_ipv6_alone(*addr).then_some(true);
+                ListenerConfig::tcp(addr.to_string()).tcp_socket_options(options)
+            }
             ListenAddress::Unix(path) => ListenerConfig::uds(path.to_string_lossy()),
         }
     }
@@ -95,6 +99,11 @@ impl fmt::Display for ListenAddress {
 }
 
 /// Binds, but does not listen: who connected to a socket that is closed at once would be cut off.
+/// Tells whether clients of IPv4 do not reach an address: all those of IPv6 are none of IPv4.
+fn is_ipv6_alone(addr: SocketAddr) -> bool {
+    addr.ip().to_canonical().is_ipv6()
+}
+
 fn check_free_port(addr: SocketAddr) -> io::Result<()> {
     let socket = match addr {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
@@ -102,8 +111,7 @@ fn check_free_port(addr: SocketAddr) -> io::Result<()> {
     }?;
     // As listeners do: connections of a process that has ended keep nobody from listening.
     socket.set_reuseaddr(true)?;
-    // All addresses of IPv6 are no one's of IPv4.
-    if addr.is_ipv6() && addr.ip().to_canonical().is_ipv6() {
+    if is_ipv6_alone(addr) {
         setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
     }
     socket.bind(addr)

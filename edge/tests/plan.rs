@@ -28,6 +28,7 @@ fn answer(plan: &Plan, method: &str, url: &str, headers: &[(&str, &str)], random
         method: &method.parse::<Method>().unwrap(),
         secure: false,
         host: &host::normalise(host).unwrap(),
+        authority: None,
         path: &path::normalise(raw.as_bytes()).unwrap(),
         query,
         headers: &map,

@@ -88,6 +88,11 @@ impl<'s> Facts<'s> {
             method: &self.head.method,
             secure: self.client.secure,
             host: &self.host,
+            authority: self
+                .head
+                .uri
+                .authority()
+                .map(|authority| authority.as_str()),
             path: &self.path,
             query: self.query.as_deref(),
             headers: &self.head.headers,

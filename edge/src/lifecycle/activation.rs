@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::env;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 
@@ -52,6 +52,7 @@ pub(super) fn sockets(addresses: &[String]) -> Vec<(String, OwnedFd)> {
 fn named(fd: OwnedFd) -> Option<(String, OwnedFd)> {
     let tcp = TcpListener::from(fd);
     if let Ok(address) = tcp.local_addr() {
+        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
         return Some((address.to_string(), tcp.into()));
     }
     let unix = UnixListener::from(OwnedFd::from(tcp));

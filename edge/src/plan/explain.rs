@@ -112,6 +112,7 @@ pub fn explain(plan: &Plan, question: &Question) -> Explanation {
         method: &question.method,
         secure,
         host: &host,
+        authority: None,
         path: &path,
         query: query.as_deref(),
         headers: &question.headers,

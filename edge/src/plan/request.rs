@@ -19,6 +19,8 @@ pub struct Request<'a> {
     pub secure: bool,
     /// The host, in the form of [`host::normalise`](super::host::normalise).
     pub host: &'a str,
+    /// The authority that its target tells, with the port: that of HTTP/2, which has no Host.
+    pub authority: Option<&'a str>,
     /// The path, in the form of [`path::normalise`](super::path::normalise).
     pub path: &'a NormalPath<'a>,
     /// The query, without `?`.
@@ -34,13 +36,18 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// Returns the values of a header.
+    /// Returns the values of a header. Host is the authority where there is none, as the two are one (RFC 9113 section 8.3.1).
     pub(super) fn header(&self, name: &HeaderName) -> impl Iterator<Item = Cow<'a, [u8]>> {
-        let crumbs = cookie_of_many(self.headers, name).map(Cow::Owned);
-        let whole = crumbs.is_some();
         let lines = self.headers.get_all(name).iter();
+        let whole = match self.authority {
+            Some(authority) if *name == header::HOST && !self.headers.contains_key(name) => {
+                Some(Cow::Borrowed(authority.as_bytes()))
+            }
+            _ => cookie_of_many(self.headers, name).map(Cow::Owned),
+        };
+        let is_whole = whole.is_some();
         let lines = lines.map(|value| Cow::Borrowed(value.as_bytes()));
-        crumbs.into_iter().chain(lines.filter(move |_| !whole))
+        whole.into_iter().chain(lines.filter(move |_| !is_whole))
     }
 
     /// Returns the values of a cookie.

@@ -111,6 +111,7 @@ proptest! {
                     method: &method,
                     secure: false,
                     host: "a",
+                    authority: None,
                     path: &path,
                     query: None,
                     headers: &headers,

@@ -6,7 +6,8 @@ use tempfile::TempDir;
 const PROXY: &str = env!("CARGO_BIN_EXE_reverse-proxy");
 
 /// Memory for some stacks of 512 MiB. About half a stack is left when there is none for one more: a thread that has begun, and
-/// lacks a few KiB, would abort the process. Arenas would take an unknown part of it.
+/// lacks a few KiB, would abort the process. Arenas of libc would take an unknown part of it; that of the allocator is as two
+/// stacks.
 const MEMORY: &str = "export RUST_MIN_STACK=536870912 MALLOC_ARENA_MAX=1 && ulimit -v 7700000";
 
 /// Runs the proxy after a command of the shell with these settings; what it says before it ends.

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::process::Command;
 
 use super::scripted::{answer, Scripted};
 use super::tools::*;
@@ -300,5 +301,24 @@ fn nobody_is_sent_to_a_host_that_is_not_told() {
             status_of(&edge, b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n")[..2],
             *"30"
         );
+    }
+}
+
+/// HTTP/2 tells it by `:authority`.
+#[test]
+fn a_redirect_to_the_host_of_a_header_is_the_same_in_each_version() {
+    let address = free();
+    let listen = format!("listen: {{address: '{address}', h2c: true}}\n");
+    let site = "sites:\n  - routes: {redirect: 'https://{header.host}{uri}'}\n";
+    let edge = Edge::start_whole(address, &format!("{listen}{site}"));
+    for version in ["--http1.1", "--http2-prior-knowledge"] {
+        let asked = Command::new("curl")
+            .args(["-s", "-o", "/dev/null", "--noproxy", "*", version])
+            .args(["-w", "%{redirect_url}"])
+            .arg(format!("http://{}/evil.test/x", edge.address))
+            .output()
+            .unwrap();
+        let to = String::from_utf8(asked.stdout).unwrap();
+        assert_eq!(to, format!("https://{address}/evil.test/x"), "{version}");
     }
 }

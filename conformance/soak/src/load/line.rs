@@ -145,7 +145,7 @@ impl Line {
         self.used.elapsed()
     }
 
-    /// Notes that a request on it has ended.
+    /// Notes that a request on it has ended, or that its answer has begun.
     pub fn used(&mut self) {
         self.used = Instant::now();
     }
@@ -179,6 +179,7 @@ impl Line {
             }
         };
         let answer = answer.map_err(|_| End::Late)?.map_err(|e| end_of(&e))?;
+        self.used();
         let connection = answer.headers().get(CONNECTION);
         self.announced |= connection.is_some_and(|value| value == "close");
         Ok(answer)

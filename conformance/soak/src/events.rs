@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::faults::Fault;
 use crate::origin::State;
-use crate::proxy::has_ended;
+use crate::proxy::{has_ended, STATUS};
 use crate::random::Random;
 use crate::world::World;
 
@@ -182,16 +182,16 @@ impl Director {
         written.map_err(|e| format!("{name}: {e}"))
     }
 
-    /// Waits until a member of the state of the configuration is so.
-    async fn until(&self, wanted: impl Fn(&Value) -> bool) -> Result<(), String> {
+    /// Waits until what the proxy tells at a path of its admin interface is so.
+    async fn until(&self, path: &str, wanted: impl Fn(&Value) -> bool) -> Result<(), String> {
         let begun = Instant::now();
         loop {
-            let status = self.world.proxy.status().await?;
-            if wanted(&status["configuration"]) {
+            let told = self.world.proxy.told(path).await?;
+            if wanted(&told) {
                 return Ok(());
             }
             if begun.elapsed() > LIMIT {
-                return Err(format!("not within {LIMIT:?}: {}", status["configuration"]));
+                return Err(format!("not within {LIMIT:?}: {told}"));
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -200,7 +200,6 @@ impl Director {
     /// Changes the file, and has it read by a signal, by request, or by itself.
     async fn reload(&mut self) -> Result<(), String> {
         let proxy = &self.world.proxy;
-        let before = proxy.status().await?["configuration"]["taken"].as_u64();
         self.generation += 1;
         self.write("edge.yaml", &proxy.files.text(self.generation))?;
         match self.random.index(3) {
@@ -213,14 +212,22 @@ impl Director {
             }
             _ => {}
         }
-        self.until(|now| now["taken"].as_u64() > before).await?;
+        // Not the number of reloads: one for a certificate may have begun with the file before.
+        let line = format!("x-generation: {}\n", self.generation);
+        let has = |now: &Value| {
+            now["yaml"]
+                .as_str()
+                .is_some_and(|yaml| yaml.contains(&line))
+        };
+        self.until("/api/config", has).await?;
         self.world.taken.generation(self.generation);
         Ok(())
     }
 
     async fn bad_file(&mut self) -> Result<(), String> {
         let proxy = &self.world.proxy;
-        let before = proxy.status().await?["configuration"]["refused"].as_u64();
+        let refused = |status: &Value| status["configuration"]["refused"].as_u64();
+        let before = refused(&proxy.told(STATUS).await?);
         let good = proxy.files.text(self.generation);
         let bad = match self.random.index(3) {
             0 => good.replace("sites:", "sides:"),
@@ -229,7 +236,7 @@ impl Director {
         };
         self.write("edge.yaml", &bad)?;
         proxy.reload_by_signal()?;
-        self.until(|now| now["refused"].as_u64() > before).await?;
+        self.until(STATUS, |now| refused(now) > before).await?;
         self.write("edge.yaml", &good)?;
         proxy.reload_by_signal()
     }
@@ -273,7 +280,7 @@ impl Director {
         while self
             .world
             .proxy
-            .status()
+            .told(STATUS)
             .await
             .map(|status| status["pid"].as_i64())
             != Ok(Some(new.into()))

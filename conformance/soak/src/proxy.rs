@@ -21,6 +21,9 @@ use tokio::net::TcpStream;
 
 use crate::file::{Addresses, Files};
 
+/// Where the state of the process is told.
+pub const STATUS: &str = "/api/status";
+
 const START: Duration = Duration::from_secs(30);
 
 pub struct Proxy {
@@ -66,7 +69,7 @@ impl Proxy {
             pid: AtomicI32::new(child.id() as i32),
         };
         let begun = Instant::now();
-        while proxy.status().await.is_err() {
+        while proxy.told(STATUS).await.is_err() {
             if has_ended(proxy.pid()) || begun.elapsed() > START {
                 return Err(format!("the proxy does not start: {}", proxy.log_end()));
             }
@@ -130,12 +133,13 @@ impl Proxy {
         Ok(self.pid.swap(new, Ordering::SeqCst))
     }
 
-    pub async fn status(&self) -> Result<Value, String> {
-        let (status, body) = self.admin("GET", "/api/status", "").await?;
+    /// What the admin interface tells at a path.
+    pub async fn told(&self, path: &str) -> Result<Value, String> {
+        let (status, body) = self.admin("GET", path, "").await?;
         if status != 200 {
-            return Err(format!("/api/status answers {status}"));
+            return Err(format!("{path} answers {status}"));
         }
-        serde_json::from_slice(&body).map_err(|e| format!("/api/status: {e}"))
+        serde_json::from_slice(&body).map_err(|e| format!("{path}: {e}"))
     }
 
     /// Asks the admin interface.

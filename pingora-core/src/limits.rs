@@ -166,6 +166,12 @@ limits! {
     /// The window that a connection with one stream at a time begins with. Many of them may be made for clients that take
     /// nothing.
     h2_upstream_first_window_bytes: Bytes u32 = 128 * 1024,
+    /// Streams reset by this side that are remembered, to ignore what is still on its way for them.
+    h2_upstream_remembered_resets: Count usize = 1024,
+    /// The time for which they are.
+    h2_upstream_reset_memory: Time Duration = Duration::from_secs(30),
+    /// Bytes by which small DATA frames that wait may fall short of 256 each; the windows bound them as well.
+    h2_upstream_small_data_bytes: Bytes usize = 32 * 1024 * 1024,
     /// The time for the peer's SETTINGS, where they are awaited and no time to connect is configured.
     h2_upstream_settings: Time Duration = Duration::from_secs(10),
     /// The time for the answer to a PING.

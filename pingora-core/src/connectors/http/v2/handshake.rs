@@ -87,6 +87,12 @@ pub(super) async fn begin(
         .initial_max_send_streams(max_streams.min(LIMITS.h2_upstream_streams))
         .max_send_buffer_size(LIMITS.h2_send_buffer_bytes)
         .max_header_list_size(LIMITS.h2_upstream_field_bytes)
+        // Clients that leave have streams reset, which is no fault of the peer: what was on its way for them must not end the
+        // connection, nor what others have on it. Neither must a response that is flushed line by line.
+        .max_concurrent_reset_streams(LIMITS.h2_upstream_remembered_resets)
+        .reset_stream_duration(LIMITS.h2_upstream_reset_memory)
+        .max_local_error_reset_streams(None)
+        .data_frame_budget(LIMITS.h2_upstream_small_data_bytes)
         .handshake(stream)
         .await
         .or_err(HandshakeError, "beginning HTTP/2")?;

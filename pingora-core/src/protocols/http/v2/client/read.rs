@@ -313,6 +313,8 @@ impl Http2Session {
             }
             (Poll::Pending, Some(timeout)) => {
                 ready!(self.inner.read_deadline.poll(cx, timeout));
+                // It may be the connection that is silent, as one that a firewall has forgotten: the next request has another.
+                self.conn.mark_shutdown();
                 Poll::Ready(Error::e_explain(
                     ReadTimedout,
                     format!("{context}: nothing for {timeout:?}"),

@@ -286,6 +286,113 @@ async fn an_origin_has_its_time() {
     assert_eq!(began.elapsed().as_secs(), 8);
 }
 
+/// HTTP/1.1 closes a connection on which a request timed out. Here others may go on, but no more come.
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_was_silent_takes_no_more_requests() {
+    for reads in [true, false] {
+        let (conn, origin) = connect(H2HandshakeSettings::new()).await;
+        let mut streams = serve(origin);
+        let mut session = conn.spawn_stream().await.unwrap().unwrap();
+        session.read_timeout = Some(Duration::from_secs(3));
+        session.write_timeout = Some(Duration::from_secs(3));
+        session.write_request_header(post(&[]), reads).unwrap();
+        let _stream = streams.recv().await.unwrap();
+        assert!(!conn.is_shutting_down());
+        if reads {
+            session.read_response_header().await.unwrap_err();
+        } else {
+            let more = vec![0; 70_000].into();
+            session.write_request_body(more, true).await.unwrap_err();
+        }
+        assert!(conn.is_shutting_down());
+        assert!(conn.spawn_stream().await.unwrap().is_none());
+    }
+}
+
+/// As servers send them that flush each line.
+#[tokio::test]
+async fn many_small_pieces_are_no_fault() {
+    let (conn, origin) = connect(H2HandshakeSettings::new()).await;
+    let mut streams = serve(origin);
+    let mut session = conn.spawn_stream().await.unwrap().unwrap();
+    session.write_request_header(post(&[]), true).unwrap();
+    let (_request, mut respond) = streams.recv().await.unwrap();
+    let mut stream = respond.send_response(ok(), false).unwrap();
+    for n in 1..=2000 {
+        let line = Bytes::from_static(b"ten bytes\n");
+        stream.send_data(line, n == 2000).unwrap();
+    }
+    session.read_response_header().await.unwrap();
+    // All of it has come before anything of it is taken.
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    let mut received = 0;
+    while let Some(piece) = session.read_response_body().await.unwrap() {
+        received += piece.len();
+    }
+    assert_eq!(received, 20_000);
+}
+
+/// A server by hand: it sends DATA for each stream that was reset, as what was on its way, and answers the stream `last`.
+async fn late(mut origin: DuplexStream, last: u32) {
+    const DATA: u8 = 0;
+    const HEADERS: u8 = 1;
+    const RST_STREAM: u8 = 3;
+    const SETTINGS: u8 = 4;
+    let frame = |kind: u8, flags: u8, id: u32, payload: &[u8]| {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        let id = id.to_be_bytes();
+        [&length[1..], &[kind, flags], &id, payload].concat()
+    };
+    let mut preface = [0; 24];
+    origin.read_exact(&mut preface).await.unwrap();
+    origin.write_all(&frame(SETTINGS, 0, 0, b"")).await.unwrap();
+    let mut head = [0; 9];
+    while origin.read_exact(&mut head).await.is_ok() {
+        let [a, b, c, kind, flags, id @ ..] = head;
+        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+        origin.read_exact(&mut payload).await.unwrap();
+        let id = u32::from_be_bytes(id);
+        let answer = match kind {
+            SETTINGS if flags == 0 => frame(SETTINGS, 1, 0, b""),
+            RST_STREAM => frame(DATA, 0, id, b"late"),
+            // `:status 200`, and the end of fields and stream.
+            HEADERS if id == last => frame(HEADERS, 5, id, b"\x88"),
+            _ => continue,
+        };
+        origin.write_all(&answer).await.unwrap();
+    }
+}
+
+/// RFC 9113 section 5.1: what comes for a stream that was reset is ignored.
+#[tokio::test]
+async fn clients_that_leave_do_not_end_the_connection() {
+    const LEAVE: u32 = 1100;
+    let mut settings = H2HandshakeSettings::new();
+    settings.max_streams = 100;
+    let (conn, origin) = connect(settings).await;
+    tokio::spawn(late(origin, 2 * LEAVE + 1));
+    for _ in 0..LEAVE / 100 {
+        let mut leaving = Vec::new();
+        for _ in 0..100 {
+            let mut session = conn.spawn_stream().await.unwrap().unwrap();
+            session.write_request_header(post(&[]), true).unwrap();
+            leaving.push(session);
+        }
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        drop(leaving);
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let mut session = conn.spawn_stream().await.unwrap().unwrap();
+    session.write_request_header(post(&[]), true).unwrap();
+    session.read_response_header().await.unwrap();
+}
+
 /// The wait for a 100 is over once the body is sent all the same: the head has its time after it.
 #[tokio::test(start_paused = true)]
 async fn the_time_of_a_head_begins_with_the_end_of_the_request() {

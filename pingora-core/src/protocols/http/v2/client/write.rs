@@ -149,6 +149,8 @@ impl Http2Session {
                         return Poll::Pending;
                     };
                     ready!(inner.write_deadline.poll(cx, timeout));
+                    // As for a read.
+                    self.conn.mark_shutdown();
                     self.shutdown();
                     return Poll::Ready(Error::e_explain(
                         WriteTimedout,

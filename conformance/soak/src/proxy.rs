@@ -133,7 +133,7 @@ impl Proxy {
         Ok(self.pid.swap(new, Ordering::SeqCst))
     }
 
-    /// What the admin interface tells at a path.
+    /// The document that the admin interface has at a path.
     pub async fn told(&self, path: &str) -> Result<Value, String> {
         let (status, body) = self.admin("GET", path, "").await?;
         if status != 200 {

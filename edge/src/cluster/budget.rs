@@ -10,12 +10,12 @@ const SPARE: u64 = 10 * RETRY;
 /// some seconds at once.
 const WINDOW: u64 = 5_000;
 
-/// What requests have added, and retries have not taken. Requests of long ago allow none: if all servers fail after an hour
+/// The shares that requests have added and retries have not taken. Requests of long ago allow none: if all servers fail after an hour
 /// of good answers, there is no storm of retries.
 #[derive(Clone, Debug)]
 pub(super) struct Budget {
     saved: u64,
-    /// What was added in this window, and in the one before.
+    /// The shares added in this window, and in the one before.
     added: [u64; 2],
     /// When this window began.
     since: u64,

@@ -32,10 +32,14 @@ fn as_json(node: &Yaml<'_>) -> Value {
     }
 }
 
+fn validator() -> jsonschema::Validator {
+    let schema = serde_json::from_str(&tools::schema()).unwrap();
+    jsonschema::validator_for(&schema).unwrap()
+}
+
 #[test]
 fn an_editor_finds_no_fault_with_a_good_file() {
-    let schema = serde_json::from_str(&tools::schema()).unwrap();
-    let schema = jsonschema::validator_for(&schema).unwrap();
+    let schema = validator();
     let mut wrong = String::new();
     let mut check = |name: &str, file: &str| {
         let file = Yaml::load_from_str(file).unwrap();
@@ -56,8 +60,7 @@ fn an_editor_finds_no_fault_with_a_good_file() {
 /// The schema is of use only where it finds what is wrong.
 #[test]
 fn an_editor_finds_what_is_wrong() {
-    let schema = serde_json::from_str(&tools::schema()).unwrap();
-    let schema = jsonschema::validator_for(&schema).unwrap();
+    let schema = validator();
     for file in [
         "sites: [{routes: [{proxi: a.test}]}]",
         "listen: 80\nsites: [{hosts: {a: b}}]",

@@ -31,6 +31,18 @@ fn serve(origin: DuplexStream) -> tokio::sync::mpsc::UnboundedReceiver<Accepted>
     accepts
 }
 
+/// A session on a connection to an origin whose streams are handed out.
+async fn opened() -> (
+    ConnectionRef,
+    Http2Session,
+    tokio::sync::mpsc::UnboundedReceiver<Accepted>,
+) {
+    let (conn, origin) = connect(H2HandshakeSettings::new()).await;
+    let streams = serve(origin);
+    let session = conn.spawn_stream().await.unwrap().unwrap();
+    (conn, session, streams)
+}
+
 fn post(fields: &[(&'static str, &str)]) -> Box<RequestHeader> {
     let mut request = RequestHeader::build("POST", b"/path?query", None).unwrap();
     request.insert_header("Host", "origin.test").unwrap();
@@ -290,9 +302,7 @@ async fn an_origin_has_its_time() {
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_was_silent_takes_no_more_requests() {
     for reads in [true, false] {
-        let (conn, origin) = connect(H2HandshakeSettings::new()).await;
-        let mut streams = serve(origin);
-        let mut session = conn.spawn_stream().await.unwrap().unwrap();
+        let (conn, mut session, mut streams) = opened().await;
         session.read_timeout = Some(Duration::from_secs(3));
         session.write_timeout = Some(Duration::from_secs(3));
         session.write_request_header(post(&[]), reads).unwrap();
@@ -312,9 +322,7 @@ async fn a_connection_that_was_silent_takes_no_more_requests() {
 /// As servers send them that flush each line.
 #[tokio::test]
 async fn many_small_pieces_are_no_fault() {
-    let (conn, origin) = connect(H2HandshakeSettings::new()).await;
-    let mut streams = serve(origin);
-    let mut session = conn.spawn_stream().await.unwrap().unwrap();
+    let (_conn, mut session, mut streams) = opened().await;
     session.write_request_header(post(&[]), true).unwrap();
     let (_request, mut respond) = streams.recv().await.unwrap();
     let mut stream = respond.send_response(ok(), false).unwrap();
@@ -396,9 +404,7 @@ async fn clients_that_leave_do_not_end_the_connection() {
 /// The wait for a 100 is over once the body is sent all the same: the head has its time after it.
 #[tokio::test(start_paused = true)]
 async fn the_time_of_a_head_begins_with_the_end_of_the_request() {
-    let (conn, origin) = connect(H2HandshakeSettings::new()).await;
-    let mut streams = serve(origin);
-    let mut session = conn.spawn_stream().await.unwrap().unwrap();
+    let (_conn, mut session, mut streams) = opened().await;
     session.response_header_timeout = Some(Duration::from_secs(3));
     let head = post(&[("Expect", "100-continue")]);
     session.write_request_header(head, false).unwrap();
